@@ -1,0 +1,29 @@
+"""Errors that a user can act on: one line that says what was expected, what came, and the way out."""
+
+
+class OmoteError(Exception):
+    """Base of all errors caused by input; the command line prints one line and exits with code 2."""
+
+
+class ScanError(OmoteError):
+    """A scan file that cannot be read, or holds nothing usable."""
+
+
+class AlignmentError(OmoteError):
+    """No face was found with enough confidence; the message says what to give (landmarks, unit, crop)."""
+
+
+class HeadModelError(OmoteError):
+    """A head model file that is missing, of another version, or of an unknown layout."""
+
+
+class ConfigError(OmoteError):
+    """A configuration with an unknown key or a value out of range."""
+
+
+class CheckpointError(OmoteError):
+    """A checkpoint that is missing, truncated, or of another architecture."""
+
+
+class OutputError(OmoteError):
+    """An output that cannot be written: no permission, no space, no such folder."""

@@ -1,0 +1,174 @@
+"""The expression vocabulary: seven categories, their FACS recipes, and the ARKit-52 weights that draw them.
+
+A category is a distribution, not a shape: it has several recipes, and a draw picks one, scales it by the intensity,
+jitters each unit and tilts it to one side. Sources: Ekman & Friesen, *Facial Action Coding System* (1978), the table of
+emotion predictions; EMFACS-7 (1984) for the variants. The ARKit column is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from omote.errors import ConfigError
+from omote.types import Expression
+
+CATEGORIES = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted")
+
+# Apple's ARFaceAnchor.BlendShapeLocation, in the order of its documentation.
+ARKIT_NAMES = (
+    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
+    "eyeWideLeft", "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
+    "eyeSquintRight", "eyeWideRight", "jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose", "mouthFunnel",
+    "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft",
+    "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "browDownLeft",
+    "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft",
+    "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+ARKIT_INDEX: Mapping[str, int] = {name: i for i, name in enumerate(ARKIT_NAMES)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way to show a category.
+
+    Attributes:
+        action_units: the FACS units meant, e.g. "6+12+25".
+        weights: ARKit weight at intensity 1; a name without side means both sides.
+        share: how often a draw picks it, relative to the category's other recipes.
+    """
+
+    action_units: str
+    weights: Mapping[str, float]
+    share: float = 1.0
+
+
+RECIPES: Mapping[str, tuple[Recipe, ...]] = {
+    "neutral": (Recipe(action_units="0", weights={}),),
+    "happy": (
+        Recipe(action_units="6+12", weights={
+            "mouthSmile": 0.85, "cheekSquint": 0.7, "eyeSquint": 0.35, "mouthDimple": 0.2}),
+        Recipe(action_units="6+12+25", weights={
+            "mouthSmile": 0.95, "cheekSquint": 0.8, "eyeSquint": 0.4, "mouthUpperUp": 0.3, "mouthLowerDown": 0.2,
+            "jawOpen": 0.06}),
+        Recipe(action_units="6+12+25+26", weights={
+            "mouthSmile": 1.0, "cheekSquint": 0.9, "eyeSquint": 0.45, "mouthUpperUp": 0.35, "mouthLowerDown": 0.3,
+            "jawOpen": 0.22}),
+    ),
+    "sad": (
+        Recipe(action_units="1+4+15+17", weights={
+            "browInnerUp": 0.95, "browDown": 0.25, "mouthFrown": 0.9, "mouthShrugLower": 0.5, "eyeSquint": 0.2,
+            "eyeLookDown": 0.15}),
+        Recipe(action_units="1+4+15", weights={
+            "browInnerUp": 1.0, "mouthFrown": 1.0, "mouthPress": 0.2, "eyeBlink": 0.2}),
+        Recipe(action_units="1+4+11+15+17+25", weights={
+            "browInnerUp": 0.9, "browDown": 0.15, "mouthFrown": 0.95, "mouthShrugLower": 0.6, "mouthRollLower": 0.25,
+            "mouthStretch": 0.2, "cheekSquint": 0.2, "eyeBlink": 0.15}),
+    ),
+    "angry": (
+        Recipe(action_units="4+5+7+23+24", weights={
+            "browDown": 1.0, "eyeSquint": 0.45, "eyeWide": 0.35, "mouthPress": 0.7, "mouthRollLower": 0.3,
+            "mouthRollUpper": 0.25, "noseSneer": 0.4, "jawForward": 0.2, "mouthFrown": 0.3}),
+        Recipe(action_units="4+5+7+10+22+25", weights={
+            "browDown": 1.0, "eyeWide": 0.4, "eyeSquint": 0.3, "noseSneer": 0.6, "mouthUpperUp": 0.5,
+            "mouthLowerDown": 0.55, "jawOpen": 0.12, "mouthStretch": 0.3, "jawForward": 0.2}),
+        Recipe(action_units="4+5+7+17+23", weights={
+            "browDown": 1.0, "eyeSquint": 0.5, "eyeWide": 0.3, "mouthFrown": 0.5, "mouthShrugLower": 0.45,
+            "mouthPress": 0.4, "noseSneer": 0.35}),
+    ),
+    "surprised": (
+        Recipe(action_units="1+2+5+26", weights={
+            "browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.8, "jawOpen": 0.4}),
+        Recipe(action_units="1+2+5+27", weights={
+            "browInnerUp": 0.9, "browOuterUp": 1.0, "eyeWide": 0.9, "jawOpen": 0.65, "mouthFunnel": 0.15}),
+        Recipe(action_units="1+2+5+26+18", weights={
+            "browInnerUp": 0.8, "browOuterUp": 0.9, "eyeWide": 0.75, "jawOpen": 0.35, "mouthFunnel": 0.4}),
+    ),
+    "fearful": (
+        Recipe(action_units="1+2+4+5+20+25", weights={
+            "browInnerUp": 1.0, "browDown": 0.25, "browOuterUp": 0.35, "eyeWide": 1.0, "mouthStretch": 0.9,
+            "mouthLowerDown": 0.35, "jawOpen": 0.1}),
+        Recipe(action_units="1+2+4+5+7+20+26", weights={
+            "browInnerUp": 1.0, "browDown": 0.3, "browOuterUp": 0.3, "eyeWide": 1.0, "mouthStretch": 0.85,
+            "jawOpen": 0.22, "mouthFrown": 0.3, "mouthLowerDown": 0.3}),
+        Recipe(action_units="1+2+4+5+20", weights={
+            "browInnerUp": 1.0, "browDown": 0.2, "browOuterUp": 0.4, "eyeWide": 0.95, "mouthStretch": 1.0,
+            "mouthFrown": 0.3, "jawOpen": 0.05, "mouthUpperUp": 0.15}),
+    ),
+    "disgusted": (
+        Recipe(action_units="9+15+16", weights={
+            "noseSneer": 1.0, "browDown": 0.45, "cheekSquint": 0.6, "eyeSquint": 0.45, "mouthUpperUp": 0.45,
+            "mouthFrown": 0.45, "mouthLowerDown": 0.3}),
+        Recipe(action_units="10+17+4", weights={
+            "noseSneer": 0.85, "mouthUpperUp": 0.75, "mouthShrugLower": 0.45, "browDown": 0.4, "cheekSquint": 0.5,
+            "eyeSquint": 0.4}),
+        Recipe(action_units="9+10+25+26", weights={
+            "noseSneer": 1.0, "mouthUpperUp": 0.8, "browDown": 0.35, "cheekSquint": 0.6, "eyeSquint": 0.5,
+            "jawOpen": 0.15, "mouthFrown": 0.3}),
+    ),
+}  # fmt: skip
+
+
+def arkit_weights(
+    weights: Mapping[str, float], *, tilt: float = 0.0
+) -> Float[np.ndarray, "52"]:
+    """A weight vector from names; a name without side sets both, ``tilt`` in [-1, 1] favours the left (+) side."""
+    out = np.zeros(len(ARKIT_NAMES), np.float32)
+    for name, value in weights.items():
+        if name in ARKIT_INDEX:
+            out[ARKIT_INDEX[name]] = value
+        elif f"{name}Left" in ARKIT_INDEX:
+            out[ARKIT_INDEX[f"{name}Left"]] = value * min(1.0, 1.0 + tilt)
+            out[ARKIT_INDEX[f"{name}Right"]] = value * min(1.0, 1.0 - tilt)
+        else:
+            raise ConfigError(f"unknown ARKit unit {name!r}; expected one of the 52 names, or a name without its side")
+    return np.clip(out, 0.0, 1.0)
+
+
+def check_category(category: str) -> str:
+    """The category itself, or a `ConfigError` that lists the seven."""
+    if category not in CATEGORIES:
+        raise ConfigError(f"unknown expression {category!r}; expected one of {', '.join(CATEGORIES)}")
+    return category
+
+
+def draw_expression(
+    category: str, rng: np.random.Generator, *, intensity: float | None = None
+) -> Expression:
+    """Draw one showing of a category: recipe, intensity (.55-1 if not given), unit jitter, asymmetry, resting noise."""
+    recipes = RECIPES[check_category(category)]
+    share = np.array([r.share for r in recipes])
+    recipe = recipes[rng.choice(len(recipes), p=share / share.sum())]
+    if intensity is None:
+        intensity = 0.0 if category == "neutral" else float(rng.uniform(0.55, 1.0))
+    tilt = float(np.clip(rng.normal(0.0, 0.12), -0.35, 0.35))
+    jittered = {name: w * intensity * rng.uniform(0.8, 1.2) for name, w in recipe.weights.items()}
+    arkit = arkit_weights({k: min(v, 1.0) for k, v in jittered.items()}, tilt=tilt)
+    return Expression(category=category, intensity=intensity, arkit=np.clip(arkit + _resting(rng), 0.0, 1.0))
+
+
+def _resting(rng: np.random.Generator) -> Float[np.ndarray, "52"]:
+    """Nobody's face is at zero: slight lids, lips and gaze, independent of the category."""
+    gaze = rng.normal(0.0, 0.08, 2)
+    rest = {
+        "eyeLookOutLeft": max(gaze[0], 0), "eyeLookInRight": max(gaze[0], 0),
+        "eyeLookInLeft": max(-gaze[0], 0), "eyeLookOutRight": max(-gaze[0], 0),
+        "eyeLookUp": max(gaze[1], 0), "eyeLookDown": max(-gaze[1], 0),
+        "eyeBlink": rng.uniform(0.0, 0.12), "mouthPress": rng.uniform(0.0, 0.1), "browInnerUp": rng.uniform(0.0, 0.05),
+    }  # fmt: skip
+    return arkit_weights(rest)
+
+
+def typical_expression(category: str, intensity: float = 1.0) -> Expression:
+    """A category's first recipe at an intensity, without any randomness: what the 3DMM edit shows."""
+    recipe = RECIPES[check_category(category)][0]
+    return Expression(
+        category=category,
+        intensity=intensity,
+        arkit=arkit_weights({k: v * intensity for k, v in recipe.weights.items()}),
+    )

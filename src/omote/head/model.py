@@ -1,0 +1,75 @@
+"""The morphable head: linear identity and expression bases over one topology.
+
+vertices(α, β) = template + Σ α_i identity_i + Σ β_j expression_j, with α in standard deviations and β ARKit-52 weights
+in [0, 1]: the standard 3DMM (Blanz & Vetter, SIGGRAPH 1999) with blendshape expressions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+# What a face is made of; materials in an exported avatar follow these. "mouth" is the dark cavity with the gums.
+PARTS = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue", "mouth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadModel:
+    """A morphable head in the canonical frame (mm, x to the person's left, y up, z out of the face).
+
+    Attributes:
+        name: short id, written into every result.
+        template_mm: the mean head at rest.
+        faces: triangles, counter-clockwise from outside.
+        uv: texture coordinates in [0, 1], origin at the lower left.
+        faces_uv: ids into ``uv`` per corner.
+        face_part: index into `PARTS` per triangle.
+        identity_mm: identity modes, scaled to one standard deviation.
+        expression_mm: ARKit-52 unit shapes in `expressions.ARKIT_NAMES` order.
+        landmark_vertices: vertex ids of the 68 landmarks' supporting triangles (Multi-PIE order).
+        landmark_weights: their barycentric weights.
+    """
+
+    name: str
+    template_mm: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    uv: Float[np.ndarray, "t 2"]
+    faces_uv: Int[np.ndarray, "f 3"]
+    face_part: UInt8[np.ndarray, "f"]
+    identity_mm: Float[np.ndarray, "i v 3"]
+    expression_mm: Float[np.ndarray, "52 v 3"]
+    landmark_vertices: Int[np.ndarray, "68 3"]
+    landmark_weights: Float[np.ndarray, "68 3"]
+
+    @property
+    def num_vertices(self) -> int:
+        """Vertex count."""
+        return len(self.template_mm)
+
+    @property
+    def num_identity(self) -> int:
+        """Number of identity modes."""
+        return len(self.identity_mm)
+
+    def vertices(
+        self, identity: Float[np.ndarray, "i"] | None = None, expression: Float[np.ndarray, "52"] | None = None
+    ) -> Float[np.ndarray, "v 3"]:
+        """Vertices (mm) of identity coefficients (σ; may be shorter than the basis) and ARKit weights."""
+        out = self.template_mm.copy()
+        if identity is not None:
+            out += np.tensordot(identity.astype(np.float32), self.identity_mm[: len(identity)], 1)
+        if expression is not None:
+            used = np.flatnonzero(expression)
+            out += np.tensordot(expression[used].astype(np.float32), self.expression_mm[used], 1)
+        return out
+
+    def landmarks(self, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "68 3"]:
+        """The 68 landmarks (Multi-PIE order: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67) in mm."""
+        return np.einsum("lkc,lk->lc", vertices_mm[self.landmark_vertices], self.landmark_weights)
+
+    def part_vertices(self, *parts: str) -> Int[np.ndarray, "n"]:
+        """Ids of the vertices that belong to any of the named parts."""
+        wanted = np.isin(self.face_part, [PARTS.index(p) for p in parts])
+        return np.unique(self.faces[wanted])
