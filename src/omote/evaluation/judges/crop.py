@@ -50,13 +50,17 @@ def cut(rgb: Float[Tensor, "b 3 h w"], squares: Float[Tensor, "b 3"], size: int)
     more than ``size`` pixels, so that large pictures do not alias.
     """
     height, width = rgb.shape[2:]
-    n = max(1, int(torch.ceil(squares[:, 2].max() / size - 0.25)))
-    step = (torch.arange(size * n, device=rgb.device, dtype=rgb.dtype) + 0.5) / (size * n) - 0.5
-    u = squares[:, 0, None] + squares[:, 2, None] * step
-    v = squares[:, 1, None] + squares[:, 2, None] * step
-    # grid_sample without corner alignment puts pixel centres at integer + 0.5, as our cameras do.
-    grid = torch.stack(
-        torch.broadcast_tensors((2 * u / width - 1)[:, None, :], (2 * v / height - 1)[:, :, None]), dim=-1
-    )
-    out = F.grid_sample(rgb, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return F.avg_pool2d(out, n) if n > 1 else out
+    # Chosen per picture, so that a picture is cut the same whatever else is in the batch.
+    samples = (squares[:, 2] / size - 0.25).ceil().clamp(min=1).int()
+    out = rgb.new_empty(len(rgb), 3, size, size)
+    for n in samples.unique().tolist():
+        chosen = samples == n
+        center_u, center_v, side = squares[chosen, :, None].unbind(dim=1)
+        step = (torch.arange(size * n, device=rgb.device, dtype=rgb.dtype) + 0.5) / (size * n) - 0.5
+        # grid_sample without corner alignment puts pixel centres at integer + 0.5, as our cameras do.
+        u = 2 * (center_u + side * step) / width - 1
+        v = 2 * (center_v + side * step) / height - 1
+        grid = torch.stack(torch.broadcast_tensors(u[:, None, :], v[:, :, None]), dim=-1)
+        fine = F.grid_sample(rgb[chosen], grid, mode="bilinear", padding_mode="border", align_corners=False)
+        out[chosen] = F.avg_pool2d(fine, n)
+    return out

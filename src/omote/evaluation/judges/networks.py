@@ -25,7 +25,7 @@ KERAS_EPSILON = 1e-3
 
 
 def _to_torch(name: str, values: np.ndarray) -> Tensor:
-    """TensorFlow kernels (height, width, in, out) → torch's (out, in, height, width); depthwise (h, w, c, 1) → (c, 1, h, w)."""
+    """Turn TensorFlow's kernels (height, width, in, out) into torch's; a depthwise one becomes (channel, 1, h, w)."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     if tensor.ndim == 4:
         depthwise = "depthwise" in name

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from omote.errors import OmoteError
 
@@ -82,7 +81,7 @@ def read_checked(path: Path) -> bytes:
     return data
 
 
-def read_manifest(folder: Path, model: str) -> dict[str, Float[np.ndarray, "..."]]:
+def read_manifest(folder: Path, model: str) -> dict[str, np.ndarray]:
     """A tfjs weights manifest and its shards: name → float32 array in the file's own (TensorFlow) layout.
 
     A uint8-quantised entry decodes as ``value × scale + min``, as tfjs' ``decodeWeights`` does.
@@ -106,7 +105,7 @@ def read_manifest(folder: Path, model: str) -> dict[str, Float[np.ndarray, "..."
     return out
 
 
-def read_keras(path: Path) -> dict[str, Float[np.ndarray, "..."]]:
+def read_keras(path: Path) -> dict[str, np.ndarray]:
     """A Keras HDF5 file's weights: "layer/weight" → float32 array in Keras' layout."""
     import io
 
