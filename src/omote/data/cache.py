@@ -1,0 +1,109 @@
+"""Rendered persons on disk: memory-mapped shards that training draws pairs from.
+
+Rendering a person costs more than a training step on a small machine, so persons are rendered once and read many times.
+A shard holds P persons × K images (image 0 is the person at rest); everything is plain ``.npy``, so a shard maps into memory
+and any tool reads it. Depth is int16 in hundredths of a millimetre from the head's reference plane: never 8 bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from omote.errors import OmoteError
+from omote.head.expressions import ARKIT_NAMES
+
+DEPTH_UNIT_MM = 0.01
+ARRAYS = ("rgb", "depth", "mask", "landmarks", "arkit", "category", "intensity", "person", "head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """P persons × K images of s × s pixels.
+
+    Attributes:
+        rgb: colours × 255.
+        depth: relative to the reference plane, in `DEPTH_UNIT_MM`.
+        mask: 1 where the head is.
+        landmarks: projected 68 landmarks, pixels.
+        arkit: ARKit weights shown.
+        category: index into `CATEGORIES`.
+        intensity: [0, 1].
+        person: index of the person in its population.
+        head: index of the head model in the population's list.
+    """
+
+    rgb: UInt8[np.ndarray, "p k s s 3"]
+    depth: Int[np.ndarray, "p k s s"]
+    mask: UInt8[np.ndarray, "p k s s"]
+    landmarks: Float[np.ndarray, "p k 68 2"]
+    arkit: Float[np.ndarray, "p k 52"]
+    category: Int[np.ndarray, "p k"]
+    intensity: Float[np.ndarray, "p k"]
+    person: Int[np.ndarray, "p"]
+    head: Int[np.ndarray, "p"]
+
+    @property
+    def num_persons(self) -> int:
+        """P."""
+        return len(self.person)
+
+    @property
+    def num_images(self) -> int:
+        """K."""
+        return self.rgb.shape[1]
+
+
+def empty_arrays(num_persons: int, num_images: int, size: int) -> dict[str, np.ndarray]:
+    """Arrays of a shard to be filled."""
+    p, k = num_persons, num_images
+    return {
+        "rgb": np.zeros((p, k, size, size, 3), np.uint8),
+        "depth": np.zeros((p, k, size, size), np.int16),
+        "mask": np.zeros((p, k, size, size), np.uint8),
+        "landmarks": np.zeros((p, k, 68, 2), np.float32),
+        "arkit": np.zeros((p, k, len(ARKIT_NAMES)), np.float32),
+        "category": np.zeros((p, k), np.int64),
+        "intensity": np.zeros((p, k), np.float32),
+        "person": np.zeros(p, np.int64),
+        "head": np.zeros(p, np.int64),
+    }
+
+
+def write_shard(folder: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
+    """Write a shard; it appears under its name only when whole."""
+    temporary = folder.with_name(folder.name + ".partial")
+    temporary.mkdir(parents=True, exist_ok=True)
+    for name in ARRAYS:
+        np.save(temporary / f"{name}.npy", arrays[name])
+    (temporary / "meta.json").write_text(json.dumps(dict(meta), indent=1, sort_keys=True) + "\n")
+    temporary.rename(folder)
+
+
+def read_shard(folder: Path) -> Shard:
+    """Map a shard into memory.
+
+    Raises:
+        OmoteError: a file is missing or cut short.
+    """
+    try:
+        return Shard(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+    except (OSError, ValueError, EOFError) as error:
+        raise OmoteError(f"{folder}: not a whole shard ({error}); delete it and run `omote population` again") from None
+
+
+def shard_folders(folder: Path) -> list[Path]:
+    """Whole shards in a folder, sorted.
+
+    Raises:
+        OmoteError: there is none.
+    """
+    found = sorted(p.parent for p in folder.glob("shard_*/meta.json") if not p.parent.name.endswith(".partial"))
+    if not found:
+        raise OmoteError(f"{folder}: expected shard_* folders; make them with `omote population --out {folder}`")
+    return found

@@ -1,0 +1,142 @@
+"""Batches of (source, targets) of the same person, augmented, as tensors.
+
+Targets keep the source's exposure and white balance (the editor must not change how a scan was lit), but are clean and
+whole; only the source is noisy, holed and blurred, as captures are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from omote.data.cache import DEPTH_UNIT_MM, Shard
+from omote.data.population import REST_SHARE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatch:
+    """Images as tensors: colour in [0, 1], depth relative to the head's reference plane in mm, mask 0 or 1."""
+
+    rgb: Float[Tensor, "b 3 s s"]
+    depth_mm: Float[Tensor, "b 1 s s"]
+    mask: Float[Tensor, "b 1 s s"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch:
+    """S sources with T targets each; targets are ordered source by source (b = S·T).
+
+    Attributes:
+        source: what a capture would hold.
+        target: the truth.
+        landmarks: projected 68 landmarks of each target, pixels.
+        category: index into `CATEGORIES`, per target.
+        intensity: [0, 1], per target.
+        arkit: per target.
+    """
+
+    source: ImageBatch
+    target: ImageBatch
+    landmarks: Float[Tensor, "b 68 2"]
+    category: Int[Tensor, "b"]
+    intensity: Float[Tensor, "b"]
+    arkit: Float[Tensor, "b 52"]
+
+
+def images_of(shard: Shard, person: int, which: Sequence[int] | int) -> ImageBatch:
+    """Some images of one person of a shard."""
+    ids = np.atleast_1d(which)
+    rgb = torch.from_numpy(shard.rgb[person, ids].astype(np.float32) / 255).permute(0, 3, 1, 2)
+    depth = torch.from_numpy(shard.depth[person, ids].astype(np.float32) * DEPTH_UNIT_MM)[:, None]
+    mask = torch.from_numpy(shard.mask[person, ids].astype(np.float32))[:, None]
+    return ImageBatch(rgb=rgb.contiguous(), depth_mm=depth, mask=mask)
+
+
+def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
+    return ImageBatch(**{k: torch.cat([getattr(p, k) for p in parts]) for k in ("rgb", "depth_mm", "mask")})
+
+
+def draw_pairs(
+    shards: Sequence[Shard], rng: np.random.Generator, *, num_sources: int, targets_per_source: int, augment: bool = True
+) -> PairBatch:
+    """Draw sources and targets, deterministically from ``rng``.
+
+    A source is the person at rest with probability `REST_SHARE`, else any of their images.
+    """
+    sizes = np.array([s.num_persons for s in shards])
+    sources, targets = [], []
+    rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit")}
+    for _ in range(num_sources):
+        shard = shards[rng.choice(len(shards), p=sizes / sizes.sum())]
+        person = int(rng.integers(shard.num_persons))
+        source = 0 if rng.random() < REST_SHARE else int(rng.integers(shard.num_images))
+        chosen = rng.choice(shard.num_images, targets_per_source, replace=False)
+        sources.append(images_of(shard, person, source))
+        targets.append(images_of(shard, person, chosen))
+        for key, values in rows.items():
+            values.append(np.asarray(getattr(shard, key)[person, chosen]))
+    source_images, target_images = _joined(sources), _joined(targets)
+    if augment:
+        source_images, target_images = augmented(source_images, target_images, rng)
+    tensors = {k: torch.from_numpy(np.concatenate(v)) for k, v in rows.items()}
+    return PairBatch(source=source_images, target=target_images, **tensors)
+
+
+def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) -> tuple[ImageBatch, ImageBatch]:
+    """Photometry on both, capture noise on the source alone."""
+    count = len(source.rgb)
+    repeat = len(target.rgb) // count
+
+    def draw(low: float, high: float, *shape: int) -> Tensor:
+        return torch.from_numpy(rng.uniform(low, high, (count, *shape)).astype(np.float32))
+
+    def per_target(x: Tensor) -> Tensor:
+        return x.repeat_interleave(repeat, dim=0)
+
+    # Exposure, white balance and gamma, for a capture's camera.
+    strength = draw(0, 1, 1, 1, 1)
+    gain = torch.exp(strength * draw(-0.45, 0.35, 1, 1, 1) + strength * draw(-0.12, 0.12, 3, 1, 1))
+    gamma = torch.exp(strength * draw(-0.25, 0.25, 1, 1, 1))
+
+    def exposed(rgb: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
+        return (gain * rgb.clamp_min(1e-4) ** gamma).clamp(0, 1)
+
+    target_rgb = exposed(target.rgb, per_target(gain), per_target(gamma))
+    rgb = exposed(source.rgb, gain, gamma)
+
+    # Half the sources stay as they were rendered; the rest are captures.
+    capture = (draw(0, 1, 1, 1, 1) < 0.5).float()
+    size = rgb.shape[-1]
+    color_noise = torch.from_numpy(rng.standard_normal(rgb.shape).astype(np.float32))
+    rgb = (rgb + capture * draw(0, 0.04, 1, 1, 1) * color_noise).clamp(0, 1)
+    blurred = F.avg_pool2d(rgb, 3, 1, 1)
+    rgb = torch.lerp(rgb, blurred, capture * (draw(0, 1, 1, 1, 1) < 0.4).float() * draw(0.2, 1, 1, 1, 1))
+    # Depth noise is correlated over a few pixels, as matching windows make it.
+    fine = torch.from_numpy(rng.standard_normal(source.depth_mm.shape).astype(np.float32))
+    coarse = torch.from_numpy(rng.standard_normal((count, 1, size // 4, size // 4)).astype(np.float32))
+    coarse = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
+    sigma = capture * draw(0, 1, 1, 1, 1) ** 2
+    depth = source.depth_mm + sigma * (1.2 * fine + 1.2 * coarse)
+    # Holes: smooth random fields above a level, at edges of depth first.
+    field = torch.from_numpy(rng.standard_normal((count, 1, size // 8, size // 8)).astype(np.float32))
+    field = F.interpolate(field, size=(size, size), mode="bicubic", align_corners=False)
+    slope = (F.max_pool2d(source.depth_mm, 3, 1, 1) + F.max_pool2d(-source.depth_mm, 3, 1, 1)) / 20
+    level = draw(1.6, 3.2, 1, 1, 1)
+    holed = capture * (draw(0, 1, 1, 1, 1) < 0.6).float()
+    mask = source.mask * (1 - holed * (field + slope.clamp(0, 1) > level).float())
+    # Crops: scans end somewhere at the neck, the ears or the hair.
+    yy = torch.linspace(0, 1, size).view(1, 1, -1, 1)
+    xx = torch.linspace(-1, 1, size).view(1, 1, 1, -1)
+    cropped = (draw(0, 1, 1, 1, 1) < 0.35).float()
+    outside = (yy > draw(0.86, 1.05, 1, 1, 1)) | (yy < draw(-0.05, 0.16, 1, 1, 1)) | (xx.abs() > draw(0.66, 1.0, 1, 1, 1))
+    mask = mask * (1 - cropped * outside.float())
+    return (
+        ImageBatch(rgb=rgb, depth_mm=depth, mask=mask),
+        ImageBatch(rgb=target_rgb, depth_mm=target.depth_mm, mask=target.mask),
+    )

@@ -1,0 +1,93 @@
+"""τ_θ: wanted expressions → tokens that cross-attention reads (Rombach et al., CVPR 2022, §3.3).
+
+Each kind of condition makes tokens of its own and has a learned "not given" token, so that kinds can be used alone,
+together, or not at all (for classifier-free guidance, Ho & Salimans 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from omote.head.expressions import ARKIT_NAMES, CATEGORIES, check_category
+from omote.types import Expression
+
+NUM_ARKIT_TOKENS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A batch of wanted expressions, as tensors.
+
+    Attributes:
+        category: index into `CATEGORIES`.
+        intensity: [0, 1].
+        arkit: weights in [0, 1]; ignored where ``has_arkit`` is False.
+        has_category: False drops category and intensity.
+        has_arkit: False drops the weights.
+    """
+
+    category: Int[Tensor, "b"]
+    intensity: Float[Tensor, "b"]
+    arkit: Float[Tensor, "b 52"]
+    has_category: Bool[Tensor, "b"]
+    has_arkit: Bool[Tensor, "b"]
+
+    def to(self, device: torch.device | str) -> Condition:
+        """The same on another device."""
+        return Condition(**{k: v.to(device) for k, v in vars(self).items()})
+
+    def dropped(self) -> Condition:
+        """The unconditional counterpart."""
+        none = torch.zeros_like(self.has_category)
+        return Condition(
+            category=self.category, intensity=self.intensity, arkit=self.arkit, has_category=none, has_arkit=none
+        )
+
+
+def condition_of(expressions: Sequence[Expression]) -> Condition:
+    """Expressions → a `Condition`; weights count where an expression gives them."""
+    arkit = np.stack(
+        [e.arkit if e.arkit is not None else np.zeros(len(ARKIT_NAMES), np.float32) for e in expressions]
+    )
+    return Condition(
+        category=torch.tensor([CATEGORIES.index(check_category(e.category)) for e in expressions]),
+        intensity=torch.tensor([float(e.intensity) for e in expressions]),
+        arkit=torch.from_numpy(arkit.astype(np.float32)),
+        has_category=torch.ones(len(expressions), dtype=torch.bool),
+        has_arkit=torch.tensor([e.arkit is not None for e in expressions]),
+    )
+
+
+class ExpressionConditioner(nn.Module):
+    """Category, intensity and ARKit weights → context tokens and one pooled vector.
+
+    Tokens: one for category × intensity, `NUM_ARKIT_TOKENS` for the weights.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.category = nn.Embedding(len(CATEGORIES), width)
+        self.intensity = nn.Sequential(nn.Linear(2, width), nn.SiLU(), nn.Linear(width, width))
+        self.no_category = nn.Parameter(torch.zeros(width))
+        self.arkit = nn.Sequential(
+            nn.Linear(len(ARKIT_NAMES), 2 * width), nn.SiLU(), nn.Linear(2 * width, NUM_ARKIT_TOKENS * width)
+        )
+        self.no_arkit = nn.Parameter(torch.zeros(NUM_ARKIT_TOKENS, width))
+        self.pool = nn.Sequential(nn.Linear((1 + NUM_ARKIT_TOKENS) * width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, condition: Condition) -> tuple[Float[Tensor, "b n w"], Float[Tensor, "b w"]]:
+        """→ (tokens for cross-attention, pooled vector for the time embedding)."""
+        shown = torch.stack([condition.intensity, condition.intensity**2], dim=1).to(self.no_category.dtype)
+        what = self.category(condition.category)
+        token = what * (1 + self.intensity(shown))
+        token = torch.where(condition.has_category[:, None], token, self.no_category)
+        units = self.arkit(condition.arkit.to(self.no_category.dtype)).unflatten(1, (NUM_ARKIT_TOKENS, -1))
+        units = torch.where(condition.has_arkit[:, None, None], units, self.no_arkit)
+        tokens = torch.cat([token[:, None], units], dim=1)
+        return tokens, self.pool(tokens.flatten(1))

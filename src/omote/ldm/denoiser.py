@@ -1,0 +1,100 @@
+"""The second stage: a conditional U-Net on latents (Rombach et al., CVPR 2022, §3.2-3.3), predicting a flow.
+
+What diffuses is the *difference* between the wanted and the source latent, in units of its own deviation: the network
+spends itself on what changes, and the identity is what it need not touch. The source latent is concatenated to the input;
+the expression reaches it by cross-attention, with Q from the U-Net's features and K, V from the conditioner's tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from omote.ldm.conditioners import Condition, ExpressionConditioner
+
+
+class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Denoiser of latent differences: diffusers' ``UNet2DConditionModel`` and the expression conditioner.
+
+    Args:
+        sample_size: latent pixels of a side.
+        latent_channels: of the autoencoder's latent.
+        channels: U-Net widths per resolution; the first has no attention.
+        layers_per_block: residual blocks per resolution.
+        context_width: of a condition token.
+        head_channels: of an attention head.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 16,
+        latent_channels: int = 13,
+        channels: tuple[int, ...] = (96, 160, 224),
+        layers_per_block: int = 2,
+        context_width: int = 128,
+        head_channels: int = 32,
+    ) -> None:
+        super().__init__()
+        deeper = len(channels) - 1
+        self.unet = UNet2DConditionModel(
+            sample_size=sample_size,
+            in_channels=2 * latent_channels,
+            out_channels=latent_channels,
+            down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
+            up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
+            block_out_channels=channels,
+            layers_per_block=layers_per_block,
+            cross_attention_dim=context_width,
+            attention_head_dim=tuple(max(1, c // head_channels) for c in channels),
+            norm_num_groups=16,
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=context_width,
+            resnet_time_scale_shift="scale_shift",
+        )
+        self.conditioner = ExpressionConditioner(context_width)
+        nn.init.zeros_(self.unet.conv_out.weight)
+        nn.init.zeros_(self.unet.conv_out.bias)
+
+    def forward(
+        self,
+        z_t: Float[Tensor, "b d h w"],
+        t: Float[Tensor, "b"],
+        source: Float[Tensor, "b d h w"],
+        condition: Condition,
+    ) -> Float[Tensor, "b d h w"]:
+        """The flow's velocity at time t.
+
+        Args:
+            z_t: scaled difference at time t (noise at t = 1, clean at t = 0).
+            t: [0, 1].
+            source: scaled source latent.
+            condition: what is wanted.
+        """
+        tokens, pooled = self.conditioner(condition)
+        return self.velocity(z_t, t, source, tokens, pooled)
+
+    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
+        """`forward` with the condition already encoded: the part that runs at every step."""
+        x = torch.cat([z_t, source], dim=1)
+        out: Tensor = self.unet(x, 1000 * t, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
+        return out
+
+
+def drop_conditions(
+    condition: Condition, generator: torch.Generator, *, category: float, arkit: float, both: float
+) -> Condition:
+    """Guidance dropout: forget the category, the weights, or both, with the given probabilities per item."""
+    draw = torch.rand(len(condition.category), generator=generator)
+    keep_category: Bool[Tensor, "b"] = draw >= category + both
+    keep_arkit = (draw < category) | (draw >= category + both + arkit)
+    return replace(
+        condition,
+        has_category=condition.has_category & keep_category,
+        has_arkit=condition.has_arkit & keep_arkit,
+    )

@@ -1,0 +1,172 @@
+"""Training of the second stage: the latent editor, and of the decoder on what the editor makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from omote.data.pairs import PairBatch
+from omote.ldm.autoencoder import RgbdAutoencoder
+from omote.ldm.conditioners import Condition
+from omote.ldm.denoiser import LatentEditor, drop_conditions
+from omote.ldm.flow import draw_times, noised
+from omote.training.autoencoder import PairSource, packed
+from omote.training.engine import EngineConfig
+from omote.training.warm_start import load_pretrained
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditorConfig:
+    """A second-stage run.
+
+    Attributes:
+        population: folder of rendered shards.
+        autoencoder: folder of the exported first stage; frozen.
+        engine: length and optimiser.
+        channels, layers_per_block, context_width, head_channels: of `LatentEditor`.
+        drop_category: share of items that see ARKit weights alone.
+        drop_arkit: share that see category and intensity alone.
+        drop_both: share that see nothing, for guidance.
+        moved_weight: how much more a latent pixel counts that the expression moved.
+        targets_per_source: edits trained per source.
+        start_from: exported weights to start from, or None.
+    """
+
+    population: Path
+    autoencoder: Path
+    engine: EngineConfig
+    channels: tuple[int, ...] = (64, 128, 128)
+    layers_per_block: int = 1
+    context_width: int = 128
+    head_channels: int = 32
+    drop_category: float = 0.2
+    drop_arkit: float = 0.4
+    drop_both: float = 0.08
+    moved_weight: float = 1.0
+    targets_per_source: int = 4
+    start_from: Path | None = None
+
+
+def condition_of_batch(pairs: PairBatch) -> Condition:
+    """Everything known about the targets."""
+    every = torch.ones(len(pairs.category), dtype=torch.bool)
+    return Condition(
+        category=pairs.category,
+        intensity=pairs.intensity,
+        arkit=pairs.arkit,
+        has_category=every,
+        has_arkit=every.clone(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentBatch:
+    """A training batch in latent space.
+
+    Attributes:
+        source: scaled source latents.
+        delta: scaled target - source.
+        condition: with guidance dropout applied.
+        t: times.
+        noise: z_1.
+    """
+
+    source: Tensor
+    delta: Tensor
+    condition: Condition
+    t: Tensor
+    noise: Tensor
+
+
+class EditorModule(nn.Module):
+    """The editor with the flow-matching loss as forward."""
+
+    def __init__(self, editor: LatentEditor, moved_weight: float) -> None:
+        super().__init__()
+        self.editor = editor
+        self.moved_weight = moved_weight
+
+    def forward(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """‖v_θ - (ε - z_0)‖², weighted to what moved."""
+        z_t = noised(batch.delta, batch.noise, batch.t)
+        v = self.editor(z_t, batch.t, batch.source, batch.condition)
+        error = (v - (batch.noise - batch.delta)).square()
+        moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3)
+        weight = 1 + self.moved_weight * moved
+        loss = (weight * error).sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
+        metrics = {"mse": error.detach().mean()}
+        first = batch.t == 1
+        if bool(first.any()):
+            metrics["mse_first_step"] = error.detach()[first].mean()
+        return loss.mean(), metrics
+
+
+class EditorTask:
+    """The second stage as a `training.engine.Task`."""
+
+    def __init__(self, config: EditorConfig) -> None:
+        self.config = config
+        self.autoencoder = load_pretrained(RgbdAutoencoder, config.autoencoder).eval().requires_grad_(False)
+        if config.start_from is not None:
+            editor = load_pretrained(LatentEditor, config.start_from)
+        else:
+            torch.manual_seed(config.engine.seed)
+            editor = LatentEditor(
+                sample_size=self.autoencoder.config.sample_size // self.autoencoder.factor,
+                latent_channels=self.autoencoder.latent_channels,
+                channels=config.channels,
+                layers_per_block=config.layers_per_block,
+                context_width=config.context_width,
+                head_channels=config.head_channels,
+            )
+        self._module = EditorModule(editor, config.moved_weight)
+        self.pairs = PairSource(config.population)
+
+    @property
+    def module(self) -> nn.Module:
+        """The editor with its loss."""
+        return self._module
+
+    def batch(self, step: int, seed: int, size: int, rank: int, world: int) -> LatentBatch:
+        """Latents of a step's pairs, with times, noise and dropout drawn from (seed, step)."""
+        config = self.config
+        pairs = self.pairs.batch(step, seed, size, rank, world, config.targets_per_source)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step * world + rank)
+        device = next(self._module.parameters()).device
+        source, delta = encode_pairs(self.autoencoder.to(device), pairs, device)
+        condition = drop_conditions(
+            condition_of_batch(pairs),
+            generator,
+            category=config.drop_category,
+            arkit=config.drop_arkit,
+            both=config.drop_both,
+        )
+        return LatentBatch(
+            source=source,
+            delta=delta,
+            condition=condition.to(device),
+            t=draw_times(len(delta), generator).to(device),
+            noise=torch.randn(delta.shape, generator=generator).to(device),
+        )
+
+    def schedule(self, images: int) -> None:
+        """Nothing changes along the run."""
+
+    def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Averaged weights in diffusers' format."""
+        editor = LatentEditor.from_config(self._module.editor.config)
+        editor.load_state_dict({k.removeprefix("editor."): v.cpu() for k, v in weights.items()})
+        editor.save_pretrained(folder / "editor")
+
+
+@torch.no_grad()
+def encode_pairs(autoencoder: RgbdAutoencoder, pairs: PairBatch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pairs → (scaled source latents, scaled differences), both per target."""
+    repeat = len(pairs.target.rgb) // len(pairs.source.rgb)
+    source = autoencoder.encode(packed(pairs.source).to(device)).mode().repeat_interleave(repeat, 0)
+    target = autoencoder.encode(packed(pairs.target).to(device)).mode()
+    return autoencoder.scale(source), (target - source) / autoencoder.delta_std
