@@ -1,0 +1,252 @@
+"""Light and how skin answers it: per vertex, in linear light.
+
+Skin is lit by wrap-diffuse terms whose wrap is widest in red, which reddens the terminator as subsurface scattering does
+(the cheap model of Green, "Real-Time Approximations to Subsurface Scattering", GPU Gems 2004), a weak Blinn-Phong gloss,
+and a hemisphere of ambient light dimmed where the surface is hollow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from jaxtyping import Float, Int
+
+# How far past the terminator light wraps around, per colour: red travels farthest in skin.
+SKIN_WRAP = np.array([0.42, 0.26, 0.20])
+_LUT_SIZE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Light:
+    """A lighting of one scene, in the world (canonical) frame; intensities are linear, 1 lights white paper to white.
+
+    Attributes:
+        directions: unit vectors towards each light.
+        colors: linear intensity of each light.
+        sky: ambient light from above.
+        ground: ambient light from below.
+        gloss: weight of skin's specular term.
+        gloss_power: its exponent; higher is wetter.
+        cavity: 0 ignores the ambient-occlusion term, 1 applies it in full.
+        exposure: factor on the whole image.
+    """
+
+    directions: Float[np.ndarray, "l 3"]
+    colors: Float[np.ndarray, "l 3"]
+    sky: Float[np.ndarray, "3"]
+    ground: Float[np.ndarray, "3"]
+    gloss: float = 0.25
+    gloss_power: float = 18.0
+    cavity: float = 1.0
+    exposure: float = 1.0
+
+
+def _unit(yaw_rad: float, pitch_rad: float) -> Float[np.ndarray, "3"]:
+    return np.array([np.sin(yaw_rad) * np.cos(pitch_rad), np.sin(pitch_rad), np.cos(yaw_rad) * np.cos(pitch_rad)])
+
+
+def studio_light() -> Light:
+    """The fixed light of figures and tests: key from the upper left, fill, soft ambient."""
+    return Light(
+        directions=np.stack([_unit(-0.5, 0.5), _unit(0.8, 0.15)]),
+        colors=np.array([[0.62, 0.60, 0.57], [0.20, 0.21, 0.23]]),
+        sky=np.array([0.38, 0.38, 0.39]),
+        ground=np.array([0.22, 0.20, 0.19]),
+    )
+
+
+def ambient_light() -> Light:
+    """Flat light without shadow or gloss, as in a light-stage albedo capture."""
+    return Light(
+        directions=np.zeros((0, 3)), colors=np.zeros((0, 3)), sky=np.ones(3), ground=np.ones(3), gloss=0.0, cavity=0.0
+    )
+
+
+def _temperature(kelvin_shift: float) -> Float[np.ndarray, "3"]:
+    """Tint of a light that is warmer (> 0) or cooler (< 0) than the camera's white, luminance about 1."""
+    tint = np.array([1 + 0.22 * kelvin_shift, 1.0, 1 - 0.30 * kelvin_shift])
+    return tint / (tint @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def random_light(rng: np.random.Generator) -> Light:
+    """A plausible light: studio (key, fill, rim), window (one broad side light), overcast or indoor ceiling."""
+    kind = rng.choice(4, p=[0.35, 0.25, 0.25, 0.15])
+    side = rng.choice([-1.0, 1.0])
+    exposure = float(np.exp(rng.normal(0.0, 0.13)))
+    warm = float(rng.normal(0.0, 0.35))
+    ambient_tint = _temperature(float(warm * 0.5 + rng.normal(0.0, 0.2)))
+    if kind == 0:
+        key = _unit(side * rng.uniform(0.2, 0.9), rng.uniform(0.1, 0.75))
+        fill = _unit(-side * rng.uniform(0.4, 1.1), rng.uniform(-0.1, 0.4))
+        rim = _unit(-side * rng.uniform(1.9, 2.6), rng.uniform(0.1, 0.6))
+        directions = np.stack([key, fill, rim])
+        strength = np.array([rng.uniform(0.40, 0.72), rng.uniform(0.10, 0.35), rng.uniform(0.0, 0.5)])
+        ambient = rng.uniform(0.22, 0.42)
+    elif kind == 1:
+        directions = np.stack([_unit(side * rng.uniform(0.8, 1.35), rng.uniform(0.0, 0.5))])
+        strength = np.array([rng.uniform(0.45, 0.8)])
+        ambient = rng.uniform(0.28, 0.48)
+    elif kind == 2:
+        directions = np.stack([_unit(rng.normal(0, 0.4), rng.uniform(0.7, 1.35))])
+        strength = np.array([rng.uniform(0.1, 0.35)])
+        ambient = rng.uniform(0.55, 0.78)
+    else:
+        directions = np.stack([_unit(rng.normal(0, 0.6), rng.uniform(0.9, 1.4)), _unit(side * 0.7, 0.2)])
+        strength = np.array([rng.uniform(0.3, 0.55), rng.uniform(0.05, 0.25)])
+        ambient = rng.uniform(0.30, 0.5)
+    tints = np.stack([_temperature(warm + float(rng.normal(0.0, 0.25))) for _ in strength])
+    down = rng.uniform(0.45, 0.9)
+    return Light(
+        directions=directions,
+        colors=strength[:, None] * tints,
+        sky=ambient * ambient_tint,
+        ground=ambient * down * _temperature(float(rng.normal(0.35, 0.3))),
+        gloss=float(rng.uniform(0.05, 0.42)),
+        gloss_power=float(rng.uniform(9.0, 30.0)),
+        cavity=float(rng.uniform(0.7, 1.0)),
+        exposure=exposure,
+    )
+
+
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    x = np.linspace(0, 1, _LUT_SIZE)
+    decode = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    encode = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
+    return decode.astype(np.float32), encode.astype(np.float32)
+
+
+DECODE, ENCODE = _tables()
+
+
+def to_linear(srgb: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 3"]:
+    """SRGB-encoded [0, 1] → linear light (IEC 61966-2-1)."""
+    x = np.clip(np.asarray(srgb, np.float64), 0, 1)
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(linear: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 3"]:
+    """Linear light → sRGB-encoded [0, 1], clipped."""
+    x = np.clip(np.asarray(linear, np.float64), 0, 1)
+    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9) ** (1 / 2.4) - 0.055)
+
+
+def shade_vertices(
+    vertices_mm: Float[np.ndarray, "v 3"],
+    normals: Float[np.ndarray, "v 3"],
+    albedo: Float[np.ndarray, "v 3"],
+    occlusion: Float[np.ndarray, "v"],
+    gloss: Float[np.ndarray, "v"],
+    light: Light,
+    eye_mm: Float[np.ndarray, "3"],
+) -> Float[np.ndarray, "v 3"]:
+    """Linear radiance of each vertex towards the camera.
+
+    Args:
+        vertices_mm: world frame.
+        normals: unit, outwards.
+        albedo: sRGB-encoded [0, 1].
+        occlusion: ambient visibility, 1 open to 0 hidden.
+        gloss: factor on the light's gloss.
+        light: the lighting.
+        eye_mm: the camera's centre, world frame.
+    """
+    return _shade(
+        np.ascontiguousarray(vertices_mm, np.float32), normals, np.ascontiguousarray(albedo, np.float32),
+        np.ascontiguousarray(occlusion, np.float32), np.ascontiguousarray(gloss, np.float32),
+        light.directions.astype(np.float32), light.colors.astype(np.float32), light.sky.astype(np.float32),
+        light.ground.astype(np.float32), np.float32(light.gloss), np.float32(light.gloss_power),
+        np.float32(light.cavity), np.float32(light.exposure), eye_mm.astype(np.float32),
+        SKIN_WRAP.astype(np.float32), DECODE,
+    )  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _shade(
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    albedo: np.ndarray,
+    occlusion: np.ndarray,
+    gloss: np.ndarray,
+    directions: np.ndarray,
+    colors: np.ndarray,
+    sky: np.ndarray,
+    ground: np.ndarray,
+    gloss_weight: float,
+    gloss_power: float,
+    cavity: float,
+    exposure: float,
+    eye: np.ndarray,
+    wrap: np.ndarray,
+    decode: np.ndarray,
+) -> np.ndarray:
+    out = np.empty((len(vertices), 3), np.float32)
+    top = np.float32(len(decode) - 1)
+    one, zero = np.float32(1.0), np.float32(0.0)
+    for i in range(len(vertices)):
+        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+        vx, vy, vz = eye[0] - vertices[i, 0], eye[1] - vertices[i, 1], eye[2] - vertices[i, 2]
+        n_v = one / np.sqrt(vx * vx + vy * vy + vz * vz)
+        vx, vy, vz = vx * n_v, vy * n_v, vz * n_v
+        open_to_sky = one - cavity * (one - occlusion[i])
+        up = np.float32(0.5) * (ny + one)
+        r = open_to_sky * (ground[0] + up * (sky[0] - ground[0]))
+        g = open_to_sky * (ground[1] + up * (sky[1] - ground[1]))
+        b = open_to_sky * (ground[2] + up * (sky[2] - ground[2]))
+        # A hollow also dims direct light, though less: its walls cast short shadows.
+        direct = one - np.float32(0.6) * cavity * (one - occlusion[i])
+        sr, sg, sb = zero, zero, zero
+        for k in range(len(directions)):
+            lx, ly, lz = directions[k, 0], directions[k, 1], directions[k, 2]
+            c = nx * lx + ny * ly + nz * lz
+            r += direct * colors[k, 0] * max(zero, (c + wrap[0]) / (one + wrap[0]))
+            g += direct * colors[k, 1] * max(zero, (c + wrap[1]) / (one + wrap[1]))
+            b += direct * colors[k, 2] * max(zero, (c + wrap[2]) / (one + wrap[2]))
+            if c > zero and gloss_weight > zero and gloss[i] > zero:
+                hx, hy, hz = lx + vx, ly + vy, lz + vz
+                n_h = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz + np.float32(1e-9))
+                if n_h > np.float32(0.5):
+                    # Schlick: skin reflects most at grazing view.
+                    grazing = one - max(zero, nx * vx + ny * vy + nz * vz)
+                    s = gloss_weight * gloss[i] * direct * n_h**gloss_power * (np.float32(0.35) + grazing * grazing)
+                    sr += s * colors[k, 0]
+                    sg += s * colors[k, 1]
+                    sb += s * colors[k, 2]
+        out[i, 0] = exposure * (r * decode[int(min(max(albedo[i, 0], zero), one) * top)] + sr)
+        out[i, 1] = exposure * (g * decode[int(min(max(albedo[i, 1], zero), one) * top)] + sg)
+        out[i, 2] = exposure * (b * decode[int(min(max(albedo[i, 2], zero), one) * top)] + sb)
+    return out
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def fast_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """`omote.geometry.mesh.vertex_normals` in float32 and one pass; (0, 0, 1) where no face is incident."""
+    out = np.zeros((len(vertices), 3), np.float32)
+    for f in range(len(faces)):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, az = vertices[j, 0] - vertices[i, 0], vertices[j, 1] - vertices[i, 1], vertices[j, 2] - vertices[i, 2]
+        bx, by, bz = vertices[k, 0] - vertices[i, 0], vertices[k, 1] - vertices[i, 1], vertices[k, 2] - vertices[i, 2]
+        x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+        for v in (i, j, k):
+            out[v, 0] += x
+            out[v, 1] += y
+            out[v, 2] += z
+    for i in range(len(out)):
+        x, y, z = out[i, 0], out[i, 1], out[i, 2]
+        length = np.sqrt(x * x + y * y + z * z)
+        if length > 1e-12:
+            out[i, 0], out[i, 1], out[i, 2] = x / length, y / length, z / length
+        else:
+            out[i, 2] = 1.0
+    return out
+
+
+def camera_center(cam_from_world: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3"]:
+    """A camera's centre in the world frame, mm."""
+    return -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
+
+
+def contiguous_faces(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3"]:
+    """Faces as the kernels like them."""
+    return np.ascontiguousarray(faces, np.int32)
