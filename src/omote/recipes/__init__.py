@@ -1,0 +1,18 @@
+"""Recipes: functions that return a complete typed config; a variant is a function plus two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from omote.recipes.cpu import autoencoder_cpu, decoder_cpu, editor_cpu
+from omote.recipes.tiny import autoencoder_tiny, editor_tiny
+from omote.training.run import RecipeConfig
+
+RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
+    "autoencoder-tiny": autoencoder_tiny,
+    "editor-tiny": editor_tiny,
+    "autoencoder-cpu": autoencoder_cpu,
+    "editor-cpu": editor_cpu,
+    "decoder-cpu": decoder_cpu,
+}

@@ -1,0 +1,136 @@
+"""From a source image and wanted expressions to edited images: encode → sample → decode, in one batch.
+
+Two backends give the same answer: plain PyTorch, and OpenVINO for CPUs (`omote.ldm.openvino`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from omote.errors import CheckpointError
+from omote.ldm.autoencoder import RgbdAutoencoder
+from omote.ldm.conditioners import Condition, condition_of
+from omote.ldm.denoiser import LatentEditor
+from omote.ldm.flow import SampleStep, euler, guided, initial_noise
+from omote.ldm.representation import pack_images, unpack_images
+from omote.types import Expression, Rgbd
+
+Backend = Literal["auto", "torch", "openvino"]
+SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditSettings:
+    """How to sample.
+
+    Attributes:
+        steps: network evaluations per edit.
+        guidance_scale: 1 means none.
+        seed: of the noise; sample i of a batch uses seed + i, whatever the batch.
+    """
+
+    steps: int = 4
+    guidance_scale: float = 1.0
+    seed: int = 0
+
+
+class EditingModel:
+    """The trained autoencoder and editor, ready to edit."""
+
+    def __init__(self, autoencoder: RgbdAutoencoder, editor: LatentEditor) -> None:
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.editor = editor.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, folder: Path = SHIPPED_WEIGHTS, *, backend: Backend = "auto") -> EditingModel:
+        """Load from a folder with ``autoencoder/`` and ``editor/``.
+
+        ``auto`` takes OpenVINO on a CPU when it is installed, PyTorch otherwise.
+
+        Raises:
+            CheckpointError: missing or damaged weights, or an OpenVINO asked for and not installed.
+        """
+        parts = []
+        for kind, name in ((RgbdAutoencoder, "autoencoder"), (LatentEditor, "editor")):
+            if not (folder / name / "config.json").is_file():
+                raise CheckpointError(f"{folder / name}: expected config.json and weights; give a run's export folder")
+            try:
+                parts.append(kind.from_pretrained(folder / name, low_cpu_mem_usage=False).float())
+            except (OSError, RuntimeError, ValueError) as error:
+                line = str(error).strip().splitlines()[0]
+                raise CheckpointError(f"{folder / name}: weights do not load ({line}); reinstall them") from None
+        model = cls(*parts)
+        if backend == "openvino" or (backend == "auto" and _has_openvino()):
+            from omote.ldm.openvino import OpenVinoEditingModel
+
+            return OpenVinoEditingModel(model)
+        return model
+
+    # The three network calls; a backend replaces these.
+
+    def encode(self, x: Float[Tensor, "b 5 s s"]) -> Float[Tensor, "b d h w"]:
+        """Packed images → latents."""
+        return self.autoencoder.encode(x).mode()
+
+    def decode(self, z: Float[Tensor, "b d h w"], source: Float[Tensor, "b 5 s s"]) -> Float[Tensor, "b 5 s s"]:
+        """Latents and their source images → packed images."""
+        return self.autoencoder.decode(z, source)
+
+    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
+        """The editor at a step."""
+        return self.editor.velocity(z_t, t, source, tokens, pooled)
+
+    @torch.no_grad()
+    def edit_latents(
+        self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
+    ) -> Float[Tensor, "b d h w"]:
+        """Source latents (unscaled) and what is wanted → edited latents (unscaled)."""
+        autoencoder = self.autoencoder
+        source = autoencoder.scale(z_source)
+
+        def under(condition: Condition) -> tuple[Tensor, Tensor]:
+            return self.editor.conditioner(condition)
+
+        wanted, free = under(condition), under(condition.dropped())
+        velocity = guided(
+            lambda z, t: self.velocity(z, t, source, *wanted),
+            lambda z, t: self.velocity(z, t, source, *free),
+            settings.guidance_scale,
+        )
+        noise = initial_noise(tuple(source.shape[1:]), [settings.seed + i for i in range(len(source))])
+        delta = noise
+        for step in euler(velocity, noise.to(source), settings.steps):
+            assert isinstance(step, SampleStep)
+            delta = step.z
+        return z_source + delta * autoencoder.delta_std
+
+    @torch.no_grad()
+    def edit(
+        self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings | None = None
+    ) -> list[Rgbd]:
+        """All wanted expressions of one source, as one batch; images in the source's camera."""
+        settings = settings or EditSettings()
+        x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
+        z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
+        edited = self.edit_latents(z, condition_of(expressions), settings)
+        return unpack_images(self.decode(edited, x), [source.camera] * len(expressions))
+
+    @torch.no_grad()
+    def reconstruct(self, images: Sequence[Rgbd], sources: Sequence[Rgbd] | None = None) -> list[Rgbd]:
+        """Through the autoencoder alone: the editor's ceiling. Each image decodes with its source (itself if None)."""
+        x = pack_images(images)
+        source = x if sources is None else pack_images(sources)
+        return unpack_images(self.decode(self.encode(x), source), [i.camera for i in images])
+
+
+def _has_openvino() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("openvino") is not None

@@ -1,0 +1,30 @@
+"""Seconds on any machine: the same code as a release at a fraction of its size. For tests; the results mean nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from omote.recipes.cpu import autoencoder_cpu, editor_cpu
+from omote.training.autoencoder import AutoencoderConfig
+from omote.training.editor import EditorConfig
+from omote.training.engine import EngineConfig
+
+ENGINE = EngineConfig(total_images=64, batch_size=8, warmup_images=16, log_images=8, checkpoint_s=1e9, threads=1)
+
+
+def autoencoder_tiny(runs: Path) -> AutoencoderConfig:
+    """First stage, 8 steps."""
+    return replace(autoencoder_cpu(runs), engine=ENGINE, channels=(16, 24), fine_channels=16)
+
+
+def editor_tiny(runs: Path) -> EditorConfig:
+    """Editor, 8 steps."""
+    return replace(
+        editor_cpu(runs),
+        autoencoder=runs / "autoencoder/export/autoencoder",
+        engine=ENGINE,
+        channels=(16, 32),
+        context_width=32,
+        head_channels=16,
+    )

@@ -1,0 +1,154 @@
+"""The two stages: shapes, invariances, and cross-attention against the formula it stands for."""
+
+import numpy as np
+import pytest
+import torch
+
+from omote.errors import CheckpointError, ConfigError
+from omote.geometry.camera import orbit_camera
+from omote.ldm.autoencoder import RgbdAutoencoder
+from omote.ldm.conditioners import Condition, ExpressionConditioner, condition_of
+from omote.ldm.denoiser import LatentEditor, drop_conditions
+from omote.ldm.editing import EditingModel, EditSettings
+from omote.types import Expression, Rgbd
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    autoencoder = RgbdAutoencoder(sample_size=32, channels=(16, 24), fine_channels=16)
+    editor = LatentEditor(
+        sample_size=4, channels=(16, 32), layers_per_block=1, context_width=32, head_channels=16
+    )
+    for module in (autoencoder, editor):
+        for parameter in module.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    autoencoder.gate_open.fill_(1.0)
+    return EditingModel(autoencoder, editor)
+
+
+def source_image(size=32):
+    rng = np.random.default_rng(0)
+    camera = orbit_camera(size=size)
+    mask = np.ones((size, size), bool)
+    return Rgbd(
+        rgb=rng.random((size, size, 3)).astype(np.float32),
+        depth_mm=rng.uniform(650, 750, (size, size)).astype(np.float32),
+        mask=mask,
+        camera=camera,
+    )
+
+
+def test_autoencoder_keeps_the_pooled_image_in_its_latent(model):
+    x = torch.randn(2, 5, 32, 32)
+    z = model.autoencoder.encode(x).mode()
+    assert z.shape == (2, 13, 4, 4)
+    torch.testing.assert_close(z[:, :5], torch.nn.functional.avg_pool2d(x, 8))
+
+
+def test_a_fresh_autoencoder_decodes_the_upsampled_pooled_image():
+    autoencoder = RgbdAutoencoder(sample_size=32, channels=(16, 24), fine_channels=16)
+    x = torch.randn(1, 5, 32, 32)
+    z = autoencoder.encode(x).mode()
+    base = torch.nn.functional.interpolate(z[:, :5], scale_factor=8, mode="bilinear")
+    torch.testing.assert_close(autoencoder.decode(z, x), base)
+
+
+def test_kl_of_a_standard_normal_is_zero(model):
+    posterior = model.autoencoder.encode(torch.randn(1, 5, 32, 32))
+    standard = type(posterior)(
+        pooled=posterior.pooled,
+        mean=torch.zeros_like(posterior.mean),
+        log_variance=torch.zeros_like(posterior.mean),
+    )
+    assert float(standard.kl()) == 0
+    assert float(posterior.kl()) > 0
+
+
+def test_batching_never_changes_an_edit(model):
+    expressions = [Expression(category=c) for c in ("happy", "sad", "angry")]
+    together = model.edit(source_image(), expressions, EditSettings(steps=2, seed=3))
+    alone = model.edit(source_image(), expressions[1:2], EditSettings(steps=2, seed=4))
+    np.testing.assert_allclose(together[1].rgb, alone[0].rgb, atol=1e-4)
+    np.testing.assert_allclose(together[1].depth_mm, alone[0].depth_mm, atol=1e-2)
+
+
+def test_seeds_and_expressions_change_an_edit(model):
+    happy, sad = (Expression(category=c) for c in ("happy", "sad"))
+    settings = EditSettings(steps=2)
+    base = model.edit(source_image(), [happy], settings)[0].rgb
+    assert np.abs(model.edit(source_image(), [sad], settings)[0].rgb - base).max() > 1e-4
+    assert np.abs(model.edit(source_image(), [happy], EditSettings(steps=2, seed=9))[0].rgb - base).max() > 1e-4
+
+
+def test_openvino_agrees_with_torch(model):
+    pytest.importorskip("openvino", reason="the openvino extra is not installed")
+    from omote.ldm.openvino import OpenVinoEditingModel
+
+    expressions = [Expression(category=c) for c in ("happy", "fearful")]
+    here = model.edit(source_image(), expressions)
+    there = OpenVinoEditingModel(model).edit(source_image(), expressions)
+    for a, b in zip(here, there, strict=True):
+        np.testing.assert_allclose(a.rgb, b.rgb, atol=1e-4)
+        np.testing.assert_allclose(a.depth_mm, b.depth_mm, atol=0.02)
+
+
+def test_cross_attention_is_softmax_qk_v(model):
+    """Attention(Q, K, V) = softmax(Q Kᵀ / √d) V with Q from the features and K, V from the tokens, by hand."""
+    attention = model.editor.unet.down_blocks[1].attentions[0].transformer_blocks[0].attn2
+    features, tokens = torch.randn(2, 9, 32), torch.randn(2, 5, 32)
+    with torch.no_grad():
+        ours = attention(features, encoder_hidden_states=tokens)
+        q, k, v = attention.to_q(features), attention.to_k(tokens), attention.to_v(tokens)
+        heads = attention.heads
+        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        weight = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1)
+        by_hand = attention.to_out[0]((weight @ v).transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-4)
+
+
+def test_a_condition_that_is_not_given_does_not_matter():
+    conditioner = ExpressionConditioner(16)
+    for parameter in conditioner.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    happy = condition_of([Expression(category="happy", arkit=np.full(52, 0.3, np.float32))])
+    sad = condition_of([Expression(category="sad", intensity=0.2)])
+    torch.testing.assert_close(conditioner(happy.dropped())[0], conditioner(sad.dropped())[0])
+    assert not torch.allclose(conditioner(happy)[0], conditioner(sad)[0])
+
+
+def test_guidance_dropout_has_the_asked_shares():
+    n = 20_000
+    every = torch.ones(n, dtype=torch.bool)
+    condition = Condition(
+        category=torch.zeros(n, dtype=torch.long),
+        intensity=torch.ones(n),
+        arkit=torch.zeros(n, 52),
+        has_category=every,
+        has_arkit=every.clone(),
+    )
+    dropped = drop_conditions(condition, torch.Generator().manual_seed(0), category=0.2, arkit=0.4, both=0.1)
+    only_arkit = (~dropped.has_category & dropped.has_arkit).float().mean()
+    only_category = (dropped.has_category & ~dropped.has_arkit).float().mean()
+    nothing = (~dropped.has_category & ~dropped.has_arkit).float().mean()
+    assert only_arkit == pytest.approx(0.2, abs=0.01)
+    assert only_category == pytest.approx(0.4, abs=0.015)
+    assert nothing == pytest.approx(0.1, abs=0.01)
+
+
+def test_unknown_category_is_one_line():
+    with pytest.raises(ConfigError, match="expected one of neutral, happy"):
+        condition_of([Expression(category="smug")])
+
+
+def test_missing_and_cut_weights_are_one_line(tmp_path, model):
+    with pytest.raises(CheckpointError, match="expected config.json"):
+        EditingModel.load(tmp_path, backend="torch")
+    model.autoencoder.save_pretrained(tmp_path / "autoencoder")
+    model.editor.save_pretrained(tmp_path / "editor")
+    EditingModel.load(tmp_path, backend="torch")
+    weights = next((tmp_path / "editor").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="do not load") as error:
+        EditingModel.load(tmp_path, backend="torch")
+    assert "\n" not in str(error.value)
