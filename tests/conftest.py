@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+
+START_S = time.monotonic()
 
 # Before the first `import omote`: beartype then checks every annotated call, jaxtyping every array's shape.
 if os.environ.get("OMOTE_TYPECHECK", "1") != "0":
@@ -30,3 +33,13 @@ def shared_dir() -> Path:
     if not (root / "data").is_dir():
         pytest.skip(f"no data folder at {root}/data: set OMOTE_SHARED to the folder that holds it")
     return root
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--budget-s", type=float, default=0.0, help="fail every test that starts later than this; 0: none")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    budget_s = item.config.getoption("--budget-s")
+    if budget_s and time.monotonic() - START_S > budget_s:
+        pytest.fail(f"the session's time budget of {budget_s:.0f} s is spent", pytrace=False)

@@ -1,0 +1,77 @@
+"""omote: one 3D face in, an avatar that can show any expression out::
+
+    import omote
+    result = omote.avatar("scan.ply")
+    result.save("avatar.glb")
+
+The functions here have the names of the commands (`omote avatar`, `omote render`, ...) and live in `omote.api`.
+Importing `omote` imports none of the heavy libraries; the first call does.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omote.api import (
+        avatar,
+        demo,
+        evaluate,
+        fit,
+        info,
+        population,
+        read,
+        reconstruct,
+        render,
+        train,
+    )
+
+__version__ = "0.1.0"
+__all__ = [
+    "__version__",
+    "avatar",
+    "demo",
+    "evaluate",
+    "fit",
+    "info",
+    "population",
+    "read",
+    "reconstruct",
+    "render",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from omote import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'omote' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _CallablePackage(ModuleType):
+    """A package that shares its name with a function: `omote.avatar` holds modules, `omote.avatar(scan)` makes one."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from omote import api
+
+        return getattr(api, self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+
+class _Omote(ModuleType):
+    # Python binds a subpackage to its parent's attribute whenever it is first imported, from anywhere: that is the
+    # moment to make it callable, without importing it any earlier than needed.
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in __all__ and type(value) is ModuleType:
+            value.__class__ = _CallablePackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Omote

@@ -1,0 +1,43 @@
+"""Progress as values: long work is a generator of steps that returns its result; who calls decides what to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Work that is about to be done.
+
+    Attributes:
+        stage: short name of the stage, the same as in a report's ``time_s/<stage>``.
+        done: parts of the stage finished so far.
+        total: parts in the stage; 0 where it is not known.
+        note: one line for a person, such as a loss or what was found.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    note: str = ""
+
+
+def finish(work: Generator[Step, None, Result], on_step: Callable[[Step], None] | None = None) -> Result:
+    """Run a generator of steps to its end and give what it returns.
+
+    Args:
+        work: yields steps, returns a result.
+        on_step: called with each step; None shows nothing.
+    """
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        if on_step is not None:
+            on_step(step)
