@@ -1,0 +1,146 @@
+"""What every reader returns before cleaning, and the limits that every reader keeps.
+
+A file is a claim until its size backs it: readers call `check_claim` with the counts of a header before they allocate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from omote.errors import ScanError
+
+MAX_FILE_BYTES = 2 << 30
+MAX_POINTS = 12_000_000
+MAX_FACES = 24_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawScan:
+    """A file's content as it stands: NaNs, duplicates and unused vertices included.
+
+    Attributes:
+        points: as in the file, any unit.
+        faces: vertex ids, checked against ``points``; None for a point cloud.
+        colors: per point, [0, 1].
+        normals: per point, not necessarily unit.
+        uv: texture coordinates, origin at the lower left.
+        faces_uv: ids into ``uv``, or None.
+        texture: [0, 1], row 0 at the top.
+        notes: what was left out, one sentence each.
+    """
+
+    points: Float[np.ndarray, "num_points 3"]
+    faces: Int[np.ndarray, "num_faces 3"] | None = None
+    colors: Float[np.ndarray, "num_points 3"] | None = None
+    normals: Float[np.ndarray, "num_points 3"] | None = None
+    uv: Float[np.ndarray, "num_uv 2"] | None = None
+    faces_uv: Int[np.ndarray, "num_faces 3"] | None = None
+    texture: Float[np.ndarray, "tex_height tex_width 3"] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def check_claim(path: Path, *, what: str, count: int, bytes_each: int, available: int, limit: int) -> None:
+    """Refuse a header's count that is out of range or that the file is too small to hold.
+
+    Args:
+        path: for the message.
+        what: the plural noun counted, for the message.
+        count: claimed.
+        bytes_each: the fewest bytes that one of them takes in the file.
+        available: bytes left in the file.
+        limit: the most that is read at all.
+
+    Raises:
+        ScanError: the count is negative, over ``limit``, or needs more than ``available`` bytes.
+    """
+    if count < 0:
+        raise ScanError(f"{path.name}: expected a count of {what}, got {count}; the header is damaged, export again")
+    if count * bytes_each > available:
+        raise ScanError(
+            f"{path.name}: the header claims {count:,} {what} ({count * bytes_each:,} bytes or more), the file holds "
+            f"{available:,} bytes of them; it is truncated or damaged, copy or export it again"
+        )
+    if count > limit:
+        raise ScanError(f"{path.name}: expected at most {limit:,} {what}, got {count:,}; crop or thin the scan first")
+
+
+def check_faces(
+    path: Path, indices: Int[np.ndarray, " ..."], num_points: int, *, what: str = "vertex"
+) -> Int[np.ndarray, " ..."]:
+    """Return the same indices, if all lie in [0, num_points).
+
+    Raises:
+        ScanError: an index points outside.
+    """
+    if indices.size:
+        low, high = int(indices.min()), int(indices.max())
+        if low < 0 or high >= num_points:
+            bad = low if low < 0 else high
+            raise ScanError(
+                f"{path.name}: a face refers to {what} {bad} (counted from 0), the file has {num_points:,}; "
+                "the file is damaged, export it again"
+            )
+    return indices
+
+
+def unit_colors(colors: np.ndarray) -> Float[np.ndarray, "n 3"]:
+    """Colours of any file type → float32 in [0, 1].
+
+    Integers are divided by their type's largest value. Floats are taken as [0, 1], or as 0 to 255 where any exceeds 1,
+    since both are common; NaNs become 0.
+    """
+    if colors.dtype.kind in "ui":
+        return np.clip(colors.astype(np.float32) / float(np.iinfo(colors.dtype).max), 0.0, 1.0)
+    colors = np.nan_to_num(colors.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if colors.size and colors.max() > 1.0 + 1e-3:
+        colors = colors / 255.0
+    return np.clip(colors, 0.0, 1.0)
+
+
+def fan(counts: Int[np.ndarray, " num_polygons"]) -> tuple[Int[np.ndarray, "n 3"], Int[np.ndarray, " n"]]:
+    """Triangulate polygons given by their corner counts, each as a fan around its first corner.
+
+    Polygons of fewer than three corners give nothing. Fans suit the convex, nearly flat polygons that scanners and
+    remeshers write.
+
+    Returns:
+        Positions into the flat list of corners, and the polygon that each triangle came from.
+    """
+    counts = counts.astype(np.int64)
+    first = np.cumsum(counts) - counts
+    triangles = np.maximum(counts - 2, 0)
+    polygon = np.repeat(np.arange(len(counts)), triangles)
+    step = np.arange(len(polygon)) - np.repeat(np.cumsum(triangles) - triangles, triangles)
+    start = first[polygon]
+    return np.stack([start, start + step + 1, start + step + 2], axis=1), polygon
+
+
+def sibling(path: Path, name: str) -> Path | None:
+    """Find the file that a scan names (material library, texture, buffer), or None where it is absent.
+
+    The name comes from the file and is not trusted: nothing outside the scan's folder is opened. A name that leads
+    outside (absolute or with ``..``, as exporters on another computer write) is looked up by its last part alone.
+
+    Raises:
+        ScanError: the name leads outside the folder and no file of that last part lies beside the scan.
+    """
+    name = name.strip().strip('"')
+    parts = PureWindowsPath(name).parts  # splits at both slashes and knows drives
+    if not parts or "\0" in name or ":" in name.replace(":\\", "").replace(":/", ""):
+        raise ScanError(f"{path.name}: expected a file name, got {name[:80]!r}; correct it in the file")
+    outside = PureWindowsPath(name).is_absolute() or parts[0].startswith(("/", "\\")) or ".." in parts
+    try:
+        inside = path.parent / (parts[-1] if outside else Path(*parts))
+        found = parts[-1] not in ("..", "/", "\\") and inside.is_file()
+    except (OSError, ValueError) as error:  # a name longer than the system takes
+        raise ScanError(f"{path.name}: cannot look up {name[:80]!r}; correct the name in the file") from error
+    if outside and not found:
+        raise ScanError(
+            f"{path.name}: refers to {name[:200]!r}, outside its folder, which is not followed; "
+            f"put {parts[-1][:80]!r} beside the scan"
+        )
+    return inside if found else None

@@ -1,0 +1,157 @@
+"""Numbers in text files, read in blocks of lines so that memory stays bounded whatever the file holds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from omote.errors import ScanError
+
+BLOCK_BYTES = 4 << 20
+MAX_NUMBERS = 160_000_000
+_SEPARATORS = bytes.maketrans(b"\r,;", b"\n  ")
+_LINE_ENDS = bytes.maketrans(b"\r", b"\n")
+
+
+class LineBlocks:
+    """Iterates over a binary file's blocks of whole lines, with ``\\n`` for every kind of line end.
+
+    Args:
+        file: open for reading in binary mode, at the first line wanted.
+        path: for messages.
+        separators: turn commas and semicolons into spaces too.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, *, separators: bool = False) -> None:
+        self.path = path
+        self._file = file
+        self._table = _SEPARATORS if separators else _LINE_ENDS
+        self._rest = b""
+
+    def push_back(self, block: bytes) -> None:
+        """Return the unused end of a block; the next one starts with it."""
+        self._rest = block + self._rest
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            block = self._rest + self._file.read(BLOCK_BYTES).replace(b"\\\r\n", b"\\\n").translate(self._table)
+            self._rest = b""
+            if not block:
+                return
+            cut = block.rfind(b"\n")
+            while cut > 0 and block[cut - 1] == ord("\\"):  # a continued line stays whole
+                cut = block.rfind(b"\n", 0, cut)
+            if len(block) >= BLOCK_BYTES:
+                if cut < 0:
+                    raise ScanError(
+                        f"{self.path.name}: expected lines of text, got one over {BLOCK_BYTES:,} bytes long; "
+                        "the file is damaged or of another format"
+                    )
+                block, self._rest = block[: cut + 1], block[cut + 1 :]
+            yield block
+
+
+def token_lines(block: bytes) -> tuple[UInt8[np.ndarray, " n"], Int[np.ndarray, " t"], Int[np.ndarray, " rows"]]:
+    """Find the tokens: the block's bytes, where each token starts, and each line's number of them (0 if empty)."""
+    data = np.frombuffer(block, np.uint8)
+    is_space = data <= 32
+    starts = np.flatnonzero(~is_space & np.concatenate([[True], is_space[:-1]]))
+    ends = np.flatnonzero(data == ord("\n"))
+    if not len(ends) or ends[-1] != len(data) - 1:
+        ends = np.append(ends, len(data))
+    return data, starts, np.diff(np.searchsorted(starts, ends), prepend=0)
+
+
+def parse_numbers(block: bytes, num_tokens: int, path: Path, *, dtype: type = np.float64) -> np.ndarray:
+    """All numbers of a block, exactly one for each whitespace-separated token.
+
+    Raises:
+        ScanError: a token is no number.
+    """
+    if num_tokens == 0:
+        return np.empty(0, dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # older NumPy warns where it stops at a bad token
+            values = np.fromstring(block, dtype=dtype, sep=" ")
+    except (ValueError, DeprecationWarning, OverflowError):
+        values = np.empty(0, dtype)
+    if len(values) != num_tokens:
+        raise ScanError(f"{path.name}: expected numbers, got {_first_bad_token(block)}; the file is damaged")
+    return values
+
+
+def _first_bad_token(block: bytes) -> str:
+    for token in block[: 1 << 20].split():
+        try:
+            float(token)
+        except ValueError:
+            return repr(token[:40].decode("utf-8", "replace"))
+    return "something else"
+
+
+def number_rows(
+    blocks: LineBlocks, *, num_rows: int | None = None, what: str = "rows"
+) -> Iterator[tuple[Float[np.ndarray, " n"], Int[np.ndarray, " rows"]]]:
+    """Numbers line by line, empty lines skipped: flat values and the count on each line, block after block.
+
+    Args:
+        blocks: where to read on; what follows the rows stays there.
+        num_rows: how many to read; all to the end of the file where None.
+        what: the plural noun of a row, for messages.
+
+    Raises:
+        ScanError: a token is no number, or the file ends early.
+    """
+    missing = num_rows
+    num_numbers = 0
+    if missing == 0:
+        return
+    for block in blocks:
+        _, starts, counts = token_lines(block)
+        filled = np.flatnonzero(counts)
+        if missing is not None and len(filled) > missing:
+            token = int(counts[: filled[missing]].sum())
+            end = int(starts[token])
+            blocks.push_back(block[end:])
+            block, starts, filled = block[:end], starts[:token], filled[:missing]
+        num_numbers += len(starts)
+        if num_numbers > MAX_NUMBERS:
+            raise ScanError(
+                f"{blocks.path.name}: expected at most {MAX_NUMBERS:,} numbers; crop or thin the scan first"
+            )
+        yield parse_numbers(block, len(starts), blocks.path), counts[filled]
+        if missing is not None:
+            missing -= len(filled)
+            if missing == 0:
+                return
+    if missing:
+        raise ScanError(
+            f"{blocks.path.name}: expected {num_rows:,} {what}, the file ends {missing:,} short; "
+            "it is truncated, copy or export it again"
+        )
+
+
+def table(
+    blocks: LineBlocks, *, num_columns: int, num_rows: int, what: str = "rows"
+) -> Float[np.ndarray, "num_rows num_columns"]:
+    """Read rows of one width.
+
+    Raises:
+        ScanError: as `number_rows`, or a row has another number of columns.
+    """
+    out = []
+    for values, counts in number_rows(blocks, num_rows=num_rows, what=what):
+        if (counts != num_columns).any():
+            got = int(counts[counts != num_columns][0])
+            raise ScanError(
+                f"{blocks.path.name}: expected {num_columns} numbers on each line of {what}, got {got}; "
+                "the file is damaged, export it again"
+            )
+        out.append(values.reshape(-1, num_columns))
+    return np.concatenate(out) if out else np.empty((0, num_columns))
