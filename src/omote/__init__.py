@@ -1,4 +1,6 @@
-"""omote: one 3D face in, an avatar that can show any expression out::
+"""One 3D face in, an avatar that can show any expression out.
+
+Three lines to one::
 
     import omote
     result = omote.avatar("scan.ply")

@@ -1,0 +1,124 @@
+"""Flat reports: what ran, on what, how long and with which versions, as one JSON object of numbers and text."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from omote.files import atomic_path
+
+Value = float | int | str | bool | None
+LIBRARIES = ("numpy", "scipy", "numba", "torch", "diffusers", "openvino", "trimesh", "pygltflib", "pillow")
+
+
+class Stopwatch:
+    """Wall-clock seconds per stage: ``with watch("read"): ...``."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.stages_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the block's time to ``stage``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages_s[stage] = self.stages_s.get(stage, 0.0) + time.perf_counter() - start
+
+    def flat(self) -> dict[str, Value]:
+        """Return ``time_s/<stage>`` for every stage and ``time_s/total`` since the watch was made."""
+        out: dict[str, Value] = {f"time_s/{stage}": round(t, 4) for stage, t in self.stages_s.items()}
+        return {**out, "time_s/total": round(time.perf_counter() - self._start, 4)}
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, MiB."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def versions() -> dict[str, Value]:
+    """Return ``version/<library>``; None where one is not installed."""
+    out: dict[str, Value] = {"version/omote": _version("omote"), "version/python": platform.python_version()}
+    return {**out, **{f"version/{name}": _version(name) for name in LIBRARIES}}
+
+
+def machine() -> dict[str, Value]:
+    """Return ``machine/<fact>``."""
+    return {
+        "machine/system": f"{platform.system()} {platform.machine()}",
+        "machine/processor": _processor(),
+        "machine/cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        "machine/memory_gb": _memory_gb(),
+    }
+
+
+def run_facts(watch: Stopwatch) -> dict[str, Value]:
+    """Return what every report ends with: times, peak memory, versions, machine."""
+    return {**watch.flat(), "memory_mb/peak": round(peak_memory_mb(), 1), **versions(), **machine()}
+
+
+def prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, Value]:
+    """Flatten what a report can hold as ``prefix/key``: paths as text, sequences joined by spaces, the rest left out."""
+    out: dict[str, Value] = {}
+    for key, value in values.items():
+        name = f"{prefix}/{key}"
+        if isinstance(value, bool | int | float | str) or value is None:
+            out[name] = value
+        elif isinstance(value, Path):
+            out[name] = str(value)
+        elif isinstance(value, tuple | list) and all(isinstance(v, int | float | str) for v in value):
+            out[name] = " ".join(map(str, value))
+        elif isinstance(value, Mapping):
+            out.update(prefixed(name, value))
+    return out
+
+
+def write_json(values: Mapping[str, Value], path: Path) -> None:
+    """Write a flat report, whole or not at all; a number that is not finite becomes null, as JSON has none.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(finite, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _memory_gb() -> float:
+    import psutil
+
+    return round(psutil.virtual_memory().total / 2**30, 1)

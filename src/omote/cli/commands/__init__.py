@@ -1,0 +1,1 @@
+"""One module per command: an ``Options`` dataclass, which is the interface, and ``run``."""

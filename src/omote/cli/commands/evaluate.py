@@ -1,0 +1,54 @@
+"""``omote evaluate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from omote.cli import flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Run an evaluation suite.
+
+    Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again.
+    """
+
+    suite: Annotated[tyro.conf.Positional[Literal["release"]], tyro.conf.arg(metavar="release")]
+    """the suite: what a release must show"""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """folder of the results; made if missing"""
+    persons: int = 200
+    """unseen persons, each with seven expressions"""
+    ict: flags.File = None
+    """an ICT-FaceKit checkout or .npz: half of the persons come from it"""
+    seed: int = 0
+    """of persons and noise"""
+    backend: flags.Backend = "auto"
+    """what runs the networks"""
+    weights: flags.Folder = None
+    """a run's export folder instead of the shipped weights"""
+
+
+def run(options: Options) -> None:
+    """Evaluate and say where the numbers are."""
+    from omote import api
+    from omote.cli.display import Display
+
+    api.check_folder(options.out)
+    with Display() as display:
+        metrics = api.evaluate(
+            options.suite,
+            out=options.out,
+            persons=options.persons,
+            ict=options.ict,
+            seed=options.seed,
+            backend=options.backend,
+            weights=options.weights,
+            on_step=display,
+        )
+    print(f"{options.out / 'metrics.json'}: {len(metrics)} numbers")

@@ -1,0 +1,61 @@
+"""Steps drawn as progress bars on standard error; nothing is drawn where that is not a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from omote.progress import Step
+
+
+class Display:
+    """A context in which ``display(step)`` shows a step: one line per stage, kept when the stage is done."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=Console(stderr=True),
+            disable=not Console(stderr=True).is_terminal,
+        )
+        self._stage = ""
+        self._task: int | None = None
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._progress.stop()
+
+    def __call__(self, step: Step) -> None:
+        """Show that ``step`` is about to be done."""
+        if step.stage != self._stage or self._task is None:
+            self._finish()
+            self._stage = step.stage
+            self._task = self._progress.add_task(step.stage, total=step.total or None, note="")
+        self._progress.update(self._task, completed=step.done, total=step.total or None, note=step.note)  # type: ignore[arg-type]
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            total = self._progress.tasks[-1].total or 1
+            self._progress.update(self._task, completed=total, total=total)  # type: ignore[arg-type]

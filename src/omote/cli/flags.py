@@ -1,0 +1,16 @@
+"""Options that several commands share, with one wording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Scan = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCAN")]
+Unit = Literal["auto", "mm", "cm", "m", "in"]
+Backend = Literal["auto", "torch", "openvino"]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")]
+PngFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")]

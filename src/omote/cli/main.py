@@ -1,0 +1,139 @@
+"""``omote COMMAND``: finds the command, parses its options with tyro, and turns errors into one line and an exit code.
+
+Exit codes: 0 done; 1 a defect of omote (with a traceback); 2 bad input, options or output; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+# Answering `omote --help` from this table keeps every command's imports out of it; a test compares it with the commands.
+COMMANDS = {
+    "avatar": "Make an avatar (GLB with morph targets) of a scan.",
+    "demo": "Make an avatar of a made-up person seen by a simulated depth camera.",
+    "fit": "Find the face in a scan and fit the head model to it.",
+    "render": "Write a scan as the RGB-D image that the networks see.",
+    "reconstruct": "Send a scan's RGB-D image through the autoencoder and measure what is lost.",
+    "population": "Render a population of made-up persons, for training or to look at.",
+    "train": "Train a recipe, or go on with a run.",
+    "evaluate": "Measure the shipped networks on persons they never saw.",
+    "info": "Show versions, weights, head models, judges and this machine.",
+}
+
+
+def usage() -> str:
+    """Return the text of ``omote --help``."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: omote COMMAND [OPTIONS]",
+            "",
+            "One 3D face in, an avatar that can show any expression out.",
+            "",
+            *(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()),
+            "",
+            "`omote COMMAND --help` lists a command's options. An avatar of a person needs that person's yes.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: without the program's name; those of the process if None.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        print(usage(), file=sys.stderr)
+        return 2
+    name = given[0]
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name in ("-V", "--version"):
+        from omote import __version__
+
+        print(f"omote {__version__}")
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see `omote --help`"
+        return _fail(f"expected a command ({', '.join(COMMANDS)}), got {name!r}; {hint}")
+    return _run(name, given[1:])
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from omote.errors import OmoteError
+
+    _calm_libraries()
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        command = importlib.import_module(f"omote.cli.commands.{name}")
+        command.run(_parse(name, command.Options, arguments))
+        sys.stdout.flush()
+    except OmoteError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing half-written is left", code=130)
+    except BrokenPipeError:
+        # `omote info | head`: whoever read us has enough. Keep the interpreter's last flush from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(_describe(error))
+    except MemoryError:
+        return _fail("this computer's memory is used up; give a smaller scan or close other programs")
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def _parse(name: str, options: type, arguments: list[str]) -> object:
+    import tyro
+
+    return tyro.cli(
+        options,
+        prog=f"omote {name}",
+        description=COMMANDS[name] + "\n\n" + (options.__doc__ or "").partition("\n\n")[2],
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _calm_libraries() -> None:
+    # Warnings of libraries tell a user nothing to act on; `python -W default -m omote ...` brings them back.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for variable, value in {
+        "DIFFUSERS_VERBOSITY": "error",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }.items():
+        os.environ.setdefault(variable, value)
+
+
+def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
+    # An exception instead of sudden death, so that temporary files are removed on the way out.
+    raise SystemExit(128 + signal_number)
+
+
+def _describe(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}no space left on the device; free some or choose another folder"
+    return f"{where}{error.strerror or error}"
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print("omote: " + " ".join(message.split()), file=sys.stderr)
+    return code
