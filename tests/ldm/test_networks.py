@@ -16,9 +16,9 @@ from omote.types import Expression, Rgbd
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    autoencoder = RgbdAutoencoder(sample_size=32, channels=(16, 24), fine_channels=16)
+    autoencoder = RgbdAutoencoder(sample_size=32, learned_channels=8, channels=(16, 24), fine_channels=16)
     editor = LatentEditor(
-        sample_size=4, channels=(16, 32), layers_per_block=1, context_width=32, head_channels=16
+        sample_size=4, latent_channels=13, patch=1, channels=(16, 32), layers_per_block=1, context_width=32, head_channels=16
     )
     for module in (autoencoder, editor):
         for parameter in module.parameters():
@@ -47,7 +47,7 @@ def test_autoencoder_keeps_the_pooled_image_in_its_latent(model):
 
 
 def test_a_fresh_autoencoder_decodes_the_upsampled_pooled_image():
-    autoencoder = RgbdAutoencoder(sample_size=32, channels=(16, 24), fine_channels=16)
+    autoencoder = RgbdAutoencoder(sample_size=32, learned_channels=8, channels=(16, 24), fine_channels=16)
     x = torch.randn(1, 5, 32, 32)
     z = autoencoder.encode(x).mode()
     base = torch.nn.functional.interpolate(z[:, :5], scale_factor=8, mode="bilinear")

@@ -138,12 +138,13 @@ def check_category(category: str) -> str:
 
 
 def draw_expression(
-    category: str, rng: np.random.Generator, *, intensity: float | None = None
+    category: str, rng: np.random.Generator, *, intensity: float | None = None, recipe: Recipe | None = None
 ) -> Expression:
     """Draw one showing of a category: recipe, intensity (.55-1 if not given), unit jitter, asymmetry, resting noise."""
     recipes = RECIPES[check_category(category)]
-    share = np.array([r.share for r in recipes])
-    recipe = recipes[rng.choice(len(recipes), p=share / share.sum())]
+    if recipe is None:
+        share = np.array([r.share for r in recipes])
+        recipe = recipes[rng.choice(len(recipes), p=share / share.sum())]
     if intensity is None:
         intensity = 0.0 if category == "neutral" else float(rng.uniform(0.55, 1.0))
     tilt = float(np.clip(rng.normal(0.0, 0.12), -0.35, 0.35))

@@ -39,10 +39,10 @@ class AutoencoderConfig:
 
     population: Path
     engine: EngineConfig
-    learned_channels: int = 8
+    learned_channels: int = 4
     patch: int = 4
-    channels: tuple[int, ...] = (48, 96)
-    blocks: int = 1
+    channels: tuple[int, ...] = (48,)
+    blocks: int = 2
     fine_channels: int = 24
     sample_size: int = 128
     loss: ReconstructionLoss = ReconstructionLoss()

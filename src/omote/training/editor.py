@@ -27,7 +27,7 @@ class EditorConfig:
         population: folder of rendered shards.
         autoencoder: folder of the exported first stage; frozen.
         engine: length and optimiser.
-        channels, layers_per_block, context_width, head_channels: of `LatentEditor`.
+        patch, channels, layers_per_block, context_width, head_channels: of `LatentEditor`.
         drop_category: share of items that see ARKit weights alone.
         drop_arkit: share that see category and intensity alone.
         drop_both: share that see nothing, for guidance.
@@ -39,6 +39,7 @@ class EditorConfig:
     population: Path
     autoencoder: Path
     engine: EngineConfig
+    patch: int = 2
     channels: tuple[int, ...] = (64, 128, 128)
     layers_per_block: int = 1
     context_width: int = 128
@@ -118,6 +119,7 @@ class EditorTask:
             editor = LatentEditor(
                 sample_size=self.autoencoder.config.sample_size // self.autoencoder.factor,
                 latent_channels=self.autoencoder.latent_channels,
+                patch=config.patch,
                 channels=config.channels,
                 layers_per_block=config.layers_per_block,
                 context_width=config.context_width,

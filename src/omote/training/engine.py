@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -59,6 +59,7 @@ class EngineConfig:
     threads: int = 0
 
 
+@runtime_checkable
 class Task(Protocol):
     """What is trained: a module, and the loss of the batch at a step."""
 
