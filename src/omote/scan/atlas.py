@@ -62,18 +62,18 @@ def merge_materials(
     if len(uv):
         corners = np.nan_to_num(uv[np.maximum(faces_uv, 0)], nan=0.0, posinf=0.0, neginf=0.0)
     corners = np.clip(corners - np.floor(corners.mean(axis=1, keepdims=True)), 0.0, 1.0)
-    tile_of = {material: tile for tile, material in enumerate(textured)}
+    tile_of = {material: number for number, material in enumerate(textured)}
     for k, material in enumerate(used):
         own = face_material == material
         plain = own & ~mapped
         if int(material) in tile_of:
-            tile = tile_of[int(material)]
-            _place(corners, own & mapped, left[tile], tiles[tile].shape, atlas.shape, border=1)
+            number = tile_of[int(material)]
+            _place(corners, own & mapped, int(left[number]), tiles[number].shape, atlas.shape, border=1)
         else:
             plain = own
         corners[plain] = 0.5
         swatch = len(textured) + k
-        _place(corners, plain, left[swatch], tiles[swatch].shape, atlas.shape, border=1)
+        _place(corners, plain, int(left[swatch]), tiles[swatch].shape, atlas.shape, border=1)
     return corners.reshape(-1, 2), np.arange(corners.shape[0] * 3).reshape(-1, 3), atlas
 
 

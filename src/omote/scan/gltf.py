@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from omote.errors import ScanError
 from omote.scan.atlas import Material, merge_materials
-from omote.scan.gltf_document import Document, get, get_list, item
+from omote.scan.gltf_document import Document, entry, get, get_list, item
 from omote.scan.raw import MAX_FACES, MAX_POINTS, RawScan, check_faces
 
 _MAX_DEPTH, _MAX_NODES = 128, 20_000
@@ -40,10 +40,10 @@ def read_glb(file: BinaryIO, path: Path, size: int) -> RawScan:
     header = np.frombuffer(file.read(20).ljust(20, b"\0"), "<u4")
     version, json_bytes, kind = int(header[1]), int(header[3]), int(header[4])
     if version != 2 or kind != 0x4E4F534A:
-        raise ScanError(f"{path.name}: expected GLB version 2 that starts with JSON, got version {version}")
+        raise ScanError(f"{path.name}: expected GLB version 2 with JSON first, got version {version}")
     if json_bytes > size - 20:
         raise ScanError(
-            f"{path.name}: the header claims {json_bytes:,} bytes of JSON, the file holds {size - 20:,}; it is truncated"
+            f"{path.name}: the header claims {json_bytes:,} bytes of JSON, got {size - 20:,}; it is truncated"
         )
     text = file.read(min(json_bytes, _MAX_JSON_BYTES + 1))
     chunk = np.frombuffer(file.read(8).ljust(8, b"\0"), "<u4")
@@ -67,7 +67,7 @@ def read_gltf(file: BinaryIO, path: Path, size: int) -> RawScan:
     Raises:
         ScanError: as `read_glb`, or a name leads outside the folder.
     """
-    return _scene(_document(file.read(_MAX_JSON_BYTES + 1), b"", path))
+    return _scene(_document(file.read(min(size, _MAX_JSON_BYTES + 1)), b"", path))
 
 
 def _document(text: bytes, data: bytes, path: Path) -> Document:
@@ -103,9 +103,9 @@ def _scene(document: Document) -> RawScan:
     materials.append(Material())  # for primitives without one
     nodes = get_list(document.root, "nodes", path)
     for index, matrix in _mesh_nodes(document, nodes):
-        mesh = item(get_list(document.root, "meshes", path), index, "mesh", path)
+        mesh = entry(get_list(document.root, "meshes", path), index, "mesh", path)
         for primitive in get_list(mesh, "primitives", path):
-            _add_primitive(document, primitive, matrix, materials, parts)
+            _add_primitive(document, get({"primitive": primitive}, "primitive", dict, path), matrix, materials, parts)
     if not parts.num_points:
         raise ScanError(f"{path.name}: expected a scene with a mesh or points, found none; export the scan again")
     points = np.concatenate(parts.points)
@@ -121,14 +121,13 @@ def _scene(document: Document) -> RawScan:
     faces, faces_uv = np.concatenate(parts.faces), np.concatenate(parts.faces_uv)
     uv = np.concatenate(parts.uv) if parts.uv else np.empty((0, 2))
     uv, faces_uv, texture = merge_materials(materials, np.concatenate(parts.face_material), uv, faces_uv)
-    if (faces_uv < 0).any():
-        uv = faces_uv = None
+    mapped = not (faces_uv < 0).any()
     return RawScan(
         points=points,
         faces=faces,
         colors=colors,
-        uv=uv,
-        faces_uv=faces_uv,
+        uv=uv if mapped else None,
+        faces_uv=faces_uv if mapped else None,
         texture=texture,
         notes=tuple(document.notes),
     )
@@ -139,7 +138,7 @@ def _mesh_nodes(document: Document, nodes: list) -> list[tuple[int, Float[np.nda
     path = document.path
     scenes = get_list(document.root, "scenes", path)
     if scenes:
-        scene = item(scenes, document.root.get("scene", 0), "scene", path)
+        scene = entry(scenes, document.root.get("scene", 0), "scene", path)
         roots = get_list(scene, "nodes", path)
     else:
         children = {c for n in nodes if isinstance(n, dict) for c in get_list(n, "children", path) if type(c) is int}
@@ -149,13 +148,13 @@ def _mesh_nodes(document: Document, nodes: list) -> list[tuple[int, Float[np.nda
     stack = [(root, np.eye(4), 0) for root in reversed(roots)]
     while stack:
         index, parent, depth = stack.pop()
-        node = item(nodes, index, "node", path)
+        node = entry(nodes, index, "node", path)
         if index in seen or depth > _MAX_DEPTH or len(seen) > _MAX_NODES:
             raise ScanError(f"{path.name}: expected a tree of nodes, got a loop or too deep a one; export it again")
         seen.add(index)
         matrix = parent @ _local(node, path)
         if "mesh" in node:
-            out.append((node["mesh"], np.eye(4) if "skin" in node else matrix))
+            out.append((get(node, "mesh", int, path), np.eye(4) if "skin" in node else matrix))
         stack += [(child, matrix, depth + 1) for child in reversed(get_list(node, "children", path))]
     return out
 
@@ -195,9 +194,8 @@ def _add_primitive(
 ) -> None:
     path = document.path
     attributes = get(primitive, "attributes", dict, path)
-    for extension in ("KHR_draco_mesh_compression",):
-        if extension in (primitive.get("extensions") or {}):
-            raise ScanError(f"{path.name}: compressed with {extension}, which is not read; export without compression")
+    if "KHR_draco_mesh_compression" in get(primitive, "extensions", dict, path, {}):
+        raise ScanError(f"{path.name}: compressed with Draco, which is not read; export without compression")
     mode = primitive.get("mode", _TRIANGLES)
     if mode not in (_POINTS, _TRIANGLES, _STRIP, _FAN):
         return  # lines
@@ -288,8 +286,9 @@ def _normals(
 def _uv(document: Document, attributes: dict, material: int, num_points: int) -> Float[np.ndarray, "n 2"] | None:
     """Texture coordinates with the origin moved from glTF's upper left to the lower left."""
     info = document.texture_info(material)
-    transform = (info.get("extensions") or {}).get("KHR_texture_transform", {}) if info else {}
-    transform = transform if isinstance(transform, dict) else {}
+    transform = get(
+        get(info or {}, "extensions", dict, document.path, {}), "KHR_texture_transform", dict, document.path, {}
+    )
     channel = transform.get("texCoord", info.get("texCoord", 0) if info else 0)
     uv = _per_vertex(document, attributes, f"TEXCOORD_{channel}", 2, num_points)
     if uv is None:

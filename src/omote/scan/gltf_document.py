@@ -53,6 +53,15 @@ def item(values: list[_T], index: object, what: str, path: Path) -> _T:
     return values[index]
 
 
+def entry(values: list[Any], index: object, what: str, path: Path) -> dict[str, Any]:
+    """Return the JSON object that an index of the file refers to.
+
+    Raises:
+        ScanError: out of range, or not an object.
+    """
+    return get({what: item(values, index, what, path)}, what, dict, path)
+
+
 @dataclass(kw_only=True)
 class Document:
     """A parsed glTF file.
@@ -78,7 +87,7 @@ class Document:
             ScanError: it reaches past its buffer, or has an unknown or unsupported type.
         """
         path = self.path
-        accessor = item(get_list(self.root, "accessors", path), index, "accessor", path)
+        accessor = entry(get_list(self.root, "accessors", path), index, "accessor", path)
         if "sparse" in accessor or "bufferView" not in accessor:
             raise ScanError(f"{path.name}: sparse or compressed vertex data is not read; export without compression")
         component = _COMPONENTS.get(get(accessor, "componentType", int, path))
@@ -87,7 +96,7 @@ class Document:
             raise ScanError(f"{path.name}: an accessor has an unknown type; export the scan again")
         dtype = np.dtype(component)
         count, offset = get(accessor, "count", int, path), get(accessor, "byteOffset", int, path, 0)
-        view = item(get_list(self.root, "bufferViews", path), accessor["bufferView"], "buffer view", path)
+        view = entry(get_list(self.root, "bufferViews", path), accessor["bufferView"], "buffer view", path)
         stride = get(view, "byteStride", int, path, 0) or width * dtype.itemsize
         data = self.view_bytes(accessor["bufferView"])
         last = offset + (count - 1) * stride + width * dtype.itemsize
@@ -110,7 +119,7 @@ class Document:
             ScanError: it reaches past its buffer, or is compressed.
         """
         path = self.path
-        view = item(get_list(self.root, "bufferViews", path), index, "buffer view", path)
+        view = entry(get_list(self.root, "bufferViews", path), index, "buffer view", path)
         extensions = get(view, "extensions", dict, path, {})
         if any("meshopt" in name.lower() for name in extensions):
             raise ScanError(f"{path.name}: compressed with meshopt, which is not read; export without compression")
@@ -125,7 +134,7 @@ class Document:
 
     def _buffer(self, index: int) -> bytes:
         if index not in self._buffers:
-            buffer = item(get_list(self.root, "buffers", self.path), index, "buffer", self.path)
+            buffer = entry(get_list(self.root, "buffers", self.path), index, "buffer", self.path)
             uri = buffer.get("uri") if isinstance(buffer, dict) else None
             if uri is None:
                 self._buffers[index] = self.data
@@ -163,7 +172,9 @@ class Document:
     def texture_info(self, material: int) -> dict[str, Any] | None:
         """Return a material's reference to its base colour texture, or None."""
         materials = get_list(self.root, "materials", self.path)
-        shading = materials[material].get("pbrMetallicRoughness") if material < len(materials) else None
+        if material == len(materials):  # the default one
+            return None
+        shading = entry(materials, material, "material", self.path).get("pbrMetallicRoughness")
         info = shading.get("baseColorTexture") if isinstance(shading, dict) else None
         return info if isinstance(info, dict) else None
 
@@ -178,15 +189,15 @@ class Document:
         info = shading.get("baseColorTexture") if isinstance(shading, dict) else None
         if not isinstance(info, dict):
             return None
-        texture = item(get_list(self.root, "textures", path), info.get("index"), "texture", path)
+        texture = entry(get_list(self.root, "textures", path), info.get("index"), "texture", path)
         index = texture.get("source") if isinstance(texture, dict) else None
         for extension in get(texture, "extensions", dict, path, {}).values():
             if index is None and isinstance(extension, dict):
                 index = extension.get("source")
         if index is None:
             return None
-        if index not in self._images:
-            image = item(get_list(self.root, "images", path), index, "image", path)
+        if type(index) is not int or index not in self._images:
+            image = entry(get_list(self.root, "images", path), index, "image", path)
             self._images[index] = self._read_image(image)
         return self._images[index]
 

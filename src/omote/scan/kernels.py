@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 
 @numba.njit(cache=True)
+@no_type_check  # run-time checkers in tests must not wrap what numba compiles
 def walk_rows(
     data: UInt8[np.ndarray, " n"],
     num_rows: int,
@@ -40,10 +43,11 @@ def walk_rows(
                 if cursor + size > len(data):
                     return offsets, counts, -1
             cursor += size
-    return offsets, counts, cursor
+    return offsets, counts, int(cursor)
 
 
 @numba.njit(cache=True)
+@no_type_check  # run-time checkers in tests must not wrap what numba compiles
 def lzf_decompress(data: UInt8[np.ndarray, " n"], size: int) -> tuple[UInt8[np.ndarray, " size"], bool]:
     """Undo LibLZF; the second value tells whether the data was whole and gave exactly ``size`` bytes.
 

@@ -6,6 +6,7 @@ or floats in [0, 1], and ``normals`` (n, 3). Other keys are ignored.
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from math import prod
@@ -84,7 +85,7 @@ def read_member(archive: zipfile.ZipFile, key: str, path: Path, *, max_items: in
         raise ScanError(f"{path.name}: the array {key!r} is damaged ({shown}); save the file again") from None
 
 
-def read_array(file: IO[bytes], size: int, key: str, path: Path, *, max_items: int) -> np.ndarray:
+def read_array(file: IO[bytes] | io.BufferedIOBase, size: int, key: str, path: Path, *, max_items: int) -> np.ndarray:
     """Read an array in NPY format of at most ``size`` bytes.
 
     Raises:

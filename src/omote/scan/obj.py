@@ -104,9 +104,10 @@ def _read_block(block: bytes, parts: _Parts, path: Path) -> None:
     if len(face_rows):
         points_before = parts.num_points + np.cumsum(is_v)[face_rows]
         uv_before = parts.num_uv + np.cumsum(is_vt)[face_rows]
-        polygons = _Polygons(
-            *_corners(_select(data, head, is_f, keyword=1), path), points_before=points_before, uv_before=uv_before
-        )
+        vertex, uv, num_corners = _corners(_select(data, head, is_f, keyword=1), path)
+        if len(num_corners) != len(face_rows):
+            raise ScanError(f"{path.name}: expected faces as 'f v/vt/vn …', got an empty one; export the scan again")
+        polygons = _Polygons(vertex, uv, num_corners, points_before, uv_before)
         current = np.array([material for material, _ in switches])
         places = np.array([place for _, place in switches])
         _add_faces(polygons, current[np.searchsorted(places, head[face_rows], side="right") - 1], parts, path)
@@ -143,7 +144,8 @@ def _numbers(
             raise
     stripped = b"\n".join(line.split(b"#", 1)[0] for line in text.splitlines()) + b"\n"  # rare: comment after numbers
     _, starts, lengths = token_lines(stripped)
-    if len(lengths) != int(wanted.sum()) or (lengths < 1).any():
+    lengths = lengths[lengths > 0]
+    if len(lengths) != int(wanted.sum()):
         raise ScanError(f"{path.name}: expected numbers after 'v' or 'vt', got a comment; export the scan again")
     return parse_numbers(stripped, len(starts), path), lengths
 
@@ -192,8 +194,6 @@ def _corners(data: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _add_faces(polygons: _Polygons, material: np.ndarray, parts: _Parts, path: Path) -> None:
-    if len(polygons.counts) != len(material):
-        raise ScanError(f"{path.name}: expected faces as 'f v/vt/vn …', got an empty one; export the scan again")
     if (polygons.vertex == 0).any():
         raise ScanError(f"{path.name}: a face refers to vertex 0, OBJ counts from 1; export the scan again")
     vertex = _absolute(polygons.vertex, polygons.counts, polygons.points_before)

@@ -76,7 +76,7 @@ def _read_header(file: BinaryIO, path: Path) -> _Layout:
         width, height = int(header["WIDTH"][0]), int(header["HEIGHT"][0])
         num_points = int(header["POINTS"][0]) if "POINTS" in header else width * height
         data = header["DATA"][0]
-        columns = []
+        columns: list[tuple] = []
         for i, (name, item_size, kind, repeat) in enumerate(zip(fields, sizes, kinds, repeats, strict=True)):
             if int(item_size) not in _ITEM_SIZES[_KINDS[kind]] or not 1 <= repeat <= 4096 or len(fields) > 256:
                 raise ValueError(name)

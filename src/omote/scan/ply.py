@@ -128,7 +128,8 @@ def _scan(columns: dict[str, Columns], header: Header, path: Path) -> RawScan:
     values = check_faces(path, corners.values.astype(np.int64), len(points))
     faces = values[triangles] if len(triangles) else np.empty((0, 3), np.int64)
     uv, faces_uv = _texture_coordinates(vertex, face, faces, corners)
-    texture, notes = None, ()
+    texture: Float[np.ndarray, "tex_height tex_width 3"] | None = None
+    notes: tuple[str, ...] = ()
     if uv is not None and header.texture is not None:
         texture, notes = read_texture_beside(path, header.texture)
     return RawScan(

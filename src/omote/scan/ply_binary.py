@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -14,7 +14,7 @@ from omote.scan.raw import MAX_FACES
 
 
 def read_binary_element(
-    file: BinaryIO, path: Path, element: Element, order: str, *, available: int
+    file: BinaryIO, path: Path, element: Element, order: Literal["<", ">"], *, available: int
 ) -> tuple[dict[str, np.ndarray], dict[str, List]]:
     """Read one element's rows and leave the file at their end.
 
@@ -46,7 +46,7 @@ def read_binary_element(
     return _read_ragged(file, path, element, order)
 
 
-def _first_row_lengths(file: BinaryIO, element: Element, order: str) -> list[int] | None:
+def _first_row_lengths(file: BinaryIO, element: Element, order: Literal["<", ">"]) -> list[int] | None:
     """Each list's length in the first row (0 for scalars); None where the row is cut short or absurdly long."""
     lengths = []
     for item in element.properties if element.count else ():
@@ -63,7 +63,7 @@ def _first_row_lengths(file: BinaryIO, element: Element, order: str) -> list[int
     return lengths or [0] * len(element.properties)
 
 
-def _row_dtype(element: Element, order: str, lengths: list[int]) -> np.dtype:
+def _row_dtype(element: Element, order: Literal["<", ">"], lengths: list[int]) -> np.dtype:
     fields: list[tuple] = []
     for i, (item, length) in enumerate(zip(element.properties, lengths, strict=True)):
         if item.count_dtype is not None:
@@ -89,7 +89,7 @@ def _split_uniform(
 
 
 def _read_ragged(
-    file: BinaryIO, path: Path, element: Element, order: str
+    file: BinaryIO, path: Path, element: Element, order: Literal["<", ">"]
 ) -> tuple[dict[str, np.ndarray], dict[str, List]]:
     if element.count * len(element.properties) > 3 * MAX_FACES:
         raise ScanError(f"{path.name}: {element.name!r} has too many rows and properties; simplify the scan first")

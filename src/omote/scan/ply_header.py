@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -17,7 +17,7 @@ _TYPES = {
     "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
     "double": "f8", "float64": "f8",
 }  # fmt: skip
-_ORDERS = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
+_ORDERS: dict[str, Literal["<", ">"] | None] = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Header:
         num_bytes: where the data starts.
     """
 
-    order: str | None
+    order: Literal["<", ">"] | None
     elements: tuple[Element, ...]
     texture: str | None
     num_bytes: int
@@ -80,8 +80,9 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     Raises:
         ScanError: a line is not understood, or the header does not end.
     """
-    order: str | None = None
-    format_name = texture = None
+    order: Literal["<", ">"] | None = None
+    format_name: object = None
+    texture = None
     names: list[tuple[str, int]] = []
     properties: list[list[Property]] = []
     num_properties = 0
@@ -96,7 +97,7 @@ def read_header(file: BinaryIO, path: Path) -> Header:
                     if rest[:1] == ["TextureFile"]:
                         texture = " ".join(line.decode("utf-8", "replace").split()[2:])
                 case ["format", format_name, _]:
-                    order = _ORDERS[format_name]
+                    order = _ORDERS[str(format_name)]
                 case ["element", name, count]:
                     names.append((name, int(count)))
                     properties.append([])

@@ -130,9 +130,9 @@ def sibling(path: Path, name: str) -> Path | None:
     """
     name = name.strip().strip('"')
     parts = PureWindowsPath(name).parts  # splits at both slashes and knows drives
-    if not parts or "\0" in name or ":" in name.replace(":\\", "").replace(":/", ""):
+    if not parts or "\0" in name:
         raise ScanError(f"{path.name}: expected a file name, got {name[:80]!r}; correct it in the file")
-    outside = PureWindowsPath(name).is_absolute() or parts[0].startswith(("/", "\\")) or ".." in parts
+    outside = PureWindowsPath(name).anchor != "" or ".." in parts or "://" in name
     try:
         inside = path.parent / (parts[-1] if outside else Path(*parts))
         found = parts[-1] not in ("..", "/", "\\") and inside.is_file()

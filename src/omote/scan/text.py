@@ -78,7 +78,7 @@ def parse_numbers(block: bytes, num_tokens: int, path: Path, *, dtype: type = np
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # older NumPy warns where it stops at a bad token
-            values = np.fromstring(block, dtype=dtype, sep=" ")
+            values: np.ndarray = np.fromstring(block, dtype=dtype, sep=" ")
     except (ValueError, DeprecationWarning, OverflowError):
         values = np.empty(0, dtype)
     if len(values) != num_tokens:

@@ -83,7 +83,7 @@ def save_obj(scan: Mesh | PointCloud, path: Path | str) -> None:
             _write_rows(file, "vn %.9g %.9g %.9g", normals)
         if faces is None:
             return
-        if uv is not None and isinstance(scan, Mesh):
+        if isinstance(scan, Mesh) and uv is not None and scan.faces_uv is not None:
             corners = np.stack([faces, scan.faces_uv], axis=2).reshape(-1, 6) + 1
             _write_rows(file, "f %d/%d %d/%d %d/%d", corners)
         else:

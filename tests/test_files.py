@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from omote.errors import OutputError
+from omote.files import atomic_path
+
+
+def test_a_file_appears_whole_and_keeps_its_suffix(tmp_path):
+    with atomic_path(tmp_path / "a.glb") as temporary:
+        assert temporary.suffix == ".glb"
+        temporary.write_bytes(b"new")
+        assert not (tmp_path / "a.glb").exists()
+    assert (tmp_path / "a.glb").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.glb"]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(type(error)), atomic_path(tmp_path / "a.txt") as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise error
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.ENOSPC, "no space"), (errno.EACCES, "no permission"), (errno.EIO, "error")]
+)
+def test_failed_writes_are_one_line_that_says_what_to_do(tmp_path, number, expected):
+    with pytest.raises(OutputError, match=expected), atomic_path(tmp_path / "a.txt"):
+        raise OSError(number, os.strerror(number))
+    assert os.listdir(tmp_path) == []
+
+
+def test_missing_folder_folder_and_device(tmp_path):
+    for path, expected in [
+        (tmp_path / "no" / "a", "does not exist"),
+        (tmp_path, "folder or a device"),
+        ("/dev/full", "device"),
+    ]:
+        with pytest.raises(OutputError, match=expected), atomic_path(path):
+            pass
+
+
+def test_a_link_keeps_pointing_to_what_is_replaced(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    with atomic_path(tmp_path / "link.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+
+
+def test_a_real_write_that_hits_a_limit_leaves_nothing(tmp_path):
+    code = f"""
+import resource
+from omote.errors import OutputError
+from omote.files import atomic_path
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    with atomic_path({str(tmp_path / "a.bin")!r}) as temporary:
+        temporary.write_bytes(bytes(5000))
+except OutputError as error:
+    assert "larger than allowed" in str(error), error
+else:
+    raise SystemExit("no error")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert os.listdir(tmp_path) == []
