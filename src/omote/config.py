@@ -30,10 +30,10 @@ Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 class Range:
     """Inclusive bounds of a number, as an annotation: ``Annotated[int, Range(1)]``; None means unbounded."""
 
-    low: float | None = None
-    high: float | None = None
+    low: float | int | None = None
+    high: float | int | None = None
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: float | int) -> bool:
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
     def __str__(self) -> str:

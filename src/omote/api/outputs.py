@@ -1,4 +1,4 @@
-"""Where results go: every name is checked before any work begins, and all files of a command appear together or not at all."""
+"""Where results go: names are checked before any work begins; a command's files appear together or not at all."""
 
 from __future__ import annotations
 

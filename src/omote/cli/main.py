@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-# Answering `omote --help` from this table keeps every command's imports out of it; a test compares it with the commands.
+# Answering `omote --help` from this table keeps the commands' imports out of it; a test compares the two.
 COMMANDS = {
     "avatar": "Make an avatar (GLB with morph targets) of a scan.",
     "demo": "Make an avatar of a made-up person seen by a simulated depth camera.",
@@ -28,6 +29,9 @@ COMMANDS = {
     "evaluate": "Measure the shipped networks on persons they never saw.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
+
+# Networks are read from files that are here; no library may look for them elsewhere.
+QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 def usage() -> str:
@@ -104,7 +108,7 @@ def _parse(name: str, options: type, arguments: list[str]) -> object:
     return tyro.cli(
         options,
         prog=f"omote {name}",
-        description=COMMANDS[name] + "\n\n" + (options.__doc__ or "").partition("\n\n")[2],
+        description=COMMANDS[name] + "\n\n" + (inspect.getdoc(options) or "").partition("\n\n")[2],
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
@@ -114,11 +118,7 @@ def _calm_libraries() -> None:
     # Warnings of libraries tell a user nothing to act on; `python -W default -m omote ...` brings them back.
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    for variable, value in {
-        "DIFFUSERS_VERBOSITY": "error",
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }.items():
+    for variable, value in QUIET_AND_OFFLINE.items():
         os.environ.setdefault(variable, value)
 
 

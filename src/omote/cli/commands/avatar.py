@@ -28,9 +28,9 @@ class Options:
     """how strong the expressions are, 0 to 1"""
     seed: int = 0
     """of the diffusion's noise: another seed, another way of smiling"""
-    steps: int | None = None
+    steps: flags.Steps = None
     """diffusion steps; more are slower"""
-    guidance_scale: float | None = None
+    guidance_scale: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
     """above 1 exaggerates the expression; 1 means no guidance"""
     unit: flags.Unit = "auto"
     """of the scan's coordinates, if you know it"""

@@ -23,7 +23,7 @@ class Options:
     """folder of the results; made if missing"""
     seed: int = 0
     """which person"""
-    steps: int | None = None
+    steps: flags.Steps = None
     """diffusion steps"""
     backend: flags.Backend = "auto"
     """what runs the networks"""

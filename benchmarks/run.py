@@ -1,0 +1,63 @@
+"""Run a benchmark and write its numbers: ``python benchmarks/run.py NAME --out DIR`` (or ``make bench BENCH=NAME OUT=DIR``).
+
+A benchmark is a file ``benchmarks/NAME.py`` with a function ``run() -> dict[str, float | int | str]`` of flat keys. Its
+docstring says what is measured against what. The date, the machine and all versions are added to ``DIR/NAME.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+from omote.api.outputs import check_folder, make_folder
+from omote.api.report import Stopwatch, run_facts, write_json
+from omote.config import nearest
+from omote.errors import ConfigError, OmoteError
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def names() -> list[str]:
+    return sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "run" and not p.stem.startswith("_"))
+
+
+def measure(name: str) -> dict[str, float | int | str | bool | None]:
+    if name not in names():
+        raise ConfigError(f"{name}: no such benchmark{nearest(name, names())}")
+    sys.path.insert(0, str(FOLDER))  # benchmarks may share helpers, in files that begin with an underscore
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    watch = Stopwatch()
+    result = module.run()
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"benchmark": name, "date": date, **result, **run_facts(watch)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run a benchmark.", epilog=f"names: {', '.join(names())}")
+    parser.add_argument("name")
+    parser.add_argument("--out", type=Path, default=Path("out"))
+    given = parser.parse_args()
+    try:
+        check_folder(given.out)
+        result = measure(given.name)
+        make_folder(given.out)
+        write_json(result, given.out / f"{given.name}.json")
+    except OmoteError as error:
+        print(f"omote: {error}", file=sys.stderr)
+        return 2
+    for key, value in result.items():
+        if not key.startswith(("version/", "machine/")):
+            print(f"{key}: {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""``omote.evaluate``: the suites, into a folder that remembers what was measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from omote.api.outputs import check_folder, make_folder
+from omote.config import to_json
+from omote.errors import ConfigError, OutputError
+from omote.files import atomic_path
+from omote.progress import Step
+
+
+def evaluate(
+    suite: Literal["release"] = "release",
+    *,
+    out: Path | str,
+    persons: int = 200,
+    ict: Path | str | None = None,
+    seed: int = 0,
+    backend: Literal["auto", "torch", "openvino"] = "auto",
+    weights: Path | str | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> dict[str, float | int | None]:
+    """Measure networks on unseen persons and write ``out/metrics.json``.
+
+    Args:
+        suite: "release".
+        out: folder, made if missing; persons that it holds already are not measured again.
+        persons: how many, each with seven expressions.
+        ict: ICT-FaceKit, by path: half of the persons come from it.
+        seed: of persons and noise.
+        backend: what runs the networks.
+        weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+        on_step: called with progress.
+
+    Returns:
+        Flat keys ``<metric>/<row>``.
+
+    Raises:
+        ConfigError: no persons.
+        CheckpointError: missing or damaged weights.
+        JudgeError: the judges are not installed.
+        OutputError: ``out`` cannot be written, or holds results of other settings or weights.
+    """
+    if persons < 1:
+        raise ConfigError(f"persons: expected at least 1, got {persons}")
+    out = Path(out)
+    check_folder(out)
+
+    from omote.data.population import PopulationConfig
+    from omote.evaluation.release import ReleaseConfig, evaluate_release
+    from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
+
+    folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
+    config = ReleaseConfig(
+        population=PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict)),
+        num_persons=persons,
+        settings=EditSettings(seed=seed),
+    )
+    if on_step is not None:
+        on_step(Step(stage="load"))
+    model = EditingModel.load(folder, backend=backend)
+    _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(config)})
+    for step in evaluate_release(model, config, out):
+        if on_step is not None:
+            on_step(Step(stage="measure", done=step.done, total=step.total))
+    metrics: dict[str, float | int | None] = json.loads((out / "metrics.json").read_text())
+    return metrics
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of a weights folder's files, the first 16 digits."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".safetensors", ".json"):
+            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _claim(out: Path, settings: dict[str, object]) -> None:
+    # Persons are kept between runs, so results of other weights would silently mix into these.
+    make_folder(out)
+    path = out / "config.json"
+    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    # The number of persons may grow: each person's result does not depend on it.
+    elif _without_count(path.read_text(encoding="utf-8")) != _without_count(text):
+        raise OutputError(f"{out}: holds results of other settings or weights; give another folder")
+
+
+def _without_count(text: str) -> object:
+    try:
+        settings = json.loads(text)
+        del settings["config"]["num_persons"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return settings

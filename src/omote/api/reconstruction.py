@@ -1,0 +1,120 @@
+"""``omote.reconstruct``: what the autoencoder alone loses of a scan; the best that any edit of it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from omote.api.frames import as_bytes, depth_picture, save_rgbd, side_by_side
+from omote.api.outputs import all_or_nothing, make_folder
+from omote.api.report import Stopwatch, Value, prefixed, run_facts, write_json
+from omote.api.scans import Scan, Unit, render
+from omote.progress import Step
+from omote.types import Rgbd
+
+NETWORK_SIZE_PX = 128
+FULL_RED_MM = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """A scan's image before and after the autoencoder.
+
+    Attributes:
+        source: before.
+        image: after, in the same camera.
+        facts: the report, flat: ``depth/...``, ``color/...`` errors over the source's valid pixels.
+    """
+
+    source: Rgbd
+    image: Rgbd
+    facts: dict[str, Value]
+
+    def save(self, folder: Path | str) -> None:
+        """Write source/, reconstruction/, picture.png and report.json.
+
+        Raises:
+            OutputError: one of them cannot be written.
+        """
+        from PIL import Image
+
+        folder = Path(folder)
+        make_folder(folder)
+        save_rgbd(self.source, folder / "source")
+        save_rgbd(self.image, folder / "reconstruction")
+        picture, report = folder / "picture.png", folder / "report.json"
+        with all_or_nothing(picture, report) as temporary:
+            Image.fromarray(as_bytes(self.picture())).resize(
+                (NETWORK_SIZE_PX * 5 * 2, NETWORK_SIZE_PX * 2), Image.Resampling.NEAREST
+            ).save(temporary[picture], format="PNG")
+            write_json(self.facts, temporary[report])
+
+    def picture(self) -> np.ndarray:
+        """Draw colour before and after, depth before and after, and the depth error (red: 5 mm or more)."""
+        both = self.source.mask & self.image.mask
+        share = np.clip(np.abs(self.image.depth_mm - self.source.depth_mm) / FULL_RED_MM, 0, 1) * both
+        error = np.stack([share, 0 * share, 0.15 * both], axis=-1)
+        return side_by_side(
+            self.source.rgb, self.image.rgb, depth_picture(self.source), depth_picture(self.image), error
+        )
+
+    def summary(self) -> str:
+        """Say in one line what was lost."""
+        return f"depth {self.facts['depth/mae_mm_metric']:.2f} mm, colour {self.facts['color/psnr_db']:.1f} dB"
+
+
+def reconstruct(
+    scan: Path | str | Scan,
+    *,
+    unit: Unit = "auto",
+    landmarks: Path | str | np.ndarray | None = None,
+    backend: Literal["auto", "torch", "openvino"] = "auto",
+    weights: Path | str | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Reconstruction:
+    """Send a scan's RGB-D image through the autoencoder and measure what is lost.
+
+    Args:
+        scan: a file, or what `omote.read` returns.
+        unit: of the scan's coordinates; "auto" estimates it.
+        landmarks: 68 × 3 in the scan's coordinates, or a file of them; found by themselves if None.
+        backend: what runs the networks.
+        weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+        on_step: called with progress.
+
+    Raises:
+        ScanError, AlignmentError: as `omote.avatar`.
+        CheckpointError: missing or damaged weights.
+    """
+    watch = Stopwatch()
+    with watch("render"):
+        source = render(scan, size=NETWORK_SIZE_PX, unit=unit, landmarks=landmarks, on_step=on_step)
+
+    if on_step is not None:
+        on_step(Step(stage="load"))
+    with watch("load"):
+        from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel
+
+        model = EditingModel.load(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
+    if on_step is not None:
+        on_step(Step(stage="autoencode"))
+    with watch("autoencode"):
+        image = model.reconstruct([source])[0]
+
+    from omote.evaluation.metrics import depth_errors, psnr_db
+
+    mask = source.mask[None]
+    depth = depth_errors(image.depth_mm[None], source.depth_mm[None], mask)
+    facts: dict[str, Value] = {
+        "depth/mae_mm_metric": float(depth.mae_mm[0]),
+        "depth/rmse_mm_metric": float(depth.rmse_mm[0]),
+        "color/psnr_db": float(psnr_db(image.rgb[None], source.rgb[None], mask)[0]),
+        "mask/iou": float((source.mask & image.mask).sum() / max((source.mask | image.mask).sum(), 1)),
+        **prefixed("settings", {"unit": unit, "backend": backend, "weights": weights or "shipped"}),
+        **run_facts(watch),
+    }
+    return Reconstruction(source=source, image=image, facts=facts)
