@@ -14,6 +14,7 @@ image x (5, s, s) → latent z (5 + learned, s/f, s/f) → image.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,10 +93,10 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def __init__(
         self,
         sample_size: int = 128,
-        learned_channels: int = 8,
+        learned_channels: int = 4,
         patch: int = 4,
-        channels: tuple[int, ...] = (48, 96),
-        blocks: int = 1,
+        channels: Sequence[int] = (48,),
+        blocks: int = 2,
         fine_channels: int = 24,
     ) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.GroupNorm(GROUPS, channels[-1]), nn.SiLU(), nn.Conv2d(channels[-1], 2 * learned_channels, 3, padding=1)
         )
         # Decoder, coarse to fine; at each width it reads the source's encoder features.
-        backwards = channels[::-1]
+        backwards = tuple(reversed(channels))
         self.from_latent = nn.Conv2d(self.latent_channels, backwards[0], 3, padding=1)
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in backwards)
         self.decoder_blocks = nn.ModuleList(_blocks(width, blocks) for width in backwards)

@@ -7,9 +7,11 @@ the expression reaches it by cross-attention, with Q from the U-Net's features a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from jaxtyping import Bool, Float
@@ -23,6 +25,8 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Args:
         sample_size: latent pixels of a side.
+        patch: the U-Net works on patch × patch latent pixels at once (as channels), so that a latent of low f costs
+            what one of high f does.
         latent_channels: of the autoencoder's latent.
         channels: U-Net widths per resolution; the first has no attention.
         layers_per_block: residual blocks per resolution.
@@ -33,22 +37,23 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config
     def __init__(
         self,
-        sample_size: int = 16,
-        latent_channels: int = 13,
-        channels: tuple[int, ...] = (96, 160, 224),
-        layers_per_block: int = 2,
+        sample_size: int = 32,
+        latent_channels: int = 9,
+        patch: int = 2,
+        channels: Sequence[int] = (64, 128, 128),
+        layers_per_block: int = 1,
         context_width: int = 128,
         head_channels: int = 32,
     ) -> None:
         super().__init__()
         deeper = len(channels) - 1
         self.unet = UNet2DConditionModel(
-            sample_size=sample_size,
-            in_channels=2 * latent_channels,
-            out_channels=latent_channels,
+            sample_size=sample_size // patch,
+            in_channels=2 * latent_channels * patch**2,
+            out_channels=latent_channels * patch**2,
             down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
             up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
-            block_out_channels=channels,
+            block_out_channels=tuple(channels),
             layers_per_block=layers_per_block,
             cross_attention_dim=context_width,
             attention_head_dim=tuple(max(1, c // head_channels) for c in channels),
@@ -81,9 +86,9 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
         """`forward` with the condition already encoded: the part that runs at every step."""
-        x = torch.cat([z_t, source], dim=1)
-        out: Tensor = self.unet(x, 1000 * t, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
-        return out
+        x = F.pixel_unshuffle(torch.cat([z_t, source], dim=1), self.config.patch)
+        v = self.unet(x, 1000 * t, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
+        return F.pixel_shuffle(v, self.config.patch)
 
 
 def drop_conditions(

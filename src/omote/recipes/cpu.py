@@ -19,7 +19,7 @@ from omote.training.engine import EngineConfig
 
 
 def autoencoder_cpu(runs: Path) -> AutoencoderConfig:
-    """First stage, KL, f = 8."""
+    """First stage, KL, f = 4."""
     return AutoencoderConfig(
         population=runs / "population",
         engine=EngineConfig(total_images=60_000, batch_size=16, learning_rate=1.5e-3, ema_images=3_000),

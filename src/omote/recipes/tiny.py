@@ -15,7 +15,7 @@ ENGINE = EngineConfig(total_images=64, batch_size=8, warmup_images=16, log_image
 
 def autoencoder_tiny(runs: Path) -> AutoencoderConfig:
     """First stage, 8 steps."""
-    return replace(autoencoder_cpu(runs), engine=ENGINE, channels=(16, 24), fine_channels=16)
+    return replace(autoencoder_cpu(runs), engine=ENGINE, channels=(16,), fine_channels=16)
 
 
 def editor_tiny(runs: Path) -> EditorConfig:
