@@ -93,14 +93,16 @@ def unique_points(points: Float[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, " m
     for axis in range(3):
         key = (key ^ bits[:, axis]) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    if (points[first[inverse]] != points).any():
+    order = np.argsort(key)
+    key = key[order]
+    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    first_of = np.empty(len(points), np.int64)  # for each point, the first at its place
+    first_of[order] = np.repeat(np.minimum.reduceat(order, starts), np.diff(np.append(starts, len(points))))
+    if (points[first_of] != points).any():
         _, first, inverse = np.unique(points, axis=0, return_index=True, return_inverse=True)
-        inverse = inverse.reshape(-1)
-    order = np.argsort(first)
-    rank = np.empty(len(first), np.int64)
-    rank[order] = np.arange(len(first))
-    return first[order], rank[inverse]
+        first_of = first[inverse.reshape(-1)]
+    is_first = first_of == np.arange(len(points))
+    return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first_of]
 
 
 def _take(values: np.ndarray | None, ids: Int[np.ndarray, " m"]) -> np.ndarray | None:
