@@ -1,4 +1,4 @@
-"""Run a benchmark and write its numbers: ``python benchmarks/run.py NAME --out DIR`` (or ``make bench BENCH=NAME OUT=DIR``).
+"""Run a benchmark and write its numbers: ``make bench BENCH=NAME OUT=DIR``.
 
 A benchmark is a file ``benchmarks/NAME.py`` with a function ``run() -> dict[str, float | int | str]`` of flat keys. Its
 docstring says what is measured against what. The date, the machine and all versions are added to ``DIR/NAME.json``.

@@ -13,6 +13,7 @@ Importing `omote` imports none of the heavy libraries; the first call does.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,13 @@ __all__ = [
 ]
 
 
+# Packages that share their name with a function: `omote.avatar` holds modules, `omote.avatar(scan)` makes an avatar.
+_CALLABLE_PACKAGES = ("avatar", "render")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _CALLABLE_PACKAGES:
+        return import_module(f"omote.{name}")
     if name in __all__:
         from omote import api
 
@@ -59,8 +66,6 @@ def __dir__() -> list[str]:
 
 
 class _CallablePackage(ModuleType):
-    """A package that shares its name with a function: `omote.avatar` holds modules, `omote.avatar(scan)` makes one."""
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         from omote import api
 
@@ -71,7 +76,7 @@ class _Omote(ModuleType):
     # Python binds a subpackage to its parent's attribute whenever it is first imported, from anywhere: that is the
     # moment to make it callable, without importing it any earlier than needed.
     def __setattr__(self, name: str, value: object) -> None:
-        if name in __all__ and type(value) is ModuleType:
+        if name in _CALLABLE_PACKAGES and type(value) is ModuleType:
             value.__class__ = _CallablePackage
         super().__setattr__(name, value)
 

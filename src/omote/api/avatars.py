@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,12 +15,9 @@ from omote.api.report import Stopwatch, Value, prefixed, run_facts, write_json
 from omote.api.scans import Scan, Unit, load_head, read_landmarks
 from omote.config import nearest
 from omote.errors import ConfigError
+from omote.head.model import HeadModel
 from omote.progress import Step, finish
-from omote.types import Expression, Mesh
-
-if TYPE_CHECKING:
-    from omote.avatar.pipelines.rgbd import AvatarResult
-    from omote.head.model import HeadModel
+from omote.types import Avatar, Expression, Mesh, Rgbd
 
 DEMO_SIZE_PX = 480
 
@@ -30,14 +27,18 @@ class AvatarMade:
     """An avatar and how it came about.
 
     Attributes:
-        result: what the pipeline made.
+        avatar: the head at rest, its morph targets and its texture.
         head: the head model of its meshes.
+        source: the scan as the networks saw it.
+        generated: what they made of it, per category.
         expressions: the expressions asked for.
         facts: the report so far, flat: settings, estimates, times, memory, versions.
     """
 
-    result: AvatarResult
+    avatar: Avatar
     head: HeadModel
+    source: Rgbd
+    generated: dict[str, Rgbd]
     expressions: tuple[Expression, ...]
     facts: dict[str, Value]
 
@@ -64,7 +65,7 @@ class AvatarMade:
             if on_step is not None:
                 on_step(Step(stage="write"))
             with watch("write"):
-                size = write_glb(self.result.avatar, self.head, temporary[outputs.glb])
+                size = write_glb(self.avatar, self.head, temporary[outputs.glb])
                 for path, name in meshes.items():
                     self._write_mesh(name, temporary[path], path)
             if outputs.sheet is not None:
@@ -80,23 +81,22 @@ class AvatarMade:
 
     def summary(self) -> str:
         """Say in one line what was made."""
-        parts = [f"{len(self.result.avatar.morphs_mm)} morph targets"]
+        parts = [f"{len(self.avatar.morphs_mm)} morph targets"]
         if isinstance(median := self.facts.get("fit/median_mm"), float):
             parts.append(f"fit {median:.2f} mm median")
         return ", ".join([*parts, f"{self.facts['time_s/total']:.1f} s"])
 
     def mesh(self, name: str | None = None) -> Mesh:
         """Return the head (mm) at a morph target's full weight, or at rest."""
-        avatar = self.result.avatar
-        vertices = avatar.neutral.vertices_mm
+        vertices = self.avatar.neutral.vertices_mm
         if name is not None:
-            vertices = vertices + avatar.morphs_mm[name]
+            vertices = vertices + self.avatar.morphs_mm[name]
         return Mesh(
             vertices=vertices,
             faces=self.head.faces,
             uv=self.head.uv,
             faces_uv=self.head.faces_uv,
-            texture=avatar.texture,
+            texture=self.avatar.texture,
         )
 
     def _mesh_paths(self, folder: Path | None) -> dict[Path, str]:
@@ -109,7 +109,7 @@ class AvatarMade:
     def _write_mesh(self, name: str, temporary: Path, path: Path) -> None:
         from omote.scan.write import save_obj, save_ply
 
-        mesh = self.mesh(name if name in self.result.avatar.morphs_mm else None)
+        mesh = self.mesh(name if name in self.avatar.morphs_mm else None)
         if path.suffix == ".ply":
             save_ply(mesh, temporary)
         else:
@@ -119,7 +119,7 @@ class AvatarMade:
     def _write_sheet(self, glb: Path, path: Path) -> None:
         from omote.avatar.sheet import write_sheet
 
-        write_sheet(glb, self.result, path)
+        write_sheet(glb, path, source=self.source, generated=self.generated)
 
 
 def avatar(
@@ -214,7 +214,14 @@ def avatar(
     }
     watch.stages_s.update(result.timings_s)
     facts = {**prefixed("settings", settings), **facts, **result.report, **run_facts(watch)}
-    return AvatarMade(result=result, head=model, expressions=wanted, facts=facts)
+    return AvatarMade(
+        avatar=result.avatar,
+        head=model,
+        source=result.source,
+        generated=result.generated,
+        expressions=wanted,
+        facts=facts,
+    )
 
 
 def demo(
@@ -278,3 +285,28 @@ def expressions_of(wanted: Sequence[str | Expression], intensity: float = 1.0) -
     if not out:
         raise ConfigError("expressions: expected at least one, got none; leave the option out for all")
     return tuple(out.values())
+
+
+def made_up_frame(seed: int) -> Rgbd:
+    """Take one frame of a person who was never born with a simulated depth camera.
+
+    Args:
+        seed: which person.
+    """
+    from omote.data.population import PopulationConfig, draw_person, render_person
+    from omote.geometry.camera import orbit_camera
+    from omote.render.sensor import draw_sensor, sense
+
+    config = PopulationConfig(seed=seed, split="test", size=DEMO_SIZE_PX, num_images=1)
+    heads = config.heads()
+    rng = np.random.default_rng([seed, 1])
+    camera = orbit_camera(
+        size=DEMO_SIZE_PX,
+        yaw_rad=float(rng.normal(0, 0.05)),
+        pitch_rad=float(rng.normal(0, 0.05)),
+        distance_mm=600.0,
+        field_mm=330.0,
+    )
+    person = replace(draw_person(config, 0, heads), camera=camera)
+    image, _, _ = next(iter(render_person(person, heads)))
+    return sense(image, draw_sensor(rng), rng)

@@ -78,11 +78,15 @@ def check_file(path: Path | None, suffixes: Sequence[str]) -> None:
         return
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: expected a name that ends in {' or '.join(suffixes)}; rename it")
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: expected a file name, got a folder; give a file name")
     folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {folder} does not exist; create it first")
+    try:
+        if not folder.is_dir():
+            raise OutputError(f"cannot write {path}: the folder {folder} does not exist; create it first")
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: expected a file name, got a folder; give a file name")
+        path.exists()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; give another name") from error
     _check_writable(folder, path)
 
 

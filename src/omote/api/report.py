@@ -75,7 +75,7 @@ def run_facts(watch: Stopwatch) -> dict[str, Value]:
 
 
 def prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, Value]:
-    """Flatten values as ``prefix/key``: paths as text, sequences joined by spaces, what a report cannot hold left out."""
+    """Flatten values as ``prefix/key``: paths as text, sequences joined by spaces, the rest left out."""
     out: dict[str, Value] = {}
     for key, value in values.items():
         name = f"{prefix}/{key}"

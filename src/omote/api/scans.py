@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from omote.api.outputs import FitOutputs, all_or_nothing
-from omote.api.report import Value, write_json
-from omote.errors import ScanError
+from omote.api.report import Stopwatch, Value, prefixed, run_facts, write_json
+from omote.errors import ConfigError, ScanError
+from omote.head.model import HeadModel
+from omote.progress import Step, finish
 from omote.types import Mesh, PointCloud, Rgbd
-
-if TYPE_CHECKING:
-    from omote.head.model import HeadModel
 
 Scan = PointCloud | Mesh | Rgbd
 Unit = Literal["auto", "mm", "cm", "m", "in"]
@@ -53,7 +53,7 @@ def read_landmarks(path: Path | str) -> Float[np.ndarray, "68 3"]:
             values = np.load(path, allow_pickle=False)
         elif path.suffix.lower() == ".json":
             data = json.loads(path.read_text(encoding="utf-8-sig"))
-            rows = data.get("landmarks") if isinstance(data, dict) else data
+            rows = data["landmarks"] if isinstance(data, dict) else data
             values = np.array([[math.nan if v is None else v for v in row] for row in rows], np.float64)
         else:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -62,7 +62,7 @@ def read_landmarks(path: Path | str) -> Float[np.ndarray, "68 3"]:
         values = np.asarray(values, np.float64)
     except OSError as error:
         raise ScanError(f"{path}: the landmarks cannot be read ({error.strerror or error}); check the path") from error
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ScanError(f"{path}: expected 68 rows of x y z, got {str(error)[:80]}; see docs/scan-input.md") from error
     if values.shape != (68, 3):
         raise ScanError(f"{path}: expected 68 rows of x y z, got an array of shape {values.shape}")
@@ -129,3 +129,86 @@ class FitMade:
             f"{k.removeprefix('fit/').removesuffix('_mm')} {self.facts[k]:.2f} mm" for k in keys if k in self.facts
         ]
         return ", ".join([f"{len(self.mesh.vertices):,} vertices", *parts])
+
+
+def fit(
+    scan: Path | str | Scan,
+    *,
+    unit: Unit = "auto",
+    landmarks: Path | str | np.ndarray | None = None,
+    head: Path | str | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> FitMade:
+    """Find the face in a scan and fit the head model to it.
+
+    Args:
+        scan: a file, or what `omote.read` returns.
+        unit: of the scan's coordinates; "auto" estimates it.
+        landmarks: 68 × 3 in the scan's coordinates, or a file of them; found by themselves if None.
+        head: ICT-FaceKit, by path; the shipped head if None.
+        on_step: called with progress.
+
+    Raises:
+        ScanError: the file cannot be read.
+        AlignmentError: no face was found with confidence; the message says what to give.
+        HeadModelError: a head that does not load.
+    """
+    watch = Stopwatch()
+    with watch("read"):
+        points = read_landmarks(landmarks) if isinstance(landmarks, Path | str) else landmarks
+        scan = read(scan) if isinstance(scan, Path | str) else scan
+    # A scan that does not read is told before anything slow is imported.
+    with watch("load"):
+        from omote.avatar.fitting import fit_head
+
+        model = load_head(head)
+    fitted = finish(fit_head(scan, model, unit=None if unit == "auto" else unit, landmarks=points), on_step)
+    watch.stages_s.update(fitted.timings_s)
+    mesh = Mesh(vertices=fitted.vertices_mm, faces=model.faces, uv=model.uv, faces_uv=model.faces_uv)
+    settings = {"unit": unit, "landmarks": "estimated" if points is None else "given", "head": model.name}
+    return FitMade(mesh=mesh, facts={**prefixed("settings", settings), **fitted.report, **run_facts(watch)})
+
+
+def render(
+    scan: Path | str | Scan,
+    *,
+    size: int = 512,
+    yaw_deg: float = 0.0,
+    pitch_deg: float = 0.0,
+    unit: Unit = "auto",
+    landmarks: Path | str | np.ndarray | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Rgbd:
+    """Render a scan, aligned to the canonical frame, as the networks see it.
+
+    Args:
+        scan: a file, or what `omote.read` returns.
+        size: pixels of a side.
+        yaw_deg: moves the camera to the person's left.
+        pitch_deg: moves the camera up.
+        unit: of the scan's coordinates; "auto" estimates it.
+        landmarks: 68 × 3 in the scan's coordinates, or a file of them; found by themselves if None.
+        on_step: called with progress.
+
+    Raises:
+        ScanError, AlignmentError: as `fit`.
+        ConfigError: a size or angle out of range.
+    """
+    if not 16 <= size <= 4096:
+        raise ConfigError(f"size: expected 16 to 4096, got {size}")
+    if not (abs(yaw_deg) <= 180 and abs(pitch_deg) <= 85):
+        raise ConfigError(f"yaw-deg, pitch-deg: expected within 180 and 85 degrees, got {yaw_deg} and {pitch_deg}")
+    points = read_landmarks(landmarks) if isinstance(landmarks, Path | str) else landmarks
+    scan = read(scan) if isinstance(scan, Path | str) else scan
+
+    from omote.geometry.camera import orbit_camera
+    from omote.scan.align import align
+    from omote.scan.view import render_scan
+
+    if on_step is not None:
+        on_step(Step(stage="align"))
+    alignment = align(scan, unit=None if unit == "auto" else unit, landmarks=points)
+    if on_step is not None:
+        on_step(Step(stage="render"))
+    camera = orbit_camera(size=size, yaw_rad=math.radians(yaw_deg), pitch_rad=math.radians(pitch_deg))
+    return render_scan(scan, alignment, camera)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from omote.api.outputs import check_folder
 from omote.config import nearest, override
 from omote.errors import ConfigError
 from omote.progress import Step
 
-if TYPE_CHECKING:
-    from omote.training.run import RecipeConfig
 
-
-def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> RecipeConfig:
-    """Return a recipe's complete config.
+def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> Any:
+    """Return a recipe's complete config, an `omote.training.run.RecipeConfig`.
 
     Args:
         name: one of `omote.recipes.RECIPES`.
@@ -33,11 +30,11 @@ def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> Recipe
     return override(RECIPES[name](Path(run).parent), changes)
 
 
-def train(config: str | RecipeConfig, *, run: Path | str, on_step: Callable[[Step], None] | None = None) -> str:
+def train(config: Any, *, run: Path | str, on_step: Callable[[Step], None] | None = None) -> str:
     """Train to the end of a recipe, or go on where the run in this folder stopped.
 
     Args:
-        config: a recipe's name or a config.
+        config: a recipe's name, or what `recipe` returns.
         run: the run's folder; made if missing.
         on_step: called with progress.
 

@@ -1,0 +1,103 @@
+"""A pipeline of nothing but numpy in the place of the trained one: the command line is tested, not the networks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from omote.head.model import HeadModel
+from omote.progress import Step
+from omote.types import Avatar, Camera, Expression, Head, Rgbd
+
+NUM_VERTICES = 4
+
+
+def tiny_head() -> HeadModel:
+    """Make a tetrahedron that has everything a head model has."""
+    zeros = np.zeros((NUM_VERTICES, 3), np.float32)
+    return HeadModel(
+        name="tiny",
+        template_mm=np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10]], np.float32),
+        faces=np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
+        uv=np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32),
+        faces_uv=np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
+        face_part=np.zeros(4, np.uint8),
+        identity_mm=zeros[None],
+        expression_mm=np.repeat(zeros[None], 52, 0),
+        landmark_vertices=np.zeros((68, 3), int),
+        landmark_weights=np.full((68, 3), 1 / 3),
+    )
+
+
+def tiny_image() -> Rgbd:
+    """Make a flat wall, 0.7 m away."""
+    camera = Camera(intrinsics=np.diag([16.0, 16.0, 1.0]), cam_from_world=np.eye(4), width=16, height=16)
+    return Rgbd(
+        rgb=np.full((16, 16, 3), 0.5), depth_mm=np.full((16, 16), 700.0), mask=np.ones((16, 16), bool), camera=camera
+    )
+
+
+class FakePipeline:
+    """Gives back a head at rest and one morph target per expression."""
+
+    calls: list[dict[str, Any]]
+
+    @classmethod
+    def load(cls, *, backend: str, head: HeadModel, weights: Path | None) -> FakePipeline:
+        pipeline = cls()
+        pipeline.head = head
+        return pipeline
+
+    def __call__(self, scan: object, *, expressions: Sequence[Expression], **settings: Any) -> Generator:
+        self.calls.append({"scan": scan, "expressions": expressions, **settings})
+        yield Step(stage="align")
+        yield Step(stage="diffuse", done=0, total=2)
+        rest = Head(model_name=self.head.name, vertices_mm=self.head.template_mm, inferred=np.zeros(NUM_VERTICES, bool))
+        avatar = Avatar(
+            neutral=rest,
+            morphs_mm={e.category: np.ones((NUM_VERTICES, 3), np.float32) for e in expressions},
+            texture=np.full((8, 8, 3), 0.5),
+            texture_inferred=np.zeros((8, 8), bool),
+        )
+        return SimpleNamespace(
+            avatar=avatar,
+            source=tiny_image(),
+            generated={e.category: tiny_image() for e in expressions},
+            timings_s={"align": 0.25, "diffuse": 0.5},
+            report={"fit/median_mm": 0.4, "fit/p90_mm": 1.2},
+        )
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Put the fake in place; gives the list of its calls."""
+    calls: list[dict[str, Any]] = []
+    FakePipeline.calls = calls
+    module = ModuleType("omote.avatar.pipelines.rgbd")
+    module.RgbdPipeline = FakePipeline  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "omote.avatar.pipelines.rgbd", module)
+    editing = ModuleType("omote.ldm.editing")  # the real one imports torch for two default values
+    editing.EditSettings = lambda: SimpleNamespace(steps=4, guidance_scale=1.0)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "omote.ldm.editing", editing)
+    monkeypatch.setattr("omote.api.avatars.load_head", lambda path: tiny_head())
+    monkeypatch.setattr("omote.avatar.glb.write_glb", _write_glb)
+    monkeypatch.setattr("omote.api.avatars.AvatarMade._write_sheet", lambda self, glb, path: path.write_bytes(b"png"))
+    return calls
+
+
+def _write_glb(avatar: Avatar, model: HeadModel, path: Path) -> int:
+    return path.write_bytes(b"glTF" + b"\0" * 5000)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Path:
+    """Write a scan that reads: a thousand points."""
+    path = tmp_path / "scan.xyz"
+    np.savetxt(path, np.random.default_rng(0).normal(size=(1000, 3)))
+    return path

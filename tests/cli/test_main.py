@@ -1,0 +1,195 @@
+"""``omote`` finds commands, answers help lightly, and turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import omote
+from omote.cli.main import COMMANDS, main
+from omote.errors import OmoteError
+
+HEAVY = {"numpy", "scipy", "numba", "torch", "diffusers", "openvino", "trimesh", "tyro", "rich", "PIL"}
+
+
+def run(*arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "omote", *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "omote", "--help"], capture_output=True, text=True, check=True
+    )
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert not imported & HEAVY
+    assert done.stdout.startswith("usage: omote COMMAND")
+
+
+def test_help_lists_exactly_the_commands_that_there_are() -> None:
+    folder = Path(inspect.getfile(importlib.import_module("omote.cli.commands"))).parent
+    assert {p.stem for p in folder.glob("*.py")} - {"__init__"} == set(COMMANDS)
+    for name in COMMANDS:
+        module = importlib.import_module(f"omote.cli.commands.{name}")
+        assert callable(module.run)
+        assert inspect.getdoc(module.Options)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_explains_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert COMMANDS[name].rstrip(".") in text
+    assert "{None}" not in text
+    source = inspect.getsource(importlib.import_module(f"omote.cli.commands.{name}"))
+    for option in importlib.import_module(f"omote.cli.commands.{name}").Options.__dataclass_fields__:
+        field = source[source.index(f"    {option}: ") :].splitlines()[1]
+        assert field.strip().startswith('"""'), f"{name}: {option} has no help"
+
+
+def test_every_command_is_a_function_of_the_same_name() -> None:
+    from omote import api
+
+    for name in COMMANDS:
+        assert callable(getattr(omote, name))
+        assert inspect.isfunction(getattr(api, name))
+
+
+def test_a_package_that_shares_its_name_with_a_command_is_both() -> None:
+    import omote.avatar.glb
+    import omote.render.zbuffer
+
+    assert omote.avatar.glb.write_glb is not None
+    with pytest.raises(OmoteError, match="no such file"):
+        omote.avatar("/nowhere/scan.ply")
+    with pytest.raises(OmoteError, match="size"):
+        omote.render("/nowhere/scan.ply", size=1)
+
+
+def test_a_wrong_command_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["avatr", "x.ply"]) == 2
+    assert "did you mean 'avatar'?" in capsys.readouterr().err
+    assert main(["zzz"]) == 2
+    assert main([]) == 2
+
+
+def test_wrong_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["avatar"], ["avatar", "x.ply"], ["avatar", "x.ply", "--out", "a.glb", "--steps", "many"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (OmoteError("expected a face,\n got a cube"), 2, "omote: expected a face, got a cube"),
+        (KeyboardInterrupt(), 130, "omote: interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.glb"), 2, "omote: a.glb: no space left"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.glb"), 2, "omote: a.glb: Permission denied"),
+        (MemoryError(), 2, "omote: this computer's memory is used up"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    error: BaseException, code: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("omote.cli.commands.info.run", fail)
+    assert main(["info"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(says)
+    assert err.count("\n") == 1
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(options: object) -> None:
+        raise AssertionError("a defect")
+
+    monkeypatch.setattr("omote.cli.commands.info.run", fail)
+    with pytest.raises(AssertionError, match="a defect"):
+        main(["info"])
+
+
+def test_termination_unwinds_as_an_exception_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    unwound = []
+
+    def wait(options: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            unwound.append(True)
+
+    monkeypatch.setattr("omote.cli.commands.info.run", wait)
+    with pytest.raises(SystemExit) as caught:
+        main(["info"])
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert unwound == [True]
+
+
+def test_avatar_writes_everything_it_is_asked_for(
+    pipeline: list[dict[str, Any]], cloud: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = ["avatar", str(cloud), "--out", str(out / "a.glb"), "--report", str(out / "a.json"), "--seed", "7"]
+    arguments += ["--sheet", str(out / "a.png"), "--meshes", str(out / "meshes"), "--expressions", "happy", "sad"]
+    assert main([*arguments, "--intensity", "0.5", "--unit", "cm", "--steps", "3", "--guidance-scale", "1.5"]) == 0
+    assert {p.name for p in out.iterdir()} == {"a.glb", "a.json", "a.png", "meshes"}
+    assert {p.name for p in (out / "meshes").iterdir()} == {"happy.ply", "happy.obj", "sad.ply", "sad.obj"}
+    (call,) = pipeline
+    assert [(e.category, e.intensity) for e in call["expressions"]] == [("happy", 0.5), ("sad", 0.5)]
+    assert (call["seed"], call["steps"], call["guidance_scale"], call["unit"]) == (7, 3, 1.5, "cm")
+    report = json.loads((out / "a.json").read_text())
+    assert report["fit/median_mm"] == 0.4
+    assert report["time_s/diffuse"] == 0.5
+    assert report["settings/seed"] == 7
+    assert report["memory_mb/peak"] > 10
+    assert {"fit/p90_mm", "time_s/total", "time_s/read", "time_s/write", "version/torch"} <= set(report)
+    assert all(isinstance(v, float | int | str | None) for v in report.values())
+    assert "2 morph targets, fit 0.40 mm median" in capsys.readouterr().out
+
+
+def test_three_lines_make_an_avatar(pipeline: list[dict[str, Any]], cloud: Path, tmp_path: Path) -> None:
+    result = omote.avatar(str(cloud))
+    result.save(tmp_path / "avatar.glb")
+    assert (tmp_path / "avatar.glb").read_bytes().startswith(b"glTF")
+    assert [e.category for e in pipeline[0]["expressions"]][:2] == ["neutral", "happy"]
+    assert len(pipeline[0]["expressions"]) == 7
+    assert pipeline[0]["unit"] is None
+
+
+def test_dry_run_prints_a_config_that_reads_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder = tmp_path / "runs/a"
+    assert main(["train", "autoencoder-tiny", "--run", str(run_folder), "--dry-run", "--set", "kl_weight=0.5"]) == 0
+    config = json.loads(capsys.readouterr().out)
+    assert config["kl_weight"] == 0.5
+    assert config["population"] == str(tmp_path / "runs/population")
+    assert not run_folder.exists()
+    assert main(["train", "autoencoder-tny", "--run", str(run_folder)]) == 2
+    assert "did you mean 'autoencoder-tiny'?" in capsys.readouterr().err
+
+
+def test_no_traceback_reaches_a_real_process(tmp_path: Path) -> None:
+    done = run("avatar", str(tmp_path / "none.ply"), "--out", str(tmp_path / "a.glb"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("omote: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
