@@ -56,7 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of the process if None.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _answer(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # `omote info | head`: whoever read us has enough. Keep the interpreter's last flush from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _answer(given: list[str]) -> int:
     if not given:
         print(usage(), file=sys.stderr)
         return 2
@@ -84,15 +94,12 @@ def _run(name: str, arguments: list[str]) -> int:
     try:
         command = importlib.import_module(f"omote.cli.commands.{name}")
         command.run(_parse(name, command.Options, arguments))
-        sys.stdout.flush()
     except OmoteError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted; nothing half-written is left", code=130)
     except BrokenPipeError:
-        # `omote info | head`: whoever read us has enough. Keep the interpreter's last flush from complaining.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except OSError as error:
         return _fail(_describe(error))
     except MemoryError:
