@@ -18,7 +18,13 @@ def model():
     torch.manual_seed(0)
     autoencoder = RgbdAutoencoder(sample_size=32, learned_channels=8, channels=(16, 24), fine_channels=16)
     editor = LatentEditor(
-        sample_size=4, latent_channels=13, patch=1, channels=(16, 32), layers_per_block=1, context_width=32, head_channels=16
+        sample_size=4,
+        latent_channels=13,
+        patch=1,
+        channels=(16, 32),
+        layers_per_block=1,
+        context_width=32,
+        head_channels=16,
     )
     for module in (autoencoder, editor):
         for parameter in module.parameters():

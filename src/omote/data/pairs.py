@@ -44,8 +44,8 @@ class PairBatch:
     source: ImageBatch
     target: ImageBatch
     landmarks: Float[Tensor, "b 68 2"]
-    category: Int[Tensor, "b"]
-    intensity: Float[Tensor, "b"]
+    category: Int[Tensor, b]
+    intensity: Float[Tensor, b]
     arkit: Float[Tensor, "b 52"]
 
 
@@ -63,7 +63,12 @@ def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
 
 
 def draw_pairs(
-    shards: Sequence[Shard], rng: np.random.Generator, *, num_sources: int, targets_per_source: int, augment: bool = True
+    shards: Sequence[Shard],
+    rng: np.random.Generator,
+    *,
+    num_sources: int,
+    targets_per_source: int,
+    augment: bool = True,
 ) -> PairBatch:
     """Draw sources and targets, deterministically from ``rng``.
 
@@ -134,7 +139,9 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
     yy = torch.linspace(0, 1, size).view(1, 1, -1, 1)
     xx = torch.linspace(-1, 1, size).view(1, 1, 1, -1)
     cropped = (draw(0, 1, 1, 1, 1) < 0.35).float()
-    outside = (yy > draw(0.86, 1.05, 1, 1, 1)) | (yy < draw(-0.05, 0.16, 1, 1, 1)) | (xx.abs() > draw(0.66, 1.0, 1, 1, 1))
+    outside = (
+        (yy > draw(0.86, 1.05, 1, 1, 1)) | (yy < draw(-0.05, 0.16, 1, 1, 1)) | (xx.abs() > draw(0.66, 1.0, 1, 1, 1))
+    )
     mask = mask * (1 - cropped * outside.float())
     return (
         ImageBatch(rgb=rgb, depth_mm=depth, mask=mask),

@@ -6,17 +6,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def face_normals(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
-) -> Float[np.ndarray, "f 3"]:
+def face_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "f 3"]:
     """Area-weighted face normals: length is twice the area."""
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
     return np.cross(b - a, c - a)
 
 
-def vertex_normals(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
-) -> Float[np.ndarray, "v 3"]:
+def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:
     """Unit vertex normals, the area-weighted mean of the incident faces'; (0, 0, 1) where no face is incident."""
     normal = face_normals(vertices, faces)
     out = np.stack(

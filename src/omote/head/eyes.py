@@ -22,9 +22,7 @@ LOOK_DOWN_RAD = 0.42
 NUM_RINGS, NUM_SECTORS = 14, 24
 
 
-def eyeball() -> tuple[
-    Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"], Float[np.ndarray, "v 2"]
-]:
+def eyeball() -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"], Float[np.ndarray, "v 2"]]:
     """A unit eyeball looking along +z: (vertices, faces, uv).
 
     ``uv = (.5, .5) + θ/π (cos φ, sin φ)`` for angle θ from the gaze axis, so the front hemisphere fills the unit disc's
@@ -38,7 +36,10 @@ def eyeball() -> tuple[
     ring = np.stack([np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], axis=-1) * bulge[..., None]
     vertices = np.concatenate([[[0, 0, 1 + CORNEA_BULGE]], ring.reshape(-1, 3)])
     uv = np.concatenate(
-        [[[0.5, 0.5]], 0.5 + (t / np.pi)[..., None].reshape(-1, 1) * np.stack([np.cos(p), np.sin(p)], -1).reshape(-1, 2)]
+        [
+            [[0.5, 0.5]],
+            0.5 + (t / np.pi)[..., None].reshape(-1, 1) * np.stack([np.cos(p), np.sin(p)], -1).reshape(-1, 2),
+        ]
     )
     ids = 1 + np.arange(NUM_RINGS * NUM_SECTORS).reshape(NUM_RINGS, NUM_SECTORS)
     nxt = np.roll(ids, -1, axis=1)
@@ -49,7 +50,7 @@ def eyeball() -> tuple[
 
 
 def look_deltas(
-    vertices_mm: Float[np.ndarray, "v 3"], center_mm: Float[np.ndarray, "3"], *, left: bool
+    vertices_mm: Float[np.ndarray, "v 3"], center_mm: Float[np.ndarray, 3], *, left: bool
 ) -> dict[str, Float[np.ndarray, "v 3"]]:
     """Linear offsets (mm) of one eyeball's vertices for its four eyeLook units at weight 1.
 

@@ -69,9 +69,7 @@ def _read_checkout(root: Path) -> dict[str, np.ndarray]:
     vertices, uv, faces, faces_uv = _read_obj(folder / "generic_neutral_mesh.obj")
     index = json.loads((folder / "vertex_indices.json").read_text())
     identity = sorted(folder.glob("identity*.obj"))
-    shapes = sorted(
-        p for p in folder.glob("*.obj") if p not in identity and p.name != "generic_neutral_mesh.obj"
-    )
+    shapes = sorted(p for p in folder.glob("*.obj") if p not in identity and p.name != "generic_neutral_mesh.obj")
 
     def delta(path: Path) -> np.ndarray:
         return _read_obj(path)[0] - vertices

@@ -116,9 +116,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in backwards)
         self.decoder_blocks = nn.ModuleList(_blocks(width, blocks) for width in backwards)
         # A 1×1 convolution before each upsampling: narrow first, then the many pixels.
-        self.upsamplers = nn.ModuleList(
-            nn.Conv2d(a, b, 1) for a, b in itertools.pairwise((*backwards, fine_channels))
-        )
+        self.upsamplers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise((*backwards, fine_channels)))
         self.fine_merge = nn.Conv2d(fine_channels + 2 * NUM_CHANNELS * 4, fine_channels, 3, padding=1)
         self.fine_blocks = _blocks(fine_channels, 1)
         # Per pixel: the residual over the upsampled pooled image, and two gate logits.

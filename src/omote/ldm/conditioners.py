@@ -32,11 +32,11 @@ class Condition:
         has_arkit: False drops the weights.
     """
 
-    category: Int[Tensor, "b"]
-    intensity: Float[Tensor, "b"]
+    category: Int[Tensor, b]
+    intensity: Float[Tensor, b]
     arkit: Float[Tensor, "b 52"]
-    has_category: Bool[Tensor, "b"]
-    has_arkit: Bool[Tensor, "b"]
+    has_category: Bool[Tensor, b]
+    has_arkit: Bool[Tensor, b]
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
@@ -52,9 +52,7 @@ class Condition:
 
 def condition_of(expressions: Sequence[Expression]) -> Condition:
     """Expressions → a `Condition`; weights count where an expression gives them."""
-    arkit = np.stack(
-        [e.arkit if e.arkit is not None else np.zeros(len(ARKIT_NAMES), np.float32) for e in expressions]
-    )
+    arkit = np.stack([e.arkit if e.arkit is not None else np.zeros(len(ARKIT_NAMES), np.float32) for e in expressions])
     return Condition(
         category=torch.tensor([CATEGORIES.index(check_category(e.category)) for e in expressions]),
         intensity=torch.tensor([float(e.intensity) for e in expressions]),

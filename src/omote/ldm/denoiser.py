@@ -69,7 +69,7 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def forward(
         self,
         z_t: Float[Tensor, "b d h w"],
-        t: Float[Tensor, "b"],
+        t: Float[Tensor, b],
         source: Float[Tensor, "b d h w"],
         condition: Condition,
     ) -> Float[Tensor, "b d h w"]:
@@ -86,9 +86,21 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
         """`forward` with the condition already encoded: the part that runs at every step."""
-        x = F.pixel_unshuffle(torch.cat([z_t, source], dim=1), self.config.patch)
-        v = self.unet(x, 1000 * t, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
-        return F.pixel_shuffle(v, self.config.patch)
+        scale = path_scale(t).view(-1, 1, 1, 1)
+        x = F.pixel_unshuffle(torch.cat([z_t / scale, source], dim=1), self.config.patch)
+        out = self.unet(x, 1000 * t, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
+        out = F.pixel_shuffle(out, self.config.patch)
+        return (2 * t - 1).view(-1, 1, 1, 1) / scale**2 * z_t - out / scale
+
+
+def path_scale(t: Float[Tensor, b]) -> Float[Tensor, b]:
+    """Deviation of z_t for data of unit deviation: s = √((1-t)² + t²).
+
+    The preconditioning of EDM (Karras et al. 2022, table 1) for the straight path: with c_in = 1/s,
+    c_skip = (1-t)/s², c_out = t/s, the clean prediction is c_skip z_t + c_out F, so v = ((2t-1)/s²) z_t - F/s. The network F
+    then has a target of unit deviation at every t and never has to copy noise to its output.
+    """
+    return torch.sqrt((1 - t) ** 2 + t**2)
 
 
 def drop_conditions(
@@ -96,7 +108,7 @@ def drop_conditions(
 ) -> Condition:
     """Guidance dropout: forget the category, the weights, or both, with the given probabilities per item."""
     draw = torch.rand(len(condition.category), generator=generator)
-    keep_category: Bool[Tensor, "b"] = draw >= category + both
+    keep_category: Bool[Tensor, b] = draw >= category + both
     keep_arkit = (draw < category) | (draw >= category + both + arkit)
     return replace(
         condition,

@@ -112,9 +112,7 @@ class EditingModel:
         return z_source + delta * autoencoder.delta_std
 
     @torch.no_grad()
-    def edit(
-        self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings | None = None
-    ) -> list[Rgbd]:
+    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings | None = None) -> list[Rgbd]:
         """All wanted expressions of one source, as one batch; images in the source's camera."""
         settings = settings or EditSettings()
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()

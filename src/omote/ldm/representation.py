@@ -29,9 +29,7 @@ def reference_depth_mm(camera: Camera) -> float:
     return float(transform(camera.cam_from_world, FRONT_TARGET_MM[None])[0, 2])
 
 
-def fill(
-    values: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]
-) -> Float[Tensor, "b c h w"]:
+def fill(values: Float[Tensor, "b c h w"], valid: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
     """Pull-push interpolation of missing pixels (Gortler et al., "The Lumigraph", SIGGRAPH 1996, §3.4.2)."""
     if min(values.shape[-2:]) == 1:
         return values

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from omote.data.pairs import PairBatch
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition
-from omote.ldm.denoiser import LatentEditor, drop_conditions
+from omote.ldm.denoiser import LatentEditor, drop_conditions, path_scale
 from omote.ldm.flow import draw_times, noised
 from omote.training.autoencoder import PairSource, packed
 from omote.training.engine import EngineConfig
@@ -92,10 +92,12 @@ class EditorModule(nn.Module):
         self.moved_weight = moved_weight
 
     def forward(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """‖v_θ - (ε - z_0)‖², weighted to what moved."""
+        """s²‖v_θ - (ε - z_0)‖², weighted to what moved."""
         z_t = noised(batch.delta, batch.noise, batch.t)
         v = self.editor(z_t, batch.t, batch.source, batch.condition)
-        error = (v - (batch.noise - batch.delta)).square()
+        # Times s²: the error of the preconditioned network, of unit deviation at every t.
+        scale = path_scale(batch.t).view(-1, 1, 1, 1)
+        error = (scale * (v - (batch.noise - batch.delta))).square()
         moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3)
         weight = 1 + self.moved_weight * moved
         loss = (weight * error).sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
