@@ -1,0 +1,1 @@
+"""Cameras, meshes and point operations."""

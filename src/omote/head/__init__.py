@@ -1,0 +1,1 @@
+"""Morphable heads, the expression vocabulary, and fitting."""

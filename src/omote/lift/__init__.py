@@ -1,0 +1,1 @@
+"""RGB-D images back to the head model, in correspondence."""
