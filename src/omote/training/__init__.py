@@ -1,1 +1,1 @@
-"""Training of every network, one loop for all."""
+"""Losses and loops; engine.py is the one module that knows accelerate."""
