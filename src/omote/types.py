@@ -90,7 +90,7 @@ class Expression:
 
     category: str
     intensity: float = 1.0
-    arkit: Float[np.ndarray, 52] | None = None
+    arkit: Float[np.ndarray, "52"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class Head:
 
     model_name: str
     vertices_mm: Float[np.ndarray, "num_vertices 3"]
-    inferred: Bool[np.ndarray, num_vertices]
+    inferred: Bool[np.ndarray, "num_vertices"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -21,7 +22,8 @@ from omote.progress import Step
 class Display:
     """A context in which ``display(step)`` shows a step: one line per stage, kept when the stage is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
+        console = Console(stderr=True) if console is None else console
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description:<12}"),
@@ -30,11 +32,11 @@ class Display:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[note]}"),
-            console=Console(stderr=True),
-            disable=not Console(stderr=True).is_terminal,
+            console=console,
+            disable=not console.is_terminal,
         )
         self._stage = ""
-        self._task: int | None = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> Display:
         self._progress.start()

@@ -45,8 +45,8 @@ class Shard:
     arkit: Float[np.ndarray, "p k 52"]
     category: Int[np.ndarray, "p k"]
     intensity: Float[np.ndarray, "p k"]
-    person: Int[np.ndarray, p]
-    head: Int[np.ndarray, p]
+    person: Int[np.ndarray, "p"]
+    head: Int[np.ndarray, "p"]
 
     @property
     def num_persons(self) -> int:

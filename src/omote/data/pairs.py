@@ -44,8 +44,8 @@ class PairBatch:
     source: ImageBatch
     target: ImageBatch
     landmarks: Float[Tensor, "b 68 2"]
-    category: Int[Tensor, b]
-    intensity: Float[Tensor, b]
+    category: Int[Tensor, "b"]
+    intensity: Float[Tensor, "b"]
     arkit: Float[Tensor, "b 52"]
 
 

@@ -75,14 +75,14 @@ class Person:
 
     index: int
     head: int
-    identity: Float[np.ndarray, i]
+    identity: Float[np.ndarray, "i"]
     appearance: Appearance
     light: Light
     camera: Camera
     expressions: tuple[Expression, ...]
 
 
-def draw_identity(head: HeadModel, rng: np.random.Generator) -> Float[np.ndarray, i]:
+def draw_identity(head: HeadModel, rng: np.random.Generator) -> Float[np.ndarray, "i"]:
     """Identity coefficients that look like people: σ .8 clipped at 2.2 (unclipped 1 σ gives caricatures)."""
     scale = 0.8 if head.name == "ict" else 1.0
     return np.clip(scale * rng.standard_normal(head.num_identity), -2.2, 2.2).astype(np.float32)

@@ -16,7 +16,7 @@ FRONT_FIELD_MM = 232.0  # width seen at the target's depth
 
 
 def look_at(
-    *, eye_mm: Float[np.ndarray, 3], target_mm: Float[np.ndarray, 3], up: Float[np.ndarray, 3]
+    *, eye_mm: Float[np.ndarray, "3"], target_mm: Float[np.ndarray, "3"], up: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "4 4"]:
     """Rigid cam_from_world of an OpenCV camera at ``eye_mm`` that looks at ``target_mm``."""
     z = target_mm - eye_mm
@@ -38,7 +38,7 @@ def orbit_camera(
     roll_rad: float = 0.0,
     distance_mm: float = FRONT_DISTANCE_MM,
     field_mm: float = FRONT_FIELD_MM,
-    target_mm: Float[np.ndarray, 3] = FRONT_TARGET_MM,
+    target_mm: Float[np.ndarray, "3"] = FRONT_TARGET_MM,
 ) -> Camera:
     """A square camera on a sphere around a canonical head.
 

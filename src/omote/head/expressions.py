@@ -114,7 +114,7 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
 }  # fmt: skip
 
 
-def arkit_weights(weights: Mapping[str, float], *, tilt: float = 0.0) -> Float[np.ndarray, 52]:
+def arkit_weights(weights: Mapping[str, float], *, tilt: float = 0.0) -> Float[np.ndarray, "52"]:
     """A weight vector from names; a name without side sets both, ``tilt`` in [-1, 1] favours the left (+) side."""
     out = np.zeros(len(ARKIT_NAMES), np.float32)
     for name, value in weights.items():
@@ -151,7 +151,7 @@ def draw_expression(
     return Expression(category=category, intensity=intensity, arkit=np.clip(arkit + _resting(rng), 0.0, 1.0))
 
 
-def _resting(rng: np.random.Generator) -> Float[np.ndarray, 52]:
+def _resting(rng: np.random.Generator) -> Float[np.ndarray, "52"]:
     """Nobody's face is at zero: slight lids, lips and gaze, independent of the category."""
     gaze = rng.normal(0.0, 0.08, 2)
     rest = {

@@ -50,7 +50,7 @@ def eyeball() -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"], Float[n
 
 
 def look_deltas(
-    vertices_mm: Float[np.ndarray, "v 3"], center_mm: Float[np.ndarray, 3], *, left: bool
+    vertices_mm: Float[np.ndarray, "v 3"], center_mm: Float[np.ndarray, "3"], *, left: bool
 ) -> dict[str, Float[np.ndarray, "v 3"]]:
     """Linear offsets (mm) of one eyeball's vertices for its four eyeLook units at weight 1.
 

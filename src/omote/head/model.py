@@ -37,7 +37,7 @@ class HeadModel:
     faces: Int[np.ndarray, "f 3"]
     uv: Float[np.ndarray, "t 2"]
     faces_uv: Int[np.ndarray, "f 3"]
-    face_part: UInt8[np.ndarray, f]
+    face_part: UInt8[np.ndarray, "f"]
     identity_mm: Float[np.ndarray, "i v 3"]
     expression_mm: Float[np.ndarray, "52 v 3"]
     landmark_vertices: Int[np.ndarray, "68 3"]
@@ -54,7 +54,7 @@ class HeadModel:
         return len(self.identity_mm)
 
     def vertices(
-        self, identity: Float[np.ndarray, i] | None = None, expression: Float[np.ndarray, 52] | None = None
+        self, identity: Float[np.ndarray, "i"] | None = None, expression: Float[np.ndarray, "52"] | None = None
     ) -> Float[np.ndarray, "v 3"]:
         """Vertices (mm) of identity coefficients (σ; may be shorter than the basis) and ARKit weights."""
         out = self.template_mm.copy()
@@ -69,7 +69,7 @@ class HeadModel:
         """The 68 landmarks (Multi-PIE order: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67) in mm."""
         return np.einsum("lkc,lk->lc", vertices_mm[self.landmark_vertices], self.landmark_weights)
 
-    def part_vertices(self, *parts: str) -> Int[np.ndarray, n]:
+    def part_vertices(self, *parts: str) -> Int[np.ndarray, "n"]:
         """Ids of the vertices that belong to any of the named parts."""
         wanted = np.isin(self.face_part, [PARTS.index(p) for p in parts])
         return np.unique(self.faces[wanted])

@@ -32,11 +32,11 @@ class Condition:
         has_arkit: False drops the weights.
     """
 
-    category: Int[Tensor, b]
-    intensity: Float[Tensor, b]
+    category: Int[Tensor, "b"]
+    intensity: Float[Tensor, "b"]
     arkit: Float[Tensor, "b 52"]
-    has_category: Bool[Tensor, b]
-    has_arkit: Bool[Tensor, b]
+    has_category: Bool[Tensor, "b"]
+    has_arkit: Bool[Tensor, "b"]
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""

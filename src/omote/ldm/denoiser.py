@@ -69,7 +69,7 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def forward(
         self,
         z_t: Float[Tensor, "b d h w"],
-        t: Float[Tensor, b],
+        t: Float[Tensor, "b"],
         source: Float[Tensor, "b d h w"],
         condition: Condition,
     ) -> Float[Tensor, "b d h w"]:
@@ -93,7 +93,7 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return (2 * t - 1).view(-1, 1, 1, 1) / scale**2 * z_t - out / scale
 
 
-def path_scale(t: Float[Tensor, b]) -> Float[Tensor, b]:
+def path_scale(t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
     """Deviation of z_t for data of unit deviation: s = √((1-t)² + t²).
 
     The preconditioning of EDM (Karras et al. 2022, table 1) for the straight path: with c_in = 1/s,
@@ -108,7 +108,7 @@ def drop_conditions(
 ) -> Condition:
     """Guidance dropout: forget the category, the weights, or both, with the given probabilities per item."""
     draw = torch.rand(len(condition.category), generator=generator)
-    keep_category: Bool[Tensor, b] = draw >= category + both
+    keep_category: Bool[Tensor, "b"] = draw >= category + both
     keep_arkit = (draw < category) | (draw >= category + both + arkit)
     return replace(
         condition,

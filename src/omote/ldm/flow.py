@@ -18,14 +18,14 @@ Velocity = Callable[[Float[Tensor, "b d h w"], Float[Tensor, "b"]], Float[Tensor
 
 
 def noised(
-    z_0: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], t: Float[Tensor, b]
+    z_0: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]
 ) -> Float[Tensor, "b d h w"]:
     """The point of the straight path at time t."""
     t = t.view(-1, *[1] * (z_0.ndim - 1))
     return (1 - t) * z_0 + t * noise
 
 
-def draw_times(count: int, generator: torch.Generator, *, at_noise: float = 0.15) -> Float[Tensor, b]:
+def draw_times(count: int, generator: torch.Generator, *, at_noise: float = 0.15) -> Float[Tensor, "b"]:
     """Training times: logit-normal (Esser et al. 2024, eq. 19), a share of them at t = 1 exactly, the first step taken."""
     t = torch.sigmoid(torch.randn(count, generator=generator) + 0.3)
     return torch.where(torch.rand(count, generator=generator) < at_noise, torch.ones(()), t)

@@ -144,7 +144,7 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
 
 def waves(
     points_mm: Float[np.ndarray, "v 3"], rng: np.random.Generator, wavelength_mm: float, count: int = 12
-) -> Float[np.ndarray, v]:
+) -> Float[np.ndarray, "v"]:
     """Smooth noise of unit deviation: a sum of plane waves around one wavelength, in random directions."""
     k = rng.normal(size=(count, 3))
     k *= (
@@ -155,7 +155,7 @@ def waves(
     return out.astype(np.float64)
 
 
-def skin_color(appearance: Appearance) -> Float[np.ndarray, 3]:
+def skin_color(appearance: Appearance) -> Float[np.ndarray, "3"]:
     """The plain skin colour, sRGB."""
     steps = np.linspace(0, 1, len(SKIN))
     base = np.array([np.interp(appearance.tone, steps, [c[k] for c in SKIN]) for k in range(3)])

@@ -33,24 +33,24 @@ class PaintRegions:
         hairless: ears and nape, where a hair cap must not go.
     """
 
-    skin: Float[np.ndarray, v]
-    lip_mm: Float[np.ndarray, v]
-    brow_mm: Float[np.ndarray, v]
-    brow_along: Float[np.ndarray, v]
-    lid_mm: Float[np.ndarray, v]
-    upper_lid_mm: Float[np.ndarray, v]
-    blush: Float[np.ndarray, v]
-    socket: Float[np.ndarray, v]
-    nostril: Float[np.ndarray, v]
-    beard: Float[np.ndarray, v]
-    moustache: Float[np.ndarray, v]
-    hair_mm: Float[np.ndarray, v]
-    hairless: Float[np.ndarray, v]
+    skin: Float[np.ndarray, "v"]
+    lip_mm: Float[np.ndarray, "v"]
+    brow_mm: Float[np.ndarray, "v"]
+    brow_along: Float[np.ndarray, "v"]
+    lid_mm: Float[np.ndarray, "v"]
+    upper_lid_mm: Float[np.ndarray, "v"]
+    blush: Float[np.ndarray, "v"]
+    socket: Float[np.ndarray, "v"]
+    nostril: Float[np.ndarray, "v"]
+    beard: Float[np.ndarray, "v"]
+    moustache: Float[np.ndarray, "v"]
+    hair_mm: Float[np.ndarray, "v"]
+    hairless: Float[np.ndarray, "v"]
 
 
 def line_distance(
     points: Float[np.ndarray, "v d"], line: Float[np.ndarray, "n d"]
-) -> tuple[Float[np.ndarray, v], Float[np.ndarray, v]]:
+) -> tuple[Float[np.ndarray, "v"], Float[np.ndarray, "v"]]:
     """Distance to a polyline, and the position along it in [0, 1] of the nearest point."""
     distance, along = np.full(len(points), np.inf), np.zeros(len(points))
     for i in range(len(line) - 1):
@@ -62,7 +62,7 @@ def line_distance(
     return distance, along
 
 
-def outline_distance(points: Float[np.ndarray, "v 2"], outline: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, v]:
+def outline_distance(points: Float[np.ndarray, "v 2"], outline: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "v"]:
     """Signed distance to a closed outline, negative inside (even-odd rule)."""
     distance, _ = line_distance(points, np.concatenate([outline, outline[:1]]))
     inside = np.zeros(len(points), bool)
@@ -112,7 +112,7 @@ def _make(head_model: HeadModel) -> PaintRegions:
         lid_mm=np.min([line_distance(v, marks[ids])[0] for ids in lids], axis=0),
         upper_lid_mm=np.min([line_distance(v, marks[ids])[0] for ids in (slice(36, 40), slice(42, 46))], axis=0),
         blush=spot(cheeks[0], 17) + spot(cheeks[1], 17) + 0.8 * spot(marks[30], 11) + 0.35 * spot(chin, 14),
-        socket=sum(spot(eye + [0, -6, 0], 13) for eye in eyes),
+        socket=sum(spot(eye + np.array([0.0, -6.0, 0.0]), 13) for eye in eyes),
         nostril=ramp(spot(marks[32], 3.2) + spot(marks[34], 3.2)),
         beard=below_nose * above_throat * ramp((v[:, 2] + 28) / 20) * ramp(1.3 - sideburn),
         moustache=np.exp(-0.5 * ((v[:, 1] - (nose_base[1] + upper_lip[1]) / 2) / 4) ** 2)

@@ -1,0 +1,50 @@
+"""Progress is drawn on a terminal, one line a stage, and nowhere else."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from omote.cli.display import Display
+from omote.progress import Step, finish
+
+
+def work():
+    yield Step(stage="read")
+    for done in range(3):
+        yield Step(stage="diffuse", done=done, total=3, note=f"loss {done}")
+    yield Step(stage="write")
+    return 42
+
+
+def drawn(*, terminal: bool) -> str:
+    file = io.StringIO()
+    with Display(Console(file=file, force_terminal=terminal, width=100)) as display:
+        assert finish(work(), display) == 42
+    return file.getvalue()
+
+
+def test_every_stage_is_drawn_and_finished_on_a_terminal() -> None:
+    last = drawn(terminal=True).rpartition("\x1b[2K")[2] or drawn(terminal=True)
+    text = drawn(terminal=True)
+    assert all(stage in text for stage in ("read", "diffuse", "write"))
+    assert "3/3" in text
+    assert "✓" in last
+
+
+def test_nothing_is_drawn_into_a_file() -> None:
+    assert drawn(terminal=False) == ""
+
+
+def test_an_error_passes_through_and_stops_the_drawing() -> None:
+    file = io.StringIO()
+    with pytest.raises(ValueError, match="no face"), Display(Console(file=file, force_terminal=True)) as display:
+        display(Step(stage="align"))
+        raise ValueError("no face")
+    assert file.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in file.getvalue()  # the cursor is back
+
+
+def test_work_without_an_audience_gives_its_result() -> None:
+    assert finish(work()) == 42
