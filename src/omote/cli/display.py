@@ -31,7 +31,7 @@ class Display:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -55,9 +55,9 @@ class Display:
             self._finish()
             self._stage = step.stage
             self._task = self._progress.add_task(step.stage, total=step.total or None, note="")
-        self._progress.update(self._task, completed=step.done, total=step.total or None, note=step.note)  # type: ignore[arg-type]
+        self._progress.update(self._task, completed=step.done, total=step.total or None, note=step.note)
 
     def _finish(self) -> None:
         if self._task is not None:
             total = self._progress.tasks[-1].total or 1
-            self._progress.update(self._task, completed=total, total=total)  # type: ignore[arg-type]
+            self._progress.update(self._task, completed=total, total=total)
