@@ -144,7 +144,7 @@ def test_termination_unwinds_as_an_exception_does(monkeypatch: pytest.MonkeyPatc
     assert unwound == [True]
 
 
-@pytest.mark.parametrize("arguments", ["--help", "avatar --help", "info"])
+@pytest.mark.parametrize("arguments", ["--help", "avatar --help"])
 def test_a_reader_that_leaves_early_is_no_error(arguments: str) -> None:
     command = f"{sys.executable} -m omote {arguments} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
