@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+import numba
 import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 START_S = time.monotonic()
 
+_njit = numba.njit
+
+
+def _njit_of_the_plain_function(*arguments: Any, **options: Any) -> Any:
+    # The hook below wraps every function right where it is defined, and numba cannot compile the wrapper.
+    if arguments and callable(arguments[0]):
+        return _njit(inspect.unwrap(arguments[0]), *arguments[1:], **options)
+    return lambda function: _njit(*arguments, **options)(inspect.unwrap(function))
+
+
 # Before the first `import omote`: beartype then checks every annotated call, jaxtyping every array's shape.
 if os.environ.get("OMOTE_TYPECHECK", "1") != "0":
+    numba.njit = _njit_of_the_plain_function
     install_import_hook("omote", "beartype.beartype")
 
 # Shared cores make a time limit per example a coin toss, and the first example pays for numba's compilation.

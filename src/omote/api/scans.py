@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from omote.api.report import Stopwatch, Value, prefixed, run_facts, write_json
 from omote.errors import ConfigError, ScanError
 from omote.head.model import HeadModel
 from omote.progress import Step, finish
-from omote.types import Mesh, PointCloud, Rgbd
+from omote.types import Camera, Mesh, PointCloud, Rgbd
 
 Scan = PointCloud | Mesh | Rgbd
 Unit = Literal["auto", "mm", "cm", "m", "in"]
@@ -203,7 +203,6 @@ def render(
 
     from omote.geometry.camera import orbit_camera
     from omote.scan.align import align
-    from omote.scan.view import render_scan
 
     if on_step is not None:
         on_step(Step(stage="align"))
@@ -211,4 +210,29 @@ def render(
     if on_step is not None:
         on_step(Step(stage="render"))
     camera = orbit_camera(size=size, yaw_rad=math.radians(yaw_deg), pitch_rad=math.radians(pitch_deg))
-    return render_scan(scan, alignment, camera)
+    return render_aligned(scan, alignment.canonical_from_scan, camera)
+
+
+def render_aligned(scan: Scan, canonical_from_scan: Float[np.ndarray, "4 4"], camera: Camera) -> Rgbd:
+    """Render a scan that was aligned.
+
+    Args:
+        scan: in its own coordinates.
+        canonical_from_scan: similarity transform of the scan's coordinates into the canonical frame, mm.
+        camera: in the canonical frame.
+    """
+    from omote.geometry.camera import rgbd_points, transform
+    from omote.render.scans import render_mesh, render_points
+
+    if isinstance(scan, Mesh):
+        vertices = transform(canonical_from_scan, scan.vertices.astype(np.float64))
+        return render_mesh(replace(scan, vertices=vertices), camera)
+    if isinstance(scan, Rgbd):
+        points, colors = rgbd_points(scan)
+        scan = PointCloud(points=points, colors=colors)
+    normals = scan.normals
+    if normals is not None:
+        linear = canonical_from_scan[:3, :3]
+        normals = normals @ (linear / np.cbrt(np.linalg.det(linear))).T
+    points = transform(canonical_from_scan, scan.points.astype(np.float64))
+    return render_points(PointCloud(points=points, colors=scan.colors, normals=normals), camera)
