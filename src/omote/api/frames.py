@@ -62,7 +62,8 @@ def depth_picture(image: Rgbd) -> Float[np.ndarray, "height width 3"]:
     out = np.broadcast_to(np.array([0.08, 0.09, 0.2]), (*image.mask.shape, 3)).copy()
     if image.mask.any():
         near, far = np.percentile(image.depth_mm[image.mask], [1, 99])
-        shade = 1.0 - np.clip((image.depth_mm - near) / max(far - near, 1e-6), 0, 1) * 0.85
+        # The root gives most of the greys to what is near: the face, not the shoulders.
+        shade = 1.0 - 0.85 * np.sqrt(np.clip((image.depth_mm - near) / max(far - near, 1e-6), 0, 1))
         out[image.mask] = shade[image.mask, None]
     return out
 
