@@ -71,15 +71,16 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
             "mouthStretch": 0.2, "cheekSquint": 0.2, "eyeBlink": 0.15}),
     ),
     "angry": (
-        Recipe(action_units="4+5+7+23+24", weights={
-            "browDown": 1.0, "eyeSquint": 0.45, "eyeWide": 0.35, "mouthPress": 0.7, "mouthRollLower": 0.3,
-            "mouthRollUpper": 0.25, "noseSneer": 0.4, "jawForward": 0.2, "mouthFrown": 0.3}),
+        Recipe(action_units="4+5+7+10+23", weights={
+            "browDown": 0.9, "eyeSquint": 0.6, "eyeWide": 0.55, "noseSneer": 0.6, "mouthPress": 0.5,
+            "mouthRollLower": 0.5, "mouthUpperUp": 0.85, "mouthFrown": 0.5, "jawOpen": 0.17, "mouthShrugUpper": 0.3}),
         Recipe(action_units="4+5+7+10+22+25", weights={
-            "browDown": 1.0, "eyeWide": 0.4, "eyeSquint": 0.3, "noseSneer": 0.6, "mouthUpperUp": 0.5,
-            "mouthLowerDown": 0.55, "jawOpen": 0.12, "mouthStretch": 0.3, "jawForward": 0.2}),
-        Recipe(action_units="4+5+7+17+23", weights={
-            "browDown": 1.0, "eyeSquint": 0.5, "eyeWide": 0.3, "mouthFrown": 0.5, "mouthShrugLower": 0.45,
-            "mouthPress": 0.4, "noseSneer": 0.35}),
+            "browDown": 0.95, "eyeSquint": 0.25, "eyeWide": 0.55, "noseSneer": 0.77, "mouthUpperUp": 0.76,
+            "mouthLowerDown": 0.65, "jawOpen": 0.33, "mouthStretch": 0.3, "mouthFrown": 0.4, "mouthShrugUpper": 0.3,
+            "mouthFunnel": 0.2, "jawForward": 0.1}, share=2.0),
+        Recipe(action_units="4+5+7+10+15+25", weights={
+            "browDown": 0.75, "eyeSquint": 0.55, "eyeWide": 0.4, "noseSneer": 0.5, "mouthFrown": 0.9,
+            "mouthUpperUp": 0.65, "mouthPress": 0.2, "mouthFunnel": 0.4, "jawOpen": 0.1, "mouthShrugUpper": 0.25}),
     ),
     "surprised": (
         Recipe(action_units="1+2+5+26", weights={
@@ -90,15 +91,16 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
             "browInnerUp": 0.8, "browOuterUp": 0.9, "eyeWide": 0.75, "jawOpen": 0.35, "mouthFunnel": 0.4}),
     ),
     "fearful": (
-        Recipe(action_units="1+2+4+5+20+25", weights={
-            "browInnerUp": 1.0, "browDown": 0.25, "browOuterUp": 0.35, "eyeWide": 1.0, "mouthStretch": 0.9,
-            "mouthLowerDown": 0.35, "jawOpen": 0.1}),
-        Recipe(action_units="1+2+4+5+7+20+26", weights={
-            "browInnerUp": 1.0, "browDown": 0.3, "browOuterUp": 0.3, "eyeWide": 1.0, "mouthStretch": 0.85,
-            "jawOpen": 0.22, "mouthFrown": 0.3, "mouthLowerDown": 0.3}),
-        Recipe(action_units="1+2+4+5+20", weights={
-            "browInnerUp": 1.0, "browDown": 0.2, "browOuterUp": 0.4, "eyeWide": 0.95, "mouthStretch": 1.0,
-            "mouthFrown": 0.3, "jawOpen": 0.05, "mouthUpperUp": 0.15}),
+        Recipe(action_units="1+2+4+5+20+25+26", weights={
+            "browInnerUp": 0.9, "browDown": 0.5, "browOuterUp": 0.2, "eyeWide": 1.0, "mouthStretch": 0.9,
+            "jawOpen": 0.6, "mouthLowerDown": 0.9, "mouthUpperUp": 0.25, "mouthFrown": 0.3, "mouthRollLower": 0.15}),
+        Recipe(action_units="1+4+5+20+25+26", weights={
+            "browInnerUp": 0.9, "browDown": 0.5, "eyeWide": 1.0, "mouthStretch": 1.0, "jawOpen": 0.4,
+            "mouthLowerDown": 0.55, "mouthUpperUp": 0.25, "mouthFrown": 0.55, "mouthRollLower": 0.25,
+            "cheekSquint": 0.15}),
+        Recipe(action_units="1+2+4+5+20+26", weights={
+            "browInnerUp": 0.85, "browDown": 0.35, "browOuterUp": 0.4, "eyeWide": 1.0, "mouthStretch": 0.9,
+            "jawOpen": 0.45, "mouthLowerDown": 0.55, "mouthUpperUp": 0.3, "mouthFrown": 0.6, "mouthShrugUpper": 0.2}),
     ),
     "disgusted": (
         Recipe(action_units="9+15+16", weights={

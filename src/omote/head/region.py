@@ -32,11 +32,11 @@ class Region:
         weight: belief in a scan there: 1 on the face, `LID_WEIGHT` on lids, 0 on ears, fading beyond the face.
     """
 
-    exterior: Bool[np.ndarray, v]
-    face: Bool[np.ndarray, v]
-    lid: Bool[np.ndarray, v]
-    ear: Bool[np.ndarray, v]
-    weight: Float[np.ndarray, v]
+    exterior: Bool[np.ndarray, " v"]
+    face: Bool[np.ndarray, " v"]
+    lid: Bool[np.ndarray, " v"]
+    ear: Bool[np.ndarray, " v"]
+    weight: Float[np.ndarray, " v"]
 
 
 # Keyed by id with the model kept beside it, because arrays make a frozen dataclass unhashable.
@@ -98,7 +98,7 @@ def _densify(loop: Float[np.ndarray, "n 3"], per_edge: int = 6) -> Float[np.ndar
     return np.concatenate([a + t * (b - a) for a, b in zip(loop, np.roll(loop, -1, axis=0), strict=True)])
 
 
-def _in_polygon(xy: Float[np.ndarray, "n 2"], polygon: Float[np.ndarray, "m 2"]) -> Bool[np.ndarray, n]:
+def _in_polygon(xy: Float[np.ndarray, "n 2"], polygon: Float[np.ndarray, "m 2"]) -> Bool[np.ndarray, " n"]:
     """Even-odd rule."""
     inside = np.zeros(len(xy), bool)
     for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
@@ -108,16 +108,16 @@ def _in_polygon(xy: Float[np.ndarray, "n 2"], polygon: Float[np.ndarray, "m 2"])
     return inside
 
 
-def _seen_from_front(model: HeadModel, v: Float[np.ndarray, "v 3"]) -> Bool[np.ndarray, v]:
-    """Vertices that win a coarse z-buffer in one of nine orthographic views; sockets, inner lips and the like don't."""
+def _seen_from_front(model: HeadModel, v: Float[np.ndarray, "v 3"]) -> Bool[np.ndarray, " v"]:
+    """Vertices that win a coarse z-buffer in one of eight orthographic views; sockets, inner lips and the like don't."""
     normals = vertex_normals(v, model.faces)
     corners = v[model.faces]
     rng = np.random.default_rng(0)
-    bary = rng.dirichlet(np.ones(3), 24)
+    bary = rng.dirichlet(np.ones(3), 10)
     surface = np.concatenate([np.einsum("fkc,k->fc", corners, b) for b in bary])
-    pixel, slack = 1.6, 2.5
+    pixel, slack = 2.0, 2.5
     seen = np.zeros(len(v), bool)
-    for yaw in np.deg2rad([-65, -30, 0, 30, 65]):
+    for yaw in np.deg2rad([-60, -20, 20, 60]):
         for pitch in np.deg2rad([-15, 20]):
             c, s, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
             direction = np.array([s * cp, sp, c * cp])

@@ -1,0 +1,436 @@
+"""Fit a morphable head to points: landmarks first, then robust point-to-plane ICP over pose, identity and expression.
+
+All unknowns are solved together. In the canonical frame a small similarity change of the scan and the two linear bases are
+all linear in the residual, so each step is one Gauss-Newton solve with a Tikhonov prior on the coefficients (the 3DMM prior
+of Blanz & Vetter, SIGGRAPH 1999) and Geman-McClure weights whose scale shrinks as the fit settles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import lsq_linear
+from scipy.spatial import cKDTree
+
+from omote.errors import AlignmentError
+from omote.geometry.camera import transform
+from omote.geometry.cloud import closest_on_mesh, estimate_normals, spacing
+from omote.geometry.mesh import vertex_normals
+from omote.head.expressions import ARKIT_NAMES
+from omote.head.model import HeadModel
+from omote.head.region import head_region
+
+# Landmarks along the jaw slide with the view, brow points are the least certain; eyes, nose and mouth carry the pose.
+LANDMARK_WEIGHT = np.concatenate([np.full(17, 0.15), np.full(10, 0.3), np.full(9, 1.0), np.full(12, 1.0), np.full(20, 0.8)])
+LANDMARK_SIGMA_MM = 2.5
+EXPRESSION_SIGMA = 0.25  # prior deviation of an ARKit weight of a person at rest
+# Neighbouring points err together, so a dense scan counts as this many independent measurements against the prior.
+EFFECTIVE_POINTS = 900.0
+SURFACE_SIGMA_MM = 1.0
+MAX_IDENTITY = 3.0  # σ
+MEASURE_RANGE_MM = 10.0  # scan points farther off are hair or cloth, not face
+# Gaze is not seen in geometry, and the tongue is not seen at rest.
+_FITTED_UNITS = np.array([i for i, n in enumerate(ARKIT_NAMES) if not n.startswith(("eyeLook", "tongue"))])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A head model fitted to a scan, in the canonical frame (origin exactly midway between its eyeball centres).
+
+    Attributes:
+        canonical_from_scan: similarity from scan coordinates to canonical mm.
+        identity: coefficients in σ.
+        expression: ARKit-52 weights of the scan's own expression.
+        origin_mm: vertices_mm = model.vertices(identity, expression) - origin_mm.
+        vertices_mm: with the scan's expression.
+        neutral_mm: the same person at rest.
+        landmark_residual_mm: distance of each given landmark from the fitted one; NaN where none was given.
+        median_mm: median distance of the scan's face points to the fitted surface.
+        p90_mm: 90th percentile of the same.
+        coverage: share of the model's face that has scan points within 3 mm.
+    """
+
+    canonical_from_scan: Float[np.ndarray, "4 4"]
+    identity: Float[np.ndarray, " i"]
+    expression: Float[np.ndarray, "52"]
+    origin_mm: Float[np.ndarray, "3"]
+    vertices_mm: Float[np.ndarray, "v 3"]
+    neutral_mm: Float[np.ndarray, "v 3"]
+    landmark_residual_mm: Float[np.ndarray, "68"]
+    median_mm: float
+    p90_mm: float
+    coverage: float
+
+
+def umeyama(
+    source: Float[np.ndarray, "n 3"],
+    target: Float[np.ndarray, "n 3"],
+    weights: Float[np.ndarray, " n"] | None = None,
+    *,
+    fixed_scale: float | None = None,
+) -> Float[np.ndarray, "4 4"]:
+    """Weighted least-squares similarity target ≈ T(source); Umeyama, PAMI 1991. ``fixed_scale`` keeps the scale."""
+    w = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
+    w = w / w.sum()
+    mean_s, mean_t = w @ source, w @ target
+    s, t = source - mean_s, target - mean_t
+    u, d, vt = np.linalg.svd((w[:, None] * t).T @ s)
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = (u * sign) @ vt
+    scale = float(d @ sign / (w @ np.sum(s**2, axis=1))) if fixed_scale is None else fixed_scale
+    out = np.eye(4)
+    out[:3, :3] = scale * rotation
+    out[:3, 3] = mean_t - scale * rotation @ mean_s
+    return out
+
+
+def eyeball_centers(model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "2 3"]:
+    """Centres of the (left, right) eyeballs: spheres fitted to their vertices, leaving the corneal bulge out."""
+    centers = []
+    for part in ("eye_left", "eye_right"):
+        points = vertices_mm[model.part_vertices(part)].astype(np.float64)
+        keep = np.ones(len(points), bool)
+        center = points.mean(axis=0)
+        for _ in range(6):
+            p = points[keep]
+            # |p|² = 2 p·c + k is linear in the centre.
+            solution, *_ = np.linalg.lstsq(np.concatenate([2 * p, np.ones((len(p), 1))], 1), np.sum(p**2, 1), rcond=None)
+            center = solution[:3]
+            radius = np.linalg.norm(points - center, axis=1)
+            new = radius < np.median(radius) * 1.004
+            if new.sum() < 12 or np.array_equal(new, keep):
+                break
+            keep = new
+        centers.append(center)
+    return np.stack(centers)
+
+
+def fit_head(
+    model: HeadModel,
+    points: Float[np.ndarray, "n 3"],
+    *,
+    landmarks: Float[np.ndarray, "68 3"],
+    normals: Float[np.ndarray, "n 3"] | None = None,
+    landmark_weights: Float[np.ndarray, "68"] | None = None,
+    fixed_scale: float | None = None,
+    num_identity: int = 100,
+    iterations: int = 14,
+    expression: bool = True,
+) -> Fit:
+    """Fit pose, scale, identity and a small expression of ``model`` to a scan.
+
+    Args:
+        model: the head.
+        points: scan points in any unit and pose.
+        landmarks: the 68 landmarks in the same coordinates; NaN rows are ignored.
+        normals: unit normals of ``points``, any sign; estimated if None.
+        landmark_weights: confidences in [0, 1]; 0 ignores a landmark.
+        fixed_scale: mm per scan unit; solved for if None.
+        num_identity: modes used.
+        iterations: ICP steps.
+        expression: also solve ARKit weights, so that a smile doesn't become identity.
+
+    Raises:
+        AlignmentError: fewer than six usable landmarks, or no points near them.
+    """
+    given = np.isfinite(landmarks).all(axis=1)
+    confidence = np.where(given, LANDMARK_WEIGHT, 0.0)
+    if landmark_weights is not None:
+        confidence = confidence * np.clip(landmark_weights, 0.0, 1.0)
+    if (confidence > 0.01).sum() < 6:
+        raise AlignmentError(f"a fit needs at least 6 landmarks, got {(confidence > 0.01).sum()}; give them with --landmarks")
+    landmarks = np.where(given[:, None], landmarks, 0.0).astype(np.float64)
+    solver = _Solver(model, num_identity=num_identity, expression=expression, free_scale=fixed_scale is None)
+    similarity = umeyama(
+        landmarks, model.landmarks(model.template_mm.astype(np.float64)), confidence, fixed_scale=fixed_scale
+    )
+    for _ in range(4):
+        similarity = solver.step(similarity, landmarks, confidence, None)
+
+    points_mm, normals_mm = _crop(similarity, points, normals)
+    if len(points_mm) < 50:
+        raise AlignmentError("no scan points near the landmarks; check --landmarks, or that the scan shows a face")
+    scan_from = np.linalg.inv(similarity)
+    surface = _Surface(points_mm, normals_mm)
+    change = np.eye(4)  # since `surface` was built
+    for i in range(iterations):
+        settle = i / max(1, iterations - 1)
+        pairs = surface.correspond(solver, change, settle)
+        similarity = solver.step(similarity, landmarks, confidence * (1 - 0.85 * settle), pairs)
+        change = similarity @ scan_from
+    return _finish(model, solver, similarity, landmarks, confidence, surface, change)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """For each of the solver's vertices the scan point it should touch, canonical frame; weight 0 where there is none."""
+
+    target: Float[np.ndarray, "k 3"]
+    normal: Float[np.ndarray, "k 3"]
+    weight: Float[np.ndarray, " k"]
+
+
+class _Solver:
+    """The Gauss-Newton state: coefficients, and the restricted bases that the residuals need."""
+
+    def __init__(self, model: HeadModel, *, num_identity: int, expression: bool, free_scale: bool) -> None:
+        region = head_region(model)
+        self.model = model
+        self.free_scale = free_scale
+        # A stride through the believed vertices is enough: the unknowns are ~150, the vertices thousands.
+        believed = np.flatnonzero(region.weight > 0.02)
+        self.vertex = believed[:: max(1, len(believed) // 2000)]
+        self.belief = region.weight[self.vertex]
+        touched = np.zeros(model.num_vertices, bool)
+        touched[self.vertex] = True
+        self.faces = model.faces[touched[model.faces].any(axis=1)]  # all that their normals need
+        self.num_identity = min(num_identity, model.num_identity)
+        self.units = _FITTED_UNITS if expression else _FITTED_UNITS[:0]
+        basis = np.concatenate([model.identity_mm[: self.num_identity], model.expression_mm[self.units]])
+        self.basis = basis[:, self.vertex].astype(np.float64)
+        self.landmark_basis = np.einsum("blkc,lk->blc", basis[:, model.landmark_vertices], model.landmark_weights)
+        self.mean = model.template_mm[self.vertex].astype(np.float64)
+        self.landmark_mean = model.landmarks(model.template_mm.astype(np.float64))
+        self.sigma = np.concatenate([np.ones(self.num_identity), np.full(len(self.units), EXPRESSION_SIGMA)])
+        self.coefficients = np.zeros(len(basis))
+
+    def surface(self) -> Float[np.ndarray, "k 3"]:
+        return self.mean + np.tensordot(self.coefficients, self.basis, 1)
+
+    def vertices(self) -> Float[np.ndarray, "v 3"]:
+        return self.model.vertices(self.identity, self.expression).astype(np.float64)
+
+    @property
+    def identity(self) -> Float[np.ndarray, " i"]:
+        return self.coefficients[: self.num_identity]
+
+    @property
+    def expression(self) -> Float[np.ndarray, "52"]:
+        out = np.zeros(len(ARKIT_NAMES))
+        out[self.units] = self.coefficients[self.num_identity :]
+        return out
+
+    def step(
+        self,
+        similarity: Float[np.ndarray, "4 4"],
+        landmarks: Float[np.ndarray, "68 3"],
+        confidence: Float[np.ndarray, "68"],
+        pairs: _Pairs | None,
+    ) -> Float[np.ndarray, "4 4"]:
+        """Solve all unknowns once; returns the new canonical_from_scan. Unknowns: ω, τ, log scale, coefficients."""
+        used = confidence > 0.01
+        q = transform(similarity, landmarks[used])
+        rows = self._rows(self.landmark_basis[:, used], q)
+        w = (confidence[used] / LANDMARK_SIGMA_MM**2)[:, None, None]
+        wr = (w * rows).reshape(-1, rows.shape[-1])
+        flat = rows.reshape(-1, rows.shape[-1])
+        # residual(x) = mean + basis·coefficients − q'(ω, τ, s): solved for the coefficients themselves, so the prior is on them.
+        target = (self.landmark_mean[used] - q).reshape(-1)
+        normal_matrix, right = wr.T @ flat, -(wr.T @ target)
+        if pairs is not None and pairs.weight.any():
+            j = np.einsum("bkc,kc->kb", self.basis, pairs.normal)
+            n, q = pairs.normal, pairs.target
+            motion = np.concatenate([np.cross(q, n), n, np.einsum("kc,kc->k", n, q)[:, None]], axis=1)
+            rows = np.concatenate([-motion, j], axis=1)
+            target = np.einsum("kc,kc->k", self.mean - q, n)
+            w = pairs.weight * (min(1.0, EFFECTIVE_POINTS / pairs.weight.sum()) / SURFACE_SIGMA_MM**2)
+            normal_matrix = normal_matrix + (w[:, None] * rows).T @ rows
+            right = right - rows.T @ (w * target)
+        prior = np.concatenate([np.full(7, 1e-9), 1.0 / self.sigma**2])
+        if not self.free_scale:
+            prior[6] = 1e12
+        solution = np.linalg.solve(normal_matrix + np.diag(prior), right)
+        self.coefficients = self._bounded(solution[7:])
+        return _small_similarity(solution[:7]) @ similarity
+
+    def _bounded(self, coefficients: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
+        out = coefficients.copy()
+        out[: self.num_identity] = np.clip(out[: self.num_identity], -MAX_IDENTITY, MAX_IDENTITY)
+        out[self.num_identity :] = np.clip(out[self.num_identity :], 0.0, 1.0)
+        return out
+
+    @staticmethod
+    def _rows(basis: Float[np.ndarray, "b k 3"], q: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3 u"]:
+        """∂(model − q')/∂(ω, τ, s, coefficients) with q' = q + ω×q + τ + s q."""
+        zero, (x, y, z) = np.zeros(len(q)), q.T
+        cross = np.stack([zero, z, -y, -z, zero, x, y, -x, zero], axis=1).reshape(-1, 3, 3)
+        eye = np.broadcast_to(np.eye(3), cross.shape)
+        return np.concatenate([-cross, -eye, -q[:, :, None], np.moveaxis(basis, 0, -1)], axis=2)
+
+
+class _Surface:
+    """The scan near the face with a KD-tree, in the canonical frame at the time it was built."""
+
+    def __init__(self, points_mm: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]) -> None:
+        self.points, self.normals = points_mm, normals
+        self.tree = cKDTree(points_mm)
+        self.spacing_mm = spacing(points_mm)
+        self._steps = 0
+        self._own_normals = np.zeros((0, 3))
+
+    def correspond(self, solver: _Solver, change: Float[np.ndarray, "4 4"], settle: float) -> _Pairs:
+        """Nearest scan point per believed vertex, with robust weights; ``settle`` runs from 0 (far) to 1 (close)."""
+        v = solver.surface()
+        distance, index = self.tree.query(transform(np.linalg.inv(change), v))
+        q = transform(change, self.points[index])
+        rotation = change[:3, :3] / np.cbrt(np.linalg.det(change[:3, :3]))
+        n = self.normals[index] @ rotation.T
+        if self._steps % 4 == 0:
+            self._own_normals = vertex_normals(solver.vertices(), solver.faces)[solver.vertex]
+        self._steps += 1
+        cosine = np.einsum("kc,kc->k", n, self._own_normals)
+        offset = np.einsum("kc,kc->k", v - q, n)
+        tangential = np.sqrt(np.maximum(np.sum((v - q) ** 2, axis=1) - offset**2, 0.0))
+        gate = 14.0 * (1 - settle) + 4.0 * settle
+        ok = (np.abs(offset) < gate) & (np.abs(cosine) > 0.5 + 0.2 * settle)
+        # A nearest point far along the surface means that the scan ends there.
+        ok &= tangential < np.maximum(3.0 * self.spacing_mm, 2.0 + 4.0 * (1 - settle))
+        sigma = 5.0 * (1 - settle) + 1.2 * settle
+        weight = solver.belief / (1.0 + (offset / sigma) ** 2) ** 2
+        return _Pairs(target=q, normal=n, weight=np.where(ok, weight, 0.0))
+
+
+def _small_similarity(x: Float[np.ndarray, "7"]) -> Float[np.ndarray, "4 4"]:
+    """exp of (ω, τ, log scale), by Rodrigues' formula."""
+    angle = float(np.linalg.norm(x[:3]))
+    k = x[:3] / max(angle, 1e-12)
+    cross = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])
+    rotation = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    out = np.eye(4)
+    out[:3, :3] = np.exp(np.clip(x[6], -0.3, 0.3)) * rotation
+    out[:3, 3] = x[3:6]
+    return out
+
+
+def _crop(
+    similarity: Float[np.ndarray, "4 4"],
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"] | None,
+    *,
+    most: int = 40_000,
+) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3"]]:
+    """Points around the face in canonical mm, thinned, with unit normals."""
+    mm = transform(similarity, np.asarray(points, np.float64))
+    near = np.flatnonzero(
+        (np.abs(mm[:, 0]) < 110) & (mm[:, 1] > -170) & (mm[:, 1] < 110) & (mm[:, 2] > -110) & (mm[:, 2] < 100)
+    )
+    if len(near) > most:
+        near = np.random.default_rng(0).choice(near, most, replace=False)
+    if len(near) < 4:
+        return np.zeros((0, 3)), np.zeros((0, 3))
+    mm = mm[near]
+    if normals is None:
+        return mm, estimate_normals(mm)
+    rotation = similarity[:3, :3] / np.cbrt(np.linalg.det(similarity[:3, :3]))
+    return mm, normals[near] @ rotation.T
+
+
+def _finish(
+    model: HeadModel,
+    solver: _Solver,
+    similarity: Float[np.ndarray, "4 4"],
+    landmarks: Float[np.ndarray, "68 3"],
+    confidence: Float[np.ndarray, "68"],
+    surface: _Surface,
+    change: Float[np.ndarray, "4 4"],
+) -> Fit:
+    neutral = model.vertices(solver.identity).astype(np.float64)
+    origin = eyeball_centers(model, neutral).mean(axis=0)
+    recentre = np.eye(4)
+    recentre[:3, 3] = -origin
+    vertices = solver.vertices() - origin
+    final = recentre @ similarity
+    median, p90, coverage = face_distance(model, vertices, transform(recentre @ change, surface.points))
+    residual = np.linalg.norm(transform(final, landmarks) - model.landmarks(vertices), axis=1)
+    return Fit(
+        canonical_from_scan=final,
+        identity=solver.identity.copy(),
+        expression=solver.expression,
+        origin_mm=origin,
+        vertices_mm=vertices,
+        neutral_mm=neutral - origin,
+        landmark_residual_mm=np.where(confidence > 0, residual, np.nan),
+        median_mm=median,
+        p90_mm=p90,
+        coverage=coverage,
+    )
+
+
+def face_points(
+    model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], points_mm: Float[np.ndarray, "n 3"]
+) -> Bool[np.ndarray, " n"]:
+    """Which points lie on the face: their nearest outer vertex is a face vertex, at most `MEASURE_RANGE_MM` away."""
+    region = head_region(model)
+    outer = region.exterior | region.ear
+    outer[model.part_vertices("eye_left", "eye_right")] = True
+    ids = np.flatnonzero(outer)
+    distance, index = cKDTree(vertices_mm[ids]).query(points_mm, distance_upper_bound=MEASURE_RANGE_MM)
+    found = np.isfinite(distance)
+    return found & region.face[ids[np.where(found, index, 0)]]
+
+
+def face_distance(
+    model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], points_mm: Float[np.ndarray, "n 3"], *, most: int = 12_000
+) -> tuple[float, float, float]:
+    """(median mm, p90 mm, coverage) of a scan's face points to the head's surface, canonical frame.
+
+    Median and p90 are infinite where the scan has no face points. Coverage is the share of face vertices that have a scan
+    point within 3 mm (or within 1.5 spacings of a sparser scan).
+    """
+    points = points_mm[face_points(model, vertices_mm, points_mm)]
+    if len(points) < 20:
+        return np.inf, np.inf, 0.0
+    region = head_region(model)
+    near, _ = cKDTree(points).query(vertices_mm[region.face])
+    coverage = float((near < max(3.0, 1.5 * spacing(points))).mean())
+    if len(points) > most:
+        points = points[np.random.default_rng(0).choice(len(points), most, replace=False)]
+    outer = region.exterior | region.ear
+    faces = model.faces[outer[model.faces].all(axis=1)]
+    distance, _, _ = closest_on_mesh(points, vertices_mm, faces)
+    return float(np.median(distance)), float(np.quantile(distance, 0.9)), coverage
+
+
+def fit_expression(
+    model: HeadModel,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    targets_mm: Float[np.ndarray, "v 3"],
+    *,
+    weights: Float[np.ndarray, " v"] | None = None,
+    prior: Float[np.ndarray, "52"] | None = None,
+    prior_sigma: float = 0.5,
+    noise_mm: float = 1.0,
+    units: Int[np.ndarray, " u"] | None = None,
+    expression_mm: Float[np.ndarray, "52 v 3"] | None = None,
+) -> Float[np.ndarray, "52"]:
+    """ARKit weights in [0, 1] that best carry ``neutral_mm`` to ``targets_mm``: a bounded least-squares solve.
+
+    Args:
+        model: the head.
+        neutral_mm: the person at rest.
+        targets_mm: where each vertex went; NaN rows are ignored.
+        weights: belief per vertex; default `Region.weight` (lids count fully here: blinks live there).
+        prior: expected weights; zeros if None.
+        prior_sigma: deviation from ``prior`` that is as likely as ``noise_mm`` over ~100 independent vertices.
+        noise_mm: deviation of the targets.
+        units: indices of the units allowed; all but gaze and tongue if None.
+        expression_mm: unit shapes to use in place of the model's own (personalised ones, say).
+    """
+    region = head_region(model)
+    weights = np.where(region.lid, 1.0, region.weight) if weights is None else weights
+    units = _FITTED_UNITS if units is None else units
+    ok = np.flatnonzero(np.isfinite(targets_mm).all(axis=1) & (weights > 0))
+    shapes = (model.expression_mm if expression_mm is None else expression_mm)[units][:, ok]
+    w = weights[ok] / max(weights[ok].sum(), 1e-9) * 100.0 / noise_mm**2
+    flat = shapes.reshape(len(units), -1).astype(np.float64)
+    scaled = flat * np.repeat(w, 3)
+    start = np.zeros(len(units)) if prior is None else np.asarray(prior, np.float64)[units]
+    normal_matrix = scaled @ flat.T + np.eye(len(units)) / prior_sigma**2
+    right = scaled @ (targets_mm - neutral_mm)[ok].reshape(-1) + start / prior_sigma**2
+    root = np.linalg.cholesky(normal_matrix)
+    solution = lsq_linear(root.T, np.linalg.solve(root, right), bounds=(0.0, 1.0), method="bvls")
+    out = np.zeros(len(ARKIT_NAMES))
+    out[units] = solution.x
+    return out
