@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 
 def estimate_normals(
-    points: Float[np.ndarray, "n 3"], *, neighbors: int = 12, towards: Float[np.ndarray, 3] | None = None
+    points: Float[np.ndarray, "n 3"], *, neighbors: int = 12, towards: Float[np.ndarray, "3"] | None = None
 ) -> Float[np.ndarray, "n 3"]:
     """Unit normals by local principal components; signs are arbitrary unless ``towards`` gives a point they face."""
     neighbors = min(neighbors, len(points))
@@ -32,7 +32,7 @@ def spacing(points: Float[np.ndarray, "n 3"], *, sample: int = 2000) -> float:
 
 def sample_surface(
     vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], count: int, rng: np.random.Generator
-) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"], Int[np.ndarray, n], Float[np.ndarray, "n 3"]]:
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"], Int[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
     """Points uniform on a mesh's area: (points, unit normals, face ids, barycentric weights)."""
     corners = vertices[faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -53,7 +53,7 @@ def closest_on_mesh(
     faces: Int[np.ndarray, "f 3"],
     *,
     nearest_vertices: int = 2,
-) -> tuple[Float[np.ndarray, n], Float[np.ndarray, "n 3"], Int[np.ndarray, n]]:
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 3"], Int[np.ndarray, " n"]]:
     """Distance to a mesh, closest surface point and its face, over the triangles around each point's nearest vertices.
 
     Exact where triangles are well shaped, which a head model's are; Ericson, *Real-Time Collision Detection* (2005), 5.1.5.

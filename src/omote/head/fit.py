@@ -23,7 +23,9 @@ from omote.head.model import HeadModel
 from omote.head.region import head_region
 
 # Landmarks along the jaw slide with the view, brow points are the least certain; eyes, nose and mouth carry the pose.
-LANDMARK_WEIGHT = np.concatenate([np.full(17, 0.15), np.full(10, 0.3), np.full(9, 1.0), np.full(12, 1.0), np.full(20, 0.8)])
+LANDMARK_WEIGHT = np.concatenate(
+    [np.full(17, 0.15), np.full(10, 0.3), np.full(9, 1.0), np.full(12, 1.0), np.full(20, 0.8)]
+)
 LANDMARK_SIGMA_MM = 2.5
 EXPRESSION_SIGMA = 0.25  # prior deviation of an ARKit weight of a person at rest
 # Neighbouring points err together, so a dense scan counts as this many independent measurements against the prior.
@@ -96,7 +98,9 @@ def eyeball_centers(model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> 
         for _ in range(6):
             p = points[keep]
             # |p|² = 2 p·c + k is linear in the centre.
-            solution, *_ = np.linalg.lstsq(np.concatenate([2 * p, np.ones((len(p), 1))], 1), np.sum(p**2, 1), rcond=None)
+            solution, *_ = np.linalg.lstsq(
+                np.concatenate([2 * p, np.ones((len(p), 1))], 1), np.sum(p**2, 1), rcond=None
+            )
             center = solution[:3]
             radius = np.linalg.norm(points - center, axis=1)
             new = radius < np.median(radius) * 1.004
@@ -140,7 +144,9 @@ def fit_head(
     if landmark_weights is not None:
         confidence = confidence * np.clip(landmark_weights, 0.0, 1.0)
     if (confidence > 0.01).sum() < 6:
-        raise AlignmentError(f"a fit needs at least 6 landmarks, got {(confidence > 0.01).sum()}; give them with --landmarks")
+        raise AlignmentError(
+            f"a fit needs at least 6 landmarks, got {(confidence > 0.01).sum()}; give them with --landmarks"
+        )
     landmarks = np.where(given[:, None], landmarks, 0.0).astype(np.float64)
     solver = _Solver(model, num_identity=num_identity, expression=expression, free_scale=fixed_scale is None)
     similarity = umeyama(
@@ -273,7 +279,7 @@ class _Surface:
     def correspond(self, solver: _Solver, change: Float[np.ndarray, "4 4"], settle: float) -> _Pairs:
         """Nearest scan point per believed vertex, with robust weights; ``settle`` runs from 0 (far) to 1 (close)."""
         v = solver.surface()
-        distance, index = self.tree.query(transform(np.linalg.inv(change), v))
+        _, index = self.tree.query(transform(np.linalg.inv(change), v))
         q = transform(change, self.points[index])
         rotation = change[:3, :3] / np.cbrt(np.linalg.det(change[:3, :3]))
         n = self.normals[index] @ rotation.T
@@ -293,7 +299,7 @@ class _Surface:
 
 
 def _small_similarity(x: Float[np.ndarray, "7"]) -> Float[np.ndarray, "4 4"]:
-    """exp of (ω, τ, log scale), by Rodrigues' formula."""
+    """Exponential of (ω, τ, log scale), by Rodrigues' formula."""
     angle = float(np.linalg.norm(x[:3]))
     k = x[:3] / max(angle, 1e-12)
     cross = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])

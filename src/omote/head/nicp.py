@@ -1,0 +1,165 @@
+"""Non-rigid refinement: move each vertex of a fitted head onto the scan, smoothly, keeping correspondence.
+
+Offsets from the fit are found by a screened thin-plate problem on the mesh, stiff first and softer later (the annealing of
+Amberg et al., "Optimal Step Nonrigid ICP", CVPR 2007, on displacements instead of affine transforms). Each vertex is pulled
+along its normal only, so that vertices don't slide, and the three coordinates share one factorisation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float
+from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
+
+from omote.geometry.cloud import estimate_normals, spacing
+from omote.geometry.mesh import unique_edges, vertex_normals
+from omote.head.model import HeadModel
+from omote.head.region import head_region
+
+# (stiffness, how far a scan point may be in mm) from stiff to soft.
+SCHEDULE = ((20.0, 8.0), (6.0, 5.0), (2.0, 4.0), (1.0, 3.0))
+MEMBRANE = 0.02  # share of first-order smoothness, which makes far offsets fade instead of extrapolate
+ANCHOR = 2e-4  # pull to the fit where the scan says nothing
+SEEN_MM = 2.5  # a vertex this close to an accepted scan point counts as seen
+CARRY_RANGE_MM = 14.0
+FOLLOW_MM = 45.0  # vertices farther than this from any believed one stay where the fit put them
+# What is carried along as a whole, and the skin that carries it lies around it.
+RIGID_PARTS = (("eye_left",), ("eye_right",), ("teeth_upper",), ("teeth_lower", "tongue"))
+
+
+def refine(
+    model: HeadModel,
+    vertices_mm: Float[np.ndarray, "v 3"],
+    points_mm: Float[np.ndarray, "n 3"],
+    *,
+    normals: Float[np.ndarray, "n 3"] | None = None,
+    weights: Float[np.ndarray, " v"] | None = None,
+    noise_mm: float = 0.3,
+) -> tuple[Float[np.ndarray, "v 3"], Bool[np.ndarray, " v"]]:
+    """Refine a fitted head.
+
+    Args:
+        model: gives topology and regions.
+        vertices_mm: the fit, in the frame of ``points_mm``.
+        points_mm: the scan.
+        normals: its unit normals, any sign; estimated if None.
+        weights: belief per vertex; `Region.weight` if None (lids little, ears not at all).
+        noise_mm: of the scan; a noisier scan is smoothed more.
+
+    Returns:
+        Refined vertices, and which of them no scan point supported (``inferred``).
+    """
+    region = head_region(model)
+    belief = region.weight if weights is None else weights
+    start = vertices_mm.astype(np.float64)
+    low, high = start[belief > 0].min(0) - 12.0, start[belief > 0].max(0) + 12.0
+    near = ((points_mm > low) & (points_mm < high)).all(axis=1)
+    points = points_mm[near].astype(np.float64)
+    if len(points) < 50:
+        return start, np.ones(len(start), bool)
+    point_normals = estimate_normals(points) if normals is None else normals[near]
+    tree, gap = cKDTree(points), spacing(points)
+
+    skin = model.part_vertices("skin", "mouth")
+    faces = model.faces[np.isin(model.faces, skin).all(axis=1)]
+    smooth = _smoothness(faces, len(start))
+    beyond, _ = cKDTree(start[belief > 0]).query(start)
+    active = np.flatnonzero((np.bincount(faces.ravel(), minlength=len(start)) > 0) & (beyond < FOLLOW_MM))
+    smooth = smooth[active][:, active]
+    # A scan sparser than the mesh says less per vertex than it seems to.
+    softness = (1.0 + (noise_mm / 0.5) ** 2) * max(1.0, (gap / 2.0) ** 2)
+
+    offset = np.zeros_like(start)
+    seen = np.zeros(len(start), bool)
+    for stiffness, reach in SCHEDULE:
+        current = start + offset
+        own = vertex_normals(current, faces)
+        pull, weight, close = _targets(current, own, points, point_normals, tree, gap, belief, reach)
+        seen = close & (belief > 0)
+        wanted = offset + own * pull[:, None]
+        w = weight[active]
+        system = (sp.diags(w + ANCHOR) + stiffness * softness * smooth).tocsc()
+        offset[active] = splu(system, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(
+            w[:, None] * wanted[active]
+        )
+    refined = start + offset
+    _carry(model, start, refined, offset)
+    return refined, ~_grown(seen, faces)
+
+
+def _targets(
+    current: Float[np.ndarray, "v 3"],
+    own: Float[np.ndarray, "v 3"],
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    tree: cKDTree,
+    gap: float,
+    belief: Float[np.ndarray, " v"],
+    reach: float,
+) -> tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"], Bool[np.ndarray, " v"]]:
+    """Per vertex: how far to go along its normal (mm), with which weight, and whether a scan point supports it."""
+    use = np.flatnonzero(belief > 0)
+    # Three neighbours' tangent planes, averaged, pass less of the scan's noise on than the nearest one alone.
+    _, index = tree.query(current[use], k=min(3, len(points)))
+    index = index.reshape(len(use), -1)
+    n, q = normals[index], points[index]
+    step = q - current[use][:, None]
+    cosine = np.einsum("vkc,vc->vk", n, own[use])
+    along = np.einsum("vkc,vkc->vk", step, n) / np.where(np.abs(cosine) > 0.3, cosine, np.inf)
+    tangential = np.sqrt(np.maximum(np.sum(step**2, axis=2) - np.einsum("vkc,vkc->vk", step, n) ** 2, 0.0))
+    ok = (np.abs(cosine) > 0.55) & (np.abs(along) < reach) & (tangential < max(2.0, 2.5 * gap))
+    near = ok / (np.sum(step**2, axis=2) + 0.25 * gap**2 + 0.01)
+    total = near.sum(axis=1)
+    any_ok = total > 0
+    pull, weight = np.zeros(len(current)), np.zeros(len(current))
+    mean = np.sum(near * np.where(ok, along, 0.0), axis=1) / np.where(any_ok, total, 1.0)
+    pull[use] = np.clip(mean, -reach, reach)
+    scale = reach / 2
+    weight[use] = np.where(any_ok, belief[use] / (1 + (mean / scale) ** 2) ** 2, 0.0)
+    close = np.zeros(len(current), bool)
+    close[use] = any_ok & (np.abs(mean) < SEEN_MM)
+    return pull, weight, close
+
+
+def _smoothness(faces: np.ndarray, num_vertices: int) -> sp.csr_matrix:
+    """LᵀL + membrane · L of the umbrella Laplacian on the mesh's edges."""
+    edges = unique_edges(faces)
+    i, j = edges.T
+    ones = np.ones(len(edges))
+    adjacency = sp.coo_matrix((ones, (i, j)), shape=(num_vertices, num_vertices)).tocsr()
+    adjacency = adjacency + adjacency.T
+    degree = np.asarray(adjacency.sum(axis=1)).ravel()
+    laplacian = sp.diags(degree) - adjacency
+    averaged = sp.diags(1 / np.maximum(degree, 1)) @ laplacian
+    return (averaged.T @ averaged + MEMBRANE * laplacian / 6).tocsr()
+
+
+def _carry(
+    model: HeadModel,
+    start: Float[np.ndarray, "v 3"],
+    refined: Float[np.ndarray, "v 3"],
+    offset: Float[np.ndarray, "v 3"],
+) -> None:
+    """Move eyes, teeth and tongue, in place, by the mean offset of the believed skin around each."""
+    region = head_region(model)
+    around = np.flatnonzero(region.exterior & ~region.ear)
+    tree = cKDTree(start[around])
+    for parts in RIGID_PARTS:
+        ids = model.part_vertices(*parts)
+        ids = ids[~region.exterior[ids]]
+        if not len(ids):
+            continue
+        distance, index = tree.query(start[ids], k=4)
+        w = np.exp(-((distance / CARRY_RANGE_MM) ** 2)).ravel() + 1e-9
+        refined[ids] = start[ids] + (w @ offset[around[index.ravel()]]) / w.sum()
+
+
+def _grown(seen: Bool[np.ndarray, " v"], faces: np.ndarray) -> Bool[np.ndarray, " v"]:
+    """Close pinholes: a vertex with most of its neighbours seen is seen."""
+    edges = unique_edges(faces)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    count = np.bincount(both[:, 0], minlength=len(seen))
+    hits = np.bincount(both[:, 0], weights=seen[both[:, 1]], minlength=len(seen))
+    return seen | ((count > 0) & (hits >= 0.75 * count))
