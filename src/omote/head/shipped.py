@@ -1,0 +1,84 @@
+"""The head that ships inside the package: MakeHuman's (CC0) head and neck, repaired; see ``basis/README.md``.
+
+The file holds the identity modes on the cage before subdivision and the subdivision as a sparse matrix, which keeps it
+under 10 MB; loading multiplies them out once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy.sparse import csr_matrix
+
+from omote.errors import HeadModelError
+from omote.head.model import HeadModel
+
+BASIS = "basis/head.npz"
+
+
+@lru_cache(maxsize=1)
+def _arrays() -> dict[str, np.ndarray]:
+    path = files("omote.head").joinpath(BASIS)
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+            return {key: data[key] for key in data.files}
+    except (OSError, ValueError) as error:
+        raise HeadModelError(
+            f"{path}: expected the shipped head basis, got {error}; reinstall omote or run scripts/build_head.py"
+        ) from None
+
+
+@lru_cache(maxsize=1)
+def shipped_head() -> HeadModel:
+    """The shipped head model, in the canonical frame, with ARKit-52 units; loaded once.
+
+    Raises:
+        HeadModelError: the basis file is missing or damaged.
+    """
+    raw = _arrays()
+    template = raw["template_mm"]
+    return HeadModel(
+        name="omote",
+        template_mm=template,
+        faces=raw["faces"].astype(np.int32),
+        uv=raw["uv"],
+        faces_uv=raw["faces_uv"].astype(np.int32),
+        face_part=raw["face_part"],
+        identity_mm=_identity(raw),
+        expression_mm=raw["expression_mm"].astype(np.float32),
+        landmark_vertices=raw["landmark_vertices"],
+        landmark_weights=raw["landmark_weights"],
+    )
+
+
+def _identity(raw: dict[str, np.ndarray]) -> Float[np.ndarray, "i v 3"]:
+    """Modes over all vertices: the cage's through the subdivision, the rigid parts' from translation and scale."""
+    cage = raw["identity_cage_mm"].astype(np.float32)
+    num_modes, num_cage, _ = cage.shape
+    indptr = raw["operator_indptr"]
+    operator = csr_matrix(
+        (raw["operator_data"], raw["operator_indices"].astype(np.int32), indptr), shape=(len(indptr) - 1, num_cage)
+    )
+    template = raw["template_mm"]
+    out = np.empty((num_modes, *template.shape), np.float32)
+    skin = operator @ cage.transpose(1, 0, 2).reshape(num_cage, -1)
+    out[:, : len(skin)] = skin.reshape(len(skin), num_modes, 3).transpose(1, 0, 2)
+    ends = [*raw["part_start"].tolist(), len(template)]
+    for k, (start, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        shift, scale = raw["identity_part"][:, k, :3], raw["identity_part"][:, k, 3]
+        arm = template[start:end] - raw["part_center_mm"][k]
+        out[:, start:end] = shift[:, None] + scale[:, None, None] * arm
+    return out
+
+
+def shipped_regions() -> tuple[tuple[str, ...], UInt8[np.ndarray, "v"]]:
+    """Names of the face regions and each vertex's label into them, for the shipped head.
+
+    Raises:
+        HeadModelError: the basis file is missing or damaged.
+    """
+    raw = _arrays()
+    return tuple(raw["region_names"].tolist()), raw["region"]
