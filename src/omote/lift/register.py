@@ -1,11 +1,12 @@
-"""From a generated RGB-D image to the head model's vertices, in correspondence with the person at rest.
+"""Generated RGB-D → the person's vertices: bounded units first, then a smooth residual, the skull held still.
 
-Two stages. First the person's own ARKit units are weighted to explain the image (bounded Gauss-Newton on depth along the
-normal and on colour): whatever they can explain is a plausible face. Then a smooth residual along the normals takes
-up what the units cannot, only where units move skin at all, so that rigid, identity-bearing regions stay.
+Both steps compare *motions*, not surfaces: a vertex's residual in the generated image minus the same vertex's residual in
+the neutral image. Whatever the two images share (the autoencoder's bias, hair and clothing that the head model
+doesn't have, what is left of the fit) cancels, and a perfect copy of the neutral gives the neutral back exactly.
 
-The decoder has a small bias of its own (blurred edges); it shows in the image that the same model makes of the person at
-rest, and what is registered is the difference of the two.
+1. Gauss-Newton over the 52 units (a bounded 3DMM edit; Bouaziz et al., "Online Modeling for Realtime Facial Animation",
+   SIGGRAPH 2013, for the combination of depth and colour terms and the prior).
+2. A smooth displacement along the normals for what the units can't say (wrinkles, fuller cheeks).
 """
 
 from __future__ import annotations
@@ -14,42 +15,54 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as spla
-from jaxtyping import Bool, Float
-from scipy import ndimage
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import gaussian_filter, sobel
 from scipy.optimize import lsq_linear
+from scipy.sparse.linalg import splu
 
-from omote.geometry.camera import pixel_grid, project, unproject
-from omote.geometry.mesh import unique_edges, vertex_normals
-from omote.head.model import PARTS, HeadModel
-from omote.render.rgbd import interpolate
-from omote.render.zbuffer import rasterize
+from omote.geometry.camera import project
+from omote.geometry.mesh import vertex_normals
+from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
+from omote.head.model import HeadModel
+from omote.head.region import head_region
+from omote.lift.contact import separate
+from omote.lift.motion import antisymmetric_units, cap_motion, head_motion
+from omote.lift.points import clean_mask, sample_image
 from omote.types import Rgbd
+
+# Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight.
+FIXED_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith("eyeLook") or n in ("tongueOut", "mouthClose"))
+MAX_WEIGHT = 1.15
+OFFSET_LIMIT_MM = 8.0  # where the neutral image is further from the head than this (hair), a vertex says nothing
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegisterSettings:
-    """Weights of the terms; lengths in millimetres.
+class RegisterConfig:
+    """Weights of the registration.
 
     Attributes:
-        rounds: Gauss-Newton rounds.
-        color_mm: how many millimetres a colour difference of 1 is worth.
-        robust_mm: Geman-McClure scale of depth residuals.
-        prior: pull of weights to where they start, in mm² per squared weight and pixel.
-        sparsity: pull to zero of units that start at zero.
-        residual_stiffness: smoothness of the residual.
-        residual_max_mm: bound on it.
-        bias_max_mm: the decoder's bias is believed up to here.
+        blur_px: standard deviation of the images' smoothing per Gauss-Newton step: coarse to fine.
+        depth_sigma_mm: noise of a generated depth pixel.
+        color_sigma: noise of a generated colour; 0 leaves colour out.
+        prior_sigma: deviation of a unit's weight from the prior's.
+        asymmetry_sigma: deviation of a pair's left weight from its right one.
+        robust: residuals beyond this many sigmas lose weight (Geman-McClure).
+        information: independent observations per vertex sample; neighbours share pixels.
+        residual_mm: expected size of the smooth residual; 0 leaves step 2 out.
+        smoothness: of the residual; larger is smoother.
+        antisymmetric: share of the residual's left-right difference that is kept.
     """
 
-    rounds: int = 5
-    color_mm: float = 5.0
-    robust_mm: float = 2.5
-    prior: float = 0.12
-    sparsity: float = 0.25
-    residual_stiffness: float = 12.0
-    residual_max_mm: float = 2.5
-    bias_max_mm: float = 3.0
+    blur_px: tuple[float, ...] = (2.0, 1.6, 1.2, 1.0, 0.8, 0.7, 0.7)
+    depth_sigma_mm: float = 0.8
+    color_sigma: float = 0.06
+    prior_sigma: float = 0.30
+    asymmetry_sigma: float = 0.15
+    robust: float = 3.5
+    information: float = 0.10
+    residual_mm: float = 2.0
+    smoothness: float = 30.0
+    antisymmetric: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +70,9 @@ class Registered:
     """A registered expression.
 
     Attributes:
-        vertices_mm: canonical frame, in correspondence with the neutral.
-        weights: the ARKit weights that explain most of it.
-        residual_mm: mean |depth residual| over the skin seen, after both stages.
+        vertices_mm: in correspondence with the neutral.
+        weights: the 52 units' weights that step 1 found.
+        residual_mm: median absolute depth residual that is left, over the vertices used.
     """
 
     vertices_mm: Float[np.ndarray, "v 3"]
@@ -70,200 +83,232 @@ class Registered:
 def register_expression(
     model: HeadModel,
     neutral_mm: Float[np.ndarray, "v 3"],
-    units_mm: Float[np.ndarray, "52 v 3"],
     generated: Rgbd,
-    generated_neutral: Rgbd,
-    start: Float[np.ndarray, "52"],
-    settings: RegisterSettings | None = None,
+    reference: Rgbd,
+    *,
+    units_mm: Float[np.ndarray, "52 v 3"] | None = None,
+    prior: Float[np.ndarray, "52"] | None = None,
+    config: RegisterConfig | None = None,
 ) -> Registered:
-    """Register one generated image.
+    """Register the head to one generated image.
 
     Args:
-        model: topology and parts.
-        neutral_mm: the person at rest.
-        units_mm: the person's ARKit units.
-        generated: the image to explain.
-        generated_neutral: what the same model makes of the person at rest, in the same camera.
-        start: weights to start from, such as the category's typical ones; they are a prior too.
-        settings: weights of the terms.
+        model: topology and units.
+        neutral_mm: the person at rest, canonical frame.
+        generated: the expression.
+        reference: the same person at rest in the same camera and from the same network (an autoencoded or generated
+            neutral); the source image itself if there is none.
+        units_mm: the units personalised to this person; the model's own if None.
+        prior: expected ARKit weights (the category's); zero if None.
+        config: weights of the terms.
     """
-    settings = settings or RegisterSettings()
-    goal = _unbiased(model, neutral_mm, generated, generated_neutral, settings)
-    colors = _seen_colors(model, neutral_mm, generated_neutral)
-    weights = np.clip(start.astype(np.float64), 0, 1)
-    for _ in range(settings.rounds):
-        posed = neutral_mm + np.tensordot(weights.astype(np.float32), units_mm, 1)
-        weights = _update(model, posed, units_mm, goal, colors, weights, start, settings)
-    posed = neutral_mm + np.tensordot(weights.astype(np.float32), units_mm, 1)
-    posed = posed + _residual(model, posed, units_mm, goal, settings)
-    left, _ = _depth_residuals(model, posed, goal)
+    config = RegisterConfig() if config is None else config
+    units = model.expression_mm if units_mm is None else units_mm
+    prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
+    samples = _samples(model, neutral_mm, reference)
+    weights = _fit_units(neutral_mm, units, prior, generated, reference, samples, config)
+    used = np.flatnonzero(weights)
+    posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
+    if config.residual_mm > 0:
+        posed = posed + _smooth_residual(model, posed, generated, reference, samples, config)
+    vertices = neutral_mm + cap_motion(model, posed - neutral_mm)
+    vertices = separate(model, neutral_mm, vertices)
+    left, _, valid = _depth_residual(generated, vertices[samples.ids], None)
+    left = np.abs(left - samples.offset_mm)[valid & (samples.offset_weight > 0)]
     return Registered(
-        vertices_mm=posed.astype(np.float32), weights=weights.astype(np.float32),
-        residual_mm=float(np.abs(left[np.isfinite(left)]).mean()) if np.isfinite(left).any() else float("nan"),
-    )  # fmt: skip
+        vertices_mm=vertices.astype(np.float32),
+        weights=weights.astype(np.float32),
+        residual_mm=float(np.median(left)) if len(left) else float("nan"),
+    )
 
 
-def _skin_faces(model: HeadModel) -> Bool[np.ndarray, "f"]:
-    return model.face_part == PARTS.index("skin")
+@dataclass(frozen=True, kw_only=True)
+class _Samples:
+    """Vertices that a frontal camera sees at rest, with what the reference image says there."""
+
+    ids: Int[np.ndarray, "n"]
+    offset_mm: Float[np.ndarray, "n"]
+    offset_weight: Float[np.ndarray, "n"]
+    area: Float[np.ndarray, "n"]
+    lid: Bool[np.ndarray, "n"]
 
 
-def _unbiased(
-    model: HeadModel,
+def _samples(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], reference: Rgbd) -> _Samples:
+    region = head_region(model)
+    normals = vertex_normals(neutral_mm, model.faces)
+    towards = -reference.camera.cam_from_world[2, :3]
+    facing = normals @ towards > 0.25
+    ids = np.flatnonzero(region.exterior & ~region.ear & facing & (head_motion(model).mobility_mm > 0.05))
+    offset, _, valid = _depth_residual(reference, neutral_mm[ids], None)
+    weight = np.where(valid, np.clip(1.5 - np.abs(offset) / OFFSET_LIMIT_MM * 1.5, 0.0, 1.0), 0.0)
+    # Dense rings of vertices around eyes and lips see the same few pixels.
+    area = _vertex_area(neutral_mm, model.faces)[ids]
+    return _Samples(
+        ids=ids,
+        offset_mm=np.clip(offset, -OFFSET_LIMIT_MM, OFFSET_LIMIT_MM),
+        offset_weight=weight,
+        area=area,
+        lid=region.lid[ids],
+    )
+
+
+def _vertex_area(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v"]:
+    a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
+    return np.bincount(faces.ravel(), np.repeat(area, 3), minlength=len(vertices))
+
+
+def _depth_residual(
+    rgbd: Rgbd, points_mm: Float[np.ndarray, "n 3"], blur_px: float | None
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]:
+    """(observed minus predicted z-depth, depth gradient mm/px, valid) at points."""
+    mask = clean_mask(rgbd, border_px=1)
+    depth = _fill(rgbd.depth_mm, mask)
+    if blur_px:
+        share = gaussian_filter(mask.astype(np.float64), blur_px)
+        smooth = gaussian_filter(np.where(mask, depth, 0.0), blur_px) / np.maximum(share, 1e-6)
+        depth = np.where(mask, smooth, depth)
+    gradient = np.stack([sobel(depth, axis=1), sobel(depth, axis=0)], axis=-1) / 8.0
+    uvz = project(rgbd.camera, points_mm)
+    image = np.concatenate([depth[..., None], gradient, mask[..., None].astype(np.float64)], axis=-1)
+    values = sample_image(image, uvz[:, :2])
+    inside = (uvz[:, 0] > 1) & (uvz[:, 0] < rgbd.camera.width - 1) & (uvz[:, 1] > 1) & (uvz[:, 1] < rgbd.camera.height - 1)
+    return values[:, 0] - uvz[:, 2], values[:, 1:3], inside & (values[:, 3] > 0.75)
+
+
+def _fill(depth: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    level = float(np.median(depth[mask])) if mask.any() else 0.0
+    return np.where(mask, depth, level).astype(np.float64)
+
+
+def _projection_jacobian(rgbd: Rgbd, points_mm: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
+    """d(u, v, z)/d(x, y, z world)."""
+    camera = rgbd.camera
+    uvz = project(camera, points_mm)
+    rotation, k, z = camera.cam_from_world[:3, :3], camera.intrinsics, uvz[:, 2]
+    du = (k[0, 0] * rotation[0] + k[0, 1] * rotation[1] + (k[0, 2] - uvz[:, :1]) * rotation[2]) / z[:, None]
+    dv = (k[1, 1] * rotation[1] + (k[1, 2] - uvz[:, 1:2]) * rotation[2]) / z[:, None]
+    return np.stack([du, dv, np.broadcast_to(rotation[2], du.shape)], axis=1)
+
+
+def _fit_units(
     neutral_mm: Float[np.ndarray, "v 3"],
+    units: Float[np.ndarray, "52 v 3"],
+    prior: Float[np.ndarray, "52"],
     generated: Rgbd,
-    generated_neutral: Rgbd,
-    settings: RegisterSettings,
-) -> Rgbd:
-    """The generated image with the decoder's smooth depth bias at rest taken off."""
-    raster = rasterize(generated.camera, neutral_mm, model.faces)
-    both = (raster.face_id >= 0) & generated_neutral.mask
-    bias = np.where(both, generated_neutral.depth_mm - raster.depth_mm, 0.0)
-    both &= np.abs(bias) < settings.bias_max_mm
-    sigma = 2.0 * generated.camera.width / 128
-    weight = ndimage.gaussian_filter(both.astype(np.float64), sigma)
-    smooth = ndimage.gaussian_filter(np.where(both, bias, 0.0), sigma) / np.maximum(weight, 1e-3)
-    # Pixels at depth edges mix two surfaces and say nothing.
-    depth = np.where(generated.mask, generated.depth_mm, np.nan)
-    step = ndimage.generic_gradient_magnitude(np.nan_to_num(depth, nan=0.0), ndimage.sobel) / 8
-    mask = generated.mask & ndimage.binary_erosion(generated.mask) & (step < 8.0 * 128 / generated.camera.width)
-    return Rgbd(
-        rgb=generated.rgb,
-        depth_mm=np.where(mask, generated.depth_mm - smooth, 0.0).astype(np.float32),
-        mask=mask,
-        camera=generated.camera,
-    )
-
-
-def _seen_colors(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], generated_neutral: Rgbd
-) -> Float[np.ndarray, "v 3"]:
-    """Per-vertex colours of the person at rest, sampled from the image; NaN where not seen."""
-    camera = generated_neutral.camera
-    uvz = project(camera, neutral_mm)
-    rgb = np.stack(
-        [
-            ndimage.map_coordinates(generated_neutral.rgb[..., k], [uvz[:, 1] - 0.5, uvz[:, 0] - 0.5], order=1)
-            for k in range(3)
-        ],
-        axis=1,
-    )
-    x, y = (np.clip(uvz[:, k].astype(int), 0, n - 1) for k, n in ((0, camera.width), (1, camera.height)))
-    seen = generated_neutral.mask[y, x] & (np.abs(generated_neutral.depth_mm[y, x] - uvz[:, 2]) < 6.0)
-    return np.where(seen[:, None], rgb, np.nan)
-
-
-def _depth_residuals(
-    model: HeadModel, posed: Float[np.ndarray, "v 3"], goal: Rgbd
-) -> tuple[Float[np.ndarray, "h w"], object]:
-    """Signed distance (mm) along the normal from the posed surface to the goal per pixel; NaN where there is none."""
-    raster = rasterize(goal.camera, posed, model.faces)
-    skin = np.zeros(raster.face_id.shape, bool)
-    hit = raster.face_id >= 0
-    skin[hit] = _skin_faces(model)[raster.face_id[hit]]
-    valid = skin & goal.mask
-    normals = interpolate(
-        raster.face_id, raster.barycentric, np.ascontiguousarray(model.faces, np.int32),
-        vertex_normals(posed, model.faces).astype(np.float32),
-    )  # fmt: skip
-    pixels = pixel_grid(goal.camera)
-    at_goal = unproject(goal.camera, np.column_stack([pixels, goal.depth_mm.ravel()]))
-    at_model = unproject(goal.camera, np.column_stack([pixels, raster.depth_mm.ravel()]))
-    distance = ((at_goal - at_model) * normals.reshape(-1, 3)).sum(axis=1).reshape(valid.shape)
-    return np.where(valid, distance, np.nan), (raster, normals)
-
-
-def _update(
-    model: HeadModel,
-    posed: Float[np.ndarray, "v 3"],
-    units_mm: Float[np.ndarray, "52 v 3"],
-    goal: Rgbd,
-    colors: Float[np.ndarray, "v 3"],
-    weights: Float[np.ndarray, "52"],
-    start: Float[np.ndarray, "52"],
-    settings: RegisterSettings,
+    reference: Rgbd,
+    samples: _Samples,
+    config: RegisterConfig,
 ) -> Float[np.ndarray, "52"]:
-    """One Gauss-Newton round on the weights."""
-    distance, extra = _depth_residuals(model, posed, goal)
-    raster, normals = extra  # type: ignore[misc]
-    rows, columns = np.nonzero(np.isfinite(distance) & (np.abs(np.nan_to_num(distance)) < 15))
-    if len(rows) < 200:
-        return weights
-    corner = model.faces[raster.face_id[rows, columns]]
-    bary = raster.barycentric[rows, columns]
-    moves = np.einsum("upcd,pc->upd", units_mm[:, corner], bary)  # unit, pixel, xyz
-    normal = normals[rows, columns]
-    residual = distance[rows, columns]
-    robust = 1 / (1 + (residual / settings.robust_mm) ** 2)  # square root of Geman-McClure's weight
-    blocks = [(np.einsum("upd,pd->pu", moves, normal) * robust[:, None], residual * robust)]
-
-    # Colour: a moved point keeps its colour, so I(u + du) = C; du follows from the point's motion in the camera.
-    shown = np.einsum("pcd,pc->pd", colors[corner], bary)
-    known = np.isfinite(shown).all(axis=1)
-    rotation = goal.camera.cam_from_world[:3, :3]
-    focal = goal.camera.intrinsics[0, 0]
-    z = raster.depth_mm[rows, columns]
-    flow = focal * np.einsum("upd,kd->upk", moves, rotation)[..., :2] / z[:, None]
-    blurred = ndimage.gaussian_filter(goal.rgb.astype(np.float64), (0.7, 0.7, 0))
-    for k in range(3):
-        gx, gy = np.gradient(blurred[..., k], axis=1)[rows, columns], np.gradient(blurred[..., k], axis=0)[rows, columns]
-        jacobian = (flow[..., 0] * gx + flow[..., 1] * gy).T
-        error = np.where(known, shown[:, k] - blurred[rows, columns, k], 0.0)
-        trust = settings.color_mm * np.where(known, 1 / (1 + (error / 0.12) ** 2), 0.0)
-        blocks.append((jacobian * trust[:, None], error * trust))
-    a = np.concatenate([b[0] for b in blocks])
-    r = np.concatenate([b[1] for b in blocks])
-    pull = np.sqrt(len(rows) * np.where(start > 0.02, settings.prior, settings.sparsity))
-    # Unknowns are the new weights: A (w - w0) = r.
-    normal_matrix = a.T @ a + np.diag(pull**2)
-    right = a.T @ (r + a @ weights) + pull**2 * start
-    root = np.linalg.cholesky(normal_matrix)
-    solved = lsq_linear(root.T, np.linalg.solve(root, right), bounds=(0.0, 1.0)).x
-    return np.asarray(solved)
+    free = np.array([i for i, n in enumerate(ARKIT_NAMES) if n not in FIXED_UNITS])
+    rest = neutral_mm[samples.ids].astype(np.float64)
+    basis = np.ascontiguousarray(units[:, samples.ids].astype(np.float64).transpose(1, 2, 0))
+    weights = prior.copy()
+    # Area per pixel: a vertex counts as many observations as the pixels it stands for.
+    pixel_mm2 = float(np.median(project(generated.camera, rest)[:, 2]) / generated.camera.intrinsics[0, 0]) ** 2
+    share = config.information * np.clip(samples.area / pixel_mm2, 0.05, 4.0)
+    precision, target = _prior_terms(prior, free, config)
+    for blur in config.blur_px:
+        points = rest + basis @ weights
+        depth, slope, valid = _depth_residual(generated, points, blur)
+        residual = depth - samples.offset_mm
+        jacobian = _projection_jacobian(generated, points)
+        # d(observed − predicted)/dx, normalised to the distance across the surface.
+        toward = np.einsum("nk,nkc->nc", slope, jacobian[:, :2]) - jacobian[:, 2]
+        length = np.maximum(np.linalg.norm(toward, axis=1), 1e-6)
+        r = residual / length / config.depth_sigma_mm
+        w = valid * samples.offset_weight * share / (1 + (r / config.robust) ** 2) ** 2
+        w = np.where(samples.lid, 0.3 * w, w)
+        a = np.einsum("nc,ncj->nj", toward / (length * config.depth_sigma_mm)[:, None], basis[:, :, free])
+        hessian = precision + a.T @ (a * w[:, None])
+        gradient = target - precision @ weights[free] - a.T @ (w * r)
+        if config.color_sigma > 0:
+            h, g = _color_terms(generated, reference, rest, points, basis[:, :, free], jacobian, blur, share, config)
+            hessian += h
+            gradient += g
+        weights[free] = _bounded(hessian, hessian @ weights[free] + gradient)
+    return np.where(weights > 0.01, weights, 0.0)
 
 
-def motion_range_mm(units_mm: Float[np.ndarray, "52 v 3"]) -> Float[np.ndarray, "v"]:
-    """How far any unit moves each vertex."""
-    return np.sqrt(np.einsum("uvd,uvd->uv", units_mm, units_mm)).max(axis=0)
+def _prior_terms(
+    prior: Float[np.ndarray, "52"], free: Int[np.ndarray, "k"], config: RegisterConfig
+) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k"]]:
+    precision = np.eye(len(ARKIT_NAMES)) / config.prior_sigma**2
+    for name in ("jawLeft", "jawRight", "mouthLeft", "mouthRight"):
+        precision[ARKIT_INDEX[name], ARKIT_INDEX[name]] /= 0.3**2
+    for i, j in antisymmetric_units():
+        pair = np.ix_([i, j], [i, j])
+        precision[pair] += np.array([[1.0, -1.0], [-1.0, 1.0]]) / config.asymmetry_sigma**2
+    return precision[np.ix_(free, free)], (precision @ prior)[free]
 
 
-def _residual(
+def _color_terms(
+    generated: Rgbd,
+    reference: Rgbd,
+    rest: Float[np.ndarray, "n 3"],
+    points: Float[np.ndarray, "n 3"],
+    basis: Float[np.ndarray, "n 3 k"],
+    jacobian: Float[np.ndarray, "n 3 3"],
+    blur: float,
+    share: Float[np.ndarray, "n"],
+    config: RegisterConfig,
+) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k"]]:
+    """Normal equations of brightness constancy: a vertex keeps the colour it has at rest."""
+    now = gaussian_filter(generated.rgb.astype(np.float64), (blur, blur, 0))
+    then = gaussian_filter(reference.rgb.astype(np.float64), (blur, blur, 0))
+    uv = project(generated.camera, points)[:, :2]
+    color = sample_image(then, project(reference.camera, rest)[:, :2])
+    gradient = np.concatenate([sobel(now, axis=1), sobel(now, axis=0)], axis=-1) / 8.0
+    value = sample_image(np.concatenate([now, gradient], axis=-1), uv)
+    residual = value[:, :3] - color
+    residual = residual - np.median(residual, axis=0)  # exposure
+    flow = np.einsum("nkc,ncj->nkj", jacobian[:, :2], basis)
+    hessian = np.zeros((basis.shape[2], basis.shape[2]))
+    out = np.zeros(basis.shape[2])
+    for c in range(3):
+        a = (value[:, 3 + c, None] * flow[:, 0] + value[:, 6 + c, None] * flow[:, 1]) / config.color_sigma
+        r = residual[:, c] / config.color_sigma
+        w = share / 3 / (1 + (r / config.robust) ** 2) ** 2
+        hessian += a.T @ (a * w[:, None])
+        out -= a.T @ (w * r)
+    return hessian, out
+
+
+def _bounded(hessian: Float[np.ndarray, "k k"], rhs: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k"]:
+    """argmin ½ wᵀHw − bᵀw over [0, MAX_WEIGHT], through the Cholesky factor."""
+    factor = np.linalg.cholesky(hessian + 1e-9 * np.trace(hessian) / len(hessian) * np.eye(len(hessian)))
+    return lsq_linear(factor.T, np.linalg.solve(factor, rhs), bounds=(0.0, MAX_WEIGHT), tol=1e-6).x
+
+
+def _smooth_residual(
     model: HeadModel,
     posed: Float[np.ndarray, "v 3"],
-    units_mm: Float[np.ndarray, "52 v 3"],
-    goal: Rgbd,
-    settings: RegisterSettings,
+    generated: Rgbd,
+    reference: Rgbd,
+    samples: _Samples,
+    config: RegisterConfig,
 ) -> Float[np.ndarray, "v 3"]:
-    """A smooth offset along the normals for what the units left."""
-    distance, extra = _depth_residuals(model, posed, goal)
-    raster, _ = extra  # type: ignore[misc]
-    rows, columns = np.nonzero(np.abs(np.nan_to_num(distance, nan=1e9)) < 2 * settings.residual_max_mm)
-    size = len(posed)
-    if len(rows) < 200:
-        return np.zeros_like(posed)
-    corner = model.faces[raster.face_id[rows, columns]]
-    bary = raster.barycentric[rows, columns]
-    a = sp.csr_matrix(
-        (bary.ravel(), (np.repeat(np.arange(len(rows)), 3), corner.ravel())), shape=(len(rows), size)
-    )
-    edges = unique_edges(model.faces)
-    laplacian = sp.coo_matrix(
-        (np.ones(2 * len(edges)), (edges.ravel(), edges[:, ::-1].ravel())), shape=(size, size)
-    ).tocsr()
-    laplacian = sp.diags(np.asarray(laplacian.sum(axis=1)).ravel()) - laplacian
-    # Free where units move skin by 2 mm and more; held at zero elsewhere, on lids and on everything that is not skin.
-    free = np.clip(motion_range_mm(units_mm) / 2.0 - 0.25, 0, 1)
-    free[np.setdiff1d(np.arange(size), model.part_vertices("skin"))] = 0
-    free *= _away_from_openings(model)
-    hold = sp.diags(20.0 * (1 - free) ** 2 + 0.02)
-    system = a.T @ a + settings.residual_stiffness * (laplacian.T @ laplacian) + hold
-    offset = spla.spsolve(system.tocsc(), a.T @ distance[rows, columns])
-    offset = np.clip(offset, -settings.residual_max_mm, settings.residual_max_mm) * free
-    return (offset[:, None] * vertex_normals(posed, model.faces)).astype(np.float32)
-
-
-def _away_from_openings(model: HeadModel) -> Float[np.ndarray, "v"]:
-    """0 at the lids' and lips' edges, where depth says least, to 1 beyond 6 mm."""
-    marks = model.landmarks(model.template_mm)
-    rims = np.concatenate([marks[36:48], marks[60:68]])
-    nearest = np.min(np.linalg.norm(model.template_mm[:, None] - rims[None], axis=2), axis=1)
-    return np.clip((nearest - 2.0) / 4.0, 0, 1)
+    """Displacement along the normals: data at the samples, thin-plate smooth, small where little can move."""
+    motion = head_motion(model)
+    normals = vertex_normals(posed, model.faces).astype(np.float64)
+    points = posed[samples.ids].astype(np.float64)
+    depth, slope, valid = _depth_residual(generated, points, 0.7)
+    jacobian = _projection_jacobian(generated, points)
+    toward = np.einsum("nk,nkc->nc", slope, jacobian[:, :2]) - jacobian[:, 2]
+    length = np.maximum(np.linalg.norm(toward, axis=1), 1e-6)
+    along = np.einsum("nc,nc->n", toward, normals[samples.ids]) / length
+    r = (depth - samples.offset_mm) / length
+    weight = valid * samples.offset_weight / config.depth_sigma_mm**2
+    weight *= np.clip(along, 0, 1) / (1 + (r / (config.robust * config.depth_sigma_mm)) ** 2) ** 2
+    weight = np.where(samples.lid, 0.02 * weight, weight)
+    size = np.clip(0.25 * motion.mobility_mm, 0.05, 1.0) * config.residual_mm
+    n = model.num_vertices
+    data = np.bincount(samples.ids, weight, minlength=n)
+    rhs = -np.bincount(samples.ids, weight * r / np.maximum(along, 0.3), minlength=n)
+    smooth = motion.laplacian.T @ motion.laplacian
+    system = sp.diags(data + 1.0 / size**2) + config.smoothness * smooth
+    height = splu(system.tocsc()).solve(rhs)
+    height = np.where(motion.skin, height, 0.0)
+    mirrored = height[motion.mirror]
+    height = (height + mirrored) / 2 + config.antisymmetric * (height - mirrored) / 2
+    return (np.clip(height, -2 * size, 2 * size)[:, None] * normals).astype(np.float32)

@@ -1,0 +1,116 @@
+"""Lids stay outside the eyeball, and lips don't pass through each other."""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
+
+from omote.geometry.mesh import vertex_normals
+from omote.head.eyes import CORNEA_BULGE, IRIS_ANGLE_RAD
+from omote.head.model import HeadModel
+from omote.head.region import head_region
+
+LID_THICKNESS_MM = 0.35
+LIP_RANGE_MM = 6.0
+LIP_PAIR_MM = 3.0
+LIP_OVERLAP_MM = 0.3  # soft flesh presses together this much
+LIP_SPREAD_MM = 3.0
+
+
+def separate(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices_mm: Float[np.ndarray, "v 3"]
+) -> Float[np.ndarray, "v 3"]:
+    """Vertices with crossings removed that the neutral doesn't have."""
+    out = _uncross_lips(model, neutral_mm, np.array(vertices_mm, np.float64))
+    return _lids_outside(model, neutral_mm, out).astype(np.float32)
+
+
+def eye_sphere(
+    model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], part: str
+) -> tuple[Float[np.ndarray, "3"], float]:
+    """Centre and radius (mm) of an eyeball, by least squares (|x|² = 2 c·x + k)."""
+    p = vertices_mm[model.part_vertices(part)].astype(np.float64)
+    a = np.concatenate([2 * p, np.ones((len(p), 1))], axis=1)
+    solution = np.linalg.lstsq(a, np.sum(p**2, axis=1), rcond=None)[0]
+    center = solution[:3]
+    return center, float(np.sqrt(max(solution[3] + center @ center, 1e-9)))
+
+
+def _lids_outside(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices: Float[np.ndarray, "v 3"]
+) -> Float[np.ndarray, "v 3"]:
+    lid = np.flatnonzero(head_region(model).lid)
+    for part in ("eye_left", "eye_right"):
+        if not len(model.part_vertices(part)):
+            continue
+        center, radius = eye_sphere(model, neutral_mm, part)
+        near = lid[np.linalg.norm(neutral_mm[lid] - center, axis=1) < 1.8 * radius]
+        arm = vertices[near] - center
+        distance = np.linalg.norm(arm, axis=1)
+        angle = np.arccos(np.clip(arm[:, 2] / np.maximum(distance, 1e-9), -1, 1))
+        # The cornea bulges where the eye looks ahead.
+        bulge = CORNEA_BULGE * np.clip(1 - (angle / (1.15 * IRIS_ANGLE_RAD)) ** 2, 0, None)
+        wanted = radius * (1 + bulge) + LID_THICKNESS_MM
+        rest = np.linalg.norm(neutral_mm[near] - center, axis=1)
+        # What hides in the socket at rest may stay there.
+        push = (distance < wanted) & (arm[:, 2] > 0.35 * radius) & (rest > radius - 0.6)
+        scale = np.where(push, wanted / np.maximum(distance, 1e-9), 1.0)
+        vertices[near] = center + arm * scale[:, None]
+    return vertices
+
+
+_LIPS: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+
+def lip_pairs(model: HeadModel) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """(upper, lower) vertices that face each other across the closed mouth of the template."""
+    key = id(model)
+    if key not in _LIPS:
+        _LIPS[key] = _find_lip_pairs(model)
+        weakref.finalize(model, _LIPS.pop, key, None)
+    return _LIPS[key]
+
+
+def _find_lip_pairs(model: HeadModel) -> tuple[np.ndarray, np.ndarray]:
+    points = model.template_mm.astype(np.float64)
+    normals = vertex_normals(points, model.faces)
+    inner = model.landmarks(points)[60:68]
+    seam = np.concatenate([a + t * (b - a) for a, b in zip(inner, np.roll(inner, -1, 0), strict=True)
+                           for t in np.linspace(0, 1, 5, endpoint=False)[:, None]]).reshape(-1, 3)  # fmt: skip
+    skin = model.part_vertices("skin")
+    lips = skin[cKDTree(seam).query(points[skin])[0] < LIP_RANGE_MM]
+    upper = lips[normals[lips, 1] < -0.25]
+    lower = lips[normals[lips, 1] > 0.25]
+    if not len(upper) or not len(lower):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    distance, index = cKDTree(points[lower]).query(points[upper])
+    near = distance < LIP_PAIR_MM
+    return upper[near], lower[index[near]]
+
+
+def _uncross_lips(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices: Float[np.ndarray, "v 3"]
+) -> Float[np.ndarray, "v 3"]:
+    upper, lower = lip_pairs(model)
+    if not len(upper):
+        return vertices
+    for _ in range(2):
+        rest_gap = neutral_mm[upper, 1] - neutral_mm[lower, 1]
+        gap = vertices[upper, 1] - vertices[lower, 1]
+        overlap = np.minimum(rest_gap, 0.0) - LIP_OVERLAP_MM - gap
+        bad = overlap > 0
+        if not bad.any():
+            break
+        seeds = (vertices[upper[bad]] + vertices[lower[bad]]) / 2
+        amount = overlap[bad]
+        for side, sign in ((upper, 0.5), (lower, -0.5)):
+            ids = np.unique(side)
+            square = np.sum((vertices[ids][:, None] - seeds[None]) ** 2, axis=2)
+            kernel = np.exp(-0.5 * square / LIP_SPREAD_MM**2)
+            weight = kernel.sum(axis=1)
+            mean = kernel @ amount / np.maximum(weight, 1e-9)
+            vertices[ids, 1] += sign * mean * np.clip(weight, 0, 1)
+    return vertices

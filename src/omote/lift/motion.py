@@ -1,0 +1,110 @@
+"""What can move on a head and what can't, read off the head model's own expression units."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
+
+from omote.geometry.mesh import unique_edges, vertex_normals
+from omote.head.expressions import ARKIT_NAMES
+from omote.head.model import HeadModel
+
+RIGID_MM = 0.75  # a vertex that no unit moves further than this belongs to the skull
+RIGID_CAP_MM = 0.8
+FREE_CAP = 1.6  # of the largest unit, beyond which no combination of units goes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion:
+    """Per-vertex limits of movement.
+
+    Attributes:
+        mobility_mm: the furthest that any one unit moves a vertex.
+        rigid: vertices of the skull: crown, top of the forehead, nose bridge, ears, back.
+        skin: vertices of skin and of the mouth's connected lining.
+        mirror: id of the vertex opposite in x, or itself where there is none.
+        laplacian: uniform graph Laplacian, rows sum to zero.
+    """
+
+    mobility_mm: Float[np.ndarray, "v"]
+    rigid: Bool[np.ndarray, "v"]
+    skin: Bool[np.ndarray, "v"]
+    mirror: Int[np.ndarray, "v"]
+    laplacian: sp.csr_matrix
+
+
+_CACHE: dict[int, Motion] = {}
+
+
+def head_motion(model: HeadModel) -> Motion:
+    """The limits of a head model, computed once per model object."""
+    key = id(model)
+    if key not in _CACHE:
+        _CACHE[key] = _compute(model)
+        weakref.finalize(model, _CACHE.pop, key, None)
+    return _CACHE[key]
+
+
+def rigid_vertices(model: HeadModel) -> Bool[np.ndarray, "v"]:
+    """Skin vertices that carry identity and must stay (≤ 1 mm) in every expression."""
+    return head_motion(model).rigid
+
+
+def _compute(model: HeadModel) -> Motion:
+    size = np.linalg.norm(model.expression_mm, axis=2)
+    # The jaw's units carry the whole neck in some rigs; they count all the same.
+    mobility = size.max(axis=0)
+    skin = np.zeros(model.num_vertices, bool)
+    skin[model.part_vertices("skin", "mouth")] = True
+    only_skin = np.zeros(model.num_vertices, bool)
+    only_skin[model.part_vertices("skin")] = True
+    rigid = only_skin & (mobility < RIGID_MM)
+    return Motion(
+        mobility_mm=mobility, rigid=rigid, skin=skin, mirror=_mirror(model), laplacian=graph_laplacian(model)
+    )
+
+
+def graph_laplacian(model: HeadModel) -> sp.csr_matrix:
+    """I − D⁻¹A over the mesh's edges."""
+    edges = unique_edges(model.faces)
+    n = model.num_vertices
+    ones = np.ones(len(edges))
+    adjacency = sp.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(n, n)).tocsr()
+    adjacency = adjacency + adjacency.T
+    degree = np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1.0)
+    return (sp.identity(n) - sp.diags(1.0 / degree) @ adjacency).tocsr()
+
+
+def _mirror(model: HeadModel) -> Int[np.ndarray, "v"]:
+    points = model.template_mm.astype(np.float64)
+    normals = vertex_normals(points, model.faces)
+    # Normals tell the two sides of a thin fold (lips, lids) apart.
+    key = np.concatenate([points, 3.0 * normals], axis=1)
+    flip = np.array([-1.0, 1, 1, -1, 1, 1])
+    distance, index = cKDTree(key).query(key * flip)
+    return np.where(distance < 1.5, index, np.arange(len(points)))
+
+
+def cap_motion(
+    model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]
+) -> Float[np.ndarray, "v 3"]:
+    """Shorten offsets to what a head allows: the skull stays, the rest within reach of its units."""
+    motion = head_motion(model)
+    cap = np.where(motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.mobility_mm - RIGID_MM))
+    length = np.linalg.norm(offsets_mm, axis=1)
+    return offsets_mm * np.minimum(1.0, cap / np.maximum(length, 1e-9))[:, None]
+
+
+def antisymmetric_units() -> Int[np.ndarray, "p 2"]:
+    """Pairs (left, right) of unit ids."""
+    pairs = [
+        (i, ARKIT_NAMES.index(n.removesuffix("Left") + "Right"))
+        for i, n in enumerate(ARKIT_NAMES)
+        if n.endswith("Left") and n not in ("jawLeft", "mouthLeft")
+    ]
+    return np.array(pairs)
