@@ -61,9 +61,9 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
             "jawOpen": 0.22}),
     ),
     "sad": (
-        Recipe(action_units="1+4+15+17", weights={
-            "browInnerUp": 0.95, "browDown": 0.25, "mouthFrown": 0.9, "mouthShrugLower": 0.5, "eyeSquint": 0.2,
-            "eyeLookDown": 0.15}),
+        Recipe(action_units="1+4+7+15+17", weights={
+            "browInnerUp": 1.0, "browDown": 0.6, "mouthFrown": 1.0, "mouthShrugLower": 0.6, "mouthPress": 0.15,
+            "eyeSquint": 0.5, "eyeBlink": 0.4, "eyeLookDown": 0.45, "cheekSquint": 0.2}),
         Recipe(action_units="1+4+15", weights={
             "browInnerUp": 1.0, "mouthFrown": 1.0, "mouthPress": 0.2, "eyeBlink": 0.2}),
         Recipe(action_units="1+4+11+15+17+25", weights={
@@ -103,15 +103,16 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
             "jawOpen": 0.45, "mouthLowerDown": 0.55, "mouthUpperUp": 0.3, "mouthFrown": 0.6, "mouthShrugUpper": 0.2}),
     ),
     "disgusted": (
-        Recipe(action_units="9+15+16", weights={
-            "noseSneer": 1.0, "browDown": 0.45, "cheekSquint": 0.6, "eyeSquint": 0.45, "mouthUpperUp": 0.45,
-            "mouthFrown": 0.45, "mouthLowerDown": 0.3}),
-        Recipe(action_units="10+17+4", weights={
-            "noseSneer": 0.85, "mouthUpperUp": 0.75, "mouthShrugLower": 0.45, "browDown": 0.4, "cheekSquint": 0.5,
-            "eyeSquint": 0.4}),
+        Recipe(action_units="9+15+16+26", weights={
+            "noseSneer": 1.0, "mouthUpperUp": 0.7, "mouthFrown": 0.45, "mouthLowerDown": 0.1, "browDown": 0.15,
+            "cheekSquint": 0.9, "eyeSquint": 0.4, "jawOpen": 0.23, "eyeBlink": 0.3}),
+        Recipe(action_units="9+10+17+4", weights={
+            "noseSneer": 1.0, "mouthUpperUp": 0.75, "mouthFrown": 0.2, "mouthShrugLower": 0.45, "mouthShrugUpper": 0.15,
+            "browDown": 0.2, "cheekSquint": 0.8, "eyeSquint": 0.5, "jawOpen": 0.28, "mouthStretch": 0.2,
+            "eyeBlink": 0.1}),
         Recipe(action_units="9+10+25+26", weights={
-            "noseSneer": 1.0, "mouthUpperUp": 0.8, "browDown": 0.35, "cheekSquint": 0.6, "eyeSquint": 0.5,
-            "jawOpen": 0.15, "mouthFrown": 0.3}),
+            "noseSneer": 1.0, "mouthUpperUp": 0.95, "mouthFrown": 0.45, "mouthShrugLower": 0.1, "cheekSquint": 0.7,
+            "eyeSquint": 0.65, "jawOpen": 0.27, "mouthRollLower": 0.1, "eyeBlink": 0.15}),
     ),
 }  # fmt: skip
 
@@ -150,7 +151,11 @@ def draw_expression(
     tilt = float(np.clip(rng.normal(0.0, 0.12), -0.35, 0.35))
     jittered = {name: w * intensity * rng.uniform(0.8, 1.2) for name, w in recipe.weights.items()}
     arkit = arkit_weights({k: min(v, 1.0) for k, v in jittered.items()}, tilt=tilt)
-    return Expression(category=category, intensity=intensity, arkit=np.clip(arkit + _resting(rng), 0.0, 1.0))
+    rest = _resting(rng)
+    for side in ("Left", "Right"):
+        # A widened eye has no resting lid.
+        rest[ARKIT_INDEX[f"eyeBlink{side}"]] *= 1 - min(1.0, 2 * arkit[ARKIT_INDEX[f"eyeWide{side}"]])
+    return Expression(category=category, intensity=intensity, arkit=np.clip(arkit + rest, 0.0, 1.0))
 
 
 def _resting(rng: np.random.Generator) -> Float[np.ndarray, "52"]:
@@ -160,7 +165,7 @@ def _resting(rng: np.random.Generator) -> Float[np.ndarray, "52"]:
         "eyeLookOutLeft": max(gaze[0], 0), "eyeLookInRight": max(gaze[0], 0),
         "eyeLookInLeft": max(-gaze[0], 0), "eyeLookOutRight": max(-gaze[0], 0),
         "eyeLookUp": max(gaze[1], 0), "eyeLookDown": max(-gaze[1], 0),
-        "eyeBlink": rng.uniform(0.0, 0.12), "mouthPress": rng.uniform(0.0, 0.1), "browInnerUp": rng.uniform(0.0, 0.05),
+        "eyeBlink": rng.uniform(0.05, 0.26), "mouthPress": rng.uniform(0.0, 0.1), "browInnerUp": rng.uniform(0.0, 0.05),
     }  # fmt: skip
     return arkit_weights(rest)
 

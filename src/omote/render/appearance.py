@@ -114,8 +114,11 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
     stubble = rng.random() < 0.7
     beard = float(rng.uniform(0.1, 0.45) if stubble else rng.uniform(0.5, 0.92)) if bearded else 0.0
     grey = float(rng.uniform(0.45, 0.85))
+    tone = float(rng.uniform())
+    # Light irises are rare in dark skin.
+    iris = IRIS[rng.integers(len(IRIS) if tone < 0.5 or rng.random() < 0.08 else 2)]
     return Appearance(
-        tone=float(rng.uniform()),
+        tone=tone,
         tint=jittered((0.97, 0.97, 0.97), 0.035),
         mottling=(float(rng.uniform(0.01, 0.05)), float(rng.uniform(0, 0.03)), float(rng.uniform(0.005, 0.025))),
         blush=float(rng.uniform(0, 0.16)),
@@ -134,7 +137,7 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
         cap=float(rng.uniform(0.75, 1.0)) if rng.random() < 0.72 else 0.0,
         hairline_mm=float(rng.normal(0, 9)),
         cap_edge_mm=float(rng.uniform(3, 9)),
-        iris=jittered(IRIS[rng.integers(len(IRIS))], 0.06),
+        iris=jittered(iris, 0.06),
         pupil=float(rng.uniform(0.12, 0.24)),
         teeth=float(rng.uniform(0.6, 0.95)),
         clay=jittered((grey, grey, grey), 0.03) if rng.random() < 0.06 else None,

@@ -11,6 +11,7 @@ from omote.head.model import HeadModel
 from omote.render.regions import cached_per_model, part_mask
 
 FAR_MM = 99.0
+BROW_BELOW_LANDMARKS_MM = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,10 @@ def _make(head_model: HeadModel) -> PaintRegions:
 
     lip_front_mm = marks[48:60, 2].mean()
     lip = outline_distance(v[:, :2], marks[48:60, :2])
-    right_brow, right_along = line_distance(v, marks[17:22])
-    left_brow, left_along = line_distance(v, marks[22:27])
+    # The landmarks lie on the brows' upper edge; hair grows below them.
+    brows = marks[17:27] - [0, BROW_BELOW_LANDMARKS_MM, 0]
+    right_brow, right_along = line_distance(v, brows[:5])
+    left_brow, left_along = line_distance(v, brows[5:])
     right_is_near = right_brow < left_brow
     lids = [np.append(ids, ids[0]) for ids in (np.arange(36, 42), np.arange(42, 48))]
     nose_base, chin, upper_lip = marks[33], marks[8], marks[51]
