@@ -84,7 +84,7 @@ class Person:
 
 def draw_identity(head: HeadModel, rng: np.random.Generator) -> Float[np.ndarray, "i"]:
     """Identity coefficients that look like people: σ .8 clipped at 2.2 (unclipped 1 σ gives caricatures)."""
-    scale = 0.8 if head.name == "ict" else 1.0
+    scale = 0.8 if head.name == "ict" else 0.75
     return np.clip(scale * rng.standard_normal(head.num_identity), -2.2, 2.2).astype(np.float32)
 
 
