@@ -1,212 +1,243 @@
-"""Bake the skin texture from the scan's own colours, and fill what no camera saw.
+"""Bake a skin texture from the scan's own colours, and fill what no camera saw.
 
-Each texel asks the scan for the colour at its place on the registered head. Where the scan has no answer (too far, facing
-away), procedural skin takes over, shifted to the scan's own tone by a correction that spreads smoothly over the head from
-where both are known.
+Every texel looks its colour up on the scan. What is left is painted skin, moved to the scan's tone by Poisson blending
+over the mesh (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003, on vertices instead of pixels): it meets the seen
+colours without a step, knows no UV seams, and fades to the plain skin far away, so nothing smears.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as spla
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.sparse.linalg import splu
 
 from omote.avatar.atlas import Atlas, skin_atlas
-from omote.geometry.camera import rgbd_points
-from omote.geometry.cloud import estimate_normals
-from omote.geometry.mesh import unique_edges, vertex_normals
+from omote.avatar.scan_color import has_color, scan_color
+from omote.geometry.mesh import unique_edges
 from omote.head.model import HeadModel
+from omote.head.region import head_region
+from omote.lift.contact import eye_sphere
+from omote.lift.motion import head_motion
 from omote.render.appearance import Appearance, default_appearance, paint
 from omote.render.rgbd import interpolate
-from omote.render.scans import sample_texture
-from omote.render.zbuffer import fill
+from omote.render.shade import fast_normals
+from omote.render.zbuffer import fill as fill_triangles
 from omote.types import Mesh, PointCloud, Rgbd
 
-MAX_DISTANCE_MM = 4.0
-MIN_NORMAL_COSINE = 0.35
-SAMPLES = 400_000
+LID_EDGE_MM = 1.3  # skin so near the eyeball may have the eye's colour in the scan
+FADE = 2e-3  # of the painted skin's own colour against smoothness: about 20 edges
+MIRROR_BELIEF = 0.4
+PAD_PX = 12
+DETAIL_LIMIT = 0.025
+TONES = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texels:
+    """The skin's surface under every texel, row 0 at the top.
+
+    Attributes:
+        covered: True where a triangle lies.
+        face: index into the atlas' faces; -1 where none.
+        weights: barycentric.
+    """
+
+    covered: Bool[np.ndarray, "h w"]
+    face: Int[np.ndarray, "h w"]
+    weights: Float[np.ndarray, "h w 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baked:
-    """A skin texture.
+    """A texture, where it was inferred, and the appearance that fills the rest.
 
     Attributes:
-        texture: sRGB [0, 1], row 0 at the top.
-        inferred: True for texels that no camera saw.
+        texture: sRGB [0, 1].
+        inferred: True for texels that the scan didn't colour.
+        appearance: matched in tone; its iris is the scan's where the eyes were open.
     """
 
     texture: Float[np.ndarray, "h w 3"]
     inferred: Bool[np.ndarray, "h w"]
+    appearance: Appearance
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColoredSurface:
-    """A scan as something that can be asked for colours.
-
-    Attributes:
-        points: samples of the surface, mm.
-        normals: their unit normals.
-        colors: their colours, or None for a scan without.
-        mesh: the mesh that ``faces`` index, for exact lookups, or None.
-        faces: face of each sample.
-    """
-
-    points: Float[np.ndarray, "n 3"]
-    normals: Float[np.ndarray, "n 3"]
-    colors: Float[np.ndarray, "n 3"] | None
-    mesh: Mesh | None = None
-    faces: Int[np.ndarray, "n"] | None = None
-
-
-def colored_surface(scan: Mesh | PointCloud | Rgbd, seed: int = 0) -> ColoredSurface:
-    """Prepare a scan in canonical millimetres; normals of clouds face the front."""
-    if isinstance(scan, Rgbd):
-        points, colors = rgbd_points(scan)
-        eye = np.linalg.inv(scan.camera.cam_from_world)[:3, 3]
-        return ColoredSurface(points=points, normals=estimate_normals(points, towards=eye), colors=colors)
-    if isinstance(scan, PointCloud):
-        normals = scan.normals
-        if normals is None:
-            normals = estimate_normals(scan.points, towards=np.array([0.0, 0.0, 1000.0]))
-        return ColoredSurface(points=scan.points, normals=normals, colors=scan.colors)
-    rng = np.random.default_rng(seed)
-    corner = scan.vertices[scan.faces]
-    area = 0.5 * np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
-    face = rng.choice(len(scan.faces), SAMPLES, p=area / area.sum())
-    weights = rng.dirichlet((1, 1, 1), SAMPLES)
-    points = np.einsum("nk,nkc->nc", weights, corner[face])
-    normals = vertex_normals(scan.vertices, scan.faces)[scan.faces[face]].mean(axis=1)
-    has_color = scan.texture is not None or scan.vertex_colors is not None
-    colors = face_colors(scan, face, weights) if has_color else None
-    return ColoredSurface(points=points, normals=normals, colors=colors, mesh=scan, faces=face)
-
-
-def face_colors(
-    mesh: Mesh, face: Int[np.ndarray, "n"], weights: Float[np.ndarray, "n 3"]
-) -> Float[np.ndarray, "n 3"]:
-    """Colours at barycentric points of a mesh's faces."""
-    if mesh.texture is not None and mesh.uv is not None and mesh.faces_uv is not None:
-        return sample_texture(mesh.texture, np.einsum("nk,nkc->nc", weights, mesh.uv[mesh.faces_uv[face]]))
-    assert mesh.vertex_colors is not None
-    return np.einsum("nk,nkc->nc", weights, mesh.vertex_colors[mesh.faces[face]])
-
-
-def lookup(
-    surface: ColoredSurface, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
-) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
-    """The scan's colours at places on the registered head, and which of them the scan really shows."""
-    assert surface.colors is not None
-    tree = cKDTree(surface.points)
-    distance, index = tree.query(points, k=4, workers=-1, distance_upper_bound=2 * MAX_DISTANCE_MM)
-    index = np.minimum(index, len(surface.points) - 1)
-    seen = distance[:, 0] < MAX_DISTANCE_MM
-    seen &= np.einsum("nc,nc->n", surface.normals[index[:, 0]], normals) > MIN_NORMAL_COSINE
-    if surface.mesh is not None and surface.faces is not None:
-        face = surface.faces[index[:, 0]]
-        weights = _closest_barycentric(surface.mesh.vertices[surface.mesh.faces[face]], points)
-        return face_colors(surface.mesh, face, weights), seen
-    weight = np.where(np.isfinite(distance), 1 / (distance**2 + 0.05), 0)
-    colors = np.einsum("nk,nkc->nc", weight, surface.colors[index]) / np.maximum(weight.sum(axis=1), 1e-9)[:, None]
-    return colors, seen
-
-
-def _closest_barycentric(
-    corner: Float[np.ndarray, "n 3 3"], points: Float[np.ndarray, "n 3"]
-) -> Float[np.ndarray, "n 3"]:
-    """Barycentric weights of the projection onto each triangle's plane, clamped into the triangle."""
-    a, ab, ac = corner[:, 0], corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
-    ap = points - a
-    d00, d01, d11 = ((x * y).sum(axis=1) for x, y in ((ab, ab), (ab, ac), (ac, ac)))
-    d20, d21 = (ap * ab).sum(axis=1), (ap * ac).sum(axis=1)
-    det = np.maximum(d00 * d11 - d01**2, 1e-12)
-    v, w = (d11 * d20 - d01 * d21) / det, (d00 * d21 - d01 * d20) / det
-    weights = np.clip(np.stack([1 - v - w, v, w], axis=1), 0, None)
-    return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
-
-
-def bake(
+def bake_texture(
     model: HeadModel,
-    vertices_mm: Float[np.ndarray, "v 3"],
-    scan: Mesh | PointCloud | Rgbd,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    scan: Mesh | PointCloud | Rgbd | None,
     *,
     size: int = 1024,
     appearance: Appearance | None = None,
+    seed: int = 0,
 ) -> Baked:
-    """Bake the skin texture of a person.
+    """Bake the skin's texture.
 
     Args:
         model: topology and UVs.
-        vertices_mm: the person at rest, registered to the scan.
-        scan: in canonical millimetres; without colour the skin is procedural throughout.
-        size: texture rows; columns are that times the atlas's tiles.
-        appearance: of the procedural skin; the plain person's if None.
+        neutral_mm: fitted to the scan, canonical frame.
+        scan: canonical frame, mm; without colour or None, all skin is painted.
+        size: height in pixels; a head model with n UV tiles gets n times the width.
+        appearance: of painted skin; matched to the scan's tone if None.
+        seed: of the painted detail.
     """
     atlas = skin_atlas(model)
-    face_id, bary = _rasterise_atlas(atlas, size)
+    texels = locate_texels(atlas, size)
     faces = np.ascontiguousarray(model.faces[atlas.face_ids], np.int32)
-    hit = face_id >= 0
-    positions = interpolate(face_id, bary, faces, vertices_mm.astype(np.float32))[hit]
-    normals = interpolate(face_id, bary, faces, vertex_normals(vertices_mm, model.faces).astype(np.float32))[hit]
-    painted = paint(model, appearance or default_appearance())
-    surface = colored_surface(scan)
-    texture = np.zeros((*face_id.shape, 3), np.float32)
-    inferred = np.ones(face_id.shape, bool)
-    if surface.colors is None:
-        texture[hit] = interpolate(face_id, bary, faces, painted)[hit]
-    else:
-        colors, seen = lookup(surface, positions.astype(np.float64), normals)
-        own, known = lookup(surface, vertices_mm.astype(np.float64), vertex_normals(vertices_mm, model.faces))
-        correction = _spread(model, own - painted, known)
-        filled = interpolate(face_id, bary, faces, np.clip(painted + correction, 0, 1).astype(np.float32))
-        # Feather the border of what was seen over about four millimetres.
-        sharp = np.zeros(face_id.shape)
-        sharp[hit] = seen
-        inside = ndimage.distance_transform_edt(sharp > 0)
-        weight = np.clip(inside / (size / 85), 0, 1)[..., None]
-        baked = np.zeros_like(texture)
-        baked[hit] = colors
-        texture = np.where(hit[..., None], weight * baked + (1 - weight) * filled, 0).astype(np.float32)
-        inferred[hit] = ~seen
-    # Pad the charts' borders, or mip levels would bleed black into the seams.
-    nearest = ndimage.distance_transform_edt(~hit, return_distances=False, return_indices=True)
-    texture = texture[nearest[0], nearest[1]]
-    return Baked(texture=np.clip(texture, 0, 1).astype(np.float32), inferred=inferred)
+    vertices = np.ascontiguousarray(neutral_mm, np.float32)
+    belief = np.zeros(texels.covered.shape, np.float32)
+    color = np.zeros((*texels.covered.shape, 3), np.float32)
+    if scan is not None and has_color(scan):
+        normals = fast_normals(vertices, np.ascontiguousarray(model.faces, np.int32))
+        trust = _trust(model, neutral_mm)
+        layers = interpolate(texels.face, texels.weights, faces, np.concatenate([vertices, normals, trust[:, None]], 1))
+        ask = texels.covered & (layers[..., 6] > 0.02)
+        point, normal = layers[ask][:, :3], layers[ask][:, 3:6]
+        normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+        color[ask], found = scan_color(scan, point.astype(np.float64), normal)
+        belief[ask] = found * layers[ask][:, 6]
+    field, matched = _vertex_colors(model, faces, texels, color, belief, appearance)
+    if scan is not None and belief.max() > 0:
+        iris = iris_color(model, neutral_mm, scan)
+        matched = matched if iris is None else replace(matched, iris=iris)
+    painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
+    # A soft edge, inside what was seen.
+    soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
+    texture = painted + _detail(color - painted, soft, size, seed)
+    texture = np.clip(soft[..., None] * color + (1 - soft[..., None]) * texture, 0.0, 1.0)
+    return Baked(
+        texture=_pad(texture, texels.covered), inferred=~(texels.covered & (soft > 0.5)), appearance=matched
+    )
 
 
-def _rasterise_atlas(atlas: Atlas, size: int) -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w 3"]]:
-    """Face and barycentric weights of every texel."""
+def locate_texels(atlas: Atlas, size: int) -> Texels:
+    """Rasterise the UV triangles: which surface point each texel's centre shows."""
     height, width = size, size * atlas.num_tiles
-    screen = np.stack(
-        [atlas.uv[:, 0] * width, (1 - atlas.uv[:, 1]) * height, np.ones(len(atlas.uv))], axis=1
-    ).astype(np.float64)
-    face_id = np.empty((height, width), np.int32)
-    bary = np.empty((height, width, 3), np.float32)
+    screen = np.stack([atlas.uv[:, 0] * width, (1 - atlas.uv[:, 1]) * height, np.ones(len(atlas.uv))], axis=1)
+    face = np.empty((height, width), np.int32)
+    weights = np.empty((height, width, 3), np.float32)
     depth = np.empty((height, width), np.float32)
-    fill(screen, np.ascontiguousarray(atlas.faces_uv, np.int32), 0.5, False, face_id, bary, depth)
-    return face_id, bary
+    fill_triangles(screen.astype(np.float64), atlas.faces_uv, 0.5, False, face, weights, depth)
+    return Texels(covered=face >= 0, face=face, weights=weights)
 
 
-def _spread(
-    model: HeadModel, difference: Float[np.ndarray, "v 3"], known: Bool[np.ndarray, "v"]
-) -> Float[np.ndarray, "v 3"]:
-    """Harmonic extension of a known per-vertex difference over the mesh, damped far from what is known."""
-    size = len(difference)
-    edges = unique_edges(model.faces)
-    adjacency = sp.coo_matrix((np.ones(2 * len(edges)), (edges.ravel(), edges[:, ::-1].ravel())), shape=(size, size))
+def _trust(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
+    """Where a scan's nearest surface is this skin: not in sockets and mouth, not at the lids' edges, not in ears' folds."""
+    region = head_region(model)
+    trust = np.zeros(model.num_vertices, np.float32)
+    skin = model.part_vertices("skin")
+    trust[skin] = 1.0
+    hidden = ~region.exterior
+    # Exterior means seen from the front; the back of the head is open too, only sockets are not.
+    low = model.template_mm[:, 2] > model.landmarks(model.template_mm)[[0, 16], 2].mean() + 8.0
+    trust[hidden & low] = 0.0
+    for part in ("eye_left", "eye_right"):
+        if len(model.part_vertices(part)):
+            center, radius = eye_sphere(model, neutral_mm, part)
+            gap = np.linalg.norm(neutral_mm - center, axis=1) - radius
+            trust[(gap < LID_EDGE_MM) & region.lid] = 0.0
+    return trust
+
+
+def _vertex_colors(
+    model: HeadModel,
+    faces: Int[np.ndarray, "f 3"],
+    texels: Texels,
+    color: Float[np.ndarray, "h w 3"],
+    belief: Float[np.ndarray, "h w"],
+    appearance: Appearance | None,
+) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
+    """Painted skin blended into what was seen: (colour per vertex, the appearance used)."""
+    n = model.num_vertices
+    rows = belief > 0.05
+    corner = faces[texels.face[rows]]
+    share = texels.weights[rows] * belief[rows][:, None]
+    seen = np.bincount(corner.ravel(), share.ravel(), minlength=n)
+    mean = np.stack(
+        [np.bincount(corner.ravel(), (share * color[rows][:, k, None]).ravel(), minlength=n) for k in range(3)], axis=1
+    ) / np.maximum(seen, 1e-9)[:, None]
+    face = head_region(model).face & (seen > 0)
+    if appearance is None:
+        appearance = _match_tone(model, mean[face]) if face.any() else default_appearance()
+    painted = paint(model, appearance).astype(np.float64)
+    if not face.any():
+        return painted, appearance
+    painted = np.clip(painted * (np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)), 0, 1)
+    weight = np.clip(seen, 0.0, 1.0)
+    mirror = head_motion(model).mirror
+    borrow = (seen == 0) & (seen[mirror] > 0) & (mirror != np.arange(n))
+    mean[borrow] = mean[mirror[borrow]]
+    weight[borrow] = MIRROR_BELIEF * weight[mirror[borrow]]
+    edges = unique_edges(faces)
+    ones = np.ones(len(edges))
+    adjacency = sp.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(n, n))
+    adjacency = (adjacency + adjacency.T).tocsr()
     degree = np.asarray(adjacency.sum(axis=1)).ravel()
-    laplacian = sp.diags(degree + 1e-6) - adjacency.tocsr()
-    skin = np.zeros(size, bool)
-    skin[model.part_vertices("skin")] = True
-    weight = np.where(known & skin, 1.0, 0.0)
-    if weight.sum() == 0:
-        return np.zeros_like(difference)
-    typical = np.median(difference[weight > 0], axis=0)
-    solve = spla.factorized((laplacian + sp.diags(weight + 2e-4)).tocsc())
-    right = weight[:, None] * difference + 2e-4 * typical
-    return np.stack([solve(right[:, k]) for k in range(3)], axis=1)
+    laplacian = sp.diags(degree) - adjacency
+    system = laplacian + sp.diags(4.0 * weight + FADE * np.maximum(degree, 1.0))
+    offset = splu(system.tocsc()).solve(4.0 * weight[:, None] * (mean - painted))
+    return np.clip(painted + offset, 0.0, 1.0), appearance
+
+
+def _match_tone(model: HeadModel, seen: Float[np.ndarray, "n 3"]) -> Appearance:
+    """The default person in the melanin tone nearest to the seen skin's brightness."""
+    from omote.render.appearance import SKIN
+
+    anchors = np.array(SKIN)
+    brightness = float(np.median(seen.mean(axis=1)))
+    at = np.interp(-brightness, -anchors.mean(axis=1), np.linspace(0, 1, len(anchors)))
+    return replace(default_appearance(), tone=float(at))
+
+
+def iris_color(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud | Rgbd
+) -> tuple[float, float, float] | None:
+    """The iris' colour if the scan's eyes are open, else None.
+
+    Open eyes show a ring that is clearly darker than the white beside it; lids are one tone.
+    """
+    iris, white = [], []
+    for part in ("eye_left", "eye_right"):
+        if not len(model.part_vertices(part)):
+            continue
+        center, radius = eye_sphere(model, neutral_mm, part)
+        for polar, bag, azimuth in (
+            (np.linspace(0.26, 0.40, 4), iris, np.deg2rad([-50, -25, 0, 25, 155, 180, 205, 230])),
+            (np.linspace(0.68, 0.85, 4), white, np.deg2rad([-8, 0, 8, 172, 180, 188])),
+        ):
+            t, p = np.meshgrid(polar, azimuth)
+            direction = np.stack([np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], axis=-1).reshape(-1, 3)
+            found, belief = scan_color(scan, center + radius * direction, direction)
+            bag.append(found[belief > 0.5])
+    dark, bright = np.concatenate(iris or [np.zeros((0, 3))]), np.concatenate(white or [np.zeros((0, 3))])
+    if len(dark) < 8 or len(bright) < 6:
+        return None
+    ring, side = np.median(dark, axis=0), np.median(bright, axis=0)
+    # White is nearly grey; a closed lid is skin, which is not.
+    if side.mean() - ring.mean() < 0.12 or side.max() - side.min() > 0.2:
+        return None
+    r, g, b = np.clip(ring / max(float(side.max()), 0.3) * 0.85, 0.05, 0.7)
+    return float(r), float(g), float(b)
+
+
+def _detail(
+    difference: Float[np.ndarray, "h w 3"], soft: Float[np.ndarray, "h w"], size: int, seed: int
+) -> Float[np.ndarray, "h w 1"]:
+    """Grain as strong as the scan's own over its vertices' colours."""
+    rows = soft > 0.8
+    amount = min(float(np.std(difference[rows].mean(axis=1))), DETAIL_LIMIT) if rows.any() else 0.012
+    noise = np.random.default_rng(seed).standard_normal(soft.shape, dtype=np.float32)
+    grain = gaussian_filter(noise, size / 1024) + 0.6 * gaussian_filter(noise[::-1], 3 * size / 1024)
+    return (amount * grain / max(float(grain.std()), 1e-9))[..., None]
+
+
+def _pad(texture: Float[np.ndarray, "h w 3"], covered: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    """Carry the islands' edge colours outwards, so that filtering finds no background; far away, the mean."""
+    distance, index = distance_transform_edt(~covered, return_indices=True)
+    out = texture[index[0], index[1]]
+    out[distance > PAD_PX] = texture[covered].mean(axis=0)
+    return out.astype(np.float32)

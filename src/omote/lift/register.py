@@ -53,9 +53,9 @@ class RegisterConfig:
         antisymmetric: share of the residual's left-right difference that is kept.
     """
 
-    blur_px: tuple[float, ...] = (2.0, 1.6, 1.2, 1.0, 0.8, 0.7, 0.7)
+    blur_px: tuple[float, ...] = (2.0, 1.4, 1.0, 0.7, 0.7)
     depth_sigma_mm: float = 0.8
-    color_sigma: float = 0.06
+    color_sigma: float = 0.12
     prior_sigma: float = 0.30
     asymmetry_sigma: float = 0.15
     robust: float = 3.5
