@@ -116,7 +116,8 @@ def _make(head_model: HeadModel) -> PaintRegions:
         upper_lid_mm=np.min([line_distance(v, marks[ids])[0] for ids in (slice(36, 40), slice(42, 46))], axis=0),
         blush=spot(cheeks[0], 17) + spot(cheeks[1], 17) + 0.8 * spot(marks[30], 11) + 0.35 * spot(chin, 14),
         socket=sum(spot(eye + np.array([0.0, -6.0, 0.0]), 13) for eye in eyes),
-        nostril=ramp(spot(marks[32], 3.2) + spot(marks[34], 3.2)),
+        # The holes lie above the landmarks of the wings.
+        nostril=ramp(spot(marks[32] + np.array([0.0, 3.8, 0.0]), 2.7) + spot(marks[34] + np.array([0.0, 3.8, 0.0]), 2.7)),
         beard=below_nose * above_throat * ramp((v[:, 2] + 28) / 20) * ramp(1.3 - sideburn),
         moustache=np.exp(-0.5 * ((v[:, 1] - (nose_base[1] + upper_lip[1]) / 2) / 4) ** 2)
         * ((np.abs(v[:, 0]) < 32) & (v[:, 2] > lip_front_mm - 18)),
