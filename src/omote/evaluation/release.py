@@ -122,7 +122,7 @@ def person_images(
         "model": model.edit(source, given, settings),
         "model_category": model.edit(source, alone, settings),
         "autoencoder_ceiling": model.reconstruct(truth, [source] * len(truth)),
-        "head_edit": edit(source, given),
+        "head_edit": edit(source, heads[person.head].landmarks(rendered[0][2]), given),
     }
     return images, np.stack([r[1] for r in rendered])
 

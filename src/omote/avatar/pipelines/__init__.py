@@ -1,0 +1,1 @@
+"""The candidate pipelines: small compositions of the same parts."""

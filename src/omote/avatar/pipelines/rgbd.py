@@ -1,0 +1,224 @@
+"""Candidate 3: point cloud → RGB-D image → diffusion conditioned on the expression → 3D avatar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+
+from omote.avatar.personalise import personal_units
+from omote.avatar.scan_color import has_color
+from omote.avatar.texture import bake_texture
+from omote.geometry.camera import orbit_camera, rgbd_points
+from omote.head.expressions import ARKIT_NAMES, typical_expression
+from omote.head.model import HeadModel
+from omote.head.shipped import shipped_head
+from omote.ldm.editing import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
+from omote.lift.register import register_expression
+from omote.progress import Step
+from omote.render.appearance import default_appearance, paint
+from omote.render.rgbd import render_head
+from omote.render.scans import render_mesh, render_points
+from omote.scan.align import Alignment, align
+from omote.types import Avatar, Expression, Head, Mesh, PointCloud, Rgbd
+
+# Hair and clothing farther than this from the fitted head are left out of the source image.
+CROP_MM = 22.0
+
+Value = float | int | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvatarResult:
+    """What the pipeline made, and what it went through.
+
+    Attributes:
+        avatar: neutral, morph targets, texture.
+        alignment: where the face was found.
+        source: the RGB-D image that was edited.
+        generated: the edited images by category.
+        timings_s: seconds per stage.
+        report: estimates, flat.
+    """
+
+    avatar: Avatar
+    alignment: Alignment
+    source: Rgbd
+    generated: dict[str, Rgbd]
+    timings_s: dict[str, float]
+    report: dict[str, Value]
+
+
+def source_image(
+    scan: Mesh | PointCloud, model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], size: int
+) -> Rgbd:
+    """The aligned scan as the networks see it: the standard camera, hair and clothing cropped.
+
+    A scan without colour is shown in plain skin, as the texture of its avatar will be.
+
+    Args:
+        scan: canonical frame, mm.
+        model: of the fitted head.
+        vertices_mm: fitted to the scan.
+        size: pixels.
+    """
+    camera = orbit_camera(size=size)
+    if not has_color(scan):
+        # What colour there is comes from the head model; the geometry stays the scan's.
+        dressed = render_head(model, vertices_mm, camera, appearance=default_appearance())
+        bare = render_mesh(scan, camera) if isinstance(scan, Mesh) else render_points(scan, camera)
+        rgb = np.where(dressed.mask[..., None], dressed.rgb, bare.rgb)
+        image = replace(bare, rgb=rgb.astype(np.float32))
+    else:
+        image = render_mesh(scan, camera) if isinstance(scan, Mesh) else render_points(scan, camera)
+    points, _ = rgbd_points(image)
+    skin = model.part_vertices("skin")
+    distance, _ = cKDTree(vertices_mm[skin]).query(points, workers=-1)
+    mask = image.mask.copy()
+    mask[image.mask] = distance < CROP_MM
+    rgb = np.where(mask[..., None], image.rgb, 0.5).astype(np.float32)
+    return replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
+
+
+def neutral_weights_removed(
+    vertices_mm: Float[np.ndarray, "v 3"], units_mm: Float[np.ndarray, "52 v 3"], shown: Float[np.ndarray, "52"]
+) -> Float[np.ndarray, "v 3"]:
+    """A fitted head with the scan's own expression taken off."""
+    return (vertices_mm - np.tensordot(shown.astype(np.float32), units_mm, 1)).astype(np.float32)
+
+
+class RgbdPipeline:
+    """Scan → avatar, with the networks loaded once."""
+
+    def __init__(self, model: EditingModel, head: HeadModel) -> None:
+        self.model = model
+        self.head = head
+
+    @classmethod
+    def load(
+        cls, *, backend: Backend = "auto", head: HeadModel | None = None, weights: Path | None = None
+    ) -> RgbdPipeline:
+        """Load the networks.
+
+        Args:
+            backend: what runs them.
+            head: the output head; the shipped one if None.
+            weights: folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+
+        Raises:
+            CheckpointError: they do not load.
+        """
+        model = EditingModel.load(SHIPPED_WEIGHTS if weights is None else weights, backend=backend)
+        return cls(model, shipped_head() if head is None else head)
+
+    def __call__(
+        self,
+        scan: Mesh | PointCloud | Rgbd,
+        *,
+        expressions: Sequence[Expression],
+        seed: int = 0,
+        steps: int = 4,
+        guidance_scale: float = 1.0,
+        unit: str | None = None,
+        landmarks: Float[np.ndarray, "68 3"] | None = None,
+    ) -> Generator[Step, None, AvatarResult]:
+        """Make an avatar, yielding the stages.
+
+        Args:
+            scan: in its own coordinates.
+            expressions: what to generate.
+            seed, steps, guidance_scale: of the diffusion.
+            unit: of the scan; estimated if None.
+            landmarks: in the scan's coordinates; found if None.
+
+        Raises:
+            AlignmentError: no face found with confidence.
+        """
+        timings: dict[str, float] = {}
+        model = self.head
+
+        @contextmanager
+        def timed(stage: str) -> Iterator[None]:
+            start = time.perf_counter()
+            yield
+            timings[stage] = time.perf_counter() - start
+
+        yield Step(stage="align")
+        with timed("align"):
+            alignment = align(scan, head=model, unit=unit, landmarks=landmarks)
+        units = personal_units(model, alignment.neutral_mm)
+        yield Step(stage="source")
+        with timed("source"):
+            seen = alignment.scan if isinstance(alignment.scan, Mesh | PointCloud) else _cloud(alignment.scan)
+            source = source_image(
+                seen, model, alignment.vertices_mm, int(self.model.autoencoder.config.sample_size)
+            )
+        yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
+        with timed("edit"):
+            wanted = list(expressions)
+            if all(e.category != "neutral" for e in wanted):
+                wanted.append(Expression(category="neutral"))
+            images = self.model.edit(
+                source, wanted, EditSettings(steps=steps, guidance_scale=guidance_scale, seed=seed)
+            )
+            generated = {e.category: image for e, image in zip(wanted, images, strict=True)}
+        reference = generated["neutral"]
+        morphs: dict[str, Float[np.ndarray, "v 3"]] = {}
+        residuals: dict[str, float] = {}
+        with timed("lift"):
+            for number, expression in enumerate(expressions):
+                yield Step(stage="lift", done=number, total=len(expressions), note=expression.category)
+                if expression.category == "neutral":
+                    morphs["neutral"] = np.zeros_like(alignment.neutral_mm)
+                    continue
+                prior = typical_expression(expression.category, expression.intensity).arkit
+                registered = register_expression(
+                    model,
+                    alignment.neutral_mm,
+                    generated[expression.category],
+                    reference,
+                    units_mm=units,
+                    prior=prior,
+                )
+                morphs[expression.category] = (registered.vertices_mm - alignment.neutral_mm).astype(np.float32)
+                residuals[f"lift/residual_mm_{expression.category}"] = registered.residual_mm
+        for name, unit_mm in zip(ARKIT_NAMES, units, strict=True):
+            morphs[name] = unit_mm.astype(np.float32)
+        yield Step(stage="texture")
+        with timed("texture"):
+            baked = bake_texture(model, alignment.vertices_mm, seen)
+        avatar = Avatar(
+            neutral=Head(
+                model_name=model.name,
+                vertices_mm=alignment.neutral_mm.astype(np.float32),
+                inferred=alignment.inferred,
+            ),
+            morphs_mm=morphs,
+            texture=baked.texture,
+            texture_inferred=baked.inferred,
+        )
+        report: dict[str, Value] = {
+            **alignment.report(),
+            **residuals,
+            "avatar/inferred_vertices": float(alignment.inferred.mean()),
+            "avatar/inferred_texels": float(baked.inferred.mean()),
+        }
+        return AvatarResult(
+            avatar=avatar,
+            alignment=alignment,
+            source=source,
+            generated={k: v for k, v in generated.items() if k in morphs},
+            timings_s=timings,
+            report=report,
+        )
+
+
+def _cloud(image: Rgbd) -> PointCloud:
+    points, colors = rgbd_points(image)
+    return PointCloud(points=points, colors=colors)
