@@ -1,7 +1,7 @@
 """3D → RGB-D: heads, meshes and point clouds as a camera sees them.
 
-Colour is the mean of 2×2 samples per pixel in linear light; depth is the z-depth at the pixel's centre, never a mean across
-an edge; the mask is where that centre hits.
+Colour is the mean of 2×2 samples per pixel in linear light; depth is the z-depth at the pixel's centre, never a mean
+across an edge; the mask is where that centre hits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from omote.head.model import PARTS, HeadModel
 from omote.render.appearance import Appearance, default_appearance, eye_texture, paint
 from omote.render.regions import surface
 from omote.render.shade import ENCODE, Light, camera_center, fast_normals, shade_vertices, studio_light
-from omote.render.zbuffer import rasterize
+from omote.render.zbuffer import rasterize, rasterize_samples, vertices_used
 from omote.types import Camera, Rgbd
 
 SUPERSAMPLE = 2
@@ -52,17 +52,17 @@ def render_head(
     normals = fast_normals(vertices, material.faces)
     occlusion = material.dim(vertices, head_model.landmarks(vertices))
     eye_mm = camera_center(camera.cam_from_world)
-    radiance = shade_vertices(vertices, normals, albedo, occlusion, material.gloss, light, eye_mm)
-    fine = rasterize(camera, vertices, material.faces, supersample=SUPERSAMPLE)
-    coarse = rasterize(camera, vertices, material.faces)
+    seen = rasterize_samples(camera, vertices, material.faces, supersample=SUPERSAMPLE)
+    used = vertices_used(seen.face_id, material.faces, len(vertices))
+    radiance = shade_vertices(vertices, normals, albedo, occlusion, material.gloss, light, eye_mm, used)
     size = (camera.height, camera.width, 3)
     rgb = _resolve(
-        fine.face_id, fine.barycentric, material.faces, radiance,
+        seen.face_id, seen.barycentric, material.faces, radiance,
         head_model.face_part, head_model.faces_uv, head_model.uv, eye_texture(appearance), vertices, normals,
         eye_mm.astype(np.float32), light.directions.astype(np.float32), light.colors.astype(np.float32),
         np.ascontiguousarray(np.broadcast_to(np.asarray(background, np.float32), size)), ENCODE,
     )  # fmt: skip
-    return Rgbd(rgb=rgb, depth_mm=coarse.depth_mm, mask=coarse.face_id >= 0, camera=camera)
+    return Rgbd(rgb=rgb, depth_mm=seen.depth_mm, mask=seen.depth_mm > 0, camera=camera)
 
 
 def render_normals(

@@ -1,8 +1,8 @@
 """Light and how skin answers it: per vertex, in linear light.
 
-Skin is lit by wrap-diffuse terms whose wrap is widest in red, which reddens the terminator as subsurface scattering does
-(the cheap model of Green, "Real-Time Approximations to Subsurface Scattering", GPU Gems 2004), a weak Blinn-Phong gloss,
-and a hemisphere of ambient light dimmed where the surface is hollow.
+Skin is lit by wrap-diffuse terms whose wrap is widest in red, which reddens the terminator as subsurface scattering
+does (the cheap model of Green, "Real-Time Approximations to Subsurface Scattering", GPU Gems 2004), a weak Blinn-Phong
+gloss, and a hemisphere of ambient light dimmed where the surface is hollow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 # How far past the terminator light wraps around, per colour: red travels farthest in skin.
 SKIN_WRAP = np.array([0.42, 0.26, 0.20])
@@ -140,6 +140,7 @@ def shade_vertices(
     gloss: Float[np.ndarray, "v"],
     light: Light,
     eye_mm: Float[np.ndarray, "3"],
+    wanted: Bool[np.ndarray, " v"] | None = None,
 ) -> Float[np.ndarray, "v 3"]:
     """Linear radiance of each vertex towards the camera.
 
@@ -151,14 +152,16 @@ def shade_vertices(
         gloss: factor on the light's gloss.
         light: the lighting.
         eye_mm: the camera's centre, world frame.
+        wanted: the vertices to shade; the others are 0. All if None.
     """
+    wanted = np.ones(len(vertices_mm), np.bool_) if wanted is None else wanted
     return _shade(
         np.ascontiguousarray(vertices_mm, np.float32), normals, np.ascontiguousarray(albedo, np.float32),
         np.ascontiguousarray(occlusion, np.float32), np.ascontiguousarray(gloss, np.float32),
         light.directions.astype(np.float32), light.colors.astype(np.float32), light.sky.astype(np.float32),
         light.ground.astype(np.float32), np.float32(light.gloss), np.float32(light.gloss_power),
         np.float32(light.cavity), np.float32(light.exposure), eye_mm.astype(np.float32),
-        SKIN_WRAP.astype(np.float32), DECODE,
+        SKIN_WRAP.astype(np.float32), DECODE, wanted,
     )  # fmt: skip
 
 
@@ -180,11 +183,14 @@ def _shade(
     eye: np.ndarray,
     wrap: np.ndarray,
     decode: np.ndarray,
+    wanted: np.ndarray,
 ) -> np.ndarray:
-    out = np.empty((len(vertices), 3), np.float32)
+    out = np.zeros((len(vertices), 3), np.float32)
     top = np.float32(len(decode) - 1)
     one, zero = np.float32(1.0), np.float32(0.0)
     for i in range(len(vertices)):
+        if not wanted[i]:
+            continue
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
         vx, vy, vz = eye[0] - vertices[i, 0], eye[1] - vertices[i, 1], eye[2] - vertices[i, 2]
         n_v = one / np.sqrt(vx * vx + vy * vy + vz * vz)
