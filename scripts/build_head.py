@@ -9,15 +9,16 @@ Deterministic. Reads only text data of the wheel (base mesh, targets), no pickle
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
 
 import numpy as np
-from head_build import identity, makehuman, mouth_parts, regions, repair, topology, units
 
-from omote.head.eyes import eyeball, look_deltas
+from head_build import identity, makehuman, mouth_parts, regions, repair, topology, units
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
+from omote.head.eyes import eyeball, look_deltas
 from omote.head.model import PARTS
 
 SEED = 20261122
@@ -26,8 +27,8 @@ NUM_MODES = 100
 EYE_RADIUS = 0.93  # of MakeHuman's eyeballs, so that the lids have room
 # Similarity from MakeHuman's frame (mm) to the canonical one, that brings the mean head's 68 landmarks closest to
 # ICT-FaceKit's; the translation is per head: the eyeballs' midpoint is the origin.
-FRAME_SCALE = 1.0740
-FRAME_PITCH_RAD = -0.0739
+FRAME_SCALE = 1.0622
+FRAME_PITCH_RAD = -0.0708
 # Identity modes are scaled so that one standard deviation is a plausible adult.
 MODE_SCALE = 1.0
 PARAM_WEIGHT = 5.0  # of eye and teeth placement against vertices in the PCA
@@ -51,9 +52,11 @@ class Heads:
         self.axes = identity.load_axes(base, data, self.kept)
         self.num = len(cage.ids)
         ends = self.num + np.cumsum([0] + [s.stop - s.start for s in HELPERS])
-        self.slices = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        start = self._placed(self.rest + np.mean([identity.draw(self.axes, rng) for rng in
-                             np.random.default_rng(SEED).spawn(60)], axis=0))
+        self.slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        start = self._placed(
+            self.rest
+            + np.mean([identity.draw(self.axes, rng) for rng in np.random.default_rng(SEED).spawn(60)], axis=0)
+        )
         self.start = start
         self.openings = repair.find_openings(cage, start[: self.num])
         self.upper, self.lower = repair.lip_halves(start[: self.num], self.openings, cage.quads)
@@ -69,6 +72,7 @@ class Heads:
         return (points.min(axis=0) + points.max(axis=0)) / 2
 
     def vector(self, offsets: np.ndarray) -> np.ndarray:
+        """One head, aligned and repaired, from offsets to the base mesh."""
         v = (self.rest + offsets) @ frame().T
         rotation, shift = identity.rigid(v[: self.num][self.stable], self.start[: self.num][self.stable])
         v = v @ rotation.T + shift
@@ -89,6 +93,7 @@ class Heads:
         return np.concatenate([cage.ravel(), PARAM_WEIGHT * np.array(params)])
 
     def mirrored(self, vector: np.ndarray) -> np.ndarray:
+        """The same head seen in a mirror."""
         cage, params = vector[: 3 * self.num].reshape(-1, 3), vector[3 * self.num :]
         flip = np.array([-1.0, 1.0, 1.0])
         left, right, radius = params[:3], params[3:6], params[6:7]
@@ -99,6 +104,7 @@ class Heads:
         ])  # fmt: skip
 
     def split(self, vector: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """(cage vertices, placement of eyes and teeth) of a vector or a stack of them."""
         p = vector[..., 3 * self.num :] / PARAM_WEIGHT
         cage = vector[..., : 3 * self.num].reshape(*vector.shape[:-1], -1, 3)
         return cage, {
@@ -135,32 +141,47 @@ def main() -> None:
     if args.vectors_cache and args.vectors_cache.exists():
         vectors = np.load(args.vectors_cache)
     else:
-        draws = [heads.vector(identity.draw(heads.axes, rng)) for rng in np.random.default_rng(SEED + 1).spawn(args.draws)]
+        draws = [
+            heads.vector(identity.draw(heads.axes, rng)) for rng in np.random.default_rng(SEED + 1).spawn(args.draws)
+        ]
         vectors = np.array([*draws, *map(heads.mirrored, draws)], np.float32)
         if args.vectors_cache:
             np.save(args.vectors_cache, vectors)
     mean, modes, variance = principal_modes(vectors)
     kept = variance[:NUM_MODES].sum() / variance.sum()
-    print(f"identity: {len(vectors)} heads, {NUM_MODES} modes keep {kept:.2%}; first ten "
-          + " ".join(f"{x:.1%}" for x in variance[:10] / variance.sum()) + f" ({time.perf_counter() - started:.0f} s)")
+    print(
+        f"identity: {len(vectors)} heads, {NUM_MODES} modes keep {kept:.2%}; first ten "
+        + " ".join(f"{x:.1%}" for x in variance[:10] / variance.sum())
+        + f" ({time.perf_counter() - started:.0f} s)"
+    )
+    operator, fine_quads = topology.catmull_clark(cage.quads, len(cage.ids))
+    uv_operator, fine_uv_quads = topology.catmull_clark(cage.quads_uv, len(cage.uv), smooth=False)
     rest, place = heads.split(mean)
     rest = rest.copy()
     for side in ("left", "right"):
         repair.seat_lids(rest, heads.openings.lids[side], place[f"eye_{side}"], float(place["radius"]))
     repair.seal_lips(rest, heads.upper, heads.lower)
+    for side in ("left", "right"):
+        rest += repair.clear_ball(rest, np.zeros_like(rest), operator, place[f"eye_{side}"], float(place["radius"]))
     mode_cage, mode_place = heads.split(MODE_SCALE * modes)
     landmarks68 = json.loads((Path(__file__).parent / "head_build/landmarks68.json").read_text())
 
-    operator, fine_quads = topology.catmull_clark(cage.quads, len(cage.ids))
-    uv_operator, fine_uv_quads = topology.catmull_clark(cage.quads_uv, len(cage.uv), smooth=False)
-    skin = operator @ rest
-
-    expression = units.build_units(
-        base, cage, data, rest, place, heads, frame(), operator
-    )
+    expression = units.build_units(base, cage, data, rest, place, heads, frame(), operator)
     # Parts: skin with mouth, eyes, teeth, gums, tongue.
-    assemble(args.out, heads, rest, place, mode_cage, mode_place, operator, fine_quads, uv_operator @ cage.uv,
-             fine_uv_quads, expression, landmarks68)
+    assemble(
+        args.out,
+        heads,
+        rest,
+        place,
+        mode_cage,
+        mode_place,
+        operator,
+        fine_quads,
+        uv_operator @ cage.uv,
+        fine_uv_quads,
+        expression,
+        landmarks68,
+    )
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB in {time.perf_counter() - started:.0f} s")
 
 
@@ -178,8 +199,9 @@ def outward(part: mouth_parts.Part) -> np.ndarray:
     return part.faces if np.einsum("ij,ij->", a, np.cross(b, c)) > 0 else part.faces[:, ::-1]
 
 
-def assemble(out: Path, heads: Heads, rest, place, mode_cage, mode_place, operator, quads, uv, uv_quads, expression,
-             landmarks68) -> None:
+def assemble(
+    out: Path, heads: Heads, rest, place, mode_cage, mode_place, operator, quads, uv, uv_quads, expression, landmarks68
+) -> None:
     cage = heads.cage
     skin = operator @ rest
     cut = triangles(quads, skin)
@@ -209,23 +231,43 @@ def assemble(out: Path, heads: Heads, rest, place, mode_cage, mode_place, operat
     for side in ("left", "right"):
         center, radius = place[f"eye_{side}"], float(place["radius"])
         vertices = ball.astype(float) * radius + center
-        add(vertices, ball_faces, ball_uv, f"eye_{side}", center, mode_place[f"eye_{side}"], mode_place["radius"] / radius,
-            look_deltas(vertices, center, left=side == "left"))
+        add(
+            vertices,
+            ball_faces,
+            ball_uv,
+            f"eye_{side}",
+            center,
+            mode_place[f"eye_{side}"],
+            mode_place["radius"] / radius,
+            look_deltas(vertices, center, left=side == "left"),
+        )
     for name, label, jaw, part in units.mouth_meshes(heads, rest, place, operator):
         which = "upper" if name == "upper" else "lower"
         delta = expression["jaw"](part.vertices) if jaw else {}
         if label == "tongue":
             delta = {n: d.copy() for n, d in delta.items()}
             delta["tongueOut"] = delta.get("tongueOut", 0) + expression["tongue_out"](part.vertices)
-        add(part.vertices, outward(part), part.uv, label, place[which], mode_place[which],
-            mode_place[f"{which}_size"] / float(place[f"{which}_size"]), delta)
+        add(
+            part.vertices,
+            outward(part),
+            part.uv,
+            label,
+            place[which],
+            mode_place[which],
+            mode_place[f"{which}_size"] / float(place[f"{which}_size"]),
+            delta,
+        )
 
     template_mm = np.concatenate(template).astype(np.float32)
     all_faces, all_labels = np.concatenate(faces), np.concatenate(labels)
     shapes = np.stack([np.concatenate([d[i] for d in deltas]) for i in range(len(ARKIT_NAMES))])
     landmark_vertices, landmark_weights = place_landmarks(landmarks68, cage, rest, skin, faces[0])
     region_names, region = regions.label(
-        template_mm, all_faces, all_labels, np.einsum("lkc,lk->lc", template_mm[landmark_vertices], landmark_weights)
+        template_mm,
+        all_faces,
+        all_labels,
+        np.einsum("lkc,lk->lc", template_mm[landmark_vertices], landmark_weights),
+        np.pad(ear_mask(heads, operator), (0, len(template_mm) - len(skin))),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
@@ -248,10 +290,21 @@ def assemble(out: Path, heads: Heads, rest, place, mode_cage, mode_place, operat
         "region_names": np.array(region_names),
     }
     np.savez_compressed(out, **arrays)
-    print(f"head: {len(template_mm)} vertices, {len(all_faces)} triangles, "
-          + ", ".join(f"{p} {int((all_labels == i).sum())}" for i, p in enumerate(PARTS)))
+    print(
+        f"head: {len(template_mm)} vertices, {len(all_faces)} triangles, "
+        + ", ".join(f"{p} {int((all_labels == i).sum())}" for i, p in enumerate(PARTS))
+    )
     moved = np.sqrt((shapes[:, : len(skin)] ** 2).sum(axis=2).mean(axis=1))
     print("rms mm: " + " ".join(f"{n} {moved[ARKIT_INDEX[n]]:.2f}" for n in ARKIT_NAMES))
+
+
+def ear_mask(heads: Heads, operator) -> np.ndarray:
+    """Fine skin vertices that MakeHuman's axes for sliding an ear back and forth carry along."""
+    moved = np.zeros(heads.num)
+    for name, ends in zip(heads.axes.names, heads.axes.sculpt, strict=True):
+        if name.endswith(("l-ear-trans-backward", "r-ear-trans-backward")):
+            moved += np.linalg.norm(ends[1][: heads.num], axis=1)
+    return (operator @ moved) > 0.9 * moved.max()
 
 
 def place_landmarks(landmarks68, cage, rest, skin, faces) -> tuple[np.ndarray, np.ndarray]:
@@ -264,7 +317,7 @@ def place_landmarks(landmarks68, cage, rest, skin, faces) -> tuple[np.ndarray, n
         near = np.isin(cage.quads, ids).sum(axis=1)
         parents = np.flatnonzero(near >= min(3, near.max()))
         candidates = faces[(parents[:, None] * 8 + np.arange(8)).ravel()]
-        best = min((closest(point, skin[t]) + (t,) for t in candidates), key=lambda c: c[0])
+        best = min(((*closest(point, skin[t]), t) for t in candidates), key=lambda c: c[0])
         vertices.append(best[2])
         weights.append(best[1])
     return np.array(vertices), np.array(weights)

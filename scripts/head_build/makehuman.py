@@ -71,7 +71,8 @@ def read_base(data: Path) -> BaseMesh:
 
 def read_target(path: Path, num_vertices: int) -> np.ndarray:
     """Offsets (mm) of one morph target over all base vertices; sparse "index dx dy dz" lines in the file."""
-    text = gzip.open(path, "rt").read() if path.suffix == ".gz" else path.read_text()
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     out = np.zeros((num_vertices, 3))
     for line in text.splitlines():
         cells = line.split()

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Central incisor to second molar, mm.
-WIDTH = {"upper": (8.4, 6.6, 7.6, 7.0, 6.8, 9.8, 9.2), "lower": (5.4, 5.9, 6.8, 7.0, 7.1, 10.6, 9.8)}
-HEIGHT = {"upper": (9.8, 8.6, 9.6, 8.2, 7.4, 6.8, 6.2), "lower": (8.4, 8.4, 9.4, 8.2, 7.6, 7.0, 6.4)}
-DEPTH = {"upper": (5.5, 5.3, 6.5, 8.2, 8.4, 10.0, 10.0), "lower": (5.0, 5.2, 6.4, 7.2, 7.8, 9.6, 9.6)}
+# Central incisor to first molar, mm.
+WIDTH = {"upper": (8.4, 6.6, 7.6, 7.0, 6.8, 9.8), "lower": (5.4, 5.9, 6.8, 7.0, 7.1, 10.6)}
+HEIGHT = {"upper": (11.2, 10.2, 11.2, 9.8, 9.0, 8.2), "lower": (8.8, 8.8, 9.8, 8.6, 8.0, 7.4)}
+DEPTH = {"upper": (5.5, 5.3, 6.5, 8.2, 8.4, 10.0), "lower": (5.0, 5.2, 6.4, 7.2, 7.8, 9.6)}
+ARCH_END_RAD = 1.36
 FRACTIONS = (0.0, 0.07, 0.22, 0.5, 0.78, 0.93)
-EDGE_THICKNESS = (0.9, 0.9, 1.4, 3.8, 4.2, 6.0, 6.0)  # of the biting edge
+EDGE_THICKNESS = (0.9, 0.9, 1.4, 3.8, 4.2, 6.0)  # of the biting edge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Arch:
 
     def outline(self, count: int = 400) -> np.ndarray:
         """(count, 3) points of (x, z, arc length) from the middle to the left end."""
-        phi = np.linspace(0, np.pi / 2 * 1.05, count)
+        phi = np.linspace(0, ARCH_END_RAD, count)
         x, z = self.half_width * np.sin(phi), self.front_z - self.length * (1 - np.cos(phi))
         s = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(z)))])
         return np.stack([x, z, s], axis=1)
@@ -112,9 +113,7 @@ def teeth(which: str, arch: Arch) -> tuple[Part, Part]:
 
 
 def _lift(profile: list[tuple[float, float]], point: np.ndarray, normal: np.ndarray, edge_y: float, up: float) -> list:
-    return [
-        [point[0] + o * normal[0], edge_y + up * h, point[1] + o * normal[1]] for o, h in profile
-    ]
+    return [[point[0] + o * normal[0], edge_y + up * h, point[1] + o * normal[1]] for o, h in profile]
 
 
 def tongue(*, half_width: float, tip_z: float, length: float, top_y: float, thickness: float) -> Part:

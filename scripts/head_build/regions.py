@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from omote.head.model import PARTS
@@ -13,16 +15,16 @@ NAMES = ("scalp", "forehead", "brow_left", "brow_right", "lid_left", "lid_right"
 
 def _distance_to_line(points: np.ndarray, line: np.ndarray) -> np.ndarray:
     best = np.full(len(points), np.inf)
-    for a, b in zip(line[:-1], line[1:], strict=True):
+    for a, b in itertools.pairwise(line):
         t = np.clip((points - a) @ (b - a) / max(float((b - a) @ (b - a)), 1e-9), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - a - t[:, None] * (b - a), axis=1))
     return best
 
 
 def label(
-    template: np.ndarray, faces: np.ndarray, face_part: np.ndarray, landmarks: np.ndarray
+    template: np.ndarray, faces: np.ndarray, face_part: np.ndarray, landmarks: np.ndarray, ear: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """(names, uint8 label per vertex); later rules override earlier ones."""
+    """(names, uint8 label per vertex); later rules override earlier ones; ``ear`` is True on both ears."""
     x, y, z = template.T
     out = np.full(len(template), NAMES.index("scalp"), np.uint8)
 
@@ -32,11 +34,12 @@ def label(
     L = landmarks
     chin, jaw_left, jaw_right = L[8], L[12], L[4]
     brow_y = L[17:27, 1].mean()
-    ear_x, ear_z = abs(L[[0, 16], 0]).mean(), L[[0, 16], 2].mean()
+    ear_z = L[[0, 16], 2].mean()
     hairline = brow_y + 0.78 * (brow_y - L[33, 1])  # the facial thirds: hairline to brows = brows to nose base
-    # The plane from under the chin to the back of the jaw divides face and neck.
-    slope = ((L[0, 1] + L[16, 1]) / 2 - 22 - (chin[1] - 4)) / (ear_z - chin[2])
-    under = chin[1] - 4 + slope * (z - chin[2])
+    # The plane from under the chin through the angles of the jaw divides face and neck; the nape starts at their height.
+    angle = L[[3, 13]].mean(axis=0)
+    slope = (angle[1] - 9 - chin[1]) / (angle[2] - chin[2])
+    under = np.minimum(chin[1] - 6 + slope * (z - chin[2]), angle[1] + 6)
     face_front = z > ear_z - 4
     put("forehead", (y > brow_y) & (y < hairline) & (z > ear_z + 12))
     for name, sign in (("cheek_left", 1), ("cheek_right", -1)):
@@ -44,7 +47,6 @@ def label(
     put("jaw", (y < L[[3, 13], 1].mean()) & face_front & (np.abs(x) > 0.45 * abs(jaw_left[0] - jaw_right[0]) / 2))
     put("chin", (y < L[57, 1] - 5) & face_front & (np.abs(x) <= 0.45 * abs(jaw_left[0] - jaw_right[0]) / 2))
     put("neck", y < under)
-    put("neck", (y < L[[0, 16], 1].mean() - 20) & (z < ear_z - 4))
     corner = abs(L[[48, 54], 0]).mean()
     mouth_z = L[48:60, 2].min() - 12
     lip_y = np.interp(x, L[[60, 61, 62, 63, 64], 0], (L[[60, 61, 62, 63, 64], 1] + L[[60, 67, 66, 65, 64], 1]) / 2)
@@ -62,8 +64,8 @@ def label(
         put(name, (((x - center[0]) / sx) ** 2 + ((y - center[1]) / sy) ** 2 < 1) & (z > ear_z + 20))
     put("brow_left", (_distance_to_line(template, L[22:27]) < 6.0))
     put("brow_right", (_distance_to_line(template, L[17:22]) < 6.0))
-    for name, sign in (("ear_left", 1), ("ear_right", -1)):
-        put(name, (x * sign > ear_x - 5) & (np.abs(y - 2 - (L[0, 1] + L[16, 1]) / 2) < 38) & (z < ear_z + 1) & (z > ear_z - 45))
+    put("ear_left", ear & (x > 0))
+    put("ear_right", ear & (x < 0))
     for part, name in (("mouth", "mouth_interior"), ("eye_left", "eyes"), ("eye_right", "eyes"), ("teeth_upper", "teeth"),
                        ("teeth_lower", "teeth"), ("tongue", "tongue")):  # fmt: skip
         inside = np.unique(faces[face_part == PARTS.index(part)])

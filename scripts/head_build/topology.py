@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ def _loop_through(quads: np.ndarray, vertices: np.ndarray, start: int) -> set[tu
         if len(ahead) != 1:
             raise ValueError(f"edge loop through {start} meets a pole at {here}")
         loop.append(ahead[0])
-    return {(min(a, b), max(a, b)) for a, b in zip(loop[:-1], loop[1:], strict=True)}
+    return {(min(a, b), max(a, b)) for a, b in itertools.pairwise(loop)}
 
 
 def _components(num: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:

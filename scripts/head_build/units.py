@@ -18,12 +18,26 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 # Strength against light-stage scans of the same units (rms ratios); milder than the full ratio where it would fold.
-GAIN = {"mouthShrugLower": 2.2, "noseSneer": 2.0, "mouthRollLower": 1.7, "browOuterUp": 1.7, "cheekPuff": 1.6,
-        "mouthFunnel": 1.45, "browInnerUp": 1.55, "mouthUpperUp": 1.5, "mouthPress": 0.5}  # fmt: skip
+GAIN = {"mouthShrugLower": 1.45, "noseSneer": 1.7, "mouthRollLower": 1.7, "browOuterUp": 1.7, "cheekPuff": 1.6,
+        "mouthFunnel": 1.45, "browInnerUp": 1.55, "mouthUpperUp": 1.5, "mouthPress": 0.3}  # fmt: skip
 
 
-def build_units(base: BaseMesh, cage: Cage, data: Path, rest: np.ndarray, place: dict[str, np.ndarray], heads: Any,
-                frame: np.ndarray, operator: csr_matrix) -> dict[str, Any]:
+# Units that keep the lips closed.
+TOUCHING = ("mouthShrugLower", "mouthPress", "mouthPucker", "mouthFrown", "mouthRollLower", "mouthRollUpper", "jawForward",
+            "jawLeft", "jawRight", "cheekPuff", "mouthDimple", "mouthLeft", "mouthRight", "mouthSmile")  # fmt: skip
+TONGUE_JAW = 0.22  # of jawOpen
+
+
+def build_units(
+    base: BaseMesh,
+    cage: Cage,
+    data: Path,
+    rest: np.ndarray,
+    place: dict[str, np.ndarray],
+    heads: Any,
+    frame: np.ndarray,
+    operator: csr_matrix,
+) -> dict[str, Any]:
     """Offsets at weight 1.
 
     Returns:
@@ -40,6 +54,8 @@ def build_units(base: BaseMesh, cage: Cage, data: Path, rest: np.ndarray, place:
             start = base.vertices_mm[TEETH_LOWER] @ frame.T
             start = start - start.mean(axis=0) + place["lower"]
             jaws[name] = rigid(start, start + teeth)
+    jaws["tongueOut"] = rigid(start, start + TONGUE_JAW * _jaw_teeth(base, data, frame))
+    _sculpt(rest, shapes, heads)
     for side in ("left", "right"):
         name = f"eyeBlink{side.capitalize()}"
         shapes[name] = repair.close_lids(rest, shapes[name], heads.openings.lids[side], cage.quads)
@@ -48,7 +64,10 @@ def build_units(base: BaseMesh, cage: Cage, data: Path, rest: np.ndarray, place:
             moved = rest + shape
             for side in ("left", "right"):
                 repair.seat_lids(moved, heads.openings.lids[side], place[f"eye_{side}"], float(place["radius"]))
-            shapes[name] = moved - rest
+            shape = moved - rest
+            for side in ("left", "right"):
+                shape = repair.clear_ball(rest, shape, operator, place[f"eye_{side}"], float(place["radius"]))
+            shapes[name] = shape
 
     def jaw(points: np.ndarray) -> dict[str, np.ndarray]:
         return {name: points @ rotation.T + shift - points for name, (rotation, shift) in jaws.items()}
@@ -58,6 +77,31 @@ def build_units(base: BaseMesh, cage: Cage, data: Path, rest: np.ndarray, place:
         "jaw": jaw,
         "tongue_out": _tongue_out(rest, heads),
     }
+
+
+def _jaw_teeth(base: BaseMesh, data: Path, frame: np.ndarray) -> np.ndarray:
+    raw = read_target(data / "faceunits01/targets/faceunits/jawOpen.target", len(base.vertices_mm))
+    return (raw @ frame.T)[TEETH_LOWER]
+
+
+def _sculpt(rest: np.ndarray, shapes: dict[str, np.ndarray], heads: Any) -> None:
+    """Reshape, in place, the units whose form was wrong."""
+    quads = heads.cage.quads
+    for side, sign in (("Left", 1.0), ("Right", -1.0)):
+        half = 1 / (1 + np.exp(-sign * rest[:, :1] / 4.0))  # 1 on that side
+        # Pressed lips (AU 24): both lips roll in and narrow; MakeHuman's unit only shifts the corner.
+        press = 0.34 * half * (shapes["mouthRollUpper"] + shapes["mouthRollLower"])
+        shapes[f"mouthPress{side}"] += press
+        # A sneer (AU 9) also lifts the upper lip.
+        shapes[f"noseSneer{side}"] += 0.35 * shapes[f"mouthUpperUp{side}"]
+        shapes[f"browOuterUp{side}"] = repair.smoothed(shapes[f"browOuterUp{side}"], quads, 12)
+    for name in TOUCHING:
+        both = [name] if name in shapes else [f"{name}Left", f"{name}Right"]
+        for unit in both:
+            give = 0.6 if unit == "mouthShrugLower" else 0.5
+            shapes[unit] = repair.part_lips(rest, shapes[unit], heads.upper, heads.lower, give_upper=give)
+    # A tongue needs parted lips.
+    shapes["tongueOut"] = shapes["tongueOut"] + TONGUE_JAW * shapes["jawOpen"]
 
 
 def lip_line(rest: np.ndarray, heads: Any) -> np.ndarray:
@@ -72,11 +116,13 @@ def lip_line(rest: np.ndarray, heads: Any) -> np.ndarray:
 def _arches(rest: np.ndarray, heads: Any) -> dict[str, mouth_parts.Arch]:
     line = lip_line(rest, heads)
     middle = line[len(line) // 2]
-    inner = [rest[half[len(half) // 2], 2] for rows in (heads.upper, heads.lower) for half in rows[: repair.NUM_INNER + 1]]
+    inner = [
+        rest[half[len(half) // 2], 2] for rows in (heads.upper, heads.lower) for half in rows[: repair.NUM_INNER + 1]
+    ]
     front = min(inner)
     return {
-        "upper": mouth_parts.Arch(half_width=25.5, length=40.0, front_z=front - 1.2, edge_y=middle[1] - 1.0),
-        "lower": mouth_parts.Arch(half_width=23.5, length=38.5, front_z=front - 3.6, edge_y=middle[1] + 0.3),
+        "upper": mouth_parts.Arch(half_width=25.0, length=40.0, front_z=front - 1.2, edge_y=middle[1] - 2.4),
+        "lower": mouth_parts.Arch(half_width=23.0, length=38.5, front_z=front - 3.8, edge_y=middle[1] - 2.2),
     }
 
 

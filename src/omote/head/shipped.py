@@ -6,6 +6,7 @@ under 10 MB; loading multiplies them out once.
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from importlib.resources import files
 
@@ -67,7 +68,7 @@ def _identity(raw: dict[str, np.ndarray]) -> Float[np.ndarray, "i v 3"]:
     skin = operator @ cage.transpose(1, 0, 2).reshape(num_cage, -1)
     out[:, : len(skin)] = skin.reshape(len(skin), num_modes, 3).transpose(1, 0, 2)
     ends = [*raw["part_start"].tolist(), len(template)]
-    for k, (start, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+    for k, (start, end) in enumerate(itertools.pairwise(ends)):
         shift, scale = raw["identity_part"][:, k, :3], raw["identity_part"][:, k, 3]
         arm = template[start:end] - raw["part_center_mm"][k]
         out[:, start:end] = shift[:, None] + scale[:, None, None] * arm
