@@ -162,9 +162,9 @@ def _resting(rng: np.random.Generator) -> Float[np.ndarray, "52"]:
     """Nobody's face is at zero: slight lids, lips and gaze, independent of the category."""
     gaze = rng.normal(0.0, 0.08, 2)
     rest = {
-        "eyeLookOutLeft": max(gaze[0], 0), "eyeLookInRight": max(gaze[0], 0),
-        "eyeLookInLeft": max(-gaze[0], 0), "eyeLookOutRight": max(-gaze[0], 0),
-        "eyeLookUp": max(gaze[1], 0), "eyeLookDown": max(-gaze[1], 0),
+        "eyeLookOutLeft": max(gaze[0], 0.0), "eyeLookInRight": max(gaze[0], 0.0),
+        "eyeLookInLeft": max(-gaze[0], 0.0), "eyeLookOutRight": max(-gaze[0], 0.0),
+        "eyeLookUp": max(gaze[1], 0.0), "eyeLookDown": max(-gaze[1], 0.0),
         "eyeBlink": rng.uniform(0.05, 0.26), "mouthPress": rng.uniform(0.0, 0.1), "browInnerUp": rng.uniform(0.0, 0.05),
     }  # fmt: skip
     return arkit_weights(rest)
