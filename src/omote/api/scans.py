@@ -159,10 +159,10 @@ def fit(
         scan = read(scan) if isinstance(scan, Path | str) else scan
     # A scan that does not read is told before anything slow is imported.
     with watch("load"):
-        from omote.avatar.fitting import fit_head
+        from omote.avatar.fitting import fit_scan
 
         model = load_head(head)
-    fitted = finish(fit_head(scan, model, unit=None if unit == "auto" else unit, landmarks=points), on_step)
+    fitted = finish(fit_scan(scan, model, unit=None if unit == "auto" else unit, landmarks=points), on_step)
     watch.stages_s.update(fitted.timings_s)
     mesh = Mesh(vertices=fitted.vertices_mm, faces=model.faces, uv=model.uv, faces_uv=model.faces_uv)
     settings = {"unit": unit, "landmarks": "estimated" if points is None else "given", "head": model.name}
