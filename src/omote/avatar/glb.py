@@ -198,7 +198,7 @@ class _File:
                     minFilter=gltf.LINEAR_MIPMAP_LINEAR,
                     wrapS=gltf.CLAMP_TO_EDGE,
                     wrapT=gltf.CLAMP_TO_EDGE,
-                )  # fmt: skip
+                )
             )
         self.document.textures.append(gltf.Texture(name=name, source=len(self.document.images) - 1, sampler=0))
         return len(self.document.textures) - 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygltflib as gltf
@@ -13,7 +15,7 @@ from PIL import Image
 
 from omote.errors import OmoteError
 
-DTYPES = {
+DTYPES: Mapping[int, np.dtype[Any]] = {
     gltf.FLOAT: np.dtype("<f4"),
     gltf.UNSIGNED_BYTE: np.dtype("u1"),
     gltf.UNSIGNED_SHORT: np.dtype("<u2"),

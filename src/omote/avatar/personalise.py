@@ -1,35 +1,130 @@
-"""A head model's ARKit units on one person.
+"""The 52 ARKit units of this person, not of the mean head.
 
-The units' offsets are scaled to the person's face along each axis, which on these heads differs from deformation transfer
-(Sumner & Popović, SIGGRAPH 2004) by a tenth of a millimetre; the lids are then made to meet on this person's eyes.
+Each vertex' offset is turned and scaled as its neighbourhood is between the template and the person: deformation
+transfer (Sumner & Popović, SIGGRAPH 2004) with one smoothed similarity per vertex instead of a gradient per triangle,
+which keeps offsets linear and needs no solve. Then the lids are made to meet, and to clear this person's eyeballs.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
 
-from omote.head.expressions import ARKIT_INDEX
+from omote.geometry.mesh import unique_edges
+from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
+from omote.head.eyes import look_deltas
 from omote.head.model import HeadModel
+from omote.head.region import head_region
+from omote.lift.contact import eye_sphere, separate
 
-# Landmarks: face width and height, and upper / lower lid pairs per eye.
-WIDTH, HEIGHT = (1, 15), (27, 8)
-LIDS = {"Right": ((37, 41), (38, 40)), "Left": ((43, 47), (44, 46))}
+SMOOTH_STEPS = 12
+SCALE_RANGE = (0.75, 1.35)
+RIGID_PARTS = ("teeth_upper", "teeth_lower", "tongue")
+LID_UNITS = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLookUp", "eyeLookDown", "cheekSquint")
+BLINK_TRAVEL_MM = 2.5  # an upper lid's edge travels further than this
+LID_PAIR_MM = 1.6
+COLUMN_MM = 2.0
 
 
-def personal_units(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]
-) -> Float[np.ndarray, "52 v 3"]:
-    """The 52 units' offsets (mm) on a person at rest, linear in their weights."""
-    mean, own = model.landmarks(model.template_mm), model.landmarks(neutral_mm)
-    width = abs(own[WIDTH[1], 0] - own[WIDTH[0], 0]) / abs(mean[WIDTH[1], 0] - mean[WIDTH[0], 0])
-    height = abs(own[HEIGHT[0], 1] - own[HEIGHT[1], 1]) / abs(mean[HEIGHT[0], 1] - mean[HEIGHT[1], 1])
-    scale = np.clip([width, height, (width + height) / 2], 0.75, 1.35).astype(np.float32)
-    units = model.expression_mm * scale
-    eyeballs = model.part_vertices("eye_left", "eye_right")
-    units[:, eyeballs] = model.expression_mm[:, eyeballs]
-    for side, pairs in LIDS.items():
-        gap = [np.mean([np.linalg.norm(m[a] - m[b]) for a, b in pairs]) for m in (own, mean)]
-        # Closed by as much as the eye is open: a scan with closed eyes has nothing left to close.
-        units[ARKIT_INDEX[f"eyeBlink{side}"]] *= float(np.clip(gap[0] / gap[1] / scale[1], 0.05, 1.6))
+def personalise(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "52 v 3"]:
+    """Unit offsets (mm) on a person's neutral.
+
+    Args:
+        model: template and units.
+        neutral_mm: the person at rest, in correspondence.
+    """
+    turn, scale = _frames(model, neutral_mm)
+    transform = (turn * scale[:, None, None]).astype(np.float32)
+    units = np.einsum("vij,uvj->uvi", transform, model.expression_mm, optimize=True)
+    _gaze(model, neutral_mm, units)
+    for side, part in (("Left", "eye_left"), ("Right", "eye_right")):
+        if len(model.part_vertices(part)):
+            _close_lids(model, neutral_mm, units, ARKIT_INDEX[f"eyeBlink{side}"])
+    for i, name in enumerate(ARKIT_NAMES):
+        # mouthClose means lips closed under an open jaw: alone, it must cross.
+        touches = name.startswith(LID_UNITS) or (name.startswith(("mouth", "jaw")) and name != "mouthClose")
+        if touches:
+            units[i] = separate(model, neutral_mm, neutral_mm + units[i]) - neutral_mm
     return units
+
+
+def _frames(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]
+) -> tuple[Float[np.ndarray, "v 3 3"], Float[np.ndarray, "v"]]:
+    """Rotation and scale of every vertex' surroundings from the template to the person."""
+    n = model.num_vertices
+    edges = unique_edges(model.faces)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    source = (model.template_mm[both[:, 1]] - model.template_mm[both[:, 0]]).astype(np.float64)
+    target = (neutral_mm[both[:, 1]] - neutral_mm[both[:, 0]]).astype(np.float64)
+    covariance = np.einsum("ei,ej->eij", target, source).reshape(-1, 9)
+    gather = sp.coo_matrix((np.ones(len(both)), (both[:, 0], np.arange(len(both)))), shape=(n, len(both))).tocsr()
+    total = gather @ covariance
+    length = gather @ np.stack([np.sum(source**2, 1), np.sum(target**2, 1)], axis=1)
+    adjacency = sp.coo_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(n, n)).tocsr()
+    walk = sp.diags(1.0 / (np.asarray(adjacency.sum(axis=1)).ravel() + 1.0)) @ (adjacency + sp.identity(n))
+    values = np.concatenate([total, length], axis=1)
+    for _ in range(SMOOTH_STEPS):
+        values = walk @ values
+    u, _, vt = np.linalg.svd(values[:, :9].reshape(-1, 3, 3))
+    sign = np.sign(np.linalg.det(u @ vt))
+    u[:, :, 2] *= sign[:, None]
+    turn = u @ vt
+    scale = np.sqrt(values[:, 10] / np.maximum(values[:, 9], 1e-9))
+    for part in RIGID_PARTS:
+        ids = model.part_vertices(part)
+        if len(ids):
+            turn[ids] = np.eye(3)
+            scale[ids] = np.median(scale[head_region(model).face])
+    return turn, np.clip(scale, *SCALE_RANGE)
+
+
+def _gaze(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], units: Float[np.ndarray, "52 v 3"]) -> None:
+    """Eyeballs turn about this person's centres."""
+    for part, left in (("eye_left", True), ("eye_right", False)):
+        ids = model.part_vertices(part)
+        if not len(ids):
+            continue
+        center, _ = eye_sphere(model, neutral_mm, part)
+        units[:, ids] = 0.0
+        for name, delta in look_deltas(neutral_mm[ids], center, left=left).items():
+            units[ARKIT_INDEX[name], ids] = delta
+
+
+def blink_pairs(model: HeadModel, unit: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """(upper, lower) lid vertices that the template's blink brings together."""
+    delta = model.expression_mm[unit]
+    travel = np.linalg.norm(delta, axis=1)
+    lid = np.flatnonzero(head_region(model).lid & head_region(model).exterior)
+    upper = lid[travel[lid] > BLINK_TRAVEL_MM]
+    lower = lid[(travel[lid] < 0.35 * travel.max()) & (delta[lid, 1] > -0.5 * BLINK_TRAVEL_MM)]
+    if not len(upper) or not len(lower):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    closed = model.template_mm + delta
+    distance, index = cKDTree(closed[lower]).query(closed[upper])
+    met = distance < LID_PAIR_MM
+    return upper[met], lower[index[met]]
+
+
+def _close_lids(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], units: Float[np.ndarray, "52 v 3"], unit: int
+) -> None:
+    """Correct the blink column by column, so that this person's lids meet as the template's do."""
+    upper, lower = blink_pairs(model, unit)
+    if not len(upper):
+        return
+    closed_template = model.template_mm + model.expression_mm[unit]
+    closed = neutral_mm + units[unit]
+    wanted = closed[lower] + (closed_template[upper] - closed_template[lower])
+    error = np.clip(wanted - closed[upper], -4.0, 4.0)
+    travel = np.linalg.norm(units[unit], axis=1)
+    moved = np.flatnonzero(head_region(model).lid & (travel > 0.3))
+    across = (neutral_mm[moved, None, 0] - neutral_mm[upper][None, :, 0]) / COLUMN_MM
+    kernel = np.exp(-0.5 * across**2) + 1e-12
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    share = np.clip(travel[moved] / np.maximum(kernel @ travel[upper], 1e-6), 0.0, 1.0)
+    # Lower lids meet the upper ones where they are; only what comes down is corrected.
+    share *= units[unit, moved, 1] < 0
+    units[unit, moved] += (share[:, None] * (kernel @ error)).astype(np.float32)

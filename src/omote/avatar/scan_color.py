@@ -84,7 +84,9 @@ def _from_points(
     )
     found = np.isfinite(distance)
     index = np.where(found, index, 0)
-    weight = np.where(found, np.exp(-0.5 * (np.minimum(distance, 1e6) - distance[:, :1].clip(max=1e6)) ** 2 / gap**2), 0)
+    weight = np.where(
+        found, np.exp(-0.5 * (np.minimum(distance, 1e6) - distance[:, :1].clip(max=1e6)) ** 2 / gap**2), 0
+    )
     total = np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
     color = np.einsum("nk,nkc->nc", weight / total, colors[index])
     cosine = np.ones(len(points))
@@ -108,7 +110,9 @@ def _from_mesh(
     vertices = np.ascontiguousarray(scan.vertices[used], dtype=np.float64)
     _, start = cKDTree(vertices).query(points, workers=-1)
     first, incident = _incident(faces, len(vertices))
-    face, weights, distance = _closest(np.ascontiguousarray(points, np.float64), start, first, incident, vertices, faces)
+    face, weights, distance = _closest(
+        np.ascontiguousarray(points, np.float64), start, first, incident, vertices, faces
+    )
     surface_normal = np.einsum("nkc,nk->nc", vertex_normals(vertices, faces)[faces[face]], weights)
     cosine = np.einsum("nc,nc->n", surface_normal, normals)
     if scan.texture is not None and scan.uv is not None:

@@ -22,7 +22,7 @@ from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import eye_sphere
 from omote.lift.motion import head_motion
-from omote.render.appearance import Appearance, default_appearance, paint
+from omote.render.appearance import SKIN, Appearance, default_appearance, paint
 from omote.render.rgbd import interpolate
 from omote.render.shade import fast_normals
 from omote.render.zbuffer import fill as fill_triangles
@@ -33,7 +33,6 @@ FADE = 2e-3  # of the painted skin's own colour against smoothness: about 20 edg
 MIRROR_BELIEF = 0.4
 PAD_PX = 12
 DETAIL_LIMIT = 0.025
-TONES = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +108,7 @@ def bake_texture(
     soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
     texture = painted + _detail(color - painted, soft, size, seed)
     texture = np.clip(soft[..., None] * color + (1 - soft[..., None]) * texture, 0.0, 1.0)
-    return Baked(
-        texture=_pad(texture, texels.covered), inferred=~(texels.covered & (soft > 0.5)), appearance=matched
-    )
+    return Baked(texture=_pad(texture, texels.covered), inferred=~(texels.covered & (soft > 0.5)), appearance=matched)
 
 
 def locate_texels(atlas: Atlas, size: int) -> Texels:
@@ -157,9 +154,13 @@ def _vertex_colors(
     corner = faces[texels.face[rows]]
     share = texels.weights[rows] * belief[rows][:, None]
     seen = np.bincount(corner.ravel(), share.ravel(), minlength=n)
-    mean = np.stack(
-        [np.bincount(corner.ravel(), (share * color[rows][:, k, None]).ravel(), minlength=n) for k in range(3)], axis=1
-    ) / np.maximum(seen, 1e-9)[:, None]
+    mean = (
+        np.stack(
+            [np.bincount(corner.ravel(), (share * color[rows][:, k, None]).ravel(), minlength=n) for k in range(3)],
+            axis=1,
+        )
+        / np.maximum(seen, 1e-9)[:, None]
+    )
     face = head_region(model).face & (seen > 0)
     if appearance is None:
         appearance = _match_tone(model, mean[face]) if face.any() else default_appearance()
@@ -185,8 +186,6 @@ def _vertex_colors(
 
 def _match_tone(model: HeadModel, seen: Float[np.ndarray, "n 3"]) -> Appearance:
     """The default person in the melanin tone nearest to the seen skin's brightness."""
-    from omote.render.appearance import SKIN
-
     anchors = np.array(SKIN)
     brightness = float(np.median(seen.mean(axis=1)))
     at = np.interp(-brightness, -anchors.mean(axis=1), np.linspace(0, 1, len(anchors)))
@@ -200,7 +199,8 @@ def iris_color(
 
     Open eyes show a ring that is clearly darker than the white beside it; lids are one tone.
     """
-    iris, white = [], []
+    iris: list[np.ndarray] = []
+    white: list[np.ndarray] = []
     for part in ("eye_left", "eye_right"):
         if not len(model.part_vertices(part)):
             continue

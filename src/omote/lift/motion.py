@@ -64,9 +64,7 @@ def _compute(model: HeadModel) -> Motion:
     only_skin = np.zeros(model.num_vertices, bool)
     only_skin[model.part_vertices("skin")] = True
     rigid = only_skin & (mobility < RIGID_MM)
-    return Motion(
-        mobility_mm=mobility, rigid=rigid, skin=skin, mirror=_mirror(model), laplacian=graph_laplacian(model)
-    )
+    return Motion(mobility_mm=mobility, rigid=rigid, skin=skin, mirror=_mirror(model), laplacian=graph_laplacian(model))
 
 
 def graph_laplacian(model: HeadModel) -> sp.csr_matrix:
@@ -90,12 +88,12 @@ def _mirror(model: HeadModel) -> Int[np.ndarray, "v"]:
     return np.where(distance < 1.5, index, np.arange(len(points)))
 
 
-def cap_motion(
-    model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]
-) -> Float[np.ndarray, "v 3"]:
+def cap_motion(model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
     """Shorten offsets to what a head allows: the skull stays, the rest within reach of its units."""
     motion = head_motion(model)
-    cap = np.where(motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.mobility_mm - RIGID_MM))
+    cap = np.where(
+        motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.mobility_mm - RIGID_MM)
+    )
     length = np.linalg.norm(offsets_mm, axis=1)
     return offsets_mm * np.minimum(1.0, cap / np.maximum(length, 1e-9))[:, None]
 

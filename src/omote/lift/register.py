@@ -172,7 +172,9 @@ def _depth_residual(
     uvz = project(rgbd.camera, points_mm)
     image = np.concatenate([depth[..., None], gradient, mask[..., None].astype(np.float64)], axis=-1)
     values = sample_image(image, uvz[:, :2])
-    inside = (uvz[:, 0] > 1) & (uvz[:, 0] < rgbd.camera.width - 1) & (uvz[:, 1] > 1) & (uvz[:, 1] < rgbd.camera.height - 1)
+    inside = (
+        (uvz[:, 0] > 1) & (uvz[:, 0] < rgbd.camera.width - 1) & (uvz[:, 1] > 1) & (uvz[:, 1] < rgbd.camera.height - 1)
+    )
     return values[:, 0] - uvz[:, 2], values[:, 1:3], inside & (values[:, 3] > 0.75)
 
 
@@ -275,7 +277,7 @@ def _color_terms(
 
 
 def _bounded(hessian: Float[np.ndarray, "k k"], rhs: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k"]:
-    """argmin ½ wᵀHw − bᵀw over [0, MAX_WEIGHT], through the Cholesky factor."""
+    """Minimise ½ wᵀHw − bᵀw over [0, MAX_WEIGHT], through the Cholesky factor."""
     factor = np.linalg.cholesky(hessian + 1e-9 * np.trace(hessian) / len(hessian) * np.eye(len(hessian)))
     return lsq_linear(factor.T, np.linalg.solve(factor, rhs), bounds=(0.0, MAX_WEIGHT), tol=1e-6).x
 

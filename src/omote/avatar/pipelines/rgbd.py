@@ -55,9 +55,7 @@ class AvatarResult:
     report: dict[str, Value]
 
 
-def source_image(
-    scan: Mesh | PointCloud, model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], size: int
-) -> Rgbd:
+def source_image(scan: Mesh | PointCloud, model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], size: int) -> Rgbd:
     """The aligned scan as the networks see it: the standard camera, hair and clothing cropped.
 
     A scan without colour is shown in plain skin, as the texture of its avatar will be.
@@ -156,9 +154,7 @@ class RgbdPipeline:
         yield Step(stage="source")
         with timed("source"):
             seen = alignment.scan if isinstance(alignment.scan, Mesh | PointCloud) else _cloud(alignment.scan)
-            source = source_image(
-                seen, model, alignment.vertices_mm, int(self.model.autoencoder.config.sample_size)
-            )
+            source = source_image(seen, model, alignment.vertices_mm, int(self.model.autoencoder.config.sample_size))
         yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
         with timed("edit"):
             wanted = list(expressions)
