@@ -1,0 +1,106 @@
+"""Points seen from any side as small geometry pictures: what the face finder and the landmark network look at.
+
+A scan comes as points of any density, in any unit; a picture is orthographic, its depth counted in pixels, so that a face
+looks the same whatever the unit. Splats grow with the spacing of the points, which closes the gaps between them.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from jaxtyping import Float
+from scipy.ndimage import uniform_filter
+
+CHANNELS = 5  # normal x, y; seen; depth from the window's centre; depth from the local mean
+
+
+def splat(points_px: Float[np.ndarray, "n 3"], size: int, radius: int) -> Float[np.ndarray, "size size"]:
+    """Nearest depth per pixel; infinite where nothing is seen.
+
+    Args:
+        points_px: (u, v, depth), all in pixels, OpenCV axes.
+        size: width = height.
+        radius: each point covers (2 radius + 1)² pixels.
+    """
+    out = np.full((size, size), np.inf, np.float32)
+    _splat(np.ascontiguousarray(points_px, np.float32), radius, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _splat(points: np.ndarray, radius: int, out: np.ndarray) -> None:
+    size = out.shape[0]
+    for i in range(len(points)):
+        u, v = int(np.floor(points[i, 0])), int(np.floor(points[i, 1]))
+        if u < -radius or v < -radius or u >= size + radius or v >= size + radius:
+            continue
+        for y in range(max(0, v - radius), min(size, v + radius + 1)):
+            for x in range(max(0, u - radius), min(size, u + radius + 1)):
+                if points[i, 2] < out[y, x]:
+                    out[y, x] = points[i, 2]
+
+
+def splat_radius(points_px: Float[np.ndarray, "n 3"], size: int) -> int:
+    """A radius (pixels) that closes the surface: from how many points fall on each pixel that is hit."""
+    inside = ((points_px[:, :2] >= 0) & (points_px[:, :2] < size)).all(axis=1)
+    if not inside.any():
+        return 1
+    # On a coarse grid of 4 px blocks a surface has no gaps, so this counts points per pixel of surface.
+    blocks = (points_px[inside, :2] // 4).astype(np.int64)
+    filled = len(np.unique(blocks[:, 0] * (size // 4 + 1) + blocks[:, 1]))
+    per_pixel = inside.sum() / (filled * 16.0)
+    return int(np.clip(np.ceil(0.75 / np.sqrt(max(per_pixel, 1e-3)) - 0.25), 1, 4))
+
+
+def geometry_image(
+    points_px: Float[np.ndarray, "n 3"], size: int
+) -> tuple[Float[np.ndarray, "5 size size"], Float[np.ndarray, "size size"]]:
+    """(`CHANNELS` feature planes, smoothed depth in pixels with infinity where unseen); depth 0 is the window's centre."""
+    depth = splat(points_px, size, splat_radius(points_px, size))
+    seen = np.isfinite(depth)
+    z = np.where(seen, depth, 0.0).astype(np.float32)
+    smooth = _masked_mean(z, seen, 3)
+    local = _masked_mean(z, seen, 15)
+    padded, valid = np.pad(smooth, 1), np.pad(seen, 1)
+
+    def slope(axis: int) -> np.ndarray:
+        middle = slice(1, -1)
+        ahead = (slice(2, None), middle) if axis == 0 else (middle, slice(2, None))
+        behind = (slice(None, -2), middle) if axis == 0 else (middle, slice(None, -2))
+        a, b = valid[ahead], valid[behind]
+        up, down = padded[ahead] - smooth, smooth - padded[behind]
+        return np.where(a & b, (up + down) / 2, np.where(a, up, np.where(b, down, 0.0)))
+
+    dx, dy = slope(1), slope(0)
+    length = np.sqrt(1.0 + dx**2 + dy**2)
+    planes = np.stack([dx / length, dy / length, seen, np.clip(smooth / (size / 2), -1, 1),
+                       np.clip((smooth - local) / (size / 16), -1, 1)])  # fmt: skip
+    return (planes * seen).astype(np.float32), np.where(seen, smooth, np.inf)
+
+
+def _masked_mean(z: Float[np.ndarray, "h w"], seen: np.ndarray, size: int) -> Float[np.ndarray, "h w"]:
+    weight = uniform_filter(seen.astype(np.float32), size, mode="constant")
+    return uniform_filter(z, size, mode="constant") / np.maximum(weight, 1e-6)
+
+
+def sphere_directions(count: int) -> Float[np.ndarray, "count 3"]:
+    """Directions spread evenly over the sphere (a Fibonacci lattice)."""
+    k = np.arange(count) + 0.5
+    polar, turn = np.arccos(1 - 2 * k / count), np.pi * (1 + 5**0.5) * k
+    return np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=1)
+
+
+def view_rotation(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
+    """Rotation into an OpenCV camera that looks along -direction, that is, from ``direction`` to the origin."""
+    z = -direction / np.linalg.norm(direction)
+    helper = np.array([0.0, 1.0, 0.0]) if abs(z[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
+    x = np.cross(z, helper)
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z])
+
+
+def robust_ball(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3"], float]:
+    """Centre and radius of most of a scan; a percent of strays on each side is not counted."""
+    low, high = np.quantile(points, [0.01, 0.99], axis=0)
+    center = (low + high) / 2
+    return center, float(np.quantile(np.linalg.norm(points - center, axis=1), 0.98)) * 1.06
