@@ -119,6 +119,8 @@ def seal_lips(vertices: np.ndarray, upper: list[np.ndarray], lower: list[np.ndar
 LOWER_LID = (0.25, 0.25, 0.25, 0.3, 0.4, 0.55, 0.75)
 FOLLOW = (1.0, 1.0, 1.0, 0.85, 0.65, 0.4, 0.2)  # how far each ring takes part in closing the last gap
 
+FRONT_GAP_MM = 0.12
+
 
 def close_lids(rest: np.ndarray, blink: np.ndarray, opening: list[np.ndarray], quads: np.ndarray) -> np.ndarray:
     """Scale a blink per column so that the upper rim lands on the lower rim.
@@ -154,6 +156,16 @@ def close_lids(rest: np.ndarray, blink: np.ndarray, opening: list[np.ndarray], q
         across = (rest[up, 0] - rest[up[0], 0]) / (rest[up[-1], 0] - rest[up[0], 0])
         for c in (0, 1, 2):
             out[up[1:-1], c] += fade * np.interp(across[1:-1], share[1:-1], miss[:, c])
+    # The rims' front edges meet as well: neither crossing nor agape.
+    for _ in range(4):
+        upper, lower = chains[2]
+        moved = rest + out
+        gap = moved[upper, 1] - np.interp(moved[upper, 0], moved[lower, 0], moved[lower, 1])
+        shift = (FRONT_GAP_MM - gap)[1:-1]
+        for (up, _), fade in zip(chains[2:], (1.0, 0.8, 0.6, 0.4, 0.2), strict=True):
+            out[up[1:-1], 1] += (
+                0.8 * fade * np.interp(moved[up[1:-1], 0], moved[upper[1:-1], 0], shift, left=0, right=0)
+            )
     return out
 
 

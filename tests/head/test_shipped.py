@@ -113,7 +113,7 @@ def test_lids_meet_when_the_eye_closes(head, side):
     gap = lids[[1, 2], 1] - np.interp(lids[[1, 2], 0], line[:, 0], line[:, 1])
     assert np.all(gap < 1.3)  # the marks sit on the lids' front edges
     # No eyeball may be seen: its front points have skin before them.
-    assert visible_eye(head, closed, side) < 0.004
+    assert visible_eye(head, closed, side) < 0.0005
 
 
 def visible_eye(head, vertices, side, size=192):
