@@ -123,7 +123,7 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
         mottling=(float(rng.uniform(0.01, 0.05)), float(rng.uniform(0, 0.03)), float(rng.uniform(0.005, 0.025))),
         blush=float(rng.uniform(0, 0.16)),
         shadows=float(rng.uniform(0, 0.22)),
-        lip=triple((0.6, 0.25, 0.3), (0.85, 0.45, 0.5)) if painted_lips else triple((0.8, 0.55, 0.56), (1, 0.78, 0.82)),
+        lip=triple((0.6, 0.25, 0.3), (0.85, 0.45, 0.5)) if painted_lips else triple((0.8, 0.55, 0.56), (1.0, 0.78, 0.82)),
         lip_strength=float(rng.uniform(0.45, 1.0)),
         lip_margin_mm=float(rng.uniform(-0.8, 0.4)),
         hair=hair,
@@ -194,8 +194,8 @@ def _skin(head_model: HeadModel, a: Appearance) -> Float[np.ndarray, "v 3"]:
 
     fine = waves(v, rng, float(rng.uniform(5, 12)), 20)
     strands = waves(v, rng, 4.0, 24)
-    color = base * (1 + a.mottling[0] * waves(v, rng, 60))[:, None] * (1 + a.mottling[2] * fine)[:, None]
-    color = color * (1 + a.mottling[1] * waves(v, rng, 30)[:, None] * np.array([0.4, 1.0, 1.2]))
+    color = base * (1 + a.mottling[0] * waves(v, rng, 60.0))[:, None] * (1 + a.mottling[2] * fine)[:, None]
+    color = color * (1 + a.mottling[1] * waves(v, rng, 30.0)[:, None] * np.array([0.4, 1.0, 1.2]))
     # Blood shows less through melanin.
     color = color * (1 - (a.blush * (1 - 0.5 * a.tone) * place.blush)[:, None] * np.array([0.05, 0.75, 0.65]))
     color = color * (1 - (a.shadows * place.socket)[:, None] * np.array([0.8, 1.0, 0.85]))
@@ -217,7 +217,7 @@ def _skin(head_model: HeadModel, a: Appearance) -> Float[np.ndarray, "v 3"]:
     lid = a.lash * within(place.upper_lid_mm - 1.0, 1.6) + 0.2 * within(place.lid_mm - 0.8, 1.6)
     color = color * (1 - np.clip(lid, 0, 0.85)[:, None] * np.array([0.85, 0.9, 0.92]))
     if a.cap > 0:
-        edge = place.hair_mm - a.hairline_mm + 2.5 * waves(v, rng, 14)
+        edge = place.hair_mm - a.hairline_mm + 2.5 * waves(v, rng, 14.0)
         cap = a.cap * within(-edge, a.cap_edge_mm) * (1 - place.hairless)
         color = blend(color, cap, hair * (1 + 0.12 * waves(v, rng, 6.0, 24))[:, None])
     return color

@@ -114,8 +114,8 @@ def _make(head_model: HeadModel) -> PaintRegions:
         brow_along=np.where(right_is_near, 1 - right_along, left_along),
         lid_mm=np.min([line_distance(v, marks[ids])[0] for ids in lids], axis=0),
         upper_lid_mm=np.min([line_distance(v, marks[ids])[0] for ids in (slice(36, 40), slice(42, 46))], axis=0),
-        blush=spot(cheeks[0], 17) + spot(cheeks[1], 17) + 0.8 * spot(marks[30], 11) + 0.35 * spot(chin, 14),
-        socket=sum(spot(eye + np.array([0.0, -6.0, 0.0]), 13) for eye in eyes),
+        blush=spot(cheeks[0], 17.0) + spot(cheeks[1], 17.0) + 0.8 * spot(marks[30], 11.0) + 0.35 * spot(chin, 14.0),
+        socket=np.sum([spot(eye + np.array([0.0, -6.0, 0.0]), 13.0) for eye in eyes], axis=0),
         # The holes lie above the landmarks of the wings.
         nostril=ramp(spot(marks[32] + np.array([0.0, 3.8, 0.0]), 2.7) + spot(marks[34] + np.array([0.0, 3.8, 0.0]), 2.7)),
         beard=below_nose * above_throat * ramp((v[:, 2] + 28) / 20) * ramp(1.3 - sideburn),
