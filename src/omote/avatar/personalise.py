@@ -28,7 +28,7 @@ LID_PAIR_MM = 1.6
 COLUMN_MM = 2.0
 
 
-def personalise(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "52 v 3"]:
+def personal_units(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "52 v 3"]:
     """Unit offsets (mm) on a person's neutral.
 
     Args:

@@ -94,7 +94,7 @@ def split_primitives(
                 normals=normals[vertex],
                 uv=uv[unique[:, 1]].astype(np.float32),
                 shade=shade[vertex],
-                triangles=triangles.reshape(-1, 3).astype(np.uint32),
+                triangles=triangles.reshape(-1, 3).astype(np.int32),
                 targets=deltas[:, vertex] / np.float32(MM_PER_M),
                 target_normals=delta_normals[:, vertex],
             )

@@ -14,6 +14,7 @@ from omote.head.model import HeadModel
 from omote.head.region import head_region
 
 LID_THICKNESS_MM = 0.35
+HIDDEN_MM = 0.8  # deeper in the ball than this at rest is the socket's lining
 LIP_RANGE_MM = 6.0
 LIP_PAIR_MM = 3.0
 LIP_OVERLAP_MM = 0.3  # soft flesh presses together this much
@@ -33,10 +34,18 @@ def eye_sphere(
 ) -> tuple[Float[np.ndarray, "3"], float]:
     """Centre and radius (mm) of an eyeball, by least squares (|x|² = 2 c·x + k)."""
     p = vertices_mm[model.part_vertices(part)].astype(np.float64)
-    a = np.concatenate([2 * p, np.ones((len(p), 1))], axis=1)
-    solution = np.linalg.lstsq(a, np.sum(p**2, axis=1), rcond=None)[0]
-    center = solution[:3]
-    return center, float(np.sqrt(max(solution[3] + center @ center, 1e-9)))
+    keep = np.ones(len(p), bool)
+    center, radius = p.mean(axis=0), 0.0
+    for _ in range(4):
+        a = np.concatenate([2 * p[keep], np.ones((int(keep.sum()), 1))], axis=1)
+        solution = np.linalg.lstsq(a, np.sum(p[keep] ** 2, axis=1), rcond=None)[0]
+        center = solution[:3]
+        radius = float(np.sqrt(max(solution[3] + center @ center, 1e-9)))
+        # The cornea stands out of the sphere.
+        keep = np.linalg.norm(p - center, axis=1) < radius * (1 + 0.15 * CORNEA_BULGE)
+        if keep.sum() < 12:
+            break
+    return center, radius
 
 
 def _lids_outside(
@@ -48,18 +57,23 @@ def _lids_outside(
             continue
         center, radius = eye_sphere(model, neutral_mm, part)
         near = lid[np.linalg.norm(neutral_mm[lid] - center, axis=1) < 1.8 * radius]
-        arm = vertices[near] - center
-        distance = np.linalg.norm(arm, axis=1)
-        angle = np.arccos(np.clip(arm[:, 2] / np.maximum(distance, 1e-9), -1, 1))
-        # The cornea bulges where the eye looks ahead.
-        bulge = CORNEA_BULGE * np.clip(1 - (angle / (1.15 * IRIS_ANGLE_RAD)) ** 2, 0, None)
-        wanted = radius * (1 + bulge) + LID_THICKNESS_MM
-        rest = np.linalg.norm(neutral_mm[near] - center, axis=1)
+        arm, rest_arm = vertices[near] - center, neutral_mm[near] - center
+        distance, rest = np.linalg.norm(arm, axis=1), np.linalg.norm(rest_arm, axis=1)
+        ball, rest_ball = radius * (1 + _bulge(arm)), radius * (1 + _bulge(rest_arm))
+        # A lid that rests closer than its thickness stays so; one that travels must clear the cornea.
+        moved = np.clip(np.linalg.norm(arm - rest_arm, axis=1) / 2.0, 0.0, 1.0)
+        gap = (1 - moved) * np.minimum(rest - rest_ball, LID_THICKNESS_MM) + moved * LID_THICKNESS_MM
         # What hides in the socket at rest may stay there.
-        push = (distance < wanted) & (arm[:, 2] > 0.35 * radius) & (rest > radius - 0.6)
-        scale = np.where(push, wanted / np.maximum(distance, 1e-9), 1.0)
+        push = (distance < ball + gap) & (arm[:, 2] > 0.35 * radius) & (rest > rest_ball - HIDDEN_MM)
+        scale = np.where(push, (ball + gap) / np.maximum(distance, 1e-9), 1.0)
         vertices[near] = center + arm * scale[:, None]
     return vertices
+
+
+def _bulge(arm: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+    """How far the cornea stands out in a direction, of the radius; the eye looks ahead."""
+    angle = np.arccos(np.clip(arm[:, 2] / np.maximum(np.linalg.norm(arm, axis=1), 1e-9), -1, 1))
+    return CORNEA_BULGE * np.clip(1 - (angle / (1.15 * IRIS_ANGLE_RAD)) ** 2, 0, None)
 
 
 _LIPS: dict[int, tuple[np.ndarray, np.ndarray]] = {}

@@ -106,15 +106,15 @@ def register_expression(
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
     samples = _samples(model, neutral_mm, reference)
-    weights = _fit_units(neutral_mm, units, prior, generated, reference, samples, config)
+    weights = _fit_units(units, prior, generated, reference, samples, config)
     used = np.flatnonzero(weights)
     posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
     if config.residual_mm > 0:
         posed = posed + _smooth_residual(model, posed, generated, reference, samples, config)
     vertices = neutral_mm + cap_motion(model, posed - neutral_mm)
     vertices = separate(model, neutral_mm, vertices)
-    left, _, valid = _depth_residual(generated, vertices[samples.ids], None)
-    left = np.abs(left - samples.offset_mm)[valid & (samples.offset_weight > 0)]
+    left, _, valid = _motion_residual(generated, reference, vertices[samples.ids], samples, None)
+    left = np.abs(left[valid & (samples.offset_weight > 0)])
     return Registered(
         vertices_mm=vertices.astype(np.float32),
         weights=weights.astype(np.float32),
@@ -127,7 +127,7 @@ class _Samples:
     """Vertices that a frontal camera sees at rest, with what the reference image says there."""
 
     ids: Int[np.ndarray, "n"]
-    offset_mm: Float[np.ndarray, "n"]
+    rest_mm: Float[np.ndarray, "n 3"]
     offset_weight: Float[np.ndarray, "n"]
     area: Float[np.ndarray, "n"]
     lid: Bool[np.ndarray, "n"]
@@ -145,7 +145,7 @@ def _samples(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], reference: 
     area = _vertex_area(neutral_mm, model.faces)[ids]
     return _Samples(
         ids=ids,
-        offset_mm=np.clip(offset, -OFFSET_LIMIT_MM, OFFSET_LIMIT_MM),
+        rest_mm=neutral_mm[ids].astype(np.float64),
         offset_weight=weight,
         area=area,
         lid=region.lid[ids],
@@ -178,6 +178,15 @@ def _depth_residual(
     return values[:, 0] - uvz[:, 2], values[:, 1:3], inside & (values[:, 3] > 0.75)
 
 
+def _motion_residual(
+    generated: Rgbd, reference: Rgbd, points_mm: Float[np.ndarray, "n 3"], samples: _Samples, blur_px: float | None
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]:
+    """`_depth_residual` less what the same vertices show at rest, under the same smoothing."""
+    now, slope, valid = _depth_residual(generated, points_mm, blur_px)
+    then, _, valid_then = _depth_residual(reference, samples.rest_mm, blur_px)
+    return now - np.clip(then, -OFFSET_LIMIT_MM, OFFSET_LIMIT_MM), slope, valid & valid_then
+
+
 def _fill(depth: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     level = float(np.median(depth[mask])) if mask.any() else 0.0
     return np.where(mask, depth, level).astype(np.float64)
@@ -194,7 +203,6 @@ def _projection_jacobian(rgbd: Rgbd, points_mm: Float[np.ndarray, "n 3"]) -> Flo
 
 
 def _fit_units(
-    neutral_mm: Float[np.ndarray, "v 3"],
     units: Float[np.ndarray, "52 v 3"],
     prior: Float[np.ndarray, "52"],
     generated: Rgbd,
@@ -203,7 +211,7 @@ def _fit_units(
     config: RegisterConfig,
 ) -> Float[np.ndarray, "52"]:
     free = np.array([i for i, n in enumerate(ARKIT_NAMES) if n not in FIXED_UNITS])
-    rest = neutral_mm[samples.ids].astype(np.float64)
+    rest = samples.rest_mm
     basis = np.ascontiguousarray(units[:, samples.ids].astype(np.float64).transpose(1, 2, 0))
     weights = prior.copy()
     # Area per pixel: a vertex counts as many observations as the pixels it stands for.
@@ -212,8 +220,7 @@ def _fit_units(
     precision, target = _prior_terms(prior, free, config)
     for blur in config.blur_px:
         points = rest + basis @ weights
-        depth, slope, valid = _depth_residual(generated, points, blur)
-        residual = depth - samples.offset_mm
+        residual, slope, valid = _motion_residual(generated, reference, points, samples, blur)
         jacobian = _projection_jacobian(generated, points)
         # d(observed − predicted)/dx, normalised to the distance across the surface.
         toward = np.einsum("nk,nkc->nc", slope, jacobian[:, :2]) - jacobian[:, 2]
@@ -294,12 +301,12 @@ def _smooth_residual(
     motion = head_motion(model)
     normals = vertex_normals(posed, model.faces).astype(np.float64)
     points = posed[samples.ids].astype(np.float64)
-    depth, slope, valid = _depth_residual(generated, points, 0.7)
+    residual, slope, valid = _motion_residual(generated, reference, points, samples, config.blur_px[-1])
     jacobian = _projection_jacobian(generated, points)
     toward = np.einsum("nk,nkc->nc", slope, jacobian[:, :2]) - jacobian[:, 2]
     length = np.maximum(np.linalg.norm(toward, axis=1), 1e-6)
     along = np.einsum("nc,nc->n", toward, normals[samples.ids]) / length
-    r = (depth - samples.offset_mm) / length
+    r = residual / length
     weight = valid * samples.offset_weight / config.depth_sigma_mm**2
     weight *= np.clip(along, 0, 1) / (1 + (r / (config.robust * config.depth_sigma_mm)) ** 2) ** 2
     weight = np.where(samples.lid, 0.02 * weight, weight)

@@ -1,0 +1,154 @@
+"""Registration against known vertices: the metric is the distance per vertex."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from omote.geometry.camera import orbit_camera
+from omote.head.expressions import CATEGORIES, draw_expression, typical_expression
+from omote.head.region import head_region
+from omote.head.shipped import shipped_head
+from omote.lift.complete import complete, visible_vertices
+from omote.lift.contact import eye_sphere, lip_pairs, separate
+from omote.lift.motion import head_motion, rigid_vertices
+from omote.lift.points import clean_mask, clean_points
+from omote.lift.register import register_expression
+from omote.render.rgbd import render_head
+from omote.types import Head, Rgbd
+
+MODEL = shipped_head()
+CAMERA = orbit_camera(size=128)
+
+
+def _person(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return MODEL.vertices(np.clip(rng.normal(size=MODEL.num_identity), -2, 2) * 0.4)
+
+
+def _as_generated(image: Rgbd, seed: int, bias: np.ndarray) -> Rgbd:
+    """Blur, colour noise, .5 mm of depth noise and a smooth depth bias: what a decoder does."""
+    rng = np.random.default_rng(seed)
+    rgb = gaussian_filter(image.rgb, (0.6, 0.6, 0)) + rng.normal(0, 0.015, image.rgb.shape)
+    depth = image.depth_mm + rng.normal(0, 0.5, image.depth_mm.shape) + bias
+    return replace(
+        image,
+        rgb=np.clip(rgb, 0, 1).astype(np.float32),
+        depth_mm=np.where(image.mask, depth, 0).astype(np.float32),
+    )
+
+
+def _bias(seed: int) -> np.ndarray:
+    field = gaussian_filter(np.random.default_rng(seed).normal(size=(128, 128)), 6)
+    return 0.7 * field / field.std()
+
+
+def test_copy_of_the_neutral_registers_to_the_neutral() -> None:
+    neutral = _person(1)
+    image = render_head(MODEL, neutral, CAMERA)
+    found = register_expression(MODEL, neutral, image, image)
+    assert np.abs(found.vertices_mm - neutral).max() < 0.05
+    assert found.weights.max() < 0.02
+
+
+@pytest.mark.parametrize("category", CATEGORIES[1:])
+def test_drawn_expressions_are_recovered(category: str) -> None:
+    rng = np.random.default_rng(CATEGORIES.index(category))
+    neutral, bias = _person(2), _bias(3)
+    wanted = draw_expression(category, rng)
+    truth = neutral + np.tensordot(wanted.arkit, MODEL.expression_mm, 1).astype(np.float32)
+    generated = _as_generated(render_head(MODEL, truth, CAMERA), 4, bias)
+    reference = _as_generated(render_head(MODEL, neutral, CAMERA), 5, bias)
+    prior = typical_expression(category, 0.75).arkit
+    found = register_expression(MODEL, neutral, generated, reference, prior=prior)
+    face = head_region(MODEL).face
+    moved = face & (np.linalg.norm(truth - neutral, axis=1) > 2.0)
+    error = np.linalg.norm(found.vertices_mm - truth, axis=1)
+    assert error[face].mean() < 0.8
+    assert error[moved].mean() < 0.35 * np.linalg.norm(truth - neutral, axis=1)[moved].mean()
+    skull = rigid_vertices(MODEL)
+    assert np.linalg.norm(found.vertices_mm - neutral, axis=1)[skull].max() <= 1.0
+
+
+def test_skull_holds_still_when_the_image_says_otherwise() -> None:
+    neutral = _person(6)
+    image = render_head(MODEL, neutral, CAMERA)
+    nearer = replace(image, depth_mm=np.where(image.mask, image.depth_mm - 4.0, 0).astype(np.float32))
+    found = register_expression(MODEL, neutral, nearer, image)
+    move = np.linalg.norm(found.vertices_mm - neutral, axis=1)
+    assert move[rigid_vertices(MODEL)].max() <= 1.0
+
+
+def test_rigid_set_holds_crown_ears_and_back_but_no_lips() -> None:
+    skull = rigid_vertices(MODEL)
+    skin = MODEL.part_vertices("skin")
+    top = skin[MODEL.template_mm[skin, 1] > MODEL.template_mm[skin, 1].max() - 20]
+    assert skull[top].all()
+    assert not skull[MODEL.landmark_vertices[48:68].ravel()].any()
+    assert head_motion(MODEL).mirror.max() < MODEL.num_vertices
+
+
+def test_separate_pushes_a_sunken_lid_out_of_the_eyeball() -> None:
+    neutral = MODEL.template_mm.astype(np.float64)
+    center, radius = eye_sphere(MODEL, neutral, "eye_left")
+    lid = np.flatnonzero(head_region(MODEL).lid & head_region(MODEL).exterior)
+    far = np.linalg.norm(neutral[lid] - center, axis=1)
+    lid = lid[(far > radius) & (far < 1.4 * radius) & (neutral[lid, 2] > center[2] + 0.6 * radius)]
+    sunk = neutral.copy()
+    sunk[lid] = center + 0.8 * radius * (neutral[lid] - center) / np.linalg.norm(
+        neutral[lid] - center, axis=1, keepdims=True
+    )
+    out = separate(MODEL, neutral, sunk)
+    assert np.linalg.norm(out[lid] - center, axis=1).min() > radius
+
+
+def test_separate_uncrosses_lips_and_leaves_a_good_face_alone() -> None:
+    neutral = MODEL.template_mm.astype(np.float32)
+    upper, lower = lip_pairs(MODEL)
+    assert len(upper) > 20
+    assert np.abs(separate(MODEL, neutral, neutral) - neutral).max() < 0.2
+    crossed = neutral.copy()
+    crossed[np.unique(upper), 1] -= 4.0
+    before = (crossed[upper, 1] - crossed[lower, 1]).min()
+    out = separate(MODEL, neutral, crossed)
+    assert (out[upper, 1] - out[lower, 1]).min() > before + 2.0
+
+
+def test_clean_points_lie_on_a_tilted_plane_and_face_the_camera() -> None:
+    from omote.geometry.camera import pixel_grid
+
+    camera = orbit_camera(size=64)
+    grid = pixel_grid(camera)
+    fx, cx = camera.intrinsics[0, 0], camera.intrinsics[0, 2]
+    # The plane z = 700 + x/2 in the camera's frame: z (1 − (u − cx)/2f) = 700.
+    depth = (700.0 / (1 - 0.5 * (grid[:, 0] - cx) / fx)).reshape(64, 64)
+    depth[:, 40:] += 60.0  # a step
+    image = Rgbd(rgb=np.ones((64, 64, 3)), depth_mm=depth, mask=np.ones((64, 64), bool), camera=camera)
+    keep = clean_mask(image)
+    assert not keep[:, 39:41].any()
+    assert keep[5:-5, 5:38].all()
+    cloud = clean_points(image)
+    assert cloud.normals is not None
+    rotation = camera.cam_from_world[:3, :3]
+    wanted = rotation.T @ (np.array([0.5, 0.0, -1.0]) / np.hypot(0.5, 1.0))
+    before_step = np.nonzero(keep)[1] < 39
+    error = cloud.normals[before_step] - wanted
+    assert np.abs(error).max() < 1e-6
+
+
+def test_completion_marks_what_moved_unseen() -> None:
+    neutral = MODEL.template_mm
+    image = render_head(MODEL, neutral, CAMERA)
+    seen = visible_vertices(MODEL, neutral, CAMERA)
+    nose, back = MODEL.landmark_vertices[30, 0], int(neutral[:, 2].argmin())
+    assert seen[nose]
+    assert not seen[back]
+    rest = Head(model_name=MODEL.name, vertices_mm=neutral, inferred=np.zeros(MODEL.num_vertices, bool))
+    moved = neutral.copy()
+    moved[[nose, back]] += 1.0
+    head = complete(MODEL, rest, moved, image)
+    assert head.inferred[back]
+    assert not head.inferred[nose]
