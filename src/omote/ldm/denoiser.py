@@ -87,7 +87,9 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
         """`forward` with the condition already encoded: the part that runs at every step."""
         scale = path_scale(t).view(-1, 1, 1, 1)
-        x = F.pixel_unshuffle(torch.cat([z_t / scale, source], dim=1), self.config.patch)
+        # The network sees the linear estimate of z_0: noise enters only as far as it tells something, and not at t = 1.
+        estimate = (1 - t).view(-1, 1, 1, 1) / scale**2 * z_t
+        x = F.pixel_unshuffle(torch.cat([estimate, source], dim=1), self.config.patch)
         out = self.unet(x, 1000 * t, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
         out = F.pixel_shuffle(out, self.config.patch)
         return (2 * t - 1).view(-1, 1, 1, 1) / scale**2 * z_t - out / scale
@@ -96,7 +98,7 @@ class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
 def path_scale(t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
     """Deviation of z_t for data of unit deviation: s = √((1-t)² + t²).
 
-    The preconditioning of EDM (Karras et al. 2022, table 1) for the straight path: with c_in = 1/s,
+    The preconditioning of EDM (Karras et al. 2022, table 1) for the straight path: with
     c_skip = (1-t)/s², c_out = t/s, the clean prediction is c_skip z_t + c_out F, so v = ((2t-1)/s²) z_t - F/s. The network F
     then has a target of unit deviation at every t and never has to copy noise to its output.
     """

@@ -28,6 +28,7 @@ class EditorConfig:
         autoencoder: folder of the exported first stage; frozen.
         engine: length and optimiser.
         patch, channels, layers_per_block, context_width, head_channels: of `LatentEditor`.
+        at_noise: share of items at t = 1 exactly, where the first (or only) step is taken.
         drop_category: share of items that see ARKit weights alone.
         drop_arkit: share that see category and intensity alone.
         drop_both: share that see nothing, for guidance.
@@ -44,9 +45,10 @@ class EditorConfig:
     layers_per_block: int = 1
     context_width: int = 128
     head_channels: int = 32
+    at_noise: float = 0.5
     drop_category: float = 0.2
-    drop_arkit: float = 0.4
-    drop_both: float = 0.08
+    drop_arkit: float = 0.3
+    drop_both: float = 0.05
     moved_weight: float = 1.0
     targets_per_source: int = 4
     start_from: Path | None = None
@@ -153,7 +155,7 @@ class EditorTask:
             source=source,
             delta=delta,
             condition=condition.to(device),
-            t=draw_times(len(delta), generator).to(device),
+            t=draw_times(len(delta), generator, at_noise=config.at_noise).to(device),
             noise=torch.randn(delta.shape, generator=generator).to(device),
         )
 
