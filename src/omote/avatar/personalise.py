@@ -1,25 +1,24 @@
 """The 52 ARKit units of this person, not of the mean head.
 
 Each vertex' offset is turned and scaled as its neighbourhood is between the template and the person: deformation
-transfer (Sumner & Popović, SIGGRAPH 2004) with one smoothed similarity per vertex instead of a gradient per triangle,
-which keeps offsets linear and needs no solve. Then the lids are made to meet, and to clear this person's eyeballs.
+transfer (Sumner & Popović, SIGGRAPH 2004) with one similarity per patch instead of a gradient per triangle,
+which keeps offsets linear. Then the lids are made to meet, and to clear this person's eyeballs.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from omote.geometry.mesh import unique_edges
+from omote.geometry.mesh import face_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.eyes import look_deltas
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import eye_sphere, separate
 
-SMOOTH_STEPS = 12
+PATCH_MM = 16.0  # half width of the surroundings that turn and scale an offset
 SCALE_RANGE = (0.75, 1.35)
 RIGID_PARTS = ("teeth_upper", "teeth_lower", "tongue")
 LID_UNITS = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLookUp", "eyeLookDown", "cheekSquint")
@@ -53,32 +52,49 @@ def personal_units(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Fl
 def _frames(
     model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]
 ) -> tuple[Float[np.ndarray, "v 3 3"], Float[np.ndarray, "v"]]:
-    """Rotation and scale of every vertex' surroundings from the template to the person."""
-    n = model.num_vertices
-    edges = unique_edges(model.faces)
-    both = np.concatenate([edges, edges[:, ::-1]])
-    source = (model.template_mm[both[:, 1]] - model.template_mm[both[:, 0]]).astype(np.float64)
-    target = (neutral_mm[both[:, 1]] - neutral_mm[both[:, 0]]).astype(np.float64)
-    covariance = np.einsum("ei,ej->eij", target, source).reshape(-1, 9)
-    gather = sp.coo_matrix((np.ones(len(both)), (both[:, 0], np.arange(len(both)))), shape=(n, len(both))).tocsr()
-    total = gather @ covariance
-    length = gather @ np.stack([np.sum(source**2, 1), np.sum(target**2, 1)], axis=1)
-    adjacency = sp.coo_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(n, n)).tocsr()
-    walk = sp.diags(1.0 / (np.asarray(adjacency.sum(axis=1)).ravel() + 1.0)) @ (adjacency + sp.identity(n))
-    values = np.concatenate([total, length], axis=1)
-    for _ in range(SMOOTH_STEPS):
-        values = walk @ values
-    u, _, vt = np.linalg.svd(values[:, :9].reshape(-1, 3, 3))
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[:, :, 2] *= sign[:, None]
-    turn = u @ vt
-    scale = np.sqrt(values[:, 10] / np.maximum(values[:, 9], 1e-9))
+    """Rotation and scale of every vertex' surroundings from the template to the person.
+
+    Similarities are fitted to patches wide enough that a refinement's slide along the surface doesn't count (Umeyama,
+    PAMI 1991), and blended between them: neighbours that move together must turn and scale together.
+    """
+    outer = np.flatnonzero(head_region(model).exterior & ~head_region(model).ear)
+    source, target = model.template_mm[outer].astype(np.float64), neutral_mm[outer].astype(np.float64)
+    area = _vertex_areas(model)[outer]
+    cell = np.unique(np.round(source / PATCH_MM).astype(int), axis=0, return_index=True)[1]
+    anchors = source[cell]
+    square = np.sum((anchors[:, None] - source[None]) ** 2, axis=2)
+    weight = np.exp(-0.5 * square / PATCH_MM**2) * area
+    weight /= weight.sum(axis=1, keepdims=True)
+    mean_s, mean_t = weight @ source, weight @ target
+    cross = np.einsum("an,ni,nj->aij", weight, target, source, optimize=True)
+    cross -= mean_t[:, :, None] * mean_s[:, None, :]
+    spread = [weight @ np.sum(p**2, axis=1) - np.sum(m**2, axis=1) for p, m in ((source, mean_s), (target, mean_t))]
+    scale = np.sqrt(spread[1] / np.maximum(spread[0], 1e-9))
+
+    rest = model.template_mm.astype(np.float64)
+    square = np.sum((rest[:, None] - anchors[None]) ** 2, axis=2)
+    blend = np.exp(-0.5 * (square - square.min(axis=1, keepdims=True)) / PATCH_MM**2)
+    blend /= blend.sum(axis=1, keepdims=True)
+    # The rotation nearest to the blended covariances is their chordal mean.
+    turn = _nearest_rotation((blend @ _nearest_rotation(cross).reshape(-1, 9)).reshape(-1, 3, 3))
+    scales = blend @ scale
     for part in RIGID_PARTS:
         ids = model.part_vertices(part)
         if len(ids):
             turn[ids] = np.eye(3)
-            scale[ids] = np.median(scale[head_region(model).face])
-    return turn, np.clip(scale, *SCALE_RANGE)
+            scales[ids] = np.median(scales[head_region(model).face])
+    return turn, np.clip(scales, *SCALE_RANGE)
+
+
+def _nearest_rotation(matrices: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3 3"]:
+    u, _, vt = np.linalg.svd(matrices)
+    u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
+    return u @ vt
+
+
+def _vertex_areas(model: HeadModel) -> Float[np.ndarray, "v"]:
+    area = np.linalg.norm(face_normals(model.template_mm, model.faces), axis=1)
+    return np.bincount(model.faces.ravel(), np.repeat(area, 3), minlength=model.num_vertices)
 
 
 def _gaze(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], units: Float[np.ndarray, "52 v 3"]) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, gaussian_filter
-from scipy.sparse.linalg import splu
 
 from omote.avatar.atlas import Atlas, skin_atlas
 from omote.avatar.scan_color import has_color, scan_color
@@ -21,7 +20,7 @@ from omote.geometry.mesh import unique_edges
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import eye_sphere
-from omote.lift.motion import head_motion
+from omote.lift.motion import head_motion, solve_spd
 from omote.render.appearance import SKIN, Appearance, default_appearance, paint
 from omote.render.rgbd import interpolate
 from omote.render.shade import fast_normals
@@ -180,7 +179,7 @@ def _vertex_colors(
     degree = np.asarray(adjacency.sum(axis=1)).ravel()
     laplacian = sp.diags(degree) - adjacency
     system = laplacian + sp.diags(4.0 * weight + FADE * np.maximum(degree, 1.0))
-    offset = splu(system.tocsc()).solve(4.0 * weight[:, None] * (mean - painted))
+    offset = solve_spd(system, 4.0 * weight[:, None] * (mean - painted))
     return np.clip(painted + offset, 0.0, 1.0), appearance
 
 

@@ -18,7 +18,6 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter, sobel
 from scipy.optimize import lsq_linear
-from scipy.sparse.linalg import splu
 
 from omote.geometry.camera import project
 from omote.geometry.mesh import vertex_normals
@@ -26,7 +25,7 @@ from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import separate
-from omote.lift.motion import antisymmetric_units, cap_motion, head_motion
+from omote.lift.motion import antisymmetric_units, cap_motion, head_motion, solve_spd
 from omote.lift.points import clean_mask, sample_image
 from omote.types import Rgbd
 
@@ -316,8 +315,10 @@ def _smooth_residual(
     rhs = -np.bincount(samples.ids, weight * r / np.maximum(along, 0.3), minlength=n)
     smooth = motion.laplacian.T @ motion.laplacian
     system = sp.diags(data + 1.0 / size**2) + config.smoothness * smooth
-    height = splu(system.tocsc()).solve(rhs)
-    height = np.where(motion.skin, height, 0.0)
+    # What hardly moves is pinned to zero by leaving it out.
+    active = np.flatnonzero(motion.skin & (motion.mobility_mm > 0.1))
+    height = np.zeros(n)
+    height[active] = solve_spd(system.tocsr()[active][:, active], rhs[active])
     mirrored = height[motion.mirror]
     height = (height + mirrored) / 2 + config.antisymmetric * (height - mirrored) / 2
     return (np.clip(height, -2 * size, 2 * size)[:, None] * normals).astype(np.float32)
