@@ -51,12 +51,14 @@ def eye_sphere(
 def _lids_outside(
     model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices: Float[np.ndarray, "v 3"]
 ) -> Float[np.ndarray, "v 3"]:
-    lid = np.flatnonzero(head_region(model).lid)
+    region = head_region(model)
+    # A raised cheek comes as near to the ball as a lid does.
+    lid = np.flatnonzero(region.lid | region.exterior)
     for part in ("eye_left", "eye_right"):
         if not len(model.part_vertices(part)):
             continue
         center, radius = eye_sphere(model, neutral_mm, part)
-        near = lid[np.linalg.norm(neutral_mm[lid] - center, axis=1) < 1.8 * radius]
+        near = lid[np.linalg.norm(neutral_mm[lid] - center, axis=1) < 2.0 * radius]
         arm, rest_arm = vertices[near] - center, neutral_mm[near] - center
         distance, rest = np.linalg.norm(arm, axis=1), np.linalg.norm(rest_arm, axis=1)
         ball, rest_ball = radius * (1 + _bulge(arm)), radius * (1 + _bulge(rest_arm))
