@@ -62,17 +62,18 @@ def _frames(
     area = _vertex_areas(model)[outer]
     cell = np.unique(np.round(source / PATCH_MM).astype(int), axis=0, return_index=True)[1]
     anchors = source[cell]
-    square = np.sum((anchors[:, None] - source[None]) ** 2, axis=2)
+    square = _squared_distances(anchors, source)
     weight = np.exp(-0.5 * square / PATCH_MM**2) * area
     weight /= weight.sum(axis=1, keepdims=True)
     mean_s, mean_t = weight @ source, weight @ target
-    cross = np.einsum("an,ni,nj->aij", weight, target, source, optimize=True)
+    products = (target[:, :, None] * source[:, None, :]).reshape(-1, 9)
+    cross = (weight @ products).reshape(-1, 3, 3)
     cross -= mean_t[:, :, None] * mean_s[:, None, :]
     spread = [weight @ np.sum(p**2, axis=1) - np.sum(m**2, axis=1) for p, m in ((source, mean_s), (target, mean_t))]
     scale = np.sqrt(spread[1] / np.maximum(spread[0], 1e-9))
 
     rest = model.template_mm.astype(np.float64)
-    square = np.sum((rest[:, None] - anchors[None]) ** 2, axis=2)
+    square = _squared_distances(rest, anchors)
     blend = np.exp(-0.5 * (square - square.min(axis=1, keepdims=True)) / PATCH_MM**2)
     blend /= blend.sum(axis=1, keepdims=True)
     # The rotation nearest to the blended covariances is their chordal mean.
@@ -84,6 +85,10 @@ def _frames(
             turn[ids] = np.eye(3)
             scales[ids] = np.median(scales[head_region(model).face])
     return turn, np.clip(scales, *SCALE_RANGE)
+
+
+def _squared_distances(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, "n m"]:
+    return np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None] - 2.0 * a @ b.T
 
 
 def _nearest_rotation(matrices: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3 3"]:

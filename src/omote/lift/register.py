@@ -32,6 +32,7 @@ from omote.types import Rgbd
 # Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight.
 FIXED_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith("eyeLook") or n in ("tongueOut", "mouthClose"))
 MAX_WEIGHT = 1.15
+MAX_SAMPLES = 4500
 OFFSET_LIMIT_MM = 8.0  # where the neutral image is further from the head than this (hair), a vertex says nothing
 
 
@@ -138,10 +139,13 @@ def _samples(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], reference: 
     towards = -reference.camera.cam_from_world[2, :3]
     facing = normals @ towards > 0.25
     ids = np.flatnonzero(region.exterior & ~region.ear & facing & (head_motion(model).mobility_mm > 0.05))
+    # Twice as many vertices as pixels say nothing more.
+    step = max(1, round(len(ids) / MAX_SAMPLES))
+    ids = ids[::step]
     offset, _, valid = _depth_residual(reference, neutral_mm[ids], None)
     weight = np.where(valid, np.clip(1.5 - np.abs(offset) / OFFSET_LIMIT_MM * 1.5, 0.0, 1.0), 0.0)
     # Dense rings of vertices around eyes and lips see the same few pixels.
-    area = _vertex_area(neutral_mm, model.faces)[ids]
+    area = step * _vertex_area(neutral_mm, model.faces)[ids]
     return _Samples(
         ids=ids,
         rest_mm=neutral_mm[ids].astype(np.float64),
