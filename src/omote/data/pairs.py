@@ -49,7 +49,7 @@ class PairBatch:
     arkit: Float[Tensor, "b 52"]
 
 
-def images_of(shard: Shard, person: int, which: Sequence[int] | int) -> ImageBatch:
+def images_of(shard: Shard, person: int, which: Sequence[int] | np.ndarray | int) -> ImageBatch:
     """Some images of one person of a shard."""
     ids = np.atleast_1d(which)
     rgb = torch.from_numpy(shard.rgb[person, ids].astype(np.float32) / 255).permute(0, 3, 1, 2)

@@ -77,7 +77,7 @@ class Posterior:
         return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance).mean()
 
 
-class RgbdAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class RgbdAutoencoder(ModelMixin, ConfigMixin):
     """RGB-D autoencoder, KL; ``save_pretrained``/``from_pretrained`` are diffusers'.
 
     Args:

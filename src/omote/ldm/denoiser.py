@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from omote.ldm.conditioners import Condition, ExpressionConditioner
 
 
-class LatentEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class LatentEditor(ModelMixin, ConfigMixin):
     """Denoiser of latent differences: diffusers' ``UNet2DConditionModel`` and the expression conditioner.
 
     Args:

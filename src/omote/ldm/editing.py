@@ -36,7 +36,7 @@ class EditSettings:
         seed: of the noise; sample i of a batch uses seed + i, whatever the batch.
     """
 
-    steps: int = 4
+    steps: int = 1
     guidance_scale: float = 1.0
     seed: int = 0
 

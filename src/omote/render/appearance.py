@@ -123,7 +123,9 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
         mottling=(float(rng.uniform(0.01, 0.05)), float(rng.uniform(0, 0.03)), float(rng.uniform(0.005, 0.025))),
         blush=float(rng.uniform(0, 0.16)),
         shadows=float(rng.uniform(0, 0.22)),
-        lip=triple((0.6, 0.25, 0.3), (0.85, 0.45, 0.5)) if painted_lips else triple((0.8, 0.55, 0.56), (1.0, 0.78, 0.82)),
+        lip=triple((0.6, 0.25, 0.3), (0.85, 0.45, 0.5))
+        if painted_lips
+        else triple((0.8, 0.55, 0.56), (1.0, 0.78, 0.82)),
         lip_strength=float(rng.uniform(0.45, 1.0)),
         lip_margin_mm=float(rng.uniform(-0.8, 0.4)),
         hair=hair,

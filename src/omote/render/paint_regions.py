@@ -117,7 +117,9 @@ def _make(head_model: HeadModel) -> PaintRegions:
         blush=spot(cheeks[0], 17.0) + spot(cheeks[1], 17.0) + 0.8 * spot(marks[30], 11.0) + 0.35 * spot(chin, 14.0),
         socket=np.sum([spot(eye + np.array([0.0, -6.0, 0.0]), 13.0) for eye in eyes], axis=0),
         # The holes lie above the landmarks of the wings.
-        nostril=ramp(spot(marks[32] + np.array([0.0, 3.8, 0.0]), 2.7) + spot(marks[34] + np.array([0.0, 3.8, 0.0]), 2.7)),
+        nostril=ramp(
+            spot(marks[32] + np.array([0.0, 3.8, 0.0]), 2.7) + spot(marks[34] + np.array([0.0, 3.8, 0.0]), 2.7)
+        ),
         beard=below_nose * above_throat * ramp((v[:, 2] + 28) / 20) * ramp(1.3 - sideburn),
         moustache=np.exp(-0.5 * ((v[:, 1] - (nose_base[1] + upper_lip[1]) / 2) / 4) ** 2)
         * ((np.abs(v[:, 0]) < 32) & (v[:, 2] > lip_front_mm - 18)),

@@ -22,7 +22,7 @@ from omote.head.shipped import shipped_head
 from omote.ldm.editing import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
 from omote.lift.register import register_expression
 from omote.progress import Step
-from omote.render.appearance import default_appearance, paint
+from omote.render.appearance import default_appearance
 from omote.render.rgbd import render_head
 from omote.render.scans import render_mesh, render_points
 from omote.scan.align import Alignment, align
@@ -121,7 +121,7 @@ class RgbdPipeline:
         *,
         expressions: Sequence[Expression],
         seed: int = 0,
-        steps: int = 4,
+        steps: int = 1,
         guidance_scale: float = 1.0,
         unit: str | None = None,
         landmarks: Float[np.ndarray, "68 3"] | None = None,
@@ -131,7 +131,9 @@ class RgbdPipeline:
         Args:
             scan: in its own coordinates.
             expressions: what to generate.
-            seed, steps, guidance_scale: of the diffusion.
+            seed: of the noise.
+            steps: network evaluations.
+            guidance_scale: 1 means none.
             unit: of the scan; estimated if None.
             landmarks: in the scan's coordinates; found if None.
 
