@@ -126,3 +126,18 @@ def test_blink_closes_this_persons_lids_over_its_eyeballs(seed: int) -> None:
         edge = upper[outside & (closed[upper, 2] - center[2] > 0.5 * radius)]
         assert len(edge) > 10
         assert np.linalg.norm(closed[edge] - center, axis=1).min() > radius - 0.05
+
+
+def test_iris_is_found_on_open_eyes_and_not_on_skin() -> None:
+    from dataclasses import replace
+
+    from omote.avatar.texture import iris_color
+    from omote.render.appearance import default_appearance
+
+    blue = replace(default_appearance(), iris=(0.38, 0.48, 0.56))
+    image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=512), appearance=blue)
+    found = iris_color(MODEL, MODEL.template_mm, image)
+    assert found is not None
+    assert found[2] > found[0]
+    skin = replace(image, rgb=np.broadcast_to(np.array([0.8, 0.6, 0.5], np.float32), image.rgb.shape).copy())
+    assert iris_color(MODEL, MODEL.template_mm, skin) is None

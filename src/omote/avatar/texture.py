@@ -206,7 +206,7 @@ def iris_color(
         center, radius = eye_sphere(model, neutral_mm, part)
         for polar, bag, azimuth in (
             (np.linspace(0.26, 0.40, 4), iris, np.deg2rad([-50, -25, 0, 25, 155, 180, 205, 230])),
-            (np.linspace(0.68, 0.85, 4), white, np.deg2rad([-8, 0, 8, 172, 180, 188])),
+            (np.linspace(0.57, 0.66, 4), white, np.deg2rad([-8, 0, 8, 172, 180, 188])),
         ):
             t, p = np.meshgrid(polar, azimuth)
             direction = np.stack([np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], axis=-1).reshape(-1, 3)

@@ -60,8 +60,8 @@ class RegisterConfig:
     asymmetry_sigma: float = 0.15
     robust: float = 3.5
     information: float = 0.10
-    residual_mm: float = 2.0
-    smoothness: float = 30.0
+    residual_mm: float = 4.0
+    smoothness: float = 8.0
     antisymmetric: float = 0.5
 
 
