@@ -107,6 +107,23 @@ def check_frame(model: HeadModel, fit: Fit) -> None:
     np.testing.assert_allclose(rebuilt, fit.vertices_mm, atol=1e-3)
 
 
+def test_an_open_mouth_becomes_expression_not_identity(model: HeadModel) -> None:
+    rng = np.random.default_rng(8)
+    identity = np.clip(0.8 * rng.standard_normal(100), -2.2, 2.2)
+    arkit = np.zeros(52)
+    arkit[ARKIT_INDEX["jawOpen"]] = 0.5
+    vertices = model.vertices(identity, arkit).astype(np.float64)
+    outer = model.faces[head_region(model).exterior[model.faces].all(axis=1)]
+    points, normals, _, _ = sample_surface(vertices, outer, 20_000, rng)
+    fit = fit_head(model, points, landmarks=model.landmarks(vertices), normals=normals, fixed_scale=1.0)
+    assert fit.expression[ARKIT_INDEX["jawOpen"]] == pytest.approx(0.5, abs=0.15)
+    neutral = model.vertices(identity).astype(np.float64) - eyeball_centers(model, model.vertices(identity)).mean(
+        axis=0
+    )
+    chin = head_region(model).face & (neutral[:, 1] < -90)
+    assert np.linalg.norm(fit.neutral_mm - neutral, axis=1)[chin].mean() < 5.0
+
+
 def test_fit_needs_landmarks(model: HeadModel) -> None:
     with pytest.raises(AlignmentError, match="--landmarks"):
         fit_head(model, np.zeros((100, 3)), landmarks=np.full((68, 3), np.nan))

@@ -148,6 +148,10 @@ def test_two_heads_are_refused(head: HeadModel) -> None:
 def test_too_few_points_are_refused(head: HeadModel) -> None:
     with pytest.raises(ScanError, match="denser"):
         align(PointCloud(points=np.zeros((50, 3))), head=head)
+    with pytest.raises(ScanError, match="one place"):
+        align(PointCloud(points=np.ones((5000, 3))), head=head)
+    with pytest.raises(ScanError, match="denser"):
+        align(PointCloud(points=np.full((5000, 3), np.nan)), head=head)
 
 
 @pytest.mark.parametrize("name", ["lee_perry_smith.obj", "demoface_10k.obj"])

@@ -61,8 +61,11 @@ def test_finder_marks_what_looks_at_it(points: HeadPoints) -> None:
 
 def test_batches_depend_on_seed_and_step_only(points: HeadPoints) -> None:
     a, b, c = (make_batch(CONFIG, [points], step) for step in (3, 3, 4))
-    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-    assert not torch.equal(a[0], c[0])
+    assert a[0] is not None
+    assert b[0] is not None
+    assert all(torch.equal(x, y) for x, y in zip((*a[0], *a[1:]), (*b[0], *b[1:]), strict=True))
+    assert not torch.equal(a[1], c[1])
+    assert make_batch(CONFIG, [points], 2000)[0] is None
 
 
 def test_a_run_resumes_to_the_same_weights(head: HeadModel, tmp_path: Path) -> None:

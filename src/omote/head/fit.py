@@ -26,11 +26,13 @@ from omote.head.region import head_region
 LANDMARK_WEIGHT = np.concatenate(
     [np.full(17, 0.15), np.full(10, 0.3), np.full(9, 1.0), np.full(12, 1.0), np.full(20, 0.8)]
 )
-LANDMARK_SIGMA_MM = 2.5
-EXPRESSION_SIGMA = 0.25  # prior deviation of an ARKit weight of a person at rest
+LANDMARK_SIGMA_MM = 1.5
+EXPRESSION_SIGMA = 0.15  # prior deviation of an ARKit weight of a person at rest
 # Neighbouring points err together, so a dense scan counts as this many independent measurements against the prior.
 EFFECTIVE_POINTS = 900.0
 SURFACE_SIGMA_MM = 1.0
+# Left alone, ICP shrinks a head onto whatever part of it fits; landmarks know the size better.
+LOG_SCALE_SIGMA = 0.03
 MAX_IDENTITY = 3.0  # σ
 MEASURE_RANGE_MM = 10.0  # scan points farther off are hair or cloth, not face
 # Gaze is not seen in geometry, and the tongue is not seen at rest.
@@ -164,7 +166,7 @@ def fit_head(
     for i in range(iterations):
         settle = i / max(1, iterations - 1)
         pairs = surface.correspond(solver, change, settle)
-        similarity = solver.step(similarity, landmarks, confidence * (1 - 0.85 * settle), pairs)
+        similarity = solver.step(similarity, landmarks, confidence * (1 - 0.4 * settle), pairs)
         change = similarity @ scan_from
     return _finish(model, solver, similarity, landmarks, confidence, surface, change)
 
@@ -185,10 +187,11 @@ class _Solver:
         region = head_region(model)
         self.model = model
         self.free_scale = free_scale
+        self.log_scale = 0.0  # solved so far, relative to where the landmarks put it
         # A stride through the believed vertices is enough: the unknowns are ~150, the vertices thousands.
         believed = np.flatnonzero(region.weight > 0.02)
         self.vertex = believed[:: max(1, len(believed) // 2000)]
-        self.belief = region.weight[self.vertex]
+        self.belief = _belief(model)[self.vertex]
         touched = np.zeros(model.num_vertices, bool)
         touched[self.vertex] = True
         self.faces = model.faces[touched[model.faces].any(axis=1)]  # all that their normals need
@@ -245,10 +248,11 @@ class _Solver:
             normal_matrix = normal_matrix + (w[:, None] * rows).T @ rows
             right = right - rows.T @ (w * target)
         prior = np.concatenate([np.full(7, 1e-9), 1.0 / self.sigma**2])
-        if not self.free_scale:
-            prior[6] = 1e12
+        prior[6] = 1.0 / LOG_SCALE_SIGMA**2 if self.free_scale else 1e12
+        right[6] -= prior[6] * self.log_scale
         solution = np.linalg.solve(normal_matrix + np.diag(prior), right)
         self.coefficients = self._bounded(solution[7:])
+        self.log_scale += float(solution[6])
         return _small_similarity(solution[:7]) @ similarity
 
     def _bounded(self, coefficients: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
@@ -264,6 +268,18 @@ class _Solver:
         cross = np.stack([zero, z, -y, -z, zero, x, y, -x, zero], axis=1).reshape(-1, 3, 3)
         eye = np.broadcast_to(np.eye(3), cross.shape)
         return np.concatenate([-cross, -eye, -q[:, :, None], np.moveaxis(basis, 0, -1)], axis=2)
+
+
+def _belief(model: HeadModel) -> Float[np.ndarray, " v"]:
+    """`Region.weight`, raised around eyes, nose and mouth: elsewhere a face is too smooth to say where it lies.
+
+    Lids count more here than in refinement, since a linear fit cannot tear them and they tell where the eyes are.
+    """
+    region = head_region(model)
+    features = model.landmarks(model.template_mm)[27:]
+    near, _ = cKDTree(features).query(model.template_mm)
+    weight = np.where(region.lid & region.exterior, 0.6, region.weight)
+    return weight * (1.0 + 3.0 * np.exp(-((near / 10.0) ** 2)))
 
 
 class _Surface:
@@ -305,7 +321,7 @@ def _small_similarity(x: Float[np.ndarray, "7"]) -> Float[np.ndarray, "4 4"]:
     cross = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])
     rotation = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
     out = np.eye(4)
-    out[:3, :3] = np.exp(np.clip(x[6], -0.3, 0.3)) * rotation
+    out[:3, :3] = np.exp(x[6]) * rotation
     out[:3, 3] = x[3:6]
     return out
 

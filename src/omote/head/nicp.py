@@ -23,6 +23,7 @@ SCHEDULE = ((20.0, 8.0), (6.0, 5.0), (2.0, 4.0), (1.0, 3.0))
 MEMBRANE = 0.02  # share of first-order smoothness, which makes far offsets fade instead of extrapolate
 ANCHOR = 2e-4  # pull to the fit where the scan says nothing
 SEEN_MM = 2.5  # a vertex this close to an accepted scan point counts as seen
+LID_WEIGHT = 0.03  # a scan with closed eyes must not drag the lids of an open-eyed head over its eyeballs
 CARRY_RANGE_MM = 14.0
 FOLLOW_MM = 45.0  # vertices farther than this from any believed one stay where the fit put them
 # What is carried along as a whole, and the skin that carries it lies around it.
@@ -52,7 +53,7 @@ def refine(
         Refined vertices, and which of them no scan point supported (``inferred``).
     """
     region = head_region(model)
-    belief = region.weight if weights is None else weights
+    belief = np.where(region.lid, np.minimum(region.weight, LID_WEIGHT), region.weight) if weights is None else weights
     start = vertices_mm.astype(np.float64)
     low, high = start[belief > 0].min(0) - 12.0, start[belief > 0].max(0) + 12.0
     near = ((points_mm > low) & (points_mm < high)).all(axis=1)

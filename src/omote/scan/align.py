@@ -14,20 +14,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from omote.errors import AlignmentError, ScanError
+from omote.errors import AlignmentError
 from omote.geometry.camera import rgbd_points, transform
-from omote.geometry.cloud import estimate_normals, sample_surface
 from omote.head.fit import LANDMARK_WEIGHT, Fit, eyeball_centers, face_distance, face_points, fit_head, umeyama
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
+from omote.scan.surface import Surface, surface_of
 from omote.types import Camera, Mesh, PointCloud, Rgbd
 
 MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "in": 25.4}
 UNIT_TOLERANCE = 1.3  # a fit's free scale this near to a unit decides for it; adult heads differ by far less
 MIN_CONFIDENCE = 0.5
 SECOND_FACE_CONFIDENCE = 0.6
-FINDER_POINTS, LOCAL_POINTS, CHECK_POINTS = 40_000, 40_000, 8_000
-MIN_POINTS = 300
+LOCAL_POINTS, CHECK_POINTS = 40_000, 8_000
 CONFIRMED_FACES = 3  # candidates that get a fit
 
 
@@ -75,21 +74,21 @@ class Alignment:
 
     def report(self) -> dict[str, float | str]:
         """Everything estimated, flat."""
-        centers = np.abs(self.landmarks_mm[36:42].mean(0) - self.landmarks_mm[42:48].mean(0))[0]
+        eyes = [self.landmarks_mm[36:42].mean(axis=0), self.landmarks_mm[42:48].mean(axis=0)]
         return {
             "align/confidence": self.confidence,
             "align/unit": self.unit,
             "align/unit_source": "given" if self.unit_given else "estimated",
             "align/mm_per_unit": self.mm_per_unit,
             "align/landmark_confidence": float(self.landmark_confidence.mean()),
-            "align/eye_distance_mm": float(centers),
-            "fit/median_mm": self.fit.median_mm,
-            "fit/p90_mm": self.fit.p90_mm,
+            "align/eye_distance_mm": float(np.linalg.norm(eyes[0] - eyes[1])),
+            "fit/median_mm": self.median_mm,
+            "fit/p90_mm": self.p90_mm,
+            "fit/linear_median_mm": self.fit.median_mm,
+            "fit/linear_p90_mm": self.fit.p90_mm,
             "fit/coverage": self.fit.coverage,
             "fit/identity_rms_sigma": float(np.sqrt(np.mean(self.fit.identity**2))),
             "fit/expression_max": float(self.fit.expression.max()),
-            "fit/refined_median_mm": self.median_mm,
-            "fit/refined_p90_mm": self.p90_mm,
             "fit/inferred_share": float(self.inferred.mean()),
             **{f"time_s/align_{k}": v for k, v in self.time_s.items()},
         }
@@ -134,7 +133,7 @@ def align(
         head = shipped_head()
     clock = _Clock()
     given_unit = unit or ("mm" if isinstance(scan, Rgbd) else None)
-    surface = _as_surface(scan)
+    surface = surface_of(scan)
     clock("sample")
     if landmarks is not None:
         located = _confirm_given(head, surface, landmarks)
@@ -170,7 +169,7 @@ def align(
     median, p90, _ = face_distance(head, vertices, points_mm)
     clock("refine")
     aligned = _transformed(scan, fit.canonical_from_scan)
-    on_face = face_points(head, vertices, aligned.vertices if isinstance(aligned, Mesh) else aligned.points)
+    on_face = _on_face(head, vertices, aligned.vertices if isinstance(aligned, Mesh) else aligned.points)
     clock("transform")
     return Alignment(
         canonical_from_scan=fit.canonical_from_scan,
@@ -204,60 +203,7 @@ class _Clock:
         self._last = now
 
 
-class _Surface:
-    """A scan as points that can be drawn coarsely everywhere or densely around a face."""
-
-    def __init__(
-        self, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"] | None, faces: np.ndarray | None
-    ) -> None:
-        self.points, self.normals, self.faces = points, normals, faces
-        self.rng = np.random.default_rng(0)
-        if faces is not None:
-            self.coarse = sample_surface(points, faces, FINDER_POINTS, self.rng)[0]
-        else:
-            self.coarse = points[self._some(np.arange(len(points)), FINDER_POINTS)]
-
-    def _some(self, ids: np.ndarray, most: int) -> np.ndarray:
-        return ids if len(ids) <= most else self.rng.choice(ids, most, replace=False)
-
-    def near(
-        self, canonical_from_scan: Float[np.ndarray, "4 4"], most: int
-    ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-        """Points with normals in a box around the face, scan coordinates."""
-        # The box of the canonical frame, as a ball in scan coordinates: one pass over millions of points.
-        inverse = np.linalg.inv(canonical_from_scan)
-        center = inverse[:3, :3] @ np.array([0.0, -30.0, -20.0]) + inverse[:3, 3]
-        radius = 165.0 * np.cbrt(np.linalg.det(inverse[:3, :3]))
-        inside = np.sum((self.points - center) ** 2, axis=1) < radius**2
-        if self.faces is not None:
-            faces = self.faces[inside[self.faces].any(axis=1)]
-            if not len(faces):
-                return np.zeros((0, 3)), np.zeros((0, 3))
-            points, normals, _, _ = sample_surface(self.points, faces, most, self.rng)
-            return points, normals
-        ids = self._some(np.flatnonzero(inside), most)
-        points = self.points[ids]
-        if self.normals is not None and np.abs(self.normals[ids]).sum(axis=1).all():
-            return points, self.normals[ids]
-        return points, estimate_normals(points) if len(points) > 3 else np.zeros_like(points)
-
-
-def _as_surface(scan: PointCloud | Mesh | Rgbd) -> _Surface:
-    if isinstance(scan, Mesh):
-        vertices = scan.vertices.astype(np.float64)
-        if len(vertices) < MIN_POINTS // 2 or not len(scan.faces):
-            raise ScanError(
-                f"a face needs at least {MIN_POINTS // 2} vertices, the scan has {len(vertices)}; give a denser scan"
-            )
-        return _Surface(vertices, None, scan.faces)
-    points = rgbd_points(scan)[0] if isinstance(scan, Rgbd) else scan.points
-    if len(points) < MIN_POINTS:
-        raise ScanError(f"a face needs at least {MIN_POINTS} points, the scan has {len(points)}; give a denser scan")
-    normals = None if isinstance(scan, Rgbd) or scan.normals is None else scan.normals.astype(np.float64)
-    return _Surface(points.astype(np.float64), normals, None)
-
-
-def _locate(head: HeadModel, surface: _Surface, clock: _Clock) -> _Located:
+def _locate(head: HeadModel, surface: Surface, clock: _Clock) -> _Located:
     """Find the one face that a fit confirms."""
     from omote.scan.landmarks import find_faces, load_networks
 
@@ -296,7 +242,7 @@ def _locate(head: HeadModel, surface: _Surface, clock: _Clock) -> _Located:
 
 
 def _look(
-    surface: _Surface, pose: Float[np.ndarray, "4 4"], mean: Float[np.ndarray, "68 3"], networks: object
+    surface: Surface, pose: Float[np.ndarray, "4 4"], mean: Float[np.ndarray, "68 3"], networks: object
 ) -> tuple[Float[np.ndarray, "68 3"], Float[np.ndarray, " 68"], float]:
     """Landmarks from three looks, each from where the one before says the front is: (landmarks, confidence, scale mm)."""
     from omote.scan.landmarks import Networks, predict_landmarks
@@ -315,26 +261,27 @@ def _same_face(a: Float[np.ndarray, "68 3"], b: Float[np.ndarray, "68 3"]) -> bo
 
 
 def _confirm(
-    head: HeadModel, surface: _Surface, landmarks: Float[np.ndarray, "68 3"], confidence: Float[np.ndarray, " 68"]
+    head: HeadModel, surface: Surface, landmarks: Float[np.ndarray, "68 3"], confidence: Float[np.ndarray, " 68"]
 ) -> _Located | None:
     """A quick fit with few modes; None where there is nothing to fit to."""
     given = np.isfinite(landmarks).all(axis=1)
     mean = head.landmarks(head.template_mm.astype(np.float64))
     pose = umeyama(landmarks[given], mean[given], LANDMARK_WEIGHT[given] * confidence[given] + 1e-9)
+    _, scale = _unit_of(pose)
     points, normals = surface.near(pose, CHECK_POINTS)
     if len(points) < 100:
         return None
     try:
         fit = fit_head(
             head, points, landmarks=landmarks, normals=normals, landmark_weights=confidence,
-            num_identity=30, iterations=8, expression=False,
+            fixed_scale=scale, num_identity=30, iterations=8, expression=False,
         )  # fmt: skip
     except AlignmentError:
         return None
     return _Located(landmarks=landmarks, confidence=confidence, fit=fit, score=_confidence(fit, confidence))
 
 
-def _confirm_given(head: HeadModel, surface: _Surface, landmarks: Float[np.ndarray, "68 3"]) -> _Located:
+def _confirm_given(head: HeadModel, surface: Surface, landmarks: Float[np.ndarray, "68 3"]) -> _Located:
     given = np.isfinite(landmarks).all(axis=1)
     if given.sum() < 6:
         raise AlignmentError(f"landmarks: expected at least 6 known points, got {given.sum()}; see docs/scan-input.md")
@@ -369,19 +316,23 @@ def _doubt(fit: Fit, confidence: float, given: bool) -> str:
 
 def _decide_unit(fit: Fit, given: str | None) -> tuple[str, float | None]:
     """(unit, mm per unit to keep fixed, or None to leave it free)."""
-    free = float(np.cbrt(np.linalg.det(fit.canonical_from_scan[:3, :3])))
-    if given is not None:
-        ratio = MM_PER_UNIT[given] / free
-        if not 1 / 1.6 < ratio < 1.6:
-            raise AlignmentError(
-                f"in {given} the face would be {140 * ratio:.3g} mm wide, not about 140: give another --unit, or "
-                "--landmarks if the face found is not one"
-            )
-        return given, MM_PER_UNIT[given]
-    unit = min(MM_PER_UNIT, key=lambda u: abs(np.log(MM_PER_UNIT[u] / free)))
-    if abs(np.log(MM_PER_UNIT[unit] / free)) < np.log(UNIT_TOLERANCE):
-        return unit, MM_PER_UNIT[unit]
-    return "unknown", None
+    if given is None:
+        return _unit_of(fit.canonical_from_scan)
+    ratio = MM_PER_UNIT[given] / float(np.cbrt(np.linalg.det(fit.canonical_from_scan[:3, :3])))
+    if not 1 / 1.6 < ratio < 1.6:
+        raise AlignmentError(
+            f"in {given} the face would be {140 * ratio:.3g} mm wide, not about 140: give another --unit, or "
+            "--landmarks if the face found is not one"
+        )
+    return given, MM_PER_UNIT[given]
+
+
+def _unit_of(canonical_from_scan: Float[np.ndarray, "4 4"]) -> tuple[str, float | None]:
+    """The unit whose scale is near enough to a pose's, with that scale; ("unknown", None) where none is."""
+    scale = float(np.cbrt(np.linalg.det(canonical_from_scan[:3, :3])))
+    unit = min(MM_PER_UNIT, key=lambda u: abs(np.log(MM_PER_UNIT[u] / scale)))
+    near = abs(np.log(MM_PER_UNIT[unit] / scale)) < np.log(UNIT_TOLERANCE)
+    return (unit, MM_PER_UNIT[unit]) if near else ("unknown", None)
 
 
 def _shifted(fit: Fit, shift: Float[np.ndarray, "3"]) -> Fit:
@@ -405,6 +356,26 @@ def _transformed(scan: PointCloud | Mesh | Rgbd, matrix: Float[np.ndarray, "4 4"
     rotation = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
     normals = None if scan.normals is None else scan.normals @ rotation.T
     return replace(scan, points=transform(matrix, scan.points.astype(np.float64)), normals=normals)
+
+
+def _on_face(
+    head: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], points_mm: Float[np.ndarray, "n 3"], cell_mm: float = 1.5
+) -> Bool[np.ndarray, " n"]:
+    """`face_points`; millions of points are judged by the small cell they lie in."""
+    if len(points_mm) <= 200_000:
+        return face_points(head, vertices_mm, points_mm)
+    out = np.zeros(len(points_mm), bool)
+    box = np.flatnonzero((np.abs(points_mm - np.array([0.0, -30.0, 0.0])) < 130.0).all(axis=1))
+    size = int(320 / cell_mm)
+    cells = ((points_mm[box] + 160.0) / cell_mm).astype(np.int32)
+    code = (cells[:, 0] * size + cells[:, 1]) * size + cells[:, 2]
+    grid = np.zeros(size**3, bool)
+    grid[code] = True
+    used = np.flatnonzero(grid)
+    centers = (np.stack([used // size**2, used // size % size, used % size], axis=1) + 0.5) * cell_mm - 160.0
+    grid[used] = face_points(head, vertices_mm, centers)
+    out[box] = grid[code]
+    return out
 
 
 def _camera(scan: Rgbd, matrix: Float[np.ndarray, "4 4"]) -> Camera:

@@ -47,7 +47,7 @@ def splat_radius(points_px: Float[np.ndarray, "n 3"], size: int) -> int:
         return 1
     # On a coarse grid of 4 px blocks a surface has no gaps, so this counts points per pixel of surface.
     blocks = (points_px[inside, :2] // 4).astype(np.int64)
-    filled = len(np.unique(blocks[:, 0] * (size // 4 + 1) + blocks[:, 1]))
+    filled = np.count_nonzero(np.bincount(blocks[:, 0] * (size // 4 + 1) + blocks[:, 1]))
     per_pixel = inside.sum() / (filled * 16.0)
     return int(np.clip(np.ceil(0.75 / np.sqrt(max(per_pixel, 1e-3)) - 0.25), 1, 4))
 

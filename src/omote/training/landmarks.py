@@ -46,7 +46,8 @@ class LandmarkTraining:
     """How long and how to train.
 
     Attributes:
-        steps: optimiser steps, each with one batch for either network.
+        steps: optimiser steps.
+        finder_steps: the finder learns in the first so many, together with the landmark network, which needs more.
         batch_size: views per network and step.
         views_per_scan: views drawn of one make-believe scan.
         learning_rate: AdamW's peak, cosine to zero.
@@ -56,9 +57,10 @@ class LandmarkTraining:
         threads: torch threads.
     """
 
-    steps: int = 3000
-    batch_size: int = 24
-    views_per_scan: int = 6
+    steps: int = 6000
+    finder_steps: int = 2000
+    batch_size: int = 16
+    views_per_scan: int = 4
     learning_rate: float = 2e-3
     other_share: float = 0.15
     checkpoint_steps: int = 200
@@ -139,7 +141,7 @@ def landmark_view(
 ) -> tuple[Float[np.ndarray, "5 h w"], Float[np.ndarray, "68 3"]]:
     """A roughly frontal view, off by as much as the finder errs, with the exact landmarks in its unit coordinates."""
     assert scan.landmarks is not None
-    fine = rng.random() < 0.5  # the second look comes from a better estimate
+    fine = rng.random() < 0.65  # the second look comes from a better estimate
     spread = 0.35 if fine else 1.0
     turn = Rotation.from_rotvec(spread * np.deg2rad(15) * rng.standard_normal(3)).as_matrix()
     size = float(np.exp(spread * np.clip(0.16 * rng.standard_normal(), -0.35, 0.35)))
@@ -156,18 +158,22 @@ def landmark_view(
     return image, place(scan.landmarks) / (LANDMARK_WINDOW_MM / 2)
 
 
-def make_batch(config: LandmarkTraining, heads: list[HeadPoints], step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(finder views, finder targets, landmark views, landmarks) of a step: the same for the same arguments."""
+def make_batch(
+    config: LandmarkTraining, heads: list[HeadPoints], step: int
+) -> tuple[tuple[Tensor, Tensor] | None, Tensor, Tensor]:
+    """((finder views, targets) while it learns, landmark views, landmarks) of a step: the same for the same arguments."""
     rng = np.random.default_rng([config.seed, step])
     views: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     faces: list[np.ndarray] = []
     landmarks: list[np.ndarray] = []
-    while len(views) < config.batch_size or len(faces) < config.batch_size:
-        scan = draw_other(rng) if rng.random() < config.other_share else draw_scan(heads, rng)
+    wanted = config.batch_size if step < config.finder_steps else 0
+    while len(views) < wanted or len(faces) < config.batch_size:
+        other = wanted > 0 and rng.random() < config.other_share
+        scan = draw_other(rng) if other else draw_scan(heads, rng)
         if len(scan.points) < 300:
             continue
-        if len(views) < config.batch_size:
+        if len(views) < wanted:
             for image, target in finder_views(scan, rng, config.views_per_scan):
                 views.append(image)
                 targets.append(target)
@@ -177,8 +183,8 @@ def make_batch(config: LandmarkTraining, heads: list[HeadPoints], step: int) -> 
                 faces.append(image)
                 landmarks.append(truth.astype(np.float32))
     b = config.batch_size
-    return (torch.from_numpy(np.stack(views[:b])), torch.from_numpy(np.stack(targets[:b])),
-            torch.from_numpy(np.stack(faces[:b])), torch.from_numpy(np.stack(landmarks[:b])))  # fmt: skip
+    finder = (torch.from_numpy(np.stack(views[:b])), torch.from_numpy(np.stack(targets[:b]))) if wanted else None
+    return finder, torch.from_numpy(np.stack(faces[:b])), torch.from_numpy(np.stack(landmarks[:b]))
 
 
 def finder_loss(out: Float[Tensor, "b 10 c c"], target: Float[Tensor, "b 12 c c"]) -> Tensor:
@@ -222,15 +228,15 @@ def train_landmarks(config: LandmarkTraining, heads: list[HeadModel], run: Path)
             rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            view, target, face, truth = make_batch(config, points, step)
-            loss_f = finder_loss(nets.finder(view), target)
+            finder, face, truth = make_batch(config, points, step)
+            loss_f = torch.zeros(()) if finder is None else finder_loss(nets.finder(finder[0]), finder[1])
             found, log_scale = nets.landmarks(face)
             loss_l = landmark_loss(found, log_scale, truth)
             optimizer.zero_grad()
             (loss_f + 0.5 * loss_l).backward()
             nn.utils.clip_grad_norm_(nets.parameters(), 5.0)
             optimizer.step()
-            views += 2 * config.batch_size
+            views += config.batch_size * (1 if finder is None else 2)
             error = float((found.detach() - truth).norm(dim=2).mean()) * LANDMARK_WINDOW_MM / 2
             done = LandmarkStep(
                 step=step + 1, steps=config.steps, finder_loss=float(loss_f.detach()), landmark_loss=float(loss_l.detach()),
