@@ -84,13 +84,6 @@ def source_image(scan: Mesh | PointCloud, model: HeadModel, vertices_mm: Float[n
     return replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
 
 
-def neutral_weights_removed(
-    vertices_mm: Float[np.ndarray, "v 3"], units_mm: Float[np.ndarray, "52 v 3"], shown: Float[np.ndarray, "52"]
-) -> Float[np.ndarray, "v 3"]:
-    """A fitted head with the scan's own expression taken off."""
-    return (vertices_mm - np.tensordot(shown.astype(np.float32), units_mm, 1)).astype(np.float32)
-
-
 class RgbdPipeline:
     """Scan → avatar, with the networks loaded once."""
 
@@ -152,7 +145,10 @@ class RgbdPipeline:
         yield Step(stage="align")
         with timed("align"):
             alignment = align(scan, head=model, unit=unit, landmarks=landmarks)
-        units = personal_units(model, alignment.neutral_mm)
+        # A face at rest still gets some fitted expression, and taking that off costs more than it gives: the scan is
+        # the avatar's rest.
+        neutral = alignment.vertices_mm
+        units = personal_units(model, neutral)
         yield Step(stage="source")
         with timed("source"):
             seen = alignment.scan if isinstance(alignment.scan, Mesh | PointCloud) else _cloud(alignment.scan)
@@ -173,18 +169,18 @@ class RgbdPipeline:
             for number, expression in enumerate(expressions):
                 yield Step(stage="lift", done=number, total=len(expressions), note=expression.category)
                 if expression.category == "neutral":
-                    morphs["neutral"] = np.zeros_like(alignment.neutral_mm)
+                    morphs["neutral"] = np.zeros_like(neutral)
                     continue
                 prior = typical_expression(expression.category, expression.intensity).arkit
                 registered = register_expression(
                     model,
-                    alignment.neutral_mm,
+                    neutral,
                     generated[expression.category],
                     reference,
                     units_mm=units,
                     prior=prior,
                 )
-                morphs[expression.category] = (registered.vertices_mm - alignment.neutral_mm).astype(np.float32)
+                morphs[expression.category] = (registered.vertices_mm - neutral).astype(np.float32)
                 residuals[f"lift/residual_mm_{expression.category}"] = registered.residual_mm
         for name, unit_mm in zip(ARKIT_NAMES, units, strict=True):
             morphs[name] = unit_mm.astype(np.float32)
@@ -194,7 +190,7 @@ class RgbdPipeline:
         avatar = Avatar(
             neutral=Head(
                 model_name=model.name,
-                vertices_mm=alignment.neutral_mm.astype(np.float32),
+                vertices_mm=neutral.astype(np.float32),
                 inferred=alignment.inferred,
             ),
             morphs_mm=morphs,

@@ -1,0 +1,31 @@
+"""Turn a run's exports into the weights that ship: half precision, shards under 15 MB.
+
+    python scripts/export_weights.py --autoencoder runs/autoencoder/export/autoencoder \
+        --editor runs/editor/export/editor --out src/omote/weights
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from omote.ldm.autoencoder import RgbdAutoencoder
+from omote.ldm.denoiser import LatentEditor
+from omote.training.warm_start import load_pretrained
+
+SHARD = "9MB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--autoencoder", type=Path, required=True)
+    parser.add_argument("--editor", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    for kind, name in ((RgbdAutoencoder, "autoencoder"), (LatentEditor, "editor")):
+        model = load_pretrained(kind, getattr(options, name)).half()
+        model.save_pretrained(options.out / name, max_shard_size=SHARD)
+
+
+if __name__ == "__main__":
+    main()
