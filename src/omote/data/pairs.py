@@ -105,7 +105,7 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
         return x.repeat_interleave(repeat, dim=0)
 
     # Exposure, white balance and gamma, for a capture's camera.
-    strength = draw(0, 1, 1, 1, 1)
+    strength = draw(0.0, 1.0, 1, 1, 1)
     gain = torch.exp(strength * draw(-0.45, 0.35, 1, 1, 1) + strength * draw(-0.12, 0.12, 3, 1, 1))
     gamma = torch.exp(strength * draw(-0.25, 0.25, 1, 1, 1))
 
@@ -116,29 +116,29 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
     rgb = exposed(source.rgb, gain, gamma)
 
     # Half the sources stay as they were rendered; the rest are captures.
-    capture = (draw(0, 1, 1, 1, 1) < 0.5).float()
+    capture = (draw(0.0, 1.0, 1, 1, 1) < 0.5).float()
     size = rgb.shape[-1]
     color_noise = torch.from_numpy(rng.standard_normal(rgb.shape).astype(np.float32))
-    rgb = (rgb + capture * draw(0, 0.04, 1, 1, 1) * color_noise).clamp(0, 1)
+    rgb = (rgb + capture * draw(0.0, 0.04, 1, 1, 1) * color_noise).clamp(0, 1)
     blurred = F.avg_pool2d(rgb, 3, 1, 1)
-    rgb = torch.lerp(rgb, blurred, capture * (draw(0, 1, 1, 1, 1) < 0.4).float() * draw(0.2, 1, 1, 1, 1))
+    rgb = torch.lerp(rgb, blurred, capture * (draw(0.0, 1.0, 1, 1, 1) < 0.4).float() * draw(0.2, 1.0, 1, 1, 1))
     # Depth noise is correlated over a few pixels, as matching windows make it.
     fine = torch.from_numpy(rng.standard_normal(source.depth_mm.shape).astype(np.float32))
     coarse = torch.from_numpy(rng.standard_normal((count, 1, size // 4, size // 4)).astype(np.float32))
     coarse = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
-    sigma = capture * draw(0, 1, 1, 1, 1) ** 2
+    sigma = capture * draw(0.0, 1.0, 1, 1, 1) ** 2
     depth = source.depth_mm + sigma * (1.2 * fine + 1.2 * coarse)
     # Holes: smooth random fields above a level, at edges of depth first.
     field = torch.from_numpy(rng.standard_normal((count, 1, size // 8, size // 8)).astype(np.float32))
     field = F.interpolate(field, size=(size, size), mode="bicubic", align_corners=False)
     slope = (F.max_pool2d(source.depth_mm, 3, 1, 1) + F.max_pool2d(-source.depth_mm, 3, 1, 1)) / 20
     level = draw(1.6, 3.2, 1, 1, 1)
-    holed = capture * (draw(0, 1, 1, 1, 1) < 0.6).float()
+    holed = capture * (draw(0.0, 1.0, 1, 1, 1) < 0.6).float()
     mask = source.mask * (1 - holed * (field + slope.clamp(0, 1) > level).float())
     # Crops: scans end somewhere at the neck, the ears or the hair.
     yy = torch.linspace(0, 1, size).view(1, 1, -1, 1)
     xx = torch.linspace(-1, 1, size).view(1, 1, 1, -1)
-    cropped = (draw(0, 1, 1, 1, 1) < 0.35).float()
+    cropped = (draw(0.0, 1.0, 1, 1, 1) < 0.35).float()
     outside = (
         (yy > draw(0.86, 1.05, 1, 1, 1)) | (yy < draw(-0.05, 0.16, 1, 1, 1)) | (xx.abs() > draw(0.66, 1.0, 1, 1, 1))
     )
