@@ -119,7 +119,7 @@ class AvatarMade:
     def _write_sheet(self, glb: Path, path: Path) -> None:
         from omote.avatar.sheet import write_sheet
 
-        write_sheet(glb, path, source=self.source, generated=self.generated)
+        write_sheet(path, glb, source=self.source, generated=self.generated)
 
 
 def avatar(
