@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float
 from torch import Tensor
 
@@ -57,6 +58,8 @@ class EditingModel:
         Raises:
             CheckpointError: missing or damaged weights, or an OpenVINO asked for and not installed.
         """
+        # A library stays silent; two shards load in a blink.
+        diffusers_logging.disable_progress_bar()
         parts = []
         for kind, name in ((RgbdAutoencoder, "autoencoder"), (LatentEditor, "editor")):
             if not (folder / name / "config.json").is_file():
