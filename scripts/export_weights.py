@@ -1,7 +1,6 @@
 """Turn a run's exports into the weights that ship: half precision, shards under 15 MB.
 
-    python scripts/export_weights.py --autoencoder runs/autoencoder/export/autoencoder \
-        --editor runs/editor/export/editor --out src/omote/weights
+The command stands in the model card, `src/omote/weights/README.md`.
 """
 
 from __future__ import annotations
