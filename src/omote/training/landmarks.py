@@ -57,7 +57,7 @@ class LandmarkTraining:
         threads: torch threads.
     """
 
-    steps: int = 6000
+    steps: int = 4200
     finder_steps: int = 2000
     batch_size: int = 16
     views_per_scan: int = 4
