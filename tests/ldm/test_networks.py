@@ -16,9 +16,9 @@ from omote.types import Expression, Rgbd
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    autoencoder = RgbdAutoencoder(sample_size=32, learned_channels=8, channels=(16, 24), fine_channels=16)
+    autoencoder = RgbdAutoencoder(sample_size=64, learned_channels=8, channels=(16, 24), fine_channels=16)
     editor = LatentEditor(
-        sample_size=4,
+        sample_size=8,
         latent_channels=13,
         patch=1,
         channels=(16, 32),
@@ -33,7 +33,7 @@ def model():
     return EditingModel(autoencoder, editor)
 
 
-def source_image(size=32):
+def source_image(size=64):
     rng = np.random.default_rng(0)
     camera = orbit_camera(size=size)
     mask = np.ones((size, size), bool)
@@ -91,7 +91,9 @@ def test_openvino_agrees_with_torch(model):
     pytest.importorskip("openvino", reason="the openvino extra is not installed")
     from omote.ldm.openvino import OpenVinoEditingModel
 
-    expressions = [Expression(category=c) for c in ("happy", "fearful")]
+    smile = np.zeros(52, np.float32)
+    smile[23:25] = 0.8
+    expressions = [Expression(category="happy", arkit=smile), Expression(category="fearful")]
     here = model.edit(source_image(), expressions)
     there = OpenVinoEditingModel(model).edit(source_image(), expressions)
     for a, b in zip(here, there, strict=True):
@@ -124,7 +126,7 @@ def test_a_condition_that_is_not_given_does_not_matter():
 
 
 def test_guidance_dropout_has_the_asked_shares():
-    n = 20_000
+    n = 3_000
     every = torch.ones(n, dtype=torch.bool)
     condition = Condition(
         category=torch.zeros(n, dtype=torch.long),
@@ -132,14 +134,33 @@ def test_guidance_dropout_has_the_asked_shares():
         arkit=torch.zeros(n, 52),
         has_category=every,
         has_arkit=every.clone(),
+        motion=torch.ones(n, 5, 64, 64),
     )
     dropped = drop_conditions(condition, torch.Generator().manual_seed(0), category=0.2, arkit=0.4, both=0.1)
     only_arkit = (~dropped.has_category & dropped.has_arkit).float().mean()
     only_category = (dropped.has_category & ~dropped.has_arkit).float().mean()
     nothing = (~dropped.has_category & ~dropped.has_arkit).float().mean()
-    assert only_arkit == pytest.approx(0.2, abs=0.01)
-    assert only_category == pytest.approx(0.4, abs=0.015)
-    assert nothing == pytest.approx(0.1, abs=0.01)
+    assert only_arkit == pytest.approx(0.2, abs=0.03)
+    assert only_category == pytest.approx(0.4, abs=0.03)
+    assert nothing == pytest.approx(0.1, abs=0.03)
+    # A motion image tells the weights: where they are forgotten, it must be too.
+    torch.testing.assert_close(dropped.motion[:, 0, 0, 0], dropped.has_arkit.float())
+
+
+def test_an_untrained_editor_moves_the_source_by_the_flow():
+    """Before any training, one step gives most of the moved source: the part that need not be learned."""
+    torch.manual_seed(0)
+    editor = LatentEditor(sample_size=32, latent_channels=9, channels=(16, 32), context_width=32, head_channels=16)
+    editor.delta_std.fill_(0.5)
+    source = torch.randn(1, 9, 32, 32)
+    weights = np.zeros(52, np.float32)
+    weights[17] = 1.0
+    context = editor.context(source, condition_of([Expression(category="surprised", arkit=weights)]))
+    noise = torch.randn_like(source)
+    one = torch.ones(1)
+    torch.testing.assert_close(noise - editor.velocity(noise, one, source, context), 0.7 * context.moved)
+    closed = editor.context(source, condition_of([Expression(category="surprised")]))
+    assert float(closed.moved.abs().max()) < 1e-4
 
 
 def test_unknown_category_is_one_line():

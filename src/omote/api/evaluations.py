@@ -16,7 +16,7 @@ from omote.progress import Step
 
 
 def evaluate(
-    suite: Literal["release"] = "release",
+    suite: Literal["release", "population"] = "release",
     *,
     out: Path | str,
     persons: int = 200,
@@ -24,18 +24,20 @@ def evaluate(
     seed: int = 0,
     backend: Literal["auto", "torch", "openvino"] = "auto",
     weights: Path | str | None = None,
+    rivals: Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> dict[str, float | int | None]:
     """Measure networks on unseen persons and write ``out/metrics.json``.
 
     Args:
-        suite: "release".
+        suite: "release", or "population": the judges on true renders alone, with a sheet of them.
         out: folder, made if missing; persons that it holds already are not measured again.
         persons: how many, each with seven expressions.
         ict: ICT-FaceKit, by path: half of the persons come from it.
         seed: of persons and noise.
         backend: what runs the networks.
         weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+        rivals: an earlier result folder of the same persons, whose rows without networks are taken over.
         on_step: called with progress.
 
     Returns:
@@ -51,6 +53,8 @@ def evaluate(
         raise ConfigError(f"persons: expected at least 1, got {persons}")
     out = Path(out)
     check_folder(out)
+    if suite == "population":
+        return _population(out, persons=persons, ict=ict, seed=seed, on_step=on_step)
 
     from omote.data.population import PopulationConfig
     from omote.evaluation.release import ReleaseConfig, evaluate_release
@@ -65,8 +69,27 @@ def evaluate(
     if on_step is not None:
         on_step(Step(stage="load"))
     model = EditingModel.load(folder, backend=backend)
-    _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(config)})
-    for step in evaluate_release(model, config, out):
+    settings: dict[str, object] = {"suite": suite, "weights": fingerprint(folder), "config": to_json(config)}
+    _claim(out, settings)
+    if rivals is not None:
+        _check_same_persons(Path(rivals), settings)
+    rows = None if rivals is None else Path(rivals) / "rivals"
+    for step in evaluate_release(model, config, out, rivals=rows):
+        if on_step is not None:
+            on_step(Step(stage="measure", done=step.done, total=step.total))
+    metrics: dict[str, float | int | None] = json.loads((out / "metrics.json").read_text())
+    return metrics
+
+
+def _population(
+    out: Path, *, persons: int, ict: Path | str | None, seed: int, on_step: Callable[[Step], None] | None
+) -> dict[str, float | int | None]:
+    from omote.data.population import PopulationConfig
+    from omote.evaluation.population import PopulationSuite, evaluate_population
+
+    population = PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict))
+    make_folder(out)
+    for step in evaluate_population(PopulationSuite(population=population, num_persons=persons), out):
         if on_step is not None:
             on_step(Step(stage="measure", done=step.done, total=step.total))
     metrics: dict[str, float | int | None] = json.loads((out / "metrics.json").read_text())
@@ -93,6 +116,16 @@ def _claim(out: Path, settings: dict[str, object]) -> None:
     # The number of persons may grow: each person's result does not depend on it.
     elif _without_count(path.read_text(encoding="utf-8")) != _without_count(text):
         raise OutputError(f"{out}: holds results of other settings or weights; give another folder")
+
+
+def _check_same_persons(rivals: Path, settings: dict[str, object]) -> None:
+    try:
+        theirs = json.loads((rivals / "config.json").read_text(encoding="utf-8"))["config"]["population"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"{rivals}: expected the result folder of an earlier release evaluation") from None
+    ours = json.loads(json.dumps(settings))["config"]["population"]
+    if theirs != ours:
+        raise ConfigError(f"{rivals}: its persons are others ({theirs}, not {ours}); leave --rivals out")
 
 
 def _without_count(text: str) -> object:

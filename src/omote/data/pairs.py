@@ -1,7 +1,7 @@
 """Batches of (source, targets) of the same person, augmented, as tensors.
 
-Targets keep the source's exposure and white balance (the editor must not change how a scan was lit), but are clean and
-whole; only the source is noisy, holed and blurred, as captures are.
+Targets keep the source's exposure and white balance (the editor must not change how a scan was lit) and end where it
+ends (an edit invents no neck), but are clean; only the source is noisy, holed and blurred, as captures are.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from omote.data.cache import DEPTH_UNIT_MM, Shard
 from omote.data.population import REST_SHARE
+
+CAPTURE_SHARE = 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class PairBatch:
         source: what a capture would hold.
         target: the truth.
         landmarks: projected 68 landmarks of each target, pixels.
+        rest_landmarks: the same of the person at rest.
         category: index into `CATEGORIES`, per target.
         intensity: [0, 1], per target.
         arkit: per target.
@@ -44,6 +47,7 @@ class PairBatch:
     source: ImageBatch
     target: ImageBatch
     landmarks: Float[Tensor, "b 68 2"]
+    rest_landmarks: Float[Tensor, "b 68 2"]
     category: Int[Tensor, "b"]
     intensity: Float[Tensor, "b"]
     arkit: Float[Tensor, "b 52"]
@@ -77,6 +81,7 @@ def draw_pairs(
     sizes = np.array([s.num_persons for s in shards])
     sources, targets = [], []
     rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit")}
+    rest: list[np.ndarray] = []
     for _ in range(num_sources):
         shard = shards[rng.choice(len(shards), p=sizes / sizes.sum())]
         person = int(rng.integers(shard.num_persons))
@@ -84,12 +89,13 @@ def draw_pairs(
         chosen = rng.choice(shard.num_images, targets_per_source, replace=False)
         sources.append(images_of(shard, person, source))
         targets.append(images_of(shard, person, chosen))
+        rest.append(np.repeat(shard.landmarks[person, :1], targets_per_source, 0))
         for key, values in rows.items():
             values.append(np.asarray(getattr(shard, key)[person, chosen]))
     source_images, target_images = _joined(sources), _joined(targets)
     if augment:
         source_images, target_images = augmented(source_images, target_images, rng)
-    tensors = {k: torch.from_numpy(np.concatenate(v)) for k, v in rows.items()}
+    tensors = {k: torch.from_numpy(np.concatenate(v)) for k, v in {**rows, "rest_landmarks": rest}.items()}
     return PairBatch(source=source_images, target=target_images, **tensors)
 
 
@@ -115,8 +121,8 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
     target_rgb = exposed(target.rgb, per_target(gain), per_target(gamma))
     rgb = exposed(source.rgb, gain, gamma)
 
-    # Half the sources stay as they were rendered; the rest are captures.
-    capture = (draw(0.0, 1.0, 1, 1, 1) < 0.5).float()
+    # Most sources stay as they were rendered; the rest are captures. More of them, and cleaning up is all that is learned.
+    capture = (draw(0.0, 1.0, 1, 1, 1) < CAPTURE_SHARE).float()
     size = rgb.shape[-1]
     color_noise = torch.from_numpy(rng.standard_normal(rgb.shape).astype(np.float32))
     rgb = (rgb + capture * draw(0.0, 0.04, 1, 1, 1) * color_noise).clamp(0, 1)
@@ -142,8 +148,8 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
     outside = (
         (yy > draw(0.86, 1.05, 1, 1, 1)) | (yy < draw(-0.05, 0.16, 1, 1, 1)) | (xx.abs() > draw(0.66, 1.0, 1, 1, 1))
     )
-    mask = mask * (1 - cropped * outside.float())
+    kept = 1 - cropped * outside.float()
     return (
-        ImageBatch(rgb=rgb, depth_mm=depth, mask=mask),
-        ImageBatch(rgb=target_rgb, depth_mm=target.depth_mm, mask=target.mask),
+        ImageBatch(rgb=rgb, depth_mm=depth, mask=mask * kept),
+        ImageBatch(rgb=target_rgb, depth_mm=target.depth_mm, mask=target.mask * per_target(kept)),
     )

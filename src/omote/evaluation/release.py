@@ -26,7 +26,10 @@ from omote.head.model import HeadModel
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 
-ROWS = ("model", "model_category", "copy_source", "head_edit", "autoencoder_ceiling", "ceiling")
+# Rows that the networks have no part in: measured once, whatever the weights.
+RIVAL_ROWS = ("ceiling", "copy_source", "head_edit")
+MODEL_ROWS = ("model", "model_category", "autoencoder_ceiling")
+ROWS = (*MODEL_ROWS, *RIVAL_ROWS)
 JUDGES = ("faceapi", "fer", "both")
 
 
@@ -65,28 +68,48 @@ class Judges:
     identity: IdentityJudge
 
 
-def evaluate_release(model: EditingModel, config: ReleaseConfig, out: Path) -> Iterator[EvaluationStep]:
-    """Run the suite into ``out``: ``persons/*.json`` as it goes, ``metrics.json`` at the end.
+def evaluate_release(
+    model: EditingModel, config: ReleaseConfig, out: Path, *, rivals: Path | None = None
+) -> Iterator[EvaluationStep]:
+    """Run the suite into ``out``: ``persons/*.json`` and ``rivals/*.json`` as it goes, ``metrics.json`` at the end.
+
+    Args:
+        model: the networks.
+        config: the suite.
+        out: folder of the results.
+        rivals: where the rows without networks lie or go; ``out/rivals`` if None.
 
     Raises:
         JudgeError: the judges' weights are not installed.
     """
     heads = config.population.heads()
     judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
-    folder = out / "persons"
-    folder.mkdir(parents=True, exist_ok=True)
+    folders = (out / "persons", out / "rivals" if rivals is None else rivals)
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
     edit = HeadEdit(heads[0])
+    rows = []
     for index in range(config.num_persons):
-        path = folder / f"{index:06d}.json"
-        if not path.exists():
+        of_model, of_rivals = paths = [folder / f"{index:06d}.json" for folder in folders]
+        if not all(path.exists() for path in paths):
             person = draw_person(replace(config.population, num_images=len(CATEGORIES)), index, heads)
-            result = measure_person(model, config, person, heads, edit, judges)
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(result))
+            truth = render_truth(person, heads)
+            if not of_rivals.exists():
+                _write(of_rivals, measure(rival_images(person, truth, heads, edit), person, heads, truth, judges))
+            if not of_model.exists():
+                result = measure(model_images(model, config, person, truth), person, heads, truth, judges)
+                if index < config.num_best_of:
+                    result["best_of"] = _best_of(model, config, person, truth)
+                _write(of_model, result)
+        rows.append({k: v for path in paths for k, v in json.loads(path.read_text()).items()})
         yield EvaluationStep(done=index + 1, total=config.num_persons)
-    rows = [json.loads((folder / f"{i:06d}.json").read_text()) for i in range(config.num_persons)]
     with atomic_path(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(summarise(rows), indent=2, sort_keys=True) + "\n")
+
+
+def _write(path: Path, result: Mapping[str, object]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(result))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,49 +129,75 @@ def _stack(images: Sequence[Rgbd]) -> Images:
     )
 
 
-def person_images(
-    model: EditingModel, config: ReleaseConfig, person: Person, heads: Sequence[HeadModel], edit: HeadEdit
-) -> tuple[dict[str, list[Rgbd]], Float[np.ndarray, "n 68 2"]]:
-    """Every row's images of one person, and the truth's projected landmarks."""
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """A person's rendered images; the first is at rest and the source of every row.
+
+    Attributes:
+        images: one per expression.
+        landmarks_px: projected, per image.
+        rest_landmarks_mm: at rest, canonical frame.
+    """
+
+    images: list[Rgbd]
+    landmarks_px: Float[np.ndarray, "n 68 2"]
+    rest_landmarks_mm: Float[np.ndarray, "68 3"]
+
+
+def render_truth(person: Person, heads: Sequence[HeadModel]) -> Truth:
+    """The person's expressions, rendered."""
     rendered = list(render_person(person, heads))
-    truth = [r[0] for r in rendered]
-    source = truth[0]
-    given = list(person.expressions)
-    alone = [Expression(category=e.category, intensity=e.intensity) for e in given]
-    settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)
-    images = {
-        "ceiling": truth,
-        "copy_source": [source] * len(truth),
-        "model": model.edit(source, given, settings),
-        "model_category": model.edit(source, alone, settings),
-        "autoencoder_ceiling": model.reconstruct(truth, [source] * len(truth)),
-        "head_edit": edit(source, heads[person.head].landmarks(rendered[0][2]), given),
+    return Truth(
+        images=[r[0] for r in rendered],
+        landmarks_px=np.stack([r[1] for r in rendered]),
+        rest_landmarks_mm=heads[person.head].landmarks(rendered[0][2]),
+    )
+
+
+def rival_images(person: Person, truth: Truth, heads: Sequence[HeadModel], edit: HeadEdit) -> dict[str, list[Rgbd]]:
+    """Images of `RIVAL_ROWS`."""
+    source = truth.images[0]
+    return {
+        "ceiling": truth.images,
+        "copy_source": [source] * len(truth.images),
+        "head_edit": edit(source, truth.rest_landmarks_mm, person.expressions),
     }
-    return images, np.stack([r[1] for r in rendered])
 
 
-def measure_person(
-    model: EditingModel,
-    config: ReleaseConfig,
-    person: Person,
-    heads: Sequence[HeadModel],
-    edit: HeadEdit,
-    judges: Judges,
+def _alone(expressions: Sequence[Expression]) -> list[Expression]:
+    """Category and intensity without ARKit weights."""
+    return [Expression(category=e.category, intensity=e.intensity) for e in expressions]
+
+
+def model_images(
+    model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth
+) -> dict[str, list[Rgbd]]:
+    """Images of `MODEL_ROWS`."""
+    source = truth.images[0]
+    settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)
+    return {
+        "model": model.edit(source, person.expressions, settings),
+        "model_category": model.edit(source, _alone(person.expressions), settings),
+        "autoencoder_ceiling": model.reconstruct(truth.images, [source] * len(truth.images)),
+    }
+
+
+def measure(
+    images: Mapping[str, Sequence[Rgbd]], person: Person, heads: Sequence[HeadModel], truth: Truth, judges: Judges
 ) -> dict[str, object]:
-    """Everything measured of one person: lists over the seven images, per metric and row."""
-    images, landmarks = person_images(model, config, person, heads, edit)
-    truth = _stack(images["ceiling"])
-    source_depth = np.repeat(truth.depth_mm[:1], len(truth.rgb), 0)
-    source_mask = np.repeat(truth.mask[:1], len(truth.rgb), 0)
-    moving = metrics.moving_mask(truth.depth_mm, truth.mask, source_depth, source_mask)
-    mouth = metrics.box_mask(metrics.mouth_boxes(landmarks), height=truth.mask.shape[1], width=truth.mask.shape[2])
+    """Everything measured of one person's rows: lists over the seven images, per metric and row."""
+    true, landmarks = _stack(truth.images), truth.landmarks_px
+    source_depth = np.repeat(true.depth_mm[:1], len(true.rgb), 0)
+    source_mask = np.repeat(true.mask[:1], len(true.rgb), 0)
+    moving = metrics.moving_mask(true.depth_mm, true.mask, source_depth, source_mask)
+    mouth = metrics.box_mask(metrics.mouth_boxes(landmarks), height=true.mask.shape[1], width=true.mask.shape[2])
     neutral = torch.from_numpy(np.repeat(landmarks[:1], len(landmarks), 0))
     out: dict[str, object] = {
         "head": heads[person.head].name,
         "category": [CATEGORIES.index(e.category) for e in person.expressions],
         "intensity": [e.intensity for e in person.expressions],
     }
-    true_identity = judges.identity.embed(torch.from_numpy(truth.rgb).permute(0, 3, 1, 2), neutral).numpy()
+    true_identity = judges.identity.embed(torch.from_numpy(true.rgb).permute(0, 3, 1, 2), neutral).numpy()
     for row, seen in images.items():
         stack = _stack(seen)
         rgb = torch.from_numpy(stack.rgb).permute(0, 3, 1, 2).contiguous()
@@ -160,20 +209,18 @@ def measure_person(
         ).tolist()
         if row == "ceiling":
             continue
-        # The truth's mask decides; where a row shows nothing there, the far plane is its answer.
+        # The truth's mask decides; where a row shows nothing there, its median depth is its answer.
         depth = _answered(stack)
-        errors = metrics.depth_errors(depth, truth.depth_mm, truth.mask)
-        aligned = metrics.affine_aligned(depth, truth.depth_mm, truth.mask)
+        errors = metrics.depth_errors(depth, true.depth_mm, true.mask)
+        aligned = metrics.affine_aligned(depth, true.depth_mm, true.mask)
         out[f"mae/{row}"] = errors.mae_mm.tolist()
         out[f"rmse/{row}"] = errors.rmse_mm.tolist()
         out[f"absrel/{row}"] = errors.absrel.tolist()
         out[f"delta1/{row}"] = errors.delta1.tolist()
-        out[f"mae_aligned/{row}"] = metrics.depth_errors(aligned, truth.depth_mm, truth.mask).mae_mm.tolist()
-        out[f"mae_moving/{row}"] = metrics.depth_errors(depth, truth.depth_mm, moving).mae_mm.tolist()
-        out[f"psnr/{row}"] = metrics.psnr_db(stack.rgb, truth.rgb, truth.mask).tolist()
-        out[f"psnr_mouth/{row}"] = metrics.psnr_db(stack.rgb, truth.rgb, mouth & truth.mask).tolist()
-    if person.index < config.num_best_of:
-        out["best_of"] = _best_of(model, config, person, images["ceiling"], truth)
+        out[f"mae_aligned/{row}"] = metrics.depth_errors(aligned, true.depth_mm, true.mask).mae_mm.tolist()
+        out[f"mae_moving/{row}"] = metrics.depth_errors(depth, true.depth_mm, moving).mae_mm.tolist()
+        out[f"psnr/{row}"] = metrics.psnr_db(stack.rgb, true.rgb, true.mask).tolist()
+        out[f"psnr_mouth/{row}"] = metrics.psnr_db(stack.rgb, true.rgb, mouth & true.mask).tolist()
     return out
 
 
@@ -183,16 +230,14 @@ def _answered(stack: Images) -> Float[np.ndarray, "n h w"]:
     return np.where(stack.mask, stack.depth_mm, fallback[:, None, None])
 
 
-def _best_of(
-    model: EditingModel, config: ReleaseConfig, person: Person, truth_images: Sequence[Rgbd], truth: Images
-) -> list[float]:
+def _best_of(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> list[float]:
     """Per image, the least depth MAE among ``best_of`` samples from category and intensity alone."""
-    alone = [Expression(category=e.category, intensity=e.intensity) for e in person.expressions]
+    true = _stack(truth.images)
     errors = []
     for k in range(config.best_of):
         settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index + 100 * (k + 1))
-        stack = _stack(model.edit(truth_images[0], alone, settings))
-        errors.append(metrics.depth_errors(_answered(stack), truth.depth_mm, truth.mask).mae_mm)
+        stack = _stack(model.edit(truth.images[0], _alone(person.expressions), settings))
+        errors.append(metrics.depth_errors(_answered(stack), true.depth_mm, true.mask).mae_mm)
     best: list[float] = np.min(errors, axis=0).tolist()
     return best
 

@@ -7,7 +7,7 @@ together, or not at all (for classifier-free guidance, Ho & Salimans 2022).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES, check_category
+from omote.ldm.motion import NUM_CHANNELS, SIZE, motion_images
 from omote.types import Expression
 
 NUM_ARKIT_TOKENS = 8
@@ -30,6 +31,7 @@ class Condition:
         arkit: weights in [0, 1]; ignored where ``has_arkit`` is False.
         has_category: False drops category and intensity.
         has_arkit: False drops the weights.
+        motion: what the weights move on the mean head (`omote.ldm.motion`); zero where they are not given.
     """
 
     category: Int[Tensor, "b"]
@@ -37,6 +39,7 @@ class Condition:
     arkit: Float[Tensor, "b 52"]
     has_category: Bool[Tensor, "b"]
     has_arkit: Bool[Tensor, "b"]
+    motion: Float[Tensor, "b 5 64 64"]
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
@@ -45,20 +48,40 @@ class Condition:
     def dropped(self) -> Condition:
         """The unconditional counterpart."""
         none = torch.zeros_like(self.has_category)
-        return Condition(
-            category=self.category, intensity=self.intensity, arkit=self.arkit, has_category=none, has_arkit=none
-        )
+        return replace(self, has_category=none, has_arkit=none, motion=torch.zeros_like(self.motion))
 
 
 def condition_of(expressions: Sequence[Expression]) -> Condition:
     """Expressions → a `Condition`; weights count where an expression gives them."""
     arkit = np.stack([e.arkit if e.arkit is not None else np.zeros(len(ARKIT_NAMES), np.float32) for e in expressions])
-    return Condition(
+    return make_condition(
         category=torch.tensor([CATEGORIES.index(check_category(e.category)) for e in expressions]),
         intensity=torch.tensor([float(e.intensity) for e in expressions]),
         arkit=torch.from_numpy(arkit.astype(np.float32)),
         has_category=torch.ones(len(expressions), dtype=torch.bool),
         has_arkit=torch.tensor([e.arkit is not None for e in expressions]),
+    )
+
+
+def make_condition(
+    *,
+    category: Int[Tensor, "b"],
+    intensity: Float[Tensor, "b"],
+    arkit: Float[Tensor, "b 52"],
+    has_category: Bool[Tensor, "b"],
+    has_arkit: Bool[Tensor, "b"],
+) -> Condition:
+    """A `Condition` with its motion images drawn, where weights are given."""
+    motion = torch.zeros(len(arkit), NUM_CHANNELS, SIZE, SIZE)
+    if bool(has_arkit.any()):
+        motion[has_arkit] = motion_images(arkit[has_arkit])
+    return Condition(
+        category=category,
+        intensity=intensity,
+        arkit=arkit,
+        has_category=has_category,
+        has_arkit=has_arkit,
+        motion=motion,
     )
 
 

@@ -2,13 +2,14 @@
 
 What diffuses is the *difference* between the wanted and the source latent, in units of its own deviation: the network
 spends itself on what changes, and the identity is what it need not touch. The source latent is concatenated to the input;
-the expression reaches it by cross-attention, with Q from the U-Net's features and K, V from the conditioner's tokens.
+the expression reaches it by cross-attention, with Q from the U-Net's features and K, V from the conditioner's tokens, and,
+where ARKit weights are given, as a motion image laid over the source and the source latent moved by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,27 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from omote.ldm import motion as motion_of
+from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, ExpressionConditioner
+from omote.ldm.representation import DEPTH_SCALE_MM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Everything of the condition that a step reads; computed once per edit.
+
+    Attributes:
+        tokens: for cross-attention.
+        pooled: for the time embedding.
+        motion: motion image laid over the source; 0 where no weights are given.
+        moved: the difference that moving the source latent by it makes, in the units that diffuse.
+    """
+
+    tokens: Float[Tensor, "b n k"]
+    pooled: Float[Tensor, "b k"]
+    motion: Float[Tensor, "b 5 64 64"]
+    moved: Float[Tensor, "b d h w"]
 
 
 class LatentEditor(ModelMixin, ConfigMixin):
@@ -47,9 +68,10 @@ class LatentEditor(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         deeper = len(channels) - 1
+        self.motion_patch = motion_of.SIZE // (sample_size // patch)
         self.unet = UNet2DConditionModel(
             sample_size=sample_size // patch,
-            in_channels=2 * latent_channels * patch**2,
+            in_channels=3 * latent_channels * patch**2 + motion_of.NUM_CHANNELS * self.motion_patch**2,
             out_channels=latent_channels * patch**2,
             down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
             up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
@@ -63,8 +85,22 @@ class LatentEditor(ModelMixin, ConfigMixin):
             resnet_time_scale_shift="scale_shift",
         )
         self.conditioner = ExpressionConditioner(context_width)
+        self.locator = motion_of.LandmarkLocator(latent_channels, sample_size)
+        # Around the U-Net: the source moved by the flow is most of an edit, and need not be learned.
+        self.straight = nn.Conv2d(latent_channels + motion_of.NUM_CHANNELS, latent_channels, 1, bias=False)
+        nn.init.zeros_(self.straight.weight)
+        with torch.no_grad():
+            self.straight.weight[range(latent_channels), range(latent_channels)] = 0.7
+        # The autoencoder's units, see `use_units_of`.
+        self.register_buffer("latent_std", torch.ones(latent_channels, 1, 1))
+        self.register_buffer("delta_std", torch.ones(latent_channels, 1, 1))
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
+
+    def use_units_of(self, autoencoder: RgbdAutoencoder) -> None:
+        """Take over the deviations of its latents and of their differences."""
+        self.latent_std.copy_(autoencoder.latent_std)
+        self.delta_std.copy_(autoencoder.delta_std)
 
     def forward(
         self,
@@ -81,17 +117,42 @@ class LatentEditor(ModelMixin, ConfigMixin):
             source: scaled source latent.
             condition: what is wanted.
         """
-        tokens, pooled = self.conditioner(condition)
-        return self.velocity(z_t, t, source, tokens, pooled)
+        return self.velocity(z_t, t, source, self.context(source, condition))
 
-    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
+    def context(
+        self, source: Float[Tensor, "b d h w"], condition: Condition, landmarks_px: Tensor | None = None
+    ) -> Context:
+        """What `velocity` reads of a condition.
+
+        Args:
+            source: scaled source latent.
+            condition: what is wanted.
+            landmarks_px: the source's landmarks at rest, pixels of a 128² image; found by the locator if None.
+        """
+        tokens, pooled = self.conditioner(condition)
+        if landmarks_px is None:
+            landmarks_px = self.locator(source).detach()
+        motion = motion_of.laid_over(condition.motion, landmarks_px, self.locator.mean_px)
+        motion = motion * condition.has_arkit.view(-1, 1, 1, 1)
+        difference = (motion_of.warped(source, motion) - source) * self.latent_std
+        nearer = self._coarse(motion)[:, motion_of.NEARER] * (motion_of.DEPTH_UNIT_MM / DEPTH_SCALE_MM)
+        difference = torch.cat([difference[:, :3], difference[:, 3:4] + nearer, difference[:, 4:]], dim=1)
+        return Context(tokens=tokens, pooled=pooled, motion=motion, moved=difference / self.delta_std)
+
+    def _coarse(self, motion: Tensor) -> Tensor:
+        return F.avg_pool2d(motion, motion_of.SIZE // self.config.sample_size)
+
+    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """`forward` with the condition already encoded: the part that runs at every step."""
         scale = path_scale(t).view(-1, 1, 1, 1)
         # The network sees the linear estimate of z_0: noise enters only as far as it tells something, and not at t = 1.
         estimate = (1 - t).view(-1, 1, 1, 1) / scale**2 * z_t
-        x = F.pixel_unshuffle(torch.cat([estimate, source], dim=1), self.config.patch)
-        out = self.unet(x, 1000 * t, encoder_hidden_states=tokens, class_labels=pooled, return_dict=False)[0]
-        out = F.pixel_shuffle(out, self.config.patch)
+        x = F.pixel_unshuffle(torch.cat([estimate, source, context.moved], dim=1), self.config.patch)
+        x = torch.cat([x, F.pixel_unshuffle(context.motion, self.motion_patch)], dim=1)
+        out = self.unet(x, 1000 * t, encoder_hidden_states=context.tokens, class_labels=context.pooled, return_dict=False)[0]
+        # At t = 1 the preconditioned target is z_0 itself, at t = 0 it is noise.
+        straight = self.straight(torch.cat([context.moved, self._coarse(context.motion)], dim=1))
+        out = F.pixel_shuffle(out, self.config.patch) + t.view(-1, 1, 1, 1) / scale * straight
         return (2 * t - 1).view(-1, 1, 1, 1) / scale**2 * z_t - out / scale
 
 
@@ -116,4 +177,5 @@ def drop_conditions(
         condition,
         has_category=condition.has_category & keep_category,
         has_arkit=condition.has_arkit & keep_arkit,
+        motion=condition.motion * keep_arkit.view(-1, 1, 1, 1),
     )

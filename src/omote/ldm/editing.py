@@ -18,8 +18,9 @@ from torch import Tensor
 from omote.errors import CheckpointError
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, condition_of
-from omote.ldm.denoiser import LatentEditor
+from omote.ldm.denoiser import Context, LatentEditor
 from omote.ldm.flow import SampleStep, euler, guided, initial_noise
+from omote.ldm.motion import moved
 from omote.ldm.representation import pack_images, unpack_images
 from omote.types import Expression, Rgbd
 
@@ -86,25 +87,22 @@ class EditingModel:
         """Latents and their source images → packed images."""
         return self.autoencoder.decode(z, source)
 
-    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
+    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """The editor at a step."""
-        return self.editor.velocity(z_t, t, source, tokens, pooled)
+        return self.editor.velocity(z_t, t, source, context)
 
     @torch.no_grad()
     def edit_latents(
         self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
-    ) -> Float[Tensor, "b d h w"]:
-        """Source latents (unscaled) and what is wanted → edited latents (unscaled)."""
+    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 5 64 64"]]:
+        """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion laid over the source)."""
         autoencoder = self.autoencoder
         source = autoencoder.scale(z_source)
-
-        def under(condition: Condition) -> tuple[Tensor, Tensor]:
-            return self.editor.conditioner(condition)
-
-        wanted, free = under(condition), under(condition.dropped())
+        wanted = self.editor.context(source, condition)
+        free = self.editor.context(source, condition.dropped())
         velocity = guided(
-            lambda z, t: self.velocity(z, t, source, *wanted),
-            lambda z, t: self.velocity(z, t, source, *free),
+            lambda z, t: self.velocity(z, t, source, wanted),
+            lambda z, t: self.velocity(z, t, source, free),
             settings.guidance_scale,
         )
         noise = initial_noise(tuple(source.shape[1:]), [settings.seed + i for i in range(len(source))])
@@ -112,7 +110,7 @@ class EditingModel:
         for step in euler(velocity, noise.to(source), settings.steps):
             assert isinstance(step, SampleStep)
             delta = step.z
-        return z_source + delta * autoencoder.delta_std
+        return z_source + delta * autoencoder.delta_std, wanted.motion
 
     @torch.no_grad()
     def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings | None = None) -> list[Rgbd]:
@@ -120,8 +118,8 @@ class EditingModel:
         settings = settings or EditSettings()
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
-        edited = self.edit_latents(z, condition_of(expressions), settings)
-        return unpack_images(self.decode(edited, x), [source.camera] * len(expressions))
+        edited, motion = self.edit_latents(z, condition_of(expressions), settings)
+        return unpack_images(self.decode(edited, moved(x, motion)), [source.camera] * len(expressions))
 
     @torch.no_grad()
     def reconstruct(self, images: Sequence[Rgbd], sources: Sequence[Rgbd] | None = None) -> list[Rgbd]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from omote.errors import CheckpointError
+from omote.ldm.denoiser import Context
 from omote.ldm.editing import EditingModel
 
 
@@ -39,8 +40,11 @@ class _Velocity(nn.Module):
         super().__init__()
         self.editor = model.editor
 
-    def forward(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
-        velocity: Tensor = self.editor.velocity(z_t, t, source, tokens, pooled)
+    def forward(
+        self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor, motion: Tensor, moved: Tensor
+    ) -> Tensor:
+        context = Context(tokens=tokens, pooled=pooled, motion=motion, moved=moved)
+        velocity: Tensor = self.editor.velocity(z_t, t, source, context)
         return velocity
 
 
@@ -76,6 +80,7 @@ class OpenVinoEditingModel(EditingModel):
         """Latents and their source images → packed images."""
         return self._run("decode", _Decode(self), z, source)
 
-    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
+    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """The editor at a step."""
-        return self._run("velocity", _Velocity(self), z_t, t, source, tokens, pooled)
+        parts = (context.tokens, context.pooled, context.motion, context.moved)
+        return self._run("velocity", _Velocity(self), z_t, t, source, *parts)

@@ -1,7 +1,8 @@
-"""Last polish: the decoder learns to draw from what the editor makes, not from perfect latents.
+"""The decoder with a moved source, on true latents first, then on the editor's own.
 
-The encoder and the editor stay as they are. With ARKit weights given the truth is determined, so the editor's one- or
-few-step answer has a right image to decode to; the decoder learns to undo the editor's blur with the source's help.
+The encoder and the editor stay as they are. Where ARKit weights are given, the decoder sees the source moved by their motion
+image, so that what moved can be taken from it at full resolution; and the truth is determined, so the editor's one- or
+few-step answer has a right image to decode to: the decoder learns to undo the editor's blur.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omote.data.pairs import PairBatch
@@ -18,6 +20,7 @@ from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.ldm.losses import ReconstructionLoss
+from omote.ldm.motion import IMAGE_SIZE, laid_over, mean_landmarks, moved
 from omote.training.autoencoder import PairSource, packed
 from omote.training.editor import condition_of_batch
 from omote.training.engine import EngineConfig
@@ -30,22 +33,44 @@ class DecoderConfig:
 
     Attributes:
         population: folder of rendered shards.
-        autoencoder, editor: folders of the exported stages.
+        autoencoder: folder of the exported first stage.
+        editor: folder of the exported editor; None decodes latents of the truth, disturbed, with true landmarks.
         engine: length and optimiser.
         loss: reconstruction terms.
         steps: of the editor, per latent.
         clean_share: share of batches decoded from the truth's own latent, so that the ceiling does not sink.
+        unmoved_share: share of those whose source is not moved, as where a category alone is given.
+        disturbance: deviation of noise on disturbed latents, in deviations of the edit.
+        landmark_noise_px: deviation of noise on true landmarks.
         targets_per_source: per source.
     """
 
     population: Path
     autoencoder: Path
-    editor: Path
+    editor: Path | None
     engine: EngineConfig
     loss: ReconstructionLoss = ReconstructionLoss()
-    steps: int = 2
-    clean_share: float = 0.35
+    steps: int = 1
+    clean_share: float = 0.3
+    unmoved_share: float = 0.3
+    disturbance: float = 0.25
+    landmark_noise_px: float = 1.0
     targets_per_source: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderBatch:
+    """What to decode, and to what.
+
+    Attributes:
+        pairs: the truth.
+        z: latents.
+        motion: how each target's source is moved.
+    """
+
+    pairs: PairBatch
+    z: Tensor
+    motion: Tensor
 
 
 class DecoderModule(nn.Module):
@@ -56,30 +81,40 @@ class DecoderModule(nn.Module):
         self.autoencoder = autoencoder
         self.config = config
 
-    def forward(self, item: tuple[PairBatch, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of decoding given latents to the truth."""
-        pairs, z = item
-        repeat = len(pairs.target.rgb) // len(pairs.source.rgb)
-        source, target = packed(pairs.source), packed(pairs.target)
-        with torch.no_grad():
-            features = [f.repeat_interleave(repeat, 0) for f in self.autoencoder.features(source)]
-        source = source.repeat_interleave(repeat, 0)
-        image = self.autoencoder.decode(z, source, features)
-        return self.config.loss(image, target, self.config.loss.weights(pairs.landmarks, source, target))
+        device = batch.z.device
+        repeat = len(batch.z) // len(batch.pairs.source.rgb)
+        source = packed(batch.pairs.source).to(device).repeat_interleave(repeat, 0)
+        target = packed(batch.pairs.target).to(device)
+        image = self.autoencoder.decode(batch.z, moved(source, batch.motion))
+        weight = self.config.loss.weights(batch.pairs.landmarks.to(device), source, target)
+        return self.config.loss(image, target, weight)
 
 
 class DecoderTask:
-    """The polish as a `training.engine.Task`."""
+    """The decoder as a `training.engine.Task`."""
 
     def __init__(self, config: DecoderConfig) -> None:
         self.config = config
-        autoencoder = load_pretrained(RgbdAutoencoder, config.autoencoder)
-        self.model = EditingModel(autoencoder, load_pretrained(LatentEditor, config.editor))
-        encoder = (autoencoder.stem, autoencoder.encoder_blocks, autoencoder.downsamplers, autoencoder.to_latent)
-        autoencoder.requires_grad_(True)
+        self.autoencoder = load_pretrained(RgbdAutoencoder, config.autoencoder)
+        # Features of the moved source are the encoder's; the latent's own layers must not move under the editor.
+        encoder = (
+            self.autoencoder.stem,
+            self.autoencoder.encoder_blocks,
+            self.autoencoder.downsamplers,
+            self.autoencoder.to_latent,
+        )
+        self.autoencoder.requires_grad_(True)
         for part in encoder:
             part.requires_grad_(False)
-        self._module = DecoderModule(autoencoder, config)
+        self.model: EditingModel | None = None
+        if config.editor is not None:
+            # Its own copy: EditingModel freezes what it holds.
+            self.model = EditingModel(
+                load_pretrained(RgbdAutoencoder, config.autoencoder), load_pretrained(LatentEditor, config.editor)
+            )
+        self._module = DecoderModule(self.autoencoder, config)
         self.pairs = PairSource(config.population)
 
     @property
@@ -88,17 +123,35 @@ class DecoderTask:
         return self._module
 
     @torch.no_grad()
-    def batch(self, step: int, seed: int, size: int, rank: int, world: int) -> tuple[PairBatch, Tensor]:
-        """Pairs and the latents to decode: mostly the editor's, sometimes the truth's."""
-        pairs = self.pairs.batch(step, seed, size, rank, world, self.config.targets_per_source)
+    def batch(self, step: int, seed: int, size: int, rank: int, world: int) -> DecoderBatch:
+        """Pairs and the latents to decode: the editor's, or the truth's."""
+        config = self.config
+        pairs = self.pairs.batch(step, seed, size, rank, world, config.targets_per_source)
         seed_of_step = seed * 1_000_003 + step * world + rank
         generator = torch.Generator().manual_seed(seed_of_step)
-        if float(torch.rand((), generator=generator)) < self.config.clean_share:
-            return pairs, self.model.encode(packed(pairs.target))
-        repeat = self.config.targets_per_source
-        source = self.model.encode(packed(pairs.source)).repeat_interleave(repeat, 0)
-        settings = EditSettings(steps=self.config.steps, seed=seed_of_step)
-        return pairs, self.model.edit_latents(source, condition_of_batch(pairs), settings)
+        clean = float(torch.rand((), generator=generator)) < config.clean_share
+        unmoved = clean and float(torch.rand((), generator=generator)) < config.unmoved_share
+        condition = condition_of_batch(pairs)
+        if self.model is not None and not clean:
+            source = self.model.encode(packed(pairs.source)).repeat_interleave(config.targets_per_source, 0)
+            z, motion = self.model.edit_latents(source, condition, EditSettings(steps=config.steps, seed=seed_of_step))
+            return DecoderBatch(pairs=pairs, z=z, motion=motion)
+        z = self.autoencoder.encode(packed(pairs.target)).mode()
+        if not clean:
+            z = self._disturbed(z, generator)
+        landmarks = pairs.rest_landmarks * (IMAGE_SIZE / pairs.source.rgb.shape[-1])
+        landmarks = landmarks + config.landmark_noise_px * torch.randn(landmarks.shape, generator=generator)
+        motion = laid_over(condition.motion, landmarks, mean_landmarks())
+        return DecoderBatch(pairs=pairs, z=z, motion=torch.zeros_like(motion) if unmoved else motion)
+
+    def _disturbed(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents as an imperfect editor would give them: softened and a little wrong."""
+        soft = torch.lerp(z, F.avg_pool2d(z, 3, 1, 1), torch.rand(len(z), 1, 1, 1, generator=generator))
+        size = z.shape[-1]
+        wrong = torch.randn(len(z), z.shape[1], size // 2, size // 2, generator=generator)
+        wrong = F.interpolate(wrong, size=(size, size), mode="bilinear", align_corners=False)
+        strength = self.config.disturbance * torch.rand(len(z), 1, 1, 1, generator=generator)
+        return soft + strength * wrong * self.autoencoder.delta_std
 
     def schedule(self, images: int) -> None:
         """Nothing changes along the run."""

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from omote.data.pairs import PairBatch
 from omote.ldm.autoencoder import RgbdAutoencoder
-from omote.ldm.conditioners import Condition
+from omote.ldm.conditioners import Condition, make_condition
 from omote.ldm.denoiser import LatentEditor, drop_conditions, path_scale
 from omote.ldm.flow import draw_times, noised
+from omote.ldm.motion import IMAGE_SIZE
 from omote.training.autoencoder import PairSource, packed
 from omote.training.engine import EngineConfig
 from omote.training.warm_start import load_pretrained
@@ -33,6 +34,7 @@ class EditorConfig:
         drop_arkit: share that see category and intensity alone.
         drop_both: share that see nothing, for guidance.
         moved_weight: how much more a latent pixel counts that the expression moved.
+        locator_weight: of the landmarks' L1 in pixels.
         targets_per_source: edits trained per source.
         start_from: exported weights to start from, or None.
     """
@@ -50,6 +52,7 @@ class EditorConfig:
     drop_arkit: float = 0.3
     drop_both: float = 0.05
     moved_weight: float = 1.0
+    locator_weight: float = 0.1
     targets_per_source: int = 4
     start_from: Path | None = None
 
@@ -57,7 +60,7 @@ class EditorConfig:
 def condition_of_batch(pairs: PairBatch) -> Condition:
     """Everything known about the targets."""
     every = torch.ones(len(pairs.category), dtype=torch.bool)
-    return Condition(
+    return make_condition(
         category=pairs.category,
         intensity=pairs.intensity,
         arkit=pairs.arkit,
@@ -76,6 +79,7 @@ class LatentBatch:
         condition: with guidance dropout applied.
         t: times.
         noise: z_1.
+        landmarks_px: of the source's person at rest.
     """
 
     source: Tensor
@@ -83,15 +87,17 @@ class LatentBatch:
     condition: Condition
     t: Tensor
     noise: Tensor
+    landmarks_px: Tensor
 
 
 class EditorModule(nn.Module):
     """The editor with the flow-matching loss as forward."""
 
-    def __init__(self, editor: LatentEditor, moved_weight: float) -> None:
+    def __init__(self, editor: LatentEditor, moved_weight: float, locator_weight: float) -> None:
         super().__init__()
         self.editor = editor
         self.moved_weight = moved_weight
+        self.locator_weight = locator_weight
 
     def forward(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """s²‖v_θ - (ε - z_0)‖², weighted to what moved."""
@@ -103,11 +109,13 @@ class EditorModule(nn.Module):
         moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3)
         weight = 1 + self.moved_weight * moved
         loss = (weight * error).sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
-        metrics = {"mse": error.detach().mean()}
+        # The locator learns beside the editor; the editor always reads what the locator really says.
+        located = (self.editor.locator(batch.source) - batch.landmarks_px).abs()
+        metrics = {"mse": error.detach().mean(), "landmark_px": located.detach().mean()}
         first = batch.t == 1
         if bool(first.any()):
             metrics["mse_first_step"] = error.detach()[first].mean()
-        return loss.mean(), metrics
+        return loss.mean() + self.locator_weight * located.mean(), metrics
 
 
 class EditorTask:
@@ -129,7 +137,8 @@ class EditorTask:
                 context_width=config.context_width,
                 head_channels=config.head_channels,
             )
-        self._module = EditorModule(editor, config.moved_weight)
+            editor.use_units_of(self.autoencoder)
+        self._module = EditorModule(editor, config.moved_weight, config.locator_weight)
         self.pairs = PairSource(config.population)
 
     @property
@@ -157,6 +166,7 @@ class EditorTask:
             condition=condition.to(device),
             t=draw_times(len(delta), generator, at_noise=config.at_noise).to(device),
             noise=torch.randn(delta.shape, generator=generator).to(device),
+            landmarks_px=(pairs.rest_landmarks * (IMAGE_SIZE / pairs.source.rgb.shape[-1])).to(device),
         )
 
     def schedule(self, images: int) -> None:

@@ -18,8 +18,8 @@ class Options:
     Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again.
     """
 
-    suite: Annotated[tyro.conf.Positional[Literal["release"]], tyro.conf.arg(metavar="release")]
-    """the suite: what a release must show"""
+    suite: Annotated[tyro.conf.Positional[Literal["release", "population"]], tyro.conf.arg(metavar="SUITE")]
+    """release: what a release must show; population: are true renders recognised (and a sheet of them)"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: int = 200
@@ -32,6 +32,8 @@ class Options:
     """what runs the networks"""
     weights: flags.Folder = None
     """a run's export folder instead of the shipped weights"""
+    rivals: flags.Folder = None
+    """results of an earlier run on the same persons, whose rows without networks are taken over"""
 
 
 def run(options: Options) -> None:
@@ -49,6 +51,7 @@ def run(options: Options) -> None:
             seed=options.seed,
             backend=options.backend,
             weights=options.weights,
+            rivals=options.rivals,
             on_step=display,
         )
     print(f"{options.out / 'metrics.json'}: {len(metrics)} numbers")
