@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from omote.recipes.cpu import autoencoder_cpu, decoder_cpu, editor_cpu
-from omote.recipes.tiny import autoencoder_tiny, editor_tiny
+from omote.recipes.cpu import autoencoder_cpu, decoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_flow
+from omote.recipes.tiny import autoencoder_tiny, decoder_tiny, editor_tiny
 from omote.training.run import RecipeConfig
 
 RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "autoencoder-tiny": autoencoder_tiny,
     "editor-tiny": editor_tiny,
+    "decoder-tiny": decoder_tiny,
     "autoencoder-cpu": autoencoder_cpu,
     "editor-cpu": editor_cpu,
+    "editor-cpu-flow": editor_cpu_flow,
     "decoder-cpu": decoder_cpu,
+    "decoder-cpu-polish": decoder_cpu_polish,
 }

@@ -1,15 +1,18 @@
-"""The release at 128² on a CPU, in three runs over one population.
+"""The release at 128² on a CPU, in five runs over one population.
 
-    omote population --out runs/population --persons 4000
+    omote population --out runs/population --persons 2000
     omote train autoencoder-cpu --run runs/autoencoder
     omote train editor-cpu --run runs/editor
+    omote train editor-cpu-flow --run runs/editor-flow
     omote train decoder-cpu --run runs/decoder
+    omote train decoder-cpu-polish --run runs/decoder-polish
 
 Runs lie side by side in one folder; each finds the one before it there.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from omote.training.autoencoder import AutoencoderConfig
@@ -27,19 +30,39 @@ def autoencoder_cpu(runs: Path) -> AutoencoderConfig:
 
 
 def editor_cpu(runs: Path) -> EditorConfig:
-    """Latent editor: rectified flow on latent differences."""
+    """Latent editor: rectified flow on latent differences, led by motion images."""
     return EditorConfig(
         population=runs / "population",
         autoencoder=runs / "autoencoder/export/autoencoder",
-        engine=EngineConfig(total_images=150_000, batch_size=32, learning_rate=8e-4, ema_images=5_000),
+        engine=EngineConfig(total_images=100_000, batch_size=12, learning_rate=1e-3, ema_images=3_000),
+        at_noise=0.9,
+    )
+
+
+def editor_cpu_flow(runs: Path) -> EditorConfig:
+    """The same network trained on over all times: what several steps need, and samples that differ."""
+    return replace(
+        editor_cpu(runs),
+        engine=EngineConfig(total_images=30_000, batch_size=12, learning_rate=6e-4, ema_images=3_000, cooldown=0.8),
+        at_noise=0.5,
+        start_from=runs / "editor/export/editor",
     )
 
 
 def decoder_cpu(runs: Path) -> DecoderConfig:
-    """Polish of the decoder on the editor's own latents."""
+    """The decoder with a moved source, on latents of the truth."""
     return DecoderConfig(
         population=runs / "population",
         autoencoder=runs / "autoencoder/export/autoencoder",
-        editor=runs / "editor/export/editor",
-        engine=EngineConfig(total_images=20_000, batch_size=16, learning_rate=5e-4, ema_images=2_000, cooldown=0.6),
+        editor=None,
+        engine=EngineConfig(total_images=20_000, batch_size=16, learning_rate=1e-3, ema_images=2_000, cooldown=0.5),
+    )
+
+
+def decoder_cpu_polish(runs: Path) -> DecoderConfig:
+    """The decoder on the editor's own latents."""
+    return replace(
+        decoder_cpu(runs),
+        autoencoder=runs / "decoder/export/autoencoder",
+        editor=runs / "editor-flow/export/editor",
     )

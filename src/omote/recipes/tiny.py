@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from omote.recipes.cpu import autoencoder_cpu, editor_cpu
+from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu
 from omote.training.autoencoder import AutoencoderConfig
+from omote.training.decoder import DecoderConfig
 from omote.training.editor import EditorConfig
 from omote.training.engine import EngineConfig
 
@@ -27,4 +28,14 @@ def editor_tiny(runs: Path) -> EditorConfig:
         channels=(16, 32),
         context_width=32,
         head_channels=16,
+    )
+
+
+def decoder_tiny(runs: Path) -> DecoderConfig:
+    """Decoder on the editor's latents, 8 steps."""
+    return replace(
+        decoder_cpu_polish(runs),
+        autoencoder=runs / "autoencoder/export/autoencoder",
+        editor=runs / "editor/export/editor",
+        engine=ENGINE,
     )

@@ -35,6 +35,11 @@ class EditorConfig:
         drop_both: share that see nothing, for guidance.
         moved_weight: how much more a latent pixel counts that the expression moved.
         locator_weight: of the landmarks' L1 in pixels.
+        channel_weight: of the latent's colour, depth, mask and learned channels. Captures' holes inflate the deviation
+            that depth is measured in, and a depth is what an avatar is made of.
+        huber: where the loss of a first step turns from a square into an absolute value, in deviations: an edge that may
+            lie here or there should not become the mean of both (Song & Dhariwal, "Improved Techniques for Training
+            Consistency Models", 2023, §3.3).
         targets_per_source: edits trained per source.
         start_from: exported weights to start from, or None.
     """
@@ -53,6 +58,8 @@ class EditorConfig:
     drop_both: float = 0.05
     moved_weight: float = 1.0
     locator_weight: float = 0.1
+    channel_weight: tuple[float, float, float, float] = (2.0, 6.0, 0.5, 1.0)
+    huber: float = 0.3
     targets_per_source: int = 4
     start_from: Path | None = None
 
@@ -93,11 +100,16 @@ class LatentBatch:
 class EditorModule(nn.Module):
     """The editor with the flow-matching loss as forward."""
 
-    def __init__(self, editor: LatentEditor, moved_weight: float, locator_weight: float) -> None:
+    channel_weight: Tensor
+
+    def __init__(self, editor: LatentEditor, config: EditorConfig) -> None:
         super().__init__()
         self.editor = editor
-        self.moved_weight = moved_weight
-        self.locator_weight = locator_weight
+        self.config = config
+        color, depth, mask, learned = config.channel_weight
+        weights = [color] * 3 + [depth, mask] + [learned] * (editor.config.latent_channels - 5)
+        weight = torch.tensor(weights).view(1, -1, 1, 1)
+        self.register_buffer("channel_weight", weight / weight.mean(), persistent=False)
 
     def forward(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """s²‖v_θ - (ε - z_0)‖², weighted to what moved."""
@@ -107,15 +119,18 @@ class EditorModule(nn.Module):
         scale = path_scale(batch.t).view(-1, 1, 1, 1)
         error = (scale * (v - (batch.noise - batch.delta))).square()
         moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3)
-        weight = 1 + self.moved_weight * moved
-        loss = (weight * error).sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
+        weight = 1 + self.config.moved_weight * moved
+        first = batch.t == 1
+        c = self.config.huber
+        charged = torch.where(first.view(-1, 1, 1, 1), 2 * c * (torch.sqrt(error + c**2) - c), error)
+        charged = weight * self.channel_weight * charged
+        loss = charged.sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
         # The locator learns beside the editor; the editor always reads what the locator really says.
         located = (self.editor.locator(batch.source) - batch.landmarks_px).abs()
         metrics = {"mse": error.detach().mean(), "landmark_px": located.detach().mean()}
-        first = batch.t == 1
         if bool(first.any()):
             metrics["mse_first_step"] = error.detach()[first].mean()
-        return loss.mean() + self.locator_weight * located.mean(), metrics
+        return loss.mean() + self.config.locator_weight * located.mean(), metrics
 
 
 class EditorTask:
@@ -138,7 +153,7 @@ class EditorTask:
                 head_channels=config.head_channels,
             )
             editor.use_units_of(self.autoencoder)
-        self._module = EditorModule(editor, config.moved_weight, config.locator_weight)
+        self._module = EditorModule(editor, config)
         self.pairs = PairSource(config.population)
 
     @property
