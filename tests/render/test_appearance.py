@@ -14,6 +14,7 @@ from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
 from omote.render.appearance import Appearance, default_appearance, eye_texture, paint, random_appearance
 from omote.render.regions import surface, template_occlusion
+from omote.render.shade import lid_shadow, lip_shadow
 
 
 @pytest.fixture(scope="module", params=["shipped", "ict"])
@@ -117,3 +118,41 @@ def test_hollows_see_less_of_the_sky(head: HeadModel) -> None:
     dimmed = surface(head).dim(head.template_mm, marks)[inner]
     deep = head.template_mm[inner, 2] < np.percentile(head.template_mm[inner, 2], 20)
     assert dimmed[deep].mean() < 0.5 * dimmed[~deep].mean()
+
+
+def test_lips_shade_the_teeth_least_in_the_middle_of_a_wide_opening(head: HeadModel) -> None:
+    marks = head.landmarks(head.template_mm)
+    marks[62, 1], marks[66, 1] = marks[62, 1] + 8, marks[66, 1] - 8
+    upper, middle = marks[62], (marks[62] + marks[66]) / 2
+    corner = np.array([marks[64, 0], middle[1], middle[2]])
+    under_lip, center, aside = lip_shadow(np.stack([upper, middle, corner]), marks)
+    assert (under_lip < 0.7 * center).all()
+    assert (aside < 0.7 * center).all()
+    assert (np.diff(center) < 0).all()  # reddened
+    step = np.array([0.0, 1.0, 0.0])
+    marks[62], marks[66] = middle + step, middle - step
+    assert (lip_shadow(middle[None], marks)[0] < center).all()
+
+
+def test_the_upper_lid_shades_the_eyeball_below_it(head: HeadModel) -> None:
+    marks = head.landmarks(head.template_mm)
+    for top, bottom in ((37, 41), (44, 46)):
+        line = np.linspace(marks[top], marks[bottom], 5)
+        light = lid_shadow(line, marks)
+        assert light[0] < 0.65 * light.max()
+        assert light.argmax() >= 2
+        assert (light > 0.3).all()
+        assert (light <= 1).all()
+
+
+def test_lips_are_pinker_than_the_skin_and_beards_no_yellower(head: HeadModel) -> None:
+    for seed in range(20):
+        a = random_appearance(np.random.default_rng(seed))
+        assert min(a.lip[0], a.lip[2]) > a.lip[1]
+    marks = head.landmarks(head.template_mm)
+    chin = marks[8] + np.array([0, 6.0, 4.0])
+    skin = near(head, paint(head, plain()), chin, 8)
+    for strength in (0.3, 0.9):
+        fair = near(head, paint(head, plain(beard=strength, hair=(0.65, 0.52, 0.34))), chin, 8)
+        assert fair.mean() < skin.mean()
+        assert fair[1] / fair[0] < 1.12 * skin[1] / skin[0]

@@ -51,36 +51,42 @@ class Recipe:
 RECIPES: Mapping[str, tuple[Recipe, ...]] = {
     "neutral": (Recipe(action_units="0", weights={}),),
     "happy": (
-        Recipe(action_units="6+12", weights={
-            "mouthSmile": 0.85, "cheekSquint": 0.7, "eyeSquint": 0.35, "mouthDimple": 0.2}),
         Recipe(action_units="6+12+25", weights={
-            "mouthSmile": 0.95, "cheekSquint": 0.8, "eyeSquint": 0.4, "mouthUpperUp": 0.3, "mouthLowerDown": 0.2,
-            "jawOpen": 0.06}),
+            "mouthSmile": 1.0, "cheekSquint": 0.6, "eyeSquint": 0.4, "mouthDimple": 0.75, "mouthUpperUp": 0.55,
+            "mouthLowerDown": 0.35, "jawOpen": 0.12}, share=1.5),
         Recipe(action_units="6+12+25+26", weights={
-            "mouthSmile": 1.0, "cheekSquint": 0.9, "eyeSquint": 0.45, "mouthUpperUp": 0.35, "mouthLowerDown": 0.3,
-            "jawOpen": 0.22}),
+            "mouthSmile": 1.0, "cheekSquint": 0.55, "eyeSquint": 0.25, "mouthDimple": 0.75, "mouthStretch": 0.4,
+            "mouthUpperUp": 0.35, "mouthLowerDown": 0.55, "jawOpen": 0.3, "browOuterUp": 0.2}),
+        Recipe(action_units="6+12", weights={
+            "mouthSmile": 1.0, "cheekSquint": 0.5, "eyeSquint": 0.4, "mouthDimple": 0.8, "mouthPress": 0.45,
+            "mouthUpperUp": 0.18, "mouthShrugUpper": 0.15, "browOuterUp": 0.15}),
     ),
     "sad": (
-        Recipe(action_units="1+4+7+15+17", weights={
-            "browInnerUp": 1.0, "browDown": 0.6, "mouthFrown": 1.0, "mouthShrugLower": 0.6, "mouthPress": 0.15,
-            "eyeSquint": 0.5, "eyeBlink": 0.4, "eyeLookDown": 0.45, "cheekSquint": 0.2}),
-        Recipe(action_units="1+4+15", weights={
-            "browInnerUp": 1.0, "mouthFrown": 1.0, "mouthPress": 0.2, "eyeBlink": 0.2}),
+        Recipe(action_units="1+4+15+17", weights={
+            "browInnerUp": 1.0, "browDown": 0.4, "mouthFrown": 1.0, "mouthShrugLower": 0.67, "mouthShrugUpper": 0.35,
+            "mouthRollLower": 0.35, "mouthStretch": 0.35, "mouthPress": 0.1, "mouthPucker": 0.15, "eyeBlink": 0.15,
+            "eyeLookDown": 0.25}),
+        Recipe(action_units="1+4+7+15", weights={
+            "browInnerUp": 0.95, "browDown": 0.65, "mouthFrown": 1.0, "mouthRollLower": 0.5, "mouthStretch": 0.45,
+            "cheekSquint": 0.35, "eyeSquint": 0.2, "eyeBlink": 0.1, "eyeLookDown": 0.2}),
         Recipe(action_units="1+4+11+15+17+25", weights={
-            "browInnerUp": 0.9, "browDown": 0.15, "mouthFrown": 0.95, "mouthShrugLower": 0.6, "mouthRollLower": 0.25,
-            "mouthStretch": 0.2, "cheekSquint": 0.2, "eyeBlink": 0.15}),
+            "browInnerUp": 1.0, "browDown": 0.4, "mouthFrown": 1.0, "mouthShrugLower": 0.8, "mouthShrugUpper": 0.25,
+            "mouthStretch": 0.5, "mouthLowerDown": 0.2, "cheekSquint": 0.25, "eyeSquint": 0.2, "eyeBlink": 0.12,
+            "eyeLookDown": 0.25}),
     ),
     "angry": (
-        Recipe(action_units="4+5+7+10+23", weights={
-            "browDown": 0.9, "eyeSquint": 0.6, "eyeWide": 0.55, "noseSneer": 0.6, "mouthPress": 0.5,
-            "mouthRollLower": 0.5, "mouthUpperUp": 0.85, "mouthFrown": 0.5, "jawOpen": 0.17, "mouthShrugUpper": 0.3}),
-        Recipe(action_units="4+5+7+10+22+25", weights={
-            "browDown": 0.95, "eyeSquint": 0.25, "eyeWide": 0.55, "noseSneer": 0.77, "mouthUpperUp": 0.76,
-            "mouthLowerDown": 0.65, "jawOpen": 0.33, "mouthStretch": 0.3, "mouthFrown": 0.4, "mouthShrugUpper": 0.3,
-            "mouthFunnel": 0.2, "jawForward": 0.1}, share=2.0),
-        Recipe(action_units="4+5+7+10+15+25", weights={
-            "browDown": 0.75, "eyeSquint": 0.55, "eyeWide": 0.4, "noseSneer": 0.5, "mouthFrown": 0.9,
-            "mouthUpperUp": 0.65, "mouthPress": 0.2, "mouthFunnel": 0.4, "jawOpen": 0.1, "mouthShrugUpper": 0.25}),
+        Recipe(action_units="4+5+7+10+15+22+25", weights={
+            "browDown": 0.95, "eyeSquint": 0.55, "eyeWide": 0.35, "noseSneer": 0.95, "mouthUpperUp": 0.9,
+            "mouthLowerDown": 0.4, "mouthFrown": 0.85, "mouthFunnel": 0.65, "mouthShrugUpper": 0.6, "mouthPress": 0.45,
+            "mouthStretch": 0.15, "mouthRollLower": 0.2, "mouthShrugLower": 0.1}, share=2.0),
+        Recipe(action_units="4+5+7+10+20+25", weights={
+            "browDown": 0.95, "eyeSquint": 0.35, "eyeWide": 0.6, "noseSneer": 0.95, "mouthUpperUp": 0.9,
+            "mouthLowerDown": 0.65, "jawOpen": 0.05, "mouthStretch": 0.75, "mouthFrown": 0.95, "mouthFunnel": 0.5,
+            "mouthShrugUpper": 0.4, "mouthShrugLower": 0.2, "mouthRollLower": 0.25, "cheekSquint": 0.2}, share=2.0),
+        Recipe(action_units="4+5+7+10+20+26", weights={
+            "browDown": 1.0, "eyeSquint": 0.3, "eyeWide": 0.8, "noseSneer": 1.0, "mouthUpperUp": 1.0,
+            "mouthLowerDown": 0.8, "jawOpen": 0.5, "mouthStretch": 0.65, "mouthFrown": 1.0, "mouthShrugUpper": 0.45,
+            "jawForward": 0.4, "cheekSquint": 0.1}, share=0.5),
     ),
     "surprised": (
         Recipe(action_units="1+2+5+26", weights={
@@ -92,27 +98,31 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
     ),
     "fearful": (
         Recipe(action_units="1+2+4+5+20+25+26", weights={
-            "browInnerUp": 0.9, "browDown": 0.5, "browOuterUp": 0.2, "eyeWide": 1.0, "mouthStretch": 0.9,
-            "jawOpen": 0.6, "mouthLowerDown": 0.9, "mouthUpperUp": 0.25, "mouthFrown": 0.3, "mouthRollLower": 0.15}),
-        Recipe(action_units="1+4+5+20+25+26", weights={
-            "browInnerUp": 0.9, "browDown": 0.5, "eyeWide": 1.0, "mouthStretch": 1.0, "jawOpen": 0.4,
-            "mouthLowerDown": 0.55, "mouthUpperUp": 0.25, "mouthFrown": 0.55, "mouthRollLower": 0.25,
-            "cheekSquint": 0.15}),
-        Recipe(action_units="1+2+4+5+20+26", weights={
-            "browInnerUp": 0.85, "browDown": 0.35, "browOuterUp": 0.4, "eyeWide": 1.0, "mouthStretch": 0.9,
-            "jawOpen": 0.45, "mouthLowerDown": 0.55, "mouthUpperUp": 0.3, "mouthFrown": 0.6, "mouthShrugUpper": 0.2}),
+            "browInnerUp": 0.95, "browDown": 0.65, "browOuterUp": 0.25, "eyeWide": 1.0, "mouthStretch": 1.0,
+            "jawOpen": 0.42, "mouthLowerDown": 0.76, "mouthFrown": 0.95, "mouthRollLower": 0.45, "cheekSquint": 0.3,
+            "mouthShrugUpper": 0.13}, share=2.0),
+        Recipe(action_units="1+4+5+20+25", weights={
+            "browInnerUp": 0.85, "browDown": 0.4, "eyeWide": 0.9, "mouthStretch": 1.0, "jawOpen": 0.3,
+            "mouthLowerDown": 0.85, "mouthUpperUp": 0.2, "mouthFrown": 0.98, "mouthRollLower": 0.4, "cheekSquint": 0.17,
+            "mouthShrugUpper": 0.14}, share=2.0),
+        Recipe(action_units="1+2+4+5+10+20+25+26", weights={
+            "browInnerUp": 0.72, "browDown": 0.57, "browOuterUp": 0.1, "eyeWide": 0.95, "mouthStretch": 0.95,
+            "jawOpen": 0.39, "mouthLowerDown": 0.85, "mouthUpperUp": 0.2, "mouthFrown": 0.9, "mouthRollLower": 0.63,
+            "mouthShrugUpper": 0.35, "noseSneer": 0.18, "mouthPress": 0.13, "mouthDimple": 0.1}),
     ),
     "disgusted": (
-        Recipe(action_units="9+15+16+26", weights={
-            "noseSneer": 1.0, "mouthUpperUp": 0.7, "mouthFrown": 0.45, "mouthLowerDown": 0.1, "browDown": 0.15,
-            "cheekSquint": 0.9, "eyeSquint": 0.4, "jawOpen": 0.23, "eyeBlink": 0.3}),
-        Recipe(action_units="9+10+17+4", weights={
-            "noseSneer": 1.0, "mouthUpperUp": 0.75, "mouthFrown": 0.2, "mouthShrugLower": 0.45, "mouthShrugUpper": 0.15,
-            "browDown": 0.2, "cheekSquint": 0.8, "eyeSquint": 0.5, "jawOpen": 0.28, "mouthStretch": 0.2,
-            "eyeBlink": 0.1}),
-        Recipe(action_units="9+10+25+26", weights={
-            "noseSneer": 1.0, "mouthUpperUp": 0.95, "mouthFrown": 0.45, "mouthShrugLower": 0.1, "cheekSquint": 0.7,
-            "eyeSquint": 0.65, "jawOpen": 0.27, "mouthRollLower": 0.1, "eyeBlink": 0.15}),
+        Recipe(action_units="4+9+10+15+26", weights={
+            "noseSneer": 0.95, "mouthUpperUp": 0.95, "mouthFrown": 0.8, "browDown": 0.5, "cheekSquint": 0.5,
+            "eyeSquint": 0.4, "eyeBlink": 0.25, "jawOpen": 0.18, "mouthRollLower": 0.5, "mouthStretch": 0.15,
+            "tongueOut": 0.1}, share=2.0),
+        Recipe(action_units="4+9+10+15+17", weights={
+            "noseSneer": 0.95, "mouthUpperUp": 0.85, "mouthFrown": 0.9, "mouthShrugLower": 0.45, "mouthShrugUpper": 0.2,
+            "browDown": 0.25, "cheekSquint": 0.6, "eyeSquint": 0.4, "eyeBlink": 0.25, "jawOpen": 0.18,
+            "mouthStretch": 0.1, "mouthPress": 0.2}, share=1.5),
+        Recipe(action_units="9+10+17+19+26", weights={
+            "noseSneer": 0.95, "mouthUpperUp": 0.7, "mouthFrown": 0.5, "mouthLowerDown": 0.2, "mouthShrugLower": 0.4,
+            "browDown": 0.35, "cheekSquint": 0.5, "eyeSquint": 0.5, "eyeBlink": 0.25, "jawOpen": 0.22,
+            "mouthRollLower": 0.2, "mouthPucker": 0.15, "tongueOut": 0.25}, share=2.0),
     ),
 }  # fmt: skip
 
@@ -141,40 +151,44 @@ def check_category(category: str) -> str:
 def draw_expression(
     category: str, rng: np.random.Generator, *, intensity: float | None = None, recipe: Recipe | None = None
 ) -> Expression:
-    """Draw one showing of a category: recipe, intensity (.55-1 if not given), unit jitter, asymmetry, resting noise."""
+    """Draw one showing of a category: recipe, intensity (.7-1 if not given), unit jitter, asymmetry, resting noise.
+
+    Below .7 the judges read most categories as neutral.
+    """
     recipes = RECIPES[check_category(category)]
     if recipe is None:
         share = np.array([r.share for r in recipes])
         recipe = recipes[rng.choice(len(recipes), p=share / share.sum())]
     if intensity is None:
-        intensity = 0.0 if category == "neutral" else float(rng.uniform(0.55, 1.0))
-    tilt = float(np.clip(rng.normal(0.0, 0.12), -0.35, 0.35))
-    jittered = {name: w * intensity * rng.uniform(0.8, 1.2) for name, w in recipe.weights.items()}
+        intensity = 0.0 if category == "neutral" else float(rng.uniform(0.7, 1.0))
+    tilt = float(np.clip(rng.normal(0.0, 0.1), -0.3, 0.3))
+    jittered = {name: w * intensity * rng.uniform(0.85, 1.15) for name, w in recipe.weights.items()}
     arkit = arkit_weights({k: min(v, 1.0) for k, v in jittered.items()}, tilt=tilt)
     rest = _resting(rng)
     for side in ("Left", "Right"):
-        # A widened eye has no resting lid.
-        rest[ARKIT_INDEX[f"eyeBlink{side}"]] *= 1 - min(1.0, 2 * arkit[ARKIT_INDEX[f"eyeWide{side}"]])
+        # A widened eye has no resting lid, and a narrowed or lowered one needs none: together they would close it.
+        moved = sum(arkit[ARKIT_INDEX[f"{unit}{side}"]] for unit in ("eyeWide", "eyeSquint", "eyeBlink", "eyeLookDown"))
+        rest[ARKIT_INDEX[f"eyeBlink{side}"]] *= 1 - min(1.0, 2 * moved)
     return Expression(category=category, intensity=intensity, arkit=np.clip(arkit + rest, 0.0, 1.0))
 
 
 def _resting(rng: np.random.Generator) -> Float[np.ndarray, "52"]:
     """Nobody's face is at zero: slight lids, lips and gaze, independent of the category."""
-    gaze = rng.normal(0.0, 0.08, 2)
+    gaze = rng.normal(0.0, [0.07, 0.04])
     rest = {
         "eyeLookOutLeft": max(gaze[0], 0.0), "eyeLookInRight": max(gaze[0], 0.0),
         "eyeLookInLeft": max(-gaze[0], 0.0), "eyeLookOutRight": max(-gaze[0], 0.0),
         "eyeLookUp": max(gaze[1], 0.0), "eyeLookDown": max(-gaze[1], 0.0),
-        "eyeBlink": rng.uniform(0.05, 0.26), "mouthPress": rng.uniform(0.0, 0.1), "browInnerUp": rng.uniform(0.0, 0.05),
+        "eyeBlink": rng.uniform(0.14, 0.28), "mouthPress": rng.uniform(0.0, 0.1), "browInnerUp": rng.uniform(0.0, 0.03),
     }  # fmt: skip
     return arkit_weights(rest)
 
 
-def typical_expression(category: str, intensity: float = 1.0) -> Expression:
-    """A category's first recipe at an intensity, without any randomness: what the 3DMM edit shows."""
-    recipe = RECIPES[check_category(category)][0]
+def typical_expression(category: str, intensity: float = 1.0, *, recipe: int = 0) -> Expression:
+    """One of a category's recipes at an intensity, without any randomness; numbers past the last begin again."""
+    recipes = RECIPES[check_category(category)]
     return Expression(
         category=category,
         intensity=intensity,
-        arkit=arkit_weights({k: v * intensity for k, v in recipe.weights.items()}),
+        arkit=arkit_weights({k: v * intensity for k, v in recipes[recipe % len(recipes)].weights.items()}),
     )

@@ -54,7 +54,7 @@ class EditingModel:
     def load(cls, folder: Path = SHIPPED_WEIGHTS, *, backend: Backend = "auto") -> EditingModel:
         """Load from a folder with ``autoencoder/`` and ``editor/``.
 
-        ``auto`` takes OpenVINO on a CPU when it is installed, PyTorch otherwise.
+        ``auto`` is PyTorch: converting the networks takes OpenVINO longer than the edits of one avatar take PyTorch.
 
         Raises:
             CheckpointError: missing or damaged weights, or an OpenVINO asked for and not installed.
@@ -71,7 +71,7 @@ class EditingModel:
                 line = str(error).strip().splitlines()[0]
                 raise CheckpointError(f"{folder / name}: weights do not load ({line}); reinstall them") from None
         model = cls(*parts)
-        if backend == "openvino" or (backend == "auto" and _has_openvino()):
+        if backend == "openvino":
             from omote.ldm.openvino import OpenVinoEditingModel
 
             return OpenVinoEditingModel(model)
@@ -127,9 +127,3 @@ class EditingModel:
         x = pack_images(images)
         source = x if sources is None else pack_images(sources)
         return unpack_images(self.decode(self.encode(x), source), [i.camera for i in images])
-
-
-def _has_openvino() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("openvino") is not None

@@ -32,7 +32,7 @@ INNER_COLORS = (
     (("mouth",), (0.55, 0.25, 0.24)),
     (("eye_left", "eye_right"), (1.0, 1.0, 1.0)),
 )
-TEETH = (0.86, 0.82, 0.74)
+TEETH = (0.82, 0.78, 0.70)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +100,17 @@ def default_appearance() -> Appearance:
 def random_appearance(rng: np.random.Generator) -> Appearance:
     """A random person; wide on purpose, because variety is what makes a model of renders accept a real scan."""
 
-    def triple(low: Rgb, high: Rgb) -> Rgb:
-        r, g, b = (float(x) for x in rng.uniform(low, high))
-        return (r, g, b)
-
     def jittered(color: Rgb, spread: float) -> Rgb:
         r, g, b = (float(x) for x in np.clip(np.array(color) * np.exp(rng.normal(0, spread, 3)), 0, 1))
         return (r, g, b)
 
+    def lip(red: tuple[float, float], green: tuple[float, float]) -> Rgb:
+        # Lips are pinker than skin, not only darker: blue falls less than green.
+        r, g, b = (float(x) for x in rng.uniform((red[0], green[0], 1.08), (red[1], green[1], 1.22)))
+        return (r, g, g * b)
+
     painted_lips = rng.random() < 0.1
-    hair = jittered(HAIR[rng.choice(len(HAIR), p=HAIR_SHARE)], 0.06)
+    hair = jittered(HAIR[rng.choice(len(HAIR), p=HAIR_SHARE)], 0.03)
     bearded = rng.random() < 0.4
     stubble = rng.random() < 0.7
     beard = float(rng.uniform(0.1, 0.45) if stubble else rng.uniform(0.5, 0.92)) if bearded else 0.0
@@ -119,13 +120,11 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
     iris = IRIS[rng.integers(len(IRIS) if tone < 0.5 or rng.random() < 0.08 else 2)]
     return Appearance(
         tone=tone,
-        tint=jittered((0.97, 0.97, 0.97), 0.035),
-        mottling=(float(rng.uniform(0.01, 0.05)), float(rng.uniform(0, 0.03)), float(rng.uniform(0.005, 0.025))),
+        tint=jittered((0.97, 0.97, 0.97), 0.025),
+        mottling=(float(rng.uniform(0.01, 0.035)), float(rng.uniform(0, 0.02)), float(rng.uniform(0.005, 0.02))),
         blush=float(rng.uniform(0, 0.16)),
         shadows=float(rng.uniform(0, 0.22)),
-        lip=triple((0.6, 0.25, 0.3), (0.85, 0.45, 0.5))
-        if painted_lips
-        else triple((0.8, 0.55, 0.56), (1.0, 0.78, 0.82)),
+        lip=lip((0.6, 0.85), (0.25, 0.45)) if painted_lips else lip((0.82, 0.97), (0.52, 0.72)),
         lip_strength=float(rng.uniform(0.45, 1.0)),
         lip_margin_mm=float(rng.uniform(-0.8, 0.4)),
         hair=hair,
@@ -213,9 +212,11 @@ def _skin(head_model: HeadModel, a: Appearance) -> Float[np.ndarray, "v 3"]:
     color = blend(color, brow, np.minimum(hair * a.brow_shade, base * 0.75))
     if a.beard > 0:
         grows = np.clip(place.beard * (not a.beard_moustache_only) + place.moustache, 0, 1)
-        grows = np.clip(grows * (1 - within(place.lip_mm - 1.5, 2.0)) * (1 + 0.35 * strands), 0, 1)
-        stubble = base * np.array([0.55, 0.56, 0.6])
-        color = blend(color, a.beard * grows, hair * 0.9 if a.beard > 0.5 else stubble)
+        grows = np.clip(grows * (1 - within(place.lip_mm - 0.2, 1.6)) * (1 + 0.15 * strands), 0, 1)
+        # A beard is darker and redder than the hair of the head; stubble greys the skin whatever the hair.
+        stubble = base * np.array([0.5, 0.54, 0.58])
+        full = np.minimum(hair * np.array([0.85, 0.76, 0.72]), base * np.array([0.62, 0.58, 0.58]))
+        color = blend(color, a.beard * grows, full if a.beard > 0.5 else stubble)
     lid = a.lash * within(place.upper_lid_mm - 1.0, 1.6) + 0.2 * within(place.lid_mm - 0.8, 1.6)
     color = color * (1 - np.clip(lid, 0, 0.85)[:, None] * np.array([0.85, 0.9, 0.92]))
     if a.cap > 0:

@@ -102,10 +102,14 @@ def _make(head_model: HeadModel) -> PaintRegions:
     # Cheek apples lie between the outer eye corner and the mouth corner, a little outside.
     cheeks = [0.45 * marks[a] + 0.55 * marks[b] + [side, 0, 0] for a, b, side in ((36, 48, -12.0), (45, 54, 12.0))]
     eyes = [marks[36:42].mean(axis=0), marks[42:48].mean(axis=0)]
-    below_nose = ramp((nose_base[1] - 2 - v[:, 1]) / 6)
     above_throat = ramp((v[:, 1] - (chin[1] - 22)) / 14)
     sideburn = ramp((v[:, 1] - marks[2, 1]) / 10)
     half_width = np.abs(marks[[0, 16], 0]).mean()
+    # The cheek's beard line hangs from the sideburns to the mouth's corners.
+    corner = np.abs(marks[[48, 54], 0]).mean()
+    out = np.clip((np.abs(v[:, 0]) - corner) / (half_width - corner), 0, 1)
+    corner_height = marks[[48, 54], 1].mean() + 4
+    below_line = ramp((corner_height + (marks[2, 1] + 8 - corner_height) * out**1.5 - v[:, 1]) / 9 + 0.5)
     ear = (np.abs(v[:, 0]) > half_width + 2) & (v[:, 1] < marks[19, 1] + 8) & (v[:, 1] > -70) & (v[:, 2] > -105)
     return PaintRegions(
         skin=part_mask(head_model, "skin").astype(np.float64),
@@ -120,9 +124,11 @@ def _make(head_model: HeadModel) -> PaintRegions:
         nostril=ramp(
             spot(marks[32] + np.array([0.0, 3.8, 0.0]), 2.7) + spot(marks[34] + np.array([0.0, 3.8, 0.0]), 2.7)
         ),
-        beard=below_nose * above_throat * ramp((v[:, 2] + 28) / 20) * ramp(1.3 - sideburn),
-        moustache=np.exp(-0.5 * ((v[:, 1] - (nose_base[1] + upper_lip[1]) / 2) / 4) ** 2)
-        * ((np.abs(v[:, 0]) < 32) & (v[:, 2] > lip_front_mm - 18)),
+        beard=below_line * above_throat * ramp((v[:, 2] + 28) / 20) * ramp(1.3 - sideburn),
+        # It droops towards the mouth's corners and ends a little outside them.
+        moustache=np.exp(-0.5 * ((v[:, 1] - (nose_base[1] + upper_lip[1]) / 2 + 0.008 * v[:, 0] ** 2) / 4) ** 2)
+        * ramp((corner + 7 - np.abs(v[:, 0])) / 5)
+        * (v[:, 2] > lip_front_mm - 18),
         hair_mm=v[:, 1]
         - (brow_height + 48)
         + 0.9 * np.clip(-v[:, 2] - 6, 0, 95)

@@ -12,8 +12,17 @@ from jaxtyping import Float
 
 from omote.head.model import PARTS, HeadModel
 from omote.render.appearance import Appearance, default_appearance, eye_texture, paint
-from omote.render.regions import surface
-from omote.render.shade import ENCODE, Light, camera_center, fast_normals, shade_vertices, studio_light
+from omote.render.regions import cached_per_model, surface
+from omote.render.shade import (
+    ENCODE,
+    Light,
+    camera_center,
+    fast_normals,
+    lid_shadow,
+    lip_shadow,
+    shade_vertices,
+    studio_light,
+)
 from omote.render.zbuffer import rasterize, rasterize_samples, vertices_used
 from omote.types import Camera, Rgbd
 
@@ -50,11 +59,16 @@ def render_head(
     material = surface(head_model)
     vertices = np.ascontiguousarray(vertices_mm, np.float32)
     normals = fast_normals(vertices, material.faces)
-    occlusion = material.dim(vertices, head_model.landmarks(vertices))
+    marks = head_model.landmarks(vertices)
+    occlusion = material.dim(vertices, marks)
     eye_mm = camera_center(camera.cam_from_world)
     seen = rasterize_samples(camera, vertices, material.faces, supersample=SUPERSAMPLE)
     used = vertices_used(seen.face_id, material.faces, len(vertices))
     radiance = shade_vertices(vertices, normals, albedo, occlusion, material.gloss, light, eye_mm, used)
+    eyeballs = cached_per_model("eyeballs", head_model, lambda: head_model.part_vertices("eye_left", "eye_right"))
+    inner, eyeballs = material.inner[used[material.inner]], eyeballs[used[eyeballs]]
+    radiance[inner] *= lip_shadow(vertices[inner], marks)
+    radiance[eyeballs] *= lid_shadow(vertices[eyeballs], marks)[:, None]
     size = (camera.height, camera.width, 3)
     rgb = _resolve(
         seen.face_id, seen.barycentric, material.faces, radiance,

@@ -75,7 +75,7 @@ def random_light(rng: np.random.Generator) -> Light:
     kind = rng.choice(4, p=[0.35, 0.25, 0.25, 0.15])
     side = rng.choice([-1.0, 1.0])
     exposure = float(np.exp(rng.normal(0.0, 0.13)))
-    warm = float(rng.normal(0.0, 0.35))
+    warm = float(rng.normal(0.0, 0.28))
     ambient_tint = _temperature(float(warm * 0.5 + rng.normal(0.0, 0.2)))
     if kind == 0:
         key = _unit(side * rng.uniform(0.2, 0.9), rng.uniform(0.1, 0.75))
@@ -246,6 +246,36 @@ def fast_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         else:
             out[i, 2] = 1.0
     return out
+
+
+def lip_shadow(
+    points_mm: Float[np.ndarray, "n 3"], landmarks_mm: Float[np.ndarray, "68 3"]
+) -> Float[np.ndarray, "n 3"]:
+    """How much light the lips leave on teeth and tongue: least under the upper lip and at the mouth's corners.
+
+    Returns one factor per colour, 1 for all: what light there is in shadow is reddened by the mouth.
+    """
+    upper, lower, corners = landmarks_mm[62], landmarks_mm[66], landmarks_mm[[60, 64], 0]
+    below, above = upper[1] - points_mm[:, 1], points_mm[:, 1] - lower[1]
+    half_mm = max(0.5 * float(corners[1] - corners[0]), 1.0)
+    aside = np.abs(points_mm[:, 0] - corners.mean()) / half_mm
+    open_mm = max(float(upper[1] - lower[1]), 0.0)
+    # The narrower the opening, the less light comes in at all.
+    into = 0.5 + 0.4 * min(open_mm / 16.0, 1.0)
+    edge = (0.45 + 0.55 * np.clip(below / 6.0, 0, 1)) * (0.75 + 0.25 * np.clip(above / 4.0, 0, 1))
+    shade = into * edge * (1 - 0.6 * np.clip(aside, 0, 1) ** 2)
+    return np.clip(1 - (1 - shade)[:, None] * np.array([0.92, 1.02, 1.07]), 0, 1)
+
+
+def lid_shadow(points_mm: Float[np.ndarray, "n 3"], landmarks_mm: Float[np.ndarray, "68 3"]) -> Float[np.ndarray, "n"]:
+    """How much light the lids leave on the eyeballs, 1 all: a band of shade below the upper lid, less above the lower."""
+    x, y = points_mm[:, 0], points_mm[:, 1]
+    # Both eyes' lids as one line each, from the person's right to the left.
+    top = landmarks_mm[[36, 37, 38, 39, 42, 43, 44, 45]]
+    bottom = landmarks_mm[[36, 41, 40, 39, 42, 47, 46, 45]]
+    below = np.interp(x, top[:, 0], top[:, 1]) - y
+    above = y - np.interp(x, bottom[:, 0], bottom[:, 1])
+    return (0.45 + 0.55 * np.clip(below / 4.5, 0, 1)) * (0.8 + 0.2 * np.clip(above / 2.5, 0, 1))
 
 
 def camera_center(cam_from_world: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3"]:

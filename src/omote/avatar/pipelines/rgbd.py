@@ -84,6 +84,16 @@ def source_image(scan: Mesh | PointCloud, model: HeadModel, vertices_mm: Float[n
     return replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
 
 
+def with_weights(expression: Expression, seed: int) -> Expression:
+    """The expression with ARKit weights; where it has none, those of its category's recipe number ``seed``.
+
+    The editor takes a category alone too, and then decides itself what it looks like; weights lead it with more accuracy.
+    """
+    if expression.arkit is not None:
+        return expression
+    return typical_expression(expression.category, expression.intensity, recipe=seed)
+
+
 class RgbdPipeline:
     """Scan → avatar, with the networks loaded once."""
 
@@ -155,7 +165,7 @@ class RgbdPipeline:
             source = source_image(seen, model, alignment.vertices_mm, int(self.model.autoencoder.config.sample_size))
         yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
         with timed("edit"):
-            wanted = list(expressions)
+            wanted = [with_weights(e, seed) for e in expressions]
             if all(e.category != "neutral" for e in wanted):
                 wanted.append(Expression(category="neutral"))
             images = self.model.edit(
@@ -166,19 +176,18 @@ class RgbdPipeline:
         morphs: dict[str, Float[np.ndarray, "v 3"]] = {}
         residuals: dict[str, float] = {}
         with timed("lift"):
-            for number, expression in enumerate(expressions):
+            for number, expression in enumerate(wanted[: len(expressions)]):
                 yield Step(stage="lift", done=number, total=len(expressions), note=expression.category)
                 if expression.category == "neutral":
                     morphs["neutral"] = np.zeros_like(neutral)
                     continue
-                prior = typical_expression(expression.category, expression.intensity).arkit
                 registered = register_expression(
                     model,
                     neutral,
                     generated[expression.category],
                     reference,
                     units_mm=units,
-                    prior=prior,
+                    prior=expression.arkit,
                 )
                 morphs[expression.category] = (registered.vertices_mm - neutral).astype(np.float32)
                 residuals[f"lift/residual_mm_{expression.category}"] = registered.residual_mm
