@@ -13,6 +13,7 @@ import pytest
 
 from omote.head.model import HeadModel
 from omote.progress import Step
+from omote.render.appearance import default_appearance
 from omote.types import Avatar, Camera, Expression, Head, Rgbd
 
 NUM_VERTICES = 4
@@ -67,6 +68,7 @@ class FakePipeline:
         )
         return SimpleNamespace(
             avatar=avatar,
+            appearance=default_appearance(),
             source=tiny_image(),
             generated={e.category: tiny_image() for e in expressions},
             timings_s={"align": 0.25, "diffuse": 0.5},
@@ -82,16 +84,13 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     module = ModuleType("omote.avatar.pipelines.rgbd")
     module.RgbdPipeline = FakePipeline  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "omote.avatar.pipelines.rgbd", module)
-    editing = ModuleType("omote.ldm.editing")  # the real one imports torch for two default values
-    editing.EditSettings = lambda: SimpleNamespace(steps=4, guidance_scale=1.0)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "omote.ldm.editing", editing)
     monkeypatch.setattr("omote.api.avatars.load_head", lambda path: tiny_head())
     monkeypatch.setattr("omote.avatar.glb.write_glb", _write_glb)
     monkeypatch.setattr("omote.api.avatars.AvatarMade._write_sheet", lambda self, glb, path: path.write_bytes(b"png"))
     return calls
 
 
-def _write_glb(avatar: Avatar, model: HeadModel, path: Path) -> int:
+def _write_glb(avatar: Avatar, model: HeadModel, path: Path, *, materials: object) -> int:
     return path.write_bytes(b"glTF" + b"\0" * 5000)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from omote.head.model import HeadModel
 from omote.progress import Step, finish
 from omote.types import Avatar, Expression, Mesh, Rgbd
 
+if TYPE_CHECKING:  # its module compiles the renderer
+    from omote.render.appearance import Appearance
+
 DEMO_SIZE_PX = 480
 
 
@@ -28,6 +31,7 @@ class AvatarMade:
 
     Attributes:
         avatar: the head at rest, its morph targets and its texture.
+        appearance: skin tone and iris as estimated from the scan.
         head: the head model of its meshes.
         source: the scan as the networks saw it.
         generated: what they made of it, per category.
@@ -36,6 +40,7 @@ class AvatarMade:
     """
 
     avatar: Avatar
+    appearance: Appearance
     head: HeadModel
     source: Rgbd
     generated: dict[str, Rgbd]
@@ -57,6 +62,7 @@ class AvatarMade:
             OutputError: one of the files cannot be written.
         """
         from omote.avatar.glb import write_glb
+        from omote.avatar.materials import materials_of
 
         watch = Stopwatch()
         meshes = self._mesh_paths(outputs.meshes)
@@ -65,7 +71,8 @@ class AvatarMade:
             if on_step is not None:
                 on_step(Step(stage="write"))
             with watch("write"):
-                size = write_glb(self.avatar, self.head, temporary[outputs.glb])
+                materials = materials_of(self.appearance)
+                size = write_glb(self.avatar, self.head, temporary[outputs.glb], materials=materials)
                 for path, name in meshes.items():
                     self._write_mesh(name, temporary[path], path)
             if outputs.sheet is not None:
@@ -184,7 +191,7 @@ def avatar(
     tell("load")
     with watch("load"):
         from omote.avatar.pipelines.rgbd import RgbdPipeline
-        from omote.ldm.editing import EditSettings
+        from omote.ldm.settings import EditSettings
 
         default = EditSettings()
         model = load_head(head)
@@ -216,6 +223,7 @@ def avatar(
     facts = {**prefixed("settings", settings), **facts, **result.report, **run_facts(watch)}
     return AvatarMade(
         avatar=result.avatar,
+        appearance=result.appearance,
         head=model,
         source=result.source,
         generated=result.generated,

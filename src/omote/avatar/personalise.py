@@ -62,8 +62,8 @@ def _frames(
     area = _vertex_areas(model)[outer]
     cell = np.unique(np.round(source / PATCH_MM).astype(int), axis=0, return_index=True)[1]
     anchors = source[cell]
-    square = _squared_distances(anchors, source)
-    weight = np.exp(-0.5 * square / PATCH_MM**2) * area
+    square = _squared_distances(anchors.astype(np.float32), source.astype(np.float32))
+    weight = (np.exp(-0.5 * square / PATCH_MM**2) * area.astype(np.float32)).astype(np.float64)
     weight /= weight.sum(axis=1, keepdims=True)
     mean_s, mean_t = weight @ source, weight @ target
     products = (target[:, :, None] * source[:, None, :]).reshape(-1, 9)
@@ -72,8 +72,8 @@ def _frames(
     spread = [weight @ np.sum(p**2, axis=1) - np.sum(m**2, axis=1) for p, m in ((source, mean_s), (target, mean_t))]
     scale = np.sqrt(spread[1] / np.maximum(spread[0], 1e-9))
 
-    rest = model.template_mm.astype(np.float64)
-    square = _squared_distances(rest, anchors)
+    # Single precision: a blend's weights need three digits.
+    square = _squared_distances(model.template_mm.astype(np.float32), anchors.astype(np.float32))
     blend = np.exp(-0.5 * (square - square.min(axis=1, keepdims=True)) / PATCH_MM**2)
     blend /= blend.sum(axis=1, keepdims=True)
     # The rotation nearest to the blended covariances is their chordal mean.

@@ -169,9 +169,7 @@ def _alone(expressions: Sequence[Expression]) -> list[Expression]:
     return [Expression(category=e.category, intensity=e.intensity) for e in expressions]
 
 
-def model_images(
-    model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth
-) -> dict[str, list[Rgbd]]:
+def model_images(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> dict[str, list[Rgbd]]:
     """Images of `MODEL_ROWS`."""
     source = truth.images[0]
     settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)

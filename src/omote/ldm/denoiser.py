@@ -149,7 +149,9 @@ class LatentEditor(ModelMixin, ConfigMixin):
         estimate = (1 - t).view(-1, 1, 1, 1) / scale**2 * z_t
         x = F.pixel_unshuffle(torch.cat([estimate, source, context.moved], dim=1), self.config.patch)
         x = torch.cat([x, F.pixel_unshuffle(context.motion, self.motion_patch)], dim=1)
-        out = self.unet(x, 1000 * t, encoder_hidden_states=context.tokens, class_labels=context.pooled, return_dict=False)[0]
+        out = self.unet(
+            x, 1000 * t, encoder_hidden_states=context.tokens, class_labels=context.pooled, return_dict=False
+        )[0]
         # At t = 1 the preconditioned target is z_0 itself, at t = 0 it is noise.
         straight = self.straight(torch.cat([context.moved, self._coarse(context.motion)], dim=1))
         out = F.pixel_shuffle(out, self.config.patch) + t.view(-1, 1, 1, 1) / scale * straight

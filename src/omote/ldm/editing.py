@@ -6,9 +6,7 @@ Two backends give the same answer: plain PyTorch, and OpenVINO for CPUs (`omote.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -22,25 +20,10 @@ from omote.ldm.denoiser import Context, LatentEditor
 from omote.ldm.flow import SampleStep, euler, guided, initial_noise
 from omote.ldm.motion import moved
 from omote.ldm.representation import pack_images, unpack_images
+from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings
 from omote.types import Expression, Rgbd
 
-Backend = Literal["auto", "torch", "openvino"]
-SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditSettings:
-    """How to sample.
-
-    Attributes:
-        steps: network evaluations per edit.
-        guidance_scale: 1 means none.
-        seed: of the noise; sample i of a batch uses seed + i, whatever the batch.
-    """
-
-    steps: int = 1
-    guidance_scale: float = 1.0
-    seed: int = 0
+__all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
 
 
 class EditingModel:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -19,14 +22,17 @@ from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.head.expressions import ARKIT_NAMES, typical_expression
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
-from omote.ldm.editing import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
+from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings
 from omote.lift.register import register_expression
 from omote.progress import Step
-from omote.render.appearance import default_appearance
+from omote.render.appearance import Appearance, default_appearance
 from omote.render.rgbd import render_head
 from omote.render.scans import render_mesh, render_points
 from omote.scan.align import Alignment, align
 from omote.types import Avatar, Expression, Head, Mesh, PointCloud, Rgbd
+
+if TYPE_CHECKING:  # importing the networks takes seconds, which `RgbdPipeline.load` spends beside other work
+    from omote.ldm.editing import EditingModel
 
 # Hair and clothing farther than this from the fitted head are left out of the source image.
 CROP_MM = 22.0
@@ -40,6 +46,7 @@ class AvatarResult:
 
     Attributes:
         avatar: neutral, morph targets, texture.
+        appearance: skin tone and iris as estimated from the scan.
         alignment: where the face was found.
         source: the RGB-D image that was edited.
         generated: the edited images by category.
@@ -48,6 +55,7 @@ class AvatarResult:
     """
 
     avatar: Avatar
+    appearance: Appearance
     alignment: Alignment
     source: Rgbd
     generated: dict[str, Rgbd]
@@ -97,26 +105,42 @@ def with_weights(expression: Expression, seed: int) -> Expression:
 class RgbdPipeline:
     """Scan → avatar, with the networks loaded once."""
 
-    def __init__(self, model: EditingModel, head: HeadModel) -> None:
-        self.model = model
+    def __init__(self, model: EditingModel | Future[EditingModel], head: HeadModel) -> None:
+        self._model = model
         self.head = head
+
+    @property
+    def model(self) -> EditingModel:
+        """The networks; waits for them.
+
+        Raises:
+            CheckpointError: they do not load.
+        """
+        if isinstance(self._model, Future):
+            self._model = self._model.result()
+        return self._model
 
     @classmethod
     def load(
         cls, *, backend: Backend = "auto", head: HeadModel | None = None, weights: Path | None = None
     ) -> RgbdPipeline:
-        """Load the networks.
+        """Begin to load the networks, in a thread: a scan can be aligned meanwhile.
 
         Args:
-            backend: what runs them.
+            backend: what runs the networks.
             head: the output head; the shipped one if None.
             weights: folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
-
-        Raises:
-            CheckpointError: they do not load.
         """
-        model = EditingModel.load(SHIPPED_WEIGHTS if weights is None else weights, backend=backend)
-        return cls(model, shipped_head() if head is None else head)
+
+        def networks() -> EditingModel:
+            from omote.ldm.editing import EditingModel
+
+            return EditingModel.load(SHIPPED_WEIGHTS if weights is None else weights, backend=backend)
+
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        future = pool.submit(networks)
+        pool.shutdown(wait=False)
+        return cls(future, shipped_head() if head is None else head)
 
     def __call__(
         self,
@@ -158,44 +182,57 @@ class RgbdPipeline:
         # A face at rest still gets some fitted expression, and taking that off costs more than it gives: the scan is
         # the avatar's rest.
         neutral = alignment.vertices_mm
-        units = personal_units(model, neutral)
-        yield Step(stage="source")
-        with timed("source"):
-            seen = alignment.scan if isinstance(alignment.scan, Mesh | PointCloud) else _cloud(alignment.scan)
-            source = source_image(seen, model, alignment.vertices_mm, int(self.model.autoencoder.config.sample_size))
-        yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
-        with timed("edit"):
-            wanted = [with_weights(e, seed) for e in expressions]
-            if all(e.category != "neutral" for e in wanted):
-                wanted.append(Expression(category="neutral"))
-            images = self.model.edit(
-                source, wanted, EditSettings(steps=steps, guidance_scale=guidance_scale, seed=seed)
-            )
-            generated = {e.category: image for e, image in zip(wanted, images, strict=True)}
-        reference = generated["neutral"]
-        morphs: dict[str, Float[np.ndarray, "v 3"]] = {}
-        residuals: dict[str, float] = {}
-        with timed("lift"):
-            for number, expression in enumerate(wanted[: len(expressions)]):
-                yield Step(stage="lift", done=number, total=len(expressions), note=expression.category)
-                if expression.category == "neutral":
-                    morphs["neutral"] = np.zeros_like(neutral)
-                    continue
-                registered = register_expression(
-                    model,
-                    neutral,
-                    generated[expression.category],
-                    reference,
-                    units_mm=units,
-                    prior=expression.arkit,
-                )
-                morphs[expression.category] = (registered.vertices_mm - neutral).astype(np.float32)
-                residuals[f"lift/residual_mm_{expression.category}"] = registered.residual_mm
-        for name, unit_mm in zip(ARKIT_NAMES, units, strict=True):
-            morphs[name] = unit_mm.astype(np.float32)
-        yield Step(stage="texture")
-        with timed("texture"):
-            baked = bake_texture(model, alignment.vertices_mm, seen)
+        seen = alignment.scan if isinstance(alignment.scan, Mesh | PointCloud) else _cloud(alignment.scan)
+        # Texture and units need the neutral alone, and expressions do not need each other: what waits, waits together.
+        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        try:
+            units_ready = pool.submit(personal_units, model, neutral)
+            baked_ready = pool.submit(bake_texture, model, neutral, seen)
+            yield Step(stage="source")
+            with timed("source"):
+                size = int(self.model.autoencoder.config.sample_size)
+                source = source_image(seen, model, neutral, size)
+            yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
+            with timed("edit"):
+                wanted = [with_weights(e, seed) for e in expressions]
+                edits = list(wanted)
+                if all(e.category != "neutral" for e in wanted):
+                    edits.append(with_weights(Expression(category="neutral"), seed))
+                settings = EditSettings(steps=steps, guidance_scale=guidance_scale, seed=seed)
+                images = self.model.edit(source, edits, settings)
+                generated = {e.category: image for e, image in zip(edits, images, strict=True)}
+            morphs: dict[str, Float[np.ndarray, "v 3"]] = {}
+            residuals: dict[str, float] = {}
+            with timed("lift"):
+                units = units_ready.result()
+                lifted = {
+                    e.category: pool.submit(
+                        register_expression,
+                        model,
+                        neutral,
+                        generated[e.category],
+                        generated["neutral"],
+                        units_mm=units,
+                        prior=e.arkit,
+                    )
+                    for e in wanted
+                    if e.category != "neutral"
+                }
+                for number, expression in enumerate(wanted):
+                    yield Step(stage="lift", done=number, total=len(wanted), note=expression.category)
+                    if expression.category == "neutral":
+                        morphs["neutral"] = np.zeros_like(neutral)
+                        continue
+                    registered = lifted[expression.category].result()
+                    morphs[expression.category] = (registered.vertices_mm - neutral).astype(np.float32)
+                    residuals[f"lift/residual_mm_{expression.category}"] = registered.residual_mm
+            for name, unit_mm in zip(ARKIT_NAMES, units, strict=True):
+                morphs[name] = unit_mm.astype(np.float32)
+            yield Step(stage="texture")
+            with timed("texture"):
+                baked = baked_ready.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
         avatar = Avatar(
             neutral=Head(
                 model_name=model.name,
@@ -214,6 +251,7 @@ class RgbdPipeline:
         }
         return AvatarResult(
             avatar=avatar,
+            appearance=baked.appearance,
             alignment=alignment,
             source=source,
             generated={k: v for k, v in generated.items() if k in morphs},
