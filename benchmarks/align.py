@@ -42,6 +42,7 @@ SEED = 987_654_321  # training draws persons from seeds far below
 def person(head: HeadModel, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(vertices, faces) of a head as a scanner gets it: outer skin and eyes, canonical frame."""
     arkit = draw_expression(str(rng.choice(CATEGORIES)) if rng.random() < 0.4 else "neutral", rng).arkit
+    assert arkit is not None
     neutral = head.vertices(draw_identity(head, rng))
     origin = eyeball_centers(head, neutral).mean(axis=0)
     vertices = neutral.astype(np.float64) + np.tensordot(arkit, head.expression_mm, 1) - origin

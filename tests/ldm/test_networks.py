@@ -126,7 +126,7 @@ def test_a_condition_that_is_not_given_does_not_matter():
 
 
 def test_guidance_dropout_has_the_asked_shares():
-    n = 3_000
+    n = 1_000
     every = torch.ones(n, dtype=torch.bool)
     condition = Condition(
         category=torch.zeros(n, dtype=torch.long),
@@ -134,15 +134,15 @@ def test_guidance_dropout_has_the_asked_shares():
         arkit=torch.zeros(n, 52),
         has_category=every,
         has_arkit=every.clone(),
-        motion=torch.ones(n, 5, 64, 64),
+        motion=torch.ones(n, 5, 8, 8),
     )
     dropped = drop_conditions(condition, torch.Generator().manual_seed(0), category=0.2, arkit=0.4, both=0.1)
     only_arkit = (~dropped.has_category & dropped.has_arkit).float().mean()
     only_category = (dropped.has_category & ~dropped.has_arkit).float().mean()
     nothing = (~dropped.has_category & ~dropped.has_arkit).float().mean()
-    assert only_arkit == pytest.approx(0.2, abs=0.03)
-    assert only_category == pytest.approx(0.4, abs=0.03)
-    assert nothing == pytest.approx(0.1, abs=0.03)
+    assert only_arkit == pytest.approx(0.2, abs=0.05)
+    assert only_category == pytest.approx(0.4, abs=0.05)
+    assert nothing == pytest.approx(0.1, abs=0.05)
     # A motion image tells the weights: where they are forgotten, it must be too.
     torch.testing.assert_close(dropped.motion[:, 0, 0, 0], dropped.has_arkit.float())
 

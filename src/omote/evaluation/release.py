@@ -21,14 +21,16 @@ from omote.evaluation import metrics
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.judges import ExpressionJudges, IdentityJudge, load_expression_judges, load_identity_judge
 from omote.files import atomic_path
-from omote.head.expressions import CATEGORIES
+from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 
 # Rows that the networks have no part in: measured once, whatever the weights.
 RIVAL_ROWS = ("ceiling", "copy_source", "head_edit")
-MODEL_ROWS = ("model", "model_category", "autoencoder_ceiling")
+# model: the truth's ARKit weights. model_category: category and intensity alone, weights drawn as the population draws them.
+# model_token: category and intensity alone, and the network has to decide by itself.
+MODEL_ROWS = ("model", "model_category", "model_token", "autoencoder_ceiling")
 ROWS = (*MODEL_ROWS, *RIVAL_ROWS)
 JUDGES = ("faceapi", "fer", "both")
 
@@ -169,13 +171,20 @@ def _alone(expressions: Sequence[Expression]) -> list[Expression]:
     return [Expression(category=e.category, intensity=e.intensity) for e in expressions]
 
 
+def _drawn(expressions: Sequence[Expression], seed: int) -> list[Expression]:
+    """The same categories and intensities with weights of their own draw."""
+    rng = np.random.default_rng([91, seed])
+    return [draw_expression(e.category, rng, intensity=e.intensity) for e in expressions]
+
+
 def model_images(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> dict[str, list[Rgbd]]:
     """Images of `MODEL_ROWS`."""
     source = truth.images[0]
     settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)
     return {
         "model": model.edit(source, person.expressions, settings),
-        "model_category": model.edit(source, _alone(person.expressions), settings),
+        "model_category": model.edit(source, _drawn(person.expressions, settings.seed), settings),
+        "model_token": model.edit(source, _alone(person.expressions), settings),
         "autoencoder_ceiling": model.reconstruct(truth.images, [source] * len(truth.images)),
     }
 
@@ -234,7 +243,7 @@ def _best_of(model: EditingModel, config: ReleaseConfig, person: Person, truth: 
     errors = []
     for k in range(config.best_of):
         settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index + 100 * (k + 1))
-        stack = _stack(model.edit(truth.images[0], _alone(person.expressions), settings))
+        stack = _stack(model.edit(truth.images[0], _drawn(person.expressions, settings.seed), settings))
         errors.append(metrics.depth_errors(_answered(stack), true.depth_mm, true.mask).mae_mm)
     best: list[float] = np.min(errors, axis=0).tolist()
     return best

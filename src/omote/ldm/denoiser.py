@@ -37,7 +37,7 @@ class Context:
 
     tokens: Float[Tensor, "b n k"]
     pooled: Float[Tensor, "b k"]
-    motion: Float[Tensor, "b 5 64 64"]
+    motion: Float[Tensor, "b 5 m m"]
     moved: Float[Tensor, "b d h w"]
 
 
@@ -55,6 +55,9 @@ class LatentEditor(ModelMixin, ConfigMixin):
         head_channels: of an attention head.
     """
 
+    latent_std: Tensor
+    delta_std: Tensor
+
     @register_to_config
     def __init__(
         self,
@@ -68,7 +71,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         deeper = len(channels) - 1
-        self.motion_patch = motion_of.SIZE // (sample_size // patch)
+        self.motion_patch = motion_of.READ_SIZE // (sample_size // patch)
         self.unet = UNet2DConditionModel(
             sample_size=sample_size // patch,
             in_channels=3 * latent_channels * patch**2 + motion_of.NUM_CHANNELS * self.motion_patch**2,
@@ -140,7 +143,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         return Context(tokens=tokens, pooled=pooled, motion=motion, moved=difference / self.delta_std)
 
     def _coarse(self, motion: Tensor) -> Tensor:
-        return F.avg_pool2d(motion, motion_of.SIZE // self.config.sample_size)
+        return motion_of.resized(motion, self.config.sample_size)
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """`forward` with the condition already encoded: the part that runs at every step."""
@@ -148,7 +151,8 @@ class LatentEditor(ModelMixin, ConfigMixin):
         # The network sees the linear estimate of z_0: noise enters only as far as it tells something, and not at t = 1.
         estimate = (1 - t).view(-1, 1, 1, 1) / scale**2 * z_t
         x = F.pixel_unshuffle(torch.cat([estimate, source, context.moved], dim=1), self.config.patch)
-        x = torch.cat([x, F.pixel_unshuffle(context.motion, self.motion_patch)], dim=1)
+        read = motion_of.resized(context.motion, motion_of.READ_SIZE)
+        x = torch.cat([x, F.pixel_unshuffle(read, self.motion_patch)], dim=1)
         out = self.unet(
             x, 1000 * t, encoder_hidden_states=context.tokens, class_labels=context.pooled, return_dict=False
         )[0]

@@ -77,7 +77,7 @@ class EditingModel:
     @torch.no_grad()
     def edit_latents(
         self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 5 64 64"]]:
+    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 5 m m"]]:
         """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion laid over the source)."""
         autoencoder = self.autoencoder
         source = autoencoder.scale(z_source)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 
 from omote.geometry.camera import orbit_camera, project
@@ -28,9 +29,11 @@ from omote.render.zbuffer import rasterize
 # the camera), share of eyeball, share of mouth interior.
 NUM_CHANNELS = 5
 FLOW, NEARER = slice(0, 2), slice(2, 3)
-SIZE = 64
+SIZE = 128
+READ_SIZE = 64  # what the denoiser reads of it; pixels of the source move at full size
 FLOW_UNIT_PX = 8.0
 DEPTH_UNIT_MM = 10.0
+FARTHEST = 4.0
 IMAGE_SIZE = 128
 # How far a landmark's displacement reaches, in pixels of a 128² image.
 REACH_PX = 9.0
@@ -46,7 +49,7 @@ def mean_landmarks() -> Float[Tensor, "68 2"]:
     return torch.from_numpy(uvz[:, :2].astype(np.float32))
 
 
-def motion_image(arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "5 64 64"]:
+def motion_image(arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "5 m m"]:
     """The mean head's motion image under ARKit weights, in the standard camera."""
     head = shipped_head()
     camera = orbit_camera(size=SIZE)
@@ -60,20 +63,34 @@ def motion_image(arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "5 64 64"]
     scale = IMAGE_SIZE / SIZE / FLOW_UNIT_PX
     out[0, seen] = (came_from[:, 0] - (columns + 0.5)) * scale
     out[1, seen] = (came_from[:, 1] - (rows + 0.5)) * scale
-    out[2, seen] = (raster.depth_mm[seen] - came_from[:, 2]) / DEPTH_UNIT_MM
+    # Against what was *seen* there at rest: inside an opened mouth, that were the lips in front of these teeth.
+    before = _at_rest()[np.clip(came_from[:, 1].astype(int), 0, SIZE - 1), np.clip(came_from[:, 0].astype(int), 0, SIZE - 1)]
+    before = np.where(before > 0, np.minimum(before, came_from[:, 2]), came_from[:, 2])
+    # A silhouette may come from another surface far behind: no expression moves by that.
+    out[2, seen] = np.clip((raster.depth_mm[seen] - before) / DEPTH_UNIT_MM, -FARTHEST, FARTHEST)
     part = head.face_part[raster.face_id]
     out[3] = seen & np.isin(part, EYE_PARTS)
     out[4] = seen & np.isin(part, INNER_PARTS)
     return out
 
 
-def motion_images(arkit: Float[Tensor, "b 52"]) -> Float[Tensor, "b 5 64 64"]:
+@lru_cache(maxsize=1)
+def _at_rest() -> Float[np.ndarray, "m m"]:
+    """Depth of the mean head at rest; the farthest of each pixel's surroundings, so that a slope is no occlusion."""
+    head = shipped_head()
+    depth = rasterize(orbit_camera(size=SIZE), head.template_mm, head.faces, cull_back=True).depth_mm
+    return maximum_filter(depth, 5)
+
+
+def motion_images(arkit: Float[Tensor, "b 52"]) -> Float[Tensor, "b 5 m m"]:
     """`motion_image` of each row."""
     return torch.from_numpy(np.stack([motion_image(row) for row in arkit.numpy().astype(np.float32)]))
 
 
 class LandmarkLocator(nn.Module):
     """Where the 68 landmarks would be at rest, from a source latent in any expression."""
+
+    mean_px: Tensor
 
     def __init__(self, latent_channels: int, sample_size: int, width: int = 48) -> None:
         super().__init__()
@@ -103,8 +120,8 @@ class LandmarkLocator(nn.Module):
 
 
 def laid_over(
-    motion: Float[Tensor, "b 5 64 64"], landmarks_px: Float[Tensor, "b 68 2"], mean_px: Float[Tensor, "68 2"]
-) -> Float[Tensor, "b 5 64 64"]:
+    motion: Float[Tensor, "b 5 m m"], landmarks_px: Float[Tensor, "b 68 2"], mean_px: Float[Tensor, "68 2"]
+) -> Float[Tensor, "b 5 m m"]:
     """Carry motion images from the mean head to a face, by kernel regression of the landmarks' offsets."""
     centers = (torch.arange(SIZE, device=motion.device, dtype=motion.dtype) + 0.5) * (IMAGE_SIZE / SIZE)
     kx = torch.exp(-0.5 * ((landmarks_px[..., :1] - centers) / REACH_PX) ** 2)
@@ -118,10 +135,17 @@ def laid_over(
     return F.grid_sample(motion, 2 * grid / IMAGE_SIZE - 1, align_corners=False, padding_mode="border")
 
 
-def warped(image: Float[Tensor, "b c h w"], motion: Float[Tensor, "b 5 64 64"]) -> Float[Tensor, "b c h w"]:
+def resized(motion: Float[Tensor, "b c m m"], size: int) -> Float[Tensor, "b c s s"]:
+    """Motion channels at another size: averaged down, interpolated up."""
+    if size <= motion.shape[-1]:
+        return F.avg_pool2d(motion, motion.shape[-1] // size)
+    return F.interpolate(motion, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def warped(image: Float[Tensor, "b c h w"], motion: Float[Tensor, "b 5 m m"]) -> Float[Tensor, "b c h w"]:
     """An image (or latent) of any size with its pixels moved by a motion image's backward flow."""
     height, width = image.shape[-2:]
-    flow = F.interpolate(motion[:, FLOW], size=(height, width), mode="bilinear", align_corners=False, antialias=False)
+    flow = resized(motion[:, FLOW], height)
     ys = (torch.arange(height, device=image.device, dtype=image.dtype) + 0.5) / height
     xs = (torch.arange(width, device=image.device, dtype=image.dtype) + 0.5) / width
     grid = torch.stack(torch.broadcast_tensors(xs[None, :], ys[:, None]), dim=-1)
@@ -129,8 +153,8 @@ def warped(image: Float[Tensor, "b c h w"], motion: Float[Tensor, "b 5 64 64"]) 
     return F.grid_sample(image, 2 * grid - 1, align_corners=False, padding_mode="border")
 
 
-def moved(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 5 64 64"]) -> Float[Tensor, "b 5 s s"]:
+def moved(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 5 m m"]) -> Float[Tensor, "b 5 s s"]:
     """A packed RGB-D image moved by a motion image: `warped`, its depth changed as the mean head's."""
     out = warped(image, motion)
-    nearer = F.interpolate(motion[:, NEARER], size=image.shape[-2:], mode="bilinear", align_corners=False)
+    nearer = resized(motion[:, NEARER], image.shape[-1])
     return torch.cat([out[:, :3], out[:, 3:4] + nearer * (DEPTH_UNIT_MM / DEPTH_SCALE_MM), out[:, 4:]], dim=1)

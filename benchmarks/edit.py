@@ -1,0 +1,93 @@
+"""Seven edits of one source: the shipped model against a stock diffusers pipeline of the same size.
+
+    make bench BENCH=edit OUT=dir
+
+The peer is `diffusers.LDMSuperResolutionPipeline`, the stock latent pipeline whose U-Net, like ours, sees a source beside
+the noise: a `UNet2DModel` of our widths on latents of the same size and a `VQModel` of the same f. Its weights are random,
+which changes no time. It runs as users run it: one image per call, at its default of 100 steps and at ours. Every row is the
+least of several runs in one process; ratios are peer / ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from diffusers import DDIMScheduler, LDMSuperResolutionPipeline, UNet2DModel, VQModel
+
+from omote.avatar.pipelines.rgbd import with_weights
+from omote.data.population import PopulationConfig, draw_person, render_person
+from omote.head.expressions import CATEGORIES
+from omote.ldm.editing import EditingModel, EditSettings
+from omote.types import Expression
+
+PEER_STEPS = 100
+
+
+def least(function: Callable[[], object], repeat: int) -> float:
+    """Seconds of the fastest of some runs, after one that warms up."""
+    function()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def peer(channels: list[int], latent: int) -> LDMSuperResolutionPipeline:
+    """A stock pipeline of the given U-Net widths on ``latent``² latents."""
+    unet = UNet2DModel(
+        sample_size=latent,
+        in_channels=6,
+        out_channels=3,
+        block_out_channels=channels,
+        layers_per_block=1,
+        norm_num_groups=16,
+        down_block_types=("DownBlock2D", *["AttnDownBlock2D"] * (len(channels) - 1)),
+        up_block_types=(*["AttnUpBlock2D"] * (len(channels) - 1), "UpBlock2D"),
+    )
+    vqvae = VQModel(
+        block_out_channels=(32, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=16,
+    )
+    pipeline = LDMSuperResolutionPipeline(vqvae=vqvae.eval(), unet=unet.eval(), scheduler=DDIMScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def run() -> dict[str, float | int | str]:
+    """For ``make bench``."""
+    config = PopulationConfig(split="test", num_images=1)
+    person = draw_person(config, 0, config.heads())
+    source = next(iter(render_person(person, config.heads())))[0]
+    model = EditingModel.load(backend="torch")
+    wanted = [with_weights(Expression(category=c), 0) for c in CATEGORIES]
+    one = least(lambda: model.edit(source, wanted, EditSettings(steps=1)), 5)
+    four = least(lambda: model.edit(source, wanted, EditSettings(steps=4)), 3)
+    unet = model.editor.unet
+    stock = peer(list(unet.config.block_out_channels), model.editor.config.sample_size)
+    image = torch.rand(1, 3, model.editor.config.sample_size, model.editor.config.sample_size)
+
+    def stock_edits(steps: int) -> None:
+        for _ in CATEGORIES:
+            stock(image, num_inference_steps=steps, eta=1.0, output_type="np")
+
+    stock_one, stock_four = least(lambda: stock_edits(1), 3), least(lambda: stock_edits(4), 2)
+    stock_full = least(lambda: stock_edits(PEER_STEPS), 1)
+    return {
+        "edit/seven_s_at_1_step": one,
+        "edit/seven_s_at_4_steps": four,
+        "edit/parameters": sum(p.numel() for p in model.editor.parameters()),
+        "edit/threads": torch.get_num_threads(),
+        "peer/seven_s_at_1_step": stock_one,
+        "peer/seven_s_at_4_steps": stock_four,
+        f"peer/seven_s_at_{PEER_STEPS}_steps": stock_full,
+        "peer/parameters": sum(p.numel() for p in stock.unet.parameters()),
+        "ratio/at_1_step": stock_one / one,
+        "ratio/at_4_steps": stock_four / four,
+        "ratio/defaults": stock_full / one,
+    }
