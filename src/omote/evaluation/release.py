@@ -185,7 +185,7 @@ def model_images(model: EditingModel, config: ReleaseConfig, person: Person, tru
         "model": model.edit(source, person.expressions, settings),
         "model_category": model.edit(source, _drawn(person.expressions, settings.seed), settings),
         "model_token": model.edit(source, _alone(person.expressions), settings),
-        "autoencoder_ceiling": model.reconstruct(truth.images, [source] * len(truth.images)),
+        "autoencoder_ceiling": model.reconstruct(truth.images, [source] * len(truth.images), person.expressions),
     }
 
 

@@ -105,8 +105,23 @@ class EditingModel:
         return unpack_images(self.decode(edited, moved(x, motion)), [source.camera] * len(expressions))
 
     @torch.no_grad()
-    def reconstruct(self, images: Sequence[Rgbd], sources: Sequence[Rgbd] | None = None) -> list[Rgbd]:
-        """Through the autoencoder alone: the editor's ceiling. Each image decodes with its source (itself if None)."""
+    def reconstruct(
+        self,
+        images: Sequence[Rgbd],
+        sources: Sequence[Rgbd] | None = None,
+        expressions: Sequence[Expression] | None = None,
+    ) -> list[Rgbd]:
+        """Through the autoencoder alone: the editor's ceiling.
+
+        Args:
+            images: what to encode and decode.
+            sources: what the decoder sees beside each; the image itself if None.
+            expressions: of the images; where they hold ARKit weights, the source is moved as for an edit.
+        """
         x = pack_images(images)
         source = x if sources is None else pack_images(sources)
+        if expressions is not None:
+            condition = condition_of(expressions)
+            context = self.editor.context(self.autoencoder.scale(self.encode(source)), condition)
+            source = moved(source, context.motion)
         return unpack_images(self.decode(self.encode(x), source), [i.camera for i in images])
