@@ -63,8 +63,9 @@ def motion_image(arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "5 m m"]:
     scale = IMAGE_SIZE / SIZE / FLOW_UNIT_PX
     out[0, seen] = (came_from[:, 0] - (columns + 0.5)) * scale
     out[1, seen] = (came_from[:, 1] - (rows + 0.5)) * scale
-    # Against what was *seen* there at rest: inside an opened mouth, that were the lips in front of these teeth.
-    before = _at_rest()[np.clip(came_from[:, 1].astype(int), 0, SIZE - 1), np.clip(came_from[:, 0].astype(int), 0, SIZE - 1)]
+    # Against what was *seen* there at rest: inside an opened mouth, that was the lips in front of these teeth.
+    column, row = np.clip(came_from[:, :2].astype(int), 0, SIZE - 1).T
+    before = _at_rest()[row, column]
     before = np.where(before > 0, np.minimum(before, came_from[:, 2]), came_from[:, 2])
     # A silhouette may come from another surface far behind: no expression moves by that.
     out[2, seen] = np.clip((raster.depth_mm[seen] - before) / DEPTH_UNIT_MM, -FARTHEST, FARTHEST)
