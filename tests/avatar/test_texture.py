@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.lift.contact import eye_sphere
+from omote.render.appearance import default_appearance
 from omote.render.rgbd import interpolate, render_head
 from omote.types import Mesh, PointCloud, Rgbd
 
@@ -128,11 +131,18 @@ def test_blink_closes_this_persons_lids_over_its_eyeballs(seed: int) -> None:
         assert np.linalg.norm(closed[edge] - center, axis=1).min() > radius - 0.05
 
 
-def test_iris_is_found_on_open_eyes_and_not_on_skin() -> None:
-    from dataclasses import replace
+def test_bake_says_whether_the_scan_shows_open_eyes() -> None:
+    image = render_head(
+        MODEL, MODEL.template_mm, orbit_camera(size=480, field_mm=300.0), appearance=default_appearance()
+    )
+    assert bake_texture(MODEL, MODEL.template_mm, image, size=128).eyes_open
+    blind = replace(image, rgb=np.full_like(image.rgb, 0.6))
+    assert not bake_texture(MODEL, MODEL.template_mm, blind, size=128).eyes_open
+    assert not bake_texture(MODEL, MODEL.template_mm, None, size=128).eyes_open
 
+
+def test_iris_is_found_on_open_eyes_and_not_on_skin() -> None:
     from omote.avatar.texture import iris_color
-    from omote.render.appearance import default_appearance
 
     blue = replace(default_appearance(), iris=(0.38, 0.48, 0.56))
     image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=512), appearance=blue)

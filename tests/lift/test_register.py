@@ -9,14 +9,14 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from omote.geometry.camera import orbit_camera
-from omote.head.expressions import CATEGORIES, draw_expression, typical_expression
+from omote.head.expressions import ARKIT_INDEX, CATEGORIES, draw_expression, typical_expression
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.lift.complete import complete, visible_vertices
-from omote.lift.contact import eye_sphere, lip_pairs, separate
+from omote.lift.contact import eye_sphere, lip_pairs, resting_eyes, separate
 from omote.lift.motion import head_motion, rigid_vertices
-from omote.lift.points import clean_mask, clean_points
-from omote.lift.register import register_expression
+from omote.lift.points import clean_mask, clean_points, sample_image
+from omote.lift.register import LID_UNITS, register_expression
 from omote.render.rgbd import render_head
 from omote.types import Head, Rgbd
 
@@ -73,6 +73,20 @@ def test_drawn_expressions_are_recovered(category: str) -> None:
     assert np.linalg.norm(found.vertices_mm - neutral, axis=1)[skull].max() <= 1.0
 
 
+def test_closed_eyes_leave_the_lids_to_the_prior() -> None:
+    neutral = _person(2)
+    rest, blink = np.zeros(52, np.float32), np.zeros(52, np.float32)
+    blink[[ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"], ARKIT_INDEX["jawOpen"]]] = (0.9, 0.9, 0.4)
+    posed = (neutral + np.tensordot(blink, MODEL.expression_mm, 1)).astype(np.float32)
+    before, after = (render_head(MODEL, v, CAMERA) for v in (neutral, posed))
+    lids = [ARKIT_INDEX[n] for n in LID_UNITS]
+    open_eyes = register_expression(MODEL, neutral, after, before, prior=rest)
+    closed = register_expression(MODEL, neutral, after, before, prior=rest, eyes_open=False)
+    assert open_eyes.weights[lids].max() > 0.3
+    assert closed.weights[lids].max() == 0
+    assert closed.weights[ARKIT_INDEX["jawOpen"]] > 0.25
+
+
 def test_skull_holds_still_when_the_image_says_otherwise() -> None:
     neutral = _person(6)
     image = render_head(MODEL, neutral, CAMERA)
@@ -103,6 +117,24 @@ def test_separate_pushes_a_sunken_lid_out_of_the_eyeball() -> None:
     )
     out = separate(MODEL, neutral, sunk)
     assert np.linalg.norm(out[lid] - center, axis=1).min() > radius
+
+
+def test_resting_eyes_serve_every_expression_of_their_neutral() -> None:
+    neutral = _person(4)
+    eyes = resting_eyes(MODEL, neutral)
+    assert len(eyes) == 2
+    for category in ("happy", "angry"):
+        posed = neutral + np.tensordot(typical_expression(category).arkit, MODEL.expression_mm, 1)
+        np.testing.assert_array_equal(separate(MODEL, neutral, posed, eyes=eyes), separate(MODEL, neutral, posed))
+
+
+def test_sampling_a_plane_gives_the_plane_and_beyond_it_the_border() -> None:
+    row, column = np.mgrid[:6, :8] + 0.5
+    image = np.stack([row, column], axis=-1).astype(np.float32)
+    inside = np.array([[3.2, 4.9], [0.5, 0.5], [7.5, 5.5]])
+    np.testing.assert_allclose(sample_image(image, inside), inside[:, ::-1], atol=1e-5)
+    outside = np.array([[-40.0, 2.5], [100.0, 2.5], [np.nan, 2.5]])
+    np.testing.assert_allclose(sample_image(image, outside), [[2.5, 0.5], [2.5, 7.5], [2.5, 0.5]], atol=1e-5)
 
 
 def test_separate_uncrosses_lips_and_leaves_a_good_face_alone() -> None:

@@ -130,7 +130,8 @@ class _File:
 
     def offsets(self, values: Float[np.ndarray, "n 3"], threshold: float) -> int:
         """An accessor of morph offsets, sparse where that is smaller."""
-        moved = np.flatnonzero(np.abs(values).max(axis=1) > threshold).astype(np.uint32)
+        x, y, z = (np.abs(values[:, k]) > threshold for k in range(3))
+        moved = np.flatnonzero(x | y | z).astype(np.uint32)
         if not len(moved):
             return self._zero(len(values))
         # An id and a vector per moved vertex against a vector per vertex.
@@ -213,7 +214,8 @@ class _File:
 
 
 def _bounds(values: np.ndarray) -> tuple[list[float], list[float]]:
-    return [float(x) for x in values.min(axis=0)], [float(x) for x in values.max(axis=0)]
+    columns = [values[:, k] for k in range(values.shape[1])] if values.ndim == 2 else [values]
+    return [float(c.min()) for c in columns], [float(c.max()) for c in columns]
 
 
 def _primitive(file: _File, p: Primitive, *, material: int) -> gltf.Primitive:

@@ -16,7 +16,7 @@ from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.eyes import look_deltas
 from omote.head.model import HeadModel
 from omote.head.region import head_region
-from omote.lift.contact import eye_sphere, separate
+from omote.lift.contact import eye_sphere, resting_eyes, separate
 
 PATCH_MM = 16.0  # half width of the surroundings that turn and scale an offset
 SCALE_RANGE = (0.75, 1.35)
@@ -41,11 +41,12 @@ def personal_units(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Fl
     for side, part in (("Left", "eye_left"), ("Right", "eye_right")):
         if len(model.part_vertices(part)):
             _close_lids(model, neutral_mm, units, ARKIT_INDEX[f"eyeBlink{side}"])
+    eyes = resting_eyes(model, neutral_mm)
     for i, name in enumerate(ARKIT_NAMES):
         # mouthClose means lips closed under an open jaw: alone, it must cross.
         touches = name.startswith(LID_UNITS) or (name.startswith(("mouth", "jaw")) and name != "mouthClose")
         if touches:
-            units[i] = separate(model, neutral_mm, neutral_mm + units[i]) - neutral_mm
+            units[i] = separate(model, neutral_mm, neutral_mm + units[i], eyes=eyes) - neutral_mm
     return units
 
 
@@ -62,9 +63,11 @@ def _frames(
     area = _vertex_areas(model)[outer]
     cell = np.unique(np.round(source / PATCH_MM).astype(int), axis=0, return_index=True)[1]
     anchors = source[cell]
-    square = _squared_distances(anchors.astype(np.float32), source.astype(np.float32))
-    weight = (np.exp(-0.5 * square / PATCH_MM**2) * area.astype(np.float32)).astype(np.float64)
+    # Single precision: a blend's weights need three digits.
+    weight = np.exp(_log_kernel(anchors, source))
+    weight *= area.astype(np.float32)
     weight /= weight.sum(axis=1, keepdims=True)
+    weight = weight.astype(np.float64)
     mean_s, mean_t = weight @ source, weight @ target
     products = (target[:, :, None] * source[:, None, :]).reshape(-1, 9)
     cross = (weight @ products).reshape(-1, 3, 3)
@@ -72,13 +75,14 @@ def _frames(
     spread = [weight @ np.sum(p**2, axis=1) - np.sum(m**2, axis=1) for p, m in ((source, mean_s), (target, mean_t))]
     scale = np.sqrt(spread[1] / np.maximum(spread[0], 1e-9))
 
-    # Single precision: a blend's weights need three digits.
-    square = _squared_distances(model.template_mm.astype(np.float32), anchors.astype(np.float32))
-    blend = np.exp(-0.5 * (square - square.min(axis=1, keepdims=True)) / PATCH_MM**2)
-    blend /= blend.sum(axis=1, keepdims=True)
+    blend = _log_kernel(model.template_mm, anchors)
+    blend -= blend.max(axis=1, keepdims=True)
+    np.exp(blend, out=blend)
+    values = np.concatenate([_nearest_rotation(cross).reshape(-1, 9), scale[:, None], np.ones((len(cell), 1))], axis=1)
+    mixed = (blend @ values.astype(np.float32)).astype(np.float64)
+    mixed /= mixed[:, -1:]
     # The rotation nearest to the blended covariances is their chordal mean.
-    turn = _nearest_rotation((blend @ _nearest_rotation(cross).reshape(-1, 9)).reshape(-1, 3, 3))
-    scales = blend @ scale
+    turn, scales = _nearest_rotation(mixed[:, :9].reshape(-1, 3, 3)), mixed[:, 9]
     for part in RIGID_PARTS:
         ids = model.part_vertices(part)
         if len(ids):
@@ -87,8 +91,12 @@ def _frames(
     return turn, np.clip(scales, *SCALE_RANGE)
 
 
-def _squared_distances(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, "n m"]:
-    return np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None] - 2.0 * a @ b.T
+def _log_kernel(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, "n m"]:
+    """-|a - b|² / 2 `PATCH_MM`², as one matrix product, which fills the large result only once."""
+    a, b = a / PATCH_MM, b / PATCH_MM
+    left = np.concatenate([a, -0.5 * np.sum(a**2, axis=1, keepdims=True), np.ones((len(a), 1))], axis=1)
+    right = np.concatenate([b, np.ones((len(b), 1)), -0.5 * np.sum(b**2, axis=1, keepdims=True)], axis=1)
+    return left.astype(np.float32) @ right.astype(np.float32).T
 
 
 def _nearest_rotation(matrices: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3 3"]:

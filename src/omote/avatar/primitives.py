@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from omote.avatar.atlas import skin_atlas
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.model import PARTS, HeadModel
-from omote.render.regions import surface
 from omote.render.shade import fast_normals
 
 # Primitive name → the model's parts in it. The order is the order in the file.
@@ -23,6 +22,7 @@ PRIMITIVES: Mapping[str, tuple[str, ...]] = {
     "mouth": ("mouth",),
 }
 MM_PER_M = 1000.0
+TEETH_SHADE, TEETH_SHADE_MM = 0.8, 35.0  # light on the incisors, and how far back it falls to a third
 EYE_SHADE_MM = 5.0  # below the upper lid's edge, where a brow and lashes keep light off the ball
 
 
@@ -106,9 +106,15 @@ def _ambient(model: HeadModel, rest_mm: Float[np.ndarray, "v 3"]) -> Float[np.nd
     """1 on the skin; the mouth darkens with its depth behind the lips, the eyeballs towards the upper lid."""
     landmarks = model.landmarks(rest_mm)
     shade = np.ones(len(rest_mm), np.float32)
-    inner = surface(model).inner
+    mouth = model.part_vertices("teeth_upper", "teeth_lower", "tongue", "mouth")
+    inner = np.setdiff1d(mouth, model.part_vertices("skin"))
     behind = np.clip(float(landmarks[[60, 62, 64, 66], 2].mean()) - rest_mm[inner, 2], 0.0, None)
     shade[inner] = np.clip(np.exp(-behind / 22.0), 0.06, 1.0)
+    # Enamel stands before the cavity and catches what light comes in, its sides too.
+    teeth = model.part_vertices("teeth_upper", "teeth_lower")
+    if len(teeth):
+        behind = float(rest_mm[teeth, 2].max()) - rest_mm[teeth, 2]
+        shade[teeth] = np.clip(TEETH_SHADE * np.exp(-behind / TEETH_SHADE_MM), 0.25, 1.0)
     for part, contour in (("eye_right", slice(36, 42)), ("eye_left", slice(42, 48))):
         ids = model.part_vertices(part)
         if not len(ids):

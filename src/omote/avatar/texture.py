@@ -57,11 +57,13 @@ class Baked:
         texture: sRGB [0, 1].
         inferred: True for texels that the scan didn't colour.
         appearance: matched in tone; its iris is the scan's where the eyes were open.
+        eyes_open: whether the scan shows an iris; False where it has no colour.
     """
 
     texture: Float[np.ndarray, "h w 3"]
     inferred: Bool[np.ndarray, "h w"]
     appearance: Appearance
+    eyes_open: bool
 
 
 def bake_texture(
@@ -99,15 +101,19 @@ def bake_texture(
         color[ask], found = scan_color(scan, point.astype(np.float64), normal)
         belief[ask] = found * layers[ask][:, 6]
     field, matched = _vertex_colors(model, faces, texels, color, belief, appearance)
-    if scan is not None and belief.max() > 0:
-        iris = iris_color(model, neutral_mm, scan)
-        matched = matched if iris is None else replace(matched, iris=iris)
+    iris = iris_color(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
+    matched = matched if iris is None else replace(matched, iris=iris)
     painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
     # A soft edge, inside what was seen.
     soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
     texture = painted + _detail(color - painted, soft, size, seed)
     texture = np.clip(soft[..., None] * color + (1 - soft[..., None]) * texture, 0.0, 1.0)
-    return Baked(texture=_pad(texture, texels.covered), inferred=~(texels.covered & (soft > 0.5)), appearance=matched)
+    return Baked(
+        texture=_pad(texture, texels.covered),
+        inferred=~(texels.covered & (soft > 0.5)),
+        appearance=matched,
+        eyes_open=iris is not None,
+    )
 
 
 def locate_texels(atlas: Atlas, size: int) -> Texels:

@@ -25,5 +25,10 @@ def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f
 
 def unique_edges(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "e 2"]:
     """Undirected edges, each once, with the smaller vertex id first."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return np.unique(np.sort(edges, axis=1), axis=0)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    if not len(edges):
+        return edges.astype(faces.dtype)
+    # One integer per edge sorts an order of magnitude faster than rows do.
+    count = int(edges.max()) + 1
+    code = np.unique(edges.min(axis=1) * count + edges.max(axis=1))
+    return np.stack([code // count, code % count], axis=1).astype(faces.dtype)

@@ -82,9 +82,9 @@ def refine(
         wanted = offset + own * pull[:, None]
         w = weight[active]
         system = (sp.diags(w + ANCHOR) + stiffness * softness * smooth).tocsc()
-        offset[active] = splu(system, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(
-            w[:, None] * wanted[active]
-        )
+        # Positive definite, so no pivoting: half the time.
+        factor = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        offset[active] = factor.solve(w[:, None] * wanted[active])
     refined = start + offset
     _carry(model, start, refined, offset)
     return refined, ~_grown(seen, faces)

@@ -20,7 +20,7 @@ from omote.ldm.denoiser import Context, LatentEditor
 from omote.ldm.flow import SampleStep, euler, guided, initial_noise
 from omote.ldm.motion import moved
 from omote.ldm.representation import pack_images, unpack_images
-from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings
+from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.types import Expression, Rgbd
 
 __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
@@ -44,10 +44,9 @@ class EditingModel:
         """
         # A library stays silent; two shards load in a blink.
         diffusers_logging.disable_progress_bar()
+        check_weights(folder)
         parts = []
         for kind, name in ((RgbdAutoencoder, "autoencoder"), (LatentEditor, "editor")):
-            if not (folder / name / "config.json").is_file():
-                raise CheckpointError(f"{folder / name}: expected config.json and weights; give a run's export folder")
             try:
                 parts.append(kind.from_pretrained(folder / name, low_cpu_mem_usage=False).float())
             except (OSError, RuntimeError, ValueError) as error:

@@ -6,8 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from omote.errors import CheckpointError
+
 Backend = Literal["auto", "torch", "openvino"]
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
+WEIGHT_PARTS = ("autoencoder", "editor")
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a folder without weights, before anything long begins.
+
+    Raises:
+        CheckpointError: a part is missing.
+    """
+    for name in WEIGHT_PARTS:
+        if not (folder / name / "config.json").is_file():
+            raise CheckpointError(f"{folder / name}: expected config.json and weights; give a run's export folder")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,12 +23,66 @@ LIP_OVERLAP_MM = 0.3  # soft flesh presses together this much
 LIP_SPREAD_MM = 3.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class RestingEye:
+    """An eyeball and the skin around it at rest.
+
+    Attributes:
+        center: of the ball.
+        radius: of the ball, mm.
+        near: skin vertices within twice the radius.
+        arm: from the centre to each of them.
+        length: of ``arm``.
+        ball: the ball's radius, cornea included, in their directions.
+    """
+
+    center: Float[np.ndarray, "3"]
+    radius: float
+    near: Int[np.ndarray, "n"]
+    arm: Float[np.ndarray, "n 3"]
+    length: Float[np.ndarray, "n"]
+    ball: Float[np.ndarray, "n"]
+
+
+def resting_eyes(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> list[RestingEye]:
+    """What `separate` needs of a neutral; made once, it serves any number of expressions."""
+    region = head_region(model)
+    # A raised cheek comes as near to the ball as a lid does.
+    lid = np.flatnonzero(region.lid | region.exterior)
+    eyes = []
+    for part in ("eye_left", "eye_right"):
+        if not len(model.part_vertices(part)):
+            continue
+        center, radius = eye_sphere(model, neutral_mm, part)
+        arm = neutral_mm[lid] - center
+        close = np.linalg.norm(arm, axis=1) < 2.0 * radius
+        arm = arm[close]
+        eyes.append(
+            RestingEye(
+                center=center, radius=radius, near=lid[close], arm=arm,
+                length=np.linalg.norm(arm, axis=1), ball=radius * (1 + _bulge(arm)),
+            )
+        )  # fmt: skip
+    return eyes
+
+
 def separate(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices_mm: Float[np.ndarray, "v 3"]
+    model: HeadModel,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    vertices_mm: Float[np.ndarray, "v 3"],
+    *,
+    eyes: Sequence[RestingEye] | None = None,
 ) -> Float[np.ndarray, "v 3"]:
-    """Vertices with crossings removed that the neutral doesn't have."""
+    """Vertices with crossings removed that the neutral doesn't have.
+
+    Args:
+        model: topology and parts.
+        neutral_mm: the person at rest.
+        vertices_mm: an expression.
+        eyes: the neutral's `resting_eyes`; made here if None.
+    """
     out = _uncross_lips(model, neutral_mm, np.array(vertices_mm, np.float64))
-    return _lids_outside(model, neutral_mm, out).astype(np.float32)
+    return _lids_outside(resting_eyes(model, neutral_mm) if eyes is None else eyes, out).astype(np.float32)
 
 
 def eye_sphere(
@@ -48,27 +104,17 @@ def eye_sphere(
     return center, radius
 
 
-def _lids_outside(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices: Float[np.ndarray, "v 3"]
-) -> Float[np.ndarray, "v 3"]:
-    region = head_region(model)
-    # A raised cheek comes as near to the ball as a lid does.
-    lid = np.flatnonzero(region.lid | region.exterior)
-    for part in ("eye_left", "eye_right"):
-        if not len(model.part_vertices(part)):
-            continue
-        center, radius = eye_sphere(model, neutral_mm, part)
-        near = lid[np.linalg.norm(neutral_mm[lid] - center, axis=1) < 2.0 * radius]
-        arm, rest_arm = vertices[near] - center, neutral_mm[near] - center
-        distance, rest = np.linalg.norm(arm, axis=1), np.linalg.norm(rest_arm, axis=1)
-        ball, rest_ball = radius * (1 + _bulge(arm)), radius * (1 + _bulge(rest_arm))
+def _lids_outside(eyes: Sequence[RestingEye], vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
+    for eye in eyes:
+        arm = vertices[eye.near] - eye.center
+        distance, ball = np.linalg.norm(arm, axis=1), eye.radius * (1 + _bulge(arm))
         # A lid that rests closer than its thickness stays so; one that travels must clear the cornea.
-        moved = np.clip(np.linalg.norm(arm - rest_arm, axis=1) / 2.0, 0.0, 1.0)
-        gap = (1 - moved) * np.minimum(rest - rest_ball, LID_THICKNESS_MM) + moved * LID_THICKNESS_MM
+        moved = np.clip(np.linalg.norm(arm - eye.arm, axis=1) / 2.0, 0.0, 1.0)
+        gap = (1 - moved) * np.minimum(eye.length - eye.ball, LID_THICKNESS_MM) + moved * LID_THICKNESS_MM
         # What hides in the socket at rest may stay there.
-        push = (distance < ball + gap) & (arm[:, 2] > 0.35 * radius) & (rest > rest_ball - HIDDEN_MM)
+        push = (distance < ball + gap) & (arm[:, 2] > 0.35 * eye.radius) & (eye.length > eye.ball - HIDDEN_MM)
         scale = np.where(push, (ball + gap) / np.maximum(distance, 1e-9), 1.0)
-        vertices[near] = center + arm * scale[:, None]
+        vertices[eye.near] = eye.center + arm * scale[:, None]
     return vertices
 
 

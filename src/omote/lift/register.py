@@ -11,6 +11,7 @@ doesn't have, what is left of the fit) cancels, and a perfect copy of the neutra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,8 @@ from omote.types import Rgbd
 
 # Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight.
 FIXED_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith("eyeLook") or n in ("tongueOut", "mouthClose"))
+# Nor these, where the scan's lids are closed: a brow that comes down over one looks like a blink.
+LID_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith(("eyeBlink", "eyeSquint", "eyeWide")))
 MAX_WEIGHT = 1.15
 MAX_SAMPLES = 4500
 OFFSET_LIMIT_MM = 8.0  # where the neutral image is further from the head than this (hair), a vertex says nothing
@@ -88,6 +91,7 @@ def register_expression(
     *,
     units_mm: Float[np.ndarray, "52 v 3"] | None = None,
     prior: Float[np.ndarray, "52"] | None = None,
+    eyes_open: bool = True,
     config: RegisterConfig | None = None,
 ) -> Registered:
     """Register the head to one generated image.
@@ -100,13 +104,15 @@ def register_expression(
             neutral); the source image itself if there is none.
         units_mm: the units personalised to this person; the model's own if None.
         prior: expected ARKit weights (the category's); zero if None.
+        eyes_open: whether the images show open eyes; if not, the lids' units keep the prior's weights.
         config: weights of the terms.
     """
     config = RegisterConfig() if config is None else config
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
     samples = _samples(model, neutral_mm, reference)
-    weights = _fit_units(units, prior, generated, reference, samples, config)
+    fixed = FIXED_UNITS if eyes_open else FIXED_UNITS + LID_UNITS
+    weights = _fit_units(units, prior, generated, reference, samples, fixed, config)
     used = np.flatnonzero(weights)
     posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
     if config.residual_mm > 0:
@@ -211,9 +217,10 @@ def _fit_units(
     generated: Rgbd,
     reference: Rgbd,
     samples: _Samples,
+    fixed: Sequence[str],
     config: RegisterConfig,
 ) -> Float[np.ndarray, "52"]:
-    free = np.array([i for i, n in enumerate(ARKIT_NAMES) if n not in FIXED_UNITS])
+    free = np.array([i for i, n in enumerate(ARKIT_NAMES) if n not in fixed])
     rest = samples.rest_mm
     basis = np.ascontiguousarray(units[:, samples.ids].astype(np.float64).transpose(1, 2, 0))
     weights = prior.copy()
@@ -289,7 +296,7 @@ def _color_terms(
 def _bounded(hessian: Float[np.ndarray, "k k"], rhs: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k"]:
     """Minimise ½ wᵀHw − bᵀw over [0, MAX_WEIGHT], through the Cholesky factor."""
     factor = np.linalg.cholesky(hessian + 1e-9 * np.trace(hessian) / len(hessian) * np.eye(len(hessian)))
-    return lsq_linear(factor.T, np.linalg.solve(factor, rhs), bounds=(0.0, MAX_WEIGHT), tol=1e-6).x
+    return lsq_linear(factor.T, np.linalg.solve(factor, rhs), bounds=(0.0, MAX_WEIGHT), method="bvls").x
 
 
 def _smooth_residual(

@@ -8,6 +8,8 @@ scale each, its confidence. Both are trained on the population (`omote.training.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -161,6 +163,17 @@ class Candidate:
         return FACE_SIZE_MM / float(np.cbrt(np.linalg.det(self.canonical_from_scan[:3, :3])))
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Calls this short gain nothing from a pool, and beside other work its threads wait longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def find_faces(
     points: Float[np.ndarray, "n 3"],
     networks: Networks,
@@ -177,7 +190,7 @@ def find_faces(
     images, depths = zip(
         *(geometry_image(local @ r.T.astype(np.float32) + _MIDDLE, FINDER_SIZE) for r in rotations), strict=True
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_thread():
         out = networks.finder(torch.from_numpy(np.stack(images))).numpy()
     score = 1 / (1 + np.exp(-np.clip(out[:, 0], -30, 30)))
     found = []
@@ -252,7 +265,7 @@ def predict_landmarks(
     near = (np.abs(mm - FACE_CENTER_MM) < reach).all(axis=1)
     view = (mm[near] - FACE_CENTER_MM) * np.array([1.0, -1.0, -1.0]) * px_per_mm
     image, _ = geometry_image(view + np.array([LANDMARK_SIZE / 2, LANDMARK_SIZE / 2, 0.0]), LANDMARK_SIZE)
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_thread():
         unit, log_scale = networks.landmarks(torch.from_numpy(image)[None])
     half = LANDMARK_WINDOW_MM / 2
     found = unit[0].numpy().astype(np.float64) * half * np.array([1.0, -1.0, -1.0]) + FACE_CENTER_MM

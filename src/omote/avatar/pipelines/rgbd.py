@@ -22,7 +22,7 @@ from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.head.expressions import ARKIT_NAMES, typical_expression
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
-from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings
+from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.lift.register import register_expression
 from omote.progress import Step
 from omote.render.appearance import Appearance, default_appearance
@@ -130,12 +130,17 @@ class RgbdPipeline:
             backend: what runs the networks.
             head: the output head; the shipped one if None.
             weights: folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+
+        Raises:
+            CheckpointError: there are none. Damaged ones are found when they are used.
         """
+        folder = SHIPPED_WEIGHTS if weights is None else weights
+        check_weights(folder)
 
         def networks() -> EditingModel:
             from omote.ldm.editing import EditingModel
 
-            return EditingModel.load(SHIPPED_WEIGHTS if weights is None else weights, backend=backend)
+            return EditingModel.load(folder, backend=backend)
 
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         future = pool.submit(networks)
@@ -203,8 +208,12 @@ class RgbdPipeline:
                 generated = {e.category: image for e, image in zip(edits, images, strict=True)}
             morphs: dict[str, Float[np.ndarray, "v 3"]] = {}
             residuals: dict[str, float] = {}
+            yield Step(stage="texture")
+            with timed("texture"):
+                units, baked = units_ready.result(), baked_ready.result()
+                # A scan without colour is shown with painted, open eyes.
+                eyes_open = baked.eyes_open or not has_color(seen)
             with timed("lift"):
-                units = units_ready.result()
                 lifted = {
                     e.category: pool.submit(
                         register_expression,
@@ -214,6 +223,7 @@ class RgbdPipeline:
                         generated["neutral"],
                         units_mm=units,
                         prior=e.arkit,
+                        eyes_open=eyes_open,
                     )
                     for e in wanted
                     if e.category != "neutral"
@@ -228,9 +238,6 @@ class RgbdPipeline:
                     residuals[f"lift/residual_mm_{expression.category}"] = registered.residual_mm
             for name, unit_mm in zip(ARKIT_NAMES, units, strict=True):
                 morphs[name] = unit_mm.astype(np.float32)
-            yield Step(stage="texture")
-            with timed("texture"):
-                baked = baked_ready.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         avatar = Avatar(
