@@ -10,6 +10,7 @@ from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, ExpressionConditioner, condition_of
 from omote.ldm.denoiser import LatentEditor, drop_conditions
 from omote.ldm.editing import EditingModel, EditSettings
+from omote.ldm.motion import NUM_CHANNELS, mean_face
 from omote.types import Expression, Rgbd
 
 
@@ -94,8 +95,8 @@ def test_openvino_agrees_with_torch(model):
     smile = np.zeros(52, np.float32)
     smile[23:25] = 0.8
     expressions = [Expression(category="happy", arkit=smile), Expression(category="fearful")]
-    here = model.edit(source_image(), expressions)
-    there = OpenVinoEditingModel(model).edit(source_image(), expressions)
+    here = model.edit(source_image(), expressions, face=mean_face())
+    there = OpenVinoEditingModel(model).edit(source_image(), expressions, face=mean_face())
     for a, b in zip(here, there, strict=True):
         np.testing.assert_allclose(a.rgb, b.rgb, atol=1e-4)
         np.testing.assert_allclose(a.depth_mm, b.depth_mm, atol=0.02)
@@ -134,7 +135,7 @@ def test_guidance_dropout_has_the_asked_shares():
         arkit=torch.zeros(n, 52),
         has_category=every,
         has_arkit=every.clone(),
-        motion=torch.ones(n, 5, 8, 8),
+        motion=torch.ones(n, NUM_CHANNELS, 8, 8),
     )
     dropped = drop_conditions(condition, torch.Generator().manual_seed(0), category=0.2, arkit=0.4, both=0.1)
     only_arkit = (~dropped.has_category & dropped.has_arkit).float().mean()

@@ -41,10 +41,13 @@ def test_landmarks_lie_on_the_scan(points: HeadPoints) -> None:
 
 def test_landmark_targets_fall_where_the_picture_shows_them(points: HeadPoints) -> None:
     rng = np.random.default_rng(1)
-    image, truth = landmark_view(draw_scan([points], rng, clutter=0.0), rng)
-    u, v = (((truth[27:48, :2] + 1) / 2) * image.shape[1]).astype(int).T
-    seen = image[2, np.clip(v, 0, 95), np.clip(u, 0, 95)] > 0
-    assert seen.mean() > 0.8
+    shares = []
+    # Some scans are sparse enough to leave pixels between their points empty, so no single one decides.
+    for _ in range(12):
+        image, truth = landmark_view(draw_scan([points], rng, clutter=0.0), rng)
+        u, v = (((truth[27:48, :2] + 1) / 2) * image.shape[1]).astype(int).T
+        shares.append((image[2, np.clip(v, 0, 95), np.clip(u, 0, 95)] > 0).mean())
+    assert np.mean(shares) > 0.8
 
 
 def test_finder_marks_what_looks_at_it(points: HeadPoints) -> None:

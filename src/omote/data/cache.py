@@ -17,9 +17,13 @@ from jaxtyping import Float, Int, UInt8
 
 from omote.errors import OmoteError
 from omote.head.expressions import ARKIT_NAMES
+from omote.head.rest_face import FittedFace, RestFace
+from omote.head.shipped import shipped_head
+from omote.types import Camera
 
 DEPTH_UNIT_MM = 0.01
-ARRAYS = ("rgb", "depth", "mask", "landmarks", "arkit", "category", "intensity", "person", "head")
+FIT_ARRAYS = ("fit_identity", "fit_expression", "fit_camera", "intrinsics")
+ARRAYS = ("rgb", "depth", "mask", "landmarks", "arkit", "category", "intensity", "person", "head", *FIT_ARRAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,10 @@ class Shard:
         intensity: [0, 1].
         person: index of the person in its population.
         head: index of the head model in the population's list.
+        fit_identity: the shipped head fitted to the person at rest (`FittedFace`), as for a scan.
+        fit_expression: ARKit weights of that fit.
+        fit_camera: cam_from_world of that fit.
+        intrinsics: of the person's camera.
     """
 
     rgb: UInt8[np.ndarray, "p k s s 3"]
@@ -47,6 +55,26 @@ class Shard:
     intensity: Float[np.ndarray, "p k"]
     person: Int[np.ndarray, "p"]
     head: Int[np.ndarray, "p"]
+    fit_identity: Float[np.ndarray, "p i"]
+    fit_expression: Float[np.ndarray, "p 52"]
+    fit_camera: Float[np.ndarray, "p 4 4"]
+    intrinsics: Float[np.ndarray, "p 3 3"]
+
+    def face(self, person: int) -> RestFace:
+        """The fit of a person."""
+        size = self.rgb.shape[2]
+        camera = Camera(
+            intrinsics=np.array(self.intrinsics[person], np.float64),
+            cam_from_world=np.array(self.fit_camera[person], np.float64),
+            width=size,
+            height=size,
+        )
+        fit = FittedFace(
+            identity=np.array(self.fit_identity[person]),
+            expression=np.array(self.fit_expression[person]),
+            camera=camera,
+        )
+        return fit.rest()
 
     @property
     def num_persons(self) -> int:
@@ -72,6 +100,10 @@ def empty_arrays(num_persons: int, num_images: int, size: int) -> dict[str, np.n
         "intensity": np.zeros((p, k), np.float32),
         "person": np.zeros(p, np.int64),
         "head": np.zeros(p, np.int64),
+        "fit_identity": np.zeros((p, shipped_head().num_identity), np.float32),
+        "fit_expression": np.zeros((p, len(ARKIT_NAMES)), np.float32),
+        "fit_camera": np.tile(np.eye(4), (p, 1, 1)),
+        "intrinsics": np.tile(np.eye(3), (p, 1, 1)),
     }
 
 

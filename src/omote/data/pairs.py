@@ -17,6 +17,7 @@ from torch import Tensor
 
 from omote.data.cache import DEPTH_UNIT_MM, Shard
 from omote.data.population import REST_SHARE
+from omote.head.rest_face import RestFace
 
 CAPTURE_SHARE = 0.35
 
@@ -42,6 +43,7 @@ class PairBatch:
         category: index into `CATEGORIES`, per target.
         intensity: [0, 1], per target.
         arkit: per target.
+        faces: the source's person as fitted at rest, per target.
     """
 
     source: ImageBatch
@@ -51,6 +53,7 @@ class PairBatch:
     category: Int[Tensor, "b"]
     intensity: Float[Tensor, "b"]
     arkit: Float[Tensor, "b 52"]
+    faces: tuple[RestFace, ...]
 
 
 def images_of(shard: Shard, person: int, which: Sequence[int] | np.ndarray | int) -> ImageBatch:
@@ -82,6 +85,7 @@ def draw_pairs(
     sources, targets = [], []
     rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit")}
     rest: list[np.ndarray] = []
+    faces: list[RestFace] = []
     for _ in range(num_sources):
         shard = shards[rng.choice(len(shards), p=sizes / sizes.sum())]
         person = int(rng.integers(shard.num_persons))
@@ -89,6 +93,7 @@ def draw_pairs(
         chosen = rng.choice(shard.num_images, targets_per_source, replace=False)
         sources.append(images_of(shard, person, source))
         targets.append(images_of(shard, person, chosen))
+        faces += [shard.face(person)] * targets_per_source
         rest.append(np.repeat(shard.landmarks[person, :1], targets_per_source, 0))
         for key, values in rows.items():
             values.append(np.asarray(getattr(shard, key)[person, chosen]))
@@ -96,7 +101,7 @@ def draw_pairs(
     if augment:
         source_images, target_images = augmented(source_images, target_images, rng)
     tensors = {k: torch.from_numpy(np.concatenate(v)) for k, v in {**rows, "rest_landmarks": rest}.items()}
-    return PairBatch(source=source_images, target=target_images, **tensors)
+    return PairBatch(source=source_images, target=target_images, faces=tuple(faces), **tensors)
 
 
 def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) -> tuple[ImageBatch, ImageBatch]:

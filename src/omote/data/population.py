@@ -7,7 +7,7 @@ The split is part of the entropy: a test person cannot be drawn by training, wha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +21,7 @@ from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, FRONT_TARGE
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.ict import ict_head
 from omote.head.model import HeadModel
+from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
 from omote.head.shipped import shipped_head
 from omote.render.appearance import Appearance, paint, random_appearance
 from omote.render.rgbd import render_head
@@ -32,6 +33,10 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test", "tuning")
 
 # How often a pair's source is the person at rest.
 REST_SHARE = 0.8
+# Of the fits at rest that go with a population: an own stream of noise, for the scan's depth and its landmarks.
+FIT_STREAM = 17
+DEPTH_NOISE_MM = 0.8
+LANDMARK_NOISE_MM = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +146,17 @@ def render_person(
         yield image, project(person.camera, head.landmarks(vertices))[:, :2], vertices
 
 
+def fit_of(person: Person, heads: Sequence[HeadModel]) -> FittedFace:
+    """The shipped head fitted to a person's depth at rest, from landmarks as uncertain as found ones."""
+    head = heads[person.head]
+    image, _, vertices = next(render_person(person, heads))
+    rng = np.random.default_rng([FIT_STREAM, person.index])
+    depth = image.depth_mm + DEPTH_NOISE_MM * rng.random() * rng.standard_normal(image.depth_mm.shape)
+    landmarks = head.landmarks(vertices) + LANDMARK_NOISE_MM * rng.standard_normal((68, 3))
+    landmarks[:FIRST_INNER_LANDMARK] = np.nan
+    return fit_face(replace(image, depth_mm=depth.astype(np.float32)), landmarks)
+
+
 def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) -> None:
     """Render persons ``start`` to ``stop`` into one shard; a shard that is there already is left alone."""
     if folder.exists():
@@ -149,6 +165,9 @@ def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) ->
     arrays = empty_arrays(stop - start, config.num_images, config.size)
     for row, index in enumerate(range(start, stop)):
         person = draw_person(config, index, heads)
+        fit = fit_of(person, heads)
+        arrays["fit_identity"][row], arrays["fit_expression"][row] = fit.identity, fit.expression
+        arrays["fit_camera"][row], arrays["intrinsics"][row] = fit.camera.cam_from_world, person.camera.intrinsics
         reference = float(transform(person.camera.cam_from_world, FRONT_TARGET_MM[None])[0, 2])
         arrays["person"][row] = index
         arrays["head"][row] = person.head

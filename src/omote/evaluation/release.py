@@ -180,12 +180,15 @@ def _drawn(expressions: Sequence[Expression], seed: int) -> list[Expression]:
 def model_images(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> dict[str, list[Rgbd]]:
     """Images of `MODEL_ROWS`."""
     source = truth.images[0]
+    face = model.face_of(source)
     settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)
     return {
-        "model": model.edit(source, person.expressions, settings),
-        "model_category": model.edit(source, _drawn(person.expressions, settings.seed), settings),
+        "model": model.edit(source, person.expressions, settings, face=face),
+        "model_category": model.edit(source, _drawn(person.expressions, settings.seed), settings, face=face),
         "model_token": model.edit(source, _alone(person.expressions), settings),
-        "autoencoder_ceiling": model.reconstruct(truth.images, [source] * len(truth.images), person.expressions),
+        "autoencoder_ceiling": model.reconstruct(
+            truth.images, [source] * len(truth.images), person.expressions, face=face
+        ),
     }
 
 
@@ -240,10 +243,11 @@ def _answered(stack: Images) -> Float[np.ndarray, "n h w"]:
 def _best_of(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> list[float]:
     """Per image, the least depth MAE among ``best_of`` samples from category and intensity alone."""
     true = _stack(truth.images)
+    face = model.face_of(truth.images[0])
     errors = []
     for k in range(config.best_of):
         settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index + 100 * (k + 1))
-        stack = _stack(model.edit(truth.images[0], _drawn(person.expressions, settings.seed), settings))
+        stack = _stack(model.edit(truth.images[0], _drawn(person.expressions, settings.seed), settings, face=face))
         errors.append(metrics.depth_errors(_answered(stack), true.depth_mm, true.mask).mae_mm)
     best: list[float] = np.min(errors, axis=0).tolist()
     return best

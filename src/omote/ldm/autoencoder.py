@@ -5,8 +5,10 @@ Two things differ from the paper's, each because it measured better on faces at 
 * *Pooled channels.* Part of the latent is the image itself, average-pooled by f; the encoder learns only what pooling
   loses and the decoder only what upsampling lacks. The learned channels alone carry the KL penalty.
 * *A decoder that sees the source.* When a face is edited, most of what the answer shows (skin, brows, outline) is in the
-  source at full resolution, so the decoder reads the source's features, and a gate may take unmoved pixels from it
-  (as diffusers' ``AsymmetricAutoencoderKL`` does for inpainting). Without a source it is a plain autoencoder.
+  source at full resolution, so the decoder reads the source's features, and a gate may take pixels from it (as
+  diffusers' ``AsymmetricAutoencoderKL`` does for inpainting). Where the edit is led by a motion image, the source is moved
+  by it first, and the image says at full resolution where lids, teeth and tongue show. What the latent shows elsewhere
+  than that motion says, the decoder's own shift corrects. Without a source it is a plain autoencoder.
 
 image x (5, s, s) → latent z (5 + learned, s/f, s/f) → image.
 """
@@ -24,6 +26,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from omote.ldm import motion as motion_of
 from omote.ldm.representation import NUM_CHANNELS
 
 GROUPS = 8
@@ -87,6 +90,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         channels: widths at s/patch, s/(2 patch), …; f = patch · 2^(len(channels) - 1).
         blocks: residual blocks per width.
         fine_channels: width of the decoder's last stage, at s/2.
+        fine_blocks: residual blocks of it.
     """
 
     @register_to_config
@@ -97,7 +101,8 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         patch: int = 4,
         channels: Sequence[int] = (48,),
         blocks: int = 2,
-        fine_channels: int = 24,
+        fine_channels: int = 48,
+        fine_blocks: int = 2,
     ) -> None:
         super().__init__()
         self.factor = patch * 2 ** (len(channels) - 1)
@@ -115,10 +120,16 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         self.from_latent = nn.Conv2d(self.latent_channels, backwards[0], 3, padding=1)
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in backwards)
         self.decoder_blocks = nn.ModuleList(_blocks(width, blocks) for width in backwards)
+        # How the moved source is shifted once more to lie where the latent shows it; starts at none.
+        self.to_shift = nn.Conv2d(backwards[-1], 2, 3, padding=1)
+        nn.init.zeros_(self.to_shift.weight)
+        assert self.to_shift.bias is not None
+        nn.init.zeros_(self.to_shift.bias)
         # A 1×1 convolution before each upsampling: narrow first, then the many pixels.
         self.upsamplers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise((*backwards, fine_channels)))
-        self.fine_merge = nn.Conv2d(fine_channels + 2 * NUM_CHANNELS * 4, fine_channels, 3, padding=1)
-        self.fine_blocks = _blocks(fine_channels, 1)
+        seen = 2 * NUM_CHANNELS + motion_of.NUM_CHANNELS
+        self.fine_merge = nn.Conv2d(fine_channels + 4 * seen, fine_channels, 3, padding=1)
+        self.fine_stage = _blocks(fine_channels, fine_blocks)
         # Per pixel: the residual over the upsampled pooled image, and two gate logits.
         self.to_pixels = nn.Conv2d(fine_channels, 4 * (NUM_CHANNELS + 2), 3, padding=1)
         assert self.to_pixels.bias is not None
@@ -159,6 +170,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         self,
         z: Float[Tensor, "b d h w"],
         source: Float[Tensor, "b 5 s s"] | None = None,
+        motion: Float[Tensor, "b 7 m m"] | None = None,
         source_features: list[Tensor] | None = None,
     ) -> Float[Tensor, "b 5 s s"]:
         """Latent → packed image; with a source, its features and gate are used.
@@ -166,10 +178,12 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         Args:
             z: latents, unscaled.
             source: packed source images.
-            source_features: its `features`, if already computed.
+            motion: the motion images that led the edit.
+            source_features: `features` of the source, if already computed and there is no motion.
         """
-        if source is not None and source_features is None:
-            source_features = self.features(source)
+        moved = source if source is None or motion is None else motion_of.moved(source, motion)
+        if moved is not None and source_features is None:
+            source_features = self.features(moved)
         size = (z.shape[-2] * self.factor, z.shape[-1] * self.factor)
         base = F.interpolate(z[:, :NUM_CHANNELS], size=size, mode="bilinear", align_corners=False)
         h = self.from_latent(z)
@@ -178,12 +192,20 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         ):
             seen = source_features[-1 - i] if source_features is not None else torch.zeros_like(h)
             h = blocks(h + merge(torch.cat([h, seen], dim=1)))
+            finest = h
             # patch / 2 at the last: the fine stage is at half resolution.
             scale = 2 if i + 1 < len(self.upsamplers) else self.config.patch // 2
             h = F.interpolate(upsampler(h), scale_factor=float(scale), mode="nearest")
-        seen = source if source is not None else torch.zeros_like(base)
-        h = torch.cat([h, F.pixel_unshuffle(torch.cat([base, seen], dim=1), 2)], dim=1)
-        h = self.to_pixels(F.silu(self.fine_blocks(self.fine_merge(h))))
+        if source is None:
+            shown = torch.zeros_like(base[:, :1]).expand(-1, NUM_CHANNELS + motion_of.NUM_CHANNELS, -1, -1)
+        else:
+            if motion is None:
+                motion = torch.zeros_like(base[:, :1]).expand(-1, motion_of.NUM_CHANNELS, -1, -1)
+            motion = motion_of.shifted(motion_of.resized(motion, self.config.sample_size), self.to_shift(finest))
+            source = motion_of.moved(source, motion)
+            shown = torch.cat([source, motion], dim=1)
+        h = torch.cat([h, F.pixel_unshuffle(torch.cat([base, shown], dim=1), 2)], dim=1)
+        h = self.to_pixels(F.silu(self.fine_stage(self.fine_merge(h))))
         residual = F.pixel_shuffle(h[:, : 4 * NUM_CHANNELS], 2)
         image: Tensor = base + residual
         if source is None:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES, check_category
+from omote.head.rest_face import RestFace
 from omote.ldm.motion import NUM_CHANNELS, SIZE, motion_images
 from omote.types import Expression
 
@@ -31,7 +32,7 @@ class Condition:
         arkit: weights in [0, 1]; ignored where ``has_arkit`` is False.
         has_category: False drops category and intensity.
         has_arkit: False drops the weights.
-        motion: what the weights move on the mean head (`omote.ldm.motion`); zero where they are not given.
+        motion: what the weights move of the face (`omote.ldm.motion`); zero where they are not given.
     """
 
     category: Int[Tensor, "b"]
@@ -39,7 +40,7 @@ class Condition:
     arkit: Float[Tensor, "b 52"]
     has_category: Bool[Tensor, "b"]
     has_arkit: Bool[Tensor, "b"]
-    motion: Float[Tensor, "b 5 m m"]
+    motion: Float[Tensor, "b 7 m m"]
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
@@ -51,8 +52,13 @@ class Condition:
         return replace(self, has_category=none, has_arkit=none, motion=torch.zeros_like(self.motion))
 
 
-def condition_of(expressions: Sequence[Expression]) -> Condition:
-    """Expressions → a `Condition`; weights count where an expression gives them."""
+def condition_of(expressions: Sequence[Expression], face: RestFace | None = None) -> Condition:
+    """Expressions of one face → a `Condition`; weights count where an expression gives them.
+
+    Args:
+        expressions: what is wanted.
+        face: the person in the image; the mean face in the standard camera if None.
+    """
     arkit = np.stack([e.arkit if e.arkit is not None else np.zeros(len(ARKIT_NAMES), np.float32) for e in expressions])
     return make_condition(
         category=torch.tensor([CATEGORIES.index(check_category(e.category)) for e in expressions]),
@@ -60,6 +66,7 @@ def condition_of(expressions: Sequence[Expression]) -> Condition:
         arkit=torch.from_numpy(arkit.astype(np.float32)),
         has_category=torch.ones(len(expressions), dtype=torch.bool),
         has_arkit=torch.tensor([e.arkit is not None for e in expressions]),
+        faces=[face] * len(expressions),
     )
 
 
@@ -70,11 +77,13 @@ def make_condition(
     arkit: Float[Tensor, "b 52"],
     has_category: Bool[Tensor, "b"],
     has_arkit: Bool[Tensor, "b"],
+    faces: Sequence[RestFace | None] | None = None,
 ) -> Condition:
     """A `Condition` with its motion images drawn, where weights are given."""
     motion = torch.zeros(len(arkit), NUM_CHANNELS, SIZE, SIZE)
     if bool(has_arkit.any()):
-        motion[has_arkit] = motion_images(arkit[has_arkit])
+        moving = [faces[int(i)] for i in torch.nonzero(has_arkit)] if faces is not None else None
+        motion[has_arkit] = motion_images(arkit[has_arkit], moving)
     return Condition(
         category=category,
         intensity=intensity,

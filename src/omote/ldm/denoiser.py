@@ -3,7 +3,7 @@
 What diffuses is the *difference* between the wanted and the source latent, in units of its own deviation: the network
 spends itself on what changes, and the identity is what it need not touch. The source latent is concatenated to the input;
 the expression reaches it by cross-attention, with Q from the U-Net's features and K, V from the conditioner's tokens, and,
-where ARKit weights are given, as a motion image laid over the source and the source latent moved by it.
+where ARKit weights are given, as a motion image of the source and the source latent moved by it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Context:
     Attributes:
         tokens: for cross-attention.
         pooled: for the time embedding.
-        motion: motion image laid over the source; 0 where no weights are given.
+        motion: motion image of the source; 0 where no weights are given.
         moved: the difference that moving the source latent by it makes, in the units that diffuse.
     """
 
     tokens: Float[Tensor, "b n k"]
     pooled: Float[Tensor, "b k"]
-    motion: Float[Tensor, "b 5 m m"]
+    motion: Float[Tensor, "b 7 m m"]
     moved: Float[Tensor, "b d h w"]
 
 
@@ -122,21 +122,15 @@ class LatentEditor(ModelMixin, ConfigMixin):
         """
         return self.velocity(z_t, t, source, self.context(source, condition))
 
-    def context(
-        self, source: Float[Tensor, "b d h w"], condition: Condition, landmarks_px: Tensor | None = None
-    ) -> Context:
+    def context(self, source: Float[Tensor, "b d h w"], condition: Condition) -> Context:
         """What `velocity` reads of a condition.
 
         Args:
             source: scaled source latent.
             condition: what is wanted.
-            landmarks_px: the source's landmarks at rest, pixels of a 128² image; found by the locator if None.
         """
         tokens, pooled = self.conditioner(condition)
-        if landmarks_px is None:
-            landmarks_px = self.locator(source).detach()
-        motion = motion_of.laid_over(condition.motion, landmarks_px, self.locator.mean_px)
-        motion = motion * condition.has_arkit.view(-1, 1, 1, 1)
+        motion = condition.motion * condition.has_arkit.view(-1, 1, 1, 1)
         difference = (motion_of.warped(source, motion) - source) * self.latent_std
         nearer = self._coarse(motion)[:, motion_of.NEARER] * (motion_of.DEPTH_UNIT_MM / DEPTH_SCALE_MM)
         difference = torch.cat([difference[:, :3], difference[:, 3:4] + nearer, difference[:, 4:]], dim=1)

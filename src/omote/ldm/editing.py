@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float
 from torch import Tensor
 
 from omote.errors import CheckpointError
+from omote.head.rest_face import RestFace, fit_face, landmarks_in
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, condition_of
 from omote.ldm.denoiser import Context, LatentEditor
 from omote.ldm.flow import SampleStep, euler, guided, initial_noise
-from omote.ldm.motion import moved
+from omote.ldm.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
 from omote.ldm.representation import pack_images, unpack_images
 from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.types import Expression, Rgbd
@@ -65,9 +67,11 @@ class EditingModel:
         """Packed images → latents."""
         return self.autoencoder.encode(x).mode()
 
-    def decode(self, z: Float[Tensor, "b d h w"], source: Float[Tensor, "b 5 s s"]) -> Float[Tensor, "b 5 s s"]:
-        """Latents and their source images → packed images."""
-        return self.autoencoder.decode(z, source)
+    def decode(
+        self, z: Float[Tensor, "b d h w"], source: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 7 m m"]
+    ) -> Float[Tensor, "b 5 s s"]:
+        """Latents, their source images and motion images → packed images."""
+        return self.autoencoder.decode(z, source, motion)
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """The editor at a step."""
@@ -76,8 +80,8 @@ class EditingModel:
     @torch.no_grad()
     def edit_latents(
         self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 5 m m"]]:
-        """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion laid over the source)."""
+    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 7 m m"]]:
+        """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion image)."""
         autoencoder = self.autoencoder
         source = autoencoder.scale(z_source)
         wanted = self.editor.context(source, condition)
@@ -95,13 +99,40 @@ class EditingModel:
         return z_source + delta * autoencoder.delta_std, wanted.motion
 
     @torch.no_grad()
-    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings | None = None) -> list[Rgbd]:
-        """All wanted expressions of one source, as one batch; images in the source's camera."""
+    def face_of(self, source: Rgbd) -> RestFace:
+        """The person in a source image: the head fitted to its depth, from the landmarks that the locator finds.
+
+        Raises:
+            AlignmentError: there is no face where one was found.
+        """
+        z = self.autoencoder.scale(self.encode(pack_images([source])))
+        pixels = self.editor.locator(z)[0].numpy().astype(np.float64) * (source.camera.width / IMAGE_SIZE)
+        return fit_face(source, landmarks_in(source, pixels)).rest()
+
+    @torch.no_grad()
+    def edit(
+        self,
+        source: Rgbd,
+        expressions: Sequence[Expression],
+        settings: EditSettings | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """All wanted expressions of one source, as one batch; images in the source's camera.
+
+        Args:
+            source: a person, mostly at rest.
+            expressions: what is wanted.
+            settings: how to sample.
+            face: the person's fitted head, if there is one; `face_of` the source if None.
+        """
         settings = settings or EditSettings()
+        if face is None and any(e.arkit is not None for e in expressions):
+            face = self.face_of(source)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
-        edited, motion = self.edit_latents(z, condition_of(expressions), settings)
-        return unpack_images(self.decode(edited, moved(x, motion)), [source.camera] * len(expressions))
+        edited, motion = self.edit_latents(z, condition_of(expressions, face), settings)
+        return unpack_images(self.decode(edited, x, motion), [source.camera] * len(expressions))
 
     @torch.no_grad()
     def reconstruct(
@@ -109,6 +140,7 @@ class EditingModel:
         images: Sequence[Rgbd],
         sources: Sequence[Rgbd] | None = None,
         expressions: Sequence[Expression] | None = None,
+        face: RestFace | None = None,
     ) -> list[Rgbd]:
         """Through the autoencoder alone: the editor's ceiling.
 
@@ -116,11 +148,13 @@ class EditingModel:
             images: what to encode and decode.
             sources: what the decoder sees beside each; the image itself if None.
             expressions: of the images; where they hold ARKit weights, the source is moved as for an edit.
+            face: the person that the sources show; `face_of` the first if None.
         """
         x = pack_images(images)
         source = x if sources is None else pack_images(sources)
+        motion = x.new_zeros(len(x), NUM_CHANNELS, SIZE, SIZE)
         if expressions is not None:
-            condition = condition_of(expressions)
-            context = self.editor.context(self.autoencoder.scale(self.encode(source)), condition)
-            source = moved(source, context.motion)
-        return unpack_images(self.decode(self.encode(x), source), [i.camera for i in images])
+            if face is None:
+                face = self.face_of((images if sources is None else sources)[0])
+            motion = condition_of(expressions, face).motion
+        return unpack_images(self.decode(self.encode(x), source, motion), [i.camera for i in images])

@@ -1,14 +1,15 @@
-"""An expression as an image: what ARKit weights move on the mean head, laid over the face that is edited.
+"""An expression as an image: what ARKit weights move on the face that is edited.
 
 Fifty-two numbers say what moves, not where in the image; learning the second from the first through attention alone takes a
-network long. The mean head knows: its render under the weights gives, per pixel, where that pixel's skin came from (a
-backward flow, as in image animation: Siarohin et al., "First Order Motion Model", NeurIPS 2019), how far it came nearer,
-and where eyeballs and the inside of the mouth show. A small network finds the person's landmarks in the source, and the
-motion image is carried from the mean head's landmarks to theirs.
+network long. A head fitted to the face knows: its render under the weights gives, per pixel, where that pixel's skin came
+from (a backward flow, as in image animation: Siarohin et al., "First Order Motion Model", NeurIPS 2019), how far it came
+nearer, and where eyeballs and the inside of the mouth show. Where no fit is given, a small network finds the landmarks that
+one starts from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -18,16 +19,17 @@ from jaxtyping import Float
 from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 
-from omote.geometry.camera import orbit_camera, project
+from omote.geometry.camera import orbit_camera, project, resize
 from omote.head.model import PARTS
+from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
 from omote.ldm.representation import DEPTH_SCALE_MM
 from omote.render.rgbd import interpolate
 from omote.render.zbuffer import rasterize
 
 # Channels of a motion image: backward flow x and y (pixels of a 128² image / 8), depth change (mm / 10, positive away from
-# the camera), share of eyeball, share of mouth interior.
-NUM_CHANNELS = 5
+# the camera), shares of eyeball, teeth, tongue and the rest of the mouth's inside.
+NUM_CHANNELS = 7
 FLOW, NEARER = slice(0, 2), slice(2, 3)
 SIZE = 128
 READ_SIZE = 64  # what the denoiser reads of it; pixels of the source move at full size
@@ -35,10 +37,10 @@ FLOW_UNIT_PX = 8.0
 DEPTH_UNIT_MM = 10.0
 FARTHEST = 4.0
 IMAGE_SIZE = 128
-# How far a landmark's displacement reaches, in pixels of a 128² image.
-REACH_PX = 9.0
-INNER_PARTS = tuple(PARTS.index(p) for p in ("teeth_upper", "teeth_lower", "tongue", "mouth"))
-EYE_PARTS = tuple(PARTS.index(p) for p in ("eye_left", "eye_right"))
+SHOWN_PARTS = tuple(
+    tuple(PARTS.index(p) for p in parts)
+    for parts in (("eye_left", "eye_right"), ("teeth_upper", "teeth_lower"), ("tongue",), ("mouth",))
+)
 
 
 @lru_cache(maxsize=1)
@@ -49,43 +51,66 @@ def mean_landmarks() -> Float[Tensor, "68 2"]:
     return torch.from_numpy(uvz[:, :2].astype(np.float32))
 
 
-def motion_image(arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "5 m m"]:
-    """The mean head's motion image under ARKit weights, in the standard camera."""
-    head = shipped_head()
-    camera = orbit_camera(size=SIZE)
-    vertices = head.vertices(expression=arkit)
-    raster = rasterize(camera, vertices, head.faces, cull_back=True)
-    rest = interpolate(raster.face_id, raster.barycentric, head.faces, head.template_mm)
-    out = np.zeros((NUM_CHANNELS, SIZE, SIZE), np.float32)
-    seen = raster.face_id >= 0
-    came_from = project(camera, rest[seen])
-    rows, columns = np.nonzero(seen)
-    scale = IMAGE_SIZE / SIZE / FLOW_UNIT_PX
-    out[0, seen] = (came_from[:, 0] - (columns + 0.5)) * scale
-    out[1, seen] = (came_from[:, 1] - (rows + 0.5)) * scale
-    # Against what was *seen* there at rest: inside an opened mouth, that was the lips in front of these teeth.
-    column, row = np.clip(came_from[:, :2].astype(int), 0, SIZE - 1).T
-    before = _at_rest()[row, column]
-    before = np.where(before > 0, np.minimum(before, came_from[:, 2]), came_from[:, 2])
-    # A silhouette may come from another surface far behind: no expression moves by that.
-    out[2, seen] = np.clip((raster.depth_mm[seen] - before) / DEPTH_UNIT_MM, -FARTHEST, FARTHEST)
-    part = head.face_part[raster.face_id]
-    out[3] = seen & np.isin(part, EYE_PARTS)
-    out[4] = seen & np.isin(part, INNER_PARTS)
-    return out
-
-
 @lru_cache(maxsize=1)
-def _at_rest() -> Float[np.ndarray, "m m"]:
-    """Depth of the mean head at rest; the farthest of each pixel's surroundings, so that a slope is no occlusion."""
-    head = shipped_head()
-    depth = rasterize(orbit_camera(size=SIZE), head.template_mm, head.faces, cull_back=True).depth_mm
-    return maximum_filter(depth, 5)
+def mean_face() -> RestFace:
+    """The mean head in the standard camera."""
+    return RestFace(vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=SIZE))
 
 
-def motion_images(arkit: Float[Tensor, "b 52"]) -> Float[Tensor, "b 5 m m"]:
-    """`motion_image` of each row."""
-    return torch.from_numpy(np.stack([motion_image(row) for row in arkit.numpy().astype(np.float32)]))
+def motion_image(arkit: Float[np.ndarray, "52"], face: RestFace | None = None) -> Float[np.ndarray, "7 m m"]:
+    """What ARKit weights move of a face, in its camera; of the mean face if there is none."""
+    return MotionPainter(mean_face() if face is None else face)(arkit)
+
+
+class MotionPainter:
+    """Motion images of one face."""
+
+    def __init__(self, face: RestFace) -> None:
+        self.head = shipped_head()
+        self.rest_mm = np.ascontiguousarray(face.vertices_mm, np.float32)
+        self.camera = resize(face.camera, width=SIZE, height=SIZE)
+        depth = rasterize(self.camera, self.rest_mm, self.head.faces, cull_back=True).depth_mm
+        # The farthest of each pixel's surroundings, so that a slope is no occlusion.
+        self.farthest_at_rest = maximum_filter(depth, 5)
+
+    def __call__(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "7 m m"]:
+        """The motion image of ARKit weights."""
+        head, camera = self.head, self.camera
+        used = np.flatnonzero(arkit)
+        vertices = self.rest_mm + np.tensordot(arkit[used], head.expression_mm[used], 1)
+        raster = rasterize(camera, vertices, head.faces, cull_back=True)
+        rest = interpolate(raster.face_id, raster.barycentric, head.faces, self.rest_mm)
+        out = np.zeros((NUM_CHANNELS, SIZE, SIZE), np.float32)
+        seen = raster.face_id >= 0
+        came_from = project(camera, rest[seen])
+        rows, columns = np.nonzero(seen)
+        scale = IMAGE_SIZE / SIZE / FLOW_UNIT_PX
+        out[0, seen] = (came_from[:, 0] - (columns + 0.5)) * scale
+        out[1, seen] = (came_from[:, 1] - (rows + 0.5)) * scale
+        # Against what was *seen* there at rest: inside an opened mouth, that was the lips in front of these teeth.
+        column, row = np.clip(came_from[:, :2].astype(int), 0, SIZE - 1).T
+        before = self.farthest_at_rest[row, column]
+        before = np.where(before > 0, np.minimum(before, came_from[:, 2]), came_from[:, 2])
+        # A silhouette may come from another surface far behind: no expression moves by that.
+        out[2, seen] = np.clip((raster.depth_mm[seen] - before) / DEPTH_UNIT_MM, -FARTHEST, FARTHEST)
+        part = head.face_part[raster.face_id]
+        for i, parts in enumerate(SHOWN_PARTS):
+            out[3 + i] = seen & np.isin(part, parts)
+        return out
+
+
+def motion_images(
+    arkit: Float[Tensor, "b 52"], faces: Sequence[RestFace | None] | None = None
+) -> Float[Tensor, "b 7 m m"]:
+    """`motion_image` of each row and its face; neighbouring rows may share one."""
+    out = torch.empty(len(arkit), NUM_CHANNELS, SIZE, SIZE)
+    painter, painted = None, None
+    for i, weights in enumerate(arkit.numpy().astype(np.float32)):
+        face = (faces[i] if faces is not None else None) or mean_face()
+        if painter is None or face is not painted:
+            painter, painted = MotionPainter(face), face
+        out[i] = torch.from_numpy(painter(weights))
+    return out
 
 
 class LandmarkLocator(nn.Module):
@@ -120,22 +145,6 @@ class LandmarkLocator(nn.Module):
         return out
 
 
-def laid_over(
-    motion: Float[Tensor, "b 5 m m"], landmarks_px: Float[Tensor, "b 68 2"], mean_px: Float[Tensor, "68 2"]
-) -> Float[Tensor, "b 5 m m"]:
-    """Carry motion images from the mean head to a face, by kernel regression of the landmarks' offsets."""
-    centers = (torch.arange(SIZE, device=motion.device, dtype=motion.dtype) + 0.5) * (IMAGE_SIZE / SIZE)
-    kx = torch.exp(-0.5 * ((landmarks_px[..., :1] - centers) / REACH_PX) ** 2)
-    ky = torch.exp(-0.5 * ((landmarks_px[..., 1:] - centers) / REACH_PX) ** 2)
-    offset = mean_px - landmarks_px
-    # A weak pull of all landmarks everywhere, so that far pixels move with the face as a whole.
-    total = torch.einsum("bly,blx->byx", ky, kx) + 1e-3 * offset.shape[1]
-    moved = torch.einsum("bly,blx,blc->byxc", ky, kx, offset) + 1e-3 * offset.sum(dim=1)[:, None, None, :]
-    moved = moved / total[..., None]
-    grid = torch.stack(torch.broadcast_tensors(centers[None, None, :], centers[None, :, None]), dim=-1) + moved
-    return F.grid_sample(motion, 2 * grid / IMAGE_SIZE - 1, align_corners=False, padding_mode="border")
-
-
 def resized(motion: Float[Tensor, "b c m m"], size: int) -> Float[Tensor, "b c s s"]:
     """Motion channels at another size: averaged down, interpolated up."""
     if size <= motion.shape[-1]:
@@ -143,9 +152,9 @@ def resized(motion: Float[Tensor, "b c m m"], size: int) -> Float[Tensor, "b c s
     return F.interpolate(motion, size=(size, size), mode="bilinear", align_corners=False)
 
 
-def warped(image: Float[Tensor, "b c h w"], motion: Float[Tensor, "b 5 m m"]) -> Float[Tensor, "b c h w"]:
-    """An image (or latent) of any size with its pixels moved by a motion image's backward flow."""
-    height, width = image.shape[-2:]
+def warped(image: Float[Tensor, "b c h w"], motion: Float[Tensor, "b n m m"]) -> Float[Tensor, "b c h w"]:
+    """An image (or latent) of any size with its pixels moved by a backward flow: the first channels of a motion image."""
+    height, width = int(image.shape[-2]), int(image.shape[-1])
     flow = resized(motion[:, FLOW], height)
     ys = (torch.arange(height, device=image.device, dtype=image.dtype) + 0.5) / height
     xs = (torch.arange(width, device=image.device, dtype=image.dtype) + 0.5) / width
@@ -154,8 +163,16 @@ def warped(image: Float[Tensor, "b c h w"], motion: Float[Tensor, "b 5 m m"]) ->
     return F.grid_sample(image, 2 * grid - 1, align_corners=False, padding_mode="border")
 
 
-def moved(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 5 m m"]) -> Float[Tensor, "b 5 s s"]:
+def shifted(motion: Float[Tensor, "b 7 m m"], shift: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 7 m m"]:
+    """A motion image that reads everything from ``shift`` (flow units, at any size) farther: the two flows composed."""
+    size = int(motion.shape[-1])
+    shift = F.interpolate(shift, size=(size, size), mode="bilinear", align_corners=False)
+    there = warped(motion, shift)
+    return torch.cat([there[:, FLOW] + shift, there[:, 2:]], dim=1)
+
+
+def moved(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 7 m m"]) -> Float[Tensor, "b 5 s s"]:
     """A packed RGB-D image moved by a motion image: `warped`, its depth changed as the mean head's."""
     out = warped(image, motion)
-    nearer = resized(motion[:, NEARER], image.shape[-1])
+    nearer = resized(motion[:, NEARER], int(image.shape[-1]))
     return torch.cat([out[:, :3], out[:, 3:4] + nearer * (DEPTH_UNIT_MM / DEPTH_SCALE_MM), out[:, 4:]], dim=1)

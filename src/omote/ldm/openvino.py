@@ -30,8 +30,8 @@ class _Decode(nn.Module):
         super().__init__()
         self.autoencoder = model.autoencoder
 
-    def forward(self, z: Tensor, source: Tensor) -> Tensor:
-        image: Tensor = self.autoencoder.decode(z, source)
+    def forward(self, z: Tensor, source: Tensor, motion: Tensor) -> Tensor:
+        image: Tensor = self.autoencoder.decode(z, source, motion)
         return image
 
 
@@ -76,9 +76,9 @@ class OpenVinoEditingModel(EditingModel):
         """Packed images → latents."""
         return self._run("encode", _Encode(self), x)
 
-    def decode(self, z: Tensor, source: Tensor) -> Tensor:
-        """Latents and their source images → packed images."""
-        return self._run("decode", _Decode(self), z, source)
+    def decode(self, z: Tensor, source: Tensor, motion: Tensor) -> Tensor:
+        """Latents, their source images and motion images → packed images."""
+        return self._run("decode", _Decode(self), z, source, motion)
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """The editor at a step."""

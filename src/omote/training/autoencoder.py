@@ -26,7 +26,7 @@ class AutoencoderConfig:
     Attributes:
         population: folder of rendered shards.
         engine: length and optimiser.
-        learned_channels, patch, channels, blocks, fine_channels: of `RgbdAutoencoder`.
+        learned_channels, patch, channels, blocks, fine_channels, fine_blocks: of `RgbdAutoencoder`.
         sample_size: pixels.
         loss: reconstruction terms.
         kl_weight: of the KL penalty (paper: "slight", 1e-6 of a sum; here per latent value).
@@ -43,7 +43,8 @@ class AutoencoderConfig:
     patch: int = 4
     channels: tuple[int, ...] = (48,)
     blocks: int = 2
-    fine_channels: int = 24
+    fine_channels: int = 48
+    fine_blocks: int = 2
     sample_size: int = 128
     loss: ReconstructionLoss = ReconstructionLoss()
     kl_weight: float = 1e-4
@@ -101,7 +102,7 @@ class AutoencoderModule(nn.Module):
         jitter = torch.randn(posterior.pooled.shape, generator=generator).to(device) * self.config.latent_noise
         z = torch.cat([posterior.pooled + jitter, learned], dim=1)
         alone = float(torch.rand((), generator=generator)) < self.config.source_dropout
-        image = self.autoencoder.decode(z) if alone else self.autoencoder.decode(z, source, features)
+        image = self.autoencoder.decode(z) if alone else self.autoencoder.decode(z, source, source_features=features)
         weight = self.config.loss.weights(pairs.landmarks.to(device), source, target)
         loss, terms = self.config.loss(image, target, weight)
         kl = posterior.kl()
@@ -124,6 +125,7 @@ class AutoencoderTask:
                 channels=config.channels,
                 blocks=config.blocks,
                 fine_channels=config.fine_channels,
+                fine_blocks=config.fine_blocks,
             )
         self._module = AutoencoderModule(autoencoder, config)
         self.pairs = PairSource(config.population)

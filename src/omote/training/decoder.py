@@ -20,7 +20,6 @@ from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.ldm.losses import ReconstructionLoss
-from omote.ldm.motion import IMAGE_SIZE, laid_over, mean_landmarks, moved
 from omote.training.autoencoder import PairSource, packed
 from omote.training.editor import condition_of_batch
 from omote.training.engine import EngineConfig
@@ -34,14 +33,13 @@ class DecoderConfig:
     Attributes:
         population: folder of rendered shards.
         autoencoder: folder of the exported first stage.
-        editor: folder of the exported editor; None decodes latents of the truth, disturbed, with true landmarks.
+        editor: folder of the exported editor; None decodes latents of the truth, disturbed.
         engine: length and optimiser.
         loss: reconstruction terms.
         steps: of the editor, per latent.
         clean_share: share of batches decoded from the truth's own latent, so that the ceiling does not sink.
         unmoved_share: share of those whose source is not moved, as where a category alone is given.
         disturbance: deviation of noise on disturbed latents, in deviations of the edit.
-        landmark_noise_px: deviation of noise on true landmarks.
         targets_per_source: per source.
     """
 
@@ -54,7 +52,6 @@ class DecoderConfig:
     clean_share: float = 0.3
     unmoved_share: float = 0.3
     disturbance: float = 0.25
-    landmark_noise_px: float = 1.0
     targets_per_source: int = 4
 
 
@@ -87,7 +84,7 @@ class DecoderModule(nn.Module):
         repeat = len(batch.z) // len(batch.pairs.source.rgb)
         source = packed(batch.pairs.source).to(device).repeat_interleave(repeat, 0)
         target = packed(batch.pairs.target).to(device)
-        image = self.autoencoder.decode(batch.z, moved(source, batch.motion))
+        image = self.autoencoder.decode(batch.z, source, batch.motion)
         weight = self.config.loss.weights(batch.pairs.landmarks.to(device), source, target)
         return self.config.loss(image, target, weight)
 
@@ -139,10 +136,8 @@ class DecoderTask:
         z = self.autoencoder.encode(packed(pairs.target)).mode()
         if not clean:
             z = self._disturbed(z, generator)
-        landmarks = pairs.rest_landmarks * (IMAGE_SIZE / pairs.source.rgb.shape[-1])
-        landmarks = landmarks + config.landmark_noise_px * torch.randn(landmarks.shape, generator=generator)
-        motion = laid_over(condition.motion, landmarks, mean_landmarks())
-        return DecoderBatch(pairs=pairs, z=z, motion=torch.zeros_like(motion) if unmoved else motion)
+        motion = torch.zeros_like(condition.motion) if unmoved else condition.motion
+        return DecoderBatch(pairs=pairs, z=z, motion=motion)
 
     def _disturbed(self, z: Tensor, generator: torch.Generator) -> Tensor:
         """Latents as an imperfect editor would give them: softened and a little wrong."""

@@ -73,6 +73,7 @@ def condition_of_batch(pairs: PairBatch) -> Condition:
         arkit=pairs.arkit,
         has_category=every,
         has_arkit=every.clone(),
+        faces=pairs.faces,
     )
 
 

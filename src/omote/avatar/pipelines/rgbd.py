@@ -21,6 +21,7 @@ from omote.avatar.texture import bake_texture
 from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.head.expressions import ARKIT_NAMES, typical_expression
 from omote.head.model import HeadModel
+from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
 from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.lift.register import register_expression
@@ -199,12 +200,14 @@ class RgbdPipeline:
                 source = source_image(seen, model, neutral, size)
             yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
             with timed("edit"):
+                # Another output head is not in correspondence with the shipped one, which motion images are drawn from.
+                face = RestFace(vertices_mm=neutral, camera=source.camera) if model is shipped_head() else None
                 wanted = [with_weights(e, seed) for e in expressions]
                 edits = list(wanted)
                 if all(e.category != "neutral" for e in wanted):
                     edits.append(with_weights(Expression(category="neutral"), seed))
                 settings = EditSettings(steps=steps, guidance_scale=guidance_scale, seed=seed)
-                images = self.model.edit(source, edits, settings)
+                images = self.model.edit(source, edits, settings, face=face)
                 generated = {e.category: image for e, image in zip(edits, images, strict=True)}
             morphs: dict[str, Float[np.ndarray, "v 3"]] = {}
             residuals: dict[str, float] = {}
