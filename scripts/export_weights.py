@@ -6,6 +6,7 @@ The command stands in the model card, `src/omote/weights/README.md`.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from omote.ldm.autoencoder import RgbdAutoencoder
@@ -23,7 +24,12 @@ def main() -> None:
     options = parser.parse_args()
     for kind, name in ((RgbdAutoencoder, "autoencoder"), (LatentEditor, "editor")):
         model = load_pretrained(kind, getattr(options, name)).half()
-        model.save_pretrained(options.out / name, max_shard_size=SHARD)
+        folder = options.out / name
+        model.save_pretrained(folder, max_shard_size=SHARD)
+        # diffusers notes the folder that a model was loaded from: nobody else has it.
+        config = json.loads((folder / "config.json").read_text())
+        config.pop("_name_or_path", None)
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

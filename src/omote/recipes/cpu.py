@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from omote.ldm.losses import ReconstructionLoss
 from omote.training.autoencoder import AutoencoderConfig
 from omote.training.decoder import DecoderConfig
 from omote.training.editor import EditorConfig
@@ -55,6 +56,8 @@ def decoder_cpu(runs: Path) -> DecoderConfig:
         population=runs / "population",
         autoencoder=runs / "autoencoder/export/autoencoder",
         editor=None,
+        # Eyes, brows and mouth are what an expression is read from; skin is easy.
+        loss=ReconstructionLoss(feature_weight=4.0, moved_weight=3.0),
         engine=EngineConfig(total_images=20_000, batch_size=16, learning_rate=1e-3, ema_images=2_000, cooldown=0.5),
     )
 

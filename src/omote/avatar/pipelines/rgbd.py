@@ -24,6 +24,7 @@ from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
 from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
+from omote.lift.motion import rigid_vertices
 from omote.lift.register import register_expression
 from omote.progress import Step
 from omote.render.appearance import Appearance, default_appearance
@@ -253,11 +254,16 @@ class RgbdPipeline:
             texture=baked.texture,
             texture_inferred=baked.inferred,
         )
+        rigid = rigid_vertices(model)
         report: dict[str, Value] = {
             **alignment.report(),
             **residuals,
             "avatar/inferred_vertices": float(alignment.inferred.mean()),
             "avatar/inferred_texels": float(baked.inferred.mean()),
+            # Skull, ears and nose bridge: no expression moves them.
+            "avatar/rigid_motion_max_mm": max(
+                float(np.linalg.norm(morphs[e.category][rigid], axis=1).max()) for e in wanted
+            ),
         }
         return AvatarResult(
             avatar=avatar,
