@@ -8,15 +8,19 @@ import torch
 
 from omote.head.expressions import ARKIT_INDEX
 from omote.ldm.motion import (
+    FLOW_UNIT_PX,
+    IMAGE_SIZE,
+    NUM_CHANNELS,
+    SIZE,
     LandmarkLocator,
-    MotionRefiner,
+    mean_face,
     mean_landmarks,
+    motion_image,
     motion_images,
     moved,
     shifted,
     warped,
 )
-from omote.render.motion import FLOW_UNIT_PX, IMAGE_SIZE, NUM_CHANNELS, SIZE, mean_face, motion_image
 
 
 def weights(**units):
@@ -115,25 +119,3 @@ def test_moved_depth_follows_the_head_in_millimetres():
 def test_a_fresh_locator_says_the_mean_face():
     located = LandmarkLocator(9, 32)(torch.randn(2, 9, 32, 32))
     torch.testing.assert_close(located, mean_landmarks().expand(2, -1, -1))
-
-
-def test_a_fresh_refiner_changes_nothing():
-    motion = motion_images(torch.from_numpy(weights(jawOpen=0.6))[None])
-    refined = MotionRefiner(9, 32)(motion, torch.randn(1, 9, 32, 32), torch.rand(1, 52))
-    torch.testing.assert_close(refined, motion, atol=1e-5, rtol=0)
-
-
-def test_a_refiner_learns_that_a_jaw_opens_half_as_far():
-    """The other family's jaw, in one example: shifts and depth that make one motion image the other."""
-    torch.manual_seed(0)
-    full, half = motion_images(torch.from_numpy(np.stack([weights(jawOpen=0.8), weights(jawOpen=0.4)])))[:, None]
-    refiner, source, arkit = MotionRefiner(9, 32), torch.randn(1, 9, 32, 32), torch.rand(1, 52)
-    optimiser = torch.optim.Adam(refiner.parameters(), 3e-3)
-    errors = []
-    for _ in range(100):
-        error = (refiner(full, source, arkit) - half)[:, :3].abs().mean()
-        optimiser.zero_grad()
-        error.backward()
-        optimiser.step()
-        errors.append(float(error.detach()))
-    assert errors[-1] < 0.4 * errors[0]

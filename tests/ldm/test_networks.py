@@ -10,7 +10,7 @@ from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, ExpressionConditioner, condition_of
 from omote.ldm.denoiser import LatentEditor, drop_conditions
 from omote.ldm.editing import EditingModel, EditSettings
-from omote.render.motion import NUM_CHANNELS, mean_face
+from omote.ldm.motion import NUM_CHANNELS, mean_face
 from omote.types import Expression, Rgbd
 
 

@@ -19,24 +19,11 @@ from omote.errors import OmoteError
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.rest_face import FittedFace, RestFace
 from omote.head.shipped import shipped_head
-from omote.render.motion import NUM_CHANNELS, READ_SIZE
 from omote.types import Camera
 
 DEPTH_UNIT_MM = 0.01
 FIT_ARRAYS = ("fit_identity", "fit_expression", "fit_camera", "intrinsics")
-ARRAYS = (
-    "rgb",
-    "depth",
-    "mask",
-    "motion",
-    "landmarks",
-    "arkit",
-    "category",
-    "intensity",
-    "person",
-    "head",
-    *FIT_ARRAYS,
-)
+ARRAYS = ("rgb", "depth", "mask", "landmarks", "arkit", "category", "intensity", "person", "head", *FIT_ARRAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +34,6 @@ class Shard:
         rgb: colours × 255.
         depth: relative to the reference plane, in `DEPTH_UNIT_MM`.
         mask: 1 where the head is.
-        motion: true motion images from image 0, at `READ_SIZE`.
         landmarks: projected 68 landmarks, pixels.
         arkit: ARKit weights shown.
         category: index into `CATEGORIES`.
@@ -63,7 +49,6 @@ class Shard:
     rgb: UInt8[np.ndarray, "p k s s 3"]
     depth: Int[np.ndarray, "p k s s"]
     mask: UInt8[np.ndarray, "p k s s"]
-    motion: Float[np.ndarray, "p k 7 m m"]
     landmarks: Float[np.ndarray, "p k 68 2"]
     arkit: Float[np.ndarray, "p k 52"]
     category: Int[np.ndarray, "p k"]
@@ -109,7 +94,6 @@ def empty_arrays(num_persons: int, num_images: int, size: int) -> dict[str, np.n
         "rgb": np.zeros((p, k, size, size, 3), np.uint8),
         "depth": np.zeros((p, k, size, size), np.int16),
         "mask": np.zeros((p, k, size, size), np.uint8),
-        "motion": np.zeros((p, k, NUM_CHANNELS, READ_SIZE, READ_SIZE), np.float16),
         "landmarks": np.zeros((p, k, 68, 2), np.float32),
         "arkit": np.zeros((p, k, len(ARKIT_NAMES)), np.float32),
         "category": np.zeros((p, k), np.int64),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from omote.data.cache import DEPTH_UNIT_MM, Shard
@@ -43,8 +43,6 @@ class PairBatch:
         category: index into `CATEGORIES`, per target.
         intensity: [0, 1], per target.
         arkit: per target.
-        motion: true motion images, from the person's first image.
-        at_rest: whether that is the source.
         faces: the source's person as fitted at rest, per target.
     """
 
@@ -55,8 +53,6 @@ class PairBatch:
     category: Int[Tensor, "b"]
     intensity: Float[Tensor, "b"]
     arkit: Float[Tensor, "b 52"]
-    motion: Float[Tensor, "b 7 m m"]
-    at_rest: Bool[Tensor, "b"]
     faces: tuple[RestFace, ...]
 
 
@@ -87,10 +83,9 @@ def draw_pairs(
     """
     sizes = np.array([s.num_persons for s in shards])
     sources, targets = [], []
-    rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit", "motion")}
+    rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit")}
     rest: list[np.ndarray] = []
     faces: list[RestFace] = []
-    at_rest: list[bool] = []
     for _ in range(num_sources):
         shard = shards[rng.choice(len(shards), p=sizes / sizes.sum())]
         person = int(rng.integers(shard.num_persons))
@@ -98,7 +93,6 @@ def draw_pairs(
         chosen = rng.choice(shard.num_images, targets_per_source, replace=False)
         sources.append(images_of(shard, person, source))
         targets.append(images_of(shard, person, chosen))
-        at_rest += [source == 0] * targets_per_source
         faces += [shard.face(person)] * targets_per_source
         rest.append(np.repeat(shard.landmarks[person, :1], targets_per_source, 0))
         for key, values in rows.items():
@@ -107,10 +101,7 @@ def draw_pairs(
     if augment:
         source_images, target_images = augmented(source_images, target_images, rng)
     tensors = {k: torch.from_numpy(np.concatenate(v)) for k, v in {**rows, "rest_landmarks": rest}.items()}
-    tensors["motion"] = tensors["motion"].float()
-    return PairBatch(
-        source=source_images, target=target_images, at_rest=torch.tensor(at_rest), faces=tuple(faces), **tensors
-    )
+    return PairBatch(source=source_images, target=target_images, faces=tuple(faces), **tensors)
 
 
 def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) -> tuple[ImageBatch, ImageBatch]:

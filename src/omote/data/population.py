@@ -21,10 +21,9 @@ from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, FRONT_TARGE
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.ict import ict_head
 from omote.head.model import HeadModel
-from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, RestFace, fit_face
+from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
 from omote.head.shipped import shipped_head
 from omote.render.appearance import Appearance, paint, random_appearance
-from omote.render.motion import READ_SIZE, SIZE, MotionPainter
 from omote.render.rgbd import render_head
 from omote.render.shade import Light, random_light
 from omote.types import Camera, Expression, Rgbd
@@ -158,17 +157,6 @@ def fit_of(person: Person, heads: Sequence[HeadModel]) -> FittedFace:
     return fit_face(replace(image, depth_mm=depth.astype(np.float32)), landmarks)
 
 
-def true_motion(person: Person, heads: Sequence[HeadModel]) -> Float[np.ndarray, "k 7 m m"]:
-    """Motion images of a person's own head and units, from their first image to each, averaged to `READ_SIZE`."""
-    head = heads[person.head]
-    weights = np.stack([e.arkit for e in person.expressions if e.arkit is not None])
-    rest = head.vertices(person.identity, weights[0])
-    paint = MotionPainter(RestFace(vertices_mm=rest, camera=person.camera), head)
-    full = np.stack([paint(w - weights[0]) for w in weights])
-    step = SIZE // READ_SIZE
-    return full.reshape(len(full), -1, READ_SIZE, step, READ_SIZE, step).mean(axis=(3, 5))
-
-
 def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) -> None:
     """Render persons ``start`` to ``stop`` into one shard; a shard that is there already is left alone."""
     if folder.exists():
@@ -177,7 +165,6 @@ def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) ->
     arrays = empty_arrays(stop - start, config.num_images, config.size)
     for row, index in enumerate(range(start, stop)):
         person = draw_person(config, index, heads)
-        motions = true_motion(person, heads)
         fit = fit_of(person, heads)
         arrays["fit_identity"][row], arrays["fit_expression"][row] = fit.identity, fit.expression
         arrays["fit_camera"][row], arrays["intrinsics"][row] = fit.camera.cam_from_world, person.camera.intrinsics
@@ -190,7 +177,6 @@ def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) ->
             arrays["depth"][row, k] = np.round(np.clip(relative, -32767, 32767))
             arrays["mask"][row, k] = image.mask
             arrays["landmarks"][row, k] = landmarks
-            arrays["motion"][row, k] = motions[k]
             arrays["arkit"][row, k] = person.expressions[k].arkit
             arrays["category"][row, k] = CATEGORIES.index(person.expressions[k].category)
             arrays["intensity"][row, k] = person.expressions[k].intensity

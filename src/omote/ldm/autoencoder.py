@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from omote.ldm import motion as motion_of
 from omote.ldm.representation import NUM_CHANNELS
-from omote.render.motion import NUM_CHANNELS as MOTION_CHANNELS
 
 GROUPS = 8
 
@@ -128,7 +127,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.to_shift.bias)
         # A 1×1 convolution before each upsampling: narrow first, then the many pixels.
         self.upsamplers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise((*backwards, fine_channels)))
-        seen = 2 * NUM_CHANNELS + MOTION_CHANNELS
+        seen = 2 * NUM_CHANNELS + motion_of.NUM_CHANNELS
         self.fine_merge = nn.Conv2d(fine_channels + 4 * seen, fine_channels, 3, padding=1)
         self.fine_stage = _blocks(fine_channels, fine_blocks)
         # Per pixel: the residual over the upsampled pooled image, and two gate logits.
@@ -198,10 +197,10 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
             scale = 2 if i + 1 < len(self.upsamplers) else self.config.patch // 2
             h = F.interpolate(upsampler(h), scale_factor=float(scale), mode="nearest")
         if source is None:
-            shown = torch.zeros_like(base[:, :1]).expand(-1, NUM_CHANNELS + MOTION_CHANNELS, -1, -1)
+            shown = torch.zeros_like(base[:, :1]).expand(-1, NUM_CHANNELS + motion_of.NUM_CHANNELS, -1, -1)
         else:
             if motion is None:
-                motion = torch.zeros_like(base[:, :1]).expand(-1, MOTION_CHANNELS, -1, -1)
+                motion = torch.zeros_like(base[:, :1]).expand(-1, motion_of.NUM_CHANNELS, -1, -1)
             motion = motion_of.shifted(motion_of.resized(motion, self.config.sample_size), self.to_shift(finest))
             source = motion_of.moved(source, motion)
             shown = torch.cat([source, motion], dim=1)

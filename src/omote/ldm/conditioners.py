@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES, check_category
 from omote.head.rest_face import RestFace
-from omote.ldm.motion import motion_images
-from omote.render.motion import NUM_CHANNELS, SIZE
+from omote.ldm.motion import NUM_CHANNELS, SIZE, motion_images
 from omote.types import Expression
 
 NUM_ARKIT_TOKENS = 8
@@ -33,7 +32,7 @@ class Condition:
         arkit: weights in [0, 1]; ignored where ``has_arkit`` is False.
         has_category: False drops category and intensity.
         has_arkit: False drops the weights.
-        motion: what the weights move of the face (`omote.render.motion`); zero where they are not given.
+        motion: what the weights move of the face (`omote.ldm.motion`); zero where they are not given.
     """
 
     category: Int[Tensor, "b"]

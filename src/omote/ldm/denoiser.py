@@ -22,8 +22,6 @@ from omote.ldm import motion as motion_of
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, ExpressionConditioner
 from omote.ldm.representation import DEPTH_SCALE_MM
-from omote.render.motion import DEPTH_UNIT_MM, NEARER, READ_SIZE
-from omote.render.motion import NUM_CHANNELS as MOTION_CHANNELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +71,10 @@ class LatentEditor(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         deeper = len(channels) - 1
-        self.motion_patch = READ_SIZE // (sample_size // patch)
+        self.motion_patch = motion_of.READ_SIZE // (sample_size // patch)
         self.unet = UNet2DConditionModel(
             sample_size=sample_size // patch,
-            in_channels=3 * latent_channels * patch**2 + MOTION_CHANNELS * self.motion_patch**2,
+            in_channels=3 * latent_channels * patch**2 + motion_of.NUM_CHANNELS * self.motion_patch**2,
             out_channels=latent_channels * patch**2,
             down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
             up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
@@ -90,10 +88,9 @@ class LatentEditor(ModelMixin, ConfigMixin):
             resnet_time_scale_shift="scale_shift",
         )
         self.conditioner = ExpressionConditioner(context_width)
-        self.refiner = motion_of.MotionRefiner(latent_channels, sample_size)
         self.locator = motion_of.LandmarkLocator(latent_channels, sample_size)
         # Around the U-Net: the source moved by the flow is most of an edit, and need not be learned.
-        self.straight = nn.Conv2d(latent_channels + MOTION_CHANNELS, latent_channels, 1, bias=False)
+        self.straight = nn.Conv2d(latent_channels + motion_of.NUM_CHANNELS, latent_channels, 1, bias=False)
         nn.init.zeros_(self.straight.weight)
         with torch.no_grad():
             self.straight.weight[range(latent_channels), range(latent_channels)] = 0.7
@@ -133,11 +130,9 @@ class LatentEditor(ModelMixin, ConfigMixin):
             condition: what is wanted.
         """
         tokens, pooled = self.conditioner(condition)
-        # The refiner learns from true motion; the editor takes it as it is.
-        motion = self.refiner(condition.motion, source, condition.arkit).detach()
-        motion = motion * condition.has_arkit.view(-1, 1, 1, 1)
+        motion = condition.motion * condition.has_arkit.view(-1, 1, 1, 1)
         difference = (motion_of.warped(source, motion) - source) * self.latent_std
-        nearer = self._coarse(motion)[:, NEARER] * (DEPTH_UNIT_MM / DEPTH_SCALE_MM)
+        nearer = self._coarse(motion)[:, motion_of.NEARER] * (motion_of.DEPTH_UNIT_MM / DEPTH_SCALE_MM)
         difference = torch.cat([difference[:, :3], difference[:, 3:4] + nearer, difference[:, 4:]], dim=1)
         return Context(tokens=tokens, pooled=pooled, motion=motion, moved=difference / self.delta_std)
 
@@ -150,7 +145,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         # The network sees the linear estimate of z_0: noise enters only as far as it tells something, and not at t = 1.
         estimate = (1 - t).view(-1, 1, 1, 1) / scale**2 * z_t
         x = F.pixel_unshuffle(torch.cat([estimate, source, context.moved], dim=1), self.config.patch)
-        read = motion_of.resized(context.motion, READ_SIZE)
+        read = motion_of.resized(context.motion, motion_of.READ_SIZE)
         x = torch.cat([x, F.pixel_unshuffle(read, self.motion_patch)], dim=1)
         out = self.unet(
             x, 1000 * t, encoder_hidden_states=context.tokens, class_labels=context.pooled, return_dict=False

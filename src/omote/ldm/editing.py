@@ -20,9 +20,9 @@ from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, condition_of
 from omote.ldm.denoiser import Context, LatentEditor
 from omote.ldm.flow import SampleStep, euler, guided, initial_noise
+from omote.ldm.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
 from omote.ldm.representation import pack_images, unpack_images
 from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
-from omote.render.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
 from omote.types import Expression, Rgbd
 
 __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
@@ -156,6 +156,5 @@ class EditingModel:
         if expressions is not None:
             if face is None:
                 face = self.face_of((images if sources is None else sources)[0])
-            condition = condition_of(expressions, face)
-            motion = self.editor.context(self.autoencoder.scale(self.encode(source)), condition).motion
+            motion = condition_of(expressions, face).motion
         return unpack_images(self.decode(self.encode(x), source, motion), [i.camera for i in images])

@@ -1,7 +1,10 @@
-"""Motion images (`omote.render.motion`) as tensors: they lead the editor, and they move images and latents.
+"""An expression as an image: what ARKit weights move on the face that is edited.
 
-What a fitted head says is not quite this person's motion: a fit errs, and the face may move as another family of heads
-does. The `MotionRefiner` learns the difference; the `LandmarkLocator` finds what a fit starts from.
+Fifty-two numbers say what moves, not where in the image; learning the second from the first through attention alone takes a
+network long. A head fitted to the face knows: its render under the weights gives, per pixel, where that pixel's skin came
+from (a backward flow, as in image animation: Siarohin et al., "First Order Motion Model", NeurIPS 2019), how far it came
+nearer, and where eyeballs and the inside of the mouth show. Where no fit is given, a small network finds the landmarks that
+one starts from.
 """
 
 from __future__ import annotations
@@ -13,26 +16,31 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 
-from omote.geometry.camera import orbit_camera, project
+from omote.geometry.camera import orbit_camera, project, resize
+from omote.head.model import PARTS
 from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
 from omote.ldm.representation import DEPTH_SCALE_MM
-from omote.render.motion import (
-    DEPTH_UNIT_MM,
-    FLOW,
-    FLOW_UNIT_PX,
-    IMAGE_SIZE,
-    NEARER,
-    NUM_CHANNELS,
-    READ_SIZE,
-    SIZE,
-    MotionPainter,
-    mean_face,
-)
+from omote.render.rgbd import interpolate
+from omote.render.zbuffer import rasterize
 
-GROUPS = 8
+# Channels of a motion image: backward flow x and y (pixels of a 128² image / 8), depth change (mm / 10, positive away from
+# the camera), shares of eyeball, teeth, tongue and the rest of the mouth's inside.
+NUM_CHANNELS = 7
+FLOW, NEARER = slice(0, 2), slice(2, 3)
+SIZE = 128
+READ_SIZE = 64  # what the denoiser reads of it; pixels of the source move at full size
+FLOW_UNIT_PX = 8.0
+DEPTH_UNIT_MM = 10.0
+FARTHEST = 4.0
+IMAGE_SIZE = 128
+SHOWN_PARTS = tuple(
+    tuple(PARTS.index(p) for p in parts)
+    for parts in (("eye_left", "eye_right"), ("teeth_upper", "teeth_lower"), ("tongue",), ("mouth",))
+)
 
 
 @lru_cache(maxsize=1)
@@ -41,6 +49,54 @@ def mean_landmarks() -> Float[Tensor, "68 2"]:
     head = shipped_head()
     uvz = project(orbit_camera(size=IMAGE_SIZE), head.landmarks(head.template_mm))
     return torch.from_numpy(uvz[:, :2].astype(np.float32))
+
+
+@lru_cache(maxsize=1)
+def mean_face() -> RestFace:
+    """The mean head in the standard camera."""
+    return RestFace(vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=SIZE))
+
+
+def motion_image(arkit: Float[np.ndarray, "52"], face: RestFace | None = None) -> Float[np.ndarray, "7 m m"]:
+    """What ARKit weights move of a face, in its camera; of the mean face if there is none."""
+    return MotionPainter(mean_face() if face is None else face)(arkit)
+
+
+class MotionPainter:
+    """Motion images of one face."""
+
+    def __init__(self, face: RestFace) -> None:
+        self.head = shipped_head()
+        self.rest_mm = np.ascontiguousarray(face.vertices_mm, np.float32)
+        self.camera = resize(face.camera, width=SIZE, height=SIZE)
+        depth = rasterize(self.camera, self.rest_mm, self.head.faces, cull_back=True).depth_mm
+        # The farthest of each pixel's surroundings, so that a slope is no occlusion.
+        self.farthest_at_rest = maximum_filter(depth, 5)
+
+    def __call__(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "7 m m"]:
+        """The motion image of ARKit weights."""
+        head, camera = self.head, self.camera
+        used = np.flatnonzero(arkit)
+        vertices = self.rest_mm + np.tensordot(arkit[used], head.expression_mm[used], 1)
+        raster = rasterize(camera, vertices, head.faces, cull_back=True)
+        rest = interpolate(raster.face_id, raster.barycentric, head.faces, self.rest_mm)
+        out = np.zeros((NUM_CHANNELS, SIZE, SIZE), np.float32)
+        seen = raster.face_id >= 0
+        came_from = project(camera, rest[seen])
+        rows, columns = np.nonzero(seen)
+        scale = IMAGE_SIZE / SIZE / FLOW_UNIT_PX
+        out[0, seen] = (came_from[:, 0] - (columns + 0.5)) * scale
+        out[1, seen] = (came_from[:, 1] - (rows + 0.5)) * scale
+        # Against what was *seen* there at rest: inside an opened mouth, that was the lips in front of these teeth.
+        column, row = np.clip(came_from[:, :2].astype(int), 0, SIZE - 1).T
+        before = self.farthest_at_rest[row, column]
+        before = np.where(before > 0, np.minimum(before, came_from[:, 2]), came_from[:, 2])
+        # A silhouette may come from another surface far behind: no expression moves by that.
+        out[2, seen] = np.clip((raster.depth_mm[seen] - before) / DEPTH_UNIT_MM, -FARTHEST, FARTHEST)
+        part = head.face_part[raster.face_id]
+        for i, parts in enumerate(SHOWN_PARTS):
+            out[3 + i] = seen & np.isin(part, parts)
+        return out
 
 
 def motion_images(
@@ -87,69 +143,6 @@ class LandmarkLocator(nn.Module):
         """Scaled source latents → landmarks, pixels of a 128² image."""
         out: Tensor = self.mean_px + 4.0 * self.net(source).unflatten(1, (68, 2))
         return out
-
-
-class _UnitBlock(nn.Module):
-    """A residual block whose features the condition scales and shifts (Perez et al., "FiLM", AAAI 2018)."""
-
-    def __init__(self, width: int, context: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(GROUPS, width)
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm2 = nn.GroupNorm(GROUPS, width)
-        self.film = nn.Linear(context, 2 * width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        scale, shift = self.film(context)[:, :, None, None].chunk(2, dim=1)
-        out: Tensor = x + self.conv2(F.silu(h * (1 + scale) + shift))
-        return out
-
-
-class MotionRefiner(nn.Module):
-    """From the motion of a fitted head to the person's own: everything is read from a little farther, and some is nearer.
-
-    Args:
-        latent_channels: of the source latent, which says whose face it is.
-        sample_size: of the source latent.
-        width: features at that size; half more at half of it.
-    """
-
-    def __init__(self, latent_channels: int, sample_size: int, width: int = 64) -> None:
-        super().__init__()
-        self.patch = READ_SIZE // sample_size
-        deep = width + width // 2
-        self.read = nn.Conv2d(latent_channels + NUM_CHANNELS * self.patch**2, width, 3, padding=1)
-        self.context = nn.Sequential(nn.Linear(52 + width, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU())
-        self.first = _UnitBlock(width, 128)
-        self.down = nn.Conv2d(width, deep, 3, stride=2, padding=1)
-        self.middle = nn.ModuleList(_UnitBlock(deep, 128) for _ in range(3))
-        self.up = nn.Conv2d(deep, width, 1)
-        self.last = _UnitBlock(width, 128)
-        self.to_change = nn.Conv2d(width, 3, 3, padding=1)
-        nn.init.zeros_(self.to_change.weight)
-        assert self.to_change.bias is not None
-        nn.init.zeros_(self.to_change.bias)
-
-    def forward(
-        self, motion: Float[Tensor, "b 7 m m"], source: Float[Tensor, "b d h w"], arkit: Float[Tensor, "b 52"]
-    ) -> Float[Tensor, "b 7 m m"]:
-        """Motion images of fitted heads → of the persons that the scaled source latents show."""
-        coarse = F.pixel_unshuffle(resized(motion, READ_SIZE), self.patch)
-        x = self.read(torch.cat([source, coarse], dim=1))
-        # Which family a face belongs to is seen in the whole picture.
-        context = self.context(torch.cat([arkit.to(x.dtype), F.silu(x).mean(dim=(2, 3))], dim=1))
-        x = self.first(x, context)
-        h = self.down(x)
-        for block in self.middle:
-            h = block(h, context)
-        x = self.last(x + F.interpolate(self.up(h), scale_factor=2.0, mode="nearest"), context)
-        change = self.to_change(F.silu(x))
-        out = shifted(motion, change[:, :2])
-        nearer = resized(change[:, 2:], int(motion.shape[-1]))
-        return torch.cat([out[:, FLOW], out[:, NEARER] + nearer, out[:, 3:]], dim=1)
 
 
 def resized(motion: Float[Tensor, "b c m m"], size: int) -> Float[Tensor, "b c s s"]:

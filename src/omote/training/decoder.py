@@ -136,11 +136,7 @@ class DecoderTask:
         z = self.autoencoder.encode(packed(pairs.target)).mode()
         if not clean:
             z = self._disturbed(z, generator)
-        motion = condition.motion
-        if self.model is not None:
-            source = self.model.encode(packed(pairs.source)).repeat_interleave(config.targets_per_source, 0)
-            motion = self.model.editor.context(self.autoencoder.scale(source), condition).motion
-        motion = torch.zeros_like(motion) if unmoved else motion
+        motion = torch.zeros_like(condition.motion) if unmoved else condition.motion
         return DecoderBatch(pairs=pairs, z=z, motion=motion)
 
     def _disturbed(self, z: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,8 +14,7 @@ from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, make_condition
 from omote.ldm.denoiser import LatentEditor, drop_conditions, path_scale
 from omote.ldm.flow import draw_times, noised
-from omote.ldm.motion import resized
-from omote.render.motion import IMAGE_SIZE, READ_SIZE
+from omote.ldm.motion import IMAGE_SIZE
 from omote.training.autoencoder import PairSource, packed
 from omote.training.engine import EngineConfig
 from omote.training.warm_start import load_pretrained
@@ -36,7 +35,6 @@ class EditorConfig:
         drop_both: share that see nothing, for guidance.
         moved_weight: how much more a latent pixel counts that the expression moved.
         locator_weight: of the landmarks' L1 in pixels.
-        refiner_weight: of the refined motion's L1.
         channel_weight: of the latent's colour, depth, mask and learned channels. Captures' holes inflate the deviation
             that depth is measured in, and a depth is what an avatar is made of.
         huber: where the loss of a first step turns from a square into an absolute value, in deviations: an edge that may
@@ -60,7 +58,6 @@ class EditorConfig:
     drop_both: float = 0.05
     moved_weight: float = 1.0
     locator_weight: float = 0.1
-    refiner_weight: float = 1.0
     channel_weight: tuple[float, float, float, float] = (2.0, 6.0, 0.5, 1.0)
     huber: float = 0.3
     targets_per_source: int = 4
@@ -91,8 +88,6 @@ class LatentBatch:
         t: times.
         noise: z_1.
         landmarks_px: of the source's person at rest.
-        motion: the true motion images.
-        knows_motion: where they count.
     """
 
     source: Tensor
@@ -101,8 +96,6 @@ class LatentBatch:
     t: Tensor
     noise: Tensor
     landmarks_px: Tensor
-    motion: Tensor
-    knows_motion: Tensor
 
 
 class EditorModule(nn.Module):
@@ -138,20 +131,7 @@ class EditorModule(nn.Module):
         metrics = {"mse": error.detach().mean(), "landmark_px": located.detach().mean()}
         if bool(first.any()):
             metrics["mse_first_step"] = error.detach()[first].mean()
-        off = self._motion_error(batch)
-        metrics["motion"] = off.detach()
-        total = loss.mean() + self.config.locator_weight * located.mean() + self.config.refiner_weight * off
-        return total, metrics
-
-    def _motion_error(self, batch: LatentBatch) -> Tensor:
-        """L1 of the refined motion, more where much moves, over what is seen of the head."""
-        condition = batch.condition
-        refined = self.editor.refiner(condition.motion, batch.source, condition.arkit)
-        error = (resized(refined, READ_SIZE) - batch.motion).abs()
-        seen = (batch.motion.abs().amax(dim=1, keepdim=True) > 0).to(error.dtype)
-        seen = seen * (batch.knows_motion & condition.has_arkit).view(-1, 1, 1, 1)
-        weight = seen * (1 + batch.motion[:, :3].abs().amax(dim=1, keepdim=True).clamp(max=2.0) * 3)
-        return (weight * error).sum() / (weight.sum() * error.shape[1]).clamp_min(1)
+        return loss.mean() + self.config.locator_weight * located.mean(), metrics
 
 
 class EditorTask:
@@ -203,8 +183,6 @@ class EditorTask:
             t=draw_times(len(delta), generator, at_noise=config.at_noise).to(device),
             noise=torch.randn(delta.shape, generator=generator).to(device),
             landmarks_px=(pairs.rest_landmarks * (IMAGE_SIZE / pairs.source.rgb.shape[-1])).to(device),
-            motion=pairs.motion.to(device),
-            knows_motion=pairs.at_rest.to(device),
         )
 
     def schedule(self, images: int) -> None:
