@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from diffusers import DDIMScheduler, LDMSuperResolutionPipeline, UNet2DModel, VQModel
+from diffusers import DDIMScheduler, UNet2DModel, VQModel
+
+# From its own file: the package's name for it exists only where transformers is installed, which it does not need.
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion_superresolution import LDMSuperResolutionPipeline
 
 from omote.avatar.pipelines.rgbd import with_weights
 from omote.data.population import PopulationConfig, draw_person, render_person

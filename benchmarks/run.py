@@ -7,7 +7,7 @@ docstring says what is measured against what. The date, the machine and all vers
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,13 +27,9 @@ def names() -> list[str]:
 def measure(name: str) -> dict[str, float | int | str | bool | None]:
     if name not in names():
         raise ConfigError(f"{name}: no such benchmark{nearest(name, names())}")
-    sys.path.insert(0, str(FOLDER))  # benchmarks may share helpers, in files that begin with an underscore
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    # By its plain name, so that worker processes find it too.
+    sys.path.insert(0, str(FOLDER))
+    module = importlib.import_module(name)
     watch = Stopwatch()
     result = module.run()
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
