@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from omote.data.population import PopulationConfig, draw_person, fit_of, render_person
+from omote.data.population import PopulationConfig, draw_person, fit_as_found, render_person
 from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
 from omote.ldm.motion import motion_images, moved
@@ -18,12 +18,14 @@ def test_a_fits_motion_is_nearly_the_persons_own_and_moves_their_image():
     weights = np.stack([e.arkit for e in person.expressions])
     # The resting weights are in the fit's shape already.
     extra = torch.from_numpy(weights - weights[:1]).clamp_min(0)[1:]
-    fitted = motion_images(extra, [fit_of(person, heads).rest()] * 4)
+    rendered = list(render_person(person, heads))
+    fit = fit_as_found(person, heads[0], rendered[0][0], rendered[0][2])
+    fitted = motion_images(extra, [fit.rest()] * 4)
     own = RestFace(vertices_mm=shipped_head().vertices(person.identity, weights[0]), camera=person.camera)
     truth = motion_images(extra, [own] * 4)
     assert float((fitted - truth)[:, :2].abs().mean()) < 0.35 * float(truth[:, :2].abs().mean())
 
-    images = pack_images([image for image, _, _ in render_person(person, heads)])
+    images = pack_images([image for image, _, _ in rendered])
     source, target = images[:1].expand(4, -1, -1, -1), images[1:]
     inside = (target[:, 4:] > 0).float()
 

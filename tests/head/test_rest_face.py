@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omote.data.population import PopulationConfig, draw_person, fit_of, render_person
+from omote.data.population import PopulationConfig, draw_person, fit_as_found, render_person
 from omote.errors import AlignmentError
 from omote.geometry.camera import project
 from omote.head.rest_face import FIRST_INNER_LANDMARK, fit_face, landmarks_in
@@ -21,13 +21,14 @@ def seen():
 
 
 def test_the_fit_lies_where_the_person_does(seen):
-    person, _, landmarks, _ = seen
-    face = fit_of(person, [shipped_head()]).rest()
+    person, image, landmarks, vertices = seen
+    fit = fit_as_found(person, shipped_head(), image, vertices)
+    face = fit.rest()
     fitted = project(face.camera, shipped_head().landmarks(face.vertices_mm))[:, :2]
     off = np.linalg.norm(fitted - landmarks, axis=1)[FIRST_INNER_LANDMARK:]
     assert np.median(off) < 1.0  # pixels of 128, 1.8 mm each
-    again = fit_of(person, [shipped_head()])
-    np.testing.assert_array_equal(again.identity, fit_of(person, [shipped_head()]).identity)
+    again = fit_as_found(person, shipped_head(), image, vertices)
+    np.testing.assert_array_equal(again.identity, fit.identity)
 
 
 def test_landmarks_are_lifted_by_the_images_depth(seen):

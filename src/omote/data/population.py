@@ -146,10 +146,15 @@ def render_person(
         yield image, project(person.camera, head.landmarks(vertices))[:, :2], vertices
 
 
-def fit_of(person: Person, heads: Sequence[HeadModel]) -> FittedFace:
-    """The shipped head fitted to a person's depth at rest, from landmarks as uncertain as found ones."""
-    head = heads[person.head]
-    image, _, vertices = next(render_person(person, heads))
+def fit_as_found(person: Person, head: HeadModel, image: Rgbd, vertices: Float[np.ndarray, "v 3"]) -> FittedFace:
+    """The shipped head fitted to a person's depth, from landmarks as uncertain as found ones.
+
+    Args:
+        person: whose index seeds the noise.
+        head: their own head model.
+        image: of them at rest.
+        vertices: of their head in it, mm.
+    """
     rng = np.random.default_rng([FIT_STREAM, person.index])
     depth = image.depth_mm + DEPTH_NOISE_MM * rng.random() * rng.standard_normal(image.depth_mm.shape)
     landmarks = head.landmarks(vertices) + LANDMARK_NOISE_MM * rng.standard_normal((68, 3))
@@ -165,13 +170,15 @@ def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) ->
     arrays = empty_arrays(stop - start, config.num_images, config.size)
     for row, index in enumerate(range(start, stop)):
         person = draw_person(config, index, heads)
-        fit = fit_of(person, heads)
-        arrays["fit_identity"][row], arrays["fit_expression"][row] = fit.identity, fit.expression
-        arrays["fit_camera"][row], arrays["intrinsics"][row] = fit.camera.cam_from_world, person.camera.intrinsics
         reference = float(transform(person.camera.cam_from_world, FRONT_TARGET_MM[None])[0, 2])
         arrays["person"][row] = index
         arrays["head"][row] = person.head
-        for k, (image, landmarks, _) in enumerate(render_person(person, heads)):
+        for k, (image, landmarks, vertices) in enumerate(render_person(person, heads)):
+            if k == 0:
+                fit = fit_as_found(person, heads[person.head], image, vertices)
+                arrays["fit_identity"][row], arrays["fit_expression"][row] = fit.identity, fit.expression
+                arrays["fit_camera"][row] = fit.camera.cam_from_world
+                arrays["intrinsics"][row] = person.camera.intrinsics
             relative = np.where(image.mask, image.depth_mm - reference, 0) / DEPTH_UNIT_MM
             arrays["rgb"][row, k] = np.round(image.rgb * 255)
             arrays["depth"][row, k] = np.round(np.clip(relative, -32767, 32767))
