@@ -172,7 +172,7 @@ def shifted(motion: Float[Tensor, "b 7 m m"], shift: Float[Tensor, "b 2 h w"]) -
 
 
 def moved(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 7 m m"]) -> Float[Tensor, "b 5 s s"]:
-    """A packed RGB-D image moved by a motion image: `warped`, its depth changed as the mean head's."""
+    """A packed RGB-D image moved by a motion image: `warped`, its depth changed as the motion says."""
     out = warped(image, motion)
     nearer = resized(motion[:, NEARER], int(image.shape[-1]))
     return torch.cat([out[:, :3], out[:, 3:4] + nearer * (DEPTH_UNIT_MM / DEPTH_SCALE_MM), out[:, 4:]], dim=1)

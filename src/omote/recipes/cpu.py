@@ -1,6 +1,6 @@
 """The release at 128² on a CPU, in five runs over one population.
 
-    omote population --out runs/population --persons 2000
+    omote population --out runs/population --persons 2400 --ict ICT_FACEKIT
     omote train autoencoder-cpu --run runs/autoencoder
     omote train editor-cpu --run runs/editor
     omote train editor-cpu-flow --run runs/editor-flow

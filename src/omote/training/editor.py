@@ -1,4 +1,4 @@
-"""Training of the second stage: the latent editor, and of the decoder on what the editor makes."""
+"""Training of the second stage: the latent editor, and the locator beside it."""
 
 from __future__ import annotations
 
