@@ -3,10 +3,9 @@
     make bench BENCH=edit OUT=dir
 
 The peer is `diffusers.LDMSuperResolutionPipeline`, the stock latent pipeline whose U-Net, like ours, sees a source beside
-the noise: a `UNet2DModel` of our widths (smaller: it has no condition; both counts are reported) on latents of
-the same size and a `VQModel` of the same f. Its weights are random,
-which changes no time. It runs as users run it: one image per call, at its default of 100 steps and at ours. Every row is the
-least of several runs in one process; ratios are peer / ours.
+the noise: a `UNet2DModel` of our widths (smaller: it has no condition; both counts are reported) on latents of the same size
+and a `VQModel` of the same f. Its weights are random, which changes no time. It runs as users run it: one image per call, at
+its default of 100 steps and at ours. Every row is the least of several runs in one process; ratios are peer / ours.
 """
 
 from __future__ import annotations

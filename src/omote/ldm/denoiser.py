@@ -130,7 +130,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
             condition: what is wanted.
         """
         tokens, pooled = self.conditioner(condition)
-        motion = condition.motion * condition.has_arkit.view(-1, 1, 1, 1)
+        motion = condition.motion
         difference = (motion_of.warped(source, motion) - source) * self.latent_std
         nearer = self._coarse(motion)[:, motion_of.NEARER] * (motion_of.DEPTH_UNIT_MM / DEPTH_SCALE_MM)
         difference = torch.cat([difference[:, :3], difference[:, 3:4] + nearer, difference[:, 4:]], dim=1)
