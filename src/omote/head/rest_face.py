@@ -10,6 +10,7 @@ from jaxtyping import Float
 from omote.geometry.camera import rgbd_points, unproject
 from omote.head.fit import fit_head
 from omote.head.shipped import shipped_head
+from omote.head.unit_style import shipped_unit_style
 from omote.types import Camera, Rgbd
 
 # The inside of a face: the jaw's outline slides with the view, and its depth is the background's.
@@ -23,10 +24,12 @@ class RestFace:
     Attributes:
         vertices_mm: in the camera's world.
         camera: what sees it.
+        style: how far it moves in the other style of units, in [0, 1] (`UnitStyle`).
     """
 
     vertices_mm: Float[np.ndarray, "v 3"]
     camera: Camera
+    style: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,17 @@ class FittedFace:
     expression: Float[np.ndarray, "52"]
     camera: Camera
 
+    def rest_vertices(self) -> Float[np.ndarray, "v 3"]:
+        """Vertices at rest, mm in the head model's frame."""
+        return shipped_head().vertices(self.identity, self.expression)
+
     def rest(self) -> RestFace:
-        """The vertices."""
-        return RestFace(vertices_mm=shipped_head().vertices(self.identity, self.expression), camera=self.camera)
+        """The vertices, and how they move."""
+        return RestFace(
+            vertices_mm=self.rest_vertices(),
+            camera=self.camera,
+            style=shipped_unit_style().share(self.identity),
+        )
 
 
 def landmarks_in(image: Rgbd, pixels: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "68 3"]:

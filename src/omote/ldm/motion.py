@@ -23,6 +23,7 @@ from omote.geometry.camera import orbit_camera, project, resize
 from omote.head.model import PARTS
 from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
+from omote.head.unit_style import shipped_unit_style
 from omote.ldm.representation import DEPTH_SCALE_MM
 from omote.render.rgbd import interpolate
 from omote.render.zbuffer import rasterize
@@ -68,6 +69,7 @@ class MotionPainter:
     def __init__(self, face: RestFace) -> None:
         self.head = shipped_head()
         self.rest_mm = np.ascontiguousarray(face.vertices_mm, np.float32)
+        self.style = face.style
         self.camera = resize(face.camera, width=SIZE, height=SIZE)
         depth = rasterize(self.camera, self.rest_mm, self.head.faces, cull_back=True).depth_mm
         # The farthest of each pixel's surroundings, so that a slope is no occlusion.
@@ -78,6 +80,8 @@ class MotionPainter:
         head, camera = self.head, self.camera
         used = np.flatnonzero(arkit)
         vertices = self.rest_mm + np.tensordot(arkit[used], head.expression_mm[used], 1)
+        if self.style > 0:
+            vertices = shipped_unit_style().moved(vertices, arkit, self.style)
         raster = rasterize(camera, vertices, head.faces, cull_back=True)
         rest = interpolate(raster.face_id, raster.barycentric, head.faces, self.rest_mm)
         out = np.zeros((NUM_CHANNELS, SIZE, SIZE), np.float32)

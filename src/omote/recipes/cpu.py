@@ -68,4 +68,10 @@ def decoder_cpu_polish(runs: Path) -> DecoderConfig:
         decoder_cpu(runs),
         autoencoder=runs / "decoder/export/autoencoder",
         editor=runs / "editor-flow/export/editor",
+        clean_share=0.2,
+        # L1 alone draws lids and teeth soft, and those are what an expression is read from.
+        loss=replace(decoder_cpu(runs).loss, rgb_gradient=2.0, depth=12.0),
+        adversarial=0.4,
+        matching=1.0,
+        engine=EngineConfig(total_images=16_000, batch_size=8, learning_rate=8e-4, ema_images=1_500, cooldown=0.5),
     )

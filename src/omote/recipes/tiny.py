@@ -37,5 +37,6 @@ def decoder_tiny(runs: Path) -> DecoderConfig:
         decoder_cpu_polish(runs),
         autoencoder=runs / "autoencoder/export/autoencoder",
         editor=runs / "editor/export/editor",
+        adversarial_start=32,
         engine=ENGINE,
     )

@@ -18,12 +18,19 @@ from torch import Tensor, nn
 from omote.data.pairs import PairBatch
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
+from omote.ldm.discriminator import PatchDiscriminator
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.ldm.losses import ReconstructionLoss
+from omote.ldm.motion import NUM_CHANNELS as MOTION_CHANNELS
+from omote.ldm.motion import moved
+from omote.ldm.representation import NUM_CHANNELS, RGB
 from omote.training.autoencoder import PairSource, packed
 from omote.training.editor import condition_of_batch
 from omote.training.engine import EngineConfig
 from omote.training.warm_start import load_pretrained
+
+MAX_BALANCE = 20.0
+BALANCE_RATE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,10 @@ class DecoderConfig:
         clean_share: share of batches decoded from the truth's own latent, so that the ceiling does not sink.
         unmoved_share: share of those whose source is not moved, as where a category alone is given.
         disturbance: deviation of noise on disturbed latents, in deviations of the edit.
+        adversarial: how strong a patch discriminator's gradient is against the reconstruction's, at the last layer; 0 for
+            none.
+        matching: weight of the discriminator's features beside it.
+        adversarial_start: images from which on the decoder pays; until then, the discriminator learns alone.
         targets_per_source: per source.
     """
 
@@ -52,6 +63,9 @@ class DecoderConfig:
     clean_share: float = 0.3
     unmoved_share: float = 0.3
     disturbance: float = 0.25
+    adversarial: float = 0.0
+    matching: float = 0.0
+    adversarial_start: int = 2_000
     targets_per_source: int = 4
 
 
@@ -71,12 +85,20 @@ class DecoderBatch:
 
 
 class DecoderModule(nn.Module):
-    """Decoder parameters and their loss."""
+    """Decoder parameters and their loss; a discriminator's beside them, so that one optimiser moves both."""
+
+    balance: Tensor
 
     def __init__(self, autoencoder: RgbdAutoencoder, config: DecoderConfig) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.config = config
+        self.discriminator: PatchDiscriminator | None = None
+        self.paying = False
+        if config.adversarial > 0:
+            self.discriminator = PatchDiscriminator(NUM_CHANNELS + MOTION_CHANNELS)
+            # |gradient of the reconstruction| / |of the adversarial loss| at the last layer, followed slowly.
+            self.register_buffer("balance", torch.zeros(()))
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of decoding given latents to the truth."""
@@ -86,7 +108,26 @@ class DecoderModule(nn.Module):
         target = packed(batch.pairs.target).to(device)
         image = self.autoencoder.decode(batch.z, source, batch.motion)
         weight = self.config.loss.weights(batch.pairs.landmarks.to(device), source, target)
-        return self.config.loss(image, target, weight)
+        loss, terms = self.config.loss(image, target, weight)
+        if self.discriminator is None:
+            return loss, terms
+        condition = torch.cat([moved(source, batch.motion), batch.motion], dim=1)
+        own, adversarial, matching = self.discriminator.judge(image[:, RGB], target[:, RGB], condition, weight)
+        if self.paying:
+            self._follow_balance(loss, adversarial)
+            loss = loss + self.config.adversarial * self.balance * adversarial + self.config.matching * matching
+        return loss + own, {
+            **terms,
+            "discriminator": own.detach(),
+            "matching": matching.detach(),
+            "balance": self.balance,
+        }
+
+    def _follow_balance(self, reconstruction: Tensor, adversarial: Tensor) -> None:
+        """The adaptive weight of Esser et al., "Taming Transformers", CVPR 2021, eq. 7."""
+        last = self.autoencoder.to_pixels.weight
+        by = [torch.autograd.grad(x, last, retain_graph=True)[0].norm() for x in (reconstruction, adversarial)]
+        self.balance.lerp_((by[0] / (by[1] + 1e-6)).clamp(max=MAX_BALANCE), BALANCE_RATE)
 
 
 class DecoderTask:
@@ -149,10 +190,13 @@ class DecoderTask:
         return soft + strength * wrong * self.autoencoder.delta_std
 
     def schedule(self, images: int) -> None:
-        """Nothing changes along the run."""
+        """The decoder begins to pay the discriminator."""
+        self._module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""
         autoencoder = RgbdAutoencoder.from_config(self._module.autoencoder.config)
-        autoencoder.load_state_dict({k.removeprefix("autoencoder."): v.cpu() for k, v in weights.items()})
+        prefix = "autoencoder."
+        own = {k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)}
+        autoencoder.load_state_dict(own)
         autoencoder.save_pretrained(folder / "autoencoder")

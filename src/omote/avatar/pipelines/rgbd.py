@@ -23,6 +23,7 @@ from omote.head.expressions import ARKIT_NAMES, typical_expression
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
+from omote.head.unit_style import shipped_unit_style
 from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.lift.motion import rigid_vertices
 from omote.lift.register import register_expression
@@ -202,7 +203,10 @@ class RgbdPipeline:
             yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
             with timed("edit"):
                 # Another output head is not in correspondence with the shipped one, which motion images are drawn from.
-                face = RestFace(vertices_mm=neutral, camera=source.camera) if model is shipped_head() else None
+                face = None
+                if model is shipped_head():
+                    style = shipped_unit_style().share(alignment.fit.identity)
+                    face = RestFace(vertices_mm=neutral, camera=source.camera, style=style)
                 wanted = [with_weights(e, seed) for e in expressions]
                 edits = list(wanted)
                 if all(e.category != "neutral" for e in wanted):
