@@ -173,7 +173,8 @@ def judge(index: int, heads: list[HeadModel], frames: list[np.ndarray]) -> dict[
             "angle_deg": float(np.rad2deg(Rotation.from_matrix(turn).magnitude())),
             "offset_mm": float(np.linalg.norm((fitted - true).mean(axis=0))),
             "frame_angle_deg": float(np.rad2deg(Rotation.from_matrix(error[:3, :3] / size).magnitude())),
-            "frame_offset_mm": float(np.linalg.norm(error[:3, 3])), "size": size, "confidence": found.confidence,
+            "frame_offset_mm": float(np.linalg.norm(error[:3, 3])), "size": size,
+            "confidence": found.confidence, "doubtful": found.doubtful,
             "median_mm": found.fit.median_mm, "unit_found": found.unit,
         }  # fmt: skip
         good = float(row["angle_deg"]) <= 5 and float(row["offset_mm"]) <= 3
@@ -205,6 +206,9 @@ def measure(
         "align/heads": "+".join(h.name for h in heads),
         "align/model_offset_mm": float(np.linalg.norm(frames[-1][:3, 3])),
         **{f"align/share_{k}": outcomes[k] / len(rows) for k in ("aligned", "refused", "wrong")},
+        # A wrong pose must say so, and a good one should not cry wolf.
+        "align/share_wrong_unsaid": np.mean([r["outcome"] == "wrong" and not r["doubtful"] for r in rows]).item(),
+        "align/share_good_doubtful": np.mean([bool(r["doubtful"]) for r in good]).item(),
         "align/share_aligned_by_frame": float(
             np.mean(
                 [float(r.get("frame_angle_deg", 99)) <= 5 and float(r.get("frame_offset_mm", 99)) <= 3 for r in rows]

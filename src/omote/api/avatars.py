@@ -11,7 +11,7 @@ import numpy as np
 
 from omote.api.frames import save_rgbd
 from omote.api.outputs import AvatarOutputs, all_or_nothing, check_folder, make_folder
-from omote.api.report import Stopwatch, Value, prefixed, run_facts, write_json
+from omote.api.report import Stopwatch, Value, doubts, prefixed, run_facts, write_json
 from omote.api.scans import Scan, Unit, load_head, read_landmarks
 from omote.config import nearest
 from omote.errors import ConfigError
@@ -91,7 +91,7 @@ class AvatarMade:
         parts = [f"{len(self.avatar.morphs_mm)} morph targets"]
         if isinstance(median := self.facts.get("fit/median_mm"), float):
             parts.append(f"fit {median:.2f} mm median")
-        return ", ".join([*parts, f"{self.facts['time_s/total']:.1f} s"])
+        return ", ".join([*parts, f"{self.facts['time_s/total']:.1f} s", *doubts(self.facts)])
 
     def mesh(self, name: str | None = None) -> Mesh:
         """Return the head (mm) at a morph target's full weight, or at rest."""

@@ -74,6 +74,13 @@ def run_facts(watch: Stopwatch) -> dict[str, Value]:
     return {**watch.flat(), "memory_mb/peak": round(peak_memory_mb(), 1), **versions(), **machine()}
 
 
+def doubts(facts: Mapping[str, Value]) -> list[str]:
+    """What a summary must not keep to itself."""
+    if not facts.get("align/doubtful"):
+        return []
+    return [f"the pose is doubtful (confidence {facts['align/confidence']:.2f}): check it, or give --landmarks FILE"]
+
+
 def prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, Value]:
     """Flatten values as ``prefix/key``: paths as text, sequences joined by spaces, the rest left out."""
     out: dict[str, Value] = {}

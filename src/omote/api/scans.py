@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from omote.api.outputs import FitOutputs, all_or_nothing
-from omote.api.report import Stopwatch, Value, prefixed, run_facts, write_json
+from omote.api.report import Stopwatch, Value, doubts, prefixed, run_facts, write_json
 from omote.errors import ConfigError, ScanError
 from omote.head.model import HeadModel
 from omote.progress import Step, finish
@@ -128,7 +128,7 @@ class FitMade:
         parts = [
             f"{k.removeprefix('fit/').removesuffix('_mm')} {self.facts[k]:.2f} mm" for k in keys if k in self.facts
         ]
-        return ", ".join([f"{len(self.mesh.vertices):,} vertices", *parts])
+        return ", ".join([f"{len(self.mesh.vertices):,} vertices", *parts, *doubts(self.facts)])
 
 
 def fit(

@@ -25,6 +25,8 @@ from omote.types import Camera, Mesh, PointCloud, Rgbd
 MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "in": 25.4}
 UNIT_TOLERANCE = 1.3  # a fit's free scale this near to a unit decides for it; adult heads differ by far less
 MIN_CONFIDENCE = 0.5
+# Below this, poses of unseen heads that were off by more than 5 degrees or 3 mm are found (`benchmarks/align.py`).
+DOUBTFUL_CONFIDENCE = 0.98
 SECOND_FACE_CONFIDENCE = 0.6
 LOCAL_POINTS, CHECK_POINTS = 40_000, 8_000
 CONFIRMED_FACES = 3  # candidates that get a fit
@@ -72,11 +74,17 @@ class Alignment:
     p90_mm: float
     time_s: dict[str, float]
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the pose may be off: accepted, but with less confidence than good poses have."""
+        return self.confidence < DOUBTFUL_CONFIDENCE
+
     def report(self) -> dict[str, float | str]:
         """Everything estimated, flat."""
         eyes = [self.landmarks_mm[36:42].mean(axis=0), self.landmarks_mm[42:48].mean(axis=0)]
         return {
             "align/confidence": self.confidence,
+            "align/doubtful": self.doubtful,
             "align/unit": self.unit,
             "align/unit_source": "given" if self.unit_given else "estimated",
             "align/mm_per_unit": self.mm_per_unit,
@@ -205,7 +213,7 @@ class _Clock:
 
 def _locate(head: HeadModel, surface: Surface, clock: _Clock) -> _Located:
     """Find the one face that a fit confirms."""
-    from omote.scan.landmarks import find_faces, load_networks
+    from omote.scan.landmarks import find_faces, in_parallel, load_networks
 
     networks = load_networks()
     clock("load")
@@ -214,7 +222,7 @@ def _locate(head: HeadModel, surface: Surface, clock: _Clock) -> _Located:
     if not candidates:
         raise AlignmentError("no face found in the scan: give --landmarks FILE, or crop the scan to the head")
     mean = head.landmarks(head.template_mm.astype(np.float64))
-    looked = [_look(surface, c.canonical_from_scan, mean, networks) for c in candidates[:10]]
+    looked = in_parallel(lambda c: _look(surface, c.canonical_from_scan, mean, networks), candidates[:10])
     looked.sort(key=lambda item: item[2])
     clock("landmarks")
     confirmed: list[_Located] = []

@@ -8,11 +8,13 @@ scale each, its confidence. Both are trained on the population (`omote.training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,9 @@ from torch.nn import functional as F
 
 from omote.errors import CheckpointError
 from omote.scan.views import CHANNELS, geometry_image, robust_ball, sphere_directions, view_rotation
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 WEIGHTS = Path(__file__).parent / "weights" / "landmarks.safetensors"
 FINDER_SIZE, FINDER_STRIDE = 128, 8
@@ -163,13 +168,15 @@ class Candidate:
         return FACE_SIZE_MM / float(np.cbrt(np.linalg.det(self.canonical_from_scan[:3, :3])))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Calls this short gain nothing from a pool, and beside other work its threads wait longer than they compute."""
+def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """``function`` of each item, a thread per core.
+
+    Calls this short gain nothing from torch's own threads, and beside other work those wait longer than they compute.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        yield
+        with ThreadPoolExecutor(os.cpu_count() or 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
     finally:
         torch.set_num_threads(before)
 
@@ -187,11 +194,17 @@ def find_faces(
     scale = FINDER_SIZE / (2 * radius)
     local = ((points - center) * scale).astype(np.float32)
     rotations = [view_rotation(d) for d in sphere_directions(num_views)]
-    images, depths = zip(
-        *(geometry_image(local @ r.T.astype(np.float32) + _MIDDLE, FINDER_SIZE) for r in rotations), strict=True
-    )
-    with torch.inference_mode(), _one_thread():
-        out = networks.finder(torch.from_numpy(np.stack(images))).numpy()
+
+    def look(some: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        images, depths = zip(
+            *(geometry_image(local @ r.T.astype(np.float32) + _MIDDLE, FINDER_SIZE) for r in some), strict=True
+        )
+        with torch.inference_mode():
+            return networks.finder(torch.from_numpy(np.stack(images))).numpy(), list(depths)
+
+    chunks = [rotations[i : i + VIEWS_AT_ONCE] for i in range(0, num_views, VIEWS_AT_ONCE)]
+    outs, depth_lists = zip(*in_parallel(look, chunks), strict=True)
+    out, depths = np.concatenate(outs), [d for depths in depth_lists for d in depths]
     score = 1 / (1 + np.exp(-np.clip(out[:, 0], -30, 30)))
     found = []
     for flat in np.argsort(-score.ravel())[: 4 * most]:
@@ -217,6 +230,7 @@ def find_faces(
 
 
 SIZE_UNIT_PX = 28.0
+VIEWS_AT_ONCE = 8
 _MIDDLE = np.array([FINDER_SIZE / 2, FINDER_SIZE / 2, 0.0], np.float32)
 
 
@@ -265,7 +279,7 @@ def predict_landmarks(
     near = (np.abs(mm - FACE_CENTER_MM) < reach).all(axis=1)
     view = (mm[near] - FACE_CENTER_MM) * np.array([1.0, -1.0, -1.0]) * px_per_mm
     image, _ = geometry_image(view + np.array([LANDMARK_SIZE / 2, LANDMARK_SIZE / 2, 0.0]), LANDMARK_SIZE)
-    with torch.inference_mode(), _one_thread():
+    with torch.inference_mode():
         unit, log_scale = networks.landmarks(torch.from_numpy(image)[None])
     half = LANDMARK_WINDOW_MM / 2
     found = unit[0].numpy().astype(np.float64) * half * np.array([1.0, -1.0, -1.0]) + FACE_CENTER_MM
