@@ -30,7 +30,8 @@ from omote.training.engine import EngineConfig
 from omote.training.warm_start import load_pretrained
 
 MAX_BALANCE = 20.0
-BALANCE_RATE = 0.02
+FOLLOW_RATE = 0.02
+FULL_LEAD = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,7 @@ class DecoderModule(nn.Module):
     """Decoder parameters and their loss; a discriminator's beside them, so that one optimiser moves both."""
 
     balance: Tensor
+    lead: Tensor
 
     def __init__(self, autoencoder: RgbdAutoencoder, config: DecoderConfig) -> None:
         super().__init__()
@@ -99,6 +101,8 @@ class DecoderModule(nn.Module):
             self.discriminator = PatchDiscriminator(NUM_CHANNELS + MOTION_CHANNELS)
             # |gradient of the reconstruction| / |of the adversarial loss| at the last layer, followed slowly.
             self.register_buffer("balance", torch.zeros(()))
+            # How much better than a coin the discriminator is, followed slowly: a hinge loss of 2 is a coin.
+            self.register_buffer("lead", torch.zeros(()))
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of decoding given latents to the truth."""
@@ -113,21 +117,22 @@ class DecoderModule(nn.Module):
             return loss, terms
         condition = torch.cat([moved(source, batch.motion), batch.motion], dim=1)
         own, adversarial, matching = self.discriminator.judge(image[:, RGB], target[:, RGB], condition, weight)
+        self.lead.lerp_(2 - own.detach(), FOLLOW_RATE)
         if self.paying:
             self._follow_balance(loss, adversarial)
-            loss = loss + self.config.adversarial * self.balance * adversarial + self.config.matching * matching
-        return loss + own, {
-            **terms,
-            "discriminator": own.detach(),
-            "matching": matching.detach(),
-            "balance": self.balance,
-        }
+            # One that cannot tell has nothing to teach, and learns best from a decoder that does not run from it.
+            taught = (self.lead / FULL_LEAD).clamp(0, 1)
+            loss = (
+                loss + self.config.adversarial * taught * self.balance * adversarial + self.config.matching * matching
+            )
+        terms |= {"discriminator": own.detach(), "matching": matching.detach(), "balance": self.balance.clone()}
+        return loss + own, terms
 
     def _follow_balance(self, reconstruction: Tensor, adversarial: Tensor) -> None:
         """The adaptive weight of Esser et al., "Taming Transformers", CVPR 2021, eq. 7."""
         last = self.autoencoder.to_pixels.weight
         by = [torch.autograd.grad(x, last, retain_graph=True)[0].norm() for x in (reconstruction, adversarial)]
-        self.balance.lerp_((by[0] / (by[1] + 1e-6)).clamp(max=MAX_BALANCE), BALANCE_RATE)
+        self.balance.lerp_((by[0] / (by[1] + 1e-6)).clamp(max=MAX_BALANCE), FOLLOW_RATE)
 
 
 class DecoderTask:
