@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
+from omote.avatar.mouth import seat_mouth
 from omote.avatar.personalise import personal_units
 from omote.avatar.scan_color import has_color
 from omote.avatar.texture import bake_texture
@@ -189,7 +190,7 @@ class RgbdPipeline:
             alignment = align(scan, head=model, unit=unit, landmarks=landmarks)
         # A face at rest still gets some fitted expression, and taking that off costs more than it gives: the scan is
         # the avatar's rest.
-        neutral = alignment.vertices_mm
+        neutral = seat_mouth(model, alignment.vertices_mm)
         seen = alignment.scan if isinstance(alignment.scan, Mesh | PointCloud) else _cloud(alignment.scan)
         # Texture and units need the neutral alone, and expressions do not need each other: what waits, waits together.
         pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
@@ -206,7 +207,7 @@ class RgbdPipeline:
                 face = None
                 if model is shipped_head():
                     style = shipped_unit_style().share(alignment.fit.identity)
-                    face = RestFace(vertices_mm=neutral, camera=source.camera, style=style)
+                    face = RestFace(vertices_mm=alignment.vertices_mm, camera=source.camera, style=style)
                 wanted = [with_weights(e, seed) for e in expressions]
                 edits = list(wanted)
                 if all(e.category != "neutral" for e in wanted):
