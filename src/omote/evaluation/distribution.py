@@ -1,0 +1,159 @@
+"""Distances between sets of images, as pure functions of their features: features → statistics → metric.
+
+Which network the features are of belongs in a metric's key (``fd/face_id``); nothing here knows one. Results depend on the
+sets, not on how they were batched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.distance import cdist
+
+from omote.errors import OmoteError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureStatistics:
+    """Mean and covariance of a set's features.
+
+    Attributes:
+        mean: per dimension.
+        covariance: unbiased.
+        count: of the features.
+    """
+
+    mean: Float[np.ndarray, " d"]
+    covariance: Float[np.ndarray, "d d"]
+    count: int
+
+
+def feature_statistics(features: Float[np.ndarray, "n d"]) -> FeatureStatistics:
+    """Statistics of features, in float64.
+
+    Raises:
+        OmoteError: fewer than two.
+    """
+    if len(features) < 2:
+        raise OmoteError(f"expected at least 2 features for a covariance, got {len(features)}")
+    x = features.astype(np.float64)
+    return FeatureStatistics(mean=x.mean(axis=0), covariance=np.atleast_2d(np.cov(x, rowvar=False)), count=len(x))
+
+
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½) (Heusel et al., NeurIPS 2017, eq. 6).
+
+    The square root's trace is the sum of the square roots of the eigenvalues of Σ_a^½ Σ_b Σ_a^½, which is symmetric: no
+    general matrix square root, which needs a fudge term where a covariance is singular (fewer images than dimensions).
+    """
+    values, vectors = np.linalg.eigh(a.covariance)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    shared = np.linalg.eigvalsh(root @ b.covariance @ root)
+    distance = (
+        np.sum((a.mean - b.mean) ** 2)
+        + np.trace(a.covariance)
+        + np.trace(b.covariance)
+        - 2 * np.sum(np.sqrt(np.maximum(shared, 0.0)))
+    )
+    return float(max(distance, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelDistance:
+    """KID over random subsets.
+
+    Attributes:
+        mean: over the subsets.
+        std: over the subsets.
+        num_subsets: how many.
+        subset_size: features of each set in one.
+    """
+
+    mean: float
+    std: float
+    num_subsets: int
+    subset_size: int
+
+
+def kernel_distance(
+    a: Float[np.ndarray, "n d"],
+    b: Float[np.ndarray, "m d"],
+    *,
+    num_subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 0,
+) -> KernelDistance:
+    """KID: the unbiased squared MMD with k(x, y) = (x·y / d + 1)³ (Bińkowski et al., ICLR 2018, §4 and eq. 4).
+
+    Args:
+        a: features.
+        b: features.
+        num_subsets: drawn without replacement inside each.
+        subset_size: cut to what both sets have.
+        seed: of the subsets.
+    """
+    size = min(subset_size, len(a), len(b))
+    if size < 2:
+        raise OmoteError(f"expected at least 2 features in each set for a kernel distance, got {len(a)} and {len(b)}")
+    rng = np.random.default_rng(seed)
+    distances = []
+    for _ in range(num_subsets):
+        x, y = (s[rng.choice(len(s), size, replace=False)].astype(np.float64) for s in (a, b))
+        xx, yy, xy = (_cubic(p, q) for p, q in ((x, x), (y, y), (x, y)))
+        within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1))
+        distances.append(within - 2 * xy.mean())
+    return KernelDistance(
+        mean=float(np.mean(distances)), std=float(np.std(distances)), num_subsets=num_subsets, subset_size=size
+    )
+
+
+def _cubic(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionRecall:
+    """Improved precision and recall.
+
+    Attributes:
+        precision: share of the generated inside the real set's manifold.
+        recall: share of the real inside the generated set's.
+    """
+
+    precision: float
+    recall: float
+
+
+def precision_recall(
+    real: Float[np.ndarray, "n d"], generated: Float[np.ndarray, "m d"], *, k: int = 3
+) -> PrecisionRecall:
+    """Inside any ball of the other set, each as wide as its k-th neighbour is far (Kynkäänniemi et al., NeurIPS 2019, eq. 1).
+
+    Raises:
+        OmoteError: a set has no k-th neighbours.
+    """
+    if min(len(real), len(generated)) <= k:
+        raise OmoteError(f"expected more than k = {k} features in each set, got {len(real)} and {len(generated)}")
+    between = cdist(real, generated)
+    radius_real, radius_generated = (np.sort(cdist(s, s), axis=1)[:, k] for s in (real, generated))
+    return PrecisionRecall(
+        precision=float((between <= radius_real[:, None]).any(axis=0).mean()),
+        recall=float((between <= radius_generated[None, :]).any(axis=1).mean()),
+    )
+
+
+def inception_score(probabilities: Float[np.ndarray, "n c"], *, num_splits: int = 10) -> tuple[float, float]:
+    """Exp E KL(p(y|x) ‖ p(y)), mean and deviation over splits (Salimans et al., NeurIPS 2016, §4).
+
+    Args:
+        probabilities: of a classifier that the metric's key names.
+        num_splits: consecutive parts, cut to the number of images.
+    """
+    scores = []
+    for part in np.array_split(probabilities.astype(np.float64), min(num_splits, len(probabilities))):
+        marginal = part.mean(axis=0, keepdims=True)
+        log_ratio = np.log(np.maximum(part, 1e-300)) - np.log(np.maximum(marginal, 1e-300))
+        scores.append(float(np.exp(np.sum(part * log_ratio, axis=1).mean())))
+    return float(np.mean(scores)), float(np.std(scores))
