@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from omote.head.expressions import ARKIT_INDEX
+from omote.head.shipped import shipped_head
 from omote.ldm.motion import (
     FLOW_UNIT_PX,
     IMAGE_SIZE,
@@ -19,8 +20,11 @@ from omote.ldm.motion import (
     motion_images,
     moved,
     shifted,
+    surfaced,
     warped,
 )
+from omote.ldm.representation import pack, reference_depth_mm
+from omote.render.zbuffer import rasterize
 
 
 def weights(**units):
@@ -114,6 +118,50 @@ def test_moved_depth_follows_the_head_in_millimetres():
     out = moved(image, motion)
     torch.testing.assert_close(out[:, 3], torch.full((1, 128, 128), -0.05))
     assert float(out[:, [0, 1, 2, 4]].abs().max()) == 0
+
+
+def seen(expression, *, behind_mm=0.0):
+    """The mean head's depth from its reference plane and where it shows, under ARKit weights."""
+    face, head = mean_face(), shipped_head()
+    vertices = face.vertices_mm + np.tensordot(expression, head.expression_mm, 1)
+    depth = rasterize(face.camera, vertices.astype(np.float32), head.faces, cull_back=True).depth_mm
+    mask = torch.from_numpy(depth > 0)[None, None]
+    relative = torch.from_numpy(depth)[None, None] - reference_depth_mm(face.camera) + behind_mm
+    return torch.where(mask, relative, torch.zeros(())), mask
+
+
+@pytest.mark.parametrize("behind_mm", [0.0, 6.0])
+def test_a_surface_keeps_its_outlines_and_the_persons_distance_from_it(behind_mm):
+    expression = weights(jawOpen=0.5, mouthSmileLeft=0.4)
+    depth, mask = seen(weights(), behind_mm=behind_mm)
+    # A hole in the forehead, as captures have.
+    mask[..., 30:36, 60:70] = False
+    image = pack(torch.full((1, 3, SIZE, SIZE), 0.5), depth, mask.float())
+    truth, shown = seen(expression, behind_mm=behind_mm)
+    motion = motion_images(torch.from_numpy(expression)[None], [mean_face()])
+    by_surface = ((surfaced(image, motion) * 100 - truth).abs())[shown]
+    by_pixels = ((moved(image, motion)[:, 3:4] * 100 - truth).abs())[shown]
+    assert float(by_surface.max()) < 0.01
+    # What it is for: jaw and lips against what lies behind.
+    assert float(by_pixels.max()) > 5
+
+
+def test_a_surface_that_is_not_given_is_the_moved_pixels():
+    image = torch.rand(1, 5, SIZE, SIZE)
+    motion = torch.zeros(1, NUM_CHANNELS, SIZE, SIZE)
+    motion[:, 0] = 2 / FLOW_UNIT_PX
+    torch.testing.assert_close(surfaced(image, motion), moved(image, motion)[:, 3:4])
+
+
+def test_what_lies_far_from_the_fitted_head_does_not_pull_on_it():
+    """Hair or a collar, 6 cm before the head: the face beside it keeps its distance."""
+    depth, mask = seen(weights())
+    depth[..., :20, :] -= 60
+    image = pack(torch.full((1, 3, SIZE, SIZE), 0.5), depth, mask.float())
+    motion = motion_images(torch.from_numpy(weights(jawOpen=0.5))[None], [mean_face()])
+    truth, shown = seen(weights(jawOpen=0.5))
+    error = ((surfaced(image, motion) * 100 - truth).abs() * shown)[..., 20:, :]
+    assert float(error.max()) < 0.01
 
 
 def test_a_fresh_locator_says_the_mean_face():

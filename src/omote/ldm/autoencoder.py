@@ -1,14 +1,15 @@
-"""The first stage: an RGB-D autoencoder with a KL-regularised latent (Rombach et al., CVPR 2022, §3.1).
+"""The first stage: an RGB-D autoencoder, KL- or VQ-regularised (Rombach et al., CVPR 2022, §3.1).
 
 Two things differ from the paper's, each because it measured better on faces at this size:
 
 * *Pooled channels.* Part of the latent is the image itself, average-pooled by f; the encoder learns only what pooling
-  loses and the decoder only what upsampling lacks. The learned channels alone carry the KL penalty.
+  loses and the decoder only what upsampling lacks. The learned channels alone are regularised.
 * *A decoder that sees the source.* When a face is edited, most of what the answer shows (skin, brows, outline) is in the
   source at full resolution, so the decoder reads the source's features, and a gate may take pixels from it (as
   diffusers' ``AsymmetricAutoencoderKL`` does for inpainting). Where the edit is led by a motion image, the source is moved
   by it first, and the image says at full resolution where lids, teeth and tongue show. What the latent shows elsewhere
-  than that motion says, the decoder's own shift corrects. Without a source it is a plain autoencoder.
+  than that motion says, the decoder's own shift corrects. Depth has a second candidate with a gate of its own, whose
+  outlines are the fitted head's (`motion.surfaced`). Without a source it is a plain autoencoder.
 
 image x (5, s, s) → latent z (5 + learned, s/f, s/f) → image.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +29,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from omote.ldm import motion as motion_of
-from omote.ldm.representation import NUM_CHANNELS
+from omote.ldm.quantiser import Quantised, VectorQuantiser
+from omote.ldm.representation import DEPTH, MASK, NUM_CHANNELS, RGB
 
 GROUPS = 8
 
@@ -70,21 +73,47 @@ class Posterior:
         """The most likely latent."""
         return torch.cat([self.pooled, self.mean], dim=1)
 
-    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b d h w"]:
-        """A draw by the reparameterisation trick (Kingma & Welling 2014)."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+    def sample(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """A draw from standard normal noise, by the reparameterisation trick (Kingma & Welling 2014)."""
         return torch.cat([self.pooled, self.mean + torch.exp(0.5 * self.log_variance) * noise], dim=1)
 
-    def kl(self) -> Float[Tensor, ""]:
+    def penalty(self) -> Float[Tensor, ""]:
         """KL(q ‖ N(0, I)) in nats per latent value."""
         return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance).mean()
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuantisedLatent:
+    """What a VQ-regularised encoder gives: `Posterior`'s counterpart, a point.
+
+    Attributes:
+        pooled: (b, 5, h, w), the image average-pooled by f.
+        quantised: the learned channels on the codebook.
+    """
+
+    pooled: Float[Tensor, "b 5 h w"]
+    quantised: Quantised
+
+    def mode(self) -> Float[Tensor, "b d h w"]:
+        """The latent."""
+        return torch.cat([self.pooled, self.quantised.values], dim=1)
+
+    def sample(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """The latent: nothing is drawn."""
+        return self.mode()
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """The commitment loss."""
+        return self.quantised.commitment
+
+
 class RgbdAutoencoder(ModelMixin, ConfigMixin):
-    """RGB-D autoencoder, KL; ``save_pretrained``/``from_pretrained`` are diffusers'.
+    """RGB-D autoencoder; ``save_pretrained``/``from_pretrained`` are diffusers'.
 
     Args:
         sample_size: pixels of a side.
+        regularisation: of the learned channels: a KL penalty, or a codebook.
+        num_codes: of that codebook.
         learned_channels: latent channels beside the five pooled ones.
         patch: the encoder starts from unshuffled patch × patch pixels, so that no wide layer runs at full resolution.
         channels: widths at s/patch, s/(2 patch), …; f = patch · 2^(len(channels) - 1).
@@ -97,6 +126,8 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
     def __init__(
         self,
         sample_size: int = 128,
+        regularisation: Literal["kl", "vq"] = "kl",
+        num_codes: int = 1024,
         learned_channels: int = 4,
         patch: int = 4,
         channels: Sequence[int] = (48,),
@@ -112,8 +143,11 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         self.downsamplers = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(channels)
         )
+        self.quantiser = VectorQuantiser(num_codes, learned_channels) if regularisation == "vq" else None
+        # A Gaussian has a mean and a variance, a code is a point.
+        out = learned_channels if regularisation == "vq" else 2 * learned_channels
         self.to_latent = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels[-1]), nn.SiLU(), nn.Conv2d(channels[-1], 2 * learned_channels, 3, padding=1)
+            nn.GroupNorm(GROUPS, channels[-1]), nn.SiLU(), nn.Conv2d(channels[-1], out, 3, padding=1)
         )
         # Decoder, coarse to fine; at each width it reads the source's encoder features.
         backwards = tuple(reversed(channels))
@@ -127,11 +161,11 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.to_shift.bias)
         # A 1×1 convolution before each upsampling: narrow first, then the many pixels.
         self.upsamplers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise((*backwards, fine_channels)))
-        seen = 2 * NUM_CHANNELS + motion_of.NUM_CHANNELS
+        seen = 2 * NUM_CHANNELS + motion_of.NUM_READ + 1
         self.fine_merge = nn.Conv2d(fine_channels + 4 * seen, fine_channels, 3, padding=1)
         self.fine_stage = _blocks(fine_channels, fine_blocks)
-        # Per pixel: the residual over the upsampled pooled image, and two gate logits.
-        self.to_pixels = nn.Conv2d(fine_channels, 4 * (NUM_CHANNELS + 2), 3, padding=1)
+        # Per pixel: the residual over the upsampled pooled image, and three gate logits.
+        self.to_pixels = nn.Conv2d(fine_channels, 4 * (NUM_CHANNELS + 3), 3, padding=1)
         assert self.to_pixels.bias is not None
         nn.init.zeros_(self.to_pixels.weight)
         nn.init.zeros_(self.to_pixels.bias)
@@ -152,14 +186,13 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
             out.append(h)
         return out
 
-    def posterior(self, x: Float[Tensor, "b 5 s s"], features: list[Tensor]) -> Posterior:
-        """The latent's distribution, from `features` already computed."""
-        mean, log_variance = self.to_latent(features[-1]).chunk(2, dim=1)
-        return Posterior(pooled=F.avg_pool2d(x, self.factor), mean=mean, log_variance=log_variance.clamp(-20.0, 4.0))
-
-    def encode(self, x: Float[Tensor, "b 5 s s"]) -> Posterior:
-        """Packed image → the latent's distribution."""
-        return self.posterior(x, self.features(x))
+    def encode(self, x: Float[Tensor, "b 5 s s"]) -> Posterior | QuantisedLatent:
+        """Packed image → the latent's distribution, or the latent on the codebook."""
+        pooled, learned = F.avg_pool2d(x, self.factor), self.to_latent(self.features(x)[-1])
+        if self.quantiser is not None:
+            return QuantisedLatent(pooled=pooled, quantised=self.quantiser(learned))
+        mean, log_variance = learned.chunk(2, dim=1)
+        return Posterior(pooled=pooled, mean=mean, log_variance=log_variance.clamp(-20.0, 4.0))
 
     def scale(self, z: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
         """Latent → zero mean, unit deviation per channel."""
@@ -170,7 +203,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         self,
         z: Float[Tensor, "b d h w"],
         source: Float[Tensor, "b 5 s s"] | None = None,
-        motion: Float[Tensor, "b 7 m m"] | None = None,
+        motion: Float[Tensor, "b 9 m m"] | None = None,
         source_features: list[Tensor] | None = None,
     ) -> Float[Tensor, "b 5 s s"]:
         """Latent → packed image; with a source, its features and gate are used.
@@ -197,23 +230,27 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
             scale = 2 if i + 1 < len(self.upsamplers) else self.config.patch // 2
             h = F.interpolate(upsampler(h), scale_factor=float(scale), mode="nearest")
         if source is None:
-            shown = torch.zeros_like(base[:, :1]).expand(-1, NUM_CHANNELS + motion_of.NUM_CHANNELS, -1, -1)
+            shown = torch.zeros_like(base[:, :1]).expand(-1, NUM_CHANNELS + motion_of.NUM_READ + 1, -1, -1)
         else:
             if motion is None:
                 motion = torch.zeros_like(base[:, :1]).expand(-1, motion_of.NUM_CHANNELS, -1, -1)
-            motion = motion_of.shifted(motion_of.resized(motion, self.config.sample_size), self.to_shift(finest))
+            surface = motion_of.surfaced(source, motion)
+            motion = motion_of.resized(motion[:, motion_of.READ], self.config.sample_size)
+            motion = motion_of.shifted(motion, self.to_shift(finest))
             source = motion_of.moved(source, motion)
-            shown = torch.cat([source, motion], dim=1)
+            shown = torch.cat([source, motion, surface], dim=1)
         h = torch.cat([h, F.pixel_unshuffle(torch.cat([base, shown], dim=1), 2)], dim=1)
         h = self.to_pixels(F.silu(self.fine_stage(self.fine_merge(h))))
         residual = F.pixel_shuffle(h[:, : 4 * NUM_CHANNELS], 2)
         image: Tensor = base + residual
         if source is None:
             return image
-        # Two gates: colour, and geometry (depth and mask).
-        gate = self.gate_open * torch.sigmoid(F.pixel_shuffle(h[:, 4 * NUM_CHANNELS :], 2))
-        gate = torch.cat([gate[:, :1].expand(-1, 3, -1, -1), gate[:, 1:].expand(-1, 2, -1, -1)], dim=1)
-        return image + gate * (source - image)
+        # Three gates: colour, geometry (depth and mask), and depth again, to the fitted head's surface.
+        gates = self.gate_open * torch.sigmoid(F.pixel_shuffle(h[:, 4 * NUM_CHANNELS :], 2))
+        gate = torch.cat([gates[:, :1].expand(-1, 3, -1, -1), gates[:, 1:2].expand(-1, 2, -1, -1)], dim=1)
+        image = image + gate * (source - image)
+        depth = torch.lerp(image[:, DEPTH], surface, gates[:, 2:])
+        return torch.cat([image[:, RGB], depth, image[:, MASK]], dim=1)
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:

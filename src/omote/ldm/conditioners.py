@@ -40,7 +40,7 @@ class Condition:
     arkit: Float[Tensor, "b 52"]
     has_category: Bool[Tensor, "b"]
     has_arkit: Bool[Tensor, "b"]
-    motion: Float[Tensor, "b 7 m m"]
+    motion: Float[Tensor, "b 9 m m"]
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""

@@ -37,7 +37,7 @@ class Context:
 
     tokens: Float[Tensor, "b n k"]
     pooled: Float[Tensor, "b k"]
-    motion: Float[Tensor, "b 7 m m"]
+    motion: Float[Tensor, "b 9 m m"]
     moved: Float[Tensor, "b d h w"]
 
 
@@ -74,7 +74,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         self.motion_patch = motion_of.READ_SIZE // (sample_size // patch)
         self.unet = UNet2DConditionModel(
             sample_size=sample_size // patch,
-            in_channels=3 * latent_channels * patch**2 + motion_of.NUM_CHANNELS * self.motion_patch**2,
+            in_channels=3 * latent_channels * patch**2 + motion_of.NUM_READ * self.motion_patch**2,
             out_channels=latent_channels * patch**2,
             down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
             up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
@@ -90,7 +90,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         self.conditioner = ExpressionConditioner(context_width)
         self.locator = motion_of.LandmarkLocator(latent_channels, sample_size)
         # Around the U-Net: the source moved by the flow is most of an edit, and need not be learned.
-        self.straight = nn.Conv2d(latent_channels + motion_of.NUM_CHANNELS, latent_channels, 1, bias=False)
+        self.straight = nn.Conv2d(latent_channels + motion_of.NUM_READ, latent_channels, 1, bias=False)
         nn.init.zeros_(self.straight.weight)
         with torch.no_grad():
             self.straight.weight[range(latent_channels), range(latent_channels)] = 0.7
@@ -137,7 +137,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         return Context(tokens=tokens, pooled=pooled, motion=motion, moved=difference / self.delta_std)
 
     def _coarse(self, motion: Tensor) -> Tensor:
-        return motion_of.resized(motion, self.config.sample_size)
+        return motion_of.resized(motion[:, motion_of.READ], self.config.sample_size)
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """`forward` with the condition already encoded: the part that runs at every step."""
@@ -145,7 +145,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         # The network sees the linear estimate of z_0: noise enters only as far as it tells something, and not at t = 1.
         estimate = (1 - t).view(-1, 1, 1, 1) / scale**2 * z_t
         x = F.pixel_unshuffle(torch.cat([estimate, source, context.moved], dim=1), self.config.patch)
-        read = motion_of.resized(context.motion, motion_of.READ_SIZE)
+        read = motion_of.resized(context.motion[:, motion_of.READ], motion_of.READ_SIZE)
         x = torch.cat([x, F.pixel_unshuffle(read, self.motion_patch)], dim=1)
         out = self.unet(
             x, 1000 * t, encoder_hidden_states=context.tokens, class_labels=context.pooled, return_dict=False
@@ -167,10 +167,17 @@ def path_scale(t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
 
 
 def drop_conditions(
-    condition: Condition, generator: torch.Generator, *, category: float, arkit: float, both: float
+    condition: Condition, draw: Float[Tensor, "b"], *, category: float, arkit: float, both: float
 ) -> Condition:
-    """Guidance dropout: forget the category, the weights, or both, with the given probabilities per item."""
-    draw = torch.rand(len(condition.category), generator=generator)
+    """Guidance dropout: forget the category, the weights, or both, with the given probabilities per item.
+
+    Args:
+        condition: what is known.
+        draw: uniform in [0, 1).
+        category: probability of forgetting it.
+        arkit: of the weights.
+        both: of both.
+    """
     keep_category: Bool[Tensor, "b"] = draw >= category + both
     keep_arkit = (draw < category) | (draw >= category + both + arkit)
     return replace(

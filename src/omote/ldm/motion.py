@@ -19,19 +19,25 @@ from jaxtyping import Float
 from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 
-from omote.geometry.camera import orbit_camera, project, resize
+from omote.geometry.camera import orbit_camera, project, resize, transform
 from omote.head.model import PARTS
-from omote.head.rest_face import RestFace
+from omote.head.rest_face import FIRST_INNER_LANDMARK, RestFace
 from omote.head.shipped import shipped_head
 from omote.head.unit_style import shipped_unit_style
-from omote.ldm.representation import DEPTH_SCALE_MM
+from omote.ldm.representation import DEPTH, DEPTH_SCALE_MM, MASK, fill, reference_depth_mm
 from omote.render.rgbd import interpolate
 from omote.render.zbuffer import rasterize
 
-# Channels of a motion image: backward flow x and y (pixels of a 128² image / 8), depth change (mm / 10, positive away from
-# the camera), shares of eyeball, teeth, tongue and the rest of the mouth's inside.
-NUM_CHANNELS = 7
-FLOW, NEARER = slice(0, 2), slice(2, 3)
+# Channels of a motion image. What networks read: backward flow x and y (pixels of a 128² image / 8), depth change (mm / 10,
+# positive away from the camera), shares of eyeball, teeth, tongue and the rest of the mouth's inside. Beside them, the fitted
+# head's own depth, moved and at rest (`DEPTH_SCALE_MM`, `FRONT_DEPTH` before the head's centre is 0; 0 where it is not).
+NUM_CHANNELS = 9
+NUM_READ = 7
+FLOW, NEARER, READ = slice(0, 2), slice(2, 3), slice(0, NUM_READ)
+MOVED_DEPTH, REST_DEPTH = slice(7, 8), slice(8, 9)
+FRONT_DEPTH = 10.0
+# Farther than this from the source's depth, the fitted head shows another surface.
+SAME_SURFACE_MM = 25.0
 SIZE = 128
 READ_SIZE = 64  # what the denoiser reads of it; pixels of the source move at full size
 FLOW_UNIT_PX = 8.0
@@ -58,7 +64,19 @@ def mean_face() -> RestFace:
     return RestFace(vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=SIZE))
 
 
-def motion_image(arkit: Float[np.ndarray, "52"], face: RestFace | None = None) -> Float[np.ndarray, "7 m m"]:
+@lru_cache(maxsize=1)
+def _center_behind_landmarks_mm() -> float:
+    """How much farther the mean head's centre is than its inner landmarks."""
+    face = mean_face()
+    return reference_depth_mm(face.camera) - _landmark_depth_mm(face)
+
+
+def _landmark_depth_mm(face: RestFace) -> float:
+    points = shipped_head().landmarks(face.vertices_mm)[FIRST_INNER_LANDMARK:]
+    return float(transform(face.camera.cam_from_world, points.astype(np.float64))[:, 2].mean())
+
+
+def motion_image(arkit: Float[np.ndarray, "52"], face: RestFace | None = None) -> Float[np.ndarray, "9 m m"]:
     """What ARKit weights move of a face, in its camera; of the mean face if there is none."""
     return MotionPainter(mean_face() if face is None else face)(arkit)
 
@@ -74,8 +92,11 @@ class MotionPainter:
         depth = rasterize(self.camera, self.rest_mm, self.head.faces, cull_back=True).depth_mm
         # The farthest of each pixel's surroundings, so that a slope is no occlusion.
         self.farthest_at_rest = maximum_filter(depth, 5)
+        # A head in its own frame has no plane in common with the picture; its landmarks have.
+        self.front_mm = _landmark_depth_mm(face) + _center_behind_landmarks_mm() - FRONT_DEPTH * DEPTH_SCALE_MM
+        self.rest_depth = np.where(depth > 0, (depth - self.front_mm) / DEPTH_SCALE_MM, 0.0)
 
-    def __call__(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "7 m m"]:
+    def __call__(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "9 m m"]:
         """The motion image of ARKit weights."""
         head, camera = self.head, self.camera
         used = np.flatnonzero(arkit)
@@ -100,12 +121,14 @@ class MotionPainter:
         part = head.face_part[raster.face_id]
         for i, parts in enumerate(SHOWN_PARTS):
             out[3 + i] = seen & np.isin(part, parts)
+        out[MOVED_DEPTH, seen] = (raster.depth_mm[seen] - self.front_mm) / DEPTH_SCALE_MM
+        out[REST_DEPTH] = self.rest_depth
         return out
 
 
 def motion_images(
     arkit: Float[Tensor, "b 52"], faces: Sequence[RestFace | None] | None = None
-) -> Float[Tensor, "b 7 m m"]:
+) -> Float[Tensor, "b 9 m m"]:
     """`motion_image` of each row and its face; neighbouring rows may share one."""
     out = torch.empty(len(arkit), NUM_CHANNELS, SIZE, SIZE)
     painter, painted = None, None
@@ -167,7 +190,7 @@ def warped(image: Float[Tensor, "b c h w"], motion: Float[Tensor, "b n m m"]) ->
     return F.grid_sample(image, 2 * grid - 1, align_corners=False, padding_mode="border")
 
 
-def shifted(motion: Float[Tensor, "b 7 m m"], shift: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 7 m m"]:
+def shifted(motion: Float[Tensor, "b n m m"], shift: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b n m m"]:
     """A motion image that reads everything from ``shift`` (flow units, at any size) farther: the two flows composed."""
     size = int(motion.shape[-1])
     shift = F.interpolate(shift, size=(size, size), mode="bilinear", align_corners=False)
@@ -175,8 +198,27 @@ def shifted(motion: Float[Tensor, "b 7 m m"], shift: Float[Tensor, "b 2 h w"]) -
     return torch.cat([there[:, FLOW] + shift, there[:, 2:]], dim=1)
 
 
-def moved(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 7 m m"]) -> Float[Tensor, "b 5 s s"]:
+def moved(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b n m m"]) -> Float[Tensor, "b 5 s s"]:
     """A packed RGB-D image moved by a motion image: `warped`, its depth changed as the motion says."""
     out = warped(image, motion)
     nearer = resized(motion[:, NEARER], int(image.shape[-1]))
     return torch.cat([out[:, :3], out[:, 3:4] + nearer * (DEPTH_UNIT_MM / DEPTH_SCALE_MM), out[:, 4:]], dim=1)
+
+
+def surfaced(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 9 m m"]) -> Float[Tensor, "b 1 s s"]:
+    """The moved depth as the fitted head's surface has it.
+
+    `moved` takes depth from the source's pixels, so its outlines (jaw, ears, lips) are the source's, blurred by as much as
+    they were shifted; a pixel of jaw against neck is wrong by centimetres. Here the outlines are the moved head's, and what
+    the source adds is how far the person lies before or behind the fitted head at rest, which is smooth.
+
+    Args:
+        image: packed source.
+        motion: of the same face; where it shows nothing, the answer is `moved`'s.
+    """
+    size = int(image.shape[-1])
+    rest, now = (F.interpolate(motion[:, c], size=(size, size), mode="nearest") for c in (REST_DEPTH, MOVED_DEPTH))
+    departure = image[:, DEPTH] - (rest - FRONT_DEPTH)
+    same = (image[:, MASK] > 0) & (rest > 0) & (departure.abs() < SAME_SURFACE_MM / DEPTH_SCALE_MM)
+    departure = warped(fill(departure, same.to(image.dtype)), motion)
+    return torch.where(now > 0, now - FRONT_DEPTH + departure, moved(image, motion)[:, DEPTH])
