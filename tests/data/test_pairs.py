@@ -35,16 +35,30 @@ def test_depth_survives_to_its_unit(tmp_path):
     np.testing.assert_array_equal((images.rgb[0].permute(1, 2, 0).numpy() * 255).round(), arrays["rgb"][1, 2])
 
 
+def rngs(seed, count):
+    return [np.random.default_rng([seed, i]) for i in range(count)]
+
+
+def test_a_batch_is_its_parts(shard):
+    whole = draw_pairs([shard], rngs(4, 4), targets_per_source=3)
+    halves = [draw_pairs([shard], rngs(4, 4)[i : i + 2], targets_per_source=3) for i in (0, 2)]
+    for name in ("rgb", "depth_mm", "mask"):
+        for images in ("source", "target"):
+            joined = torch.cat([getattr(getattr(half, images), name) for half in halves])
+            torch.testing.assert_close(getattr(getattr(whole, images), name), joined, rtol=0, atol=0)
+    torch.testing.assert_close(whole.arkit, torch.cat([half.arkit for half in halves]))
+
+
 def test_a_batch_is_a_function_of_its_seed(shard):
-    a, b = (draw_pairs([shard], np.random.default_rng(4), num_sources=2, targets_per_source=3) for _ in range(2))
+    a, b = (draw_pairs([shard], rngs(4, 2), targets_per_source=3) for _ in range(2))
     torch.testing.assert_close(a.source.rgb, b.source.rgb)
     torch.testing.assert_close(a.target.depth_mm, b.target.depth_mm)
-    other = draw_pairs([shard], np.random.default_rng(5), num_sources=2, targets_per_source=3)
+    other = draw_pairs([shard], rngs(5, 2), targets_per_source=3)
     assert not torch.equal(a.target.rgb, other.target.rgb)
 
 
 def test_targets_belong_to_their_source(shard):
-    batch = draw_pairs([shard], np.random.default_rng(0), num_sources=4, targets_per_source=2, augment=False)
+    batch = draw_pairs([shard], rngs(0, 4), targets_per_source=2, augment=False)
     every = torch.from_numpy(shard.rgb[:].astype(np.float32) / 255).permute(0, 1, 4, 2, 3)
 
     def owner(image):
@@ -57,7 +71,7 @@ def test_targets_belong_to_their_source(shard):
 def test_only_the_source_has_holes(shard):
     holes = cropped = 0
     for seed in range(8):
-        batch = draw_pairs([shard], np.random.default_rng(seed), num_sources=4, targets_per_source=2)
+        batch = draw_pairs([shard], rngs(seed, 4), targets_per_source=2)
         for source, target in zip(batch.source.mask[:, 0], batch.target.mask[::2, 0], strict=True):
             rows, columns = torch.nonzero(target.amax(dim=1)), torch.nonzero(target.amax(dim=0))
             # A crop cuts straight and ends both alike, so the target stays a whole rectangle.

@@ -1,5 +1,8 @@
 """The three stages end to end at a fraction of their size: each trains from the one before and exports what loads."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +10,14 @@ import torch
 from omote.data.cache import read_shard, shard_folders
 from omote.data.pairs import draw_pairs
 from omote.data.population import PopulationConfig, make_population
+from omote.errors import ConfigError
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
 from omote.ldm.editing import EditingModel
+from omote.ldm.quantiser import codebook_use
 from omote.recipes import RECIPES
-from omote.training.run import run_recipe
+from omote.training.engine import tensors_of
+from omote.training.run import run_recipe, task_of
 from omote.types import Expression
 
 
@@ -39,6 +45,15 @@ def test_exports_load_and_edit(runs):
     assert all(np.isfinite(image.depth_mm).all() for image in edited)
 
 
+def test_a_codebook_trains_and_is_used(runs, tmp_path):
+    recipe = replace(RECIPES["autoencoder-tiny"](runs), regularisation="vq", num_codes=64, learned_channels=4)
+    reports = list(run_recipe(recipe, tmp_path))
+    assert all(math.isfinite(report.metrics["commitment"]) for report in reports)
+    autoencoder = RgbdAutoencoder.from_pretrained(tmp_path / "export/autoencoder", low_cpu_mem_usage=False).eval()
+    indices = autoencoder.encode(torch.randn(2, 5, 128, 128)).quantised.indices
+    assert codebook_use(indices, 64).share_used > 1 / 64
+
+
 def test_the_decoder_stage_leaves_the_latents_alone(runs):
     """The editor was trained on the first stage's latents: its encoder must be the same after the decoder's training."""
     before = RgbdAutoencoder.from_pretrained(runs / "autoencoder/export/autoencoder", low_cpu_mem_usage=False)
@@ -49,11 +64,39 @@ def test_the_decoder_stage_leaves_the_latents_alone(runs):
     assert float((after.decode(z, x) - before.decode(z, x)).abs().max()) > 0
 
 
+@pytest.mark.parametrize("stage", ["autoencoder", "editor", "decoder"])
+def test_a_step_is_the_same_in_parts(runs, stage):
+    """Over two processes: the halves are the whole's, and so is the mean of their losses."""
+    task = task_of(RECIPES[f"{stage}-tiny"](runs))
+    for step in range(3):
+        whole = task.batch(step, 0, 8, 0, 1)
+        halves = [task.batch(step, 0, 4, part, 2) for part in range(2)]
+        own = tensors_of(whole)
+        joined = [tensors_of(half) for half in halves]
+        for key, value in own.items():
+            torch.testing.assert_close(torch.cat([half[key] for half in joined]), value, atol=1e-3, rtol=1e-3, msg=key)
+        losses = [float(task.module(batch)[0]) for batch in (whole, *halves)]
+        assert (losses[1] + losses[2]) / 2 == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "editor", "decoder"])
+def test_a_preview_has_a_row_of_colour_and_one_of_depth_per_kind(runs, stage):
+    picture = task_of(RECIPES[f"{stage}-tiny"](runs)).preview()
+    assert picture.shape == (3, 6 * 128, 8 * 128)
+    assert 0 <= float(picture.min()) < float(picture.max()) <= 1
+    assert (runs / stage / "pictures/000000064.png").exists()
+
+
+def test_a_part_of_less_than_a_source_is_refused(runs):
+    with pytest.raises(ConfigError, match="expected a multiple of targets_per_source"):
+        task_of(RECIPES["autoencoder-tiny"](runs)).batch(0, 0, 2, 0, 4)
+
+
 def test_a_crop_ends_source_and_target_alike(runs):
     shards = [read_shard(p) for p in shard_folders(runs / "population")]
     cropped = 0
     for seed in range(8):
-        pairs = draw_pairs(shards, np.random.default_rng(seed), num_sources=2, targets_per_source=2)
+        pairs = draw_pairs(shards, [np.random.default_rng([seed, i]) for i in range(2)], targets_per_source=2)
         # Where a whole border row of the source is gone, the target has nothing either.
         rows = pairs.source.mask.amax(dim=(1, 3))
         beyond = pairs.target.mask.amax(dim=(1, 3)) * (1 - rows.repeat_interleave(2, 0))

@@ -8,7 +8,7 @@ from omote.api.outputs import AvatarOutputs, FitOutputs, check_folder
 from omote.api.populations import population
 from omote.api.reconstruction import Reconstruction, reconstruct
 from omote.api.scans import FitMade, fit, read, render
-from omote.api.trainings import recipe, train
+from omote.api.trainings import estimate_training, recipe, train
 
 __all__ = [
     "AvatarMade",
@@ -19,6 +19,7 @@ __all__ = [
     "avatar",
     "check_folder",
     "demo",
+    "estimate_training",
     "evaluate",
     "fit",
     "info",

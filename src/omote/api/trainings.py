@@ -30,6 +30,23 @@ def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> Any:
     return override(RECIPES[name](Path(run).parent), changes)
 
 
+def estimate_training(config: Any) -> dict[str, float]:
+    """What a run of this config will take on this machine: a few steps are taken in memory, nothing is written.
+
+    Args:
+        config: what `recipe` returns.
+
+    Returns:
+        ``parameters``, ``frozen_parameters``, ``images_per_s``, ``hours``, ``memory_mb``.
+
+    Raises:
+        OmoteError: the population or a run it builds on is missing.
+    """
+    from omote.training.run import estimate_recipe
+
+    return dict(vars(estimate_recipe(config)))
+
+
 def train(config: Any, *, run: Path | str, on_step: Callable[[Step], None] | None = None) -> str:
     """Train to the end of a recipe, or go on where the run in this folder stopped.
 

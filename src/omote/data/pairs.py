@@ -71,13 +71,12 @@ def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
 
 def draw_pairs(
     shards: Sequence[Shard],
-    rng: np.random.Generator,
+    rngs: Sequence[np.random.Generator],
     *,
-    num_sources: int,
     targets_per_source: int,
     augment: bool = True,
 ) -> PairBatch:
-    """Draw sources and targets, deterministically from ``rng``.
+    """Draw sources and targets, each source from a generator of its own: a batch can be drawn in parts.
 
     A source is the person at rest with probability `REST_SHARE`, else any of their images.
     """
@@ -86,22 +85,22 @@ def draw_pairs(
     rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit")}
     rest: list[np.ndarray] = []
     faces: list[RestFace] = []
-    for _ in range(num_sources):
+    for rng in rngs:
         shard = shards[rng.choice(len(shards), p=sizes / sizes.sum())]
         person = int(rng.integers(shard.num_persons))
         source = 0 if rng.random() < REST_SHARE else int(rng.integers(shard.num_images))
         chosen = rng.choice(shard.num_images, targets_per_source, replace=False)
-        sources.append(images_of(shard, person, source))
-        targets.append(images_of(shard, person, chosen))
+        pair = images_of(shard, person, source), images_of(shard, person, chosen)
+        if augment:
+            pair = augmented(*pair, rng)
+        sources.append(pair[0])
+        targets.append(pair[1])
         faces += [shard.face(person)] * targets_per_source
         rest.append(np.repeat(shard.landmarks[person, :1], targets_per_source, 0))
         for key, values in rows.items():
             values.append(np.asarray(getattr(shard, key)[person, chosen]))
-    source_images, target_images = _joined(sources), _joined(targets)
-    if augment:
-        source_images, target_images = augmented(source_images, target_images, rng)
     tensors = {k: torch.from_numpy(np.concatenate(v)) for k, v in {**rows, "rest_landmarks": rest}.items()}
-    return PairBatch(source=source_images, target=target_images, faces=tuple(faces), **tensors)
+    return PairBatch(source=_joined(sources), target=_joined(targets), faces=tuple(faces), **tensors)
 
 
 def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) -> tuple[ImageBatch, ImageBatch]:

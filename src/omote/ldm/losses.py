@@ -44,11 +44,13 @@ class ReconstructionLoss:
         gx, gy = (image - target).diff(dim=-1).abs(), (image - target).diff(dim=-2).abs()
         wx, wy = weight[..., 1:], weight[..., 1:, :]
         vx, vy = valid[..., 1:] * valid[..., :-1], valid[..., 1:, :] * valid[..., :-1, :]
-        total = inside.sum().clamp_min(1)
+        # Each image counts the same, whatever part of a batch it is in.
+        total = inside.sum(dim=(1, 2, 3)).clamp_min(1)
         rgb = (weight * error[:, RGB]).mean() * 2
         rgb_gradient = ((wx * gx[:, RGB]).mean() + (wy * gy[:, RGB]).mean()) * 2
-        depth = (inside * error[:, DEPTH]).sum() / total
-        depth_gradient = ((wx * vx * gx[:, DEPTH]).sum() + (wy * vy * gy[:, DEPTH]).sum()) / total
+        depth = ((inside * error[:, DEPTH]).sum(dim=(1, 2, 3)) / total).mean()
+        slopes = (wx * vx * gx[:, DEPTH]).sum(dim=(1, 2, 3)) + (wy * vy * gy[:, DEPTH]).sum(dim=(1, 2, 3))
+        depth_gradient = (slopes / total).mean()
         mask = error[:, MASK].mean()
         loss = (
             self.rgb * rgb

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 
 from omote.data.cache import read_shard, shard_folders
 from omote.data.pairs import ImageBatch, PairBatch, draw_pairs
+from omote.errors import ConfigError
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.losses import ReconstructionLoss
-from omote.ldm.representation import pack
+from omote.ldm.representation import NUM_CHANNELS, pack
 from omote.training.engine import EngineConfig
+from omote.training.preview import grid
 from omote.training.warm_start import load_pretrained
 
 
@@ -26,10 +29,12 @@ class AutoencoderConfig:
     Attributes:
         population: folder of rendered shards.
         engine: length and optimiser.
-        learned_channels, patch, channels, blocks, fine_channels, fine_blocks: of `RgbdAutoencoder`.
+        regularisation, num_codes, learned_channels, patch, channels, blocks, fine_channels, fine_blocks: of
+            `RgbdAutoencoder`.
         sample_size: pixels.
         loss: reconstruction terms.
         kl_weight: of the KL penalty (paper: "slight", 1e-6 of a sum; here per latent value).
+        commitment_weight: of a codebook's (van den Oord et al. 2017, eq. 3).
         source_dropout: share of batches decoded without a source, so that it stays an autoencoder.
         gate_from: share of the run after which the copy gate opens.
         latent_noise: deviation of noise on the pooled channels while decoding, so that edits need not be perfect.
@@ -39,6 +44,8 @@ class AutoencoderConfig:
 
     population: Path
     engine: EngineConfig
+    regularisation: Literal["kl", "vq"] = "kl"
+    num_codes: int = 1024
     learned_channels: int = 4
     patch: int = 4
     channels: tuple[int, ...] = (48,)
@@ -48,6 +55,7 @@ class AutoencoderConfig:
     sample_size: int = 128
     loss: ReconstructionLoss = ReconstructionLoss()
     kl_weight: float = 1e-4
+    commitment_weight: float = 0.25
     source_dropout: float = 0.1
     gate_from: float = 0.5
     latent_noise: float = 0.015
@@ -68,14 +76,44 @@ class PairSource:
         self.refresh_steps = refresh_steps
         self.shards = [read_shard(p) for p in shard_folders(folder)]
 
-    def batch(self, step: int, seed: int, size: int, rank: int, world: int, targets_per_source: int) -> PairBatch:
-        """The pairs of a step, a pure function of its arguments and the shards present."""
+    def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int) -> PairBatch:
+        """Part ``part`` of a step's pairs, ``size`` targets of them: a function of its arguments and the shards present.
+
+        Raises:
+            ConfigError: a part is not whole sources.
+        """
         if step % self.refresh_steps == 0:
             self.shards = [read_shard(p) for p in shard_folders(self.folder)]
-        rng = np.random.default_rng([seed, step, rank, world])
-        return draw_pairs(
-            self.shards, rng, num_sources=size // targets_per_source, targets_per_source=targets_per_source
-        )
+        num_sources, left = divmod(size, targets_per_source)
+        if left or not num_sources:
+            raise ConfigError(
+                f"engine.batch_size: a process and micro-batch gets {size} images, expected a multiple of "
+                f"targets_per_source ({targets_per_source})"
+            )
+        rngs = [np.random.default_rng([seed, step, part * num_sources + i]) for i in range(num_sources)]
+        return draw_pairs(self.shards, rngs, targets_per_source=targets_per_source)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """What a step draws for its whole batch, of which each part takes its slice."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderBatch:
+    """What to reconstruct.
+
+    Attributes:
+        pairs: sources and targets.
+        noise: of the posterior's draw.
+        jitter: on the pooled channels, in `AutoencoderConfig.latent_noise`.
+        alone: decode without the source.
+    """
+
+    pairs: PairBatch
+    noise: Tensor
+    jitter: Tensor
+    alone: bool
 
 
 class AutoencoderModule(nn.Module):
@@ -86,27 +124,31 @@ class AutoencoderModule(nn.Module):
         self.autoencoder = autoencoder
         self.config = config
 
-    def forward(self, item: tuple[PairBatch, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch; the int seeds its noise."""
-        pairs, seed = item
+    def forward(self, batch: AutoencoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch."""
+        pairs = batch.pairs
         device = next(self.parameters()).device
-        generator = torch.Generator().manual_seed(seed)
         repeat = len(pairs.target.rgb) // len(pairs.source.rgb)
         source = packed(pairs.source).to(device)
         target = packed(pairs.target).to(device)
         features = [f.repeat_interleave(repeat, 0) for f in self.autoencoder.features(source)]
         source = source.repeat_interleave(repeat, 0)
         posterior = self.autoencoder.encode(target)
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-        learned = posterior.mean + torch.exp(0.5 * posterior.log_variance) * noise
-        jitter = torch.randn(posterior.pooled.shape, generator=generator).to(device) * self.config.latent_noise
-        z = torch.cat([posterior.pooled + jitter, learned], dim=1)
-        alone = float(torch.rand((), generator=generator)) < self.config.source_dropout
-        image = self.autoencoder.decode(z) if alone else self.autoencoder.decode(z, source, source_features=features)
+        z = posterior.sample(batch.noise.to(device))
+        pooled = z[:, :NUM_CHANNELS] + batch.jitter.to(device) * self.config.latent_noise
+        z = torch.cat([pooled, z[:, NUM_CHANNELS:]], dim=1)
+        image = (
+            self.autoencoder.decode(z) if batch.alone else self.autoencoder.decode(z, source, source_features=features)
+        )
         weight = self.config.loss.weights(pairs.landmarks.to(device), source, target)
         loss, terms = self.config.loss(image, target, weight)
-        kl = posterior.kl()
-        return loss + self.config.kl_weight * kl, {**terms, "kl": kl.detach()}
+        penalty = posterior.penalty()
+        name, penalty_weight = (
+            ("kl", self.config.kl_weight)
+            if self.autoencoder.quantiser is None
+            else ("commitment", self.config.commitment_weight)
+        )
+        return loss + penalty_weight * penalty, {**terms, name: penalty.detach()}
 
 
 class AutoencoderTask:
@@ -120,6 +162,8 @@ class AutoencoderTask:
             torch.manual_seed(config.engine.seed)
             autoencoder = RgbdAutoencoder(
                 sample_size=config.sample_size,
+                regularisation=config.regularisation,
+                num_codes=config.num_codes,
                 learned_channels=config.learned_channels,
                 patch=config.patch,
                 channels=config.channels,
@@ -135,10 +179,15 @@ class AutoencoderTask:
         """The autoencoder with its loss."""
         return self._module
 
-    def batch(self, step: int, seed: int, size: int, rank: int, world: int) -> tuple[PairBatch, int]:
-        """Pairs and a noise seed."""
-        pairs = self.pairs.batch(step, seed, size, rank, world, self.config.targets_per_source)
-        return pairs, seed * 1_000_003 + step * world + rank
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> AutoencoderBatch:
+        """Pairs and their noise."""
+        pairs = self.pairs.batch(step, seed, size, part, self.config.targets_per_source)
+        generator = step_generator(seed, step)
+        alone = float(torch.rand((), generator=generator)) < self.config.source_dropout
+        side = pairs.target.rgb.shape[-1] // self._module.autoencoder.factor
+        channels = self._module.autoencoder.latent_channels
+        noise = torch.randn((size * parts, channels, side, side), generator=generator)[part * size : (part + 1) * size]
+        return AutoencoderBatch(pairs=pairs, jitter=noise[:, :NUM_CHANNELS], noise=noise[:, NUM_CHANNELS:], alone=alone)
 
     def schedule(self, images: int) -> None:
         """Open the gate over a tenth of the run."""
@@ -154,13 +203,29 @@ class AutoencoderTask:
         measure_latents(autoencoder.eval(), self.pairs)
         autoencoder.save_pretrained(folder / "autoencoder")
 
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """Sources, targets, and targets through the autoencoder with their sources beside it."""
+        pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
+        source, target = packed(pairs.source).repeat_interleave(4, 0), packed(pairs.target)
+        autoencoder = self._module.autoencoder
+        device = next(autoencoder.parameters()).device
+        image = autoencoder.decode(autoencoder.encode(target.to(device)).mode(), source.to(device))
+        return grid([source, target, image])
+
+
+def preview_rngs() -> list[np.random.Generator]:
+    """The two sources of every preview."""
+    return [np.random.default_rng([11, i]) for i in range(2)]
+
 
 @torch.no_grad()
 def measure_latents(autoencoder: RgbdAutoencoder, pairs: PairSource, num_batches: int = 8) -> None:
     """Fill the latent's mean and deviation, and that of target-source differences, per channel (paper, D.1)."""
     latents, deltas = [], []
     for step in range(num_batches):
-        batch = draw_pairs(pairs.shards, np.random.default_rng([7, step]), num_sources=8, targets_per_source=4)
+        rngs = [np.random.default_rng([7, step, i]) for i in range(8)]
+        batch = draw_pairs(pairs.shards, rngs, targets_per_source=4)
         source = autoencoder.encode(packed(batch.source)).mode()
         target = autoencoder.encode(packed(batch.target)).mode()
         latents.append(target)

@@ -15,18 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omote.data.pairs import PairBatch
+from omote.data.pairs import PairBatch, draw_pairs
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
 from omote.ldm.discriminator import PatchDiscriminator
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.ldm.losses import ReconstructionLoss
-from omote.ldm.motion import NUM_CHANNELS as MOTION_CHANNELS
-from omote.ldm.motion import moved
+from omote.ldm.motion import NUM_READ, READ, moved
 from omote.ldm.representation import NUM_CHANNELS, RGB
-from omote.training.autoencoder import PairSource, packed
+from omote.training.autoencoder import PairSource, packed, preview_rngs, step_generator
 from omote.training.editor import condition_of_batch
 from omote.training.engine import EngineConfig
+from omote.training.preview import grid
 from omote.training.warm_start import load_pretrained
 
 MAX_BALANCE = 20.0
@@ -98,7 +98,7 @@ class DecoderModule(nn.Module):
         self.discriminator: PatchDiscriminator | None = None
         self.paying = False
         if config.adversarial > 0:
-            self.discriminator = PatchDiscriminator(NUM_CHANNELS + MOTION_CHANNELS)
+            self.discriminator = PatchDiscriminator(NUM_CHANNELS + NUM_READ)
             # |gradient of the reconstruction| / |of the adversarial loss| at the last layer, followed slowly.
             self.register_buffer("balance", torch.zeros(()))
             # How much better than a coin the discriminator is, followed slowly: a hinge loss of 2 is a coin.
@@ -115,7 +115,7 @@ class DecoderModule(nn.Module):
         loss, terms = self.config.loss(image, target, weight)
         if self.discriminator is None:
             return loss, terms
-        condition = torch.cat([moved(source, batch.motion), batch.motion], dim=1)
+        condition = torch.cat([moved(source, batch.motion), batch.motion[:, READ]], dim=1)
         own, adversarial, matching = self.discriminator.judge(image[:, RGB], target[:, RGB], condition, weight)
         self.lead.lerp_(2 - own.detach(), FOLLOW_RATE)
         if self.paying:
@@ -166,32 +166,43 @@ class DecoderTask:
         return self._module
 
     @torch.no_grad()
-    def batch(self, step: int, seed: int, size: int, rank: int, world: int) -> DecoderBatch:
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> DecoderBatch:
         """Pairs and the latents to decode: the editor's, or the truth's."""
         config = self.config
-        pairs = self.pairs.batch(step, seed, size, rank, world, config.targets_per_source)
-        seed_of_step = seed * 1_000_003 + step * world + rank
-        generator = torch.Generator().manual_seed(seed_of_step)
+        pairs = self.pairs.batch(step, seed, size, part, config.targets_per_source)
+        generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
         clean = float(torch.rand((), generator=generator)) < config.clean_share
         unmoved = clean and float(torch.rand((), generator=generator)) < config.unmoved_share
         condition = condition_of_batch(pairs)
         if self.model is not None and not clean:
             source = self.model.encode(packed(pairs.source)).repeat_interleave(config.targets_per_source, 0)
-            z, motion = self.model.edit_latents(source, condition, EditSettings(steps=config.steps, seed=seed_of_step))
+            settings = EditSettings(steps=config.steps, seed=(seed * 1_000_003 + step) * size * parts + part * size)
+            z, motion = self.model.edit_latents(source, condition, settings)
             return DecoderBatch(pairs=pairs, z=z, motion=motion)
         z = self.autoencoder.encode(packed(pairs.target)).mode()
         if not clean:
-            z = self._disturbed(z, generator)
+            z = self._disturbed(z, generator, mine, size * parts)
         motion = torch.zeros_like(condition.motion) if unmoved else condition.motion
         return DecoderBatch(pairs=pairs, z=z, motion=motion)
 
-    def _disturbed(self, z: Tensor, generator: torch.Generator) -> Tensor:
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """Sources, targets, and targets decoded from their own latents."""
+        pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
+        device = next(self._module.parameters()).device
+        source, target = packed(pairs.source).repeat_interleave(4, 0), packed(pairs.target)
+        z = self.autoencoder.encode(target.to(device)).mode()
+        image = self.autoencoder.decode(z, source.to(device), condition_of_batch(pairs).motion.to(device))
+        return grid([source, target, image])
+
+    def _disturbed(self, z: Tensor, generator: torch.Generator, mine: slice, total: int) -> Tensor:
         """Latents as an imperfect editor would give them: softened and a little wrong."""
-        soft = torch.lerp(z, F.avg_pool2d(z, 3, 1, 1), torch.rand(len(z), 1, 1, 1, generator=generator))
-        size = z.shape[-1]
-        wrong = torch.randn(len(z), z.shape[1], size // 2, size // 2, generator=generator)
-        wrong = F.interpolate(wrong, size=(size, size), mode="bilinear", align_corners=False)
-        strength = self.config.disturbance * torch.rand(len(z), 1, 1, 1, generator=generator)
+        softness, strength = torch.rand(2, total, 1, 1, 1, generator=generator)[:, mine]
+        soft = torch.lerp(z, F.avg_pool2d(z, 3, 1, 1), softness)
+        side = z.shape[-1]
+        wrong = torch.randn(total, z.shape[1], side // 2, side // 2, generator=generator)[mine]
+        wrong = F.interpolate(wrong, size=(side, side), mode="bilinear", align_corners=False)
+        strength = self.config.disturbance * strength
         return soft + strength * wrong * self.autoencoder.delta_std
 
     def schedule(self, images: int) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from omote.data.pairs import PairBatch
+from omote.data.pairs import PairBatch, draw_pairs
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, make_condition
 from omote.ldm.denoiser import LatentEditor, drop_conditions, path_scale
 from omote.ldm.flow import draw_times, noised
 from omote.ldm.motion import IMAGE_SIZE
-from omote.training.autoencoder import PairSource, packed
+from omote.training.autoencoder import PairSource, packed, preview_rngs, step_generator
 from omote.training.engine import EngineConfig
+from omote.training.preview import grid
 from omote.training.warm_start import load_pretrained
 
 
@@ -162,16 +163,16 @@ class EditorTask:
         """The editor with its loss."""
         return self._module
 
-    def batch(self, step: int, seed: int, size: int, rank: int, world: int) -> LatentBatch:
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> LatentBatch:
         """Latents of a step's pairs, with times, noise and dropout drawn from (seed, step)."""
         config = self.config
-        pairs = self.pairs.batch(step, seed, size, rank, world, config.targets_per_source)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step * world + rank)
+        pairs = self.pairs.batch(step, seed, size, part, config.targets_per_source)
+        generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
         device = next(self._module.parameters()).device
         source, delta = encode_pairs(self.autoencoder.to(device), pairs, device)
         condition = drop_conditions(
             condition_of_batch(pairs),
-            generator,
+            torch.rand(size * parts, generator=generator)[mine],
             category=config.drop_category,
             arkit=config.drop_arkit,
             both=config.drop_both,
@@ -180,8 +181,8 @@ class EditorTask:
             source=source,
             delta=delta,
             condition=condition.to(device),
-            t=draw_times(len(delta), generator, at_noise=config.at_noise).to(device),
-            noise=torch.randn(delta.shape, generator=generator).to(device),
+            t=draw_times(size * parts, generator, at_noise=config.at_noise)[mine].to(device),
+            noise=torch.randn((size * parts, *delta.shape[1:]), generator=generator)[mine].to(device),
             landmarks_px=(pairs.rest_landmarks * (IMAGE_SIZE / pairs.source.rgb.shape[-1])).to(device),
         )
 
@@ -193,6 +194,19 @@ class EditorTask:
         editor = LatentEditor.from_config(self._module.editor.config)
         editor.load_state_dict({k.removeprefix("editor."): v.cpu() for k, v in weights.items()})
         editor.save_pretrained(folder / "editor")
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """Sources, targets, and one-step edits, decoded by the first stage."""
+        pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
+        editor, device = self._module.editor, next(self._module.parameters()).device
+        autoencoder, condition = self.autoencoder.to(device), condition_of_batch(pairs).to(device)
+        source, _ = encode_pairs(autoencoder, pairs, device)
+        noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(11)).to(device)
+        delta = noise - editor(noise, torch.ones(len(noise), device=device), source, condition)
+        z = source * autoencoder.latent_std + autoencoder.latent_mean + delta * autoencoder.delta_std
+        before = packed(pairs.source).repeat_interleave(4, 0)
+        return grid([before, packed(pairs.target), autoencoder.decode(z, before.to(device), condition.motion)])
 
 
 @torch.no_grad()

@@ -1,29 +1,33 @@
 """The training loop: the one file that knows accelerate.
 
-A run is a folder: ``config.json``, ``stats.jsonl``, ``checkpoint/`` (weights, EMA, optimiser, progress; replaced whole, never
-half). The same command resumes it. Progress is counted in images. Every batch is a pure function of (seed, step), so an
-interrupted run draws what an undisturbed one would have drawn.
+A run is a folder: ``config.json``, ``stats.jsonl``, ``checkpoint/`` (`omote.training.checkpoint`), ``export/``, and what
+TensorBoard reads in ``tensorboard/``. The same command resumes it, and so does ``accelerate launch`` of it over many
+processes. Progress is counted in images. Every batch is a pure function of (seed, step) and is cut into parts over
+processes and accumulated micro-batches, so an interrupted or a divided run sees what an undisturbed one sees.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
-from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from omote.config import to_json
-from omote.errors import CheckpointError, OmoteError
+from omote.config import Range, to_json
+from omote.errors import ConfigError, OmoteError
+from omote.training.checkpoint import load_checkpoint, save_checkpoint
+from omote.training.log import RunLog, StepReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,8 @@ class EngineConfig:
     Attributes:
         total_images: images to see; the learning rate cools down to zero over the last share.
         batch_size: images per optimiser step, over all processes.
+        accumulation: micro-batches that a process adds up to its share of a step, where memory is short.
+        precision: of the forward pass; weights and averages stay float32.
         learning_rate: AdamW's, after warm-up.
         warmup_images: linear warm-up.
         cooldown: share of ``total_images`` over which the rate falls (1 - sqrt, Hägele et al. 2024).
@@ -41,12 +47,15 @@ class EngineConfig:
         clip_norm: gradient norm bound.
         checkpoint_s: seconds between checkpoints.
         log_images: images between reports.
+        grid_images: images between picture grids; 0 for none.
         seed: of everything drawn.
         threads: torch threads; 0 leaves torch's own choice.
     """
 
     total_images: int
-    batch_size: int = 32
+    batch_size: Annotated[int, Range(1)] = 32
+    accumulation: Annotated[int, Range(1)] = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     learning_rate: float = 1e-3
     warmup_images: int = 2_000
     cooldown: float = 0.3
@@ -55,6 +64,7 @@ class EngineConfig:
     clip_norm: float = 1.0
     checkpoint_s: float = 120.0
     log_images: int = 640
+    grid_images: int = 10_000
     seed: int = 0
     threads: int = 0
 
@@ -68,8 +78,8 @@ class Task(Protocol):
         """Everything with gradients, as one module whose forward is the loss."""
         ...
 
-    def batch(self, step: int, seed: int, size: int, rank: int, world: int) -> Any:
-        """The batch of a step: the same for the same arguments."""
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> Any:
+        """One part, of ``size`` images, of a step's batch. The parts together are the same batch whatever their number."""
         ...
 
     def schedule(self, images: int) -> None:
@@ -80,22 +90,9 @@ class Task(Protocol):
         """Write the averaged weights in the shipped format."""
         ...
 
-
-@dataclass(frozen=True, kw_only=True)
-class StepReport:
-    """What a training loop yields now and then.
-
-    Attributes:
-        images: seen so far.
-        total_images: of the run.
-        images_per_s: since the last report.
-        metrics: means since the last report.
-    """
-
-    images: int
-    total_images: int
-    images_per_s: float
-    metrics: dict[str, float]
+    def preview(self) -> Float[Tensor, "3 h w"] | None:
+        """A picture in [0, 1] of what the module makes now, the same persons each time; None where there is none."""
+        ...
 
 
 def learning_rate(config: EngineConfig, images: int) -> float:
@@ -124,113 +121,125 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    accelerator = Accelerator()
+    # A batch decoded without its source leaves parameters out: every process must know.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    precision = "no" if config.precision == "fp32" else config.precision
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
+    parts = accelerator.num_processes * config.accumulation
+    if config.batch_size % parts:
+        raise ConfigError(
+            f"engine.batch_size: expected a multiple of {accelerator.num_processes} processes x accumulation "
+            f"{config.accumulation}, got {config.batch_size}"
+        )
     run.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
         (run / "config.json").write_text(json.dumps(to_json(resolved), indent=2) + "\n")
-    optimiser = torch.optim.AdamW(
+    torch.manual_seed(config.seed)
+    optimiser = optimiser_of(task, config)
+    model, optimiser = accelerator.prepare(task.module, optimiser)
+    raw = accelerator.unwrap_model(model)
+    ema = {k: v.detach().clone() for k, v in raw.state_dict().items()}
+    progress = load_checkpoint(run, raw, ema, optimiser, accelerator.device)
+    log = RunLog(run, progress.images) if accelerator.is_main_process else None
+    clock, start_images, saved_at = time.monotonic(), progress.images, time.monotonic()
+    while progress.images < config.total_images:
+        step = progress.images // config.batch_size
+        task.schedule(progress.images)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(config, progress.images)
+        metrics: dict[str, Tensor] = {}
+        for micro in range(config.accumulation):
+            part = accelerator.process_index * config.accumulation + micro
+            # What a forward draws without a generator of its own is the same after a resume.
+            torch.manual_seed(config.seed * 1_000_003 + step * parts + part)
+            batch = task.batch(step, config.seed, config.batch_size // parts, part, parts)
+            last = micro + 1 == config.accumulation
+            with contextlib.nullcontext() if last else accelerator.no_sync(model):
+                with accelerator.autocast():
+                    loss, terms = model(batch)
+                if not math.isfinite(float(loss.detach())):
+                    raise _not_a_number(run, batch, step, part, config.seed, float(loss.detach()))
+                accelerator.backward(loss / config.accumulation)
+            for key, item in {**terms, "loss": loss.detach()}.items():
+                value = torch.as_tensor(item, dtype=torch.float64).detach() / config.accumulation
+                metrics[key] = metrics[key] + value if key in metrics else value
+        metrics["grad_norm"] = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        progress.images += config.batch_size
+        _average(ema, raw, config, progress.images)
+        for key, item in metrics.items():
+            shared = accelerator.reduce(torch.as_tensor(item, dtype=torch.float64).to("cpu"), "mean")
+            progress.sums[key] = progress.sums.get(key, 0.0) + float(shared)
+        progress.steps += 1
+        done = progress.images >= config.total_images
+        if done or _passed(progress.images, config.log_images, config.batch_size):
+            report = StepReport(
+                images=progress.images,
+                total_images=config.total_images,
+                images_per_s=(progress.images - start_images) / (time.monotonic() - clock),
+                metrics={k: v / progress.steps for k, v in progress.sums.items()},
+            )
+            if log is not None:
+                log.write(report)
+            progress.sums, progress.steps = {}, 0
+            clock, start_images = time.monotonic(), progress.images
+            yield report
+        if log is not None:
+            if config.grid_images and (done or _passed(progress.images, config.grid_images, config.batch_size)):
+                log.picture(task.preview(), progress.images)
+            if done or time.monotonic() - saved_at > config.checkpoint_s:
+                save_checkpoint(run, raw, ema, optimiser, progress)
+                task.export(ema, run / "export")
+                saved_at = time.monotonic()
+    if log is not None:
+        log.close()
+
+
+def optimiser_of(task: Task, config: EngineConfig) -> torch.optim.AdamW:
+    """AdamW over what has gradients."""
+    return torch.optim.AdamW(
         [p for p in task.module.parameters() if p.requires_grad],
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         betas=(0.9, 0.99),
     )
-    model, optimiser = accelerator.prepare(task.module, optimiser)
-    raw = accelerator.unwrap_model(model)
-    ema = {k: v.detach().clone() for k, v in raw.state_dict().items()}
-    images = _resume(run, raw, ema, optimiser, accelerator.device)
-    world, rank = accelerator.num_processes, accelerator.process_index
-    sums: dict[str, float] = {}
-    count, since, saved_at = 0, time.monotonic(), time.monotonic()
-    start_images = images
-    while images < config.total_images:
-        step = images // config.batch_size
-        task.schedule(images)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(config, images)
-        batch = task.batch(step, config.seed, config.batch_size // world, rank, world)
-        loss, metrics = model(batch)
-        if not math.isfinite(float(loss.detach())):
-            raise OmoteError(f"{run}: the loss of step {step} (seed {config.seed}) is {float(loss.detach())}; "
-                             f"the last checkpoint is intact; lower the learning rate and resume")  # fmt: skip
-        accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        images += config.batch_size
-        # A young average would remember the initial weights: it is never longer than a fifth of what was seen.
-        half_life = min(config.ema_images, max(images / 5, 1))
-        decay = 0.5 ** (config.batch_size / half_life)
-        with torch.no_grad():
-            for key, value in raw.state_dict().items():
-                if value.dtype.is_floating_point:
-                    ema[key].lerp_(value, 1 - decay)
-                else:
-                    ema[key].copy_(value)
-        for key, item in {**metrics, "loss": loss.detach(), "grad_norm": norm}.items():
-            sums[key] = sums.get(key, 0.0) + float(item)
-        count += 1
-        done = images >= config.total_images
-        if images // config.log_images != (images - config.batch_size) // config.log_images or done:
-            seconds = time.monotonic() - since
-            report = StepReport(
-                images=images,
-                total_images=config.total_images,
-                images_per_s=(images - start_images) / seconds,
-                metrics={k: v / count for k, v in sums.items()},
-            )
-            if accelerator.is_main_process:
-                with (run / "stats.jsonl").open("a") as file:
-                    row = {"images": images, "images_per_s": report.images_per_s, **report.metrics}
-                    file.write(json.dumps(row) + "\n")
-            yield report
-            sums, count, since, start_images = {}, 0, time.monotonic(), images
-        if accelerator.is_main_process and (done or time.monotonic() - saved_at > config.checkpoint_s):
-            _save(run, raw, ema, optimiser, images)
-            task.export(ema, run / "export")
-            saved_at = time.monotonic()
 
 
-def _save(run: Path, raw: nn.Module, ema: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, images: int) -> None:
-    """Write a checkpoint beside the old one, then swap: a kill at any moment leaves one that loads."""
-    new, current, old = run / "checkpoint.new", run / "checkpoint", run / "checkpoint.old"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    save_file({k: v.contiguous() for k, v in raw.state_dict().items()}, new / "weights.safetensors")
-    save_file({k: v.contiguous() for k, v in ema.items()}, new / "ema.safetensors")
-    state = optimiser.state_dict()["state"]
-    flat = {f"{i}.{k}": torch.as_tensor(v).contiguous() for i, s in state.items() for k, v in s.items()}
-    save_file(flat, new / "optimiser.safetensors")
-    (new / "progress.json").write_text(json.dumps({"images": images}))
-    for path in new.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    shutil.rmtree(old, ignore_errors=True)
-    if current.exists():
-        current.rename(old)
-    new.rename(current)
-    shutil.rmtree(old, ignore_errors=True)
+def _passed(images: int, interval: int, batch_size: int) -> bool:
+    return images // interval != (images - batch_size) // interval
 
 
-def _resume(
-    run: Path, raw: nn.Module, ema: dict[str, Tensor], optimiser: torch.optim.Optimizer, device: torch.device
-) -> int:
-    """Load the newest whole checkpoint in place; returns the images seen (0 for a fresh run)."""
-    current = next((p for p in (run / "checkpoint", run / "checkpoint.old") if (p / "progress.json").exists()), None)
-    if current is None:
-        return 0
-    try:
-        raw.load_state_dict(load_file(current / "weights.safetensors"))
-    except RuntimeError as error:
-        line = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"{current}: holds another network ({line}); give a new --run folder") from None
-    for key, value in load_file(current / "ema.safetensors").items():
-        ema[key].copy_(value)
-    flat = load_file(current / "optimiser.safetensors")
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in flat.items():
-        index, name = key.split(".", 1)
-        # AdamW keeps its step count on the CPU, its moments beside the weights.
-        state.setdefault(int(index), {})[name] = value if name == "step" else value.to(device)
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(json.loads((current / "progress.json").read_text())["images"])
+@torch.no_grad()
+def _average(ema: Mapping[str, Tensor], model: nn.Module, config: EngineConfig, images: int) -> None:
+    """One step of the moving average. A young one would remember the initial weights: at most a fifth of what was seen."""
+    half_life = min(config.ema_images, max(images / 5, 1))
+    decay = 0.5 ** (config.batch_size / half_life)
+    for key, value in model.state_dict().items():
+        if value.dtype.is_floating_point:
+            ema[key].lerp_(value, 1 - decay)
+        else:
+            ema[key].copy_(value)
+
+
+def _not_a_number(run: Path, batch: object, step: int, part: int, seed: int, loss: float) -> OmoteError:
+    """What to say of a loss that is none, with its batch saved beside the run."""
+    path = run / "bad_batch.safetensors"
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors_of(batch).items()}, path)
+    return OmoteError(
+        f"{run}: the loss of step {step} part {part} (seed {seed}) is {loss}; its batch is in {path}, the last checkpoint "
+        f"is intact; lower the learning rate and resume"
+    )
+
+
+def tensors_of(batch: object, name: str = "batch") -> dict[str, Tensor]:
+    """Every tensor in nested dataclasses and sequences, by its path."""
+    if isinstance(batch, Tensor):
+        return {name: batch}
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        items = [(f.name, getattr(batch, f.name)) for f in dataclasses.fields(batch)]
+    elif isinstance(batch, tuple | list):
+        items = [(str(i), item) for i, item in enumerate(batch)]
+    else:
+        return {}
+    return {key: value for k, item in items for key, value in tensors_of(item, f"{name}.{k}").items()}

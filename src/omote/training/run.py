@@ -8,7 +8,9 @@ from pathlib import Path
 from omote.training.autoencoder import AutoencoderConfig, AutoencoderTask
 from omote.training.decoder import DecoderConfig, DecoderTask
 from omote.training.editor import EditorConfig, EditorTask
-from omote.training.engine import StepReport, Task, train
+from omote.training.engine import Task, train
+from omote.training.estimate import Estimate, estimate
+from omote.training.log import StepReport
 
 RecipeConfig = AutoencoderConfig | EditorConfig | DecoderConfig
 
@@ -22,6 +24,11 @@ def task_of(config: RecipeConfig) -> Task:
             return EditorTask(config)
         case DecoderConfig():
             return DecoderTask(config)
+
+
+def estimate_recipe(config: RecipeConfig) -> Estimate:
+    """What a recipe will take on this machine; a few steps are taken in memory."""
+    return estimate(task_of(config), config.engine)
 
 
 def run_recipe(config: RecipeConfig, run: Path) -> Iterator[StepReport]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +26,7 @@ class Options:
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """change single values, such as engine.batch_size=8"""
     dry_run: bool = False
-    """print the resolved config and stop"""
+    """print the resolved config, parameter counts, and time and memory as a few steps in memory measure them; write nothing"""
 
 
 def run(options: Options) -> None:
@@ -36,7 +38,29 @@ def run(options: Options) -> None:
     config = api.recipe(options.recipe, run=options.run, changes=options.set)
     if options.dry_run:
         print(dumps(config), end="")
+        print(_measured(config), file=sys.stderr)
         return
     with Display() as display:
-        last = api.train(config, run=options.run, on_step=display)
-    print(f"{options.run}: {last}")
+        last = api.train(config, run=options.run, on_step=display if _is_first_process() else None)
+    if _is_first_process():
+        print(f"{options.run}: {last}")
+
+
+def _is_first_process() -> bool:
+    """Whether this one speaks: the only one, or the first that ``accelerate launch`` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _measured(config: object) -> str:
+    """What a few steps say of the whole run, or why none could be taken; the config is worth reading either way."""
+    from omote import api
+    from omote.errors import OmoteError
+
+    try:
+        measured = api.estimate_training(config)
+    except OmoteError as error:
+        return f"time and memory not measured: {error}"
+    return (
+        f"{measured['parameters']:,.0f} parameters ({measured['frozen_parameters']:,.0f} frozen beside them); "
+        f"{measured['images_per_s']:.1f} images/s here: {measured['hours']:.1f} h in all, {measured['memory_mb']:.0f} MB"
+    )

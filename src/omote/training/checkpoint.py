@@ -1,0 +1,115 @@
+"""Checkpoints of a run: weights, averages, optimiser and progress, replaced whole and never half.
+
+``checkpoint.new`` is written and flushed, then renamed over ``checkpoint``; a kill or a full disk at any moment leaves one
+that loads. Only safetensors and JSON: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from omote.errors import CheckpointError, OutputError
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        images: seen.
+        sums: of the metrics since the last report, so that a resumed run reports what an undisturbed one does.
+        steps: those sums are over.
+    """
+
+    images: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+
+
+def save_checkpoint(
+    run: Path, model: nn.Module, ema: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write ``run/checkpoint``.
+
+    Raises:
+        OutputError: it cannot be written; the one before is untouched.
+    """
+    new, current, old = run / "checkpoint.new", run / "checkpoint", run / "checkpoint.old"
+    state = optimiser.state_dict()["state"]
+    files: dict[str, Mapping[str, Tensor]] = {
+        "weights": model.state_dict(),
+        "ema": ema,
+        "optimiser": {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()},
+    }
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        for name, tensors in files.items():
+            save_file({k: v.contiguous() for k, v in tensors.items()}, new / f"{name}.safetensors")
+        (new / "progress.json").write_text(json.dumps(vars(progress)))
+        for path in new.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise OutputError(
+            f"{new}: cannot be written ({error}); the last checkpoint is intact: make room and resume"
+        ) from None
+    shutil.rmtree(old, ignore_errors=True)
+    if current.exists():
+        current.rename(old)
+    new.rename(current)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(
+    run: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: torch.optim.Optimizer, device: torch.device
+) -> Progress:
+    """Load the newest whole checkpoint in place; a fresh run's progress is none.
+
+    Raises:
+        CheckpointError: it is damaged, or another network's; the tensor is named.
+    """
+    current = next((p for p in (run / "checkpoint", run / "checkpoint.old") if (p / "progress.json").exists()), None)
+    if current is None:
+        return Progress()
+    try:
+        weights, averages, flat = (load_file(current / f"{n}.safetensors") for n in ("weights", "ema", "optimiser"))
+        progress = Progress(**json.loads((current / "progress.json").read_text()))
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{current}: damaged ({str(error).splitlines()[0]}); delete it to start over, or give another --run folder"
+        ) from None
+    for name, own in (("weights", model.state_dict()), ("ema", ema)):
+        _same_network(current, weights if name == "weights" else averages, own)
+    model.load_state_dict(weights)
+    for key, value in averages.items():
+        ema[key].copy_(value)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        index, name = key.split(".", 1)
+        # AdamW keeps its step count on the CPU, its moments beside the weights.
+        state.setdefault(int(index), {})[name] = value if name == "step" else value.to(device)
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    return progress
+
+
+def _same_network(folder: Path, found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    for key in own.keys() | found.keys():
+        if key not in found or key not in own:
+            what = f"{key} is {'missing' if key not in found else 'not of this network'}"
+        elif found[key].shape != own[key].shape:
+            what = f"{key} is {tuple(found[key].shape)}, expected {tuple(own[key].shape)}"
+        else:
+            continue
+        raise CheckpointError(f"{folder}: holds another network ({what}); give a new --run folder")
