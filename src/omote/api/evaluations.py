@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from omote.api.outputs import check_folder, make_folder
 from omote.config import to_json
@@ -14,9 +14,12 @@ from omote.errors import ConfigError, OutputError
 from omote.files import atomic_path
 from omote.progress import Step
 
+if TYPE_CHECKING:
+    from omote.evaluation.release import EvaluationStep
+
 
 def evaluate(
-    suite: Literal["release", "population"] = "release",
+    suite: Literal["release", "population", "samplers"] = "release",
     *,
     out: Path | str,
     persons: int = 200,
@@ -30,7 +33,8 @@ def evaluate(
     """Measure networks on unseen persons and write ``out/metrics.json``.
 
     Args:
-        suite: "release", or "population": the judges on true renders alone, with a sheet of them.
+        suite: "release"; "population": the judges on true renders alone, with a sheet of them; "samplers": every sampler at
+            several numbers of steps, also as ``out/table.csv``.
         out: folder, made if missing; persons that it holds already are not measured again.
         persons: how many, each with seven expressions.
         ict: ICT-FaceKit, by path: half of the persons come from it.
@@ -58,6 +62,7 @@ def evaluate(
 
     from omote.data.population import PopulationConfig
     from omote.evaluation.release import ReleaseConfig, evaluate_release
+    from omote.evaluation.samplers import SamplerSurvey, survey_samplers
     from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
 
     folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
@@ -69,12 +74,23 @@ def evaluate(
     if on_step is not None:
         on_step(Step(stage="load"))
     model = EditingModel.load(folder, backend=backend)
+    if suite == "samplers":
+        survey = SamplerSurvey(population=config.population, num_persons=persons, seed=seed)
+        _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(survey)})
+        return _measured(survey_samplers(model, survey, out), out, on_step)
     settings: dict[str, object] = {"suite": suite, "weights": fingerprint(folder), "config": to_json(config)}
     _claim(out, settings)
     if rivals is not None:
         _check_same_persons(Path(rivals), settings)
     rows = None if rivals is None else Path(rivals) / "rivals"
-    for step in evaluate_release(model, config, out, rivals=rows):
+    return _measured(evaluate_release(model, config, out, rivals=rows), out, on_step)
+
+
+def _measured(
+    steps: Iterator[EvaluationStep], out: Path, on_step: Callable[[Step], None] | None
+) -> dict[str, float | int | None]:
+    """Run a suite to its end and read what it wrote."""
+    for step in steps:
         if on_step is not None:
             on_step(Step(stage="measure", done=step.done, total=step.total))
     metrics: dict[str, float | int | None] = json.loads((out / "metrics.json").read_text())
@@ -89,11 +105,9 @@ def _population(
 
     population = PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict))
     make_folder(out)
-    for step in evaluate_population(PopulationSuite(population=population, num_persons=persons), out):
-        if on_step is not None:
-            on_step(Step(stage="measure", done=step.done, total=step.total))
-    metrics: dict[str, float | int | None] = json.loads((out / "metrics.json").read_text())
-    return metrics
+    return _measured(
+        evaluate_population(PopulationSuite(population=population, num_persons=persons), out), out, on_step
+    )
 
 
 def fingerprint(folder: Path) -> str:

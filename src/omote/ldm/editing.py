@@ -19,9 +19,10 @@ from omote.head.rest_face import RestFace, fit_face, landmarks_in
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, condition_of
 from omote.ldm.denoiser import Context, LatentEditor
-from omote.ldm.flow import SampleStep, euler, guided, initial_noise
+from omote.ldm.flow import guided, initial_noise
 from omote.ldm.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
 from omote.ldm.representation import pack_images, unpack_images
+from omote.ldm.sampling import sampled
 from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.types import Expression, Rgbd
 
@@ -68,7 +69,7 @@ class EditingModel:
         return self.autoencoder.encode(x).mode()
 
     def decode(
-        self, z: Float[Tensor, "b d h w"], source: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 7 m m"]
+        self, z: Float[Tensor, "b d h w"], source: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 9 m m"]
     ) -> Float[Tensor, "b 5 s s"]:
         """Latents, their source images and motion images → packed images."""
         return self.autoencoder.decode(z, source, motion)
@@ -80,7 +81,7 @@ class EditingModel:
     @torch.no_grad()
     def edit_latents(
         self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 7 m m"]]:
+    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 9 m m"]]:
         """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion image)."""
         autoencoder = self.autoencoder
         source = autoencoder.scale(z_source)
@@ -91,10 +92,9 @@ class EditingModel:
             lambda z, t: self.velocity(z, t, source, free),
             settings.guidance_scale,
         )
-        noise = initial_noise(tuple(source.shape[1:]), [settings.seed + i for i in range(len(source))])
-        delta = noise
-        for step in euler(velocity, noise.to(source), settings.steps):
-            assert isinstance(step, SampleStep)
+        seeds = [settings.seed + i for i in range(len(source))]
+        delta = initial_noise(tuple(source.shape[1:]), seeds).to(source)
+        for step in sampled(velocity, delta, settings.steps, settings.sampler, seeds=seeds):
             delta = step.z
         return z_source + delta * autoencoder.delta_std, wanted.motion
 

@@ -9,6 +9,7 @@ from typing import Literal
 from omote.errors import CheckpointError
 
 Backend = Literal["auto", "torch", "openvino"]
+SamplerName = Literal["flow_euler", "flow_heun", "ddpm", "ddim", "pndm", "euler", "heun", "dpmsolver++", "unipc"]
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
 WEIGHT_PARTS = ("autoencoder", "editor")
 
@@ -29,11 +30,13 @@ class EditSettings:
     """How to sample.
 
     Attributes:
-        steps: network evaluations per edit.
+        steps: of the sampler; a network evaluation each, but for `heun`s and `pndm` (`omote.ldm.sampling.sampled`).
+        sampler: how they are taken.
         guidance_scale: 1 means none.
         seed: of the noise; sample i of a batch uses seed + i, whatever the batch.
     """
 
     steps: int = 1
+    sampler: SamplerName = "flow_euler"
     guidance_scale: float = 1.0
     seed: int = 0

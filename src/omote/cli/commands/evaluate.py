@@ -18,8 +18,9 @@ class Options:
     Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again.
     """
 
-    suite: Annotated[tyro.conf.Positional[Literal["release", "population"]], tyro.conf.arg(metavar="SUITE")]
-    """release: what a release must show; population: are true renders recognised (and a sheet of them)"""
+    suite: Annotated[tyro.conf.Positional[Literal["release", "population", "samplers"]], tyro.conf.arg(metavar="SUITE")]
+    """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
+    several numbers of steps, as a table"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: int = 200

@@ -1,0 +1,141 @@
+"""A survey of samplers by measurement: every sampler at several numbers of steps, over the same network and persons.
+
+The condition is the truth's ARKit weights, so the answer is determined and a sampler is judged by how near it comes and how
+long it takes. ``high_frequency_ratio`` is the energy of the image's finest differences over the truth's: above 1 noise is
+left, below it detail is lost.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from omote.data.population import PopulationConfig, draw_person
+from omote.evaluation import metrics
+from omote.evaluation.judges import load_expression_judges, load_identity_judge
+from omote.evaluation.release import EvaluationStep, Judges, measure, render_truth
+from omote.files import atomic_path
+from omote.head.expressions import CATEGORIES
+from omote.ldm.editing import EditingModel, EditSettings
+from omote.ldm.settings import SamplerName
+from omote.types import Rgbd
+
+MEASURES = {
+    "mae": "depth/mae_mm_metric",
+    "mae_moving": "depth/mae_mm_moving",
+    "psnr": "color/psnr_db",
+    "identity": "identity/faceapi",
+    "high_frequency": "color/high_frequency_ratio",
+    "seconds": "time_s/edit",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSurvey:
+    """What is surveyed.
+
+    Attributes:
+        population: the split must be "test" for numbers that are published.
+        num_persons: each with seven expressions, edited as one batch.
+        samplers: by name.
+        steps: of each.
+        guidance_scale: of all.
+        seed: of the noise.
+    """
+
+    population: PopulationConfig
+    num_persons: int = 24
+    samplers: tuple[SamplerName, ...] = get_args(SamplerName)
+    steps: tuple[int, ...] = (1, 2, 4, 10, 25)
+    guidance_scale: float = 1.0
+    seed: int = 0
+
+
+def survey_samplers(model: EditingModel, config: SamplerSurvey, out: Path) -> Iterator[EvaluationStep]:
+    """Survey into ``out``: ``persons/*.json`` as it goes, ``metrics.json`` and ``table.csv`` at the end.
+
+    Raises:
+        JudgeError: the judges' weights are not installed.
+    """
+    heads = config.population.heads()
+    judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
+    (out / "persons").mkdir(parents=True, exist_ok=True)
+    persons = []
+    for index in range(config.num_persons):
+        path = out / "persons" / f"{index:06d}.json"
+        if not path.exists():
+            person = draw_person(replace(config.population, num_images=len(CATEGORIES)), index, heads)
+            truth = render_truth(person, heads)
+            source, face = truth.images[0], model.face_of(truth.images[0])
+            rows: dict[str, list[Rgbd]] = {"ceiling": truth.images}
+            extra: dict[str, list[float]] = {}
+            for sampler in config.samplers:
+                for steps in config.steps:
+                    row = f"{sampler}_{steps}"
+                    settings = EditSettings(
+                        steps=steps,
+                        sampler=sampler,
+                        guidance_scale=config.guidance_scale,
+                        seed=config.seed + 1000 * person.index,
+                    )
+                    start = time.perf_counter()
+                    rows[row] = model.edit(source, person.expressions, settings, face=face)
+                    extra[f"seconds/{row}"] = [(time.perf_counter() - start) / len(rows[row])] * len(rows[row])
+                    extra[f"high_frequency/{row}"] = [
+                        high_frequency_ratio(a, b) for a, b in zip(rows[row], truth.images, strict=True)
+                    ]
+            measured = {**measure(rows, person, heads, truth, judges), **extra}
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(measured))
+        persons.append(json.loads(path.read_text()))
+        yield EvaluationStep(done=index + 1, total=config.num_persons)
+    rows_of = [f"{sampler}_{steps}" for sampler in config.samplers for steps in config.steps]
+    numbers = summarise(persons, rows_of)
+    with atomic_path(out / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n")
+    with atomic_path(out / "table.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        columns = [*MEASURES.values(), "expression/top1_both"]
+        writer = csv.writer(file)
+        writer.writerow(["sampler", "steps", *columns])
+        for row in rows_of:
+            writer.writerow([*row.rsplit("_", 1), *(f"{numbers[f'{column}/{row}']:.4g}" for column in columns)])
+
+
+def high_frequency_ratio(image: Rgbd, truth: Rgbd) -> float:
+    """Energy of second differences inside the truth's mask, image over truth."""
+
+    def energy(rgb: np.ndarray) -> float:
+        x, y = np.diff(rgb, 2, axis=1)[1:-1], np.diff(rgb, 2, axis=0)[:, 1:-1]
+        inside = truth.mask[1:-1, 1:-1]
+        return float((x[inside] ** 2).sum() + (y[inside] ** 2).sum())
+
+    return energy(image.rgb) / max(energy(truth.rgb), 1e-12)
+
+
+def summarise(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> dict[str, float]:
+    """Per-person results → flat keys ``<metric>/<row>``, and the judges' ceiling."""
+
+    def column(key: str) -> np.ndarray:
+        return np.array([p[key] for p in persons], dtype=np.float64)
+
+    category = column("category").astype(int)
+    moved = category != CATEGORIES.index("neutral")
+    out: dict[str, float] = {"count/persons": float(len(persons))}
+    for row in (*rows, "ceiling"):
+        judged = column(f"judged_both/{row}").astype(int)
+        accuracy = metrics.accuracy(category.ravel(), judged.ravel(), len(CATEGORIES))
+        out[f"expression/top1_both/{row}"] = accuracy.macro
+    for row in rows:
+        for key, name in MEASURES.items():
+            values = column(f"{key}/{row}")
+            # As in the release suite: copying a neutral is perfect and says nothing of colour.
+            kept = values[moved] if key in ("psnr", "identity") else values.ravel()
+            out[f"{name}/{row}"] = metrics.mean_over_images(kept)
+    return out
