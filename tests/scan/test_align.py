@@ -63,7 +63,7 @@ def test_a_mesh_in_any_pose_and_unit(head: HeadModel, unit: str, seed: int) -> N
     assert isinstance(found.scan, Mesh)
     assert found.on_face.shape == (head.num_vertices,)
     assert 0.1 < found.on_face.mean() < 0.9
-    assert all(isinstance(v, float | str) for v in found.report().values())
+    assert all(isinstance(v, bool | float | str) for v in found.report().values())
 
 
 def test_points_without_normals(head: HeadModel) -> None:

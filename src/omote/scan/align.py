@@ -77,9 +77,9 @@ class Alignment:
     @property
     def doubtful(self) -> bool:
         """Whether the pose may be off: accepted, but with less confidence than good poses have."""
-        return self.confidence < DOUBTFUL_CONFIDENCE
+        return bool(self.confidence < DOUBTFUL_CONFIDENCE)
 
-    def report(self) -> dict[str, float | str]:
+    def report(self) -> dict[str, bool | float | str]:
         """Everything estimated, flat."""
         eyes = [self.landmarks_mm[36:42].mean(axis=0), self.landmarks_mm[42:48].mean(axis=0)]
         return {
