@@ -11,25 +11,31 @@ from pathlib import Path
 
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
+from omote.ldm.text.conditioner import TextConditioner
 from omote.training.warm_start import load_pretrained
 
 SHARD = "9MB"
+PARTS = {"autoencoder": RgbdAutoencoder, "editor": LatentEditor, "text": TextConditioner}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--autoencoder", type=Path, required=True)
-    parser.add_argument("--editor", type=Path, required=True)
+    for name in PARTS:
+        parser.add_argument(f"--{name}", type=Path, help="left as it is where not given")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    for kind, name in ((RgbdAutoencoder, "autoencoder"), (LatentEditor, "editor")):
-        model = load_pretrained(kind, getattr(options, name)).half()
+    for name, kind in PARTS.items():
+        if (source := getattr(options, name)) is None:
+            continue
+        model = load_pretrained(kind, source).half()
         folder = options.out / name
         model.save_pretrained(folder, max_shard_size=SHARD)
         # diffusers notes the folder that a model was loaded from: nobody else has it.
         config = json.loads((folder / "config.json").read_text())
         config.pop("_name_or_path", None)
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        for path in folder.glob("*.safetensors"):
+            path.chmod(0o644)
 
 
 if __name__ == "__main__":

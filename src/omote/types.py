@@ -86,11 +86,18 @@ class Expression:
         intensity: [0, 1].
         arkit: optional ARKit-52 weights in [0, 1], in `omote.head.expressions.ARKIT_NAMES` order; they determine
             the expression exactly where the category alone leaves it open.
+        text: the words it was asked for in, if it was; they then speak to the diffusion model in the category's place.
     """
 
     category: str
     intensity: float = 1.0
     arkit: Float[np.ndarray, "52"] | None = None
+    text: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it: its words, or its category."""
+        return self.category if self.text is None else self.text
 
 
 @dataclass(frozen=True, kw_only=True)

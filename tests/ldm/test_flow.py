@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from omote.ldm.flow import draw_times, euler, guided, initial_noise, noised
+from omote.ldm.flow import euler, guided, initial_noise, noised
 
 MEAN, STD = 1.5, 0.4
 
@@ -50,6 +50,26 @@ def test_guidance_extrapolates_and_scale_one_is_the_conditional():
     torch.testing.assert_close(guided(one, zero, 3.0)(z, t), torch.full_like(z, 3.0))
 
 
+def constant(value):
+    return lambda z, t: torch.full_like(z, value)
+
+
+def test_source_and_wish_are_guided_apart():
+    """InstructPix2Pix, equation 3, by hand: 1 + 2 (3 - 1) + 5 (4 - 3)."""
+    z, t = torch.zeros(1, 1, 2, 2), torch.ones(1)
+    both = guided(constant(4.0), constant(3.0), 5.0, source_free=constant(1.0), source_scale=2.0)
+    torch.testing.assert_close(both(z, t), torch.full_like(z, 10.0))
+    with pytest.raises(ValueError, match="source_free"):
+        guided(constant(4.0), constant(3.0), 1.0, source_scale=2.0)
+
+
+def test_guidance_acts_in_its_interval_alone():
+    z = torch.zeros(1, 1, 2, 2)
+    velocity = guided(constant(1.0), constant(0.0), 3.0, interval=(0.2, 0.8))
+    for t, value in ((0.1, 1.0), (0.5, 3.0), (0.9, 1.0)):
+        torch.testing.assert_close(velocity(z, torch.tensor([t])), torch.full_like(z, value))
+
+
 def test_a_sample_does_not_depend_on_its_batch():
     torch.testing.assert_close(initial_noise((2, 3, 3), [5, 6, 7])[1], initial_noise((2, 3, 3), [6])[0])
 
@@ -58,10 +78,3 @@ def test_noised_is_the_straight_path():
     z_0, noise = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
     torch.testing.assert_close(noised(z_0, noise, torch.zeros(3)), z_0)
     torch.testing.assert_close(noised(z_0, noise, torch.ones(3)), noise)
-
-
-def test_times_reach_the_first_step():
-    t = draw_times(4000, torch.Generator().manual_seed(0))
-    assert t.min() > 0
-    assert t.max() == 1
-    assert (t == 1).float().mean() == pytest.approx(0.15, abs=0.02)

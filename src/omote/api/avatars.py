@@ -34,7 +34,7 @@ class AvatarMade:
         appearance: skin tone and iris as estimated from the scan.
         head: the head model of its meshes.
         source: the scan as the networks saw it.
-        generated: what they made of it, per category.
+        generated: what they made of it, per expression.
         expressions: the expressions asked for.
         facts: the report so far, flat: settings, estimates, times, memory, versions.
     """
@@ -110,8 +110,11 @@ class AvatarMade:
         if folder is None:
             return {}
         make_folder(folder)
-        names = [e.category for e in self.expressions]
-        return {folder / f"{name}{suffix}": name for name in names for suffix in (".ply", ".obj")}
+        # Words may hold what a file name cannot.
+        stems = {
+            e.name: e.category if e.text is None else f"text_{i}_{e.category}" for i, e in enumerate(self.expressions)
+        }
+        return {folder / f"{stem}{suffix}": name for name, stem in stems.items() for suffix in (".ply", ".obj")}
 
     def _write_mesh(self, name: str, temporary: Path, path: Path) -> None:
         from omote.scan.write import save_obj, save_ply
@@ -133,6 +136,7 @@ def avatar(
     scan: Path | str | Scan,
     *,
     expressions: Sequence[str | Expression] = ("all",),
+    texts: Sequence[str] = (),
     intensity: float = 1.0,
     seed: int = 0,
     steps: int | None = None,
@@ -149,6 +153,7 @@ def avatar(
     Args:
         scan: a file, or what `omote.read` returns.
         expressions: categories, `Expression`s, or "all".
+        texts: expressions in words, English or Japanese ("slightly disgusted"); each becomes a target named as it is said.
         intensity: [0, 1], of the expressions given by category.
         seed: of the diffusion's noise.
         steps: of the diffusion; the shipped setting if None.
@@ -163,10 +168,15 @@ def avatar(
     Raises:
         ScanError: the file cannot be read.
         AlignmentError: no face was found with confidence; the message says what to give.
-        ConfigError: an unknown expression, or a number out of range.
+        ConfigError: an unknown expression, words that name none, or a number out of range.
         HeadModelError, CheckpointError: a head or weights that do not load.
     """
     wanted = expressions_of(expressions, intensity)
+    if texts:
+        from omote.ldm.text.reader import TextReader
+
+        reader = TextReader.load() if weights is None else TextReader.load(Path(weights))
+        wanted = expressions_of([*wanted, *reader.expressions(texts)])
     if steps is not None and not 1 <= steps <= 1000:
         raise ConfigError(f"steps: expected 1 to 1000, got {steps}")
     if guidance_scale is not None and not 0 <= guidance_scale <= 20:
@@ -209,7 +219,7 @@ def avatar(
     )
     result = finish(work, on_step)
     settings = {
-        "expressions": [e.category for e in wanted],
+        "expressions": [e.name for e in wanted],
         "intensity": [e.intensity for e in wanted],
         "seed": seed,
         "steps": steps,
@@ -266,7 +276,7 @@ def demo(
 
 
 def expressions_of(wanted: Sequence[str | Expression], intensity: float = 1.0) -> tuple[Expression, ...]:
-    """Turn names (``"happy"``, ``"happy,sad"``, ``"all"``) into expressions, each category once.
+    """Turn names (``"happy"``, ``"happy,sad"``, ``"all"``) into expressions, each name once.
 
     Raises:
         ConfigError: an unknown name, one given twice, none at all, or an intensity out of [0, 1].
@@ -284,9 +294,9 @@ def expressions_of(wanted: Sequence[str | Expression], intensity: float = 1.0) -
             names = [c for name in names for c in (CATEGORIES if name == "all" else (name,))]
             given = [Expression(category=name, intensity=intensity) for name in names]
         for expression in given:
-            name = expression.category
-            if name not in CATEGORIES:
-                raise ConfigError(f"expressions: unknown {name!r}{nearest(name, [*CATEGORIES, 'all'])}")
+            category, name = expression.category, expression.name
+            if category not in CATEGORIES:
+                raise ConfigError(f"expressions: unknown {category!r}{nearest(category, [*CATEGORIES, 'all'])}")
             if name in out:
                 raise ConfigError(f"expressions: {name!r} is given twice; give it once")
             out[name] = expression

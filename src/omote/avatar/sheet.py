@@ -69,7 +69,8 @@ def draw_sheet(
         draw.text((6, LABEL + cell * row + cell // 2), title, (230, 230, 230), font)
     for k, (name, rgbd, weights) in enumerate(columns):
         x = margin + cell * k
-        draw.text((x + 4, 1), name, (255, 255, 255), font)
+        # The built-in font knows Latin letters alone.
+        draw.text((x + 4, 1), name if name.isascii() else f"text {k}", (255, 255, 255), font)
         cells: list[np.ndarray | None] = [None, None] if rgbd is None else [rgbd.rgb, depth_picture(rgbd)]
         cells += [render_glb(avatar, avatar.weights(**weights), _camera(v, cell)) for v in VIEWS_DEG]
         for row, image in enumerate(cells):

@@ -33,6 +33,8 @@ class Condition:
         has_category: False drops category and intensity.
         has_arkit: False drops the weights.
         motion: what the weights move of the face (`omote.ldm.motion`); zero where they are not given.
+        text: tokens of texts (`omote.ldm.text`), None if there are none.
+        has_text: where a text speaks in the category's place.
     """
 
     category: Int[Tensor, "b"]
@@ -41,15 +43,18 @@ class Condition:
     has_category: Bool[Tensor, "b"]
     has_arkit: Bool[Tensor, "b"]
     motion: Float[Tensor, "b 9 m m"]
+    text: Float[Tensor, "b k"] | None = None
+    has_text: Bool[Tensor, "b"] | None = None
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
-        return Condition(**{k: v.to(device) for k, v in vars(self).items()})
+        return replace(self, **{k: v.to(device) for k, v in vars(self).items() if v is not None})
 
     def dropped(self) -> Condition:
         """The unconditional counterpart."""
         none = torch.zeros_like(self.has_category)
-        return replace(self, has_category=none, has_arkit=none, motion=torch.zeros_like(self.motion))
+        motion = torch.zeros_like(self.motion)
+        return replace(self, has_category=none, has_arkit=none, motion=motion, text=None, has_text=None)
 
 
 def condition_of(expressions: Sequence[Expression], face: RestFace | None = None) -> Condition:
@@ -111,12 +116,17 @@ class ExpressionConditioner(nn.Module):
         self.no_arkit = nn.Parameter(torch.zeros(NUM_ARKIT_TOKENS, width))
         self.pool = nn.Sequential(nn.Linear((1 + NUM_ARKIT_TOKENS) * width, width), nn.SiLU(), nn.Linear(width, width))
 
+    def expression_token(self, category: Int[Tensor, "b"], intensity: Float[Tensor, "b"]) -> Float[Tensor, "b w"]:
+        """The token of a category at an intensity."""
+        shown = torch.stack([intensity, intensity**2], dim=1).to(self.no_category.dtype)
+        return self.category(category) * (1 + self.intensity(shown))
+
     def forward(self, condition: Condition) -> tuple[Float[Tensor, "b n w"], Float[Tensor, "b w"]]:
         """→ (tokens for cross-attention, pooled vector for the time embedding)."""
-        shown = torch.stack([condition.intensity, condition.intensity**2], dim=1).to(self.no_category.dtype)
-        what = self.category(condition.category)
-        token = what * (1 + self.intensity(shown))
+        token = self.expression_token(condition.category, condition.intensity)
         token = torch.where(condition.has_category[:, None], token, self.no_category)
+        if condition.text is not None and condition.has_text is not None:
+            token = torch.where(condition.has_text[:, None], condition.text.to(token.dtype), token)
         units = self.arkit(condition.arkit.to(self.no_category.dtype)).unflatten(1, (NUM_ARKIT_TOKENS, -1))
         units = torch.where(condition.has_arkit[:, None, None], units, self.no_arkit)
         tokens = torch.cat([token[:, None], units], dim=1)

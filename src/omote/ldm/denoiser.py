@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from omote.ldm import motion as motion_of
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, ExpressionConditioner
+from omote.ldm.objective import Prediction, velocity_of
 from omote.ldm.representation import DEPTH_SCALE_MM
 
 
@@ -53,6 +54,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         layers_per_block: residual blocks per resolution.
         context_width: of a condition token.
         head_channels: of an attention head.
+        prediction: what the U-Net says (`omote.ldm.objective`); `forward` gives the velocity whatever it is.
     """
 
     latent_std: Tensor
@@ -68,6 +70,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         layers_per_block: int = 1,
         context_width: int = 128,
         head_channels: int = 32,
+        prediction: Prediction = "v",
     ) -> None:
         super().__init__()
         deeper = len(channels) - 1
@@ -150,18 +153,16 @@ class LatentEditor(ModelMixin, ConfigMixin):
         out = self.unet(
             x, 1000 * t, encoder_hidden_states=context.tokens, class_labels=context.pooled, return_dict=False
         )[0]
-        # At t = 1 the preconditioned target is z_0 itself, at t = 0 it is noise.
+        velocity = velocity_of(self.config.prediction, F.pixel_shuffle(out, self.config.patch), z_t, t)
         straight = self.straight(torch.cat([context.moved, self._coarse(context.motion)], dim=1))
-        out = F.pixel_shuffle(out, self.config.patch) + t.view(-1, 1, 1, 1) / scale * straight
-        return (2 * t - 1).view(-1, 1, 1, 1) / scale**2 * z_t - out / scale
+        return velocity - t.view(-1, 1, 1, 1) / scale**2 * straight
 
 
 def path_scale(t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-    """Deviation of z_t for data of unit deviation: s = √((1-t)² + t²).
+    """Deviation of z_t for data of unit deviation: s = √((1-t)² + t²) (`omote.ldm.objective`).
 
-    The preconditioning of EDM (Karras et al. 2022, table 1) for the straight path: with
-    c_skip = (1-t)/s², c_out = t/s, the clean prediction is c_skip z_t + c_out F, so v = ((2t-1)/s²) z_t - F/s. The network F
-    then has a target of unit deviation at every t and never has to copy noise to its output.
+    v prediction is the preconditioning of EDM (Karras et al. 2022, table 1) for this path: its target has unit deviation at
+    every t and the network never has to copy noise to its output.
     """
     return torch.sqrt((1 - t) ** 2 + t**2)
 

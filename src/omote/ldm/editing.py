@@ -6,7 +6,10 @@ Two backends give the same answer: plain PyTorch, and OpenVINO for CPUs (`omote.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,15 +29,30 @@ from omote.ldm.sampling import sampled
 from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.types import Expression, Rgbd
 
+if TYPE_CHECKING:
+    from omote.ldm.text.reader import TextReader
+
 __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
 
 
 class EditingModel:
     """The trained autoencoder and editor, ready to edit."""
 
-    def __init__(self, autoencoder: RgbdAutoencoder, editor: LatentEditor) -> None:
+    def __init__(self, autoencoder: RgbdAutoencoder, editor: LatentEditor, *, weights: Path = SHIPPED_WEIGHTS) -> None:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.editor = editor.eval().requires_grad_(False)
+        self.weights = weights
+
+    @cached_property
+    def reader(self) -> TextReader:
+        """What reads texts; its encoders are an extra.
+
+        Raises:
+            CheckpointError: no text conditioner beside the other weights.
+        """
+        from omote.ldm.text.reader import TextReader
+
+        return TextReader.load(self.weights)
 
     @classmethod
     def load(cls, folder: Path = SHIPPED_WEIGHTS, *, backend: Backend = "auto") -> EditingModel:
@@ -55,7 +73,7 @@ class EditingModel:
             except (OSError, RuntimeError, ValueError) as error:
                 line = str(error).strip().splitlines()[0]
                 raise CheckpointError(f"{folder / name}: weights do not load ({line}); reinstall them") from None
-        model = cls(*parts)
+        model = cls(*parts, weights=folder)
         if backend == "openvino":
             from omote.ldm.openvino import OpenVinoEditingModel
 
@@ -87,10 +105,15 @@ class EditingModel:
         source = autoencoder.scale(z_source)
         wanted = self.editor.context(source, condition)
         free = self.editor.context(source, condition.dropped())
+        nobody = torch.zeros_like(source)
+        unknown = self.editor.context(nobody, condition.dropped())
         velocity = guided(
             lambda z, t: self.velocity(z, t, source, wanted),
             lambda z, t: self.velocity(z, t, source, free),
             settings.guidance_scale,
+            source_free=lambda z, t: self.velocity(z, t, nobody, unknown),
+            source_scale=settings.source_scale,
+            interval=settings.guidance_interval,
         )
         seeds = [settings.seed + i for i in range(len(source))]
         delta = initial_noise(tuple(source.shape[1:]), seeds).to(source)
@@ -125,14 +148,27 @@ class EditingModel:
             expressions: what is wanted.
             settings: how to sample.
             face: the person's fitted head, if there is one; `face_of` the source if None.
+
+        Raises:
+            CheckpointError: expressions asked for in words, and no encoder installed to read them.
         """
         settings = settings or EditSettings()
         if face is None and any(e.arkit is not None for e in expressions):
             face = self.face_of(source)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
-        edited, motion = self.edit_latents(z, condition_of(expressions, face), settings)
+        edited, motion = self.edit_latents(z, self._condition(expressions, face), settings)
         return unpack_images(self.decode(edited, x, motion), [source.camera] * len(expressions))
+
+    def _condition(self, expressions: Sequence[Expression], face: RestFace | None) -> Condition:
+        condition = condition_of(expressions, face)
+        asked = [i for i, e in enumerate(expressions) if e.text is not None]
+        if not asked:
+            return condition
+        tokens = self.reader.tokens([str(expressions[i].text) for i in asked])
+        text = tokens.new_zeros(len(expressions), tokens.shape[1])
+        text[asked] = tokens
+        return replace(condition, text=text, has_text=torch.tensor([e.text is not None for e in expressions]))
 
     @torch.no_grad()
     def reconstruct(

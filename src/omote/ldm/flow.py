@@ -26,20 +26,47 @@ def noised(
     return (1 - t) * z_0 + t * noise
 
 
-def draw_times(count: int, generator: torch.Generator, *, at_noise: float = 0.15) -> Float[Tensor, "b"]:
-    """Training times: logit-normal (Esser et al. 2024, eq. 19), a share of them at t = 1 exactly, the first step taken."""
-    t = torch.sigmoid(torch.randn(count, generator=generator) + 0.3)
-    return torch.where(torch.rand(count, generator=generator) < at_noise, torch.ones(()), t)
+def guided(
+    conditional: Velocity,
+    unconditional: Velocity,
+    guidance_scale: float,
+    *,
+    source_free: Velocity | None = None,
+    source_scale: float = 1.0,
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> Velocity:
+    """Classifier-free guidance (Ho & Salimans 2022), with a scale of its own for the source image.
 
+    v = v(∅, ∅) + s_source (v(source, ∅) - v(∅, ∅)) + s (v(source, wanted) - v(source, ∅))  (Brooks et al.,
+    "InstructPix2Pix", CVPR 2023, eq. 3). Scales of 1 are no guidance, and take no further network evaluations.
 
-def guided(conditional: Velocity, unconditional: Velocity, guidance_scale: float) -> Velocity:
-    """Classifier-free guidance: a velocity wrapping two (Ho & Salimans 2022); scale 1 is no guidance."""
-    if guidance_scale == 1.0:
+    Args:
+        conditional: v(source, wanted).
+        unconditional: v(source, ∅).
+        guidance_scale: s.
+        source_free: v(∅, ∅); needed where ``source_scale`` is not 1.
+        source_scale: s_source.
+        interval: of t in which guidance acts; outside, the conditional alone (Kynkäänniemi et al., "Applying Guidance in a
+            Limited Interval", NeurIPS 2024).
+
+    Raises:
+        ValueError: a source scale without a source-free velocity.
+    """
+    if guidance_scale == 1.0 and source_scale == 1.0:
         return conditional
+    if source_scale != 1.0 and source_free is None:
+        raise ValueError("source_scale needs source_free")
+    low, high = interval
 
     def velocity(z_t: Tensor, t: Tensor) -> Tensor:
+        wanted = conditional(z_t, t)
+        if not bool(((t >= low) & (t <= high)).all()):
+            return wanted
         free = unconditional(z_t, t)
-        return free + guidance_scale * (conditional(z_t, t) - free)
+        out = free + guidance_scale * (wanted - free)
+        if source_free is not None and source_scale != 1.0:
+            out = out + (source_scale - 1) * (free - source_free(z_t, t))
+        return out
 
     return velocity
 

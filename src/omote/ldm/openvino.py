@@ -52,7 +52,7 @@ class OpenVinoEditingModel(EditingModel):
     """`EditingModel` whose three network calls run in OpenVINO, in float32."""
 
     def __init__(self, model: EditingModel) -> None:
-        super().__init__(model.autoencoder, model.editor)
+        super().__init__(model.autoencoder, model.editor, weights=model.weights)
         self._compiled: dict[str, Any] = {}
 
     def _run(self, name: str, module: nn.Module, *inputs: Tensor) -> Tensor:

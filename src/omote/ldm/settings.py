@@ -32,11 +32,15 @@ class EditSettings:
     Attributes:
         steps: of the sampler; a network evaluation each, but for `heun`s and `pndm` (`omote.ldm.sampling.sampled`).
         sampler: how they are taken.
-        guidance_scale: 1 means none.
+        guidance_scale: of what is wanted; 1 means none.
+        source_scale: of the source image; 1 means none, others need an editor trained with source dropout.
+        guidance_interval: of t in [0, 1] in which guidance acts; 1 is pure noise.
         seed: of the noise; sample i of a batch uses seed + i, whatever the batch.
     """
 
     steps: int = 1
     sampler: SamplerName = "flow_euler"
     guidance_scale: float = 1.0
+    source_scale: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     seed: int = 0

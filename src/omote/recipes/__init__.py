@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from omote.recipes.cpu import autoencoder_cpu, decoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_flow
-from omote.recipes.tiny import autoencoder_tiny, decoder_tiny, editor_tiny
+from omote.recipes.cpu import autoencoder_cpu, decoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_flow, text_cpu
+from omote.recipes.tiny import autoencoder_tiny, decoder_tiny, editor_tiny, text_tiny
 from omote.training.run import RecipeConfig
 
 RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
@@ -18,4 +18,6 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "editor-cpu-flow": editor_cpu_flow,
     "decoder-cpu": decoder_cpu,
     "decoder-cpu-polish": decoder_cpu_polish,
+    "text-cpu": text_cpu,
+    "text-tiny": text_tiny,
 }

@@ -16,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from omote.ldm.losses import ReconstructionLoss
+from omote.ldm.objective import Objective
 from omote.training.autoencoder import AutoencoderConfig
 from omote.training.decoder import DecoderConfig
 from omote.training.editor import EditorConfig
 from omote.training.engine import EngineConfig
+from omote.training.text import TextConfig
 
 
 def autoencoder_cpu(runs: Path) -> AutoencoderConfig:
@@ -36,7 +38,7 @@ def editor_cpu(runs: Path) -> EditorConfig:
         population=runs / "population",
         autoencoder=runs / "autoencoder/export/autoencoder",
         engine=EngineConfig(total_images=100_000, batch_size=12, learning_rate=1e-3, ema_images=3_000),
-        at_noise=0.9,
+        objective=Objective(at_noise=0.9),
     )
 
 
@@ -45,7 +47,7 @@ def editor_cpu_flow(runs: Path) -> EditorConfig:
     return replace(
         editor_cpu(runs),
         engine=EngineConfig(total_images=30_000, batch_size=12, learning_rate=6e-4, ema_images=3_000, cooldown=0.8),
-        at_noise=0.5,
+        objective=Objective(at_noise=0.5),
         start_from=runs / "editor/export/editor",
     )
 
@@ -72,6 +74,22 @@ def decoder_cpu_polish(runs: Path) -> DecoderConfig:
         # L1 alone draws lids and teeth soft, and those are what an expression is read from.
         loss=replace(decoder_cpu(runs).loss, rgb_gradient=2.0, depth=12.0),
         adversarial=0.4,
-        matching=1.0,
-        engine=EngineConfig(total_images=16_000, batch_size=8, learning_rate=8e-4, ema_images=1_500, cooldown=0.5),
+        matching=1.5,
+        engine=EngineConfig(total_images=24_000, batch_size=8, learning_rate=8e-4, ema_images=1_500, cooldown=0.5),
+    )
+
+
+def text_cpu(runs: Path) -> TextConfig:
+    """Text conditioner for the shipped editor."""
+    return TextConfig(
+        engine=EngineConfig(
+            total_images=400_000,
+            batch_size=128,
+            learning_rate=2e-3,
+            warmup_images=20_000,
+            cooldown=0.6,
+            ema_images=20_000,
+            log_images=20_000,
+            grid_images=0,
+        )
     )

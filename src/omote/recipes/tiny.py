@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu
+from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu, text_cpu
 from omote.training.autoencoder import AutoencoderConfig
 from omote.training.decoder import DecoderConfig
 from omote.training.editor import EditorConfig
 from omote.training.engine import EngineConfig
+from omote.training.text import TextConfig
 
 ENGINE = EngineConfig(total_images=64, batch_size=8, warmup_images=16, log_images=8, checkpoint_s=1e9, threads=1)
 
@@ -40,3 +41,8 @@ def decoder_tiny(runs: Path) -> DecoderConfig:
         adversarial_start=32,
         engine=ENGINE,
     )
+
+
+def text_tiny(runs: Path) -> TextConfig:
+    """Text conditioner, 8 steps."""
+    return replace(text_cpu(runs), engine=ENGINE, num_captions=128)

@@ -37,7 +37,11 @@ class Progress:
 
 
 def save_checkpoint(
-    run: Path, model: nn.Module, ema: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, progress: Progress
+    run: Path,
+    model: nn.Module,
+    averages: Mapping[str, Mapping[str, Tensor]],
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
 ) -> None:
     """Write ``run/checkpoint``.
 
@@ -48,7 +52,7 @@ def save_checkpoint(
     state = optimiser.state_dict()["state"]
     files: dict[str, Mapping[str, Tensor]] = {
         "weights": model.state_dict(),
-        "ema": ema,
+        **averages,
         "optimiser": {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()},
     }
     try:
@@ -73,7 +77,11 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: torch.optim.Optimizer, device: torch.device
+    run: Path,
+    model: nn.Module,
+    averages: Mapping[str, dict[str, Tensor]],
+    optimiser: torch.optim.Optimizer,
+    device: torch.device,
 ) -> Progress:
     """Load the newest whole checkpoint in place; a fresh run's progress is none.
 
@@ -84,17 +92,20 @@ def load_checkpoint(
     if current is None:
         return Progress()
     try:
-        weights, averages, flat = (load_file(current / f"{n}.safetensors") for n in ("weights", "ema", "optimiser"))
+        weights, flat = (load_file(current / f"{n}.safetensors") for n in ("weights", "optimiser"))
+        found = {name: load_file(current / f"{name}.safetensors") for name in averages}
         progress = Progress(**json.loads((current / "progress.json").read_text()))
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{current}: damaged ({str(error).splitlines()[0]}); delete it to start over, or give another --run folder"
         ) from None
-    for name, own in (("weights", model.state_dict()), ("ema", ema)):
-        _same_network(current, weights if name == "weights" else averages, own)
+    _same_network(current, weights, model.state_dict())
+    for name, own in averages.items():
+        _same_network(current, found[name], own)
     model.load_state_dict(weights)
-    for key, value in averages.items():
-        ema[key].copy_(value)
+    for name, own in averages.items():
+        for key, value in found[name].items():
+            own[key].copy_(value)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in flat.items():
         index, name = key.split(".", 1)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from omote.config import Range
 from omote.data.pairs import PairBatch, draw_pairs
+from omote.errors import ConfigError
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, make_condition
-from omote.ldm.denoiser import LatentEditor, drop_conditions, path_scale
-from omote.ldm.flow import draw_times, noised
+from omote.ldm.denoiser import LatentEditor, drop_conditions
+from omote.ldm.flow import noised
 from omote.ldm.motion import IMAGE_SIZE
+from omote.ldm.objective import Objective
 from omote.training.autoencoder import PairSource, packed, preview_rngs, step_generator
 from omote.training.engine import EngineConfig
 from omote.training.preview import grid
@@ -30,10 +34,11 @@ class EditorConfig:
         autoencoder: folder of the exported first stage; frozen.
         engine: length and optimiser.
         patch, channels, layers_per_block, context_width, head_channels: of `LatentEditor`.
-        at_noise: share of items at t = 1 exactly, where the first (or only) step is taken.
+        objective: prediction, weighting and times; the first (or only) step of a sampler is taken at t = 1.
         drop_category: share of items that see ARKit weights alone.
         drop_arkit: share that see category and intensity alone.
         drop_both: share that see nothing, for guidance.
+        drop_source: share that do not see the source either, for guidance by the source.
         moved_weight: how much more a latent pixel counts that the expression moved.
         locator_weight: of the landmarks' L1 in pixels.
         channel_weight: of the latent's colour, depth, mask and learned channels. Captures' holes inflate the deviation
@@ -53,10 +58,11 @@ class EditorConfig:
     layers_per_block: int = 1
     context_width: int = 128
     head_channels: int = 32
-    at_noise: float = 0.5
+    objective: Objective = Objective(at_noise=0.5)
     drop_category: float = 0.2
     drop_arkit: float = 0.3
     drop_both: float = 0.05
+    drop_source: Annotated[float, Range(0, 1)] = 0.0
     moved_weight: float = 1.0
     locator_weight: float = 0.1
     channel_weight: tuple[float, float, float, float] = (2.0, 6.0, 0.5, 1.0)
@@ -114,12 +120,11 @@ class EditorModule(nn.Module):
         self.register_buffer("channel_weight", weight / weight.mean(), persistent=False)
 
     def forward(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """s²‖v_θ - (ε - z_0)‖², weighted to what moved."""
+        """w(t)‖v_θ - (ε - z_0)‖², weighted to what moved."""
         z_t = noised(batch.delta, batch.noise, batch.t)
         v = self.editor(z_t, batch.t, batch.source, batch.condition)
-        # Times s²: the error of the preconditioned network, of unit deviation at every t.
-        scale = path_scale(batch.t).view(-1, 1, 1, 1)
-        error = (scale * (v - (batch.noise - batch.delta))).square()
+        counts = self.config.objective.weight(batch.t).view(-1, 1, 1, 1)
+        error = counts * (v - (batch.noise - batch.delta)).square()
         moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3)
         weight = 1 + self.config.moved_weight * moved
         first = batch.t == 1
@@ -128,7 +133,8 @@ class EditorModule(nn.Module):
         charged = weight * self.channel_weight * charged
         loss = charged.sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
         # The locator learns beside the editor; the editor always reads what the locator really says.
-        located = (self.editor.locator(batch.source) - batch.landmarks_px).abs()
+        seen = batch.source.flatten(1).any(dim=1).view(-1, 1, 1)
+        located = (self.editor.locator(batch.source) - batch.landmarks_px).abs() * seen
         metrics = {"mse": error.detach().mean(), "landmark_px": located.detach().mean()}
         if bool(first.any()):
             metrics["mse_first_step"] = error.detach()[first].mean()
@@ -143,6 +149,11 @@ class EditorTask:
         self.autoencoder = load_pretrained(RgbdAutoencoder, config.autoencoder).eval().requires_grad_(False)
         if config.start_from is not None:
             editor = load_pretrained(LatentEditor, config.start_from)
+            if editor.config.prediction != config.objective.prediction:
+                raise ConfigError(
+                    f"objective.prediction: {config.start_from} predicts {editor.config.prediction}, "
+                    f"not {config.objective.prediction}; give that, or train from nothing"
+                )
         else:
             torch.manual_seed(config.engine.seed)
             editor = LatentEditor(
@@ -153,6 +164,7 @@ class EditorTask:
                 layers_per_block=config.layers_per_block,
                 context_width=config.context_width,
                 head_channels=config.head_channels,
+                prediction=config.objective.prediction,
             )
             editor.use_units_of(self.autoencoder)
         self._module = EditorModule(editor, config)
@@ -177,11 +189,21 @@ class EditorTask:
             arkit=config.drop_arkit,
             both=config.drop_both,
         )
+        unseen = torch.rand(size * parts, generator=generator)[mine] < config.drop_source
+        if config.drop_source:
+            nothing = condition.dropped()
+            condition = replace(
+                condition,
+                has_category=condition.has_category & ~unseen,
+                has_arkit=condition.has_arkit & ~unseen,
+                motion=torch.where(unseen.view(-1, 1, 1, 1), nothing.motion, condition.motion),
+            )
+            source = source * ~unseen.view(-1, 1, 1, 1).to(device)
         return LatentBatch(
             source=source,
             delta=delta,
             condition=condition.to(device),
-            t=draw_times(size * parts, generator, at_noise=config.at_noise)[mine].to(device),
+            t=config.objective.draw(size * parts, generator)[mine].to(device),
             noise=torch.randn((size * parts, *delta.shape[1:]), generator=generator)[mine].to(device),
             landmarks_px=(pairs.rest_landmarks * (IMAGE_SIZE / pairs.source.rgb.shape[-1])).to(device),
         )

@@ -44,6 +44,8 @@ class EngineConfig:
         cooldown: share of ``total_images`` over which the rate falls (1 - sqrt, Hägele et al. 2024).
         weight_decay: AdamW's.
         ema_images: half-life of the weights' moving average, in images (EDM, Karras et al. 2022, counts it so).
+        more_ema_images: half-lives of further averages, exported to ``export_ema_<images>``: which is best differs by task
+            and is known only afterwards (Karras et al., "Analyzing and Improving the Training Dynamics", CVPR 2024, §3).
         clip_norm: gradient norm bound.
         checkpoint_s: seconds between checkpoints.
         log_images: images between reports.
@@ -61,6 +63,7 @@ class EngineConfig:
     cooldown: float = 0.3
     weight_decay: float = 1e-4
     ema_images: int = 4_000
+    more_ema_images: tuple[int, ...] = ()
     clip_norm: float = 1.0
     checkpoint_s: float = 120.0
     log_images: int = 640
@@ -106,6 +109,29 @@ def learning_rate(config: EngineConfig, images: int) -> float:
     return config.learning_rate * (1 - math.sqrt(done))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """A moving average of weights.
+
+    Attributes:
+        weights: by name.
+        half_life: in images.
+    """
+
+    weights: dict[str, Tensor]
+    half_life: int
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, batch_size: int, images: int) -> None:
+        """One step. A young average would remember the initial weights: at most a fifth of what was seen."""
+        decay = 0.5 ** (batch_size / min(self.half_life, max(images / 5, 1)))
+        for key, value in model.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.weights[key].lerp_(value, 1 - decay)
+            else:
+                self.weights[key].copy_(value)
+
+
 def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iterator[StepReport]:
     """Train ``task`` to ``config.total_images`` in the folder ``run``, resuming what is there.
 
@@ -138,8 +164,12 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
     optimiser = optimiser_of(task, config)
     model, optimiser = accelerator.prepare(task.module, optimiser)
     raw = accelerator.unwrap_model(model)
-    ema = {k: v.detach().clone() for k, v in raw.state_dict().items()}
-    progress = load_checkpoint(run, raw, ema, optimiser, accelerator.device)
+    averages = {
+        name: Average(weights={k: v.detach().clone() for k, v in raw.state_dict().items()}, half_life=images)
+        for name, images in {"ema": config.ema_images, **{f"ema_{n}": n for n in config.more_ema_images}}.items()
+    }
+    weights_of = {name: average.weights for name, average in averages.items()}
+    progress = load_checkpoint(run, raw, weights_of, optimiser, accelerator.device)
     log = RunLog(run, progress.images) if accelerator.is_main_process else None
     clock, start_images, saved_at = time.monotonic(), progress.images, time.monotonic()
     while progress.images < config.total_images:
@@ -167,7 +197,8 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         progress.images += config.batch_size
-        _average(ema, raw, config, progress.images)
+        for average in averages.values():
+            average.update(raw, config.batch_size, progress.images)
         for key, item in metrics.items():
             shared = accelerator.reduce(torch.as_tensor(item, dtype=torch.float64).to("cpu"), "mean")
             progress.sums[key] = progress.sums.get(key, 0.0) + float(shared)
@@ -189,8 +220,9 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
             if config.grid_images and (done or _passed(progress.images, config.grid_images, config.batch_size)):
                 log.picture(task.preview(), progress.images)
             if done or time.monotonic() - saved_at > config.checkpoint_s:
-                save_checkpoint(run, raw, ema, optimiser, progress)
-                task.export(ema, run / "export")
+                save_checkpoint(run, raw, weights_of, optimiser, progress)
+                for name, weights in weights_of.items():
+                    task.export(weights, run / ("export" if name == "ema" else f"export_{name}"))
                 saved_at = time.monotonic()
     if log is not None:
         log.close()
@@ -208,18 +240,6 @@ def optimiser_of(task: Task, config: EngineConfig) -> torch.optim.AdamW:
 
 def _passed(images: int, interval: int, batch_size: int) -> bool:
     return images // interval != (images - batch_size) // interval
-
-
-@torch.no_grad()
-def _average(ema: Mapping[str, Tensor], model: nn.Module, config: EngineConfig, images: int) -> None:
-    """One step of the moving average. A young one would remember the initial weights: at most a fifth of what was seen."""
-    half_life = min(config.ema_images, max(images / 5, 1))
-    decay = 0.5 ** (config.batch_size / half_life)
-    for key, value in model.state_dict().items():
-        if value.dtype.is_floating_point:
-            ema[key].lerp_(value, 1 - decay)
-        else:
-            ema[key].copy_(value)
 
 
 def _not_a_number(run: Path, batch: object, step: int, part: int, seed: int, loss: float) -> OmoteError:

@@ -11,8 +11,9 @@ from omote.training.editor import EditorConfig, EditorTask
 from omote.training.engine import Task, train
 from omote.training.estimate import Estimate, estimate
 from omote.training.log import StepReport
+from omote.training.text import TextConfig, TextTask
 
-RecipeConfig = AutoencoderConfig | EditorConfig | DecoderConfig
+RecipeConfig = AutoencoderConfig | EditorConfig | DecoderConfig | TextConfig
 
 
 def task_of(config: RecipeConfig) -> Task:
@@ -24,6 +25,8 @@ def task_of(config: RecipeConfig) -> Task:
             return EditorTask(config)
         case DecoderConfig():
             return DecoderTask(config)
+        case TextConfig():
+            return TextTask(config)
 
 
 def estimate_recipe(config: RecipeConfig) -> Estimate:

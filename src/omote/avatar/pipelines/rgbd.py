@@ -53,7 +53,7 @@ class AvatarResult:
         appearance: skin tone and iris as estimated from the scan.
         alignment: where the face was found.
         source: the RGB-D image that was edited.
-        generated: the edited images by category.
+        generated: the edited images by the expressions' names.
         timings_s: seconds per stage.
         report: estimates, flat.
     """
@@ -103,7 +103,8 @@ def with_weights(expression: Expression, seed: int) -> Expression:
     """
     if expression.arkit is not None:
         return expression
-    return typical_expression(expression.category, expression.intensity, recipe=seed)
+    typical = typical_expression(expression.category, expression.intensity, recipe=seed)
+    return replace(typical, text=expression.text)
 
 
 class RgbdPipeline:
@@ -210,11 +211,11 @@ class RgbdPipeline:
                     face = RestFace(vertices_mm=alignment.vertices_mm, camera=source.camera, style=style)
                 wanted = [with_weights(e, seed) for e in expressions]
                 edits = list(wanted)
-                if all(e.category != "neutral" for e in wanted):
+                if all(e.name != "neutral" for e in wanted):
                     edits.append(with_weights(Expression(category="neutral"), seed))
                 settings = EditSettings(steps=steps, guidance_scale=guidance_scale, seed=seed)
                 images = self.model.edit(source, edits, settings, face=face)
-                generated = {e.category: image for e, image in zip(edits, images, strict=True)}
+                generated = {e.name: image for e, image in zip(edits, images, strict=True)}
             morphs: dict[str, Float[np.ndarray, "v 3"]] = {}
             residuals: dict[str, float] = {}
             yield Step(stage="texture")
@@ -224,11 +225,11 @@ class RgbdPipeline:
                 eyes_open = baked.eyes_open or not has_color(seen)
             with timed("lift"):
                 lifted = {
-                    e.category: pool.submit(
+                    e.name: pool.submit(
                         register_expression,
                         model,
                         neutral,
-                        generated[e.category],
+                        generated[e.name],
                         generated["neutral"],
                         units_mm=units,
                         prior=e.arkit,
@@ -238,13 +239,13 @@ class RgbdPipeline:
                     if e.category != "neutral"
                 }
                 for number, expression in enumerate(wanted):
-                    yield Step(stage="lift", done=number, total=len(wanted), note=expression.category)
+                    yield Step(stage="lift", done=number, total=len(wanted), note=expression.name)
                     if expression.category == "neutral":
-                        morphs["neutral"] = np.zeros_like(neutral)
+                        morphs[expression.name] = np.zeros_like(neutral)
                         continue
-                    registered = lifted[expression.category].result()
-                    morphs[expression.category] = (registered.vertices_mm - neutral).astype(np.float32)
-                    residuals[f"lift/residual_mm_{expression.category}"] = registered.residual_mm
+                    registered = lifted[expression.name].result()
+                    morphs[expression.name] = (registered.vertices_mm - neutral).astype(np.float32)
+                    residuals[f"lift/residual_mm_{expression.name}"] = registered.residual_mm
             for name, unit_mm in zip(ARKIT_NAMES, units, strict=True):
                 morphs[name] = unit_mm.astype(np.float32)
         finally:
@@ -267,7 +268,7 @@ class RgbdPipeline:
             "avatar/inferred_texels": float(baked.inferred.mean()),
             # Skull, ears and nose bridge: no expression moves them.
             "avatar/rigid_motion_max_mm": max(
-                float(np.linalg.norm(morphs[e.category][rigid], axis=1).max()) for e in wanted
+                float(np.linalg.norm(morphs[e.name][rigid], axis=1).max()) for e in wanted
             ),
         }
         return AvatarResult(

@@ -24,6 +24,8 @@ class Options:
     """the avatar; its folder must exist"""
     expressions: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("all",)
     """some of: neutral happy sad angry surprised fearful disgusted"""
+    text: Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORDS ...")] = ()
+    """expressions in English or Japanese words, each in quotes ("slightly disgusted" "笑っている顔")"""
     intensity: float = 1.0
     """how strong the expressions are, 0 to 1"""
     seed: int = 0
@@ -60,6 +62,7 @@ def run(options: Options) -> None:
         result = api.avatar(
             options.scan,
             expressions=options.expressions,
+            texts=options.text,
             intensity=options.intensity,
             seed=options.seed,
             steps=options.steps,
