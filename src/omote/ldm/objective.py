@@ -1,0 +1,149 @@
+"""What the network predicts and how its error counts: ε, v and flow targets behind one interface.
+
+All Gaussian paths are one up to scale: the straight path's z_t = (1 - t) z_0 + t ε, divided by s = √((1-t)² + t²), is the
+variance-preserving path's point with α = (1-t)/s, σ = t/s. So a network that predicts any of
+
+    ε            the noise                        the seed's L_LDM (Rombach et al. 2022, eq. 2; Ho et al. 2020)
+    v            α ε - σ z_0                      Salimans & Ho 2022, appendix D
+    flow         ε - z_0                          Liu et al. 2023, eq. 1
+
+gives the straight path's velocity, which is all that samplers ask for, and an error in one prediction is a weight on the error
+in another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from omote.config import Range
+
+Prediction = Literal["v", "epsilon", "flow"]
+Weighting = Literal["prediction", "z_0", "flow", "min_snr"]
+Times = Literal["logit_normal", "uniform", "cosine", "linear"]
+# Noise over signal at the last of 1000 steps of the scaled-linear schedule of Stable Diffusion: what is left of the image there.
+LAST_RATIO = 14.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """How a denoiser is trained.
+
+    Attributes:
+        prediction: of the network.
+        weighting: in what the error counts: the prediction itself, z_0, the flow, or z_0 weighted by min(SNR, γ) (Hang et al.,
+            "Min-SNR", ICCV 2023).
+        min_snr_gamma: γ.
+        times: logit-normal (Esser et al. 2024, eq. 19), uniform on the straight path, or as the timesteps of the cosine
+            (Nichol & Dhariwal 2021) or scaled-linear (Rombach et al. 2022) schedule fall.
+        at_noise: share of items at t = 1 exactly, where a sampler takes its first step.
+        zero_terminal_snr: t reaches 1, pure noise; else it ends where 1000 steps of Stable Diffusion's schedule do, and a
+            sampler begins with more noise than was trained (Lin et al., WACV 2024, §3.1).
+    """
+
+    prediction: Prediction = "v"
+    weighting: Weighting = "prediction"
+    min_snr_gamma: Annotated[float, Range(0.01)] = 5.0
+    times: Times = "logit_normal"
+    at_noise: Annotated[float, Range(0, 1)] = 0.15
+    zero_terminal_snr: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned.
+
+        Raises:
+            ValueError: ε prediction with pure noise, from which no image follows.
+        """
+        if self.prediction == "epsilon" and self.zero_terminal_snr:
+            raise ValueError(
+                "epsilon says nothing of the image at zero SNR: give zero_terminal_snr = false, or predict v"
+            )
+
+    def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count"]:
+        """Training times."""
+        u = torch.rand(count, generator=generator)
+        normal = torch.randn(count, generator=generator)
+        match self.times:
+            case "logit_normal":
+                t = torch.sigmoid(normal + 0.3)
+            case "uniform":
+                t = u
+            case "cosine":
+                ratio = torch.tan(u * torch.pi / 2)
+                t = ratio / (1 + ratio)
+            case "linear":
+                t = _ratio_time(_scaled_linear_ratio(u))
+        last = torch.ones(()) if self.zero_terminal_snr else _ratio_time(torch.tensor(LAST_RATIO))
+        t = torch.where(torch.rand(count, generator=generator) < self.at_noise, last, t)
+        return torch.minimum(t, last)
+
+    def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """What a squared error of the straight path's velocity counts, so that the loss is one of `weighting`.
+
+        From z_0 = z_t - t v̂, ε = z_t + (1-t) v̂ and v = the same in units of s: an error e of the velocity is one of t e in
+        z_0, (1-t) e in ε, s e in v.
+        """
+        in_z_0, in_noise = t**2, (1 - t) ** 2
+        match self.weighting:
+            case "flow":
+                return torch.ones_like(t)
+            case "z_0":
+                return in_z_0
+            case "min_snr":
+                return torch.minimum(in_noise, self.min_snr_gamma * in_z_0)
+            case "prediction":
+                return {"flow": torch.ones_like(t), "epsilon": in_noise, "v": in_z_0 + in_noise}[self.prediction]
+
+
+def velocity_of(
+    prediction: Prediction, output: Float[Tensor, "b d h w"], z_t: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]
+) -> Float[Tensor, "b d h w"]:
+    """What a network says, as the straight path's velocity ε - z_0.
+
+    Args:
+        prediction: of the network; "v" with the sign of z_0, that is σ z_0 - α ε, so that a network that says zero at t = 1
+            says "no change".
+        output: the network's.
+        z_t: on the straight path.
+        t: (0, 1].
+    """
+    t = t.view(-1, *[1] * (z_t.ndim - 1))
+    match prediction:
+        case "flow":
+            return output
+        case "epsilon":
+            # Where z_0 is all noise it follows from nothing; training ends before (`Objective`).
+            return (output - z_t) / (1 - t).clamp(min=1 / (1 + LAST_RATIO))
+        case "v":
+            squared = (1 - t) ** 2 + t**2
+            return (2 * t - 1) / squared * z_t - output / squared.sqrt()
+
+
+def target_of(
+    prediction: Prediction, z_0: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]
+) -> Float[Tensor, "b d h w"]:
+    """What a network should say; `velocity_of` undoes it."""
+    t = t.view(-1, *[1] * (z_0.ndim - 1))
+    match prediction:
+        case "flow":
+            return noise - z_0
+        case "epsilon":
+            return noise
+        case "v":
+            return (t * z_0 - (1 - t) * noise) / torch.sqrt((1 - t) ** 2 + t**2)
+
+
+def _ratio_time(ratio: Tensor) -> Tensor:
+    return ratio / (1 + ratio)
+
+
+def _scaled_linear_ratio(u: Tensor) -> Tensor:
+    """σ/α at a share u of Stable Diffusion's 1000 steps, β from .00085 to .012 linear in its root."""
+    beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    signal = torch.cumprod(1 - beta, dim=0)
+    index = (u * 1000).long().clamp(max=999)
+    return torch.sqrt((1 - signal[index]) / signal[index]).float()
