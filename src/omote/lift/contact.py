@@ -1,4 +1,4 @@
-"""Lids stay outside the eyeball, and lips don't pass through each other."""
+"""Lids stay outside the eyeball, lips don't pass through each other, and the mouth's lining stays behind the skin."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from omote.geometry.mesh import vertex_normals
 from omote.head.eyes import CORNEA_BULGE, IRIS_ANGLE_RAD
 from omote.head.model import HeadModel
 from omote.head.region import head_region
+from omote.lift.lining import behind_skin
 
 LID_THICKNESS_MM = 0.35
 HIDDEN_MM = 0.8  # deeper in the ball than this at rest is the socket's lining
@@ -82,6 +83,7 @@ def separate(
         eyes: the neutral's `resting_eyes`; made here if None.
     """
     out = _uncross_lips(model, neutral_mm, np.array(vertices_mm, np.float64))
+    out = behind_skin(model, neutral_mm, out)
     return _lids_outside(resting_eyes(model, neutral_mm) if eyes is None else eyes, out).astype(np.float32)
 
 
