@@ -50,7 +50,7 @@ class FakePipeline:
     calls: list[dict[str, Any]]
 
     @classmethod
-    def load(cls, *, backend: str, head: HeadModel, weights: Path | None) -> FakePipeline:
+    def load(cls, *, backend: str, head: HeadModel, weights: Path | None, editor: object) -> FakePipeline:
         pipeline = cls()
         pipeline.head = head
         return pipeline
@@ -76,6 +76,18 @@ class FakePipeline:
         )
 
 
+class FakeProcess:
+    """Instead of a process that loads networks nobody asks."""
+
+    peak_memory_mb = 0.0
+
+    def __init__(self, folder: Path, backend: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Put the fake in place; gives the list of its calls."""
@@ -84,6 +96,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     module = ModuleType("omote.avatar.pipelines.rgbd")
     module.RgbdPipeline = FakePipeline  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "omote.avatar.pipelines.rgbd", module)
+    monkeypatch.setattr("omote.ldm.process.EditingProcess", FakeProcess)
     monkeypatch.setattr("omote.api.avatars.load_head", lambda path: tiny_head())
     monkeypatch.setattr("omote.avatar.glb.write_glb", _write_glb)
     monkeypatch.setattr("omote.api.avatars.AvatarMade._write_sheet", lambda self, glb, path: path.write_bytes(b"png"))

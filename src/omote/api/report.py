@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from omote.files import atomic_path
+from omote.memory import peak_memory_mb
 
 Value = float | int | str | bool | None
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "diffusers", "openvino", "trimesh", "pygltflib", "pillow")
@@ -41,18 +41,6 @@ class Stopwatch:
         return {**out, "time_s/total": round(time.perf_counter() - self._start, 4)}
 
 
-def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, MiB."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return float(psutil.Process().memory_info().peak_wset) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
 def versions() -> dict[str, Value]:
     """Return ``version/<library>``; None where one is not installed."""
     out: dict[str, Value] = {"version/omote": _version("omote"), "version/python": platform.python_version()}
@@ -69,9 +57,10 @@ def machine() -> dict[str, Value]:
     }
 
 
-def run_facts(watch: Stopwatch) -> dict[str, Value]:
-    """Return what every report ends with: times, peak memory, versions, machine."""
-    return {**watch.flat(), "memory_mb/peak": round(peak_memory_mb(), 1), **versions(), **machine()}
+def run_facts(watch: Stopwatch, *, elsewhere_mb: float = 0.0) -> dict[str, Value]:
+    """Return what every report ends with: times, peak memory (with that of a process beside), versions, machine."""
+    peak = round(peak_memory_mb() + elsewhere_mb, 1)
+    return {**watch.flat(), "memory_mb/peak": peak, **versions(), **machine()}
 
 
 def doubts(facts: Mapping[str, Value]) -> list[str]:

@@ -43,6 +43,11 @@ class EditingModel:
         self.editor = editor.eval().requires_grad_(False)
         self.weights = weights
 
+    @property
+    def sample_size(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.autoencoder.config.sample_size)
+
     @cached_property
     def reader(self) -> TextReader:
         """What reads texts; its encoders are an extra.

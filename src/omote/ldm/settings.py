@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from omote.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omote.head.rest_face import RestFace
+    from omote.types import Expression, Rgbd
 
 Backend = Literal["auto", "torch", "openvino"]
 SamplerName = Literal["flow_euler", "flow_heun", "ddpm", "ddim", "pndm", "euler", "heun", "dpmsolver++", "unipc"]
@@ -44,3 +50,23 @@ class EditSettings:
     source_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     seed: int = 0
+
+
+class Editor(Protocol):
+    """What edits: `EditingModel` here, or `EditingProcess` in a process of its own."""
+
+    @property
+    def sample_size(self) -> int:
+        """Side of the images in pixels."""
+        ...
+
+    def edit(
+        self,
+        source: Rgbd,
+        expressions: Sequence[Expression],
+        settings: EditSettings | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """All wanted expressions of one source, in its camera."""
+        ...

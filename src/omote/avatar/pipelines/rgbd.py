@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -25,7 +24,7 @@ from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
 from omote.head.unit_style import shipped_unit_style
-from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
+from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, Editor, EditSettings, check_weights
 from omote.lift.motion import rigid_vertices
 from omote.lift.register import register_expression
 from omote.progress import Step
@@ -34,9 +33,6 @@ from omote.render.rgbd import render_head
 from omote.render.scans import render_mesh, render_points
 from omote.scan.align import Alignment, align
 from omote.types import Avatar, Expression, Head, Mesh, PointCloud, Rgbd
-
-if TYPE_CHECKING:  # importing the networks takes seconds, which `RgbdPipeline.load` spends beside other work
-    from omote.ldm.editing import EditingModel
 
 # Hair and clothing farther than this from the fitted head are left out of the source image.
 CROP_MM = 22.0
@@ -110,12 +106,12 @@ def with_weights(expression: Expression, seed: int) -> Expression:
 class RgbdPipeline:
     """Scan → avatar, with the networks loaded once."""
 
-    def __init__(self, model: EditingModel | Future[EditingModel], head: HeadModel) -> None:
+    def __init__(self, model: Editor | Future[Editor], head: HeadModel) -> None:
         self._model = model
         self.head = head
 
     @property
-    def model(self) -> EditingModel:
+    def model(self) -> Editor:
         """The networks; waits for them.
 
         Raises:
@@ -127,7 +123,12 @@ class RgbdPipeline:
 
     @classmethod
     def load(
-        cls, *, backend: Backend = "auto", head: HeadModel | None = None, weights: Path | None = None
+        cls,
+        *,
+        backend: Backend = "auto",
+        head: HeadModel | None = None,
+        weights: Path | None = None,
+        editor: Editor | None = None,
     ) -> RgbdPipeline:
         """Begin to load the networks, in a thread: a scan can be aligned meanwhile.
 
@@ -135,14 +136,17 @@ class RgbdPipeline:
             backend: what runs the networks.
             head: the output head; the shipped one if None.
             weights: folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+            editor: what edits, if it is there already; ``backend`` and ``weights`` are its own then.
 
         Raises:
             CheckpointError: there are none. Damaged ones are found when they are used.
         """
+        if editor is not None:
+            return cls(editor, shipped_head() if head is None else head)
         folder = SHIPPED_WEIGHTS if weights is None else weights
         check_weights(folder)
 
-        def networks() -> EditingModel:
+        def networks() -> Editor:
             from omote.ldm.editing import EditingModel
 
             return EditingModel.load(folder, backend=backend)
@@ -200,7 +204,7 @@ class RgbdPipeline:
             baked_ready = pool.submit(bake_texture, model, neutral, seen)
             yield Step(stage="source")
             with timed("source"):
-                size = int(self.model.autoencoder.config.sample_size)
+                size = self.model.sample_size
                 source = source_image(seen, model, neutral, size)
             yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
             with timed("edit"):

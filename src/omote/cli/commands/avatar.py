@@ -71,6 +71,7 @@ def run(options: Options) -> None:
             landmarks=options.landmarks,
             backend=options.backend,
             head=options.head,
+            own_process=True,
             on_step=display,
         )
         result.save_all(outputs, on_step=display)

@@ -35,5 +35,12 @@ def run(options: Options) -> None:
     from omote.cli.display import Display
 
     with Display() as display:
-        result = api.demo(options.out, seed=options.seed, steps=options.steps, backend=options.backend, on_step=display)
+        result = api.demo(
+            options.out,
+            seed=options.seed,
+            steps=options.steps,
+            backend=options.backend,
+            own_process=True,
+            on_step=display,
+        )
     print(f"{options.out / 'avatar.glb'}: {result.summary()}; pictures in {options.out / 'sheet.png'}")
