@@ -1,11 +1,11 @@
 """Datasets of scans → shards that training reads like a rendered population's: one shard per subject.
 
-    neutral scan → align → RGB-D image 0, fitted head ─┐
-    other scans  → align → rigidly onto that head → RGB-D image, ARKit weights of what moved
+    neutral scan → align → RGB-D image 0, the subject's own head ─┐
+    other scans  → align → fit pose and ARKit weights of that head → RGB-D image in the same frame
 
-What a population knows and a dataset cannot say is measured: ARKit weights are fitted between the registered heads of a
-subject's scan and of their neutral (also where the label names units, since nobody moves exactly as asked); landmarks are
-those of the fitted heads. A label that is none of the seven categories is stored as `NO_CATEGORY`.
+What a population knows and a dataset cannot say is measured: with the identity held, pose and ARKit weights are fitted to each
+scan (also where the label names units, since nobody moves exactly as asked); landmarks are those of the fitted heads. A label
+that is none of the seven categories is stored as `NO_CATEGORY`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,20 @@ from omote.data.datasets.layout import Problem, ScanItem
 from omote.data.datasets.splits import DatasetSplit, subject_number
 from omote.errors import AlignmentError, ConfigError, ScanError
 from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera, project, transform
-from omote.head.expressions import CATEGORIES
-from omote.head.fit import fit_expression, umeyama
+from omote.head.expressions import ARKIT_NAMES, CATEGORIES
+from omote.head.fit import fit_head
+from omote.head.model import HeadModel
 from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
 from omote.head.shipped import shipped_head
-from omote.lift.motion import rigid_vertices
 from omote.scan.align import Alignment, align
+from omote.scan.surface import surface_of
 from omote.training.dataset_scans import read_item
 from omote.types import Camera, Mesh, Rgbd
+
+# A posed expression, where a fit at rest expects almost none (`omote.head.fit.EXPRESSION_SIGMA`); wider priors let units
+# that look alike rise against each other.
+EXPRESSION_SIGMA = 0.4
+FIT_POINTS, FIT_ITERATIONS = 40_000, 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,7 @@ class _Seen:
     item: ScanItem
     image: Rgbd
     vertices_mm: Float[np.ndarray, "v 3"]
+    arkit: Float[np.ndarray, "52"]
     doubtful: bool
 
 
@@ -110,7 +117,7 @@ def render_subject(
     for number, item in enumerate(neutral):
         try:
             alignment = _aligned(item, config)
-            seen = _seen(item, alignment, alignment.vertices_mm, np.eye(4), config.size)
+            seen = _seen(item, alignment, alignment.vertices_mm, np.zeros(len(ARKIT_NAMES)), np.eye(4), config.size)
             landmarks = alignment.landmarks_mm.astype(np.float64)
             landmarks[:FIRST_INNER_LANDMARK] = np.nan
             fit = fit_face(seen.image, landmarks)
@@ -122,14 +129,11 @@ def render_subject(
     if rest is None or fit is None:
         return None, [], problems
     shown = [rest]
+    own = _own_head(rest.vertices_mm)
     for item in left:
         try:
             alignment = _aligned(item, config)
-            vertices = alignment.vertices_mm
-            # Each scan is aligned by itself; a subject's images must agree on where the skull is, as a population's do.
-            skull = rigid_vertices(shipped_head())
-            onto_rest = umeyama(vertices[skull], rest.vertices_mm[skull], fixed_scale=1.0)
-            shown.append(_seen(item, alignment, transform(onto_rest, vertices), onto_rest, config.size))
+            shown.append(_seen(item, alignment, *_moved(own, alignment), config.size))
         except (ScanError, AlignmentError) as error:
             problems.append(Problem(path=item.geometry, reason=str(error)))
     return _arrays(shown, fit, config.size), shown, problems
@@ -139,10 +143,41 @@ def _aligned(item: ScanItem, config: DatasetRender) -> Alignment:
     return align(read_item(item), unit=config.unit)
 
 
+def _own_head(rest_mm: Float[np.ndarray, "v 3"]) -> HeadModel:
+    """The shipped head as one person: their vertices at rest, and nothing but expressions left to solve."""
+    head = shipped_head()
+    return replace(head, template_mm=rest_mm.astype(np.float32), identity_mm=head.identity_mm[:0])
+
+
+def _moved(
+    own: HeadModel, alignment: Alignment
+) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, "52"], Float[np.ndarray, "4 4"]]:
+    """A subject's head moved onto another of their scans: vertices, ARKit weights, and the scan's way into its frame.
+
+    Alignment solves each scan's identity anew, and a part of the expression goes there; the frames differ by as much.
+    """
+    points, normals = surface_of(alignment.scan).near(np.eye(4), FIT_POINTS)
+    fit = fit_head(
+        own,
+        points,
+        landmarks=alignment.detected_mm,
+        normals=normals,
+        landmark_weights=alignment.landmark_confidence,
+        fixed_scale=1.0,
+        num_identity=0,
+        iterations=FIT_ITERATIONS,
+        expression_sigma=EXPRESSION_SIGMA,
+    )
+    back = np.eye(4)
+    back[:3, 3] = fit.origin_mm
+    return fit.vertices_mm + fit.origin_mm, fit.expression, back @ fit.canonical_from_scan
+
+
 def _seen(
     item: ScanItem,
     alignment: Alignment,
     vertices: Float[np.ndarray, "v 3"],
+    arkit: Float[np.ndarray, "52"],
     moved: Float[np.ndarray, "4 4"],
     size: int,
 ) -> _Seen:
@@ -154,13 +189,12 @@ def _seen(
         normals = None if scan.normals is None else scan.normals @ moved[:3, :3].T
         scan = replace(scan, points=transform(moved, scan.points), normals=normals)
     image = source_image(scan, shipped_head(), vertices, size)
-    return _Seen(item=item, image=image, vertices_mm=vertices, doubtful=alignment.doubtful)
+    return _Seen(item=item, image=image, vertices_mm=vertices, arkit=arkit, doubtful=alignment.doubtful)
 
 
 def _arrays(shown: Sequence[_Seen], fit: FittedFace, size: int) -> dict[str, np.ndarray]:
     head, camera = shipped_head(), orbit_camera(size=size)
     arrays = empty_arrays(1, len(shown), size)
-    rest = shown[0].vertices_mm
     arrays["person"][0] = subject_number(shown[0].item.subject)
     arrays["fit_identity"][0], arrays["fit_expression"][0] = fit.identity, fit.expression
     arrays["fit_camera"][0], arrays["intrinsics"][0] = fit.camera.cam_from_world, camera.intrinsics
@@ -171,8 +205,7 @@ def _arrays(shown: Sequence[_Seen], fit: FittedFace, size: int) -> dict[str, np.
         arrays["depth"][0, k] = np.round(np.clip(relative, -32767, 32767))
         arrays["mask"][0, k] = image.mask
         arrays["landmarks"][0, k] = _landmarks_px(camera, head.landmarks(seen.vertices_mm))
-        if k > 0:
-            arrays["arkit"][0, k] = fit_expression(head, rest, seen.vertices_mm)
+        arrays["arkit"][0, k] = seen.arkit
         arrays["category"][0, k] = NO_CATEGORY if item.category is None else CATEGORIES.index(item.category)
         arrays["intensity"][0, k] = item.intensity
     return arrays
