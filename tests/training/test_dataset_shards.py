@@ -76,6 +76,9 @@ def test_the_images_are_the_person_in_one_frame(shards: Path) -> None:
     landmarks = np.asarray(shard.landmarks[0])
     assert np.abs(landmarks[:, 27] - landmarks[0, 27]).max() < 1.0
     assert landmarks[jaw, 8, 1] - landmarks[0, 8, 1] > 4
+    # What is seen through an open mouth belongs to the image.
+    u, v = landmarks[jaw, 60:68].mean(axis=0).astype(int)
+    assert shard.mask[0, jaw, v - 2 : v + 3, u - 2 : u + 3].all()
 
 
 def test_what_moved_is_measured_and_what_has_no_category_has_none(shards: Path) -> None:

@@ -28,7 +28,7 @@ from omote.errors import AlignmentError, ConfigError, ScanError
 from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera, project, transform
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.fit import fit_head
-from omote.head.model import HeadModel
+from omote.head.model import PARTS, HeadModel
 from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
 from omote.head.shipped import shipped_head
 from omote.scan.align import Alignment, align
@@ -188,7 +188,7 @@ def _seen(
     else:
         normals = None if scan.normals is None else scan.normals @ moved[:3, :3].T
         scan = replace(scan, points=transform(moved, scan.points), normals=normals)
-    image = source_image(scan, shipped_head(), vertices, size)
+    image = source_image(scan, shipped_head(), vertices, size, parts=PARTS)
     return _Seen(item=item, image=image, vertices_mm=vertices, arkit=arkit, doubtful=alignment.doubtful)
 
 
