@@ -10,7 +10,7 @@ from typing import Literal
 
 from omote.api.outputs import check_file, check_folder
 from omote.api.scans import Unit
-from omote.data.datasets.layout import Problem, ScanItem, usable
+from omote.data.datasets.layout import Problem, ScanItem, problem_of, usable
 from omote.data.datasets.registry import LayoutName, list_items
 from omote.data.datasets.report import DatasetReport, report_on
 from omote.data.datasets.splits import DATASET_SPLITS, split_of
@@ -102,7 +102,7 @@ def _opened(
         try:
             read_item(item)
         except ScanError as error:
-            problems.append(Problem(path=item.geometry, reason=str(error)))
+            problems.append(problem_of(item.geometry, error))
         else:
             good.append(item)
     return good

@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from omote.avatar.pipelines.rgbd import source_image
 from omote.data.cache import DEPTH_UNIT_MM, NO_CATEGORY, empty_arrays, write_shard
-from omote.data.datasets.layout import Problem, ScanItem
+from omote.data.datasets.layout import Problem, ScanItem, problem_of
 from omote.data.datasets.splits import DatasetSplit, subject_number
 from omote.errors import AlignmentError, ConfigError, ScanError
 from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera, project, transform
@@ -122,7 +122,7 @@ def render_subject(
             landmarks[:FIRST_INNER_LANDMARK] = np.nan
             fit = fit_face(seen.image, landmarks)
         except (ScanError, AlignmentError) as error:
-            problems.append(Problem(path=item.geometry, reason=str(error)))
+            problems.append(problem_of(item.geometry, error))
             continue
         rest, left = seen, [*neutral[number + 1 :], *left]
         break
@@ -135,7 +135,7 @@ def render_subject(
             alignment = _aligned(item, config)
             shown.append(_seen(item, alignment, *_moved(own, alignment), config.size))
         except (ScanError, AlignmentError) as error:
-            problems.append(Problem(path=item.geometry, reason=str(error)))
+            problems.append(problem_of(item.geometry, error))
     return _arrays(shown, fit, config.size), shown, problems
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from omote.errors import OmoteError
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScanItem:
@@ -39,6 +41,11 @@ class Problem:
 
     path: Path
     reason: str
+
+
+def problem_of(path: Path, error: OmoteError) -> Problem:
+    """An error about a file as a problem; the file's name is said once."""
+    return Problem(path=path, reason=str(error).removeprefix(f"{path.name}: "))
 
 
 @dataclass(frozen=True, kw_only=True)
