@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from omote.api import (
         avatar,
+        data,
         demo,
         evaluate,
         fit,
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "avatar",
+    "data",
     "demo",
     "evaluate",
     "fit",
@@ -48,7 +50,7 @@ __all__ = [
 
 
 # Packages that share their name with a function: `omote.avatar` holds modules, `omote.avatar(scan)` makes an avatar.
-_CALLABLE_PACKAGES = ("avatar", "render")
+_CALLABLE_PACKAGES = ("avatar", "data", "render")
 
 
 def __getattr__(name: str) -> Any:

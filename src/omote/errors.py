@@ -27,3 +27,7 @@ class CheckpointError(OmoteError):
 
 class OutputError(OmoteError):
     """An output that cannot be written: no permission, no space, no such folder."""
+
+
+class DatasetError(OmoteError):
+    """A dataset folder of no known layout, or with nothing in it that can be used."""

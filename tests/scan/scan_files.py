@@ -96,6 +96,24 @@ def off_bytes(vertices, faces, colors=None) -> bytes:
     return "\n".join([*out, *(" ".join(map(str, [len(f), *f])) for f in faces), ""]).encode()
 
 
+def wrl_bytes(vertices, faces, colors=None, uv=None, image: str | None = None) -> bytes:
+    """Write VRML 2.0; texture coordinates are per vertex, with an index of their own as scanners write it."""
+
+    def array(name: str, rows) -> str:
+        return f"{name} [\n" + ",\n".join(" ".join(map(repr, row.tolist())) for row in rows) + "\n]\n"
+
+    index = np.column_stack([faces, np.full(len(faces), -1)])
+    out = "#VRML V2.0 utf8\n# made by a test } ]\nShape {\nappearance Appearance {"
+    out += f' texture ImageTexture {{ url "{image}" }}' if image is not None else ""
+    out += " }\ngeometry IndexedFaceSet {\nsolid FALSE\ncoord DEF c Coordinate {\n" + array("point", vertices) + "}\n"
+    out += array("coordIndex", index)
+    if colors is not None:
+        out += "color Color {" + array("color", colors / 255.0) + "}\n"
+    if uv is not None:
+        out += "texCoord TextureCoordinate {\n" + array("point", uv) + "}\n" + array("texCoordIndex", index)
+    return (out + "}\n}\n").encode()
+
+
 def lzf_literals(data: bytes) -> bytes:
     """Compress with LZF's literal runs only, but for runs of one byte, which become back references."""
     out, i = bytearray(), 0
@@ -218,6 +236,8 @@ def samples(vertices, faces, colors, normals) -> dict[str, bytes]:
         "a.pcd": pcd_bytes(vertices, colors, normals),
         "b.pcd": pcd_bytes(vertices, colors, normals, data="binary"),
         "c.pcd": pcd_bytes(vertices, colors, normals, data="binary_compressed"),
+        "m.wrl": wrl_bytes(vertices, faces, colors),
+        "u.wrl": wrl_bytes(vertices, faces, colors, vertices[:, :2]),
         "p.xyz": xyz_bytes(vertices, colors),
         "p.npz": npz_bytes(vertices=vertices, faces=faces, colors=colors, normals=normals),
         "m.glb": glb_bytes(root, data),

@@ -71,8 +71,10 @@ def test_no_permission_is_told_apart(tmp_path, monkeypatch):
     assert "permission" in refused(tmp_path / "a.ply")
 
 
-@pytest.mark.parametrize("suffix", [".ply", ".obj", ".stl", ".off", ".pcd", ".xyz", ".npz", ".glb", ".gltf", ".json"])
-@pytest.mark.parametrize("source", ["le.ply", "m.glb", "b.pcd", "p.npz", "m.off", "png", "garbage"])
+@pytest.mark.parametrize(
+    "suffix", [".ply", ".obj", ".stl", ".off", ".pcd", ".xyz", ".npz", ".glb", ".gltf", ".wrl", ".json"]
+)
+@pytest.mark.parametrize("source", ["le.ply", "m.glb", "b.pcd", "p.npz", "m.off", "m.wrl", "png", "garbage"])
 def test_content_that_is_not_what_the_name_says(tmp_path, suffix, source):
     special = {"png": png_bytes(COLORS[:4].reshape(2, 2, 3)), "garbage": np.random.default_rng(0).bytes(5000)}
     if source.endswith(suffix):

@@ -1,6 +1,7 @@
 """What the commands do, as functions of the same names; heavy libraries are imported by the calls that need them."""
 
 from omote.api.avatars import AvatarMade, avatar, demo
+from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.evaluations import evaluate
 from omote.api.facts import info
 from omote.api.frames import save_rgbd
@@ -16,8 +17,10 @@ __all__ = [
     "FitMade",
     "FitOutputs",
     "Reconstruction",
+    "RenderedDataset",
     "avatar",
     "check_folder",
+    "data",
     "demo",
     "estimate_training",
     "evaluate",
@@ -28,6 +31,7 @@ __all__ = [
     "recipe",
     "reconstruct",
     "render",
+    "render_dataset",
     "save_rgbd",
     "train",
 ]

@@ -25,7 +25,7 @@ MAX_LANDMARK_BYTES = 1 << 20
 
 
 def read(path: Path | str) -> Scan:
-    """Read a scan file: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, NPZ, or an RGB-D frame.
+    """Read a scan file: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, NPZ, WRL, or an RGB-D frame.
 
     Raises:
         ScanError: it cannot be read; the message says why and what to do.

@@ -25,6 +25,7 @@ COMMANDS = {
     "render": "Write a scan as the RGB-D image that the networks see.",
     "reconstruct": "Send a scan's RGB-D image through the autoencoder and measure what is lost.",
     "population": "Render a population of made-up persons, for training or to look at.",
+    "data": "Check a dataset of scans, or render it for training.",
     "train": "Train a recipe, or go on with a run.",
     "evaluate": "Measure the shipped networks on persons they never saw.",
     "info": "Show versions, weights, head models, judges and this machine.",

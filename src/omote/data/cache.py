@@ -22,6 +22,7 @@ from omote.head.shipped import shipped_head
 from omote.types import Camera
 
 DEPTH_UNIT_MM = 0.01
+NO_CATEGORY = -1  # of an expression that is none of the seven, as datasets have them
 FIT_ARRAYS = ("fit_identity", "fit_expression", "fit_camera", "intrinsics")
 ARRAYS = ("rgb", "depth", "mask", "landmarks", "arkit", "category", "intensity", "person", "head", *FIT_ARRAYS)
 
@@ -36,7 +37,7 @@ class Shard:
         mask: 1 where the head is.
         landmarks: projected 68 landmarks, pixels.
         arkit: ARKit weights shown.
-        category: index into `CATEGORIES`.
+        category: index into `CATEGORIES`, or `NO_CATEGORY`.
         intensity: [0, 1].
         person: index of the person in its population.
         head: index of the head model in the population's list.
@@ -126,7 +127,7 @@ def read_shard(folder: Path) -> Shard:
     try:
         return Shard(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
     except (OSError, ValueError, EOFError) as error:
-        raise OmoteError(f"{folder}: not a whole shard ({error}); delete it and run `omote population` again") from None
+        raise OmoteError(f"{folder}: not a whole shard ({error}); delete it and make it again") from None
 
 
 def shard_folders(folder: Path) -> list[Path]:
@@ -137,5 +138,7 @@ def shard_folders(folder: Path) -> list[Path]:
     """
     found = sorted(p.parent for p in folder.glob("shard_*/meta.json") if not p.parent.name.endswith(".partial"))
     if not found:
-        raise OmoteError(f"{folder}: expected shard_* folders; make them with `omote population --out {folder}`")
+        raise OmoteError(
+            f"{folder}: expected shard_* folders; make them with `omote population --out {folder}` or `omote data render`"
+        )
     return found

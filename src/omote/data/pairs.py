@@ -40,7 +40,7 @@ class PairBatch:
         target: the truth.
         landmarks: projected 68 landmarks of each target, pixels.
         rest_landmarks: the same of the person at rest.
-        category: index into `CATEGORIES`, per target.
+        category: index into `CATEGORIES` per target, or `NO_CATEGORY`.
         intensity: [0, 1], per target.
         arkit: per target.
         faces: the source's person as fitted at rest, per target.
@@ -89,7 +89,8 @@ def draw_pairs(
         shard = shards[rng.choice(len(shards), p=sizes / sizes.sum())]
         person = int(rng.integers(shard.num_persons))
         source = 0 if rng.random() < REST_SHARE else int(rng.integers(shard.num_images))
-        chosen = rng.choice(shard.num_images, targets_per_source, replace=False)
+        # A subject of a dataset may have fewer scans than targets are asked for.
+        chosen = rng.choice(shard.num_images, targets_per_source, replace=shard.num_images < targets_per_source)
         pair = images_of(shard, person, source), images_of(shard, person, chosen)
         if augment:
             pair = augmented(*pair, rng)

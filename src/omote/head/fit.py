@@ -124,6 +124,7 @@ def fit_head(
     num_identity: int = 100,
     iterations: int = 14,
     expression: bool = True,
+    expression_sigma: float = EXPRESSION_SIGMA,
 ) -> Fit:
     """Fit pose, scale, identity and a small expression of ``model`` to a scan.
 
@@ -137,6 +138,7 @@ def fit_head(
         num_identity: modes used.
         iterations: ICP steps.
         expression: also solve ARKit weights, so that a smile doesn't become identity.
+        expression_sigma: their prior deviation; the default is that of a face at rest.
 
     Raises:
         AlignmentError: fewer than six usable landmarks, or no points near them.
@@ -150,7 +152,12 @@ def fit_head(
             f"a fit needs at least 6 landmarks, got {(confidence > 0.01).sum()}; give them with --landmarks"
         )
     landmarks = np.where(given[:, None], landmarks, 0.0).astype(np.float64)
-    solver = _Solver(model, num_identity=num_identity, expression=expression, free_scale=fixed_scale is None)
+    solver = _Solver(
+        model,
+        num_identity=num_identity,
+        expression_sigma=expression_sigma if expression else None,
+        free_scale=fixed_scale is None,
+    )
     similarity = umeyama(
         landmarks, model.landmarks(model.template_mm.astype(np.float64)), confidence, fixed_scale=fixed_scale
     )
@@ -183,7 +190,9 @@ class _Pairs:
 class _Solver:
     """The Gauss-Newton state: coefficients, and the restricted bases that the residuals need."""
 
-    def __init__(self, model: HeadModel, *, num_identity: int, expression: bool, free_scale: bool) -> None:
+    def __init__(
+        self, model: HeadModel, *, num_identity: int, expression_sigma: float | None, free_scale: bool
+    ) -> None:
         region = head_region(model)
         self.model = model
         self.free_scale = free_scale
@@ -196,13 +205,13 @@ class _Solver:
         touched[self.vertex] = True
         self.faces = model.faces[touched[model.faces].any(axis=1)]  # all that their normals need
         self.num_identity = min(num_identity, model.num_identity)
-        self.units = _FITTED_UNITS if expression else _FITTED_UNITS[:0]
+        self.units = _FITTED_UNITS if expression_sigma is not None else _FITTED_UNITS[:0]
         basis = np.concatenate([model.identity_mm[: self.num_identity], model.expression_mm[self.units]])
         self.basis = basis[:, self.vertex].astype(np.float64)
         self.landmark_basis = np.einsum("blkc,lk->blc", basis[:, model.landmark_vertices], model.landmark_weights)
         self.mean = model.template_mm[self.vertex].astype(np.float64)
         self.landmark_mean = model.landmarks(model.template_mm.astype(np.float64))
-        self.sigma = np.concatenate([np.ones(self.num_identity), np.full(len(self.units), EXPRESSION_SIGMA)])
+        self.sigma = np.concatenate([np.ones(self.num_identity), np.full(len(self.units), expression_sigma or 0.0)])
         self.coefficients = np.zeros(len(basis))
 
     def surface(self) -> Float[np.ndarray, "k 3"]:

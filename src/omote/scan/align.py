@@ -42,6 +42,7 @@ class Alignment:
         mm_per_unit: its scale.
         unit_given: the unit came from the user (or from the depth camera), not from the estimate.
         landmarks_mm: the 68 landmarks on the refined head.
+        detected_mm: the landmarks as they were detected or given, before any fit; NaN where unknown.
         landmark_confidence: [0, 1] each, of the detection behind them; 1 for given ones, 0 for none.
         fit: the linear fit of the head model.
         vertices_mm: the refined head with the scan's own expression.
@@ -61,6 +62,7 @@ class Alignment:
     mm_per_unit: float
     unit_given: bool
     landmarks_mm: Float[np.ndarray, "68 3"]
+    detected_mm: Float[np.ndarray, "68 3"]
     landmark_confidence: Float[np.ndarray, " 68"]
     fit: Fit
     vertices_mm: Float[np.ndarray, "v 3"]
@@ -185,6 +187,7 @@ def align(
         mm_per_unit=float(np.cbrt(np.linalg.det(fit.canonical_from_scan[:3, :3]))),
         unit_given=given_unit is not None,
         landmarks_mm=head.landmarks(vertices),
+        detected_mm=transform(fit.canonical_from_scan, located.landmarks),
         landmark_confidence=located.confidence,
         fit=fit,
         vertices_mm=vertices,

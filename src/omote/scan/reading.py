@@ -20,13 +20,14 @@ MIN_POINTS = 500
 # Each suffix's format; a reader is imported when its format is met.
 FORMATS = {
     ".ply": "ply", ".obj": "obj", ".glb": "glb", ".gltf": "gltf", ".stl": "stl", ".off": "off", ".coff": "off",
-    ".pcd": "pcd", ".xyz": "xyz", ".txt": "xyz", ".npz": "npz", ".json": "rgbd",
+    ".pcd": "pcd", ".xyz": "xyz", ".txt": "xyz", ".npz": "npz", ".wrl": "wrl", ".json": "rgbd",
 }  # fmt: skip
 _READERS = {
     "ply": "ply.read_ply", "obj": "obj.read_obj", "glb": "gltf.read_glb", "gltf": "gltf.read_gltf",
     "stl": "stl.read_stl", "off": "off.read_off", "pcd": "pcd.read_pcd", "xyz": "xyz.read_xyz", "npz": "npz.read_npz",
+    "wrl": "wrl.read_wrl",
 }  # fmt: skip
-_ALWAYS_RECOGNISED = ("ply", "glb", "pcd", "npz", "off")  # these have a signature; the others may start anyhow
+_ALWAYS_RECOGNISED = ("ply", "glb", "pcd", "npz", "off", "wrl")  # these have a signature; the others may start anyhow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class ReadReport:
     """What reading found and took away.
 
     Attributes:
-        format: ``ply``, ``obj``, ``glb``, ``gltf``, ``stl``, ``off``, ``pcd``, ``xyz``, ``npz`` or ``rgbd``.
+        format: ``ply``, ``obj``, ``glb``, ``gltf``, ``stl``, ``off``, ``pcd``, ``xyz``, ``npz``, ``wrl`` or ``rgbd``.
         kind: ``mesh``, ``points`` or ``rgbd``.
         num_points: usable points, vertices or pixels.
         num_faces: 0 for points.
@@ -59,7 +60,7 @@ class ReadReport:
 
 
 def read(path: Path | str) -> PointCloud | Mesh | Rgbd:
-    """Read a scan: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, NPZ, or an RGB-D frame (a folder or JSON file).
+    """Read a scan: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, NPZ, WRL, or an RGB-D frame (a folder or JSON file).
 
     Points keep the file's unit and orientation. NaNs, duplicate points, unused vertices and degenerate faces are
     dropped. A texture that is absent is left out; `read_with_report` says so. For the layout of an RGB-D frame see
@@ -161,6 +162,8 @@ def sniff(head: bytes) -> str | None:
         (b"II*\x00", "tiff"),
         (b"BLENDER", "blend"),
         (b"<?xml", "xml"),
+        (b"#VRML V2.0", "wrl"),
+        (b"#VRML V1.0", "vrml 1.0"),
     ):
         if head.startswith(signature):
             return name

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from omote.config import Range
+from omote.data.cache import NO_CATEGORY
 from omote.data.pairs import PairBatch, draw_pairs
 from omote.errors import ConfigError
 from omote.ldm.autoencoder import RgbdAutoencoder
@@ -73,13 +74,13 @@ class EditorConfig:
 
 def condition_of_batch(pairs: PairBatch) -> Condition:
     """Everything known about the targets."""
-    every = torch.ones(len(pairs.category), dtype=torch.bool)
+    named = pairs.category != NO_CATEGORY
     return make_condition(
-        category=pairs.category,
+        category=pairs.category.clamp_min(0),
         intensity=pairs.intensity,
         arkit=pairs.arkit,
-        has_category=every,
-        has_arkit=every.clone(),
+        has_category=named,
+        has_arkit=torch.ones_like(named),
         faces=pairs.faces,
     )
 

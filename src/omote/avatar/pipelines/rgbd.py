@@ -63,7 +63,14 @@ class AvatarResult:
     report: dict[str, Value]
 
 
-def source_image(scan: Mesh | PointCloud, model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], size: int) -> Rgbd:
+def source_image(
+    scan: Mesh | PointCloud,
+    model: HeadModel,
+    vertices_mm: Float[np.ndarray, "v 3"],
+    size: int,
+    *,
+    parts: Sequence[str] = ("skin",),
+) -> Rgbd:
     """The aligned scan as the networks see it: the standard camera, hair and clothing cropped.
 
     A scan without colour is shown in plain skin, as the texture of its avatar will be.
@@ -73,6 +80,7 @@ def source_image(scan: Mesh | PointCloud, model: HeadModel, vertices_mm: Float[n
         model: of the fitted head.
         vertices_mm: fitted to the scan.
         size: pixels.
+        parts: of the head that the crop keeps; an open mouth needs more than its skin.
     """
     camera = orbit_camera(size=size)
     if not has_color(scan):
@@ -84,8 +92,8 @@ def source_image(scan: Mesh | PointCloud, model: HeadModel, vertices_mm: Float[n
     else:
         image = render_mesh(scan, camera) if isinstance(scan, Mesh) else render_points(scan, camera)
     points, _ = rgbd_points(image)
-    skin = model.part_vertices("skin")
-    distance, _ = cKDTree(vertices_mm[skin]).query(points, workers=-1)
+    kept = model.part_vertices(*parts)
+    distance, _ = cKDTree(vertices_mm[kept]).query(points, workers=-1)
     mask = image.mask.copy()
     mask[image.mask] = distance < CROP_MM
     rgb = np.where(mask[..., None], image.rgb, 0.5).astype(np.float32)

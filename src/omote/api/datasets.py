@@ -1,0 +1,187 @@
+"""``omote.data``: what is in a dataset of scans, and its scans as shards for training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from omote.api.outputs import check_file, check_folder
+from omote.api.scans import Unit
+from omote.data.datasets.layout import Problem, ScanItem, problem_of, usable
+from omote.data.datasets.registry import LayoutName, list_items
+from omote.data.datasets.report import DatasetReport, report_on
+from omote.data.datasets.splits import DATASET_SPLITS, split_of
+from omote.errors import ConfigError, DatasetError, ScanError
+from omote.files import atomic_path
+from omote.progress import Step
+
+SplitName = Literal["train", "validation", "test", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedDataset:
+    """What `render_dataset` made, runs before it included.
+
+    Attributes:
+        num_subjects: with a shard.
+        num_images: in all shards.
+        num_doubtful: images with a pose of little confidence; they are kept.
+        num_given_up: subjects without any usable neutral scan.
+        problems: scans that were skipped, with reasons.
+    """
+
+    num_subjects: int
+    num_images: int
+    num_doubtful: int
+    num_given_up: int
+    problems: tuple[Problem, ...]
+
+
+def data(
+    folder: Path | str,
+    *,
+    layout: LayoutName = "auto",
+    seed: int = 0,
+    quick: bool = False,
+    report: Path | str | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> DatasetReport:
+    """Say what is in a dataset, what is wrong with it, and what will be used.
+
+    Args:
+        folder: of the dataset.
+        layout: "facescape", "bu3dfe", "coma", "florence4d", "headspace" or "generic"; "auto" looks.
+        seed: of the splits.
+        quick: go by names, without opening every scan.
+        report: JSON of the whole, or None.
+        on_step: called with progress.
+
+    Raises:
+        DatasetError: the folder has no known layout, or nothing in it can be used.
+        OutputError: ``report`` cannot be written.
+    """
+    folder, report = Path(folder), None if report is None else Path(report)
+    check_file(report, (".json",))
+    found, listing = list_items(folder, layout)
+    problems: list[Problem] = []
+    good = list(listing.items) if quick else _opened(listing.items, problems, on_step)
+    subjects, lone = usable(good, folder)
+    result = report_on(
+        folder,
+        found,
+        listing,
+        used=[item for items in subjects for item in items],
+        problems=[*problems, *lone],
+        opened=not quick,
+        seed=seed,
+    )
+    if report is not None:
+        with atomic_path(report) as temporary:
+            temporary.write_text(json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if not result.num_used:
+        raise DatasetError(
+            f"{folder}: nothing can be used of {len(listing.items):,} scans in the layout of {found.title}; the first "
+            f"problem: {result.problems[0].path.name}: {result.problems[0].reason}"
+        )
+    return result
+
+
+def _opened(
+    items: tuple[ScanItem, ...], problems: list[Problem], on_step: Callable[[Step], None] | None
+) -> list[ScanItem]:
+    """The items that read; the others go to ``problems``."""
+    from omote.training.dataset_scans import read_item
+
+    good = []
+    for number, item in enumerate(items):
+        if on_step is not None:
+            on_step(Step(stage="read", done=number, total=len(items), note=item.geometry.name))
+        try:
+            read_item(item)
+        except ScanError as error:
+            problems.append(problem_of(item.geometry, error))
+        else:
+            good.append(item)
+    return good
+
+
+def render_dataset(
+    folder: Path | str,
+    out: Path | str,
+    *,
+    layout: LayoutName = "auto",
+    split: SplitName = "train",
+    seed: int = 0,
+    size: int = 128,
+    unit: Unit = "auto",
+    workers: int = 1,
+    on_step: Callable[[Step], None] | None = None,
+) -> RenderedDataset:
+    """Align and render a dataset's scans into shards, one per subject; shards that are there are kept.
+
+    Args:
+        folder: of the dataset.
+        out: folder of the shards, made if missing; a recipe takes it as ``population``.
+        layout: as for `data`.
+        split: whose subjects.
+        seed: of the splits.
+        size: pixels of a side.
+        unit: of the scans' coordinates; "auto" estimates it for each.
+        workers: processes.
+        on_step: called with progress.
+
+    Raises:
+        ConfigError: a number out of range, or ``out`` holds shards of another size.
+        DatasetError: the folder has no known layout, or nothing in it can be used.
+        OutputError: ``out`` cannot be written.
+    """
+    folder, out = Path(folder), Path(out)
+    for name, value, low, high in (("size", size, 16, 4096), ("workers", workers, 1, 4096)):
+        if not low <= value <= high:
+            raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
+    if split not in (*DATASET_SPLITS, "all"):
+        raise ConfigError(f"split: expected one of {', '.join(DATASET_SPLITS)}, all, got {split!r}")
+    check_folder(out)
+    found, listing = list_items(folder, layout)
+    subjects, lone = usable(listing.items, folder)
+    chosen = [items for items in subjects if split in ("all", split_of(items[0].subject, seed))]
+    if not chosen:
+        raise DatasetError(
+            f"{folder}: expected subjects in the split {split}, got none of {len(subjects):,} with a neutral scan; "
+            "choose another --split or --seed"
+        )
+
+    from omote.training.dataset_shards import DatasetRender, make_dataset_shards
+
+    config = DatasetRender(
+        dataset=found.name,
+        folder=folder,
+        size=size,
+        unit=None if unit == "auto" else unit,
+        split=None if split == "all" else split,
+        seed=seed,
+    )
+    if on_step is not None:
+        on_step(Step(stage="render", done=0, total=len(chosen)))
+    done = []
+    for subject in make_dataset_shards(chosen, config, out, num_workers=workers):
+        done.append(subject)
+        if on_step is not None:
+            on_step(Step(stage="render", done=len(done), total=len(chosen), note=subject.subject))
+    problems = [*listing.problems, *lone, *(p for subject in done for p in subject.problems)]
+    rendered = [subject for subject in done if subject.num_images]
+    if not rendered:
+        raise DatasetError(
+            f"{folder}: no subject of {len(chosen):,} could be rendered; the first problem: "
+            f"{problems[0].path.name}: {problems[0].reason}"
+        )
+    return RenderedDataset(
+        num_subjects=len(rendered),
+        num_images=sum(subject.num_images for subject in rendered),
+        num_doubtful=sum(subject.num_doubtful for subject in rendered),
+        num_given_up=len(done) - len(rendered),
+        problems=tuple(problems),
+    )
