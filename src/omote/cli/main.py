@@ -27,6 +27,7 @@ COMMANDS = {
     "population": "Render a population of made-up persons, for training or to look at.",
     "train": "Train a recipe, or go on with a run.",
     "evaluate": "Measure the shipped networks on persons they never saw.",
+    "report": "Compare result folders of evaluations on one self-contained page.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
 

@@ -99,6 +99,21 @@ def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtr
     return FeatureExtractor(name=name, cut=arcface_cut, forward=network)
 
 
+def load_arcface(path: Path) -> FeatureExtractor:
+    """An ArcFace backbone by path, named by its depth.
+
+    Raises:
+        CheckpointError: the file holds neither of the two.
+    """
+    try:
+        return load_extractor("arcface_r50", path)
+    except CheckpointError as error:
+        try:
+            return load_extractor("arcface_r100", path)
+        except CheckpointError:
+            raise error from None
+
+
 def load_checked(module: nn.Module, path: Path, name: str, ignored: Sequence[str] = ()) -> nn.Module:
     """Read a network's weights from a file of tensors, every name and shape as expected.
 

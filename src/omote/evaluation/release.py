@@ -242,6 +242,8 @@ def measure(
         "intensity": [e.intensity for e in person.expressions],
     }
     true_identity = judges.identity.embed(torch.from_numpy(true.rgb).permute(0, 3, 1, 2), neutral).numpy()
+    # What tells persons apart, as a reference for every identity distance.
+    out["descriptor"] = true_identity[0].tolist()
     for row, seen in images.items():
         stack = _stack(seen)
         rgb = torch.from_numpy(stack.rgb).permute(0, 3, 1, 2).contiguous()
