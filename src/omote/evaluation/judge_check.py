@@ -103,7 +103,7 @@ def check_judges(config: JudgeCheck, out: Path) -> Iterator[EvaluationStep]:
                 temporary.write_text(json.dumps(record))
         persons.append(json.loads(path.read_text()))
         yield EvaluationStep(done=index + 1, total=config.num_persons)
-    numbers: dict[str, float] = {"count/persons": len(persons)}
+    numbers: dict[str, float] = {"count/persons": float(len(persons))}
     for name in networks:
         descriptors = np.array([p["descriptors"][name] for p in persons], dtype=np.float64)
         numbers.update({f"identity/{name}/{k}": v for k, v in identity_numbers(descriptors).items()})
@@ -217,7 +217,7 @@ def calibration_error(confidence: Float[np.ndarray, " n"], hits: Bool[np.ndarray
     return float(total)
 
 
-def table_rows(numbers: Mapping[str, float | None]) -> list[Sequence[str]]:
+def table_rows(numbers: Mapping[str, float | int | None]) -> list[Sequence[str]]:
     """The self-test as lines for a person: identity networks, then expression networks; the first line names the columns."""
 
     def shown(key: str, digits: int = 2) -> str:

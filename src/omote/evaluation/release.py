@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from omote.data.population import Person, PopulationConfig, draw_person, render_person
 from omote.evaluation import metrics
@@ -154,7 +154,7 @@ class Images:
 
     rgb: Float[np.ndarray, "n h w 3"]
     depth_mm: Float[np.ndarray, "n h w"]
-    mask: Float[np.ndarray, "n h w"]
+    mask: Bool[np.ndarray, "n h w"]
 
 
 def _stack(images: Sequence[Rgbd]) -> Images:
@@ -293,7 +293,7 @@ def _best_of(model: EditingModel, config: ReleaseConfig, person: Person, truth: 
     return best
 
 
-def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float]:
+def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float | int]:
     """Per-person results → flat keys ``<metric>/<row>``."""
 
     def column(key: str) -> Float[np.ndarray, "p 7"]:
@@ -301,7 +301,7 @@ def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float]:
 
     category = column("category").astype(int)
     moved = category != CATEGORIES.index("neutral")
-    out: dict[str, float] = {"count/persons": len(persons), "count/images": int(category.size)}
+    out: dict[str, float | int] = {"count/persons": len(persons), "count/images": int(category.size)}
     names = {
         "mae": "depth/mae_mm_metric",
         "rmse": "depth/rmse_mm_metric",

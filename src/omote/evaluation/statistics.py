@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -91,18 +92,52 @@ def bootstrap_mean(
         level: as `bootstrap`.
         seed: as `bootstrap`.
     """
+    plain = np.ones(len(per_person)) if weights is None else weights.astype(np.float64)
+    return bootstrap_macro_mean(
+        per_person[:, None].astype(np.float64), plain[:, None], num_resamples=num_resamples, level=level, seed=seed
+    )
+
+
+def bootstrap_macro_mean(
+    per_person: Float[np.ndarray, "p c"],
+    weights: Float[np.ndarray, "p c"],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """`bootstrap_mean` of several classes, averaged over the classes that a sample holds.
+
+    Args:
+        per_person: a person's value in each class; NaN where they had nothing to measure.
+        weights: how much it counts.
+        num_resamples: as `bootstrap`.
+        level: as `bootstrap`.
+        seed: as `bootstrap`.
+    """
     measured = ~np.isnan(per_person)
-    x = np.where(measured, per_person.astype(np.float64), 0.0)
-    w = np.where(measured, 1.0 if weights is None else weights.astype(np.float64), 0.0)
-    count, total = len(x), int(measured.sum())
-    with np.errstate(invalid="ignore"):
-        value = float(np.divide((w * x).sum(), w.sum()))
-        if total < 2:
-            return Interval(value=value, low=np.nan, high=np.nan, num_persons=total)
-        rng = np.random.default_rng(seed)
-        drawn = np.stack([rng.integers(count, size=count) for _ in range(num_resamples)])
-        values = np.divide((w * x)[drawn].sum(axis=1), w[drawn].sum(axis=1))
-    return _interval(value, values, total, level)
+    w = np.where(measured, weights, 0.0)
+    wx = w * np.where(measured, per_person, 0.0)
+    total = int(measured.any(axis=1).sum())
+
+    def macro(times: np.ndarray) -> np.ndarray:
+        there = times @ w
+        means = np.divide(times @ wx, there, out=np.full(there.shape, np.nan), where=there > 0)
+        count = (there > 0).sum(axis=1)
+        return np.where(count > 0, np.nansum(means, axis=1) / np.maximum(count, 1), np.nan)
+
+    value = float(macro(np.ones((1, len(w))))[0])
+    if total < 2:
+        return Interval(value=value, low=np.nan, high=np.nan, num_persons=total)
+    return _interval(value, macro(_times_drawn(len(w), num_resamples, seed)), total, level)
+
+
+@lru_cache(maxsize=8)
+def _times_drawn(num_persons: int, num_resamples: int, seed: int) -> np.ndarray:
+    """How often each sample draws each person, as `bootstrap` draws them: (samples, persons)."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.integers(num_persons, size=num_persons) for _ in range(num_resamples)]
+    return np.stack([np.bincount(d, minlength=num_persons) for d in drawn]).astype(np.float64)
 
 
 def _interval(value: float, values: Float[np.ndarray, " r"], num_persons: int, level: float) -> Interval:

@@ -10,6 +10,8 @@ import tyro
 
 from omote.cli import flags
 
+Suite = Literal["release", "population", "samplers", "judges"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -19,9 +21,7 @@ class Options:
     and judges also write run.json (versions, machine, seeds), table.csv and report.html, a page that needs nothing else.
     """
 
-    suite: Annotated[
-        tyro.conf.Positional[Literal["release", "population", "samplers", "judges"]], tyro.conf.arg(metavar="SUITE")
-    ]
+    suite: Annotated[tyro.conf.Positional[Suite], tyro.conf.arg(metavar="SUITE")]
     """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
     several numbers of steps, as a table; judges: do they tell persons and expressions apart"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]

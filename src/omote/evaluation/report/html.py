@@ -16,7 +16,7 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b0;--line:#3a424a;--paper:#16191c;--tint:#1f2428;
 --model:#6db3f2;--base:#f0a35e;--bound:#9aa5b0;--good:#5fce94;--bad:#ff8a80}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:1120px;padding:20px 16px 60px;font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;
+body{margin:0 auto;max-width:1200px;padding:20px 16px 60px;font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;
 color:var(--ink);background:var(--paper);-webkit-text-size-adjust:100%}
 h1{font-size:1.6rem;line-height:1.2;margin:.2em 0}h2{font-size:1.2rem;margin:2.2em 0 .5em}h3{font-size:1rem;margin:1.5em 0 .4em}
 p,li{max-width:75ch}.soft,small,caption{color:var(--soft)}

@@ -26,7 +26,7 @@ NOTES = (
 )  # fmt: skip
 
 
-def write_judge_report(numbers: Mapping[str, float | None], run: Mapping[str, Any], path: Path) -> None:
+def write_judge_report(numbers: Mapping[str, float | int | None], run: Mapping[str, Any], path: Path) -> None:
     """Write the page.
 
     Raises:
@@ -36,7 +36,7 @@ def write_judge_report(numbers: Mapping[str, float | None], run: Mapping[str, An
         temporary.write_text(html.page("omote: judges", _sections(numbers, run)), encoding="utf-8")
 
 
-def _sections(numbers: Mapping[str, float | None], run: Mapping[str, Any]) -> Iterator[str]:
+def _sections(numbers: Mapping[str, float | int | None], run: Mapping[str, Any]) -> Iterator[str]:
     count = int(numbers["count/persons"] or 0)
     yield "<h1>Do the judges behave?</h1>"
     yield f'<p class="soft">{count} persons of the test split, true renders only.</p>'

@@ -127,7 +127,7 @@ def load_results(folder: Path, name: str | None = None) -> Results:
             folder=folder,
             name=name or folder.resolve().name,
             persons=tuple(persons),
-            metrics={k: math.nan if v is None else v for k, v in metrics.items()},
+            metrics={k: math.nan if v is None else float(v) for k, v in metrics.items()},
             config=config,
             run=run,
         )

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from omote.evaluation.metrics import accuracy
 from omote.evaluation.report.results import BOUNDS, CEILING, FLOOR, MODEL, Results
-from omote.evaluation.statistics import Interval, PairedTest, bootstrap, bootstrap_mean, paired_test
+from omote.evaluation.statistics import Interval, PairedTest, bootstrap_macro_mean, bootstrap_mean, paired_test
 from omote.head.expressions import CATEGORIES
 
 ALPHA = 0.05
@@ -119,12 +119,8 @@ def _macro(hits: Float[np.ndarray, "p k"], category: np.ndarray) -> Interval:
     per_class = np.stack([(hits * here).sum(axis=1) for here in classes], axis=1)
     counts = np.stack([here.sum(axis=1) for here in classes], axis=1)
 
-    def macro(drawn: np.ndarray) -> float:
-        total = counts[drawn].sum(axis=0)
-        there = total > 0
-        return float((per_class[drawn].sum(axis=0)[there] / total[there]).mean())
-
-    return bootstrap(macro, len(hits))
+    per_person = np.divide(per_class, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    return bootstrap_macro_mean(per_person, counts.astype(np.float64))
 
 
 def class_interval(results: Results, judge: str, row: str, category: str) -> Interval:
