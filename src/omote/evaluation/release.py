@@ -22,6 +22,7 @@ from omote.evaluation.added import added_measures, summarise_added
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.judges import ExpressionJudges, IdentityJudge, load_expression_judges, load_identity_judge
 from omote.evaluation.pictures import missing_pictures, save_pictures, sheet_persons
+from omote.evaluation.sets import SetNetworks, save_features, summarise_sets
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
@@ -73,7 +74,12 @@ class Judges:
 
 
 def evaluate_release(
-    model: EditingModel, config: ReleaseConfig, out: Path, *, rivals: Path | None = None
+    model: EditingModel,
+    config: ReleaseConfig,
+    out: Path,
+    *,
+    rivals: Path | None = None,
+    sets: SetNetworks | None = None,
 ) -> Iterator[EvaluationStep]:
     """Run the suite into ``out``: ``persons/*.json``, ``rivals/*.json`` and ``images/*.png`` as it goes, then ``metrics.json``.
 
@@ -82,6 +88,7 @@ def evaluate_release(
         config: the suite.
         out: folder of the results.
         rivals: where the rows without networks lie or go; ``out/rivals`` if None.
+        sets: compare the rows as sets of images too, by these networks, with ``features/*.safetensors``.
 
     Raises:
         JudgeError: the judges' weights are not installed.
@@ -91,7 +98,8 @@ def evaluate_release(
     folders = (out / "persons", out / "rivals" if rivals is None else rivals)
     # A row's pictures lie beside its numbers.
     pictures = tuple(folder.parent / "images" for folder in folders)
-    for folder in (*folders, *pictures):
+    features = tuple(folder.parent / "features" for folder in folders)
+    for folder in (*folders, *pictures, *(features if sets is not None else ())):
         folder.mkdir(parents=True, exist_ok=True)
     edit = HeadEdit(heads[0])
     rows = []
@@ -102,20 +110,27 @@ def evaluate_release(
 
     for index in range(config.num_persons):
         of_model, of_rivals = paths = [folder / f"{index:06d}.json" for folder in folders]
-        if not all(path.exists() for path in paths):
+        model_set, rivals_set = set_paths = _set_paths(features, index) if sets is not None else (of_model, of_rivals)
+        if not all(path.exists() for path in (*paths, *set_paths)):
             person, truth = at(index)
             # Pictures first: a person whose numbers are there has them.
-            if not of_rivals.exists():
+            if not (of_rivals.exists() and rivals_set.exists()):
                 images = rival_images(person, truth, heads, edit)
-                save_pictures(pictures[1], person, images, truth.images)
-                _write(of_rivals, measure(images, person, heads, truth, judges))
-            if not of_model.exists():
+                if not of_rivals.exists():
+                    save_pictures(pictures[1], person, images, truth.images)
+                    _write(of_rivals, measure(images, person, heads, truth, judges))
+                if sets is not None:
+                    save_features(rivals_set, sets, images, truth.images, truth.landmarks_px[0])
+            if not (of_model.exists() and model_set.exists()):
                 images = model_images(model, config, person, truth)
-                save_pictures(pictures[0], person, images, truth.images)
-                result = measure(images, person, heads, truth, judges)
-                if index < config.num_best_of:
-                    result["best_of"] = _best_of(model, config, person, truth)
-                _write(of_model, result)
+                if not of_model.exists():
+                    save_pictures(pictures[0], person, images, truth.images)
+                    result = measure(images, person, heads, truth, judges)
+                    if index < config.num_best_of:
+                        result["best_of"] = _best_of(model, config, person, truth)
+                    _write(of_model, result)
+                if sets is not None:
+                    save_features(model_set, sets, images, truth.images, truth.landmarks_px[0])
         rows.append({k: v for path in paths for k, v in json.loads(path.read_text()).items()})
         yield EvaluationStep(done=index + 1, total=config.num_persons)
     # Persons measured by a version without pictures, as far as the report shows them.
@@ -131,8 +146,17 @@ def evaluate_release(
         _take_over(folders[1], out / "rivals", config.num_persons, "{:06d}.json")
         for row in RIVAL_ROWS:
             _take_over(pictures[1], pictures[0], config.num_persons, f"{{:06d}}_{row}.png")
+    numbers = summarise(rows)
+    if sets is not None:
+        moved = np.array([p["category"] for p in rows]) != CATEGORIES.index("neutral")
+        numbers.update(summarise_sets([_set_paths(features, index) for index in range(len(rows))], moved, sets))
     with atomic_path(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(summarise(rows), indent=2, sort_keys=True) + "\n")
+        temporary.write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n")
+
+
+def _set_paths(folders: Sequence[Path], index: int) -> tuple[Path, Path]:
+    """Where a person's features lie, of rows with and without networks."""
+    return folders[0] / f"{index:06d}_model.safetensors", folders[1] / f"{index:06d}_rivals.safetensors"
 
 
 def _take_over(source: Path, target: Path, count: int, name: str) -> None:

@@ -38,6 +38,8 @@ class Options:
     """a run's export folder instead of the shipped weights"""
     rivals: flags.Folder = None
     """results of an earlier run on the same persons, whose rows without networks are taken over"""
+    sets: bool = False
+    """for release: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall)"""
     arcface: flags.File = None
     """for judges: an ArcFace backbone (.safetensors) as a second identity network"""
 
@@ -58,6 +60,7 @@ def run(options: Options) -> None:
             backend=options.backend,
             weights=options.weights,
             rivals=options.rivals,
+            sets=options.sets,
             arcface=options.arcface,
             on_step=display,
         )

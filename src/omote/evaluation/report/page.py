@@ -11,6 +11,7 @@ from scipy.spatial.distance import pdist
 
 from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
 from omote.evaluation.report import html, svg, words
+from omote.evaluation.report.published import published_tables
 from omote.evaluation.report.results import BOUNDS, CEILING, FLOOR, JUDGES, MODEL, Results, is_model, title
 from omote.evaluation.report.tables import (
     DETAIL,
@@ -68,11 +69,13 @@ def sections(results: Results) -> Iterator[str]:
     yield _heads(results)
     yield "<h2>More metrics</h2>"
     yield metric_table(results, DETAIL)
+    yield _sets(results)
     yield "<h2>Contact sheets</h2>"
     yield from _sheets(results)
     yield "<h2>Rows and metrics</h2>"
     yield html.definitions((title(row), words.describe(row)) for row in results.rows)
     yield html.definitions(words.METRICS)
+    yield published_tables()
     yield "<h2>What it ran on</h2>"
     yield run_facts(results)
 
@@ -207,6 +210,37 @@ def _heads(results: Results) -> str:
         lines.append((kind_of(row), [escape(title(row)), *cells]))
     counts = ", ".join(f"{int(chosen.sum())} persons of {name}" for name, chosen in families.items())
     return f"<p>{escape(counts)}.</p>" + html.table(head, lines)
+
+
+def _sets(results: Results) -> str:
+    """Rows as sets of images, where that was measured."""
+    names = {
+        "fd": "Fréchet ↓",
+        "kid": "KID × 1000 ↓",
+        "precision": "precision ↑",
+        "recall": "recall ↑",
+        "perceptual": "perceptual ↓",
+    }
+    found = {key.rpartition("/")[0] for key in results.metrics}
+    columns = [key for kind in names for key in sorted(found) if key.startswith(f"{kind}/")]
+    if not columns:
+        return ""
+    head = ["row", *(f"{names[k.partition('/')[0]]}<br><small>{escape(k.partition('/')[2])}</small>" for k in columns)]
+    lines = []
+    for row in results.rows:
+        if row == CEILING:
+            continue
+        cells = []
+        for key in columns:
+            value = results.metrics.get(f"{key}/{row}", np.nan)
+            cells.append(html.number(1000 * value if key.startswith("kid/") else value, 3))
+        lines.append((kind_of(row), [escape(title(row)), *cells]))
+    note = (
+        f"<h2>Sets of images</h2><p>Against the true renders of the same persons: {results.metrics['count/set_images']:.0f} "
+        f"images a set, KID over subsets of {results.metrics['count/kid_subset_size']:.0f}. Few images make a Fréchet distance "
+        "large: compare rows of one table only. Networks are named; none of these is FID or LPIPS.</p>"
+    )
+    return note + html.table(head, lines)
 
 
 def _sheets(results: Results) -> Iterator[str]:
