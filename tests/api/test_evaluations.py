@@ -60,6 +60,16 @@ def test_a_run_that_only_reads_does_not_claim_to_have_measured(tmp_path: Path, m
     assert both["count/persons"] == 5
 
 
+def test_what_an_unrecorded_version_measured_is_of_unknown_origin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omote.api.reports.commit", lambda: "bbb")
+    only_read = write_run(tmp_path / "a.json", {"count/persons": 3}, Stopwatch(), measured=0)
+    assert only_read == {"run/commits": "unknown", "count/persons": 3}
+    gone_on = write_run(tmp_path / "b.json", {"count/persons": 3}, Stopwatch(), measured=1)
+    assert gone_on["run/commits"] == "unknown bbb"
+
+
 def test_a_commit_is_told_with_its_changes_or_not_at_all() -> None:
     got = commit()
     assert got is None or re.fullmatch(r"[0-9a-f]{12}\+?", got)

@@ -64,10 +64,12 @@ def write_run(path: Path, settings: Mapping[str, Value], watch: Stopwatch, *, me
             earlier = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             earlier = {}
-    if earlier and not measured:
-        facts = {**earlier, **settings}
+    known = str(earlier.get("run/commits") or "").split()
+    if not earlier and measured < int(settings["count/persons"] or 0):
+        known = ["unknown"]  # a version that kept no record measured the others
+    if not measured:
+        facts: dict[str, Value] = {"run/commits": " ".join(known) or None, **earlier, **settings}
     else:
-        known = str(earlier.get("run/commits") or "").split()
         now = commit()
         commits = [*known, now] if now and now not in known else known
         facts = {

@@ -35,7 +35,8 @@ METRICS: Sequence[tuple[str, str]] = (
     ("gain", "Share of the true change in the asked class's probability that a row reaches: copy 0, true render 1."),
     ("CLS", "Pearson's correlation of asked intensity and the judges' probability of the asked class, per category, averaged."),
     ("mSCR", "Mean of ½ (C_ij + C_ji) over fearful/surprised and angry/disgusted; less is better."),
-    ("intervals", "95 % percentile bootstrap over persons (2000 resamples, seed 0): a person's images are not independent."),
+    ("intervals", "95 % percentile bootstrap over persons (2000 resamples, seed 0): a person's images are not independent. "
+     "An interval without width says that all persons agree, not that the next one will."),
     ("p", "Sign-flip permutation test over persons, paired, two-sided; not corrected for the number of tests."),
 )  # fmt: skip
 
