@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from omote.api.evaluations import _claim, fingerprint
+from omote.api.evaluations import _claim, evaluate, fingerprint
 from omote.api.report import Stopwatch
 from omote.api.reports import commit, report, write_run
 from omote.cli.main import main
-from omote.errors import ConfigError, OutputError
+from omote.errors import CheckpointError, ConfigError, OutputError
 
 
 def test_a_fingerprint_changes_with_content_and_name_only(tmp_path: Path) -> None:
@@ -68,6 +68,13 @@ def test_what_an_unrecorded_version_measured_is_of_unknown_origin(
     assert only_read == {"run/commits": "unknown", "count/persons": 3}
     gone_on = write_run(tmp_path / "b.json", {"count/persons": 3}, Stopwatch(), measured=1)
     assert gone_on["run/commits"] == "unknown bbb"
+
+
+def test_a_wrong_identity_network_does_not_claim_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "wrong.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="expected arcface_r50"):
+        evaluate("judges", out=tmp_path / "out", persons=1, arcface=tmp_path / "wrong.safetensors")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_commit_is_told_with_its_changes_or_not_at_all() -> None:

@@ -162,11 +162,14 @@ def _judges(
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
     from omote.data.population import PopulationConfig
+    from omote.evaluation.features import load_arcface
     from omote.evaluation.judge_check import JudgeCheck, check_judges
     from omote.evaluation.report.judges import write_judge_report
 
     population = PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict))
     config = JudgeCheck(population=population, num_persons=persons, arcface=None if arcface is None else Path(arcface))
+    if config.arcface is not None:
+        load_arcface(config.arcface)  # a wrong file must not claim the folder
     _claim(out, {"suite": "judges", "config": to_json(config)})
     watch, before = Stopwatch(), _num_persons(out)
     with watch("measure"):

@@ -126,6 +126,8 @@ def load_checked(module: nn.Module, path: Path, name: str, ignored: Sequence[str
     Raises:
         CheckpointError: no such file, not a safetensors file, or another architecture.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected {name} as a .safetensors file, got no such file; check the path")
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:

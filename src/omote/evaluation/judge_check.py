@@ -77,7 +77,8 @@ def check_judges(config: JudgeCheck, out: Path) -> Iterator[EvaluationStep]:
     networks: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"faceapi": face.embed}
     if config.arcface is not None:
         arcface = load_arcface(config.arcface)
-        networks[arcface.name] = arcface
+        # Its distance is an angle's: of descriptors of length 1 Euclid's order is the cosine's.
+        networks[arcface.name] = lambda rgb, landmarks: torch.nn.functional.normalize(arcface(rgb, landmarks))
     (out / "persons").mkdir(parents=True, exist_ok=True)
     persons = []
     for index in range(config.num_persons):
