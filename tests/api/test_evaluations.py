@@ -56,7 +56,7 @@ def test_a_run_that_only_reads_does_not_claim_to_have_measured(tmp_path: Path, m
     write_run(path, {"count/persons": 5}, Stopwatch(), measured=2)
     both = json.loads(path.read_text())
     assert both["run/commits"] == "aaa bbb"
-    assert both["run/sessions"] == 2
+    assert both["run/times_run"] == 2
     assert both["count/persons"] == 5
 
 

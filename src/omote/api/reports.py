@@ -77,8 +77,8 @@ def write_run(path: Path, settings: Mapping[str, Value], watch: Stopwatch, *, me
             **run_facts(watch),
             "run/commits": " ".join(commits) or None,
             "run/finished_utc": datetime.now(timezone.utc).isoformat(timespec="minutes"),
-            "run/sessions": int(earlier.get("run/sessions") or 0) + 1,
-            "count/persons_measured_in_last_session": measured,
+            "run/times_run": int(earlier.get("run/times_run") or 0) + 1,
+            "count/persons_measured_last": measured,
         }
     write_json(facts, path)
     return facts

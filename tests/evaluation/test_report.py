@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import html.parser
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from results import write_results
 
 from omote.errors import ConfigError
