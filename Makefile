@@ -58,7 +58,7 @@ unit: install
 
 judges: $(JUDGES)/.omote-installed
 
-$(JUDGES)/.omote-installed: $(STAMP)
+$(JUDGES)/.omote-installed: $(STAMP) src/omote/evaluation/judges/install.py
 	$(BIN)/python -m omote.evaluation.judges.install $(JUDGES)
 	@touch $@
 

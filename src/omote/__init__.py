@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         read,
         reconstruct,
         render,
+        report,
         train,
     )
 
@@ -45,6 +46,7 @@ __all__ = [
     "read",
     "reconstruct",
     "render",
+    "report",
     "train",
 ]
 

@@ -206,3 +206,89 @@ def test_identity_distance_and_cosine_match_a_loop() -> None:
         dot = sum(x * y for x, y in zip(a[i], b[i], strict=True))
         norms = math.sqrt(sum(x * x for x in a[i])) * math.sqrt(sum(y * y for y in b[i]))
         assert metrics.identity_cosine(a, b)[i] == pytest.approx(dot / norms)
+
+
+def test_deltas_nest_and_match_a_loop(depth: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    _, truth, mask = depth
+    predicted = truth * RNG.uniform(0.4, 2.4, truth.shape)
+    got = metrics.depth_errors(predicted, truth, mask)
+    for i in range(len(truth)):
+        ratios = [max(d / g, g / d) for d, g in ((predicted[i, y, x], truth[i, y, x]) for y, x in pixels(mask, i))]
+        for power, values in enumerate((got.delta1, got.delta2, got.delta3), start=1):
+            assert values[i] == pytest.approx(sum(r < 1.25**power for r in ratios) / len(ratios))
+
+
+def textbook_ssim(x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
+    """Window by window, channel by channel (Wang et al. 2004, §III-B and C)."""
+    offsets = np.arange(-5, 6)
+    line = np.exp(-0.5 * (offsets / 1.5) ** 2)
+    window = np.outer(line, line) / np.outer(line, line).sum()
+    values = []
+    for v in range(5, x.shape[0] - 5):
+        for u in range(5, x.shape[1] - 5):
+            if not mask[v, u]:
+                continue
+            for c in range(3):
+                a, b = (image[v - 5 : v + 6, u - 5 : u + 6, c] for image in (x, y))
+                mean_a, mean_b = (window * a).sum(), (window * b).sum()
+                var_a, var_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+                cov = (window * (a - mean_a) * (b - mean_b)).sum()
+                c1, c2 = 0.01**2, 0.03**2
+                values.append(
+                    (2 * mean_a * mean_b + c1) * (2 * cov + c2)
+                    / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+                )  # fmt: skip
+    return float(np.mean(values))
+
+
+def test_ssim_matches_the_textbook() -> None:
+    truth = RNG.random((3, 16, 14, 3))
+    predicted = np.clip(truth + 0.3 * RNG.normal(size=truth.shape), 0, 1)
+    mask = RNG.random(truth.shape[:3]) < 0.7
+    got = metrics.ssim(predicted, truth, mask)
+    for i in range(3):
+        assert got[i] == pytest.approx(textbook_ssim(predicted[i], truth[i], mask[i]), rel=1e-6)
+    np.testing.assert_allclose(metrics.ssim(truth, truth, mask), 1.0)
+    assert np.isnan(metrics.ssim(truth, truth, np.zeros_like(mask))).all()
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_no_image_metric_depends_on_what_else_is_in_the_batch(size: int) -> None:
+    rng = np.random.default_rng(3)
+    truth, predicted = rng.random((64, 16, 16, 3)), rng.random((64, 16, 16, 3))
+    depth, other = rng.uniform(500, 900, (64, 16, 16)), rng.uniform(500, 900, (64, 16, 16))
+    mask = rng.random((64, 16, 16)) < 0.6
+    measures = {
+        "ssim": lambda k: metrics.ssim(predicted[k], truth[k], mask[k]),
+        "psnr": lambda k: metrics.psnr_db(predicted[k], truth[k], mask[k]),
+        "silog": lambda k: metrics.depth_errors(other[k], depth[k], mask[k]).silog,
+        "delta3": lambda k: metrics.depth_errors(other[k], depth[k], mask[k]).delta3,
+        "aligned": lambda k: metrics.affine_aligned(other[k], depth[k], mask[k]),
+        "normals": lambda k: metrics.normals_error_deg(predicted[k] - 0.5, truth[k] - 0.5, mask[k]),
+    }
+    for name, measure in measures.items():
+        whole = measure(slice(0, 64))
+        parts = np.concatenate([measure(slice(i, min(i + size, 64))) for i in range(0, 64, size)])
+        np.testing.assert_allclose(parts, whole, rtol=1e-12, err_msg=name)
+
+
+def test_intensity_correlation_is_pearsons_within_a_category() -> None:
+    category = np.repeat([0, 1], 50)
+    asked = RNG.random(100)
+    # Opposite offsets would hide a correlation taken over all.
+    measured = 0.3 * asked + 5.0 * category + 0.05 * RNG.normal(size=100)
+    expected = np.mean([np.corrcoef(asked[category == c], measured[category == c])[0, 1] for c in (0, 1)])
+    assert metrics.intensity_correlation(asked, measured, category) == pytest.approx(expected, rel=1e-9)
+    constant = np.where(category == 0, 1.0, measured)
+    assert metrics.intensity_correlation(asked, constant, category) == pytest.approx(
+        np.corrcoef(asked[50:], measured[50:])[0, 1]
+    )
+    assert math.isnan(metrics.intensity_correlation(asked, np.ones(100), category))
+
+
+def test_arkit_error_counts_only_the_units_in_use() -> None:
+    asked, fitted = np.zeros((2, 52)), np.zeros((2, 52))
+    asked[0, 3], fitted[0, 3], fitted[0, 40] = 0.8, 0.5, 0.1
+    got = metrics.arkit_weight_error(fitted, asked)
+    assert got[0] == pytest.approx((0.3 + 0.1) / 2)
+    assert math.isnan(got[1])

@@ -8,6 +8,7 @@ from omote.api.frames import save_rgbd
 from omote.api.outputs import AvatarOutputs, FitOutputs, check_folder
 from omote.api.populations import population
 from omote.api.reconstruction import Reconstruction, reconstruct
+from omote.api.reports import report
 from omote.api.scans import FitMade, fit, read, render
 from omote.api.trainings import estimate_training, recipe, train
 
@@ -32,6 +33,7 @@ __all__ = [
     "reconstruct",
     "render",
     "render_dataset",
+    "report",
     "save_rgbd",
     "train",
 ]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from omote.api.outputs import check_folder, make_folder
+from omote.api.report import Stopwatch, Value
+from omote.api.reports import write_run
 from omote.config import to_json
 from omote.errors import ConfigError, OutputError
 from omote.files import atomic_path
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: Literal["release", "population", "samplers"] = "release",
+    suite: Literal["release", "population", "samplers", "judges"] = "release",
     *,
     out: Path | str,
     persons: int = 200,
@@ -28,13 +30,17 @@ def evaluate(
     backend: Literal["auto", "torch", "openvino"] = "auto",
     weights: Path | str | None = None,
     rivals: Path | str | None = None,
+    sets: bool = False,
+    arcface: Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> dict[str, float | int | None]:
     """Measure networks on unseen persons and write ``out/metrics.json``.
 
     Args:
-        suite: "release"; "population": the judges on true renders alone, with a sheet of them; "samplers": every sampler at
-            several numbers of steps, also as ``out/table.csv``.
+        suite: "release": every row of the tables, with ``out/run.json``, ``out/table.csv`` and ``out/report.html``; "judges": do
+            the judges tell persons and expressions apart on true renders, with the same files; "population": the judges on
+            true renders alone, with a sheet of them; "samplers": every sampler at several numbers of steps, also as
+            ``out/table.csv``.
         out: folder, made if missing; persons that it holds already are not measured again.
         persons: how many, each with seven expressions.
         ict: ICT-FaceKit, by path: half of the persons come from it.
@@ -42,6 +48,9 @@ def evaluate(
         backend: what runs the networks.
         weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
         rivals: an earlier result folder of the same persons, whose rows without networks are taken over.
+        sets: for "release", compare the rows as sets of images too: Fréchet and kernel distance, precision, recall, perceptual
+            distance; takes about a third longer.
+        arcface: for "judges", an ArcFace backbone (.safetensors) as a second identity network.
         on_step: called with progress.
 
     Returns:
@@ -51,6 +60,7 @@ def evaluate(
         ConfigError: no persons.
         CheckpointError: missing or damaged weights.
         JudgeError: the judges are not installed.
+        CheckpointError: ``arcface`` does not hold one.
         OutputError: ``out`` cannot be written, or holds results of other settings or weights.
     """
     if persons < 1:
@@ -59,10 +69,13 @@ def evaluate(
     check_folder(out)
     if suite == "population":
         return _population(out, persons=persons, ict=ict, seed=seed, on_step=on_step)
+    if suite == "judges":
+        return _judges(out, persons=persons, ict=ict, seed=seed, arcface=arcface, on_step=on_step)
 
     from omote.data.population import PopulationConfig
     from omote.evaluation.release import ReleaseConfig, evaluate_release
     from omote.evaluation.samplers import SamplerSurvey, survey_samplers
+    from omote.evaluation.sets import load_set_networks
     from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
 
     folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
@@ -83,7 +96,36 @@ def evaluate(
     if rivals is not None:
         _check_same_persons(Path(rivals), settings)
     rows = None if rivals is None else Path(rivals) / "rivals"
-    return _measured(evaluate_release(model, config, out, rivals=rows), out, on_step)
+    watch, before = Stopwatch(), _num_persons(out)
+    with watch("measure"):
+        networks = load_set_networks() if sets else None
+        metrics = _measured(evaluate_release(model, config, out, rivals=rows, sets=networks), out, on_step)
+    facts: dict[str, Value] = {
+        "run/suite": suite,
+        "run/weights": fingerprint(folder),
+        "run/backend": backend,
+        "run/ict": ict is not None,
+        "run/rivals_taken_over": rivals is not None,
+        "run/steps": config.settings.steps,
+        "run/sampler": config.settings.sampler,
+        "run/guidance_scale": config.settings.guidance_scale,
+        "seed/persons": seed,
+        "seed/noise": seed,
+        "count/persons": metrics["count/persons"],
+        "count/images": metrics["count/images"],
+    }
+    write_run(out / "run.json", facts, watch, measured=_num_persons(out) - before)
+
+    from omote.evaluation.report import load_results, write_report
+
+    if on_step is not None:
+        on_step(Step(stage="report"))
+    write_report(load_results(out))
+    return metrics
+
+
+def _num_persons(out: Path) -> int:
+    return len(list((out / "persons").glob("[0-9]*.json")))
 
 
 def _measured(
@@ -108,6 +150,39 @@ def _population(
     return _measured(
         evaluate_population(PopulationSuite(population=population, num_persons=persons), out), out, on_step
     )
+
+
+def _judges(
+    out: Path,
+    *,
+    persons: int,
+    ict: Path | str | None,
+    seed: int,
+    arcface: Path | str | None,
+    on_step: Callable[[Step], None] | None,
+) -> dict[str, float | int | None]:
+    from omote.data.population import PopulationConfig
+    from omote.evaluation.features import load_arcface
+    from omote.evaluation.judge_check import JudgeCheck, check_judges
+    from omote.evaluation.report.judges import write_judge_report
+
+    population = PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict))
+    config = JudgeCheck(population=population, num_persons=persons, arcface=None if arcface is None else Path(arcface))
+    if config.arcface is not None:
+        load_arcface(config.arcface)  # a wrong file must not claim the folder
+    _claim(out, {"suite": "judges", "config": to_json(config)})
+    watch, before = Stopwatch(), _num_persons(out)
+    with watch("measure"):
+        metrics = _measured(check_judges(config, out), out, on_step)
+    facts: dict[str, Value] = {
+        "run/suite": "judges",
+        "run/ict": ict is not None,
+        "seed/persons": seed,
+        "count/persons": persons,
+    }
+    run = write_run(out / "run.json", facts, watch, measured=_num_persons(out) - before)
+    write_judge_report(metrics, run, out / "report.html")
+    return metrics
 
 
 def fingerprint(folder: Path) -> str:

@@ -28,6 +28,7 @@ COMMANDS = {
     "data": "Check a dataset of scans, or render it for training.",
     "train": "Train a recipe, or go on with a run.",
     "evaluate": "Measure the shipped networks on persons they never saw.",
+    "report": "Compare result folders of evaluations on one self-contained page.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
 

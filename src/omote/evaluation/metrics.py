@@ -11,10 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 
 MOVING_MM = 2.0  # a pixel moves when its true depth changes by more
 MAX_PSNR_DB = 100.0  # of identical images
 DELTA1 = 1.25
+# Structural similarity's window and constants for a range of 1 (Wang et al., IEEE TIP 2004, §III-C).
+SSIM_SIGMA_PX = 1.5
+SSIM_RADIUS_PX = 5
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 CONFUSING_PAIRS = (("fearful", "surprised"), ("angry", "disgusted"))
 _MIN_DEPTH_MM = 1e-3  # a predicted depth at or behind the camera has no logarithm
 
@@ -28,6 +33,8 @@ class DepthErrors:
         rmse_mm: root of the mean (d − g)².
         absrel: mean |d − g| / g.
         delta1: share of pixels with max(d/g, g/d) < 1.25.
+        delta2: the same with 1.25².
+        delta3: the same with 1.25³.
         silog: 100 × the standard deviation of log d − log g (Eigen et al., NeurIPS 2014, with λ = 1).
     """
 
@@ -35,6 +42,8 @@ class DepthErrors:
     rmse_mm: Float[np.ndarray, "n"]
     absrel: Float[np.ndarray, "n"]
     delta1: Float[np.ndarray, "n"]
+    delta2: Float[np.ndarray, "n"]
+    delta3: Float[np.ndarray, "n"]
     silog: Float[np.ndarray, "n"]
 
 
@@ -93,12 +102,17 @@ def depth_errors(
     positive = np.maximum(d, _MIN_DEPTH_MM)
     log_ratio = np.log(positive / g)
     mean_log = _masked_mean(log_ratio, mask)
+    within = [
+        _masked_mean((np.abs(log_ratio) < power * np.log(DELTA1)).astype(np.float64), mask) for power in (1, 2, 3)
+    ]
     variance = _masked_mean((log_ratio - np.nan_to_num(mean_log)[:, None, None]) ** 2, mask)
     return DepthErrors(
         mae_mm=_masked_mean(error, mask),
         rmse_mm=np.sqrt(_masked_mean(error**2, mask)),
         absrel=_masked_mean(error / g, mask),
-        delta1=_masked_mean((np.abs(log_ratio) < np.log(DELTA1)).astype(np.float64), mask),
+        delta1=within[0],
+        delta2=within[1],
+        delta3=within[2],
         silog=100.0 * np.sqrt(variance),
     )
 
@@ -138,6 +152,31 @@ def psnr_db(
     """Peak signal-to-noise ratio of colours in [0, 1] over each image's masked pixels (at most `MAX_PSNR_DB`)."""
     squared = ((predicted.astype(np.float64) - truth) ** 2).mean(axis=-1)
     return -10.0 * np.log10(np.maximum(_masked_mean(squared, mask), 10.0 ** (-MAX_PSNR_DB / 10.0)))
+
+
+def ssim(
+    predicted: Float[np.ndarray, "n h w 3"], truth: Float[np.ndarray, "n h w 3"], mask: Bool[np.ndarray, "n h w"]
+) -> Float[np.ndarray, "n"]:
+    """Structural similarity of colours in [0, 1] (Wang et al., IEEE TIP 2004, eq. 13), meaned over channels and masked pixels.
+
+    Windows are Gaussian, 11 × 11 with σ = 1.5, and centre on the masked pixels that lie at least 5 from the image's border;
+    near the mask's own border they see the background, which is part of both images.
+    """
+    window = (0.0, SSIM_SIGMA_PX, SSIM_SIGMA_PX, 0.0)
+
+    def local(values: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(values, window, radius=(0, SSIM_RADIUS_PX, SSIM_RADIUS_PX, 0))
+
+    x, y = predicted.astype(np.float64), truth.astype(np.float64)
+    mean_x, mean_y = local(x), local(y)
+    variance_x, variance_y = local(x * x) - mean_x**2, local(y * y) - mean_y**2
+    covariance = local(x * y) - mean_x * mean_y
+    similarity = ((2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)) / (
+        (mean_x**2 + mean_y**2 + SSIM_C1) * (variance_x + variance_y + SSIM_C2)
+    )
+    inside = np.zeros_like(mask)
+    inside[:, SSIM_RADIUS_PX:-SSIM_RADIUS_PX, SSIM_RADIUS_PX:-SSIM_RADIUS_PX] = True
+    return _masked_mean(similarity.mean(axis=-1), mask & inside)
 
 
 def box_mask(boxes_px: Float[np.ndarray, "n 4"], *, height: int, width: int) -> Bool[np.ndarray, "n h w"]:
@@ -217,6 +256,32 @@ def relative_expression_gain(
     """
     change = float((truth - source).mean())
     return float((model - source).mean()) / change if change != 0.0 else float("nan")
+
+
+def intensity_correlation(
+    asked: Float[np.ndarray, "n"], measured: Float[np.ndarray, "n"], category: Int[np.ndarray, "n"]
+) -> float:
+    """CLS: Pearson's correlation of asked and measured intensity within each category, meaned over the categories.
+
+    Within, because some expressions are recognised more easily than others at any intensity. A category whose asked or
+    measured intensities do not vary has no correlation and does not count; NaN if none has one.
+    """
+    correlations = []
+    for value in np.unique(category):
+        a, b = (x[category == value].astype(np.float64) for x in (asked, measured))
+        a, b = a - a.mean(), b - b.mean()
+        norm = np.sqrt((a**2).sum() * (b**2).sum())
+        correlations.append((a * b).sum() / norm if norm > 1e-12 else np.nan)
+    return mean_over_images(np.array(correlations, dtype=np.float64))
+
+
+def arkit_weight_error(fitted: Float[np.ndarray, "n 52"], asked: Float[np.ndarray, "n 52"]) -> Float[np.ndarray, "n"]:
+    """Mean |fitted - asked| over the ARKit weights that either of the two uses, per image; NaN where neither uses any.
+
+    Over all 52 most terms would be zeros that agree, and the error would tell how many units an expression leaves alone.
+    """
+    used = (fitted != 0) | (asked != 0)
+    return _masked_mean(np.abs(fitted.astype(np.float64) - asked), used)
 
 
 def identity_distance(embedding: Float[np.ndarray, "n d"], truth: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n"]:

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from omote.data.population import Person, PopulationConfig, draw_person, render_person
 from omote.evaluation import metrics
+from omote.evaluation.added import added_measures, summarise_added
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.judges import ExpressionJudges, IdentityJudge, load_expression_judges, load_identity_judge
+from omote.evaluation.pictures import missing_pictures, save_pictures, sheet_persons
+from omote.evaluation.sets import SetNetworks, save_features, summarise_sets
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
@@ -71,15 +74,21 @@ class Judges:
 
 
 def evaluate_release(
-    model: EditingModel, config: ReleaseConfig, out: Path, *, rivals: Path | None = None
+    model: EditingModel,
+    config: ReleaseConfig,
+    out: Path,
+    *,
+    rivals: Path | None = None,
+    sets: SetNetworks | None = None,
 ) -> Iterator[EvaluationStep]:
-    """Run the suite into ``out``: ``persons/*.json`` and ``rivals/*.json`` as it goes, ``metrics.json`` at the end.
+    """Run the suite into ``out``: ``persons/*.json``, ``rivals/*.json`` and ``images/*.png`` as it goes, then ``metrics.json``.
 
     Args:
         model: the networks.
         config: the suite.
         out: folder of the results.
         rivals: where the rows without networks lie or go; ``out/rivals`` if None.
+        sets: compare the rows as sets of images too, by these networks, with ``features/*.safetensors``.
 
     Raises:
         JudgeError: the judges' weights are not installed.
@@ -87,26 +96,75 @@ def evaluate_release(
     heads = config.population.heads()
     judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
     folders = (out / "persons", out / "rivals" if rivals is None else rivals)
-    for folder in folders:
+    # A row's pictures lie beside its numbers.
+    pictures = tuple(folder.parent / "images" for folder in folders)
+    features = tuple(folder.parent / "features" for folder in folders)
+    for folder in (*folders, *pictures, *(features if sets is not None else ())):
         folder.mkdir(parents=True, exist_ok=True)
     edit = HeadEdit(heads[0])
     rows = []
+
+    def at(index: int) -> tuple[Person, Truth]:
+        person = draw_person(replace(config.population, num_images=len(CATEGORIES)), index, heads)
+        return person, render_truth(person, heads)
+
     for index in range(config.num_persons):
         of_model, of_rivals = paths = [folder / f"{index:06d}.json" for folder in folders]
-        if not all(path.exists() for path in paths):
-            person = draw_person(replace(config.population, num_images=len(CATEGORIES)), index, heads)
-            truth = render_truth(person, heads)
-            if not of_rivals.exists():
-                _write(of_rivals, measure(rival_images(person, truth, heads, edit), person, heads, truth, judges))
-            if not of_model.exists():
-                result = measure(model_images(model, config, person, truth), person, heads, truth, judges)
-                if index < config.num_best_of:
-                    result["best_of"] = _best_of(model, config, person, truth)
-                _write(of_model, result)
+        model_set, rivals_set = set_paths = _set_paths(features, index) if sets is not None else (of_model, of_rivals)
+        if not all(path.exists() for path in (*paths, *set_paths)):
+            person, truth = at(index)
+            # Pictures first: a person whose numbers are there has them.
+            if not (of_rivals.exists() and rivals_set.exists()):
+                images = rival_images(person, truth, heads, edit)
+                if not of_rivals.exists():
+                    save_pictures(pictures[1], person, images, truth.images)
+                    _write(of_rivals, measure(images, person, heads, truth, judges))
+                if sets is not None:
+                    save_features(rivals_set, sets, images, truth.images, truth.landmarks_px[0])
+            if not (of_model.exists() and model_set.exists()):
+                images = model_images(model, config, person, truth)
+                if not of_model.exists():
+                    save_pictures(pictures[0], person, images, truth.images)
+                    result = measure(images, person, heads, truth, judges)
+                    if index < config.num_best_of:
+                        result["best_of"] = _best_of(model, config, person, truth)
+                    _write(of_model, result)
+                if sets is not None:
+                    save_features(model_set, sets, images, truth.images, truth.landmarks_px[0])
         rows.append({k: v for path in paths for k, v in json.loads(path.read_text()).items()})
         yield EvaluationStep(done=index + 1, total=config.num_persons)
+    # Persons measured by a version without pictures, as far as the report shows them.
+    for index in sheet_persons(rows).values():
+        if missing_pictures(pictures[0], index, MODEL_ROWS):
+            person, truth = at(index)
+            save_pictures(pictures[0], person, model_images(model, config, person, truth), truth.images)
+        if missing_pictures(pictures[1], index, RIVAL_ROWS):
+            person, truth = at(index)
+            save_pictures(pictures[1], person, rival_images(person, truth, heads, edit), truth.images)
+    if folders[1] != out / "rivals":
+        # A result folder is complete in itself, wherever its rivals were measured.
+        _take_over(folders[1], out / "rivals", config.num_persons, "{:06d}.json")
+        for row in RIVAL_ROWS:
+            _take_over(pictures[1], pictures[0], config.num_persons, f"{{:06d}}_{row}.png")
+    numbers = summarise(rows)
+    if sets is not None:
+        moved = np.array([p["category"] for p in rows]) != CATEGORIES.index("neutral")
+        numbers.update(summarise_sets([_set_paths(features, index) for index in range(len(rows))], moved, sets))
     with atomic_path(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(summarise(rows), indent=2, sort_keys=True) + "\n")
+        temporary.write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n")
+
+
+def _set_paths(folders: Sequence[Path], index: int) -> tuple[Path, Path]:
+    """Where a person's features lie, of rows with and without networks."""
+    return folders[0] / f"{index:06d}_model.safetensors", folders[1] / f"{index:06d}_rivals.safetensors"
+
+
+def _take_over(source: Path, target: Path, count: int, name: str) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in (name.format(index) for index in range(count)):
+        if (source / file).exists():
+            with atomic_path(target / file) as temporary:
+                temporary.write_bytes((source / file).read_bytes())
 
 
 def _write(path: Path, result: Mapping[str, object]) -> None:
@@ -120,7 +178,7 @@ class Images:
 
     rgb: Float[np.ndarray, "n h w 3"]
     depth_mm: Float[np.ndarray, "n h w"]
-    mask: Float[np.ndarray, "n h w"]
+    mask: Bool[np.ndarray, "n h w"]
 
 
 def _stack(images: Sequence[Rgbd]) -> Images:
@@ -208,12 +266,16 @@ def measure(
         "intensity": [e.intensity for e in person.expressions],
     }
     true_identity = judges.identity.embed(torch.from_numpy(true.rgb).permute(0, 3, 1, 2), neutral).numpy()
+    # What tells persons apart, as a reference for every identity distance.
+    out["descriptor"] = true_identity[0].tolist()
     for row, seen in images.items():
         stack = _stack(seen)
         rgb = torch.from_numpy(stack.rgb).permute(0, 3, 1, 2).contiguous()
         scores = judges.expression.probabilities(rgb, neutral)
         for judge, probabilities in scores.named().items():
             out[f"judged_{judge}/{row}"] = probabilities.argmax(dim=1).tolist()
+            asked = torch.tensor(out["category"])[:, None]
+            out[f"asked_{judge}/{row}"] = (probabilities.gather(1, asked)[:, 0] / probabilities.sum(dim=1)).tolist()
         out[f"identity/{row}"] = metrics.identity_distance(
             judges.identity.embed(rgb, neutral).numpy(), true_identity
         ).tolist()
@@ -231,6 +293,8 @@ def measure(
         out[f"mae_moving/{row}"] = metrics.depth_errors(depth, true.depth_mm, moving).mae_mm.tolist()
         out[f"psnr/{row}"] = metrics.psnr_db(stack.rgb, true.rgb, true.mask).tolist()
         out[f"psnr_mouth/{row}"] = metrics.psnr_db(stack.rgb, true.rgb, mouth & true.mask).tolist()
+        added = added_measures(stack.rgb, depth, true.rgb, true.depth_mm, true.mask, truth.images[0].camera)
+        out.update({f"{key}/{row}": values for key, values in added.items()})
     return out
 
 
@@ -253,7 +317,7 @@ def _best_of(model: EditingModel, config: ReleaseConfig, person: Person, truth: 
     return best
 
 
-def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float]:
+def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float | int]:
     """Per-person results → flat keys ``<metric>/<row>``."""
 
     def column(key: str) -> Float[np.ndarray, "p 7"]:
@@ -261,7 +325,7 @@ def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float]:
 
     category = column("category").astype(int)
     moved = category != CATEGORIES.index("neutral")
-    out: dict[str, float] = {"count/persons": len(persons), "count/images": int(category.size)}
+    out: dict[str, float | int] = {"count/persons": len(persons), "count/images": int(category.size)}
     names = {
         "mae": "depth/mae_mm_metric",
         "rmse": "depth/rmse_mm_metric",
@@ -292,6 +356,7 @@ def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float]:
         determined = np.array([p["mae/model"] for p in measured], dtype=np.float64)
         out["depth/mae_mm_metric_best_of_8/model_category"] = float(best.mean())
         out["ratio/best_of_8_over_determined"] = float(best.mean() / determined.mean())
+    out.update(summarise_added(persons, JUDGES))
     heads = np.array([p["head"] for p in persons])
     for head in sorted(set(heads.tolist())):
         chosen = heads == head

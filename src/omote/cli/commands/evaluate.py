@@ -10,17 +10,20 @@ import tyro
 
 from omote.cli import flags
 
+Suite = Literal["release", "population", "samplers", "judges"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Run an evaluation suite.
 
-    Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again.
+    Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again. The suites release
+    and judges also write run.json (versions, machine, seeds), table.csv and report.html, a page that needs nothing else.
     """
 
-    suite: Annotated[tyro.conf.Positional[Literal["release", "population", "samplers"]], tyro.conf.arg(metavar="SUITE")]
+    suite: Annotated[tyro.conf.Positional[Suite], tyro.conf.arg(metavar="SUITE")]
     """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
-    several numbers of steps, as a table"""
+    several numbers of steps, as a table; judges: do they tell persons and expressions apart"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: int = 200
@@ -35,6 +38,10 @@ class Options:
     """a run's export folder instead of the shipped weights"""
     rivals: flags.Folder = None
     """results of an earlier run on the same persons, whose rows without networks are taken over"""
+    sets: bool = False
+    """for release: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall)"""
+    arcface: flags.File = None
+    """for judges: an ArcFace backbone (.safetensors) as a second identity network"""
 
 
 def run(options: Options) -> None:
@@ -53,6 +60,12 @@ def run(options: Options) -> None:
             backend=options.backend,
             weights=options.weights,
             rivals=options.rivals,
+            sets=options.sets,
+            arcface=options.arcface,
             on_step=display,
         )
+    if options.suite == "judges":
+        from omote.evaluation.judge_check import table_rows
+
+        print("\n".join("  ".join(line) for line in table_rows(metrics)))
     print(f"{options.out / 'metrics.json'}: {len(metrics)} numbers")

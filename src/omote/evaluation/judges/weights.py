@@ -11,11 +11,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omote.errors import OmoteError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ENVIRONMENT_VARIABLE = "OMOTE_JUDGES"
 INSTALL_COMMAND = "python -m omote.evaluation.judges.install"
@@ -28,6 +31,15 @@ FILES: Mapping[str, str] = {
     "face_recognition_model-weights_manifest.json": "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b",
     "emotion_model.hdf5": "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
 }
+
+# General image features, which no judge needs: fetched with the judges, looked for only where a metric asks for them.
+EFFICIENTNET_FILE = "efficientnet_lite0.safetensors"
+# Of the published file, and of the tensors in it (`digest_of`): a container's bytes may change with its library's version.
+EFFICIENTNET_PUBLISHED = (
+    "efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+EFFICIENTNET_DIGEST = "d7dd7cd8a8b872bde2491b72a5fef917e9865526b2ca9e28ee0234759c5b9ecc"
 
 
 class JudgeError(OmoteError):
@@ -60,6 +72,50 @@ def locate() -> Path:
         f"judge weights not found in {' or '.join(map(str, folders))}; run `{INSTALL_COMMAND} {folders[0]}`, or set "
         f"{ENVIRONMENT_VARIABLE} to the folder that holds them"
     )
+
+
+def locate_features() -> Path:
+    """The first folder that holds the image features' weights.
+
+    Raises:
+        JudgeError: no folder does.
+    """
+    folders = candidates()
+    for folder in folders:
+        if (folder / EFFICIENTNET_FILE).is_file():
+            return folder
+    raise JudgeError(
+        f"{EFFICIENTNET_FILE} not found in {' or '.join(map(str, folders))}; run `{INSTALL_COMMAND} {folders[0]}`"
+    )
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and contents in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        values = tensors[name].contiguous().numpy()
+        digest.update(f"{name}{values.shape}{values.dtype}".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def read_features(folder: Path) -> dict[str, Tensor]:
+    """The image features' weights.
+
+    Raises:
+        JudgeError: the file is missing, or does not hold the published weights.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / EFFICIENTNET_FILE
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise JudgeError(f"cannot read {path}: {line}; run `{INSTALL_COMMAND} {folder}`") from None
+    if digest_of(tensors) != EFFICIENTNET_DIGEST:
+        raise JudgeError(f"{path} does not hold the published weights; run `{INSTALL_COMMAND} {folder}` again")
+    return tensors
 
 
 def read_checked(path: Path) -> bytes:

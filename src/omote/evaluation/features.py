@@ -1,0 +1,264 @@
+"""Features of pictures by named networks: what Fréchet and kernel distances, precision, recall and perceptual distance are of.
+
+The name is the last part of a metric's key (``fd/efficientnet_lite0``, ``perceptual/lpips_vgg16``). Two extractors come with
+the judges' install; the standard ones of the field are read from a file that the user has, and only then carry their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from omote.errors import CheckpointError
+from omote.evaluation.judges import load_identity_judge
+from omote.evaluation.judges.weights import EFFICIENTNET_FILE, locate_features, read_features
+from omote.evaluation.networks.arcface import BLOCKS, TEMPLATE_PX, ArcFace
+from omote.evaluation.networks.arcface import SIZE as ARCFACE_SIZE
+from omote.evaluation.networks.clip import SIZE as CLIP_SIZE
+from omote.evaluation.networks.clip import ClipVitB32
+from omote.evaluation.networks.efficientnet import SIZE as EFFICIENTNET_SIZE
+from omote.evaluation.networks.efficientnet import EfficientNetLite0
+from omote.evaluation.networks.inception import SIZE as INCEPTION_SIZE
+from omote.evaluation.networks.inception import InceptionV3
+from omote.evaluation.networks.vgg import LpipsVgg16
+
+InstalledExtractor = Literal["efficientnet_lite0", "face_id"]
+ExtractorName = Literal["efficientnet_lite0", "face_id", "inception_v3", "clip_vit_b32", "arcface_r50", "arcface_r100"]
+PerceptualName = Literal["efficientnet_lite0", "lpips_vgg16"]
+
+CHUNK = 16  # pictures per forward pass: bounds memory, results do not depend on it
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureExtractor:
+    """A network and what it sees of a picture.
+
+    Attributes:
+        name: its part of a metric's key.
+        cut: pictures in [0, 1] and true neutral landmarks → the network's input.
+        forward: input → features.
+    """
+
+    name: str
+    cut: Callable[[Tensor, Tensor], Tensor]
+    forward: Forward
+
+    @torch.no_grad()
+    def __call__(
+        self, rgb: Float[Tensor, "b 3 h w"], neutral_landmarks_px: Float[Tensor, "b 68 2"]
+    ) -> Float[Tensor, "b d"]:
+        """Features of pictures; networks of faces cut them by the landmarks, the others see all of a picture."""
+        rgb, landmarks = rgb.float(), neutral_landmarks_px.float()
+        parts = [
+            self.forward(self.cut(rgb[i : i + CHUNK], landmarks[i : i + CHUNK])) for i in range(0, len(rgb), CHUNK)
+        ]
+        return torch.cat(parts)
+
+
+def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtractor:
+    """An extractor.
+
+    Args:
+        name: "efficientnet_lite0" and "face_id" (the identity judge's descriptors) come with the judges; the others need a
+            path.
+        path: a .safetensors file with the published names: "inception_v3" as pytorch-fid ports it, "clip_vit_b32" as
+            openai/clip-vit-base-patch32 on the Hugging Face hub, "arcface_*" as insightface's iresnet backbones.
+
+    Raises:
+        CheckpointError: no path, or the file does not hold that network.
+        JudgeError: the judges' weights are not installed.
+    """
+    if name not in get_args(ExtractorName):
+        raise CheckpointError(f"expected a network of {', '.join(get_args(ExtractorName))}, got {name!r}")
+    if name == "efficientnet_lite0":
+        network: nn.Module = _efficientnet()
+        return FeatureExtractor(name=name, cut=_whole(EFFICIENTNET_SIZE), forward=network)
+    if name == "face_id":
+        judge = load_identity_judge()
+        return FeatureExtractor(name=name, cut=judge.cut, forward=judge.net)
+    if path is None:
+        raise CheckpointError(f"{name} does not come with omote: give the path of its weights (.safetensors)")
+    if name == "inception_v3":
+        network = load_checked(InceptionV3(), path, name)
+        return FeatureExtractor(name=name, cut=_whole(INCEPTION_SIZE), forward=network)
+    if name == "clip_vit_b32":
+        network = load_checked(ClipVitB32(), path, name, ignored=("text_model.", "text_projection", "logit_scale"))
+        return FeatureExtractor(name=name, cut=_whole(CLIP_SIZE, mode="bicubic"), forward=network)
+    network = load_checked(ArcFace(BLOCKS[name]), path, name)
+    return FeatureExtractor(name=name, cut=arcface_cut, forward=network)
+
+
+def load_arcface(path: Path) -> FeatureExtractor:
+    """An ArcFace backbone by path, named by its depth.
+
+    Raises:
+        CheckpointError: the file holds neither of the two.
+    """
+    try:
+        return load_extractor("arcface_r50", path)
+    except CheckpointError as error:
+        try:
+            return load_extractor("arcface_r100", path)
+        except CheckpointError:
+            raise error from None
+
+
+def load_checked(module: nn.Module, path: Path, name: str, ignored: Sequence[str] = ()) -> nn.Module:
+    """Read a network's weights from a file of tensors, every name and shape as expected.
+
+    Args:
+        module: the architecture.
+        path: .safetensors.
+        name: what the file is expected to hold, for the message.
+        ignored: beginnings of names that may be there too.
+
+    Raises:
+        CheckpointError: no such file, not a safetensors file, or another architecture.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected {name} as a .safetensors file, got no such file; check the path")
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{path}: expected {name} as a .safetensors file ({line}); convert a .pth file with "
+            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), OUT)"
+        ) from None
+    return fill(module, tensors, f"{path}: not {name}", ignored)
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], complaint: str, ignored: Sequence[str] = ()) -> nn.Module:
+    """Put tensors into a module, ready to evaluate.
+
+    Raises:
+        CheckpointError: a name or a shape differs; begins with ``complaint``.
+    """
+    expected = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
+    given = {
+        k: v for k, v in tensors.items()
+        if not k.endswith(("num_batches_tracked", "position_ids")) and not k.startswith(tuple(ignored))
+    }  # fmt: skip
+    wrong = sorted(expected.keys() ^ given.keys())
+    wrong += sorted(k for k in expected.keys() & given.keys() if expected[k].shape != given[k].shape)
+    if wrong:
+        first = wrong[0]
+        had = "no such tensor" if first not in given else f"shape {tuple(given[first].shape)}"
+        wanted = "none" if first not in expected else f"shape {tuple(expected[first].shape)}"
+        raise CheckpointError(f"{complaint}: {first}: expected {wanted}, got {had} (and {len(wrong) - 1} more)")
+    module.load_state_dict({k: v.float() for k, v in given.items()}, strict=False)
+    return module.eval().requires_grad_(False)
+
+
+def _efficientnet() -> EfficientNetLite0:
+    network = EfficientNetLite0()
+    fill(network, read_features(locate_features()), f"{EFFICIENTNET_FILE}: not efficientnet_lite0")
+    return network
+
+
+def _whole(size: int, mode: str = "bilinear") -> Callable[[Tensor, Tensor], Tensor]:
+    def cut(rgb: Tensor, landmarks: Tensor) -> Tensor:
+        # Pictures here are smaller than the networks' inputs: enlarging needs no filter against aliasing.
+        return F.interpolate(rgb, (size, size), mode=mode, align_corners=False)
+
+    return cut
+
+
+def arcface_cut(rgb: Float[Tensor, "b 3 h w"], landmarks_px: Float[Tensor, "b 68 2"]) -> Float[Tensor, "b 3 112 112"]:
+    """Faces aligned as ArcFace's training had them: the similarity that best moves five points onto its template.
+
+    References:
+        Umeyama, IEEE TPAMI 1991, in the plane, where rotation and scale are one complex number.
+    """
+    points = torch.stack(
+        [
+            landmarks_px[:, 36:42].mean(1),
+            landmarks_px[:, 42:48].mean(1),
+            landmarks_px[:, 30],
+            landmarks_px[:, 48],
+            landmarks_px[:, 54],
+        ],
+        dim=1,
+    ).double()
+    template = torch.tensor(TEMPLATE_PX, dtype=torch.float64)
+    # From the template to the picture, which is the direction in which pixels are fetched.
+    t = torch.view_as_complex((template - template.mean(0)).contiguous())
+    p = torch.view_as_complex((points - points.mean(1, keepdim=True)).contiguous())
+    turn = (t.conj() * p).sum(1) / (t.abs() ** 2).sum()
+    v, u = torch.meshgrid(*(torch.arange(ARCFACE_SIZE) + 0.5,) * 2, indexing="ij")
+    cell = torch.view_as_complex((torch.stack([u, v], dim=-1) - template.mean(0)).contiguous())
+    fetched = torch.view_as_real(turn[:, None, None] * cell) + points.mean(1)[:, None, None]
+    size = torch.tensor([rgb.shape[3], rgb.shape[2]], dtype=torch.float64)
+    grid = (2 * fetched / size - 1).to(rgb.dtype)
+    return F.grid_sample(rgb, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptualDistance:
+    """Distance of two pictures by a network's feature maps; its name belongs in the metric's key.
+
+    Attributes:
+        name: "lpips_vgg16" is LPIPS; another name is another distance, not comparable.
+        stages: pictures → feature maps.
+        weights: of each map's channels; None weighs all of a map's channels alike.
+        size: side that pictures are enlarged to, or None.
+    """
+
+    name: str
+    stages: Callable[[Tensor], list[Tensor]]
+    weights: list[Tensor] | None = None
+    size: int | None = None
+
+    @torch.no_grad()
+    def __call__(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+        """Per pair of pictures in [0, 1]: Σ over maps of the mean over places of Σ_c w_c (â_c - b̂_c)², â of unit length.
+
+        References:
+            Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, eq. 1.
+        """
+        parts = [self._of(a[i : i + CHUNK].float(), b[i : i + CHUNK].float()) for i in range(0, len(a), CHUNK)]
+        return torch.cat(parts)
+
+    def _of(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.size is not None:
+            a, b = (F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False) for x in (a, b))
+        total = a.new_zeros(len(a))
+        for k, (p, q) in enumerate(zip(self.stages(a), self.stages(b), strict=True)):
+            p, q = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in (p, q))
+            squared = (p - q) ** 2
+            if self.weights is not None:
+                squared = squared * self.weights[k].view(1, -1, 1, 1)
+            total = total + squared.sum(dim=1).mean(dim=(1, 2))
+        return total
+
+
+def load_perceptual(name: PerceptualName, path: Path | None = None) -> PerceptualDistance:
+    """A perceptual distance.
+
+    Args:
+        name: "efficientnet_lite0" comes with the judges; "lpips_vgg16" needs a path.
+        path: a .safetensors file with torchvision's ``features.*`` of VGG16 and LPIPS' ``lin0``-``lin4.model.1.weight``.
+
+    Raises:
+        CheckpointError: no path, or the file does not hold that network.
+        JudgeError: the judges' weights are not installed.
+    """
+    if name == "efficientnet_lite0":
+        efficientnet = _efficientnet()
+        return PerceptualDistance(name=name, stages=efficientnet.stages, size=EFFICIENTNET_SIZE)
+    if path is None:
+        raise CheckpointError(f"{name} does not come with omote: give the path of its weights (.safetensors)")
+    network = LpipsVgg16()
+    load_checked(network, path, name, ignored=("classifier.",))
+    return PerceptualDistance(name=name, stages=network.stages, weights=network.weights())

@@ -1,0 +1,102 @@
+"""Pictures of a person's rows for the report: colour, depth and depth error as one PNG per row, small and to look at only.
+
+No number is made of these: they are 8-bit and reduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from omote.avatar.sheet import depth_picture
+from omote.data.population import Person
+from omote.files import atomic_path
+from omote.head.expressions import CATEGORIES
+from omote.types import Rgbd
+
+CELL_PX = 96
+SHEET_ROWS = ("ceiling", "model", "head_edit")
+MAX_ERROR_MM = 10.0
+# Black, violet, orange, pale yellow: monotone in lightness, so that it survives print and colour blindness.
+ERROR_COLORS = ((0.0, 0.0, 0.02), (0.34, 0.06, 0.43), (0.73, 0.21, 0.33), (0.98, 0.56, 0.04), (0.99, 1.0, 0.64))
+OUTSIDE = 0.12  # grey where the truth shows no head
+NUM_COLORS = 256
+
+
+def picture_path(folder: Path, index: int, row: str) -> Path:
+    """Where a person's picture of a row lies."""
+    return folder / f"{index:06d}_{row}.png"
+
+
+def missing_pictures(folder: Path, index: int, rows: Sequence[str]) -> bool:
+    """Whether one that a sheet shows is not there."""
+    return any(not picture_path(folder, index, row).exists() for row in rows if row in SHEET_ROWS)
+
+
+def save_pictures(folder: Path, person: Person, images: Mapping[str, Sequence[Rgbd]], truth: Sequence[Rgbd]) -> None:
+    """Write the pictures of the rows that a sheet shows; expressions in the order of `CATEGORIES`.
+
+    Args:
+        folder: ``images`` of a result folder.
+        person: whose.
+        images: per row, in the person's own order.
+        truth: the true renders, the source first.
+    """
+    order = sorted(range(len(truth)), key=lambda k: CATEGORIES.index(person.expressions[k].category))
+    for row in SHEET_ROWS:
+        if row not in images:
+            continue
+        # The truth has no error; what copying the source would be wrong by is what there is to do.
+        shown = [truth[0]] * len(truth) if row == "ceiling" else images[row]
+        picture = row_picture([images[row][k] for k in order], [shown[k] for k in order], [truth[k] for k in order])
+        with atomic_path(picture_path(folder, person.index, row)) as temporary:
+            # A palette halves the file; at this size nothing is seen of it.
+            Image.fromarray(picture).quantize(NUM_COLORS, dither=Image.Dither.NONE).save(
+                temporary, "PNG", optimize=True
+            )
+
+
+def row_picture(
+    images: Sequence[Rgbd], compared: Sequence[Rgbd], truth: Sequence[Rgbd]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Three strips of cells: the images' colour, their depth, and the depth error of ``compared`` against the truth."""
+    strips = (
+        [i.rgb for i in images],
+        [depth_picture(i) for i in images],
+        [error_picture(i, t) for i, t in zip(compared, truth, strict=True)],
+    )
+    return np.concatenate([np.concatenate([_cell(x) for x in strip], axis=1) for strip in strips])
+
+
+def error_picture(image: Rgbd, truth: Rgbd) -> Float[np.ndarray, "h w 3"]:
+    """|depth - truth| from 0 (black) to `MAX_ERROR_MM` (pale) over the truth's mask; a hole of the image is the worst."""
+    error = np.where(image.mask, np.abs(image.depth_mm - truth.depth_mm), np.inf)
+    t = np.clip(error / MAX_ERROR_MM, 0, 1)
+    at, colors = np.linspace(0, 1, len(ERROR_COLORS)), np.array(ERROR_COLORS)
+    picture = np.stack([np.interp(t, at, colors[:, k]) for k in range(3)], axis=-1)
+    return np.where(truth.mask[..., None], picture, OUTSIDE)
+
+
+def _cell(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "c c 3"]:
+    pixels = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.asarray(Image.fromarray(pixels).resize((CELL_PX, CELL_PX), Image.Resampling.BOX))
+
+
+def sheet_persons(persons: Sequence[Mapping[str, object]], row: str = "model") -> dict[str, int]:
+    """Best, median and worst person (positions) by the row's depth MAE over moving pixels, averaged over their images.
+
+    Persons in whom nothing moves are not ranked; with fewer than three, some names are left out.
+    """
+    errors = np.array([p[f"mae_moving/{row}"] for p in persons], dtype=np.float64)
+    measured = np.flatnonzero(~np.isnan(errors).all(axis=1))
+    ranked = measured[np.argsort(np.nanmean(errors[measured], axis=1), kind="stable")].tolist()
+    picked = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+    out: dict[str, int] = {}
+    for name, place in picked.items():
+        if ranked and ranked[place] not in out.values():
+            out[name] = ranked[place]
+    return out

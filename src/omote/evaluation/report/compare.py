@@ -1,0 +1,144 @@
+"""Several result folders on one page: their models side by side, and paired tests against the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from omote.evaluation.report import html, svg, words
+from omote.evaluation.report.page import kind_of, run_facts, sections
+from omote.evaluation.report.results import BOUNDS, CEILING, MODEL, Results, is_model, place, title
+from omote.evaluation.report.tables import HEADLINE, Metric, interval, measured, per_person, verdict_of
+from omote.evaluation.statistics import paired_test
+from omote.files import atomic_path
+
+
+def write_comparison(all_results: Sequence[Results], out: Path) -> None:
+    """Write a page: of one folder its report, of several their comparison.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if len(all_results) == 1:
+        text = html.page(f"omote: {all_results[0].name}", sections(all_results[0]))
+    else:
+        text = html.page("omote: " + ", ".join(r.name for r in all_results), comparison(all_results))
+    with atomic_path(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def comparison(all_results: Sequence[Results]) -> Iterator[str]:
+    """The page's parts."""
+    first, *others = all_results
+    yield f"<h1>{len(all_results)} evaluations compared</h1>"
+    counts = ", ".join(f"{r.name}: {len(r.persons)}" for r in all_results)
+    yield f'<p class="soft">Persons: {escape(counts)}. {escape(words.SYNTHETIC)}</p>'
+    yield "<h2>Models</h2>"
+    yield _table(all_results)
+    yield _figures(all_results)
+    yield f"<h2>Against {escape(first.name)}, paired</h2>"
+    for other in others:
+        yield f"<h3>{escape(other.name)} − {escape(first.name)}</h3>"
+        yield _paired(first, other)
+    yield html.definitions(words.METRICS)
+    for results in all_results:
+        yield f"<details><summary>What {escape(results.name)} ran on</summary>{run_facts(results)}</details>"
+
+
+def _lines(all_results: Sequence[Results]) -> Iterator[tuple[Results, str, str]]:
+    """(folder, row, label): rows of networks, each with all folders together; the others once for each set of persons."""
+    own = sorted({row for results in all_results for row in results.rows if _is_networks(row)}, key=place)
+    for row in own:
+        for results in all_results:
+            if row in results.rows:
+                yield results, row, f"{title(row)}, {results.name}"
+    seen: list[Results] = []
+    for results in all_results:
+        if any(same_persons(results, other) and len(results.persons) == len(other.persons) for other in seen):
+            continue
+        seen.append(results)
+        for row in results.rows:
+            if not _is_networks(row):
+                yield results, row, title(row) if len(seen) == 1 else f"{title(row)}, {results.name}"
+
+
+def _is_networks(row: str) -> bool:
+    return is_model(row) or row == "autoencoder_ceiling"
+
+
+def _table(all_results: Sequence[Results]) -> str:
+    head = [
+        "row",
+        *(f"{escape(m.title)}<br><small>{m.unit} {'↓' if m.better == 'less' else '↑'}</small>" for m in HEADLINE),
+    ]
+    lines = []
+    for results, row, label in _lines(all_results):
+        cells = [
+            html.with_interval(interval(results, m, row), m.digits) if measured(results, m, row) else "–"
+            for m in HEADLINE
+        ]
+        lines.append((kind_of(row), [escape(label), *cells]))
+    return html.table(head, lines)
+
+
+def _figures(all_results: Sequence[Results]) -> str:
+    parts = []
+    for m in HEADLINE:
+        lines = [
+            svg.Dot(label=results.name, value=interval(results, m, MODEL), kind="model")
+            for results in all_results
+            if measured(results, m, MODEL)
+        ]
+        unit = f", {m.unit}" if m.unit else ""
+        direction = "less is better" if m.better == "less" else "more is better"
+        parts.append(svg.dots(f"model: {m.title}{unit} ({direction})", lines, digits=m.digits, from_zero=False))
+    return f'<div class="figures">{"".join(parts)}</div>'
+
+
+def same_persons(a: Results, b: Results) -> bool:
+    """Whether person k of one is person k of the other: the same population, and the same head of each."""
+
+    def drawn_from(results: Results) -> dict[str, object]:
+        # Where the second head family lies differs between machines; whether there is one is in the persons' heads.
+        population: dict[str, object] = dict(results.config["config"]["population"])
+        population.pop("ict", None)
+        return population
+
+    common = min(len(a.persons), len(b.persons))
+    return drawn_from(a) == drawn_from(b) and all(
+        p["head"] == q["head"] and p["category"] == q["category"] and p["intensity"] == q["intensity"]
+        for p, q in zip(a.persons[:common], b.persons[:common], strict=True)
+    )
+
+
+def _paired(first: Results, other: Results) -> str:
+    if not same_persons(first, other):
+        return "<p>Their persons are others: intervals can be compared, pairs cannot be made.</p>"
+    common = min(len(first.persons), len(other.persons))
+    a, b = (replace(r, persons=r.persons[:common]) for r in (first, other))
+    rows = [row for row in a.rows if row in b.rows and (is_model(row) or row in BOUNDS) and row != CEILING]
+    lines = []
+    for row in rows:
+        cells = [_difference(a, b, m, row) for m in HEADLINE]
+        lines.append((kind_of(row), [escape(title(row)), *cells]))
+    note = f"<p>The {common} persons that both have. Green is better than {escape(first.name)}, red worse, at p ≤ 0.05.</p>"
+    return note + html.table(["row", *(escape(m.title) for m in HEADLINE)], lines)
+
+
+def _difference(a: Results, b: Results, metric: Metric, row: str) -> str:
+    if not (measured(a, metric, row) and measured(b, metric, row)):
+        return "–"
+    test = paired_test(per_person(b, metric, row), per_person(a, metric, row))
+    d, digits = test.difference, metric.digits + 1
+    if np.isnan(d.value):
+        return "–"
+    # Class of the cell's text: what the test says of the second folder.
+    ends = "" if np.isnan(d.low) else f"<small>{d.low:+.{digits}f} to {d.high:+.{digits}f}</small>"
+    return (
+        f'<span class="{verdict_of(test, metric)}">{d.value:+.{digits}f}</span>{ends}'
+        f"<small>{html.p_value(test.p_value)}</small>"
+    )

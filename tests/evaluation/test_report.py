@@ -1,0 +1,212 @@
+"""What a report says of a result folder: its numbers are metrics.json's, its verdict is honest, its page asks for nothing."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from results import write_results
+
+from omote.errors import ConfigError
+from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
+from omote.evaluation.report import load_results, write_comparison, write_report
+from omote.evaluation.report.results import names_of
+from omote.evaluation.report.svg import ticks
+from omote.evaluation.report.tables import DETAIL, HEADLINE, interval, measured, rivalries
+from omote.evaluation.report.words import verdict
+from omote.evaluation.statistics import paired_test
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_results(tmp_path_factory.mktemp("results") / "first")
+    results = load_results(folder)
+    (folder / "images").mkdir()
+    for name, index in sheet_persons(results.persons).items():
+        for k, row in enumerate(SHEET_ROWS):
+            if (name, row) != ("worst", "head_edit"):
+                Image.new("RGB", (70, 30), (20 * k, 90, index)).save(picture_path(folder / "images", index, row))
+    write_report(results)
+    return folder
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects text, addresses and unclosed elements of a page."""
+
+    VOID = frozenset({"meta", "img", "br", "line", "circle", "rect"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in self.VOID
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "action", "data", "poster")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_tables_numbers_are_those_of_metrics_json(folder: Path) -> None:
+    results = load_results(folder)
+    compared = 0
+    for metric in (*HEADLINE, *DETAIL):
+        for row in results.rows:
+            if measured(results, metric, row):
+                got = interval(results, metric, row)
+                assert got.value == pytest.approx(results.metrics[f"{metric.key}/{row}"], rel=1e-9), (metric.key, row)
+                assert got.low <= got.value <= got.high
+                compared += 1
+    assert compared > 70
+
+
+def test_a_report_needs_nothing_but_itself(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = Reader(text)
+    assert page.open == []
+    assert page.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\(|@import|https?://", text)
+    assert 'name="viewport"' in text
+    shown = " ".join(page.text)
+    for part in (
+        "true render",
+        "3DMM edit",
+        "ceiling 0.",
+        "confidence",
+        "best: person",
+        "median: person",
+        "worst: person",
+    ):
+        assert part in shown or part == "confidence"
+    assert "no picture was kept" in shown
+    assert text.count("<img ") == 8
+
+
+def test_a_folder_is_reported_to_the_same_bytes(folder: Path) -> None:
+    first = (folder / "report.html").read_bytes()
+    write_report(load_results(folder))
+    assert (folder / "report.html").read_bytes() == first
+
+
+def test_the_verdict_says_where_the_model_loses_before_where_it_wins(folder: Path) -> None:
+    results = load_results(folder)
+    lines = verdict(rivalries(results))
+    assert "worse than" in lines[0]
+    assert "3DMM edit" in lines[0]
+    assert "expression top-1" in lines[0]
+    assert "depth error" not in lines[0]
+    assert "beats" in lines[1]
+    assert "copy of the source" in lines[1]
+    (lost,) = [r for r in rivalries(results) if r.verdict == "worse"]
+    assert lost.baseline == "head_edit"
+    assert lost.test.difference.high < 0
+
+
+def test_a_handful_of_persons_is_called_one(tmp_path: Path) -> None:
+    results = load_results(write_results(tmp_path / "few", num_persons=3))
+    lines = verdict(rivalries(results))
+    assert "no difference of any size" in lines[-1]
+    assert all(r.verdict == "even" for r in rivalries(results))
+    write_report(results)
+    assert "3 persons are few" in (tmp_path / "few/report.html").read_text(encoding="utf-8")
+
+
+def test_table_csv_has_every_row_and_interval(folder: Path) -> None:
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["row"]: row for row in csv.DictReader(file)}
+    assert set(rows) == set(load_results(folder).rows)
+    model = rows["model"]
+    assert float(model["depth/mae_mm_metric_low"]) < float(model["depth/mae_mm_metric"])
+    assert float(model["depth/mae_mm_metric"]) < float(model["depth/mae_mm_metric_high"])
+    assert rows["ceiling"]["depth/mae_mm_metric"] == ""
+    assert rows["ceiling"]["expression/top1_both"]
+
+
+def test_results_without_the_newer_measures_are_reported_without_them(tmp_path: Path) -> None:
+    import json
+
+    folder = write_results(tmp_path / "old")
+    for path in (*folder.glob("persons/*.json"), *folder.glob("rivals/*.json")):
+        person = json.loads(path.read_text())
+        kept = {k: v for k, v in person.items() if not k.startswith(("ssim", "asked", "normals", "descriptor"))}
+        path.write_text(json.dumps(kept))
+    write_report(load_results(folder))
+    shown = " ".join(Reader((folder / "report.html").read_text(encoding="utf-8")).text)
+    assert "PSNR" in shown
+    assert "SSIM" not in shown.split("Rows and metrics")[0]
+
+
+def test_a_comparison_finds_what_pairing_finds(tmp_path: Path) -> None:
+    folders = [write_results(tmp_path / "a"), write_results(tmp_path / "b", better_by=0.02)]
+    first, second = (load_results(f) for f in folders)
+    mae = HEADLINE[0]
+    a, b = interval(first, mae, "model"), interval(second, mae, "model")
+    # The persons' spread hides it from the intervals.
+    assert a.low < b.high
+    write_comparison([first, second], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert Reader(text).open == []
+    from omote.evaluation.report.tables import per_person
+
+    test = paired_test(per_person(second, mae, "model"), per_person(first, mae, "model"))
+    assert test.p_value < 0.001
+    assert f'<span class="better">{test.difference.value:+.3f}</span>' in text
+    assert text.count("copy of the source</th>") == 1
+
+
+def test_other_persons_are_not_paired(tmp_path: Path) -> None:
+    folders = [write_results(tmp_path / "a"), write_results(tmp_path / "b", seed=1)]
+    write_comparison([load_results(f) for f in folders], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Their persons are others" in text
+    assert 'class="better"' not in text
+
+
+def test_a_folder_that_is_no_result_is_one_line(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "broken")
+    (folder / "persons/000003.json").write_text("{")
+    for bad in (folder, tmp_path / "none"):
+        with pytest.raises(ConfigError, match="expected the finished result folder") as caught:
+            load_results(bad)
+        assert "\n" not in str(caught.value)
+    folder = write_results(tmp_path / "apart")
+    for path in folder.glob("rivals/*"):
+        path.unlink()
+    (folder / "rivals").rmdir()
+    with pytest.raises(ConfigError, match="--rivals"):
+        load_results(folder)
+
+
+def test_names_are_as_short_as_tells_folders_apart(tmp_path: Path) -> None:
+    assert names_of([tmp_path / "x/a", tmp_path / "y/b"]) == ["a", "b"]
+    assert names_of([tmp_path / "x/a", tmp_path / "y/a"]) == ["x/a", "y/a"]
+    with pytest.raises(ConfigError, match="given twice"):
+        names_of([tmp_path / "a", tmp_path / "x/../a"])
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert ticks(0.0, 1.94) == pytest.approx([0, 0.5, 1.0, 1.5])
+    assert ticks(25.3, 39.9) == pytest.approx([30, 35])
+    for low, high in ((0.0, 0.003), (-2.0, 7.0), (0.0, 1234.0)):
+        values = ticks(low, high)
+        assert 2 <= len(values) <= 6
+        assert all(low - 1e-9 <= v <= high + 1e-9 for v in values)
+        assert np.allclose(np.diff(values), values[1] - values[0])

@@ -1,0 +1,95 @@
+"""Surface errors of shapes whose distances and normals are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from omote.evaluation.metrics import normals_error_deg
+from omote.evaluation.surfaces import depth_normals, registered_error_mm, surface_errors
+from omote.types import Mesh
+
+INTRINSICS = np.array([[60.0, 0.0, 20.0], [0.0, 60.0, 16.0], [0.0, 0.0, 1.0]])
+
+
+def sphere(radius: float) -> Mesh:
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=radius)
+    return Mesh(vertices=np.asarray(ball.vertices), faces=np.asarray(ball.faces))
+
+
+def test_two_spheres_are_as_far_apart_as_their_radii() -> None:
+    scan = sphere(103.0).vertices
+    got = surface_errors(scan, sphere(100.0), num_samples=3000)
+    assert got.scan_to_surface.median_mm == pytest.approx(3.0, abs=0.15)
+    assert got.surface_to_scan.median_mm == pytest.approx(3.0, abs=1.5)  # the scan's points are 7 mm apart
+    assert got.surface_to_scan.p90_mm >= got.surface_to_scan.median_mm
+
+
+def test_half_a_scan_is_near_the_surface_but_the_surface_is_far_from_it() -> None:
+    ball = sphere(100.0)
+    half = ball.vertices[ball.vertices[:, 2] > 0]
+    got = surface_errors(half, ball, num_samples=3000)
+    assert got.scan_to_surface.max_mm < 1e-6
+    assert got.surface_to_scan.p90_mm > 50
+
+
+def closest_by_brute_force(point: np.ndarray, triangles: np.ndarray) -> float:
+    """The least distance over every triangle: inside it along its normal, else to its edges."""
+    best = np.inf
+    for a, b, c in triangles:
+        normal = np.cross(b - a, c - a)
+        normal /= np.linalg.norm(normal)
+        foot = point - ((point - a) @ normal) * normal
+        sides = [np.cross(q - p, foot - p) @ normal for p, q in ((a, b), (b, c), (c, a))]
+        if min(sides) >= 0:
+            best = min(best, abs((point - a) @ normal))
+        for p, q in ((a, b), (b, c), (c, a)):
+            t = np.clip((point - p) @ (q - p) / ((q - p) @ (q - p)), 0, 1)
+            best = min(best, float(np.linalg.norm(point - p - t * (q - p))))
+    return best
+
+
+def test_scan_to_surface_matches_every_triangle_tried() -> None:
+    rng = np.random.default_rng(2)
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=100.0)
+    surface = Mesh(vertices=np.asarray(ball.vertices), faces=np.asarray(ball.faces))
+    scan = rng.normal(size=(25, 3))
+    scan *= rng.uniform(97, 103, (25, 1)) / np.linalg.norm(scan, axis=1, keepdims=True)
+    expected = [closest_by_brute_force(p, surface.vertices[surface.faces]) for p in scan]
+    got = surface_errors(scan, surface, num_samples=100).scan_to_surface
+    assert got.mean_mm == pytest.approx(np.mean(expected), rel=1e-6)
+    assert got.p90_mm == pytest.approx(np.percentile(expected, 90), rel=1e-6)
+
+
+def test_registered_error_is_per_vertex_and_not_to_the_nearest() -> None:
+    truth = np.array([[0.0, 0, 0], [10, 0, 0], [20, 0, 0], [30, 0, 0]])
+    assert registered_error_mm(np.roll(truth, 1, axis=0), truth).median_mm == pytest.approx(10.0)
+    assert registered_error_mm(truth + np.array([0.0, 3.0, 4.0]), truth).mean_mm == pytest.approx(5.0)
+
+
+def plane_depth(normal: np.ndarray, offset_mm: float) -> np.ndarray:
+    """Depth of the plane normal · p = offset at each pixel centre of a 40 × 32 image."""
+    v, u = np.meshgrid(np.arange(32) + 0.5, np.arange(40) + 0.5, indexing="ij")
+    rays = np.stack([(u - 20) / 60, (v - 16) / 60, np.ones_like(u)], axis=-1)
+    return offset_mm / (rays @ normal)
+
+
+def test_a_planes_normals_are_its_own_and_face_the_camera() -> None:
+    normal = np.array([0.3, -0.2, -1.0])
+    normal /= np.linalg.norm(normal)
+    depth = plane_depth(normal, -600.0)[None]
+    got = depth_normals(depth, np.ones(depth.shape, bool), INTRINSICS)
+    assert got.mask.sum() == 30 * 38
+    truth = np.broadcast_to(normal, got.normals.shape)
+    assert normals_error_deg(got.normals, truth, got.mask)[0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_pixel_beside_a_hole_has_no_normal() -> None:
+    depth = plane_depth(np.array([0.0, 0.0, -1.0]), -600.0)[None]
+    mask = np.ones(depth.shape, bool)
+    mask[0, 10, 10] = False
+    got = depth_normals(np.where(mask, depth, 0.0), mask, INTRINSICS)
+    assert not got.mask[0, [10, 9, 11, 10, 10], [10, 10, 10, 9, 11]].any()
+    assert got.mask[0, 9, 9]
+    assert (got.normals[~got.mask] == 0).all()
