@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: Literal["release", "population", "samplers", "judges"] = "release",
+    suite: Literal["release", "population", "samplers", "text", "judges"] = "release",
     *,
     out: Path | str,
     persons: int = 200,
@@ -40,7 +40,7 @@ def evaluate(
         suite: "release": every row of the tables, with ``out/run.json``, ``out/table.csv`` and ``out/report.html``; "judges": do
             the judges tell persons and expressions apart on true renders, with the same files; "population": the judges on
             true renders alone, with a sheet of them; "samplers": every sampler at several numbers of steps, also as
-            ``out/table.csv``.
+            ``out/table.csv``; "text": expressions asked for in held-out words against those asked for by category.
         out: folder, made if missing; persons that it holds already are not measured again.
         persons: how many, each with seven expressions.
         ict: ICT-FaceKit, by path: half of the persons come from it.
@@ -91,6 +91,12 @@ def evaluate(
         survey = SamplerSurvey(population=config.population, num_persons=persons, seed=seed)
         _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(survey)})
         return _measured(survey_samplers(model, survey, out), out, on_step)
+    if suite == "text":
+        from omote.evaluation.text import TextSuite, evaluate_text
+
+        asked = TextSuite(population=config.population, num_persons=persons, settings=config.settings)
+        _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(asked)})
+        return _measured(evaluate_text(model, asked, out), out, on_step)
     settings: dict[str, object] = {"suite": suite, "weights": fingerprint(folder), "config": to_json(config)}
     _claim(out, settings)
     if rivals is not None:

@@ -10,7 +10,7 @@ import tyro
 
 from omote.cli import flags
 
-Suite = Literal["release", "population", "samplers", "judges"]
+Suite = Literal["release", "population", "samplers", "text", "judges"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class Options:
 
     suite: Annotated[tyro.conf.Positional[Suite], tyro.conf.arg(metavar="SUITE")]
     """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
-    several numbers of steps, as a table; judges: do they tell persons and expressions apart"""
+    several numbers of steps, as a table; text: in words, against by category; judges: do they tell
+    persons and expressions apart"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: int = 200
