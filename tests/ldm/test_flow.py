@@ -78,3 +78,22 @@ def test_noised_is_the_straight_path():
     z_0, noise = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
     torch.testing.assert_close(noised(z_0, noise, torch.zeros(3)), z_0)
     torch.testing.assert_close(noised(z_0, noise, torch.ones(3)), noise)
+
+
+def test_an_image_carried_to_its_noise_comes_back():
+    """Inversion and sampling are one flow in two directions."""
+    z_0 = MEAN + STD * torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+    there = list(euler(gaussian_velocity, z_0, 400, start=0.0, end=1.0))[-1]
+    assert there.t == 1.0
+    assert float(there.z.std()) == pytest.approx(1.0, abs=0.15)
+    torch.testing.assert_close(list(euler(gaussian_velocity, there.z, 400))[-1].z, z_0, atol=0.02, rtol=0)
+
+
+def test_a_half_noised_image_keeps_half_of_itself():
+    z_0 = torch.full((64, 1, 8, 8), MEAN + STD)
+    noise = initial_noise((1, 8, 8), list(range(64)))
+    halfway = noised(z_0, noise, torch.full((64,), 0.3))
+    near = list(euler(gaussian_velocity, halfway, 50, start=0.3))[-1].z
+    far = list(euler(gaussian_velocity, noise, 50))[-1].z
+    assert abs(float(near.mean()) - MEAN - STD) < abs(float(far.mean()) - MEAN - STD)
+    assert float(near.mean()) > MEAN + 0.1

@@ -13,7 +13,7 @@ from omote.data.population import PopulationConfig, make_population
 from omote.errors import ConfigError
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
-from omote.ldm.editing import EditingModel
+from omote.ldm.editing import EditingModel, EditSettings
 from omote.ldm.quantiser import codebook_use
 from omote.recipes import RECIPES
 from omote.training.engine import tensors_of
@@ -41,8 +41,13 @@ def test_exports_load_and_edit(runs):
     config = PopulationConfig(num_images=2)
     person = draw_person(config, 0, config.heads())
     source = next(iter(render_person(person, config.heads())))[0]
-    edited = EditingModel(autoencoder, editor).edit(source, [Expression(category="happy"), person.expressions[1]])
-    assert all(np.isfinite(image.depth_mm).all() for image in edited)
+    model, wanted = EditingModel(autoencoder, editor), [Expression(category="happy"), person.expressions[1]]
+    ways = (EditSettings(), EditSettings(steps=2, strength=0.5), EditSettings(steps=2, inversion_steps=2),
+            EditSettings(steps=2, guidance_scale=2.0, source_scale=1.5, guidance_interval=(0.4, 1.0)))  # fmt: skip
+    for settings in ways:
+        assert all(np.isfinite(image.depth_mm).all() for image in model.edit(source, wanted, settings))
+    with pytest.raises(ConfigError, match="strength"):
+        model.edit(source, wanted, EditSettings(strength=0.5, sampler="ddim"))
 
 
 def test_a_codebook_trains_and_is_used(runs, tmp_path):

@@ -46,6 +46,9 @@ class SamplerSurvey:
         num_persons: each with seven expressions, edited as one batch.
         samplers: by name.
         steps: of each.
+        strengths: of SDEdit, the source noised so far and sampled anew with `edit_steps`.
+        inversions: numbers of steps that carry the source to its own noise, and back with what is wanted.
+        edit_steps: of SDEdit.
         guidance_scale: of all.
         seed: of the noise.
     """
@@ -54,6 +57,9 @@ class SamplerSurvey:
     num_persons: int = 24
     samplers: tuple[SamplerName, ...] = get_args(SamplerName)
     steps: tuple[int, ...] = (1, 2, 4, 10, 25)
+    strengths: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9)
+    inversions: tuple[int, ...] = (10, 25)
+    edit_steps: int = 10
     guidance_scale: float = 1.0
     seed: int = 0
 
@@ -76,27 +82,20 @@ def survey_samplers(model: EditingModel, config: SamplerSurvey, out: Path) -> It
             source, face = truth.images[0], model.face_of(truth.images[0])
             rows: dict[str, list[Rgbd]] = {"ceiling": truth.images}
             extra: dict[str, list[float]] = {}
-            for sampler in config.samplers:
-                for steps in config.steps:
-                    row = f"{sampler}_{steps}"
-                    settings = EditSettings(
-                        steps=steps,
-                        sampler=sampler,
-                        guidance_scale=config.guidance_scale,
-                        seed=config.seed + 1000 * person.index,
-                    )
-                    start = time.perf_counter()
-                    rows[row] = model.edit(source, person.expressions, settings, face=face)
-                    extra[f"seconds/{row}"] = [(time.perf_counter() - start) / len(rows[row])] * len(rows[row])
-                    extra[f"high_frequency/{row}"] = [
-                        high_frequency_ratio(a, b) for a, b in zip(rows[row], truth.images, strict=True)
-                    ]
+            for row, settings in methods(config).items():
+                settings = replace(settings, seed=config.seed + 1000 * person.index)
+                start = time.perf_counter()
+                rows[row] = model.edit(source, person.expressions, settings, face=face)
+                extra[f"seconds/{row}"] = [(time.perf_counter() - start) / len(rows[row])] * len(rows[row])
+                extra[f"high_frequency/{row}"] = [
+                    high_frequency_ratio(a, b) for a, b in zip(rows[row], truth.images, strict=True)
+                ]
             measured = {**measure(rows, person, heads, truth, judges), **extra}
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(measured))
         persons.append(json.loads(path.read_text()))
         yield EvaluationStep(done=index + 1, total=config.num_persons)
-    rows_of = [f"{sampler}_{steps}" for sampler in config.samplers for steps in config.steps]
+    rows_of = list(methods(config))
     numbers = summarise(persons, rows_of)
     with atomic_path(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n")
@@ -106,6 +105,24 @@ def survey_samplers(model: EditingModel, config: SamplerSurvey, out: Path) -> It
         writer.writerow(["sampler", "steps", *columns])
         for row in rows_of:
             writer.writerow([*row.rsplit("_", 1), *(f"{numbers[f'{column}/{row}']:.4g}" for column in columns)])
+
+
+def methods(config: SamplerSurvey) -> dict[str, EditSettings]:
+    """Row → how it is sampled; a row's name ends in its number of steps."""
+    out = {
+        f"{sampler}_{steps}": EditSettings(steps=steps, sampler=sampler, guidance_scale=config.guidance_scale)
+        for sampler in config.samplers
+        for steps in config.steps
+    }
+    for strength in config.strengths:
+        out[f"sdedit_{strength:g}_{config.edit_steps}"] = EditSettings(
+            steps=config.edit_steps, strength=strength, guidance_scale=config.guidance_scale
+        )
+    for steps in config.inversions:
+        out[f"inversion_{steps}"] = EditSettings(
+            steps=steps, inversion_steps=steps, guidance_scale=config.guidance_scale
+        )
+    return out
 
 
 def high_frequency_ratio(image: Rgbd, truth: Rgbd) -> float:

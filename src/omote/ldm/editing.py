@@ -17,12 +17,12 @@ from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.errors import CheckpointError
+from omote.errors import CheckpointError, ConfigError
 from omote.head.rest_face import RestFace, fit_face, landmarks_in
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, condition_of
 from omote.ldm.denoiser import Context, LatentEditor
-from omote.ldm.flow import guided, initial_noise
+from omote.ldm.flow import euler, guided, initial_noise, noised
 from omote.ldm.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
 from omote.ldm.representation import pack_images, unpack_images
 from omote.ldm.sampling import sampled
@@ -105,7 +105,15 @@ class EditingModel:
     def edit_latents(
         self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 9 m m"]]:
-        """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion image)."""
+        """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion image).
+
+        Raises:
+            ConfigError: a strength out of (0, 1], or below 1 with a sampler that begins at noise.
+        """
+        if not 0 < settings.strength <= 1:
+            raise ConfigError(f"strength: expected above 0 and at most 1, got {settings.strength}")
+        if settings.strength < 1 and settings.sampler != "flow_euler":
+            raise ConfigError(f"strength: {settings.sampler} begins at pure noise; give the sampler flow_euler")
         autoencoder = self.autoencoder
         source = autoencoder.scale(z_source)
         wanted = self.editor.context(source, condition)
@@ -122,7 +130,23 @@ class EditingModel:
         )
         seeds = [settings.seed + i for i in range(len(source))]
         delta = initial_noise(tuple(source.shape[1:]), seeds).to(source)
-        for step in sampled(velocity, delta, settings.steps, settings.sampler, seeds=seeds):
+        if settings.inversion_steps:
+            # The source differs from itself by nothing, and from there the flow runs back to noise.
+            back = euler(
+                lambda z, t: self.velocity(z, t, source, free),
+                torch.zeros_like(delta),
+                settings.inversion_steps,
+                start=0.0,
+                end=settings.strength,
+            )
+            delta = list(back)[-1].z
+        elif settings.strength < 1:
+            delta = noised(torch.zeros_like(delta), delta, delta.new_full((len(delta),), settings.strength))
+        if settings.strength < 1:
+            steps = euler(velocity, delta, settings.steps, start=settings.strength)
+        else:
+            steps = sampled(velocity, delta, settings.steps, settings.sampler, seeds=seeds)
+        for step in steps:
             delta = step.z
         return z_source + delta * autoencoder.delta_std, wanted.motion
 

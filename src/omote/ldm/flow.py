@@ -91,18 +91,26 @@ class SampleStep:
 
 
 def euler(
-    velocity: Velocity, noise: Float[Tensor, "b d h w"], num_steps: int, *, shift: float = 1.0
+    velocity: Velocity,
+    noise: Float[Tensor, "b d h w"],
+    num_steps: int,
+    *,
+    shift: float = 1.0,
+    start: float = 1.0,
+    end: float = 0.0,
 ) -> Iterator[SampleStep]:
-    """Euler integration from t = 1 to 0.
+    """Euler integration from t = 1 to 0, or between other times.
 
     Args:
         velocity: the (guided) network.
-        noise: z_1, one generator per sample, so that batching never changes a sample.
+        noise: z at ``start``, z_1 by default, one generator per sample, so that batching never changes a sample.
         num_steps: network evaluations.
         shift: > 1 spends more steps near the noise (Esser et al. 2024, §5.3.2).
+        start: time of the first step; below 1 for an image half noised (SDEdit, Meng et al., ICLR 2022).
+        end: time reached; above ``start`` the integration runs towards noise (inversion, Song et al., "DDIM", ICLR 2021, §4.3).
     """
     u = torch.linspace(1, 0, num_steps + 1)
-    times = (shift * u / (1 + (shift - 1) * u)).tolist()
+    times = (end + (start - end) * shift * u / (1 + (shift - 1) * u)).tolist()
     z = noise
     for i in range(num_steps):
         t = torch.full((len(z),), times[i], dtype=z.dtype, device=z.device)

@@ -41,6 +41,9 @@ class EditSettings:
         guidance_scale: of what is wanted; 1 means none.
         source_scale: of the source image; 1 means none, others need an editor trained with source dropout.
         guidance_interval: of t in [0, 1] in which guidance acts; 1 is pure noise.
+        strength: how far the source is noised before it is sampled anew, in (0, 1]; 1 begins at pure noise (SDEdit).
+        inversion_steps: the source is carried to its own noise by as many steps of the flow, without any wish, and edited from
+            there; 0 begins at drawn noise.
         seed: of the noise; sample i of a batch uses seed + i, whatever the batch.
     """
 
@@ -49,6 +52,8 @@ class EditSettings:
     guidance_scale: float = 1.0
     source_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    strength: float = 1.0
+    inversion_steps: int = 0
     seed: int = 0
 
 

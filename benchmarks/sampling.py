@@ -1,0 +1,90 @@
+"""Sampling an edit: ours at its defaults against the stock way of diffusers, over the same trained network and the same persons.
+
+    make bench BENCH=sampling OUT=dir
+
+The peer is what a diffusers pipeline does with a latent editor: a `DDIMScheduler` of 50 steps, classifier-free guidance at 1,
+one image per call. Ours: all seven expressions as one batch, the shipped sampler and steps. Quality is measured on the same
+persons (depth error against the truth, all and moving pixels), since a faster answer that is worse is none; the memory of
+each is the peak of a process of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from omote.data.population import Person, PopulationConfig, draw_person
+from omote.evaluation import metrics
+from omote.evaluation.release import Truth, render_truth
+from omote.head.expressions import CATEGORIES
+from omote.ldm.editing import EditingModel, EditSettings
+from omote.memory import peak_memory_mb
+from omote.types import Rgbd
+
+PERSONS = 6
+STOCK = EditSettings(steps=50, sampler="ddim")
+
+
+def persons() -> list[tuple[Person, Truth]]:
+    config = PopulationConfig(split="test", num_images=len(CATEGORIES))
+    drawn = [draw_person(config, index, config.heads()) for index in range(PERSONS)]
+    return [(person, render_truth(person, config.heads())) for person in drawn]
+
+
+def edit(kind: str, model: EditingModel, person: Person, truth: Truth) -> list[Rgbd]:
+    source, seed = truth.images[0], 1000 * person.index
+    face = model.face_of(source)
+    if kind == "ours":
+        return model.edit(source, person.expressions, EditSettings(seed=seed), face=face)
+    return [
+        model.edit(source, [expression], replace(STOCK, seed=seed + i), face=face)[0]
+        for i, expression in enumerate(person.expressions)
+    ]
+
+
+def measure(kind: str) -> dict[str, float]:
+    model, drawn = EditingModel.load(backend="torch"), persons()
+    edit(kind, model, *drawn[0])
+    seconds, errors, moving = [], [], []
+    for person, truth in drawn:
+        start = time.perf_counter()
+        images = edit(kind, model, person, truth)
+        seconds.append(time.perf_counter() - start)
+        depth, true, mask = (
+            np.stack(x)
+            for x in (
+                [i.depth_mm for i in images],
+                [i.depth_mm for i in truth.images],
+                [i.mask for i in truth.images],
+            )
+        )
+        moves = metrics.moving_mask(true, mask, np.repeat(true[:1], len(true), 0), np.repeat(mask[:1], len(true), 0))
+        errors.append(metrics.depth_errors(depth, true, mask).mae_mm.mean())
+        moving.append(np.nanmean(metrics.depth_errors(depth, true, moves).mae_mm))
+    return {
+        f"{kind}/seven_edits_s": min(seconds),
+        f"{kind}/depth_mae_mm": float(np.mean(errors)),
+        f"{kind}/depth_mae_mm_moving": float(np.mean(moving)),
+        f"{kind}/memory_mb_peak": peak_memory_mb(),
+    }
+
+
+def run() -> dict[str, float | int | str]:
+    """For ``make bench``."""
+    out: dict[str, float | int | str] = {"count/persons": PERSONS, "stock_diffusers/steps": STOCK.steps}
+    # A process each: the peak of the first would be the second's too.
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for kind in ("ours", "stock_diffusers"):
+            out |= pool.apply(measure, (kind,))
+    out["ratio/stock_diffusers_50_steps_over_ours"] = float(out["stock_diffusers/seven_edits_s"]) / float(
+        out["ours/seven_edits_s"]
+    )
+    out["ratio/depth_error_ours_over_stock_diffusers"] = float(out["ours/depth_mae_mm"]) / float(
+        out["stock_diffusers/depth_mae_mm"]
+    )
+    out["ours/threads"] = torch.get_num_threads()
+    return out

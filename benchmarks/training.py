@@ -1,0 +1,165 @@
+"""Training the editor: images per second of ours against the stock loop of diffusers' examples, same network, in one run.
+
+    make bench BENCH=training OUT=dir
+
+The stock loop is that of diffusers' `examples/text_to_image/train_text_to_image.py` with a source image: a `DataLoader` of
+pairs, both images encoded for every item, a timestep and noise per item, `add_noise`, one forward of the network, the mean
+square, clipping, AdamW, through accelerate. The network, its condition (motion images are drawn for both), the batch size and the
+threads are ours. The share of the peak counts the network's forward and backward passes (`torch.utils.flop_counter`) against
+the fastest square float32 matmul measured in the same run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from omote.data.cache import Shard, read_shard, shard_folders
+from omote.data.pairs import PairBatch, draw_pairs
+from omote.data.population import PopulationConfig, make_population
+from omote.ldm.settings import SHIPPED_WEIGHTS
+from omote.recipes import RECIPES
+from omote.training.editor import EditorTask, condition_of_batch, encode_pairs
+from omote.training.engine import optimiser_of
+
+BATCH, STEPS, ROUNDS = 12, 6, 3
+
+
+class Pairs(IterableDataset):
+    """A source and a target at a time, as a dataset of examples has it."""
+
+    def __init__(self, shards: list[Shard]) -> None:
+        self.shards = shards
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        for index in range(10**9):
+            yield draw_pairs(self.shards, [np.random.default_rng([0, index])], targets_per_source=1)
+
+
+def joined(pairs: list[PairBatch]) -> PairBatch:
+    def cat(name: str) -> torch.Tensor:
+        return torch.cat([getattr(p, name) for p in pairs])
+
+    def images(name: str) -> object:
+        first = getattr(pairs[0], name)
+        return replace(first, **{k: torch.cat([getattr(getattr(p, name), k) for p in pairs]) for k in vars(first)})
+
+    tensors = {k: cat(k) for k, v in vars(pairs[0]).items() if isinstance(v, torch.Tensor)}
+    faces = tuple(face for p in pairs for face in p.faces)
+    return replace(pairs[0], source=images("source"), target=images("target"), faces=faces, **tensors)
+
+
+def stock(task: EditorTask) -> Callable[[], None]:
+    accelerator, scheduler = Accelerator(), DDPMScheduler(prediction_type="v_prediction")
+    editor = task.module.editor
+    loader = DataLoader(Pairs(task.pairs.shards), batch_size=BATCH, collate_fn=joined)
+    optimiser = torch.optim.AdamW(editor.parameters(), lr=1e-4)
+    editor, optimiser, loader = accelerator.prepare(editor, optimiser, loader)
+    batches = iter(loader)
+
+    def step() -> None:
+        pairs = next(batches)
+        source, delta = encode_pairs(task.autoencoder, pairs, accelerator.device)
+        condition = condition_of_batch(pairs)
+        noise = torch.randn_like(delta)
+        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(delta),))
+        noisy = scheduler.add_noise(delta, noise, timesteps)
+        signal = scheduler.alphas_cumprod[timesteps]
+        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+        scale = (alpha + sigma).view(-1, 1, 1, 1)
+        velocity = editor(noisy / scale, sigma / (alpha + sigma), source, condition)
+        loss = F.mse_loss(velocity.float(), (noise - delta).float())
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(editor.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def ours(task: EditorTask) -> Callable[[], None]:
+    """What `training.engine.train` does at a step; its averages included."""
+    config = replace(task.config.engine, batch_size=BATCH)
+    optimiser, module, count = optimiser_of(task, config), task.module, iter(range(10**9))
+    average = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    def step() -> None:
+        batch = task.batch(next(count), 0, BATCH, 0, 1)
+        loss, _ = module(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for key, value in module.state_dict().items():
+                average[key].lerp_(value, 0.01) if value.is_floating_point() else average[key].copy_(value)
+
+    return step
+
+
+def images_per_s(step: Callable[[], None]) -> float:
+    step()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    return STEPS * BATCH / (time.perf_counter() - start)
+
+
+def matmul_peak_flops() -> float:
+    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
+    best = 0.0
+    for _ in range(12):
+        start = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 1536**3 / (time.perf_counter() - start))
+    return best
+
+
+def flops_per_image(task: EditorTask) -> int:
+    batch = task.batch(0, 0, BATCH, 0, 1)
+    with FlopCounterMode(display=False) as counter:
+        task.module(batch)[0].backward()
+    task.module.zero_grad(set_to_none=True)
+    return counter.get_total_flops() // BATCH
+
+
+def run() -> dict[str, float | int | str]:
+    """For ``make bench``."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder)
+        list(make_population(PopulationConfig(num_images=8), runs / "population", num_persons=8))
+        recipe = replace(
+            RECIPES["editor-cpu"](runs),
+            autoencoder=SHIPPED_WEIGHTS / "autoencoder",
+            start_from=SHIPPED_WEIGHTS / "editor",
+        )
+        assert [read_shard(f) for f in shard_folders(recipe.population)]
+        task = EditorTask(recipe)
+        task.autoencoder.float()
+        task.module.float()
+        flops, peak = flops_per_image(task), matmul_peak_flops()
+        mine, theirs = ours(task), stock(task)
+        rates = [(images_per_s(mine), images_per_s(theirs)) for _ in range(ROUNDS)]
+    best = [max(r[k] for r in rates) for k in (0, 1)]
+    return {
+        "ours/images_per_s": best[0],
+        "stock_diffusers/images_per_s": best[1],
+        "ratio/ours_over_stock_diffusers": best[0] / best[1],
+        "share_of_matmul_peak": best[0] * flops / peak,
+        "share_of_matmul_peak/stock_diffusers": best[1] * flops / peak,
+        "editor/gflops_per_image": flops / 1e9,
+        "matmul/gflops_per_s": peak / 1e9,
+        "batch": BATCH,
+        "threads": torch.get_num_threads(),
+    }
