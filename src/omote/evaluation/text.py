@@ -66,7 +66,11 @@ def evaluate_text(model: EditingModel, config: TextSuite, out: Path) -> Iterator
                 for language, asked in captions.items()
             }
             neutral = torch.from_numpy(np.repeat(truth.landmarks_px[:1], len(CATEGORIES), 0))
-            result: dict[str, object] = {"captions": [c.text for asked in captions.values() for c in asked]}
+            result: dict[str, object] = {
+                "captions": [c.text for asked in captions.values() for c in asked],
+                # True renders show the person's own draw, in its own order.
+                "true_category": [CATEGORIES.index(e.category) for e in person.expressions],
+            }
             for language, asked in captions.items():
                 result[f"read/{language}"] = [CATEGORIES.index(e.category) for e in read[language]]
                 result[f"intensity_error/{language}"] = [
@@ -127,11 +131,13 @@ def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float]:
         return np.array([p[key] for p in persons], dtype=np.float64)
 
     category = np.tile(np.arange(len(CATEGORIES)), len(persons))
+    true_category = column("true_category").astype(int).ravel()
     out: dict[str, float] = {"count/persons": float(len(persons))}
     for row in ROWS:
         for judge in JUDGES:
             judged = column(f"judged_{judge}/{row}").astype(int).ravel()
-            accuracy = metrics.accuracy(category, judged, len(CATEGORIES))
+            asked = true_category if row == "ceiling" else category
+            accuracy = metrics.accuracy(asked, judged, len(CATEGORIES))
             out[f"expression/top1_{judge}/{row}"] = accuracy.macro
             for name, value in zip(CATEGORIES, accuracy.per_class, strict=True):
                 out[f"expression/top1_{judge}_{name}/{row}"] = float(value)
