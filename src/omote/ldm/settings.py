@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from omote.errors import CheckpointError
 
@@ -57,6 +57,7 @@ class EditSettings:
     seed: int = 0
 
 
+@runtime_checkable
 class Editor(Protocol):
     """What edits: `EditingModel` here, or `EditingProcess` in a process of its own."""
 
