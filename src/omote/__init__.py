@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         read,
         reconstruct,
         render,
+        study,
         train,
     )
 
@@ -43,6 +44,7 @@ __all__ = [
     "read",
     "reconstruct",
     "render",
+    "study",
     "train",
 ]
 

@@ -8,6 +8,7 @@ from omote.api.outputs import AvatarOutputs, FitOutputs, check_folder
 from omote.api.populations import population
 from omote.api.reconstruction import Reconstruction, reconstruct
 from omote.api.scans import FitMade, fit, read, render
+from omote.api.studies import study
 from omote.api.trainings import estimate_training, recipe, train
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "reconstruct",
     "render",
     "save_rgbd",
+    "study",
     "train",
 ]

@@ -27,6 +27,7 @@ COMMANDS = {
     "population": "Render a population of made-up persons, for training or to look at.",
     "train": "Train a recipe, or go on with a run.",
     "evaluate": "Measure the shipped networks on persons they never saw.",
+    "study": "Train what is to be compared at equal terms, and compare it.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
 

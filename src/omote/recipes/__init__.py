@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from omote.recipes.cpu import autoencoder_cpu, decoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_flow
+from omote.recipes.first_stage import FIRST_STAGES
 from omote.recipes.tiny import autoencoder_tiny, decoder_tiny, editor_tiny
 from omote.training.run import RecipeConfig
 
@@ -18,4 +19,5 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "editor-cpu-flow": editor_cpu_flow,
     "decoder-cpu": decoder_cpu,
     "decoder-cpu-polish": decoder_cpu_polish,
+    **FIRST_STAGES,
 }

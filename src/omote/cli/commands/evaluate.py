@@ -18,9 +18,12 @@ class Options:
     Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again.
     """
 
-    suite: Annotated[tyro.conf.Positional[Literal["release", "population", "samplers"]], tyro.conf.arg(metavar="SUITE")]
+    suite: Annotated[
+        tyro.conf.Positional[Literal["release", "population", "samplers", "first-stage"]],
+        tyro.conf.arg(metavar="SUITE"),
+    ]
     """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
-    several numbers of steps, as a table"""
+    several numbers of steps, as a table; first-stage: what the autoencoders of --runs lose, as a table"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: int = 200
@@ -35,6 +38,10 @@ class Options:
     """a run's export folder instead of the shipped weights"""
     rivals: flags.Folder = None
     """results of an earlier run on the same persons, whose rows without networks are taken over"""
+    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")] = ()
+    """first-stage: the runs or weights folders to compare, a row each, named after the folder"""
+    perceptual: flags.File = None
+    """first-stage: the weights file of the perceptual distance (docs/studies.md); left out without it"""
 
 
 def run(options: Options) -> None:
@@ -53,6 +60,8 @@ def run(options: Options) -> None:
             backend=options.backend,
             weights=options.weights,
             rivals=options.rivals,
+            runs=options.runs,
+            perceptual=options.perceptual,
             on_step=display,
         )
     print(f"{options.out / 'metrics.json'}: {len(metrics)} numbers")
