@@ -82,15 +82,23 @@ def row_names(runs: Sequence[Path]) -> list[str]:
     return names
 
 
-def evaluate_first_stages(runs: Sequence[Path], config: FirstStageSuite, out: Path) -> Iterator[EvaluationStep]:
+def evaluate_first_stages(
+    runs: Sequence[Path], config: FirstStageSuite, out: Path, *, extractor: Extractor | None = None
+) -> Iterator[EvaluationStep]:
     """Measure into ``out``: ``rows/*.json`` as it goes, ``metrics.json`` and ``table.csv`` at the end.
+
+    Args:
+        runs: see `weights_folder`.
+        config: the suite.
+        out: folder of the results.
+        extractor: of the features; `face_features` if None.
 
     Raises:
         CheckpointError: a run has no autoencoder.
         JudgeError: the features' network is not installed.
     """
     names, folders = row_names(runs), [weights_folder(run) for run in runs]
-    extractor = face_features()
+    extractor = extractor or face_features()
     network = None if config.perceptual is None else load_hed_vgg16(config.perceptual)
     (out / "rows").mkdir(parents=True, exist_ok=True)
     truths: dict[int, Truth] = {}

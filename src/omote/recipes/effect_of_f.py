@@ -64,6 +64,7 @@ class EffectOfF:
         rows: of `ROWS`; each may be run alone.
         minutes: that each generator trains.
         first_stage_minutes: that each first stage trains, beside them.
+        first_stage_width: of its layers.
         marks: shares of ``minutes`` at which generators are measured.
         clock: of all minutes: on the wall, or of computing, which other work on a machine does not change.
         parameters: of each generator, within a few percent.
@@ -80,8 +81,9 @@ class EffectOfF:
     population: Path
     size: Annotated[int, Range(16)] = 64
     rows: tuple[str, ...] = DEFAULT_ROWS
-    minutes: float = 12.0
-    first_stage_minutes: float = 3.0
+    minutes: float = 10.0
+    first_stage_minutes: float = 6.0
+    first_stage_width: int = 32
     marks: tuple[Annotated[float, Range(0, 1)], ...] = (0.125, 0.25, 0.5, 1.0)
     clock: Literal["wall", "cpu"] = "wall"
     parameters: int = 1_000_000
@@ -101,8 +103,13 @@ class EffectOfF:
             raise ValueError(f"marks: expected growing shares of the minutes, got {self.marks}")
 
 
-def study_f(config: EffectOfF, out: Path) -> Iterator[Step]:
+def study_f(config: EffectOfF, out: Path, *, extractor: Extractor | None = None) -> Iterator[Step]:
     """Run the study's rows into ``out``; after each, `write_results` of all that are whole.
+
+    Args:
+        config: the study.
+        out: folder of everything; made if missing.
+        extractor: of the features; `face_features` if None.
 
     Raises:
         JudgeError: the features' network is not installed.
@@ -113,7 +120,7 @@ def study_f(config: EffectOfF, out: Path) -> Iterator[Step]:
             raise ConfigError(f"{row}: images of {config.size} pixels leave no latent; give a larger size")
     if config.threads:
         torch.set_num_threads(config.threads)
-    extractor = face_features()
+    extractor = extractor or face_features()
     yield Step(stage="images")
     images = pack_population(config.population, config.size, out / "images", max_persons=config.max_persons)
     training, held_out = images.split(config.held_out_share)
@@ -181,7 +188,7 @@ def _run_row(
 def _first_stage(config: EffectOfF, row: str, folder: Path) -> Iterator[Step]:
     kind: Literal["kl", "vq"] = "vq" if row.startswith("vq") else "kl"
     seconds = 60 * config.first_stage_minutes
-    recipe = first_stage_cpu(folder, factor=factor_of(row), regularisation=kind)
+    recipe = first_stage_cpu(folder, factor=factor_of(row), regularisation=kind, width=config.first_stage_width)
     recipe = replace(
         recipe,
         population=config.population,
@@ -321,6 +328,7 @@ def tiny_study(population: Path) -> EffectOfF:
         rows=("pixel", "kl-f4", "gan"),
         minutes=0.02,
         first_stage_minutes=0.01,
+        first_stage_width=16,
         marks=(0.5, 1.0),
         parameters=100_000,
         batch_size=8,

@@ -31,8 +31,10 @@ NUM_CODES = {2: 2048, 4: 8192, 8: 16384, 16: 16384, 32: 16384}
 WIDTH = 48
 
 
-def first_stage_cpu(runs: Path, *, factor: int, regularisation: Regularisation) -> AutoencoderConfig:
-    """A plain first stage that compresses sides by ``factor``, about an hour on a CPU core."""
+def first_stage_cpu(
+    runs: Path, *, factor: int, regularisation: Regularisation, width: int = WIDTH
+) -> AutoencoderConfig:
+    """A plain first stage that compresses sides by ``factor``, two or three hours on a CPU core at 128 pixels."""
     patch = min(factor, 4)
     return AutoencoderConfig(
         population=runs / "population",
@@ -42,8 +44,8 @@ def first_stage_cpu(runs: Path, *, factor: int, regularisation: Regularisation) 
         num_codes=NUM_CODES[factor] // 8,
         learned_channels=LEARNED_CHANNELS[regularisation][factor],
         patch=patch,
-        channels=(WIDTH,) * (1 + (factor // patch).bit_length() - 1),
-        fine_channels=WIDTH,
+        channels=(width,) * (1 + (factor // patch).bit_length() - 1),
+        fine_channels=width,
         loss=ReconstructionLoss(normal=0.5),
         source_dropout=1.0,
         latent_noise=0.0,
