@@ -19,9 +19,9 @@ COLOUR = torch.tensor([0.5, -0.25, 0.0, -0.4, 1.0]).view(1, 5, 1, 1)
 @pytest.fixture
 def constant(tmp_path):
     """Images of one colour, twelve persons."""
-    with _Writer(tmp_path / "images", (24, 5, 16, 16)) as writer:
+    with _Writer(tmp_path / "images", (24, 5, 8, 8)) as writer:
         for person in range(12):
-            writer.add(COLOUR.expand(2, 5, 16, 16), np.arange(2), person)
+            writer.add(COLOUR.expand(2, 5, 8, 8), np.arange(2), person)
     # Their deviation is none; unit scale keeps the constant what it is.
     np.save(tmp_path / "images/std.npy", np.ones(5))
     np.save(tmp_path / "images/mean.npy", np.zeros(5))
@@ -59,6 +59,16 @@ def test_an_interrupted_set_is_not_there(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dead_process_leaves_nothing_and_the_first_of_two_wins(tmp_path):
+    (tmp_path / "set.4194305.partial").mkdir()  # more than any process's number
+    with _Writer(tmp_path / "set", (1, 1, 2, 2)) as writer:
+        assert not (tmp_path / "set.4194305.partial").exists()
+        writer.add(torch.ones(1, 1, 2, 2), np.zeros(1, int), 0)
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set/theirs").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["set", "theirs"]
+
+
 @pytest.mark.parametrize("kind", ["gan", "diffusion"])
 def test_a_step_is_the_same_in_parts(constant, kind):
     task = (
@@ -92,7 +102,7 @@ def test_neither_player_of_the_gan_has_a_gradient_to_the_other(constant):
     task.module.zero_grad()
     # The discriminator's own loss alone.
     images = task.module.generator(batch.noise, batch.category).detach()
-    planes = torch.nn.functional.one_hot(batch.category, 7).float()[:, :, None, None].expand(-1, -1, 16, 16)
+    planes = torch.nn.functional.one_hot(batch.category, 7).float()[:, :, None, None].expand(-1, -1, 8, 8)
     real, fake = task.module.judge(batch.real, planes)[-1], task.module.judge(images, planes)[-1]
     (torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()).backward()
     for key, parameter in task.module.judge.named_parameters():

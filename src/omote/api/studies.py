@@ -26,7 +26,7 @@ def study(
     tiny: bool = False,
     changes: Sequence[str] = (),
     on_step: Callable[[Step], None] | None = None,
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Train and measure into a folder that goes on where it was: ``table.csv``, ``metrics.json``, ``figure.svg``.
 
     Args:
@@ -61,7 +61,7 @@ def study(
     for step in study_f(config, out):
         if on_step is not None:
             on_step(step)
-    metrics: dict[str, float] = json.loads((out / "metrics.json").read_text())
+    metrics: dict[str, float | int] = json.loads((out / "metrics.json").read_text())
     return metrics
 
 

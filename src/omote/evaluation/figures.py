@@ -11,6 +11,7 @@ from html import escape
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 62, 88, 34, 46
+Number = float | int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +26,17 @@ class Axis:
     """
 
     label: str
-    low: float
-    high: float
+    low: Number
+    high: Number
     logarithmic: bool = False
 
-    def share(self, value: float) -> float:
+    def share(self, value: Number) -> Number:
         """Where a value lies, 0 to 1."""
         if self.logarithmic:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
-    def ticks(self) -> list[float]:
+    def ticks(self) -> list[Number]:
         """Round values inside."""
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -48,7 +49,7 @@ class Axis:
         return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def axis_over(label: str, values: Sequence[float], *, logarithmic: bool = False, zero: bool = False) -> Axis:
+def axis_over(label: str, values: Sequence[Number], *, logarithmic: bool = False, zero: bool = False) -> Axis:
     """An axis that shows all values."""
     low, high = min(values), max(values)
     if logarithmic:
@@ -57,10 +58,12 @@ def axis_over(label: str, values: Sequence[float], *, logarithmic: bool = False,
     return Axis(label=label, low=0.0 if zero else low - margin, high=high + margin)
 
 
-def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], x: Axis, y: Axis, floor: float) -> str:
+def line_chart(
+    title: str, series: Mapping[str, Sequence[tuple[Number, Number]]], x: Axis, y: Axis, floor: Number
+) -> str:
     """A line per series with its name at its end, and a dashed level that none can pass."""
     parts = [_frame(title, x, y), _level(floor, y, "real")]
-    ends: list[tuple[float, str, str]] = []
+    ends: list[tuple[Number, str, str]] = []
     for i, (name, points) in enumerate(series.items()):
         color = COLORS[i % len(COLORS)]
         at = [(_x(x.share(a)), _y(y.share(b))) for a, b in points]
@@ -77,7 +80,7 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], 
     return "\n".join(parts)
 
 
-def bar_chart(title: str, values: Mapping[str, float], y: Axis) -> str:
+def bar_chart(title: str, values: Mapping[str, Number], y: Axis) -> str:
     """A bar per name with its value on top."""
     room = (WIDTH - LEFT - RIGHT) / len(values)
     parts = [_frame(title, None, y)]
@@ -108,21 +111,21 @@ def figure(charts: Sequence[str]) -> str:
     )
 
 
-def _x(share: float) -> float:
+def _x(share: Number) -> Number:
     return LEFT + share * (WIDTH - LEFT - RIGHT)
 
 
-def _y(share: float) -> float:
+def _y(share: Number) -> Number:
     return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
 
-def _text(x: float, y: float, text: str, *, size: int = 11, color: str = "#222", anchor: str = "middle") -> str:
+def _text(x: Number, y: Number, text: str, *, size: int = 11, color: str = "#222", anchor: str = "middle") -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}">{escape(text)}</text>'
     )
 
 
-def _level(value: float, y: Axis, name: str) -> str:
+def _level(value: Number, y: Axis, name: str) -> str:
     if not y.low <= value <= y.high:
         return ""
     at = _y(y.share(value))

@@ -102,7 +102,7 @@ def evaluate_first_stages(
     network = None if config.perceptual is None else load_hed_vgg16(config.perceptual)
     (out / "rows").mkdir(parents=True, exist_ok=True)
     truths: dict[int, Truth] = {}
-    rows: dict[str, dict[str, float | str]] = {}
+    rows: dict[str, dict[str, float | int | str]] = {}
     for done, (name, folder) in enumerate(zip(names, folders, strict=True)):
         # A row of other weights is another row.
         weights = next(iter(sorted(folder.glob("*.safetensors")))).read_bytes()
@@ -129,7 +129,7 @@ def render_truth(config: FirstStageSuite, size: int) -> Truth:
     return Truth(images=[image for image, _ in rendered], landmarks_px=np.stack([at for _, at in rendered]))
 
 
-def facts(autoencoder: RgbdAutoencoder) -> dict[str, float | str]:
+def facts(autoencoder: RgbdAutoencoder) -> dict[str, float | int | str]:
     """What a row is, before anything is measured."""
     c = autoencoder.config
     side = c.sample_size // autoencoder.factor
@@ -202,7 +202,7 @@ def _perceptual(network: HedVgg16, rgb: Tensor, truth: Tensor) -> float:
     return float(torch.cat(parts).mean())
 
 
-def write_table(rows: Mapping[str, Mapping[str, float | str]], out: Path) -> None:
+def write_table(rows: Mapping[str, Mapping[str, float | int | str]], out: Path) -> None:
     """``table.csv`` with a row per first stage, and ``metrics.json`` with flat keys ``<metric>/<row>``."""
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     with atomic_path(out / "table.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

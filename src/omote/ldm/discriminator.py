@@ -36,7 +36,7 @@ class PatchDiscriminator(nn.Module):
         for i in range(halvings):
             strided = nn.Conv2d(deep if i else width, deep, 4, stride=2, padding=1)
             self.layers.append(nn.Sequential(strided, nn.GroupNorm(GROUPS, deep)))
-        self.to_logit = nn.Conv2d(deep, 1, 3, padding=1)
+        self.to_logit = nn.Conv2d(deep if halvings else width, 1, 3, padding=1)
 
     def forward(self, image: Float[Tensor, "b i s s"], condition: Float[Tensor, "b c s s"]) -> list[Tensor]:
         """Features of every layer, and last the logits (b, 1, p, p)."""

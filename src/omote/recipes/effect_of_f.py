@@ -166,7 +166,7 @@ def _run_row(
         yield Step(stage=f"{row} measured")
         images_drawn, rate = _drawn(config, row, run / "export/generator", latents, autoencoder)
         progress = progress_of(run)
-        result: dict[str, float] = {
+        result: dict[str, float | int] = {
             **({} if row == "gan" else {"f": factor_of(row)}),
             "seconds": progress.seconds,
             "images": progress.images,
@@ -186,6 +186,8 @@ def _run_row(
 
 
 def _first_stage(config: EffectOfF, row: str, folder: Path) -> Iterator[Step]:
+    if (folder / "latents").exists():
+        return
     kind: Literal["kl", "vq"] = "vq" if row.startswith("vq") else "kl"
     seconds = 60 * config.first_stage_minutes
     recipe = first_stage_cpu(folder, factor=factor_of(row), regularisation=kind, width=config.first_stage_width)
@@ -197,8 +199,6 @@ def _first_stage(config: EffectOfF, row: str, folder: Path) -> Iterator[Step]:
         adversarial=0.0,
         engine=_engine(config, seconds=seconds, learning_rate=1.5e-3, cooldown=0.3),
     )
-    if (folder / "first_stage/export").exists() and progress_of(folder / "first_stage").seconds >= seconds:
-        return
     for report in train(AutoencoderTask(recipe), recipe.engine, folder / "first_stage", recipe):
         yield Step(stage=f"{row} first stage", done=round(report.seconds), total=round(seconds))
 
@@ -271,12 +271,12 @@ def _picture(images: Tensor, path: Path) -> None:
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(temporary)
 
 
-def _write(path: Path, result: Mapping[str, float]) -> None:
+def _write(path: Path, result: Mapping[str, float | int]) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(dict(result), indent=1) + "\n")
 
 
-def results_of(config: EffectOfF, out: Path) -> dict[str, list[dict[str, float]]]:
+def results_of(config: EffectOfF, out: Path) -> dict[str, list[dict[str, float | int]]]:
     """Every measured time of every row that has all of them, whoever ran it."""
     found = {}
     for row in ROWS:
@@ -291,7 +291,7 @@ def write_results(config: EffectOfF, out: Path, features: str) -> None:
     rows = results_of(config, out)
     if not rows:
         return
-    real: dict[str, float] = json.loads((out / "real.json").read_text())
+    real: dict[str, float | int] = json.loads((out / "real.json").read_text())
     flat = {f"{key}/real": value for key, value in real.items()}
     for row, marks in rows.items():
         for share, mark in zip(config.marks, marks, strict=True):

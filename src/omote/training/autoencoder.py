@@ -225,10 +225,11 @@ class AutoencoderTask:
         return AutoencoderBatch(pairs=pairs, jitter=noise[:, :NUM_CHANNELS], noise=noise[:, NUM_CHANNELS:], alone=alone)
 
     def schedule(self, images: int) -> None:
-        """Open the gate over a tenth of the run."""
+        """Open the gate over a tenth of the run; the decoder begins to pay the discriminator."""
         total = self.config.engine.total_images
         opened = (images / total - self.config.gate_from) / 0.1
         self._module.autoencoder.gate_open.fill_(min(max(opened, 0.0), 1.0))
+        self._module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights with measured latent statistics, in diffusers' format."""

@@ -5,11 +5,13 @@ Images are packed once at one size; every row of a comparison then reads the sam
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -114,7 +116,11 @@ class _Writer:
 
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
         self.folder = folder
-        self.temporary = folder.with_name(folder.name + ".partial")
+        for left in folder.parent.glob(f"{folder.name}.*.partial"):
+            if not psutil.pid_exists(int(left.suffixes[-2][1:])):
+                shutil.rmtree(left, ignore_errors=True)
+        # Processes that make the same set at once make it each, and the first one's stays.
+        self.temporary = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(self.temporary, ignore_errors=True)
         self.temporary.mkdir(parents=True)
         self.values = np.lib.format.open_memmap(self.temporary / "values.npy", "w+", np.float16, shape)
@@ -145,4 +151,9 @@ class _Writer:
         }
         for name, array in arrays.items():
             np.save(self.temporary / f"{name}.npy", array)
-        self.temporary.rename(self.folder)
+        try:
+            self.temporary.rename(self.folder)
+        except OSError:
+            shutil.rmtree(self.temporary)
+            if not self.folder.exists():
+                raise
