@@ -61,16 +61,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a population of five persons that are bulging discs: what trains on shards needs no renderer."""
+    """Write a population of ten persons that are bulging discs: what trains on shards needs no renderer."""
     import numpy as np
 
     from omote.data.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
 
     rng, size = np.random.default_rng(0), 64
-    arrays = empty_arrays(5, 4, size)
+    arrays = empty_arrays(10, 4, size)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     radius = x**2 + y**2
-    for person in range(5):
+    for person in range(10):
         skin = rng.uniform(0.3, 0.8, 3)
         for k in range(4):
             shade = 0.8 + 0.2 * np.cos(4 * x + k)[..., None]

@@ -1,5 +1,7 @@
 """Sets of faces against themselves and against each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def faces(count, seed, bump=0.3):
 
 def test_a_set_against_itself():
     own = face_set(faces(12, 0), EXTRACTOR)
-    found = compare(own, own, "pooled")
+    found = compare(own, own, "pooled", alone=np.arange(12))
     assert found["fd/pooled"] == pytest.approx(0, abs=1e-8)
     assert found["fd/pooled_shaded_depth"] == pytest.approx(0, abs=1e-8)
     assert found["precision/pooled"] == found["recall/pooled"] == 1
@@ -39,7 +41,7 @@ def test_a_set_against_itself():
 
 def test_a_shape_no_face_has_is_far_in_depth_and_not_in_colour():
     real, alike, flat = (face_set(x, EXTRACTOR) for x in (faces(40, 0), faces(40, 1), faces(40, 1, bump=-0.3)))
-    near, far = compare(alike, real, "pooled"), compare(flat, real, "pooled")
+    near, far = (compare(drawn, real, "pooled", alone=np.arange(40)) for drawn in (alike, flat))
     assert far["fd/pooled"] == pytest.approx(near["fd/pooled"])
     assert far["fd/pooled_shaded_depth"] > 5 * near["fd/pooled_shaded_depth"]
     assert far["depth/nearest_mm"] > 10 * near["depth/nearest_mm"]
@@ -62,3 +64,18 @@ def test_clay_is_grey_and_lit_from_one_side():
     assert pictures.shape == (1, 3, 16, 16)
     assert float(pictures[0, 0, 8, 8]) == pytest.approx(0.15 + 0.85 * 0.79, abs=1e-6)
     assert float(pictures[0, 0, 0, 0]) == 0.5
+
+
+def test_several_pictures_of_a_person_do_not_narrow_the_manifold():
+    rng = np.random.default_rng(0)
+    persons, others = rng.normal(size=(20, 1, 3)), rng.normal(size=(60, 3))
+    color = (persons + 1e-3 * rng.normal(size=(20, 8, 3))).reshape(-1, 3)
+    rest = face_set(faces(1, 0), EXTRACTOR)
+
+    def of(color):
+        return replace(rest, color=color, shape=color)
+
+    every, alone = np.arange(160), np.arange(0, 160, 8)
+    precision = [compare(of(others), of(color), "pooled", alone=a)["precision/pooled"] for a in (every, alone)]
+    assert precision[0] < 0.1
+    assert precision[1] > 0.6

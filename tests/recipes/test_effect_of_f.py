@@ -100,6 +100,8 @@ def test_wrong_rows_sizes_and_folders_are_refused(config, tmp_path):
         override(config, ["marks=[0.5,0.25]"])
     with pytest.raises(ConfigError, match="leave no latent"):
         list(study_f(replace(config, size=32, rows=("kl-f32",)), tmp_path, extractor=EXTRACTOR))
+    with pytest.raises(ConfigError, match="at least 4 persons"):
+        list(study_f(replace(config, max_persons=5), tmp_path / "few", extractor=EXTRACTOR))
     _claim(tmp_path, "a")
     with pytest.raises(OutputError, match="other settings"):
         _claim(tmp_path, "b")

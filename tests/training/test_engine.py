@@ -229,7 +229,7 @@ def test_who_reads_the_reports_does_not_spend_a_runs_seconds(tmp_path):
 
 def test_the_rate_of_a_run_of_seconds_falls_over_their_last_share():
     engine = config(total=10**9, max_seconds=10.0, cooldown=0.4, warmup_images=0)
-    rates = [learning_rate(engine, 100, seconds) / engine.learning_rate for seconds in (0, 6, 7, 10)]
+    rates = [learning_rate(engine, 100, seconds) / engine.learning_rate for seconds in (0.0, 6.0, 7.0, 10.0)]
     assert rates == pytest.approx([1, 1, 0.5, 0])
 
 

@@ -35,11 +35,11 @@ def engine(images, **changes):
 
 def test_a_packed_population_is_whole_kept_and_split_by_person(discs, tmp_path):
     images = pack_population(discs, 32, tmp_path / "images")
-    assert images.values.shape == (20, 5, 32, 32)
+    assert images.values.shape == (40, 5, 32, 32)
     assert set(np.unique(images.values[:, 4])) == {-1, 1}
     training, held_out = images.split(0.4)
-    assert sorted([*training, *held_out]) == list(range(20))
-    assert set(images.person[held_out]) == {3, 4}
+    assert sorted([*training, *held_out]) == list(range(40))
+    assert set(images.person[held_out]) == {6, 7, 8, 9}
     autoencoder = RgbdAutoencoder(sample_size=32, channels=(16,), fine_channels=16, learned_channels=2).eval()
     latents = encode_images(images, autoencoder, tmp_path / "latents")
     with torch.no_grad():

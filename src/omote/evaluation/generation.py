@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from omote.evaluation.distribution import feature_statistics, frechet_distance, precision_recall
@@ -76,9 +76,17 @@ def nearest_mm(drawn: FaceSet, real: FaceSet) -> Float[np.ndarray, "n"]:
     return np.array([(np.abs(truth - d) * inside).sum(axis=1).min() for d in flat], np.float64)
 
 
-def compare(drawn: FaceSet, real: FaceSet, name: str) -> dict[str, float]:
-    """The measures of this module, with the extractor's name in their keys."""
-    near = precision_recall(real.color, drawn.color)
+def compare(drawn: FaceSet, real: FaceSet, name: str, *, alone: Int[np.ndarray, "p"]) -> dict[str, float]:
+    """The measures of this module, with the extractor's name in their keys.
+
+    Args:
+        drawn: what is judged.
+        real: what it is held against.
+        name: the extractor's.
+        alone: which real faces are of different persons, for precision and recall: a manifold's width is the distance to a
+            neighbour, and another picture of the same person is none.
+    """
+    near = precision_recall(real.color[alone], drawn.color)
     return {
         f"fd/{name}": frechet_distance(feature_statistics(drawn.color), feature_statistics(real.color)),
         f"fd/{name}_shaded_depth": frechet_distance(feature_statistics(drawn.shape), feature_statistics(real.shape)),

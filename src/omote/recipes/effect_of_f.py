@@ -14,7 +14,7 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +50,8 @@ ROWS = ("pixel", *(f"{kind}-f{f}" for kind in ("kl", "vq") for f in FACTORS), "g
 DEFAULT_ROWS = ("pixel", *(f"kl-f{f}" for f in FACTORS), "gan")
 DRAWN_AT_ONCE = 35
 SHOWN = 14
+# Precision and recall look at a third neighbour.
+FEWEST_PERSONS = 4
 # What no run reaches: its time ends it.
 ENDLESS = 10**9
 
@@ -71,6 +73,7 @@ class EffectOfF:
         batch_size: images per step.
         max_persons: of the population; 0 for all.
         held_out_share: of the persons: nothing trains on them, all is measured against them.
+        num_real: faces held out that are measured against, at most.
         num_drawn: faces per measurement, over the categories in turn.
         steps: of the sampler.
         sampler: by name.
@@ -88,8 +91,9 @@ class EffectOfF:
     clock: Literal["wall", "cpu"] = "wall"
     parameters: int = 1_000_000
     batch_size: int = 16
-    max_persons: int = 1200
-    held_out_share: float = 0.15
+    max_persons: int = 1600
+    held_out_share: float = 0.2
+    num_real: int = 1000
     num_drawn: int = 350
     steps: int = 10
     sampler: SamplerName = "dpmsolver++"
@@ -124,14 +128,45 @@ def study_f(config: EffectOfF, out: Path, *, extractor: Extractor | None = None)
     yield Step(stage="images")
     images = pack_population(config.population, config.size, out / "images", max_persons=config.max_persons)
     training, held_out = images.split(config.held_out_share)
-    real = face_set(images.take(held_out), extractor)
+    held_against = np.random.default_rng(config.seed).permutation(held_out)[: config.num_real]
+    if len(np.unique(images.person[held_against])) < FEWEST_PERSONS:
+        raise ConfigError(
+            f"{config.population}: expected at least {FEWEST_PERSONS} persons to hold out; give a population of more, or a "
+            f"larger held_out_share"
+        )
+    reference = _Reference(
+        real=_kept(out / "real.npz", lambda: face_set(images.take(held_against), extractor)),
+        alone=np.unique(images.person[held_against], return_index=True)[1],
+        extractor=extractor,
+    )
     floor = out / "real.json"
     if not floor.exists():
         chosen = np.random.default_rng(config.seed).permutation(training)[: config.num_drawn]
-        _write(floor, compare(face_set(images.take(chosen), extractor), real, extractor.name))
+        _write(floor, reference.compared(images.take(chosen)))
     for row in config.rows:
-        yield from _run_row(config, row, out, images, real, extractor)
+        yield from _run_row(config, row, out, images, reference)
         write_results(config, out, extractor.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reference:
+    """What drawn faces are held against, and which of these are of different persons."""
+
+    real: FaceSet
+    alone: np.ndarray
+    extractor: Extractor
+
+    def compared(self, images: Tensor) -> dict[str, float]:
+        return compare(face_set(images, self.extractor), self.real, self.extractor.name, alone=self.alone)
+
+
+def _kept(path: Path, make: Callable[[], FaceSet]) -> FaceSet:
+    if not path.exists():
+        made = make()
+        with atomic_path(path) as temporary:
+            np.savez(temporary, **vars(made))
+    with np.load(path) as arrays:
+        return FaceSet(**arrays)
 
 
 def factor_of(row: str) -> int:
@@ -139,9 +174,7 @@ def factor_of(row: str) -> int:
     return int(row.partition("-f")[2] or 1)
 
 
-def _run_row(
-    config: EffectOfF, row: str, out: Path, images: LatentSet, real: FaceSet, extractor: Extractor
-) -> Iterator[Step]:
+def _run_row(config: EffectOfF, row: str, out: Path, images: LatentSet, reference: _Reference) -> Iterator[Step]:
     folder = out / "rows" / row
     marks = [folder / f"mark_{i}.json" for i in range(len(config.marks))]
     if all(path.exists() for path in marks):
@@ -172,7 +205,7 @@ def _run_row(
             "images": progress.images,
             "parameters": sum(p.numel() for p in _network(row, run / "export/generator").parameters()),
             "samples_per_s": rate,
-            **compare(face_set(images_drawn, extractor), real, extractor.name),
+            **reference.compared(images_drawn),
         }
         if autoencoder is not None:
             first = progress_of(folder / "first_stage")
@@ -333,6 +366,6 @@ def tiny_study(population: Path) -> EffectOfF:
         parameters=100_000,
         batch_size=8,
         num_drawn=14,
-        held_out_share=0.3,
+        held_out_share=0.4,
         steps=2,
     )

@@ -10,6 +10,8 @@ import tyro
 
 from omote.cli import flags
 
+Suite = Literal["release", "population", "samplers", "first-stage"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -18,10 +20,7 @@ class Options:
     Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again.
     """
 
-    suite: Annotated[
-        tyro.conf.Positional[Literal["release", "population", "samplers", "first-stage"]],
-        tyro.conf.arg(metavar="SUITE"),
-    ]
+    suite: Annotated[tyro.conf.Positional[Suite], tyro.conf.arg(metavar="SUITE")]
     """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
     several numbers of steps, as a table; first-stage: what the autoencoders of --runs lose, as a table"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]

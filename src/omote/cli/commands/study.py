@@ -25,11 +25,11 @@ class Options:
     """folder of `omote population`; its last persons are held out"""
     rows: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ...")] = ()
     """some of pixel, kl-f2 to kl-f32, vq-f2 to vq-f32, gan; all but vq if none is given"""
-    minutes: float | None = None
+    minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
     """of training for each row's generator; its first stage has minutes of its own"""
-    size: int | None = None
+    size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     """pixels of a side, a whole fraction of the population's"""
-    clock: Literal["wall", "cpu"] | None = None
+    clock: Annotated[Literal["wall", "cpu"] | None, tyro.conf.arg(metavar="wall|cpu", help_behavior_hint="")] = None
     """what minutes are of: the wall's clock, or computing, where other work shares the machine"""
     tiny: bool = False
     """seconds instead of minutes: tries everything, means nothing"""
