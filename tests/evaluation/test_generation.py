@@ -70,10 +70,9 @@ def test_several_pictures_of_a_person_do_not_narrow_the_manifold():
     rng = np.random.default_rng(0)
     persons, others = rng.normal(size=(20, 1, 3)), rng.normal(size=(60, 3))
     color = (persons + 1e-3 * rng.normal(size=(20, 8, 3))).reshape(-1, 3)
-    rest = face_set(faces(1, 0), EXTRACTOR)
 
     def of(color):
-        return replace(rest, color=color, shape=color)
+        return replace(face_set(faces(len(color), 0), EXTRACTOR), color=color, shape=color)
 
     every, alone = np.arange(160), np.arange(0, 160, 8)
     precision = [compare(of(others), of(color), "pooled", alone=a)["precision/pooled"] for a in (every, alone)]
