@@ -49,13 +49,13 @@ class Axis:
         return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def axis_over(label: str, values: Sequence[Number], *, logarithmic: bool = False, zero: bool = False) -> Axis:
+def axis_over(label: str, values: Sequence[Number], *, logarithmic: bool = False) -> Axis:
     """An axis that shows all values."""
     low, high = min(values), max(values)
     if logarithmic:
         return Axis(label=label, low=low / 1.25, high=high * 1.25, logarithmic=True)
     margin = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
-    return Axis(label=label, low=0.0 if zero else low - margin, high=high + margin)
+    return Axis(label=label, low=low - margin, high=high + margin)
 
 
 def line_chart(
