@@ -57,3 +57,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     budget_s = item.config.getoption("--budget-s")
     if budget_s and time.monotonic() - START_S > budget_s:
         pytest.fail(f"the session's time budget of {budget_s:.0f} s is spent", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a population of ten persons that are bulging discs: what trains on shards needs no renderer."""
+    import numpy as np
+
+    from omote.data.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
+
+    rng, size = np.random.default_rng(0), 64
+    arrays = empty_arrays(10, 4, size)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    radius = x**2 + y**2
+    for person in range(10):
+        skin = rng.uniform(0.3, 0.8, 3)
+        for k in range(4):
+            shade = 0.8 + 0.2 * np.cos(4 * x + k)[..., None]
+            arrays["rgb"][person, k] = np.where(radius[..., None] < 0.7, 255 * skin * shade, 0)
+            arrays["depth"][person, k] = -40 * (1 - radius) * (1 + 0.1 * person) / DEPTH_UNIT_MM
+            arrays["mask"][person, k] = radius < 0.7
+            arrays["category"][person, k] = k
+        arrays["landmarks"][person] = rng.uniform(0.3, 0.7, (1, 68, 2)) * size
+    folder = tmp_path_factory.mktemp("discs")
+    write_shard(folder / "shard_0000000", arrays, {"seed": 0, "size": size})
+    return folder

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         reconstruct,
         render,
         report,
+        study,
         train,
     )
 
@@ -47,6 +48,7 @@ __all__ = [
     "reconstruct",
     "render",
     "report",
+    "study",
     "train",
 ]
 

@@ -17,6 +17,7 @@ from line_task import LineTask, Resolved, config, run_to_end, train_slowly
 from safetensors.torch import load_file, save_file
 
 from omote.errors import CheckpointError, ConfigError, OmoteError, OutputError
+from omote.training.checkpoint import progress_of
 from omote.training.engine import learning_rate, train
 from omote.training.estimate import estimate
 
@@ -199,3 +200,43 @@ def test_an_estimate_counts_and_times_and_trains_nothing_on_disk(tmp_path, monke
     assert measured.hours == pytest.approx(8000 / measured.images_per_s / 3600)
     assert measured.images_per_s < 8 / 0.01
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_seconds_ends_when_they_are_spent_and_can_be_given_more(tmp_path):
+    def spent(seconds):
+        engine = config(total=10**9, max_seconds=seconds, cooldown=0.0, log_images=8)
+        reports = run_to_end(LineTask(pause_s=0.002), engine, tmp_path)
+        return reports[-1] if reports else None
+
+    first = spent(0.1)
+    assert 0.1 <= first.seconds < 0.2
+    assert progress_of(tmp_path).images == first.images
+    assert spent(0.1) is None
+    second = spent(0.2)
+    assert second.images > first.images
+    assert 0.2 <= second.seconds < 0.3
+
+
+def test_who_reads_the_reports_does_not_spend_a_runs_seconds(tmp_path):
+    engine = config(total=80, max_seconds=100.0, log_images=8)
+    reports = []
+    for report in train(LineTask(), engine, tmp_path, Resolved(engine=engine)):
+        reports.append(report)
+        time.sleep(0.05)
+    assert reports[-1].images == 80
+    assert reports[-1].seconds < 0.4
+
+
+def test_the_rate_of_a_run_of_seconds_falls_over_their_last_share():
+    engine = config(total=10**9, max_seconds=10.0, cooldown=0.4, warmup_images=0)
+    rates = [learning_rate(engine, 100, seconds) / engine.learning_rate for seconds in (0.0, 6.0, 7.0, 10.0)]
+    assert rates == pytest.approx([1, 1, 0.5, 0])
+
+
+def test_an_export_lost_to_a_kill_is_made_again(tmp_path):
+    run_to_end(LineTask(), config(total=80), tmp_path)
+    before = load_file(tmp_path / "export/model.safetensors")
+    (tmp_path / "export/model.safetensors").unlink()
+    assert run_to_end(LineTask(), config(total=80), tmp_path) == []
+    after = load_file(tmp_path / "export/model.safetensors")
+    assert all(torch.equal(before[k], after[k]) for k in before)

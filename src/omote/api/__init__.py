@@ -10,6 +10,7 @@ from omote.api.populations import population
 from omote.api.reconstruction import Reconstruction, reconstruct
 from omote.api.reports import report
 from omote.api.scans import FitMade, fit, read, render
+from omote.api.studies import study
 from omote.api.trainings import estimate_training, recipe, train
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "render_dataset",
     "report",
     "save_rgbd",
+    "study",
     "train",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: Literal["release", "population", "samplers", "text", "judges"] = "release",
+    suite: Literal["release", "population", "samplers", "text", "judges", "first-stage"] = "release",
     *,
     out: Path | str,
     persons: int = 200,
@@ -32,6 +32,8 @@ def evaluate(
     rivals: Path | str | None = None,
     sets: bool = False,
     arcface: Path | str | None = None,
+    runs: Sequence[Path | str] = (),
+    perceptual: Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> dict[str, float | int | None]:
     """Measure networks on unseen persons and write ``out/metrics.json``.
@@ -40,7 +42,8 @@ def evaluate(
         suite: "release": every row of the tables, with ``out/run.json``, ``out/table.csv`` and ``out/report.html``; "judges": do
             the judges tell persons and expressions apart on true renders, with the same files; "population": the judges on
             true renders alone, with a sheet of them; "samplers": every sampler at several numbers of steps, also as
-            ``out/table.csv``; "text": expressions asked for in held-out words against those asked for by category.
+            ``out/table.csv``; "text": expressions asked for in held-out words against those asked for by category;
+            "first-stage": the autoencoders of ``runs``, a row each.
         out: folder, made if missing; persons that it holds already are not measured again.
         persons: how many, each with seven expressions.
         ict: ICT-FaceKit, by path: half of the persons come from it.
@@ -51,13 +54,15 @@ def evaluate(
         sets: for "release", compare the rows as sets of images too: Fréchet and kernel distance, precision, recall, perceptual
             distance; takes about a third longer.
         arcface: for "judges", an ArcFace backbone (.safetensors) as a second identity network.
+        runs: of "first-stage": runs or weights folders; their names are the rows'.
+        perceptual: of "first-stage": the weights file of `omote.ldm.perceptual`; its distance is left out without it.
         on_step: called with progress.
 
     Returns:
         Flat keys ``<metric>/<row>``.
 
     Raises:
-        ConfigError: no persons.
+        ConfigError: no persons, or no runs to compare.
         CheckpointError: missing or damaged weights.
         JudgeError: the judges are not installed.
         CheckpointError: ``arcface`` does not hold one.
@@ -71,6 +76,11 @@ def evaluate(
         return _population(out, persons=persons, ict=ict, seed=seed, on_step=on_step)
     if suite == "judges":
         return _judges(out, persons=persons, ict=ict, seed=seed, arcface=arcface, on_step=on_step)
+    if suite == "first-stage":
+        files = None if perceptual is None else Path(perceptual)
+        return _first_stages(
+            out, [Path(r) for r in runs], persons=persons, ict=ict, seed=seed, perceptual=files, on_step=on_step
+        )
 
     from omote.data.population import PopulationConfig
     from omote.evaluation.release import ReleaseConfig, evaluate_release
@@ -189,6 +199,28 @@ def _judges(
     run = write_run(out / "run.json", facts, watch, measured=_num_persons(out) - before)
     write_judge_report(metrics, run, out / "report.html")
     return metrics
+
+
+def _first_stages(
+    out: Path,
+    runs: Sequence[Path],
+    *,
+    persons: int,
+    ict: Path | str | None,
+    seed: int,
+    perceptual: Path | None,
+    on_step: Callable[[Step], None] | None,
+) -> dict[str, float | int | None]:
+    from omote.data.population import PopulationConfig
+    from omote.evaluation.first_stage import FirstStageSuite, evaluate_first_stages
+
+    if not runs:
+        raise ConfigError("runs: expected at least one run's folder to measure; give --runs DIR ...")
+    population = PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict))
+    suite = FirstStageSuite(population=population, num_persons=persons, perceptual=perceptual)
+    # Rows average over persons, so unlike other suites' they are of a fixed number of these.
+    _claim(out, {"suite": "first-stage", "config": {**to_json(suite), "persons": persons}})
+    return _measured(evaluate_first_stages(runs, suite, out), out, on_step)
 
 
 def fingerprint(folder: Path) -> str:

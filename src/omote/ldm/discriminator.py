@@ -1,4 +1,4 @@
-"""A patch discriminator for decoded edits: it tells a render's colours from the decoder's, patch by patch.
+"""A patch discriminator: it tells renders from what a decoder or a generator draws, patch by patch.
 
 L1 pays for a lid or a tooth that lies half a pixel off, and is paid least by drawing it soft; expressions are read from just
 those edges. A discriminator on patches (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks",
@@ -20,38 +20,43 @@ GROUPS = 8
 
 
 class PatchDiscriminator(nn.Module):
-    """Colour and its condition → features and a logit per 8 × 8 pixels.
+    """An image and its condition → features and a logit per 2^(1 + halvings) pixels of a side.
 
     Args:
         condition_channels: of what the decoder saw.
         width: of the first layer; the others have half as much again.
+        image_channels: what is judged; 3 for colour alone, 4 with depth.
+        halvings: strided layers, after the first that reads 2 × 2 pixels as one.
     """
 
-    def __init__(self, condition_channels: int, width: int = 32) -> None:
+    def __init__(self, condition_channels: int, width: int = 32, *, image_channels: int = 3, halvings: int = 2) -> None:
         super().__init__()
         deep = width + width // 2
-        self.layers = nn.ModuleList(
-            [
-                nn.Conv2d(4 * (3 + condition_channels), width, 3, padding=1),
-                nn.Sequential(nn.Conv2d(width, deep, 4, stride=2, padding=1), nn.GroupNorm(GROUPS, deep)),
-                nn.Sequential(nn.Conv2d(deep, deep, 4, stride=2, padding=1), nn.GroupNorm(GROUPS, deep)),
-            ]
-        )
-        self.to_logit = nn.Conv2d(deep, 1, 3, padding=1)
+        self.layers = nn.ModuleList([nn.Conv2d(4 * (image_channels + condition_channels), width, 3, padding=1)])
+        for i in range(halvings):
+            strided = nn.Conv2d(deep if i else width, deep, 4, stride=2, padding=1)
+            self.layers.append(nn.Sequential(strided, nn.GroupNorm(GROUPS, deep)))
+        self.to_logit = nn.Conv2d(deep if halvings else width, 1, 3, padding=1)
 
-    def forward(self, rgb: Float[Tensor, "b 3 s s"], condition: Float[Tensor, "b c s s"]) -> list[Tensor]:
-        """Features of every layer, and last the logits (b, 1, s/8, s/8)."""
-        h = F.pixel_unshuffle(torch.cat([rgb, condition], dim=1), 2)
+    def forward(self, image: Float[Tensor, "b i s s"], condition: Float[Tensor, "b c s s"]) -> list[Tensor]:
+        """Features of every layer, and last the logits (b, 1, p, p)."""
+        h = F.pixel_unshuffle(torch.cat([image, condition], dim=1), 2)
         out = []
         for layer in self.layers:
             h = F.leaky_relu(layer(h), 0.2)
             out.append(h)
         return [*out, self.to_logit(h)]
 
+    def frozen(self, image: Float[Tensor, "b i s s"], condition: Float[Tensor, "b c s s"]) -> list[Tensor]:
+        """`forward` with gradients to the image alone."""
+        parameters: Mapping[str, Tensor] = {k: v.detach() for k, v in self.named_parameters()}
+        out: list[Tensor] = functional_call(self, dict(parameters), (image, condition))
+        return out
+
     def judge(
         self,
-        image: Float[Tensor, "b 3 s s"],
-        truth: Float[Tensor, "b 3 s s"],
+        image: Float[Tensor, "b i s s"],
+        truth: Float[Tensor, "b i s s"],
         condition: Float[Tensor, "b c s s"],
         weight: Float[Tensor, "b 1 s s"],
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,8 +78,7 @@ class PatchDiscriminator(nn.Module):
         patch = F.adaptive_avg_pool2d(weight, real[-1].shape[-1])
         patch = patch / patch.mean()
         own = (patch * (F.relu(1 - real[-1]) + F.relu(1 + fake[-1]))).mean()
-        frozen: Mapping[str, Tensor] = {k: v.detach() for k, v in self.named_parameters()}
-        seen = functional_call(self, dict(frozen), (image, condition))
+        seen = self.frozen(image, condition)
         adversarial = -(patch * seen[-1]).mean()
         matching = torch.stack(
             [

@@ -141,6 +141,6 @@ def heun(velocity: Velocity, noise: Float[Tensor, "b d h w"], num_steps: int) ->
         yield SampleStep(index=i, total=num_steps, t=then, z=z, z_0=z_0)
 
 
-def initial_noise(shape: tuple[int, ...], seeds: list[int]) -> Float[Tensor, "b d h w"]:
+def initial_noise(shape: tuple[int, ...], seeds: list[int]) -> Float[Tensor, "b ..."]:
     """Standard normal noise (len(seeds), *shape), each sample from its own generator."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])

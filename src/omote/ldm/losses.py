@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.ldm.representation import DEPTH, MASK, RGB
+from omote.geometry.camera import FRONT_FIELD_MM
+from omote.ldm.representation import DEPTH, DEPTH_SCALE_MM, MASK, RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class ReconstructionLoss:
         depth: L1 on depth, over the target's mask.
         depth_gradient: L1 on depth differences: the surface's slope, so its normals.
         mask: L1 on the mask.
+        normal: 1 - cos of the angle between the surfaces' normals (`normals`), over the target's mask.
         feature_weight: how much more an eye, lip or brow pixel counts than skin.
         moved_weight: how much more a pixel counts that the expression moved.
     """
@@ -33,6 +35,7 @@ class ReconstructionLoss:
     mask: float = 0.2
     feature_weight: float = 2.5
     moved_weight: float = 1.5
+    normal: float = 0.0
 
     def __call__(
         self, image: Float[Tensor, "b 5 s s"], target: Float[Tensor, "b 5 s s"], weight: Float[Tensor, "b 1 s s"]
@@ -60,6 +63,12 @@ class ReconstructionLoss:
             + self.mask * mask
         )
         terms = {"rgb": rgb, "rgb_gradient": rgb_gradient, "depth": depth, "depth_gradient": depth_gradient}
+        if self.normal:
+            angles = 1 - (normals(image) * normals(target)).sum(dim=1, keepdim=True)
+            # A normal is of three pixels, and all of them must be seen.
+            seen = (weight[..., :-1, :-1] * vx[..., :-1, :] * vy[..., :-1]) * angles
+            terms["normal"] = (seen.sum(dim=(1, 2, 3)) / total).mean()
+            loss = loss + self.normal * terms["normal"]
         return loss, {k: v.detach() for k, v in terms.items()}
 
     def weights(
@@ -87,3 +96,14 @@ class ReconstructionLoss:
         moved = F.avg_pool2d(moved, 5, 1, 2)
         weight = 1 + self.feature_weight * feature + self.moved_weight * moved
         return weight * (0.5 + 0.25 * (target[:, MASK] + 1))
+
+
+def normals(image: Float[Tensor, "b 5 s s"]) -> Float[Tensor, "b 3 t t"]:
+    """Unit normals of packed depth, t = s - 1: (-dz/dx, -dz/dy, 1) normalised, towards the camera where z is away from it.
+
+    Slopes are millimetres per millimetre on the standard camera's pixel pitch at the head's centre; a population's cameras
+    differ from it by some percent, in image and target alike.
+    """
+    z = image[:, DEPTH] * (DEPTH_SCALE_MM / (FRONT_FIELD_MM / image.shape[-1]))
+    dx, dy = z.diff(dim=-1)[..., :-1, :], z.diff(dim=-2)[..., :-1]
+    return F.normalize(torch.cat([-dx, -dy, torch.ones_like(dx)], dim=1), dim=1)

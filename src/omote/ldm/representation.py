@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from omote.errors import ConfigError
 from omote.geometry.camera import FRONT_TARGET_MM, transform
 from omote.types import Camera, Rgbd
 
@@ -54,6 +55,21 @@ def pack(
     """
     depth = fill(relative_depth_mm / DEPTH_SCALE_MM, mask)
     return torch.cat([(rgb * 2 - 1) * mask, depth, mask * 2 - 1], dim=1)
+
+
+def shrunk(x: Float[Tensor, "b 5 h w"], size: int) -> Float[Tensor, "b 5 s s"]:
+    """Packed images averaged down to ``size`` pixels of a side; the mask is where at least half of a pixel is.
+
+    Raises:
+        ConfigError: ``size`` does not divide the side.
+    """
+    factor, left = divmod(x.shape[-1], size)
+    if left or not factor:
+        raise ConfigError(f"images of {x.shape[-1]} pixels: expected a whole fraction of them, got {size}")
+    if factor == 1:
+        return x
+    small = F.avg_pool2d(x, factor)
+    return torch.cat([small[:, :4], (small[:, MASK] >= 0) * 2.0 - 1.0], dim=1)
 
 
 def unpack(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from omote.recipes.cpu import autoencoder_cpu, decoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_flow, text_cpu
+from omote.recipes.first_stage import FIRST_STAGES
 from omote.recipes.tiny import autoencoder_tiny, decoder_tiny, editor_tiny, text_tiny
 from omote.training.run import RecipeConfig
 
@@ -20,4 +21,5 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "decoder-cpu-polish": decoder_cpu_polish,
     "text-cpu": text_cpu,
     "text-tiny": text_tiny,
+    **FIRST_STAGES,
 }

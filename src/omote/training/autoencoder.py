@@ -14,9 +14,13 @@ from torch import Tensor, nn
 from omote.data.cache import read_shard, shard_folders
 from omote.data.pairs import ImageBatch, PairBatch, draw_pairs
 from omote.errors import ConfigError
-from omote.ldm.autoencoder import RgbdAutoencoder
+from omote.ldm.autoencoder import QuantisedLatent, RgbdAutoencoder
+from omote.ldm.discriminator import PatchDiscriminator
 from omote.ldm.losses import ReconstructionLoss
-from omote.ldm.representation import NUM_CHANNELS, pack
+from omote.ldm.perceptual import HedVgg16, load_hed_vgg16
+from omote.ldm.quantiser import codebook_use
+from omote.ldm.representation import MASK, NUM_CHANNELS, RGB, pack, shrunk
+from omote.training.adversarial import AdversarialModule
 from omote.training.engine import EngineConfig
 from omote.training.preview import grid
 from omote.training.warm_start import load_pretrained
@@ -39,6 +43,12 @@ class AutoencoderConfig:
         gate_from: share of the run after which the copy gate opens.
         latent_noise: deviation of noise on the pooled channels while decoding, so that edits need not be perfect.
         targets_per_source: images decoded per source.
+        perceptual: weight of the distance in `HedVgg16`'s features of colour; 0 for none.
+        perceptual_weights: that network's file.
+        adversarial: how strong a patch discriminator's gradient is against the reconstruction's, at the last layer; it sees
+            colour, depth, and where the truth is. 0 for none.
+        matching: weight of the discriminator's features beside it.
+        adversarial_start: images from which on the decoder pays; until then, the discriminator learns alone.
         start_from: exported weights to start from, or None.
     """
 
@@ -60,12 +70,22 @@ class AutoencoderConfig:
     gate_from: float = 0.5
     latent_noise: float = 0.015
     targets_per_source: int = 4
+    perceptual: float = 0.0
+    perceptual_weights: Path | None = None
+    adversarial: float = 0.0
+    matching: float = 0.0
+    adversarial_start: int = 10_000
     start_from: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.perceptual > 0 and self.perceptual_weights is None:
+            raise ValueError(f"perceptual = {self.perceptual} needs perceptual_weights, the file of its network")
 
-def packed(images: ImageBatch) -> Tensor:
-    """`pack` of an `ImageBatch`: (b, 5, s, s)."""
-    return pack(images.rgb, images.depth_mm, images.mask)
+
+def packed(images: ImageBatch, size: int | None = None) -> Tensor:
+    """`pack` of an `ImageBatch`, shrunk to ``size`` pixels of a side: (b, 5, s, s)."""
+    x = pack(images.rgb, images.depth_mm, images.mask)
+    return x if size is None else shrunk(x, size)
 
 
 class PairSource:
@@ -116,22 +136,26 @@ class AutoencoderBatch:
     alone: bool
 
 
-class AutoencoderModule(nn.Module):
+class AutoencoderModule(AdversarialModule):
     """The autoencoder with its loss as forward."""
 
     def __init__(self, autoencoder: RgbdAutoencoder, config: AutoencoderConfig) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
+        judge = PatchDiscriminator(1, image_channels=4) if config.adversarial > 0 else None
+        super().__init__(autoencoder, judge, adversarial=config.adversarial, matching=config.matching)
         self.config = config
+        # Not a part of this module's state: it is frozen, and another's.
+        self.perceptual: tuple[HedVgg16, ...] = ()
+        if config.perceptual_weights is not None and config.perceptual > 0:
+            self.perceptual = (load_hed_vgg16(config.perceptual_weights),)
 
     def forward(self, batch: AutoencoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch."""
-        pairs = batch.pairs
+        pairs, size = batch.pairs, self.config.sample_size
         device = next(self.parameters()).device
         repeat = len(pairs.target.rgb) // len(pairs.source.rgb)
-        source = packed(pairs.source).to(device)
-        target = packed(pairs.target).to(device)
-        features = [f.repeat_interleave(repeat, 0) for f in self.autoencoder.features(source)]
+        source = packed(pairs.source, size).to(device)
+        target = packed(pairs.target, size).to(device)
+        features = None if batch.alone else [f.repeat_interleave(repeat, 0) for f in self.autoencoder.features(source)]
         source = source.repeat_interleave(repeat, 0)
         posterior = self.autoencoder.encode(target)
         z = posterior.sample(batch.noise.to(device))
@@ -140,15 +164,26 @@ class AutoencoderModule(nn.Module):
         image = (
             self.autoencoder.decode(z) if batch.alone else self.autoencoder.decode(z, source, source_features=features)
         )
-        weight = self.config.loss.weights(pairs.landmarks.to(device), source, target)
+        landmarks = pairs.landmarks.to(device) * (size / pairs.target.rgb.shape[-1])
+        weight = self.config.loss.weights(landmarks, source, target)
         loss, terms = self.config.loss(image, target, weight)
+        for network in self.perceptual:
+            distance = network.to(device).distance((image[:, RGB] + 1) / 2, (target[:, RGB] + 1) / 2).mean()
+            loss = loss + self.config.perceptual * distance
+            terms[network.KEY] = distance.detach()
+        # Colour and depth; where the truth is is given, so that outlines are not what gives a decoder away.
+        loss, judged = self.judged(loss, image[:, :4], target[:, :4], target[:, MASK], weight)
         penalty = posterior.penalty()
         name, penalty_weight = (
             ("kl", self.config.kl_weight)
             if self.autoencoder.quantiser is None
             else ("commitment", self.config.commitment_weight)
         )
-        return loss + penalty_weight * penalty, {**terms, name: penalty.detach()}
+        terms |= {**judged, name: penalty.detach()}
+        if isinstance(posterior, QuantisedLatent):
+            use = codebook_use(posterior.quantised.indices, self.config.num_codes)
+            terms |= {"codes_used": torch.tensor(use.share_used), "code_perplexity": torch.tensor(use.perplexity)}
+        return loss + penalty_weight * penalty, terms
 
 
 class AutoencoderTask:
@@ -184,22 +219,24 @@ class AutoencoderTask:
         pairs = self.pairs.batch(step, seed, size, part, self.config.targets_per_source)
         generator = step_generator(seed, step)
         alone = float(torch.rand((), generator=generator)) < self.config.source_dropout
-        side = pairs.target.rgb.shape[-1] // self._module.autoencoder.factor
+        side = self.config.sample_size // self._module.autoencoder.factor
         channels = self._module.autoencoder.latent_channels
         noise = torch.randn((size * parts, channels, side, side), generator=generator)[part * size : (part + 1) * size]
         return AutoencoderBatch(pairs=pairs, jitter=noise[:, :NUM_CHANNELS], noise=noise[:, NUM_CHANNELS:], alone=alone)
 
     def schedule(self, images: int) -> None:
-        """Open the gate over a tenth of the run."""
+        """Open the gate over a tenth of the run; the decoder begins to pay the discriminator."""
         total = self.config.engine.total_images
         opened = (images / total - self.config.gate_from) / 0.1
         self._module.autoencoder.gate_open.fill_(min(max(opened, 0.0), 1.0))
+        self._module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights with measured latent statistics, in diffusers' format."""
-        own = self._module.autoencoder
-        autoencoder = RgbdAutoencoder.from_config(own.config)
-        autoencoder.load_state_dict({k.removeprefix("autoencoder."): v.cpu() for k, v in weights.items()})
+        prefix = "autoencoder."
+        autoencoder = RgbdAutoencoder.from_config(self._module.autoencoder.config)
+        own = {k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)}
+        autoencoder.load_state_dict(own)
         measure_latents(autoencoder.eval(), self.pairs)
         autoencoder.save_pretrained(folder / "autoencoder")
 
@@ -207,10 +244,13 @@ class AutoencoderTask:
     def preview(self) -> Tensor:
         """Sources, targets, and targets through the autoencoder with their sources beside it."""
         pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
-        source, target = packed(pairs.source).repeat_interleave(4, 0), packed(pairs.target)
+        size = self.config.sample_size
+        source, target = packed(pairs.source, size).repeat_interleave(4, 0), packed(pairs.target, size)
         autoencoder = self._module.autoencoder
         device = next(autoencoder.parameters()).device
-        image = autoencoder.decode(autoencoder.encode(target.to(device)).mode(), source.to(device))
+        # One that is trained to decode alone is shown so.
+        seen = None if self.config.source_dropout >= 1 else source.to(device)
+        image = autoencoder.decode(autoencoder.encode(target.to(device)).mode(), seen)
         return grid([source, target, image])
 
 
@@ -222,12 +262,12 @@ def preview_rngs() -> list[np.random.Generator]:
 @torch.no_grad()
 def measure_latents(autoencoder: RgbdAutoencoder, pairs: PairSource, num_batches: int = 8) -> None:
     """Fill the latent's mean and deviation, and that of target-source differences, per channel (paper, D.1)."""
-    latents, deltas = [], []
+    latents, deltas, size = [], [], autoencoder.config.sample_size
     for step in range(num_batches):
         rngs = [np.random.default_rng([7, step, i]) for i in range(8)]
         batch = draw_pairs(pairs.shards, rngs, targets_per_source=4)
-        source = autoencoder.encode(packed(batch.source)).mode()
-        target = autoencoder.encode(packed(batch.target)).mode()
+        source = autoencoder.encode(packed(batch.source, size)).mode()
+        target = autoencoder.encode(packed(batch.target, size)).mode()
         latents.append(target)
         deltas.append(target - source.repeat_interleave(4, 0))
     z, delta = torch.cat(latents), torch.cat(deltas)

@@ -29,11 +29,13 @@ class Progress:
         images: seen.
         sums: of the metrics since the last report, so that a resumed run reports what an undisturbed one does.
         steps: those sums are over.
+        seconds: of training, by the run's clock.
     """
 
     images: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     steps: int = 0
+    seconds: float = 0.0
 
 
 def save_checkpoint(
@@ -74,6 +76,25 @@ def save_checkpoint(
         current.rename(old)
     new.rename(current)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def progress_of(run: Path) -> Progress:
+    """How far the newest whole checkpoint of a run is; none is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    for current in (run / "checkpoint", run / "checkpoint.old"):
+        if (current / "progress.json").exists():
+            return _read_progress(current)
+    return Progress()
+
+
+def _read_progress(checkpoint: Path) -> Progress:
+    try:
+        return Progress(**json.loads((checkpoint / "progress.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint}: damaged ({str(error).splitlines()[0]})") from None
 
 
 def load_checkpoint(

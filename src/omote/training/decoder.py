@@ -23,15 +23,12 @@ from omote.ldm.editing import EditingModel, EditSettings
 from omote.ldm.losses import ReconstructionLoss
 from omote.ldm.motion import NUM_READ, READ, moved
 from omote.ldm.representation import NUM_CHANNELS, RGB
+from omote.training.adversarial import AdversarialModule
 from omote.training.autoencoder import PairSource, packed, preview_rngs, step_generator
 from omote.training.editor import condition_of_batch
 from omote.training.engine import EngineConfig
 from omote.training.preview import grid
 from omote.training.warm_start import load_pretrained
-
-MAX_BALANCE = 20.0
-FOLLOW_RATE = 0.02
-FULL_LEAD = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,24 +82,13 @@ class DecoderBatch:
     motion: Tensor
 
 
-class DecoderModule(nn.Module):
-    """Decoder parameters and their loss; a discriminator's beside them, so that one optimiser moves both."""
-
-    balance: Tensor
-    lead: Tensor
+class DecoderModule(AdversarialModule):
+    """Decoder parameters and their loss."""
 
     def __init__(self, autoencoder: RgbdAutoencoder, config: DecoderConfig) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
+        judge = PatchDiscriminator(NUM_CHANNELS + NUM_READ) if config.adversarial > 0 else None
+        super().__init__(autoencoder, judge, adversarial=config.adversarial, matching=config.matching)
         self.config = config
-        self.discriminator: PatchDiscriminator | None = None
-        self.paying = False
-        if config.adversarial > 0:
-            self.discriminator = PatchDiscriminator(NUM_CHANNELS + NUM_READ)
-            # |gradient of the reconstruction| / |of the adversarial loss| at the last layer, followed slowly.
-            self.register_buffer("balance", torch.zeros(()))
-            # How much better than a coin the discriminator is, followed slowly: a hinge loss of 2 is a coin.
-            self.register_buffer("lead", torch.zeros(()))
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of decoding given latents to the truth."""
@@ -116,23 +102,8 @@ class DecoderModule(nn.Module):
         if self.discriminator is None:
             return loss, terms
         condition = torch.cat([moved(source, batch.motion), batch.motion[:, READ]], dim=1)
-        own, adversarial, matching = self.discriminator.judge(image[:, RGB], target[:, RGB], condition, weight)
-        self.lead.lerp_(2 - own.detach(), FOLLOW_RATE)
-        if self.paying:
-            self._follow_balance(loss, adversarial)
-            # One that cannot tell has nothing to teach, and learns best from a decoder that does not run from it.
-            taught = (self.lead / FULL_LEAD).clamp(0, 1)
-            loss = (
-                loss + self.config.adversarial * taught * self.balance * adversarial + self.config.matching * matching
-            )
-        terms |= {"discriminator": own.detach(), "matching": matching.detach(), "balance": self.balance.clone()}
-        return loss + own, terms
-
-    def _follow_balance(self, reconstruction: Tensor, adversarial: Tensor) -> None:
-        """The adaptive weight of Esser et al., "Taming Transformers", CVPR 2021, eq. 7."""
-        last = self.autoencoder.to_pixels.weight
-        by = [torch.autograd.grad(x, last, retain_graph=True)[0].norm() for x in (reconstruction, adversarial)]
-        self.balance.lerp_((by[0] / (by[1] + 1e-6)).clamp(max=MAX_BALANCE), FOLLOW_RATE)
+        loss, judged = self.judged(loss, image[:, RGB], target[:, RGB], condition, weight)
+        return loss, terms | judged
 
 
 class DecoderTask:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from omote.config import Range, to_json
 from omote.errors import ConfigError, OmoteError
-from omote.training.checkpoint import load_checkpoint, save_checkpoint
+from omote.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from omote.training.log import RunLog, StepReport
 
 
@@ -40,8 +40,12 @@ class EngineConfig:
         accumulation: micro-batches that a process adds up to its share of a step, where memory is short.
         precision: of the forward pass; weights and averages stay float32.
         learning_rate: AdamW's, after warm-up.
+        momentum: AdamW's β₁.
         warmup_images: linear warm-up.
         cooldown: share of ``total_images`` over which the rate falls (1 - sqrt, Hägele et al. 2024).
+        max_seconds: of training, over all resumptions, after which the run ends too; reports, pictures, checkpoints and who
+            reads the reports do not count. The rate then cools down over the last share of whichever is spent first. 0: none.
+        clock: of those seconds: on the wall, or of this process's computing, which other work on a machine does not change.
         weight_decay: AdamW's.
         ema_images: half-life of the weights' moving average, in images (EDM, Karras et al. 2022, counts it so).
         more_ema_images: half-lives of further averages, exported to ``export_ema_<images>``: which is best differs by task
@@ -59,8 +63,11 @@ class EngineConfig:
     accumulation: Annotated[int, Range(1)] = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     learning_rate: float = 1e-3
+    momentum: float = 0.9
     warmup_images: int = 2_000
     cooldown: float = 0.3
+    max_seconds: float = 0.0
+    clock: Literal["wall", "cpu"] = "wall"
     weight_decay: float = 1e-4
     ema_images: int = 4_000
     more_ema_images: tuple[int, ...] = ()
@@ -98,14 +105,14 @@ class Task(Protocol):
         ...
 
 
-def learning_rate(config: EngineConfig, images: int) -> float:
+def learning_rate(config: EngineConfig, images: int, seconds: float = 0.0) -> float:
     """Warm-up, constant, cool-down: so that a run can be extended before its cool-down begins."""
     if images < config.warmup_images:
         return config.learning_rate * (images + 1) / config.warmup_images
     start = config.total_images * (1 - config.cooldown)
-    if images <= start:
-        return config.learning_rate
-    done = min((images - start) / max(config.total_images - start, 1), 1.0)
+    done = min((images - start) / max(config.total_images - start, 1), 1.0) if images > start else 0.0
+    if config.max_seconds and config.cooldown and seconds > config.max_seconds * (1 - config.cooldown):
+        done = max(done, min(1 - (1 - seconds / config.max_seconds) / config.cooldown, 1.0))
     return config.learning_rate * (1 - math.sqrt(done))
 
 
@@ -133,7 +140,7 @@ class Average:
 
 
 def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iterator[StepReport]:
-    """Train ``task`` to ``config.total_images`` in the folder ``run``, resuming what is there.
+    """Train ``task`` to ``config.total_images`` or ``config.max_seconds`` in the folder ``run``, resuming what is there.
 
     Args:
         task: what is trained.
@@ -172,11 +179,16 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
     progress = load_checkpoint(run, raw, weights_of, optimiser, accelerator.device)
     log = RunLog(run, progress.images) if accelerator.is_main_process else None
     clock, start_images, saved_at = time.monotonic(), progress.images, time.monotonic()
-    while progress.images < config.total_images:
+    if log is not None and _done(progress, config) and progress.images:
+        # Killed between its last checkpoint and its export, perhaps.
+        _export(task, weights_of, run)
+    now = time.monotonic if config.clock == "wall" else time.process_time
+    while not _done(progress, config):
+        began = now()
         step = progress.images // config.batch_size
         task.schedule(progress.images)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(config, progress.images)
+            group["lr"] = learning_rate(config, progress.images, progress.seconds)
         metrics: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
             part = accelerator.process_index * config.accumulation + micro
@@ -203,11 +215,15 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
             shared = accelerator.reduce(torch.as_tensor(item, dtype=torch.float64).to("cpu"), "mean")
             progress.sums[key] = progress.sums.get(key, 0.0) + float(shared)
         progress.steps += 1
-        done = progress.images >= config.total_images
+        spent = torch.tensor(now() - began, dtype=torch.float64)
+        # Processes must agree on when to stop.
+        progress.seconds += float(accelerator.reduce(spent, "mean")) if config.max_seconds else float(spent)
+        done = _done(progress, config)
         if done or _passed(progress.images, config.log_images, config.batch_size):
             report = StepReport(
                 images=progress.images,
                 total_images=config.total_images,
+                seconds=progress.seconds,
                 images_per_s=(progress.images - start_images) / (time.monotonic() - clock),
                 metrics={k: v / progress.steps for k, v in progress.sums.items()},
             )
@@ -221,8 +237,7 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
                 log.picture(task.preview(), progress.images)
             if done or time.monotonic() - saved_at > config.checkpoint_s:
                 save_checkpoint(run, raw, weights_of, optimiser, progress)
-                for name, weights in weights_of.items():
-                    task.export(weights, run / ("export" if name == "ema" else f"export_{name}"))
+                _export(task, weights_of, run)
                 saved_at = time.monotonic()
     if log is not None:
         log.close()
@@ -234,8 +249,17 @@ def optimiser_of(task: Task, config: EngineConfig) -> torch.optim.AdamW:
         [p for p in task.module.parameters() if p.requires_grad],
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
-        betas=(0.9, 0.99),
+        betas=(config.momentum, 0.99),
     )
+
+
+def _export(task: Task, averages: Mapping[str, Mapping[str, Tensor]], run: Path) -> None:
+    for name, weights in averages.items():
+        task.export(weights, run / ("export" if name == "ema" else f"export_{name}"))
+
+
+def _done(progress: Progress, config: EngineConfig) -> bool:
+    return progress.images >= config.total_images or 0 < config.max_seconds <= progress.seconds
 
 
 def _passed(images: int, interval: int, batch_size: int) -> bool:

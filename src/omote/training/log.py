@@ -20,12 +20,14 @@ class StepReport:
         images: seen so far.
         total_images: of the run.
         images_per_s: since the last report.
+        seconds: of training so far, by the run's clock.
         metrics: means since the last report.
     """
 
     images: int
     total_images: int
     images_per_s: float
+    seconds: float
     metrics: dict[str, float]
 
 

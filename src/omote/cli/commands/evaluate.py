@@ -10,7 +10,7 @@ import tyro
 
 from omote.cli import flags
 
-Suite = Literal["release", "population", "samplers", "text", "judges"]
+Suite = Literal["release", "population", "samplers", "text", "judges", "first-stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Options:
     suite: Annotated[tyro.conf.Positional[Suite], tyro.conf.arg(metavar="SUITE")]
     """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
     several numbers of steps, as a table; text: in words, against by category; judges: do they tell
-    persons and expressions apart"""
+    persons and expressions apart; first-stage: what the autoencoders of --runs lose, as a table"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: int = 200
@@ -43,6 +43,10 @@ class Options:
     """for release: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall)"""
     arcface: flags.File = None
     """for judges: an ArcFace backbone (.safetensors) as a second identity network"""
+    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")] = ()
+    """first-stage: the runs or weights folders to compare, a row each, named after the folder"""
+    perceptual: flags.File = None
+    """first-stage: the weights file of the perceptual distance (docs/studies.md); left out without it"""
 
 
 def run(options: Options) -> None:
@@ -63,6 +67,8 @@ def run(options: Options) -> None:
             rivals=options.rivals,
             sets=options.sets,
             arcface=options.arcface,
+            runs=options.runs,
+            perceptual=options.perceptual,
             on_step=display,
         )
     if options.suite == "judges":

@@ -1,0 +1,148 @@
+"""Figures as SVG, drawn by hand: a chart of lines over time and a chart of bars, side by side in one file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+# Okabe & Ito's palette, told apart by every kind of eye; repeated dashed.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+WIDTH, HEIGHT = 460, 320
+LEFT, RIGHT, TOP, BOTTOM = 62, 88, 34, 46
+Number = float | int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A scale from values to pixels.
+
+    Attributes:
+        label: of the axis, with its unit.
+        low: value at the start.
+        high: value at the end.
+        logarithmic: both bounds are positive then.
+    """
+
+    label: str
+    low: Number
+    high: Number
+    logarithmic: bool = False
+
+    def share(self, value: Number) -> Number:
+        """Where a value lies, 0 to 1."""
+        if self.logarithmic:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[Number]:
+        """Round values inside."""
+        if self.logarithmic:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            all_of = [m * 10.0**d for d in decades for m in (1, 2, 5)]
+            return [v for v in all_of if self.low <= v * 1.0001 and v <= self.high * 1.0001]
+        step = 10.0 ** math.floor(math.log10((self.high - self.low) / 2))
+        while (self.high - self.low) / step > 6:
+            step *= 2 if (self.high - self.low) / step <= 12 else 5
+        first = math.ceil(self.low / step)
+        return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def axis_over(label: str, values: Sequence[Number], *, logarithmic: bool = False) -> Axis:
+    """An axis that shows all values."""
+    low, high = min(values), max(values)
+    if logarithmic:
+        return Axis(label=label, low=low / 1.25, high=high * 1.25, logarithmic=True)
+    margin = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
+    return Axis(label=label, low=low - margin, high=high + margin)
+
+
+def line_chart(
+    title: str, series: Mapping[str, Sequence[tuple[Number, Number]]], x: Axis, y: Axis, floor: Number
+) -> str:
+    """A line per series with its name at its end, and a dashed level that none can pass."""
+    parts = [_frame(title, x, y), _level(floor, y, "real")]
+    ends: list[tuple[Number, str, str]] = []
+    for i, (name, points) in enumerate(series.items()):
+        color = COLORS[i % len(COLORS)]
+        at = [(_x(x.share(a)), _y(y.share(b))) for a, b in points]
+        path = " ".join(f"{u:.1f},{v:.1f}" for u, v in at)
+        dash = ' stroke-dasharray="5 3"' if i >= len(COLORS) else ""
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
+        parts += [f'<circle cx="{u:.1f}" cy="{v:.1f}" r="3" fill="{color}"/>' for u, v in at]
+        ends.append((at[-1][1], name, color))
+    # Names that would lie over each other move down, in the order of the lines' ends.
+    last = -math.inf
+    for v, name, color in sorted(ends):
+        last = max(v, last + 13)
+        parts.append(_text(WIDTH - RIGHT + 8, last + 4, name, color=color, anchor="start"))
+    return "\n".join(parts)
+
+
+def bar_chart(title: str, values: Mapping[str, Number], y: Axis) -> str:
+    """A bar per name with its value on top."""
+    room = (WIDTH - LEFT - RIGHT) / len(values)
+    parts = [_frame(title, None, y)]
+    for i, (name, value) in enumerate(values.items()):
+        left, top = LEFT + room * (i + 0.15), _y(y.share(value))
+        parts.append(
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{0.7 * room:.1f}" height="{_y(0) - top:.1f}" '
+            f'fill="{COLORS[i % len(COLORS)]}"/>'
+        )
+        middle = left + 0.35 * room
+        parts.append(_text(middle, top - 4, f"{value:.3g}"))
+        parts.append(_text(middle, HEIGHT - BOTTOM + 16, name, size=10))
+    return "\n".join(parts)
+
+
+def figure(charts: Sequence[str]) -> str:
+    """Charts side by side, as the text of an SVG file."""
+    width = WIDTH * len(charts)
+    placed = [f'<g transform="translate({i * WIDTH} 0)">\n{chart}\n</g>' for i, chart in enumerate(charts)]
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" '
+            'font-family="sans-serif">',
+            f'<rect width="{width}" height="{HEIGHT}" fill="white"/>',
+            *placed,
+            "</svg>\n",
+        ]
+    )
+
+
+def _x(share: Number) -> Number:
+    return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+
+def _y(share: Number) -> Number:
+    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+
+def _text(x: Number, y: Number, text: str, *, size: int = 11, color: str = "#222", anchor: str = "middle") -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}">{escape(text)}</text>'
+    )
+
+
+def _level(value: Number, y: Axis, name: str) -> str:
+    if not y.low <= value <= y.high:
+        return ""
+    at = _y(y.share(value))
+    line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="#888" stroke-dasharray="2 3"/>'
+    return line + _text(LEFT + 6, at - 4, name, color="#888", anchor="start")
+
+
+def _frame(title: str, x: Axis | None, y: Axis) -> str:
+    parts = [_text(_x(0.5), 18, title, size=13)]
+    for value in y.ticks():
+        at = _y(y.share(value))
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="#e4e4e4"/>')
+        parts.append(_text(LEFT - 6, at + 4, f"{value:g}", anchor="end"))
+    parts.append(f'<g transform="translate(15 {_y(0.5):.1f}) rotate(-90)">{_text(0, 0, y.label)}</g>')
+    if x is not None:
+        for value in x.ticks():
+            parts.append(_text(_x(x.share(value)), HEIGHT - BOTTOM + 16, f"{value:g}"))
+        parts.append(_text(_x(0.5), HEIGHT - 8, x.label))
+    corners = f'x1="{LEFT}" y1="{_y(0):.1f}" x2="{WIDTH - RIGHT}" y2="{_y(0):.1f}"'
+    return "\n".join([*parts, f'<line {corners} stroke="#222"/>'])

@@ -1,0 +1,29 @@
+"""Figures: values lie where their axis says, and the file is XML."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from omote.evaluation.figures import Axis, axis_over, bar_chart, figure, line_chart
+
+
+def test_axes_put_values_in_order_and_ticks_inside():
+    for axis in (axis_over("a", [0.3, 7, 40], logarithmic=True), axis_over("b", [-2, 5, 11]), axis_over("c", [4, 4])):
+        assert axis.share(axis.low) == pytest.approx(0)
+        assert axis.share(axis.high) == pytest.approx(1)
+        ticks = axis.ticks()
+        assert 2 <= len(ticks) <= 12
+        assert all(-1e-3 <= axis.share(tick) <= 1 + 1e-3 for tick in ticks)
+    assert Axis(label="l", low=1, high=100, logarithmic=True).share(10) == pytest.approx(0.5)
+
+
+def test_a_figure_has_a_line_a_dot_per_point_and_a_bar_per_value():
+    series = {"a & b": [(1.0, 5.0), (2.0, 3.0)], "c": [(1.0, 4.0), (2.0, 4.0)]}
+    x, y = axis_over("time", [1, 2]), axis_over("distance", [3, 5])
+    text = figure([line_chart("lines", series, x, y, 3.0), bar_chart("bars", {"a": 3.0, "b": 5.0}, y)])
+    root = ElementTree.fromstring(text)
+    tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+    assert tags.count("polyline") == 2
+    assert tags.count("circle") == 4
+    assert tags.count("rect") == 3  # the ground too
+    assert "a & b" in [element.text for element in root.iter()]
