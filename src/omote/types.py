@@ -87,12 +87,14 @@ class Expression:
         arkit: optional ARKit-52 weights in [0, 1], in `omote.head.expressions.ARKIT_NAMES` order; they determine
             the expression exactly where the category alone leaves it open.
         text: the words it was asked for in, if it was; they then speak to the diffusion model in the category's place.
+        geometry: what the face should be shaped like, in the source's camera; its depth is read, and its colour is not.
     """
 
     category: str
     intensity: float = 1.0
     arkit: Float[np.ndarray, "52"] | None = None
     text: str | None = None
+    geometry: Rgbd | None = None
 
     @property
     def name(self) -> str:

@@ -1,10 +1,12 @@
 """What the sampler survey measures beside the release suite's metrics, and how it sums persons up."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from omote.evaluation.samplers import high_frequency_ratio, summarise
+from omote.evaluation.samplers import draw_figure, high_frequency_ratio, summarise
 from omote.geometry.camera import orbit_camera
 from omote.types import Rgbd
 
@@ -38,3 +40,15 @@ def test_persons_are_summed_up_per_row():
     # Neutral, the first, does not count for colour.
     assert numbers["color/psnr_db/ddim_2"] == pytest.approx(4.5)
     assert numbers["count/persons"] == 2
+
+
+def test_the_figure_has_a_line_per_method_and_all_of_its_points():
+    numbers = {"mae/ddim_1": 2.0, "mae/ddim_4": 1.0, "mae/sdedit_0.5_10": 3.0}
+    text = draw_figure(numbers, ["ddim_1", "ddim_4", "sdedit_0.5_10"], [("mae", "error")])
+    root = ElementTree.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+    lines = [e.get("points").split() for e in root.iter(f"{space}polyline")]
+    assert sorted(map(len, lines)) == [1, 2]
+    said = [e.text for e in root.iter(f"{space}text")]
+    assert "ddim" in said
+    assert "sdedit_0.5" in said

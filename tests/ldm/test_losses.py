@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from omote.geometry.camera import FRONT_FIELD_MM
-from omote.ldm.losses import ReconstructionLoss, normals
-from omote.ldm.representation import DEPTH_SCALE_MM
+from omote.ldm.losses import ReconstructionLoss
+from omote.ldm.representation import DEPTH, DEPTH_SCALE_MM, normals
 
 SIZE = 16
 ONLY = {"rgb": 0.0, "rgb_gradient": 0.0, "depth": 0.0, "depth_gradient": 0.0, "mask": 0.0}
@@ -66,8 +66,8 @@ def test_the_normal_term_of_two_planes_is_one_minus_the_cosine_of_the_angle_betw
 
 def test_normals_turn_with_the_plane():
     """A quarter turn of the image turns the normals' x and y with it, and they stay of unit length."""
-    n = normals(plane(0.3, -0.2))[0, :, 5, 5]
-    turned = normals(torch.rot90(plane(0.3, -0.2), 1, (2, 3)))[0, :, 5, 5]
+    n = normals(plane(0.3, -0.2)[:, DEPTH])[0, :, 5, 5]
+    turned = normals(torch.rot90(plane(0.3, -0.2)[:, DEPTH], 1, (2, 3)))[0, :, 5, 5]
     expected = torch.tensor([-0.3, 0.2, 1.0]) / math.sqrt(1 + 0.3**2 + 0.2**2)
     torch.testing.assert_close(n, expected)
     torch.testing.assert_close(turned, torch.stack([n[1], -n[0], n[2]]))

@@ -7,8 +7,8 @@ import torch
 from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
 from omote.ldm.autoencoder import RgbdAutoencoder
-from omote.ldm.conditioners import Condition, ExpressionConditioner, condition_of
-from omote.ldm.denoiser import LatentEditor, drop_conditions
+from omote.ldm.conditioners import Condition, ExpressionConditioner, condition_of, drop_conditions
+from omote.ldm.denoiser import LatentEditor
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.ldm.motion import NUM_CHANNELS, mean_face
 from omote.types import Expression, Rgbd
@@ -173,7 +173,7 @@ def test_guidance_dropout_has_the_asked_shares():
         motion=torch.ones(n, NUM_CHANNELS, 8, 8),
     )
     dropped = drop_conditions(
-        condition, torch.rand(n, generator=torch.Generator().manual_seed(0)), category=0.2, arkit=0.4, both=0.1
+        condition, torch.rand(n, 3, generator=torch.Generator().manual_seed(0)), category=0.2, arkit=0.4, both=0.1
     )
     only_arkit = (~dropped.has_category & dropped.has_arkit).float().mean()
     only_category = (dropped.has_category & ~dropped.has_arkit).float().mean()

@@ -14,6 +14,7 @@ from omote.errors import ConfigError, OutputError
 from omote.evaluation.face_features import Extractor
 from omote.recipes import effect_of_f
 from omote.recipes.effect_of_f import EffectOfF, study_f, tiny_study
+from omote.training import engine
 
 
 def pooled(rgb):
@@ -29,7 +30,7 @@ def config(discs):
 
 
 @pytest.fixture(scope="module")
-def done(config, tmp_path_factory):
+def done(config, tmp_path_factory, steady_clock):
     """All rows, the first of them killed on the way."""
     out = tmp_path_factory.mktemp("study")
 
@@ -37,6 +38,8 @@ def done(config, tmp_path_factory):
         pass
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "time", steady_clock)
+
         # After the first time of the second row is trained, before it is measured.
         def drawn(config, row, *rest, real=effect_of_f._drawn):
             if row == "kl-f4":
@@ -50,7 +53,9 @@ def done(config, tmp_path_factory):
     first_stage = (out / "rows/kl-f4/first_stage/checkpoint/weights.safetensors").stat().st_mtime_ns
     assert len(kept) == 2
     assert (out / "rows/kl-f4/latents").exists()
-    list(study_f(config, out, extractor=EXTRACTOR))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "time", steady_clock)
+        list(study_f(config, out, extractor=EXTRACTOR))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert (out / "rows/kl-f4/first_stage/checkpoint/weights.safetensors").stat().st_mtime_ns == first_stage
     return out

@@ -20,7 +20,7 @@ from omote.head.shipped import shipped_head
 from omote.ldm.conditioners import ExpressionConditioner
 from omote.training.autoencoder import PairSource
 from omote.training.dataset_shards import shard_folder
-from omote.training.editor import condition_of_batch
+from omote.training.edits import condition_of_batch
 
 SHOWN = {"neutral": {}, "happy": {"mouthSmile": 0.9, "cheekSquint": 0.5}, "jawOpen": {"jawOpen": 0.7}}
 

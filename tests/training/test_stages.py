@@ -9,7 +9,6 @@ import torch
 
 from omote.data.cache import read_shard, shard_folders
 from omote.data.pairs import draw_pairs
-from omote.data.population import PopulationConfig, make_population
 from omote.errors import ConfigError
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
@@ -21,22 +20,12 @@ from omote.training.run import run_recipe, task_of
 from omote.types import Expression
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    list(make_population(PopulationConfig(num_images=5), folder / "population", num_persons=3))
-    for stage in ("autoencoder", "editor", "decoder"):
-        config = RECIPES[f"{stage}-tiny"](folder)
-        list(run_recipe(config, folder / stage))
-    return folder
-
-
 def test_exports_load_and_edit(runs):
     autoencoder = RgbdAutoencoder.from_pretrained(runs / "decoder/export/autoencoder", low_cpu_mem_usage=False)
     editor = LatentEditor.from_pretrained(runs / "editor/export/editor", low_cpu_mem_usage=False)
     assert float(editor.delta_std.min()) > 0
     torch.testing.assert_close(editor.delta_std, autoencoder.delta_std)
-    from omote.data.population import draw_person, render_person
+    from omote.data.population import PopulationConfig, draw_person, render_person
 
     config = PopulationConfig(num_images=2)
     person = draw_person(config, 0, config.heads())
@@ -69,10 +58,13 @@ def test_the_decoder_stage_leaves_the_latents_alone(runs):
     assert float((after.decode(z, x) - before.decode(z, x)).abs().max()) > 0
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "editor", "decoder"])
-def test_a_step_is_the_same_in_parts(runs, stage):
+RECIPES_IN_PARTS = ["autoencoder-tiny", "editor-tiny", "editor-tiny-conditions", "decoder-tiny", "decoder-tiny-draw"]
+
+
+@pytest.mark.parametrize("name", RECIPES_IN_PARTS)
+def test_a_step_is_the_same_in_parts(runs, name):
     """Over two processes: the halves are the whole's, and so is the mean of their losses."""
-    task = task_of(RECIPES[f"{stage}-tiny"](runs))
+    task = task_of(RECIPES[name](runs))
     for step in range(3):
         whole = task.batch(step, 0, 8, 0, 1)
         halves = [task.batch(step, 0, 4, part, 2) for part in range(2)]
@@ -108,3 +100,14 @@ def test_a_crop_ends_source_and_target_alike(runs):
         cropped += int((rows[:, -4:] == 0).any())
         assert float(beyond[:, -4:].sum()) == 0
     assert cropped
+
+
+def test_an_infinite_population_trains_without_shards(tmp_path):
+    config = replace(RECIPES["autoencoder-tiny"](tmp_path), population=PopulationConfig(num_images=4, size=32))
+    config = replace(config, sample_size=32, engine=replace(config.engine, total_images=16))
+    assert list(run_recipe(config, tmp_path / "run"))[-1].images == 16
+    task = task_of(config)
+    whole = tensors_of(task.batch(1, 0, 8, 0, 1))
+    parts = [tensors_of(task.batch(1, 0, 4, i, 2)) for i in range(2)]
+    for key in ("batch.pairs.source.rgb", "batch.pairs.target.depth_mm"):
+        torch.testing.assert_close(torch.cat([p[key] for p in parts]), whole[key], rtol=0, atol=0)

@@ -5,13 +5,15 @@ from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.evaluations import evaluate
 from omote.api.facts import info
 from omote.api.frames import save_rgbd
+from omote.api.images import generate, pack
 from omote.api.outputs import AvatarOutputs, FitOutputs, check_folder
 from omote.api.populations import population
 from omote.api.reconstruction import Reconstruction, reconstruct
 from omote.api.reports import report
+from omote.api.samples import SampledPeople, sample
 from omote.api.scans import FitMade, fit, read, render
 from omote.api.studies import study
-from omote.api.trainings import estimate_training, recipe, train
+from omote.api.trainings import count_parameters, encode, estimate_training, recipe, train
 
 __all__ = [
     "AvatarMade",
@@ -20,14 +22,19 @@ __all__ = [
     "FitOutputs",
     "Reconstruction",
     "RenderedDataset",
+    "SampledPeople",
     "avatar",
     "check_folder",
+    "count_parameters",
     "data",
     "demo",
+    "encode",
     "estimate_training",
     "evaluate",
     "fit",
+    "generate",
     "info",
+    "pack",
     "population",
     "read",
     "recipe",
@@ -35,6 +42,7 @@ __all__ = [
     "render",
     "render_dataset",
     "report",
+    "sample",
     "save_rgbd",
     "study",
     "train",

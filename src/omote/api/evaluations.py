@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -34,6 +35,7 @@ def evaluate(
     arcface: Path | str | None = None,
     runs: Sequence[Path | str] = (),
     perceptual: Path | str | None = None,
+    steps: Sequence[int] = (),
     on_step: Callable[[Step], None] | None = None,
 ) -> dict[str, float | int | None]:
     """Measure networks on unseen persons and write ``out/metrics.json``.
@@ -42,7 +44,8 @@ def evaluate(
         suite: "release": every row of the tables, with ``out/run.json``, ``out/table.csv`` and ``out/report.html``; "judges": do
             the judges tell persons and expressions apart on true renders, with the same files; "population": the judges on
             true renders alone, with a sheet of them; "samplers": every sampler at several numbers of steps, also as
-            ``out/table.csv``; "text": expressions asked for in held-out words against those asked for by category;
+            ``out/table.csv`` and ``out/figure.svg``; "text": expressions asked for in held-out words against those asked for by
+            category;
             "first-stage": the autoencoders of ``runs``, a row each.
         out: folder, made if missing; persons that it holds already are not measured again.
         persons: how many, each with seven expressions.
@@ -56,6 +59,7 @@ def evaluate(
         arcface: for "judges", an ArcFace backbone (.safetensors) as a second identity network.
         runs: of "first-stage": runs or weights folders; their names are the rows'.
         perceptual: of "first-stage": the weights file of `omote.ldm.perceptual`; its distance is left out without it.
+        steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person.
         on_step: called with progress.
 
     Returns:
@@ -70,6 +74,8 @@ def evaluate(
     """
     if persons < 1:
         raise ConfigError(f"persons: expected at least 1, got {persons}")
+    if any(count < 1 for count in steps):
+        raise ConfigError(f"steps: expected at least 1, got {min(steps)}")
     out = Path(out)
     check_folder(out)
     if suite == "population":
@@ -99,6 +105,8 @@ def evaluate(
     model = EditingModel.load(folder, backend=backend)
     if suite == "samplers":
         survey = SamplerSurvey(population=config.population, num_persons=persons, seed=seed)
+        if steps:
+            survey = replace(survey, steps=tuple(steps))
         _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(survey)})
         return _measured(survey_samplers(model, survey, out), out, on_step)
     if suite == "text":

@@ -30,6 +30,7 @@ def population(
     ict: Path | str | None = None,
     workers: int = 0,
     sheet: Path | str | None = None,
+    format: Literal["npy", "webdataset"] = "npy",
     on_step: Callable[[Step], None] | None = None,
 ) -> int:
     """Render a population into shards under ``out``; shards that are there are kept.
@@ -44,6 +45,7 @@ def population(
         ict: ICT-FaceKit, by path: half of the persons come from it.
         workers: processes; 0 means one per core.
         sheet: PNG of seven expressions × twelve persons, or None.
+        format: of the shards: files that map into memory, or tars that stream (`omote.data.tar_shards`).
         on_step: called with progress.
 
     Returns:
@@ -69,13 +71,21 @@ def population(
     config = PopulationConfig(
         seed=seed, split=split, size=size, num_images=images, ict=None if ict is None else Path(ict)
     )
+    other = "shard_*[0-9]" if format == "webdataset" else "shard_*.tar"
+    if any(out.glob(other)):
+        raise ConfigError(f"format: {out} holds shards of the other format; give another --out, or --format as it was")
     config.heads()  # a head that does not load is said now, not by a worker
     if on_step is not None:
         on_step(Step(stage="render", done=0, total=persons))
     count = 0
     shard = max(1, min(100, persons // max(workers or os.cpu_count() or 1, 1)))
     for count in make_population(
-        config, out, num_persons=persons, persons_per_shard=shard, num_workers=workers or os.cpu_count() or 1
+        config,
+        out,
+        num_persons=persons,
+        persons_per_shard=shard,
+        num_workers=workers or os.cpu_count() or 1,
+        tars=format == "webdataset",
     ):
         if on_step is not None:
             on_step(Step(stage="render", done=count, total=persons))

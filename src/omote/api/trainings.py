@@ -47,6 +47,63 @@ def estimate_training(config: Any) -> dict[str, float]:
     return dict(vars(estimate_recipe(config)))
 
 
+def encode(
+    population: Path | str,
+    *,
+    out: Path | str,
+    autoencoder: Path | str | None = None,
+    variants: int = 1,
+    seed: int = 0,
+    on_step: Callable[[Step], None] | None = None,
+) -> int:
+    """Encode a population's edits once, for editors to train on with ``latents``; shards that are there are kept.
+
+    Args:
+        population: folder of rendered shards.
+        out: folder of the edits; made if missing.
+        autoencoder: folder of an exported first stage; the shipped one if None.
+        variants: captures per person.
+        seed: of everything drawn.
+        on_step: called with progress.
+
+    Returns:
+        The number of edits in ``out``.
+
+    Raises:
+        ConfigError: a number out of range, or ``out`` holds edits of another first stage.
+        CheckpointError: the first stage does not load.
+        OutputError: ``out`` cannot be written.
+    """
+    for name, value, low, high in (("variants", variants, 1, 1000), ("seed", seed, 0, 2**63 - 1)):
+        if not low <= value <= high:
+            raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
+    population, out = Path(population), Path(out)
+    check_folder(out)
+
+    from omote.ldm.autoencoder import RgbdAutoencoder
+    from omote.ldm.settings import SHIPPED_WEIGHTS
+    from omote.training.edit_cache import EncodedEdits, encode_population
+    from omote.training.warm_start import load_pretrained
+
+    folder = SHIPPED_WEIGHTS / "autoencoder" if autoencoder is None else Path(autoencoder)
+    first_stage = load_pretrained(RgbdAutoencoder, folder).float().eval().requires_grad_(False)
+    for step in encode_population(population, first_stage, out, variants=variants, seed=seed):
+        if on_step is not None:
+            on_step(step)
+    return sum(shard.category.size for shard in EncodedEdits(out, first_stage).shards)
+
+
+def count_parameters(config: Any) -> int | None:
+    """Count the parameters of a network that a config alone describes, without its data; None for others.
+
+    Args:
+        config: what `recipe` returns.
+    """
+    from omote.training.run import parameters_of
+
+    return parameters_of(config)
+
+
 def train(config: Any, *, run: Path | str, on_step: Callable[[Step], None] | None = None) -> str:
     """Train to the end of a recipe, or go on where the run in this folder stopped.
 

@@ -24,12 +24,15 @@ COMMANDS = {
     "fit": "Find the face in a scan and fit the head model to it.",
     "render": "Write a scan as the RGB-D image that the networks see.",
     "reconstruct": "Send a scan's RGB-D image through the autoencoder and measure what is lost.",
+    "sample": "Draw people who never were, each with the wanted expressions.",
     "population": "Render a population of made-up persons, for training or to look at.",
-    "data": "Check a dataset of scans, or render it for training.",
+    "data": "Check a dataset of scans or render it, or pack a folder of images, for training.",
+    "encode": "Encode a population's edits once, so that editors train on them faster.",
     "train": "Train a recipe, or go on with a run.",
     "evaluate": "Measure the shipped networks on persons they never saw.",
     "report": "Compare result folders of evaluations on one self-contained page.",
     "study": "Train what is to be compared at equal terms, and compare it.",
+    "generate": "Draw new images from a model of a folder of images.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
 

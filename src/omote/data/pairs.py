@@ -69,37 +69,63 @@ def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
     return ImageBatch(**{k: torch.cat([getattr(p, k) for p in parts]) for k in ("rgb", "depth_mm", "mask")})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """Which source and targets of a shard's person, and the generator of what is drawn about them."""
+
+    shard: Shard
+    person: int
+    source: int
+    targets: Int[np.ndarray, "t"]
+    rng: np.random.Generator
+
+
 def draw_pairs(
     shards: Sequence[Shard],
     rngs: Sequence[np.random.Generator],
     *,
     targets_per_source: int,
     augment: bool = True,
+    one_each: bool = False,
 ) -> PairBatch:
     """Draw sources and targets, each source from a generator of its own: a batch can be drawn in parts.
 
-    A source is the person at rest with probability `REST_SHARE`, else any of their images.
+    Where ``one_each``, source i is drawn from shard i; else from any.
     """
     sizes = np.array([s.num_persons for s in shards])
+    picks = []
+    for i, rng in enumerate(rngs):
+        shard = shards[i] if one_each else shards[rng.choice(len(shards), p=sizes / sizes.sum())]
+        person = int(rng.integers(shard.num_persons))
+        source = draw_source(shard, rng)
+        # A subject of a dataset may have fewer scans than targets are asked for.
+        chosen = rng.choice(shard.num_images, targets_per_source, replace=shard.num_images < targets_per_source)
+        picks.append(Pick(shard=shard, person=person, source=source, targets=chosen, rng=rng))
+    return pairs_of(picks, augment=augment)
+
+
+def draw_source(shard: Shard, rng: np.random.Generator) -> int:
+    """Which image is the source: the person at rest with probability `REST_SHARE`, else any of them."""
+    return 0 if rng.random() < REST_SHARE else int(rng.integers(shard.num_images))
+
+
+def pairs_of(picks: Sequence[Pick], *, augment: bool = True) -> PairBatch:
+    """The picked sources and targets; as many targets each."""
     sources, targets = [], []
     rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit")}
     rest: list[np.ndarray] = []
     faces: list[RestFace] = []
-    for rng in rngs:
-        shard = shards[rng.choice(len(shards), p=sizes / sizes.sum())]
-        person = int(rng.integers(shard.num_persons))
-        source = 0 if rng.random() < REST_SHARE else int(rng.integers(shard.num_images))
-        # A subject of a dataset may have fewer scans than targets are asked for.
-        chosen = rng.choice(shard.num_images, targets_per_source, replace=shard.num_images < targets_per_source)
-        pair = images_of(shard, person, source), images_of(shard, person, chosen)
+    for pick in picks:
+        shard, person = pick.shard, pick.person
+        pair = images_of(shard, person, pick.source), images_of(shard, person, pick.targets)
         if augment:
-            pair = augmented(*pair, rng)
+            pair = augmented(*pair, pick.rng)
         sources.append(pair[0])
         targets.append(pair[1])
-        faces += [shard.face(person)] * targets_per_source
-        rest.append(np.repeat(shard.landmarks[person, :1], targets_per_source, 0))
+        faces += [shard.face(person)] * len(pick.targets)
+        rest.append(np.repeat(shard.landmarks[person, :1], len(pick.targets), 0))
         for key, values in rows.items():
-            values.append(np.asarray(getattr(shard, key)[person, chosen]))
+            values.append(np.asarray(getattr(shard, key)[person, pick.targets]))
     tensors = {k: torch.from_numpy(np.concatenate(v)) for k, v in {**rows, "rest_landmarks": rest}.items()}
     return PairBatch(source=_joined(sources), target=_joined(targets), faces=tuple(faces), **tensors)
 

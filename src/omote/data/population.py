@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from omote.data.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
+from omote.data.tar_shards import SUFFIX, write_index, write_tar_shard
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, FRONT_TARGET_MM, orbit_camera, project, transform
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.ict import ict_head
@@ -162,13 +163,12 @@ def fit_as_found(person: Person, head: HeadModel, image: Rgbd, vertices: Float[n
     return fit_face(replace(image, depth_mm=depth.astype(np.float32)), landmarks)
 
 
-def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) -> None:
-    """Render persons ``start`` to ``stop`` into one shard; a shard that is there already is left alone."""
-    if folder.exists():
-        return
-    heads = config.heads()
-    arrays = empty_arrays(stop - start, config.num_images, config.size)
-    for row, index in enumerate(range(start, stop)):
+def render_persons(
+    config: PopulationConfig, indices: Sequence[int], heads: Sequence[HeadModel]
+) -> dict[str, np.ndarray]:
+    """Render persons into the arrays of a shard (`omote.data.cache`)."""
+    arrays = empty_arrays(len(indices), config.num_images, config.size)
+    for row, index in enumerate(indices):
         person = draw_person(config, index, heads)
         reference = float(transform(person.camera.cam_from_world, FRONT_TARGET_MM[None])[0, 2])
         arrays["person"][row] = index
@@ -187,8 +187,19 @@ def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) ->
             arrays["arkit"][row, k] = person.expressions[k].arkit
             arrays["category"][row, k] = CATEGORIES.index(person.expressions[k].category)
             arrays["intensity"][row, k] = person.expressions[k].intensity
+    return arrays
+
+
+def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) -> None:
+    """Render persons ``start`` to ``stop`` into one shard, a tar if its name ends so; one that is there is left alone."""
+    if folder.exists():
+        return
+    arrays = render_persons(config, range(start, stop), config.heads())
     meta = {"seed": config.seed, "split": config.split, "start": start, "stop": stop, "size": config.size}
-    write_shard(folder, arrays, meta)
+    if folder.suffix == SUFFIX:
+        write_tar_shard(folder, arrays, meta)
+    else:
+        write_shard(folder, arrays, meta)
 
 
 @lru_cache(maxsize=1)
@@ -206,15 +217,23 @@ def _make_shard(job: tuple[PopulationConfig, Path, int, int]) -> int:
 
 
 def make_population(
-    config: PopulationConfig, out: Path, *, num_persons: int, persons_per_shard: int = 100, num_workers: int = 1
+    config: PopulationConfig,
+    out: Path,
+    *,
+    num_persons: int,
+    persons_per_shard: int = 100,
+    num_workers: int = 1,
+    tars: bool = False,
 ) -> Iterator[int]:
     """Render a population into shards under ``out``, in parallel; yields the number of persons done after each shard.
 
-    Shards that are there are kept, so a killed run goes on where it was.
+    Shards that are there are kept, so a killed run goes on where it was. ``tars``: in WebDataset's format
+    (`omote.data.tar_shards`).
     """
     out.mkdir(parents=True, exist_ok=True)
+    suffix = SUFFIX if tars else ""
     jobs = [
-        (config, out / f"shard_{start:07d}", start, min(start + persons_per_shard, num_persons))
+        (config, out / f"shard_{start:07d}{suffix}", start, min(start + persons_per_shard, num_persons))
         for start in range(0, num_persons, persons_per_shard)
     ]
     done = 0
@@ -222,8 +241,10 @@ def make_population(
         for job in jobs:
             done += _make_shard(job)
             yield done
-        return
-    with get_context("spawn").Pool(num_workers) as pool:
-        for count in pool.imap_unordered(_make_shard, jobs):
-            done += count
-            yield done
+    else:
+        with get_context("spawn").Pool(num_workers) as pool:
+            for count in pool.imap_unordered(_make_shard, jobs):
+                done += count
+                yield done
+    if tars:
+        write_index(out, {job[1].name: job[3] - job[2] for job in jobs})

@@ -59,10 +59,14 @@ def axis_over(label: str, values: Sequence[Number], *, logarithmic: bool = False
 
 
 def line_chart(
-    title: str, series: Mapping[str, Sequence[tuple[Number, Number]]], x: Axis, y: Axis, floor: Number
+    title: str,
+    series: Mapping[str, Sequence[tuple[Number, Number]]],
+    x: Axis,
+    y: Axis,
+    floor: Number | None = None,
 ) -> str:
-    """A line per series with its name at its end, and a dashed level that none can pass."""
-    parts = [_frame(title, x, y), _level(floor, y, "real")]
+    """A line per series with its name at its end, and a dashed level that none can pass, if there is one."""
+    parts = [_frame(title, x, y), "" if floor is None else _level(floor, y, "real")]
     ends: list[tuple[Number, str, str]] = []
     for i, (name, points) in enumerate(series.items()):
         color = COLORS[i % len(COLORS)]

@@ -25,11 +25,13 @@ class RestFace:
         vertices_mm: in the camera's world.
         camera: what sees it.
         style: how far it moves in the other style of units, in [0, 1] (`UnitStyle`).
+        identity: its coefficients in σ, if it is known by them.
     """
 
     vertices_mm: Float[np.ndarray, "v 3"]
     camera: Camera
     style: float = 0.0
+    identity: Float[np.ndarray, " i"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class FittedFace:
             vertices_mm=self.rest_vertices(),
             camera=self.camera,
             style=shipped_unit_style().share(self.identity),
+            identity=self.identity,
         )
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from omote.errors import CheckpointError, ConfigError
+from omote.geometry.camera import orbit_camera
 from omote.head.rest_face import RestFace, fit_face, landmarks_in
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, condition_of
@@ -26,7 +27,7 @@ from omote.ldm.flow import euler, guided, initial_noise, noised
 from omote.ldm.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
 from omote.ldm.representation import pack_images, unpack_images
 from omote.ldm.sampling import sampled
-from omote.ldm.settings import SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
+from omote.ldm.settings import DRAW_SETTINGS, SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.types import Expression, Rgbd
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ class EditingModel:
         free = self.editor.context(source, condition.dropped())
         nobody = torch.zeros_like(source)
         unknown = self.editor.context(nobody, condition.dropped())
+        length = source.new_full((len(source),), settings.strength / settings.steps)
+        wanted, free, unknown = (self.editor.for_steps(c, length) for c in (wanted, free, unknown))
         velocity = guided(
             lambda z, t: self.velocity(z, t, source, wanted),
             lambda z, t: self.velocity(z, t, source, free),
@@ -143,12 +146,70 @@ class EditingModel:
         elif settings.strength < 1:
             delta = noised(torch.zeros_like(delta), delta, delta.new_full((len(delta),), settings.strength))
         if settings.strength < 1:
-            steps = euler(velocity, delta, settings.steps, start=settings.strength)
+            steps = euler(velocity, delta, settings.steps, start=settings.strength, shift=settings.shift)
         else:
-            steps = sampled(velocity, delta, settings.steps, settings.sampler, seeds=seeds)
+            steps = sampled(velocity, delta, settings.steps, settings.sampler, seeds=seeds, shift=settings.shift)
         for step in steps:
             delta = step.z
         return z_source + delta * autoencoder.delta_std, wanted.motion
+
+    @torch.no_grad()
+    def draw(
+        self,
+        expressions: Sequence[Expression],
+        settings: EditSettings = DRAW_SETTINGS,
+        *,
+        seeds: Sequence[int] | None = None,
+        identities: Float[np.ndarray, "n i"] | None = None,
+    ) -> list[Rgbd]:
+        """People who never were, one per expression, as one batch; images in the standard camera.
+
+        Args:
+            expressions: shown by each; categories with intensities, or words.
+            settings: how to sample; there is no source for a scale, strength or inversion of its own.
+            seeds: of each person's noise; ``settings.seed`` + i if None.
+            identities: of each person's head, in σ; anybody's if None.
+
+        Raises:
+            CheckpointError: weights that were not trained to draw, or no encoder installed to read words.
+            ConfigError: ARKit weights, which move a face that is there; settings that need a source; too few seeds.
+        """
+        if self.editor.people is None:
+            raise CheckpointError(
+                f"{self.weights / 'editor'}: edits but was not trained to draw; "
+                "give weights of `omote train editor-cpu-draw` (docs/training.md)"
+            )
+        if any(e.arkit is not None for e in expressions):
+            raise ConfigError(
+                "draw: expected categories or words, got ARKit weights; draw a person at rest and edit them"
+            )
+        if (settings.source_scale, settings.strength, settings.inversion_steps) != (1.0, 1.0, 0):
+            raise ConfigError("draw: source_scale, strength and inversion_steps need a source; leave them as they are")
+        if seeds is None:
+            seeds = [settings.seed + i for i in range(len(expressions))]
+        if len(seeds) != len(expressions):
+            raise ConfigError(f"draw: expected a seed for each of {len(expressions)} expressions, got {len(seeds)}")
+        editor, autoencoder = self.editor, self.autoencoder
+        every = torch.ones(len(expressions), dtype=torch.bool)
+        condition = replace(self._condition(expressions, None), draws=every)
+        if identities is not None:
+            self._check_reads_identity(identities, len(expressions))
+            given = torch.from_numpy(identities.astype(np.float32))
+            condition = replace(condition, identity=given, has_identity=every)
+        side = self.sample_size // autoencoder.factor
+        z = initial_noise((autoencoder.latent_channels, side, side), list(seeds))
+        mean = editor.source_or_mean(torch.zeros_like(z), condition)
+        wanted, free = (editor.context(mean, c) for c in (condition, condition.dropped()))
+        velocity = guided(
+            lambda z, t: self.velocity(z, t, mean, wanted),
+            lambda z, t: self.velocity(z, t, mean, free),
+            settings.guidance_scale,
+            interval=settings.guidance_interval,
+        )
+        for step in sampled(velocity, z, settings.steps, settings.sampler, seeds=seeds, shift=settings.shift):
+            z = step.z
+        x = autoencoder.decode(z * autoencoder.latent_std + autoencoder.latent_mean)
+        return unpack_images(x, [orbit_camera(size=self.sample_size)] * len(expressions))
 
     @torch.no_grad()
     def face_of(self, source: Rgbd) -> RestFace:
@@ -182,14 +243,37 @@ class EditingModel:
             CheckpointError: expressions asked for in words, and no encoder installed to read them.
         """
         settings = settings or EditSettings()
-        if face is None and any(e.arkit is not None for e in expressions):
+        if face is None and (self.editor.config.num_identity or any(e.arkit is not None for e in expressions)):
             face = self.face_of(source)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
         edited, motion = self.edit_latents(z, self._condition(expressions, face), settings)
         return unpack_images(self.decode(edited, x, motion), [source.camera] * len(expressions))
 
+    def _check_reads_identity(self, identities: np.ndarray, count: int) -> None:
+        expected = int(self.editor.config.num_identity)
+        if not expected:
+            raise ConfigError(
+                "draw: identities were given, but these weights read none; `omote train editor-cpu-conditions`"
+            )
+        if identities.shape != (count, expected):
+            raise ConfigError(f"draw: expected identities of shape {(count, expected)}, got {identities.shape}")
+
+    def _check_reads_geometry(self, expressions: Sequence[Expression]) -> None:
+        shown = [e.geometry for e in expressions if e.geometry is not None]
+        if shown and self.editor.config.geometry == "none":
+            raise ConfigError(
+                "expressions: a geometry image was given, but these weights read none; `omote train editor-cpu-conditions`"
+            )
+        for image in shown:
+            if image.mask.shape != (self.sample_size, self.sample_size):
+                raise ConfigError(
+                    f"expressions: expected geometry images of {self.sample_size} × {self.sample_size} pixels, "
+                    f"got {image.camera.width} × {image.camera.height}; render or resize them"
+                )
+
     def _condition(self, expressions: Sequence[Expression], face: RestFace | None) -> Condition:
+        self._check_reads_geometry(expressions)
         condition = condition_of(expressions, face)
         asked = [i for i, e in enumerate(expressions) if e.text is not None]
         if not asked:

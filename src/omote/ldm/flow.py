@@ -120,15 +120,19 @@ def euler(
         yield SampleStep(index=i, total=num_steps, t=times[i + 1], z=z, z_0=z_0)
 
 
-def heun(velocity: Velocity, noise: Float[Tensor, "b d h w"], num_steps: int) -> Iterator[SampleStep]:
+def heun(
+    velocity: Velocity, noise: Float[Tensor, "b d h w"], num_steps: int, *, shift: float = 1.0
+) -> Iterator[SampleStep]:
     """Heun's second-order integration from t = 1 to 0; its last step is Euler's (Karras et al. 2022, algorithm 1).
 
     Args:
         velocity: the (guided) network.
         noise: z_1.
         num_steps: each but the last takes two evaluations.
+        shift: as in `euler`.
     """
-    times = torch.linspace(1, 0, num_steps + 1).tolist()
+    u = torch.linspace(1, 0, num_steps + 1)
+    times = (shift * u / (1 + (shift - 1) * u)).tolist()
     z = noise
     for i, (now, then) in enumerate(itertools.pairwise(times)):
         v = velocity(z, z.new_full((len(z),), now))

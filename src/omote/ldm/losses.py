@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.geometry.camera import FRONT_FIELD_MM
-from omote.ldm.representation import DEPTH, DEPTH_SCALE_MM, MASK, RGB
+from omote.ldm.representation import DEPTH, MASK, RGB, normals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class ReconstructionLoss:
         )
         terms = {"rgb": rgb, "rgb_gradient": rgb_gradient, "depth": depth, "depth_gradient": depth_gradient}
         if self.normal:
-            angles = 1 - (normals(image) * normals(target)).sum(dim=1, keepdim=True)
+            angles = 1 - (normals(image[:, DEPTH]) * normals(target[:, DEPTH])).sum(dim=1, keepdim=True)
             # A normal is of three pixels, and all of them must be seen.
             seen = (weight[..., :-1, :-1] * vx[..., :-1, :] * vy[..., :-1]) * angles
             terms["normal"] = (seen.sum(dim=(1, 2, 3)) / total).mean()
@@ -96,14 +95,3 @@ class ReconstructionLoss:
         moved = F.avg_pool2d(moved, 5, 1, 2)
         weight = 1 + self.feature_weight * feature + self.moved_weight * moved
         return weight * (0.5 + 0.25 * (target[:, MASK] + 1))
-
-
-def normals(image: Float[Tensor, "b 5 s s"]) -> Float[Tensor, "b 3 t t"]:
-    """Unit normals of packed depth, t = s - 1: (-dz/dx, -dz/dy, 1) normalised, towards the camera where z is away from it.
-
-    Slopes are millimetres per millimetre on the standard camera's pixel pitch at the head's centre; a population's cameras
-    differ from it by some percent, in image and target alike.
-    """
-    z = image[:, DEPTH] * (DEPTH_SCALE_MM / (FRONT_FIELD_MM / image.shape[-1]))
-    dx, dy = z.diff(dim=-1)[..., :-1, :], z.diff(dim=-2)[..., :-1]
-    return F.normalize(torch.cat([-dx, -dy, torch.ones_like(dx)], dim=1), dim=1)

@@ -36,14 +36,13 @@ class _Decode(nn.Module):
 
 
 class _Velocity(nn.Module):
-    def __init__(self, model: EditingModel) -> None:
+    def __init__(self, model: EditingModel, names: tuple[str, ...]) -> None:
         super().__init__()
         self.editor = model.editor
+        self.names = names
 
-    def forward(
-        self, z_t: Tensor, t: Tensor, source: Tensor, tokens: Tensor, pooled: Tensor, motion: Tensor, moved: Tensor
-    ) -> Tensor:
-        context = Context(tokens=tokens, pooled=pooled, motion=motion, moved=moved)
+    def forward(self, z_t: Tensor, t: Tensor, source: Tensor, *parts: Tensor) -> Tensor:
+        context = Context(**dict(zip(self.names, parts, strict=True)))
         velocity: Tensor = self.editor.velocity(z_t, t, source, context)
         return velocity
 
@@ -82,5 +81,7 @@ class OpenVinoEditingModel(EditingModel):
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """The editor at a step."""
-        parts = (context.tokens, context.pooled, context.motion, context.moved)
-        return self._run("velocity", _Velocity(self), z_t, t, source, *parts)
+        # What a condition is made of differs, and a converted network has fixed inputs.
+        parts = {name: value for name, value in vars(context).items() if value is not None}
+        name = " ".join(("velocity", *parts))
+        return self._run(name, _Velocity(self, tuple(parts)), z_t, t, source, *parts.values())

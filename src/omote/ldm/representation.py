@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from omote.errors import ConfigError
-from omote.geometry.camera import FRONT_TARGET_MM, transform
+from omote.geometry.camera import FRONT_FIELD_MM, FRONT_TARGET_MM, transform
 from omote.types import Camera, Rgbd
 
 NUM_CHANNELS = 5
@@ -70,6 +70,17 @@ def shrunk(x: Float[Tensor, "b 5 h w"], size: int) -> Float[Tensor, "b 5 s s"]:
         return x
     small = F.avg_pool2d(x, factor)
     return torch.cat([small[:, :4], (small[:, MASK] >= 0) * 2.0 - 1.0], dim=1)
+
+
+def normals(depth: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b 3 t t"]:
+    """Unit normals of packed depth, t = s - 1: (-dz/dx, -dz/dy, 1) normalised, towards the camera where z is away from it.
+
+    Slopes are millimetres per millimetre on the standard camera's pixel pitch at the head's centre; a population's cameras
+    differ from it by some percent, in image and target alike.
+    """
+    z = depth * (DEPTH_SCALE_MM / (FRONT_FIELD_MM / depth.shape[-1]))
+    dx, dy = z.diff(dim=-1)[..., :-1, :], z.diff(dim=-2)[..., :-1]
+    return F.normalize(torch.cat([-dx, -dy, torch.ones_like(dx)], dim=1), dim=1)
 
 
 def unpack(

@@ -28,7 +28,7 @@ from omote.ldm.settings import SamplerName
 
 NUM_TIMESTEPS = 1000
 LARGEST_NOISE_RATIO = 100.0
-FLOW_SAMPLERS: dict[str, Callable[[Velocity, Tensor, int], Iterator[SampleStep]]] = {
+FLOW_SAMPLERS: dict[str, Callable[..., Iterator[SampleStep]]] = {
     "flow_euler": euler,
     "flow_heun": heun,
 }
@@ -78,6 +78,7 @@ def sampled(
     sampler: SamplerName = "flow_euler",
     *,
     seeds: Sequence[int] | None = None,
+    shift: float = 1.0,
 ) -> Iterator[SampleStep]:
     """Integrate from noise to clean latents.
 
@@ -87,9 +88,10 @@ def sampled(
         num_steps: of the sampler; the two Heuns take two evaluations each but the last, `pndm` one more in all.
         sampler: by name.
         seeds: of the noise that `ddpm` adds, per sample; 0, 1, … if None.
+        shift: of the times of the flow's own samplers (`euler`).
     """
     if sampler in FLOW_SAMPLERS:
-        yield from FLOW_SAMPLERS[sampler](velocity, noise, num_steps)
+        yield from FLOW_SAMPLERS[sampler](velocity, noise, num_steps, shift=shift)
         return
     scheduler = make_scheduler(sampler)
     scheduler.set_timesteps(num_steps)

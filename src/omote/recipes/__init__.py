@@ -5,21 +5,53 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from omote.recipes.cpu import autoencoder_cpu, decoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_flow, text_cpu
+from omote.recipes.cpu import (
+    autoencoder_cpu,
+    decoder_cpu,
+    decoder_cpu_draw,
+    decoder_cpu_polish,
+    editor_cpu,
+    editor_cpu_conditions,
+    editor_cpu_draw,
+    editor_cpu_few,
+    editor_cpu_flow,
+    editor_cpu_regression,
+    text_cpu,
+)
 from omote.recipes.first_stage import FIRST_STAGES
-from omote.recipes.tiny import autoencoder_tiny, decoder_tiny, editor_tiny, text_tiny
+from omote.recipes.gpu import GPU
+from omote.recipes.paper import PAPER
+from omote.recipes.tiny import (
+    autoencoder_tiny,
+    decoder_tiny,
+    decoder_tiny_draw,
+    editor_tiny,
+    editor_tiny_conditions,
+    few_tiny,
+    text_tiny,
+)
 from omote.training.run import RecipeConfig
 
 RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "autoencoder-tiny": autoencoder_tiny,
     "editor-tiny": editor_tiny,
+    "editor-tiny-conditions": editor_tiny_conditions,
+    "few-tiny": few_tiny,
     "decoder-tiny": decoder_tiny,
+    "decoder-tiny-draw": decoder_tiny_draw,
     "autoencoder-cpu": autoencoder_cpu,
     "editor-cpu": editor_cpu,
     "editor-cpu-flow": editor_cpu_flow,
+    "editor-cpu-regression": editor_cpu_regression,
+    "editor-cpu-few": editor_cpu_few,
+    "editor-cpu-conditions": editor_cpu_conditions,
+    "editor-cpu-draw": editor_cpu_draw,
     "decoder-cpu": decoder_cpu,
     "decoder-cpu-polish": decoder_cpu_polish,
+    "decoder-cpu-draw": decoder_cpu_draw,
     "text-cpu": text_cpu,
     "text-tiny": text_tiny,
     **FIRST_STAGES,
+    **GPU,
+    **PAPER,
 }

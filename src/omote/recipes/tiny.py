@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu, text_cpu
+from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_few, text_cpu
 from omote.training.autoencoder import AutoencoderConfig
 from omote.training.decoder import DecoderConfig
+from omote.training.distil import DistilConfig
 from omote.training.editor import EditorConfig
 from omote.training.engine import EngineConfig
 from omote.training.text import TextConfig
@@ -32,6 +33,28 @@ def editor_tiny(runs: Path) -> EditorConfig:
     )
 
 
+def editor_tiny_conditions(runs: Path) -> EditorConfig:
+    """That editor, trained on to draw and to read every condition, 8 steps."""
+    return replace(
+        editor_tiny(runs),
+        start_from=runs / "editor/export/editor",
+        draw_share=0.25,
+        drop_source=0.1,
+        geometry="normals",
+        identity=True,
+    )
+
+
+def few_tiny(runs: Path) -> DistilConfig:
+    """That editor distilled, 8 steps."""
+    return replace(
+        editor_cpu_few(runs),
+        autoencoder=runs / "autoencoder/export/autoencoder",
+        teacher=runs / "editor/export/editor",
+        engine=ENGINE,
+    )
+
+
 def decoder_tiny(runs: Path) -> DecoderConfig:
     """Decoder on the editor's latents, 8 steps."""
     return replace(
@@ -41,6 +64,11 @@ def decoder_tiny(runs: Path) -> DecoderConfig:
         adversarial_start=32,
         engine=ENGINE,
     )
+
+
+def decoder_tiny_draw(runs: Path) -> DecoderConfig:
+    """Decoder that also does without a source, 8 steps."""
+    return replace(decoder_tiny(runs), editor=None, alone_share=0.5)
 
 
 def text_tiny(runs: Path) -> TextConfig:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.discriminator import PatchDiscriminator
 
 MAX_BALANCE = 20.0
@@ -29,14 +30,14 @@ class AdversarialModule(nn.Module):
 
     def __init__(
         self,
-        autoencoder: RgbdAutoencoder,
+        autoencoder: nn.Module,
         discriminator: PatchDiscriminator | None,
         *,
         adversarial: float,
         matching: float,
     ) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder: Any = autoencoder
         self.discriminator = discriminator
         self.adversarial = adversarial
         self.matching = matching
@@ -77,8 +78,13 @@ class AdversarialModule(nn.Module):
         terms = {"discriminator": own.detach(), "matching": matching.detach(), "balance": self.balance.clone()}
         return loss + own, terms
 
+    def last_weight(self) -> Tensor:
+        """The weight of the decoder's last layer."""
+        weight: Tensor = self.autoencoder.to_pixels.weight
+        return weight
+
     def _follow_balance(self, reconstruction: Tensor, adversarial: Tensor) -> None:
         """The adaptive weight of Esser et al., "Taming Transformers", CVPR 2021, eq. 7."""
-        last = self.autoencoder.to_pixels.weight
+        last = self.last_weight()
         by = [torch.autograd.grad(x, last, retain_graph=True)[0].norm() for x in (reconstruction, adversarial)]
         self.balance.lerp_((by[0] / (by[1] + 1e-6)).clamp(max=MAX_BALANCE), FOLLOW_RATE)

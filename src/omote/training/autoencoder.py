@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omote.data.cache import read_shard, shard_folders
+from omote.data.cache import Shard, read_shard, shard_folders
 from omote.data.pairs import ImageBatch, PairBatch, draw_pairs
+from omote.data.population import PopulationConfig, render_persons
+from omote.data.tar_shards import TarShards, is_tar_shards
 from omote.errors import ConfigError
 from omote.ldm.autoencoder import QuantisedLatent, RgbdAutoencoder
 from omote.ldm.discriminator import PatchDiscriminator
@@ -25,13 +27,17 @@ from omote.training.engine import EngineConfig
 from omote.training.preview import grid
 from omote.training.warm_start import load_pretrained
 
+# Indices that an infinite population draws from.
+MOST_PERSONS = 2**31
+SHOWN_PERSONS = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
     """A first-stage run.
 
     Attributes:
-        population: folder of rendered shards.
+        population: folder of rendered shards, or a config whose persons are rendered as they are drawn (`PairSource`).
         engine: length and optimiser.
         regularisation, num_codes, learned_channels, patch, channels, blocks, fine_channels, fine_blocks: of
             `RgbdAutoencoder`.
@@ -52,7 +58,7 @@ class AutoencoderConfig:
         start_from: exported weights to start from, or None.
     """
 
-    population: Path
+    population: Path | PopulationConfig
     engine: EngineConfig
     regularisation: Literal["kl", "vq"] = "kl"
     num_codes: int = 1024
@@ -89,29 +95,63 @@ def packed(images: ImageBatch, size: int | None = None) -> Tensor:
 
 
 class PairSource:
-    """Batches of pairs from a population's shards; shards added while it runs are found at the next refresh."""
+    """Batches of pairs from a population.
 
-    def __init__(self, folder: Path, *, refresh_steps: int = 200) -> None:
-        self.folder = folder
+    Args:
+        population: a folder of shards, of which those added while it runs are found at the next refresh; a folder of
+            WebDataset tars or a text file of their URLs (`omote.data.tar_shards`); or a config, whose persons are rendered
+            as they are drawn and never come again.
+        refresh_steps: between looks at a folder of shards.
+    """
+
+    def __init__(self, population: Path | PopulationConfig, *, refresh_steps: int = 200) -> None:
+        self.population = population
         self.refresh_steps = refresh_steps
-        self.shards = [read_shard(p) for p in shard_folders(folder)]
+        self.tars: TarShards | None = None
+        if isinstance(population, PopulationConfig):
+            self.heads = population.heads()
+            # For previews and statistics: persons that training does not draw.
+            shown = replace(population, split="validation")
+            self.shards = [Shard(**render_persons(shown, range(SHOWN_PERSONS), self.heads))]
+        elif is_tar_shards(population):
+            self.tars = TarShards(population)
+            self.shards = [self.tars.first()]
+        else:
+            self.shards = [read_shard(p) for p in shard_folders(population)]
 
-    def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int) -> PairBatch:
+    @property
+    def endless(self) -> bool:
+        """Whether ``shards`` are a sample of what batches are drawn from, not all of it."""
+        return isinstance(self.population, PopulationConfig) or self.tars is not None
+
+    def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int, parts: int = 1) -> PairBatch:
         """Part ``part`` of a step's pairs, ``size`` targets of them: a function of its arguments and the shards present.
 
         Raises:
             ConfigError: a part is not whole sources.
         """
-        if step % self.refresh_steps == 0:
-            self.shards = [read_shard(p) for p in shard_folders(self.folder)]
         num_sources, left = divmod(size, targets_per_source)
         if left or not num_sources:
             raise ConfigError(
                 f"engine.batch_size: a process and micro-batch gets {size} images, expected a multiple of "
                 f"targets_per_source ({targets_per_source})"
             )
-        rngs = [np.random.default_rng([seed, step, part * num_sources + i]) for i in range(num_sources)]
-        return draw_pairs(self.shards, rngs, targets_per_source=targets_per_source)
+        places = range(part * num_sources, (part + 1) * num_sources)
+        rngs = [np.random.default_rng([seed, step, place]) for place in places]
+        if isinstance(self.population, PopulationConfig):
+            shards = [self._rendered(seed, step, place) for place in places]
+        elif self.tars is not None:
+            shards = [self.tars.person(step * num_sources * parts + place, seed) for place in places]
+        else:
+            if step % self.refresh_steps == 0:
+                self.shards = [read_shard(p) for p in shard_folders(self.population)]
+            return draw_pairs(self.shards, rngs, targets_per_source=targets_per_source)
+        return draw_pairs(shards, rngs, targets_per_source=targets_per_source, one_each=True)
+
+    def _rendered(self, seed: int, step: int, place: int) -> Shard:
+        assert isinstance(self.population, PopulationConfig)
+        index = int(np.random.default_rng([seed, step, place, 1]).integers(MOST_PERSONS))
+        return Shard(**render_persons(self.population, [index], self.heads))
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -216,7 +256,7 @@ class AutoencoderTask:
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> AutoencoderBatch:
         """Pairs and their noise."""
-        pairs = self.pairs.batch(step, seed, size, part, self.config.targets_per_source)
+        pairs = self.pairs.batch(step, seed, size, part, self.config.targets_per_source, parts)
         generator = step_generator(seed, step)
         alone = float(torch.rand((), generator=generator)) < self.config.source_dropout
         side = self.config.sample_size // self._module.autoencoder.factor

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from omote.errors import CheckpointError, OutputError
+from omote.training.sharded import placed_as, whole, whole_state
 
 
 @dataclass(kw_only=True)
@@ -44,8 +45,10 @@ def save_checkpoint(
     averages: Mapping[str, Mapping[str, Tensor]],
     optimiser: torch.optim.Optimizer,
     progress: Progress,
+    *,
+    writes: bool = True,
 ) -> None:
-    """Write ``run/checkpoint``.
+    """Write ``run/checkpoint``; where weights are divided over processes all call it, and one ``writes``.
 
     Raises:
         OutputError: it cannot be written; the one before is untouched.
@@ -53,10 +56,12 @@ def save_checkpoint(
     new, current, old = run / "checkpoint.new", run / "checkpoint", run / "checkpoint.old"
     state = optimiser.state_dict()["state"]
     files: dict[str, Mapping[str, Tensor]] = {
-        "weights": model.state_dict(),
-        **averages,
-        "optimiser": {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()},
+        "weights": whole_state(model.state_dict()),
+        **{name: whole_state(average) for name, average in averages.items()},
+        "optimiser": {f"{i}.{k}": whole(torch.as_tensor(v)) for i, s in state.items() for k, v in s.items()},
     }
+    if not writes:
+        return
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
@@ -120,18 +125,22 @@ def load_checkpoint(
         raise CheckpointError(
             f"{current}: damaged ({str(error).splitlines()[0]}); delete it to start over, or give another --run folder"
         ) from None
-    _same_network(current, weights, model.state_dict())
+    held = model.state_dict()
+    _same_network(current, weights, held)
     for name, own in averages.items():
         _same_network(current, found[name], own)
-    model.load_state_dict(weights)
+    model.load_state_dict({key: placed_as(value, held[key]) for key, value in weights.items()})
     for name, own in averages.items():
         for key, value in found[name].items():
-            own[key].copy_(value)
+            own[key].copy_(placed_as(value, own[key]))
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for key, value in flat.items():
         index, name = key.split(".", 1)
         # AdamW keeps its step count on the CPU, its moments beside the weights.
-        state.setdefault(int(index), {})[name] = value if name == "step" else value.to(device)
+        state.setdefault(int(index), {})[name] = (
+            value if name == "step" else placed_as(value.to(device), parameters[int(index)])
+        )
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     return progress
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omote.config import Range
 from omote.data.pairs import PairBatch, draw_pairs
+from omote.data.population import PopulationConfig
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
 from omote.ldm.discriminator import PatchDiscriminator
@@ -25,7 +28,7 @@ from omote.ldm.motion import NUM_READ, READ, moved
 from omote.ldm.representation import NUM_CHANNELS, RGB
 from omote.training.adversarial import AdversarialModule
 from omote.training.autoencoder import PairSource, packed, preview_rngs, step_generator
-from omote.training.editor import condition_of_batch
+from omote.training.edits import condition_of_batch
 from omote.training.engine import EngineConfig
 from omote.training.preview import grid
 from omote.training.warm_start import load_pretrained
@@ -44,6 +47,7 @@ class DecoderConfig:
         steps: of the editor, per latent.
         clean_share: share of batches decoded from the truth's own latent, so that the ceiling does not sink.
         unmoved_share: share of those whose source is not moved, as where a category alone is given.
+        alone_share: share of batches decoded without a source, as people are who were drawn and not edited.
         disturbance: deviation of noise on disturbed latents, in deviations of the edit.
         adversarial: how strong a patch discriminator's gradient is against the reconstruction's, at the last layer; 0 for
             none.
@@ -52,7 +56,7 @@ class DecoderConfig:
         targets_per_source: per source.
     """
 
-    population: Path
+    population: Path | PopulationConfig
     autoencoder: Path
     editor: Path | None
     engine: EngineConfig
@@ -60,6 +64,7 @@ class DecoderConfig:
     steps: int = 1
     clean_share: float = 0.3
     unmoved_share: float = 0.3
+    alone_share: Annotated[float, Range(0, 1)] = 0.0
     disturbance: float = 0.25
     adversarial: float = 0.0
     matching: float = 0.0
@@ -75,11 +80,13 @@ class DecoderBatch:
         pairs: the truth.
         z: latents.
         motion: how each target's source is moved.
+        alone: the decoder does not see the source.
     """
 
     pairs: PairBatch
     z: Tensor
     motion: Tensor
+    alone: bool = False
 
 
 class DecoderModule(AdversarialModule):
@@ -96,12 +103,15 @@ class DecoderModule(AdversarialModule):
         repeat = len(batch.z) // len(batch.pairs.source.rgb)
         source = packed(batch.pairs.source).to(device).repeat_interleave(repeat, 0)
         target = packed(batch.pairs.target).to(device)
-        image = self.autoencoder.decode(batch.z, source, batch.motion)
-        weight = self.config.loss.weights(batch.pairs.landmarks.to(device), source, target)
+        beside = () if batch.alone else (source, batch.motion)
+        image = self.autoencoder.decode(batch.z, *beside)
+        # Against what was not seen nothing moved.
+        before = target if batch.alone else source
+        weight = self.config.loss.weights(batch.pairs.landmarks.to(device), before, target)
         loss, terms = self.config.loss(image, target, weight)
         if self.discriminator is None:
             return loss, terms
-        condition = torch.cat([moved(source, batch.motion), batch.motion[:, READ]], dim=1)
+        condition = torch.cat([moved(source, batch.motion), batch.motion[:, READ]], dim=1) * (not batch.alone)
         loss, judged = self.judged(loss, image[:, RGB], target[:, RGB], condition, weight)
         return loss, terms | judged
 
@@ -140,12 +150,13 @@ class DecoderTask:
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> DecoderBatch:
         """Pairs and the latents to decode: the editor's, or the truth's."""
         config = self.config
-        pairs = self.pairs.batch(step, seed, size, part, config.targets_per_source)
+        pairs = self.pairs.batch(step, seed, size, part, config.targets_per_source, parts)
         generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
         clean = float(torch.rand((), generator=generator)) < config.clean_share
         unmoved = clean and float(torch.rand((), generator=generator)) < config.unmoved_share
         condition = condition_of_batch(pairs)
-        if self.model is not None and not clean:
+        alone = bool(config.alone_share) and float(torch.rand((), generator=generator)) < config.alone_share
+        if self.model is not None and not clean and not alone:
             source = self.model.encode(packed(pairs.source)).repeat_interleave(config.targets_per_source, 0)
             settings = EditSettings(steps=config.steps, seed=(seed * 1_000_003 + step) * size * parts + part * size)
             z, motion = self.model.edit_latents(source, condition, settings)
@@ -153,8 +164,8 @@ class DecoderTask:
         z = self.autoencoder.encode(packed(pairs.target)).mode()
         if not clean:
             z = self._disturbed(z, generator, mine, size * parts)
-        motion = torch.zeros_like(condition.motion) if unmoved else condition.motion
-        return DecoderBatch(pairs=pairs, z=z, motion=motion)
+        motion = torch.zeros_like(condition.motion) if unmoved or alone else condition.motion
+        return DecoderBatch(pairs=pairs, z=z, motion=motion, alone=alone)
 
     @torch.no_grad()
     def preview(self) -> Tensor:

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from omote.config import Range
-from omote.data.cache import NO_CATEGORY
-from omote.data.pairs import PairBatch, draw_pairs
+from omote.data.pairs import draw_pairs
+from omote.data.population import PopulationConfig
 from omote.errors import ConfigError
+from omote.head.shipped import shipped_head
 from omote.ldm.autoencoder import RgbdAutoencoder
-from omote.ldm.conditioners import Condition, make_condition
-from omote.ldm.denoiser import LatentEditor, drop_conditions
-from omote.ldm.flow import noised
-from omote.ldm.motion import IMAGE_SIZE
+from omote.ldm.conditioners import Condition, drop_conditions, with_motion
+from omote.ldm.denoiser import LatentEditor
+from omote.ldm.flow import heun, noised
+from omote.ldm.geometry import GeometryKind, GeometryPath
 from omote.ldm.objective import Objective
+from omote.ldm.settings import DRAW_SETTINGS
 from omote.training.autoencoder import PairSource, packed, preview_rngs, step_generator
+from omote.training.edit_cache import EncodedEdits
+from omote.training.edits import Edits, encoded
 from omote.training.engine import EngineConfig
 from omote.training.preview import grid
-from omote.training.warm_start import load_pretrained
+from omote.training.warm_start import load_extended, load_pretrained
+
+AT_ONCE = 16
+POPULATION_SEED = 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +47,10 @@ class EditorConfig:
         drop_category: share of items that see ARKit weights alone.
         drop_arkit: share that see category and intensity alone.
         drop_both: share that see nothing, for guidance.
+        drop_geometry: share that do not see the geometry, where it can be given.
+        drop_identity: share that do not see the identity.
         drop_source: share that do not see the source either, for guidance by the source.
+        draw_share: share that have no source: the whole person is drawn, from category and intensity alone.
         moved_weight: how much more a latent pixel counts that the expression moved.
         locator_weight: of the landmarks' L1 in pixels.
         channel_weight: of the latent's colour, depth, mask and learned channels. Captures' holes inflate the deviation
@@ -48,10 +59,13 @@ class EditorConfig:
             lie here or there should not become the mean of both (Song & Dhariwal, "Improved Techniques for Training
             Consistency Models", 2023, §3.3).
         targets_per_source: edits trained per source.
-        start_from: exported weights to start from, or None.
+        start_from: exported weights to start from, or None; what they lack of the conditions is added to them.
+        geometry, geometry_by: of `LatentEditor`: the image of the target's geometry that it is trained to read.
+        identity: it is trained to read the identity coefficients of the source's fitted head.
+        latents: folder of the population's edits as `omote encode` writes them, or None to encode at every step.
     """
 
-    population: Path
+    population: Path | PopulationConfig
     autoencoder: Path
     engine: EngineConfig
     patch: int = 2
@@ -63,26 +77,31 @@ class EditorConfig:
     drop_category: float = 0.2
     drop_arkit: float = 0.3
     drop_both: float = 0.05
+    drop_geometry: Annotated[float, Range(0, 1)] = 0.4
+    drop_identity: Annotated[float, Range(0, 1)] = 0.4
     drop_source: Annotated[float, Range(0, 1)] = 0.0
+    draw_share: Annotated[float, Range(0, 1)] = 0.0
     moved_weight: float = 1.0
     locator_weight: float = 0.1
     channel_weight: tuple[float, float, float, float] = (2.0, 6.0, 0.5, 1.0)
     huber: float = 0.3
     targets_per_source: int = 4
     start_from: Path | None = None
+    geometry: GeometryKind = "none"
+    geometry_by: GeometryPath = "both"
+    identity: bool = False
+    latents: Path | None = None
 
-
-def condition_of_batch(pairs: PairBatch) -> Condition:
-    """Everything known about the targets."""
-    named = pairs.category != NO_CATEGORY
-    return make_condition(
-        category=pairs.category.clamp_min(0),
-        intensity=pairs.intensity,
-        arkit=pairs.arkit,
-        has_category=named,
-        has_arkit=torch.ones_like(named),
-        faces=pairs.faces,
-    )
+    def conditions(self) -> dict[str, Any]:
+        """What the network can be given beside an expression, as `LatentEditor`'s arguments; only what is asked for."""
+        asked: dict[str, Any] = {}
+        if self.draw_share > 0:
+            asked["draws"] = True
+        if self.geometry != "none":
+            asked |= {"geometry": self.geometry, "geometry_by": self.geometry_by}
+        if self.identity:
+            asked["num_identity"] = shipped_head().num_identity
+        return asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +109,13 @@ class LatentBatch:
     """A training batch in latent space.
 
     Attributes:
-        source: scaled source latents.
-        delta: scaled target - source.
+        source: scaled source latents; 0 where it is not seen.
+        delta: scaled target - source; the scaled target itself where a person is drawn.
         condition: with guidance dropout applied.
         t: times.
         noise: z_1.
         landmarks_px: of the source's person at rest.
+        drawn: where a person is drawn.
     """
 
     source: Tensor
@@ -104,6 +124,7 @@ class LatentBatch:
     t: Tensor
     noise: Tensor
     landmarks_px: Tensor
+    drawn: Tensor
 
 
 class EditorModule(nn.Module):
@@ -127,7 +148,9 @@ class EditorModule(nn.Module):
         counts = self.config.objective.weight(batch.t).view(-1, 1, 1, 1)
         error = counts * (v - (batch.noise - batch.delta)).square()
         moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3)
-        weight = 1 + self.config.moved_weight * moved
+        # Where a whole person is drawn nothing moved: a latent's size is not a change's.
+        edited = ~batch.drawn.view(-1, 1, 1, 1)
+        weight = 1 + self.config.moved_weight * moved * edited
         first = batch.t == 1
         c = self.config.huber
         charged = torch.where(first.view(-1, 1, 1, 1), 2 * c * (torch.sqrt(error + c**2) - c), error)
@@ -139,6 +162,9 @@ class EditorModule(nn.Module):
         metrics = {"mse": error.detach().mean(), "landmark_px": located.detach().mean()}
         if bool(first.any()):
             metrics["mse_first_step"] = error.detach()[first].mean()
+        if self.config.draw_share > 0:
+            each = error.detach().mean(dim=(1, 2, 3)) * batch.drawn
+            metrics["mse_drawn"] = each.sum() / batch.drawn.sum().clamp(min=1)
         return loss.mean() + self.config.locator_weight * located.mean(), metrics
 
 
@@ -149,7 +175,8 @@ class EditorTask:
         self.config = config
         self.autoencoder = load_pretrained(RgbdAutoencoder, config.autoencoder).eval().requires_grad_(False)
         if config.start_from is not None:
-            editor = load_pretrained(LatentEditor, config.start_from)
+            torch.manual_seed(config.engine.seed)
+            editor = load_extended(LatentEditor, config.start_from, **config.conditions())
             if editor.config.prediction != config.objective.prediction:
                 raise ConfigError(
                     f"objective.prediction: {config.start_from} predicts {editor.config.prediction}, "
@@ -166,10 +193,14 @@ class EditorTask:
                 context_width=config.context_width,
                 head_channels=config.head_channels,
                 prediction=config.objective.prediction,
+                **config.conditions(),
             )
             editor.use_units_of(self.autoencoder)
         self._module = EditorModule(editor, config)
         self.pairs = PairSource(config.population)
+        self.cached = None if config.latents is None else EncodedEdits(config.latents, self.autoencoder)
+        if editor.people is not None and not editor.people.variances.any():
+            editor.people.fit(population_latents(self.autoencoder, self.pairs))
 
     @property
     def module(self) -> nn.Module:
@@ -179,35 +210,54 @@ class EditorTask:
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> LatentBatch:
         """Latents of a step's pairs, with times, noise and dropout drawn from (seed, step)."""
         config = self.config
-        pairs = self.pairs.batch(step, seed, size, part, config.targets_per_source)
+        edits = self._edits(step, seed, size, part, parts)
         generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
         device = next(self._module.parameters()).device
-        source, delta = encode_pairs(self.autoencoder.to(device), pairs, device)
+        autoencoder = self.autoencoder
+        source, delta = edits.source.to(device), edits.delta.to(device)
+        whole = source + delta * (autoencoder.delta_std / autoencoder.latent_std)
+        expression = torch.rand(size * parts, generator=generator)
+        unseen = torch.rand(size * parts, generator=generator)[mine] < config.drop_source
+        source = source * ~unseen.view(-1, 1, 1, 1).to(device)
+        t = config.objective.draw(size * parts, generator)[mine]
+        noise = torch.randn((size * parts, *delta.shape[1:]), generator=generator)[mine]
+        others = torch.rand(size * parts, 2, generator=generator)
         condition = drop_conditions(
-            condition_of_batch(pairs),
-            torch.rand(size * parts, generator=generator)[mine],
+            edits.condition,
+            torch.cat([expression[:, None], others], dim=1)[mine],
             category=config.drop_category,
             arkit=config.drop_arkit,
             both=config.drop_both,
-        )
-        unseen = torch.rand(size * parts, generator=generator)[mine] < config.drop_source
-        if config.drop_source:
-            nothing = condition.dropped()
-            condition = replace(
-                condition,
-                has_category=condition.has_category & ~unseen,
-                has_arkit=condition.has_arkit & ~unseen,
-                motion=torch.where(unseen.view(-1, 1, 1, 1), nothing.motion, condition.motion),
-            )
-            source = source * ~unseen.view(-1, 1, 1, 1).to(device)
+            geometry=config.drop_geometry,
+            identity=config.drop_identity,
+        ).without(category=unseen, arkit=unseen, geometry=unseen, identity=unseen)
+        drawn = torch.zeros(size, dtype=torch.bool)
+        if config.draw_share > 0:
+            drawn = torch.rand(size * parts, generator=generator)[mine] < config.draw_share
+            # Drawing takes many steps, of which the first is one: no share of the times is its own.
+            t = torch.where(drawn, replace(config.objective, at_noise=0.0).draw(size * parts, generator)[mine], t)
+            condition = without_source(condition, drawn)
+            here = drawn.view(-1, 1, 1, 1).to(device)
+            source, delta = source * ~here, torch.where(here, whole, delta)
+        if edits.faces is not None:
+            condition = with_motion(condition, edits.faces)
         return LatentBatch(
             source=source,
             delta=delta,
             condition=condition.to(device),
-            t=config.objective.draw(size * parts, generator)[mine].to(device),
-            noise=torch.randn((size * parts, *delta.shape[1:]), generator=generator)[mine].to(device),
-            landmarks_px=(pairs.rest_landmarks * (IMAGE_SIZE / pairs.source.rgb.shape[-1])).to(device),
+            t=t.to(device),
+            noise=noise.to(device),
+            drawn=drawn.to(device),
+            landmarks_px=edits.landmarks_px.to(device),
         )
+
+    def _edits(self, step: int, seed: int, size: int, part: int, parts: int) -> Edits:
+        """A step's pairs, as latents."""
+        per_source, device = self.config.targets_per_source, next(self._module.parameters()).device
+        self.autoencoder.to(device)
+        if self.cached is not None:
+            return self.cached.batch(step, seed, size, part, per_source)
+        return encoded(self.autoencoder, self.pairs.batch(step, seed, size, part, per_source, parts), device)
 
     def schedule(self, images: int) -> None:
         """Nothing changes along the run."""
@@ -220,22 +270,42 @@ class EditorTask:
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """Sources, targets, and one-step edits, decoded by the first stage."""
+        """Sources, targets, and one-step edits, decoded by the first stage; people drawn, if that is learned."""
         pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
         editor, device = self._module.editor, next(self._module.parameters()).device
-        autoencoder, condition = self.autoencoder.to(device), condition_of_batch(pairs).to(device)
-        source, _ = encode_pairs(autoencoder, pairs, device)
+        autoencoder = self.autoencoder.to(device)
+        edits = encoded(autoencoder, pairs, device)
+        source, condition = edits.source, with_motion(edits.condition, edits.faces).to(device)
         noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(11)).to(device)
         delta = noise - editor(noise, torch.ones(len(noise), device=device), source, condition)
         z = source * autoencoder.latent_std + autoencoder.latent_mean + delta * autoencoder.delta_std
         before = packed(pairs.source).repeat_interleave(4, 0)
-        return grid([before, packed(pairs.target), autoencoder.decode(z, before.to(device), condition.motion)])
+        rows = [before, packed(pairs.target), autoencoder.decode(z, before.to(device), condition.motion)]
+        if editor.people is not None:
+            alone = without_source(condition, torch.ones_like(condition.has_category))
+            *_, last = heun(
+                lambda z, t: editor(z, t, source, alone), noise, DRAW_SETTINGS.steps // 2, shift=DRAW_SETTINGS.shift
+            )
+            rows.append(autoencoder.decode(last.z * autoencoder.latent_std + autoencoder.latent_mean))
+        return grid(rows)
+
+
+def without_source(condition: Condition, drawn: Bool[Tensor, "b"]) -> Condition:
+    """The condition with people drawn where ``drawn`` says so: weights move a face that is there, and there is none."""
+    return replace(condition.without(arkit=drawn), draws=drawn)
 
 
 @torch.no_grad()
-def encode_pairs(autoencoder: RgbdAutoencoder, pairs: PairBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pairs → (scaled source latents, scaled differences), both per target."""
-    repeat = len(pairs.target.rgb) // len(pairs.source.rgb)
-    source = autoencoder.encode(packed(pairs.source).to(device)).mode().repeat_interleave(repeat, 0)
-    target = autoencoder.encode(packed(pairs.target).to(device)).mode()
-    return autoencoder.scale(source), (target - source) / autoencoder.delta_std
+def population_latents(
+    autoencoder: RgbdAutoencoder, pairs: PairSource, *, per_person: int = 2, most: int = 2_048
+) -> Float[Tensor, "n d h w"]:
+    """Scaled latents of a population, augmented as in training: what a `PopulationPrior` is fitted to."""
+    num_persons = most // per_person
+    if not pairs.endless:
+        num_persons = min(num_persons, sum(shard.num_persons for shard in pairs.shards))
+    out = []
+    for step, start in enumerate(range(0, num_persons, AT_ONCE)):
+        count = min(AT_ONCE, num_persons - start)
+        batch = pairs.batch(step, POPULATION_SEED, count * per_person, 0, per_person)
+        out.append(autoencoder.scale(autoencoder.encode(packed(batch.target)).mode()))
+    return torch.cat(out)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from omote.config import Range, to_json
 from omote.errors import ConfigError, OmoteError
 from omote.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from omote.training.log import RunLog, StepReport
+from omote.training.prefetch import batches
+from omote.training.sharded import is_sharded, unsharded, whole, whole_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class EngineConfig:
         grid_images: images between picture grids; 0 for none.
         seed: of everything drawn.
         threads: torch threads; 0 leaves torch's own choice.
+        prefetch: make the next batch, in a thread of its own, while this one is learned from.
     """
 
     total_images: int
@@ -77,6 +80,7 @@ class EngineConfig:
     grid_images: int = 10_000
     seed: int = 0
     threads: int = 0
+    prefetch: bool = True
 
 
 @runtime_checkable
@@ -89,7 +93,10 @@ class Task(Protocol):
         ...
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> Any:
-        """One part, of ``size`` images, of a step's batch. The parts together are the same batch whatever their number."""
+        """One part, of ``size`` images, of a step's batch. The parts together are the same batch whatever their number.
+
+        A function of its arguments alone: it is called ahead of its step, and from another thread.
+        """
         ...
 
     def schedule(self, images: int) -> None:
@@ -158,6 +165,11 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     precision = "no" if config.precision == "fp32" else config.precision
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        # Accelerate would quietly train in float32.
+        raise ConfigError("engine.precision: expected bf16 or fp32 without a GPU, got fp16")
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ConfigError("accelerate: expected FSDP version 2, got 1; launch with --fsdp_version 2")
     parts = accelerator.num_processes * config.accumulation
     if config.batch_size % parts:
         raise ConfigError(
@@ -165,24 +177,37 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
             f"{config.accumulation}, got {config.batch_size}"
         )
     run.mkdir(parents=True, exist_ok=True)
-    if accelerator.is_main_process:
-        (run / "config.json").write_text(json.dumps(to_json(resolved), indent=2) + "\n")
     torch.manual_seed(config.seed)
     optimiser = optimiser_of(task, config)
     model, optimiser = accelerator.prepare(task.module, optimiser)
     raw = accelerator.unwrap_model(model)
+    sharded = is_sharded(raw)
     averages = {
         name: Average(weights={k: v.detach().clone() for k, v in raw.state_dict().items()}, half_life=images)
         for name, images in {"ema": config.ema_images, **{f"ema_{n}": n for n in config.more_ema_images}}.items()
     }
     weights_of = {name: average.weights for name, average in averages.items()}
     progress = load_checkpoint(run, raw, weights_of, optimiser, accelerator.device)
+    if accelerator.is_main_process:
+        (run / "config.json").write_text(json.dumps(to_json(resolved), indent=2) + "\n")
+    # Processes with a GPU each can only add up what lies there.
+    meeting = accelerator.device if accelerator.num_processes > 1 else torch.device("cpu")
     log = RunLog(run, progress.images) if accelerator.is_main_process else None
     clock, start_images, saved_at = time.monotonic(), progress.images, time.monotonic()
-    if log is not None and _done(progress, config) and progress.images:
+    if (log is not None or sharded) and _done(progress, config) and progress.images:
         # Killed between its last checkpoint and its export, perhaps.
-        _export(task, weights_of, run)
+        _export(task, weights_of, run, writes=log is not None)
     now = time.monotonic if config.clock == "wall" else time.process_time
+    first = accelerator.process_index * config.accumulation
+    coming = batches(
+        task,
+        first_step=progress.images // config.batch_size,
+        seed=config.seed,
+        size=config.batch_size // parts,
+        mine=range(first, first + config.accumulation),
+        parts=parts,
+        ahead=config.prefetch,
+    )
     while not _done(progress, config):
         began = now()
         step = progress.images // config.batch_size
@@ -191,10 +216,9 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
             group["lr"] = learning_rate(config, progress.images, progress.seconds)
         metrics: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
-            part = accelerator.process_index * config.accumulation + micro
+            part, batch = first + micro, next(coming)
             # What a forward draws without a generator of its own is the same after a resume.
             torch.manual_seed(config.seed * 1_000_003 + step * parts + part)
-            batch = task.batch(step, config.seed, config.batch_size // parts, part, parts)
             last = micro + 1 == config.accumulation
             with contextlib.nullcontext() if last else accelerator.no_sync(model):
                 with accelerator.autocast():
@@ -205,17 +229,18 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
             for key, item in {**terms, "loss": loss.detach()}.items():
                 value = torch.as_tensor(item, dtype=torch.float64).detach() / config.accumulation
                 metrics[key] = metrics[key] + value if key in metrics else value
-        metrics["grad_norm"] = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+        metrics["grad_norm"] = whole(torch.as_tensor(norm))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         progress.images += config.batch_size
         for average in averages.values():
             average.update(raw, config.batch_size, progress.images)
         for key, item in metrics.items():
-            shared = accelerator.reduce(torch.as_tensor(item, dtype=torch.float64).to("cpu"), "mean")
+            shared = accelerator.reduce(torch.as_tensor(item, dtype=torch.float64).to(meeting), "mean")
             progress.sums[key] = progress.sums.get(key, 0.0) + float(shared)
         progress.steps += 1
-        spent = torch.tensor(now() - began, dtype=torch.float64)
+        spent = torch.tensor(now() - began, dtype=torch.float64, device=meeting)
         # Processes must agree on when to stop.
         progress.seconds += float(accelerator.reduce(spent, "mean")) if config.max_seconds else float(spent)
         done = _done(progress, config)
@@ -232,13 +257,22 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
             progress.sums, progress.steps = {}, 0
             clock, start_images = time.monotonic(), progress.images
             yield report
-        if log is not None:
-            if config.grid_images and (done or _passed(progress.images, config.grid_images, config.batch_size)):
-                log.picture(task.preview(), progress.images)
-            if done or time.monotonic() - saved_at > config.checkpoint_s:
-                save_checkpoint(run, raw, weights_of, optimiser, progress)
-                _export(task, weights_of, run)
-                saved_at = time.monotonic()
+        saves = done or time.monotonic() - saved_at > config.checkpoint_s
+        if sharded:
+            # All take part in gathering what one writes, when that one's clock says so.
+            asked = torch.tensor(float(saves and log is not None), device=meeting)
+            saves = bool(accelerator.reduce(asked, "sum") > 0)
+        if log is None and not sharded:
+            continue
+        if config.grid_images and (done or _passed(progress.images, config.grid_images, config.batch_size)):
+            with unsharded(raw) if sharded else contextlib.nullcontext():
+                picture = task.preview()
+            if log is not None:
+                log.picture(picture, progress.images)
+        if saves:
+            save_checkpoint(run, raw, weights_of, optimiser, progress, writes=log is not None)
+            _export(task, weights_of, run, writes=log is not None)
+            saved_at = time.monotonic()
     if log is not None:
         log.close()
 
@@ -253,9 +287,11 @@ def optimiser_of(task: Task, config: EngineConfig) -> torch.optim.AdamW:
     )
 
 
-def _export(task: Task, averages: Mapping[str, Mapping[str, Tensor]], run: Path) -> None:
+def _export(task: Task, averages: Mapping[str, Mapping[str, Tensor]], run: Path, *, writes: bool) -> None:
     for name, weights in averages.items():
-        task.export(weights, run / ("export" if name == "ema" else f"export_{name}"))
+        gathered = whole_state(weights)
+        if writes:
+            task.export(gathered, run / ("export" if name == "ema" else f"export_{name}"))
 
 
 def _done(progress: Progress, config: EngineConfig) -> bool:

@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
+from omote.ldm.image_generator import Tokenizer
 from omote.training.autoencoder import AutoencoderConfig, AutoencoderTask
 from omote.training.decoder import DecoderConfig, DecoderTask
+from omote.training.distil import DistilConfig, DistilTask
 from omote.training.editor import EditorConfig, EditorTask
 from omote.training.engine import Task, train
 from omote.training.estimate import Estimate, estimate
+from omote.training.image_autoencoder import ImageAutoencoderConfig, ImageAutoencoderTask
+from omote.training.image_generator import ImageGeneratorConfig, ImageGeneratorTask
 from omote.training.log import StepReport
 from omote.training.text import TextConfig, TextTask
 
-RecipeConfig = AutoencoderConfig | EditorConfig | DecoderConfig | TextConfig
+RecipeConfig = (
+    AutoencoderConfig
+    | EditorConfig
+    | DecoderConfig
+    | DistilConfig
+    | TextConfig
+    | ImageAutoencoderConfig
+    | ImageGeneratorConfig
+)
 
 
 def task_of(config: RecipeConfig) -> Task:
@@ -25,8 +39,27 @@ def task_of(config: RecipeConfig) -> Task:
             return EditorTask(config)
         case DecoderConfig():
             return DecoderTask(config)
+        case DistilConfig():
+            return DistilTask(config)
         case TextConfig():
             return TextTask(config)
+        case ImageAutoencoderConfig():
+            return ImageAutoencoderTask(config)
+        case ImageGeneratorConfig():
+            return ImageGeneratorTask(config)
+
+
+def parameters_of(config: RecipeConfig) -> int | None:
+    """Parameters of a network that a config alone describes, without its data; None for others."""
+    if not isinstance(config, ImageAutoencoderConfig | ImageGeneratorConfig):
+        return None
+    with torch.device("meta"):
+        if isinstance(config, ImageAutoencoderConfig):
+            network = config.network()
+        else:
+            classes = tuple(str(i) for i in range(config.num_classes))
+            network = config.network(classes, Tokenizer(config.tokenizer).vocabulary)
+    return sum(p.numel() for p in network.parameters())
 
 
 def estimate_recipe(config: RecipeConfig) -> Estimate:

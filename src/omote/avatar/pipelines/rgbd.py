@@ -220,7 +220,12 @@ class RgbdPipeline:
                 face = None
                 if model is shipped_head():
                     style = shipped_unit_style().share(alignment.fit.identity)
-                    face = RestFace(vertices_mm=alignment.vertices_mm, camera=source.camera, style=style)
+                    face = RestFace(
+                        vertices_mm=alignment.vertices_mm,
+                        camera=source.camera,
+                        style=style,
+                        identity=alignment.fit.identity,
+                    )
                 wanted = [with_weights(e, seed) for e in expressions]
                 edits = list(wanted)
                 if all(e.name != "neutral" for e in wanted):

@@ -14,14 +14,17 @@ from omote.cli import flags
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Check or render a dataset.
+    """Check or render a dataset of scans, or pack a folder of images.
 
     `check` says what is there, what is wrong and what will be used. `render` aligns every scan and writes one shard per
     subject, which recipes of `omote train` take as their population; scans that cannot be used are skipped and counted, and
-    the same command goes on after an interrupt. Layouts and labels: docs/datasets.md.
+    the same command goes on after an interrupt. Layouts and labels: docs/datasets.md. `pack` opens every image of a folder
+    (jpg, png, webp; subfolders are classes; captions in name.txt or metadata.jsonl) and writes what recipes of images read.
     """
 
-    action: Annotated[tyro.conf.Positional[Literal["check", "render"]], tyro.conf.arg(metavar="check|render")]
+    action: Annotated[
+        tyro.conf.Positional[Literal["check", "render", "pack"]], tyro.conf.arg(metavar="check|render|pack")
+    ]
     """what to do"""
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """the dataset"""
@@ -34,11 +37,11 @@ class Options:
     report: flags.JsonFile = None
     """check: everything counted and every problem"""
     out: flags.Folder = None
-    """render: folder of the shards; made if missing"""
+    """render: folder of the shards; pack: of the packed images; made if missing"""
     split: Literal["train", "validation", "test", "all"] = "train"
     """render: whose subjects; splits never share one"""
-    size: int = 128
-    """render: pixels of a side"""
+    size: int = 0
+    """pixels of a side; 0 is 128 to render, 256 to pack"""
     unit: flags.Unit = "auto"
     """render: of the scans' coordinates, if you know it"""
     workers: int = 1
@@ -64,7 +67,12 @@ def run(options: Options) -> None:
         print(report.text())
         return
     if options.out is None:
-        raise ConfigError("data render: expected --out DIR, the folder of the shards, got none")
+        raise ConfigError(f"data {options.action}: expected --out DIR, the folder to write, got none")
+    if options.action == "pack":
+        with Display() as display:
+            count = api.pack(options.folder, options.out, size=options.size or 256, on_step=display)
+        print(f"{options.out}: {count:,} images")
+        return
     with Display() as display:
         made = api.render_dataset(
             options.folder,
@@ -72,7 +80,7 @@ def run(options: Options) -> None:
             layout=options.layout,
             split=options.split,
             seed=options.seed,
-            size=options.size,
+            size=options.size or 128,
             unit=options.unit,
             workers=options.workers,
             on_step=display,

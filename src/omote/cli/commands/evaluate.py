@@ -45,6 +45,8 @@ class Options:
     """for judges: an ArcFace backbone (.safetensors) as a second identity network"""
     runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")] = ()
     """first-stage: the runs or weights folders to compare, a row each, named after the folder"""
+    steps: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT ...")] = ()
+    """samplers: numbers of steps of each; 1 to 200 if none is given, which takes minutes per person"""
     perceptual: flags.File = None
     """first-stage: the weights file of the perceptual distance (docs/studies.md); left out without it"""
 
@@ -69,6 +71,7 @@ def run(options: Options) -> None:
             arcface=options.arcface,
             runs=options.runs,
             perceptual=options.perceptual,
+            steps=options.steps,
             on_step=display,
         )
     if options.suite == "judges":

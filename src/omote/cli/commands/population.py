@@ -35,6 +35,8 @@ class Options:
     """an ICT-FaceKit checkout or .npz: half of the persons come from it"""
     workers: int = 0
     """processes; 0 means one per core"""
+    format: Literal["npy", "webdataset"] = "npy"
+    """of the shards: files that map into memory, or tars for what is larger than a disk (docs/training.md)"""
     sheet: flags.PngFile = None
     """a contact sheet: seven expressions of twelve persons"""
 
@@ -55,6 +57,7 @@ def run(options: Options) -> None:
             ict=options.ict,
             workers=options.workers,
             sheet=options.sheet,
+            format=options.format,
             on_step=display,
         )
     print(f"{options.out}: {count:,} persons, {count * options.images:,} images")

@@ -59,7 +59,8 @@ def _measured(config: object) -> str:
     try:
         measured = api.estimate_training(config)
     except OmoteError as error:
-        return f"time and memory not measured: {error}"
+        known = api.count_parameters(config)
+        return (f"{known:,} parameters; " if known else "") + f"time and memory not measured: {error}"
     return (
         f"{measured['parameters']:,.0f} parameters ({measured['frozen_parameters']:,.0f} frozen beside them); "
         f"{measured['images_per_s']:.1f} images/s here: {measured['hours']:.1f} h in all, {measured['memory_mb']:.0f} MB"

@@ -1,0 +1,250 @@
+"""Folders of ordinary images, packed into one file that maps into memory.
+
+Images may lie in subfolders, one for each class, and have captions: ``name.txt`` beside ``name.jpg``, or ``metadata.jsonl``
+with ``file_name`` and ``text``, as the Hugging Face image folder has them. Packing opens every file, so that a broken one is
+named before anything is trained, resizes it once to the side that is trained at, and leaves cropping to who draws.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from omote.errors import DatasetError, OutputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+INDEX, PIXELS, CAPTIONS = "index.json", "pixels.bin", "metadata.jsonl"
+# A longer picture loses its ends: a crop would miss nearly all of it anyway.
+MOST_ASPECT = 4.0
+MOST_PIXELS = 200_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageList:
+    """What lies in a folder of images.
+
+    Attributes:
+        names: paths within the folder, sorted.
+        classes: names of the subfolders; none where the images lie in the folder itself.
+        labels: index into ``classes`` per image; 0 where there are none.
+        captions: per image; empty where there is none.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: tuple[int, ...]
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedImages:
+    """Images with a shorter side of s pixels.
+
+    Attributes:
+        size: s.
+        pixels: every image's bytes one after another, in [0, 255].
+        starts: where each begins.
+        shapes: height and width of each.
+        labels: index into ``classes`` per image.
+        classes: their names.
+        captions: per image.
+    """
+
+    size: int
+    pixels: UInt8[np.ndarray, "n"]
+    starts: Int[np.ndarray, "m"]
+    shapes: Int[np.ndarray, "m 2"]
+    labels: Int[np.ndarray, "m"]
+    classes: tuple[str, ...]
+    captions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def crop(
+        self, index: int, rng: np.random.Generator | None = None, *, random_crop: bool = False, flip: bool = False
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        """A square of an image: its middle, or what ``rng`` draws.
+
+        Args:
+            index: of the image.
+            rng: of where and whether; None for the middle as it is.
+            random_crop: anywhere along the longer side.
+            flip: half of the time, left becomes right.
+        """
+        height, width = (int(x) for x in self.shapes[index])
+        start = int(self.starts[index])
+        image = self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+        free = np.array([height - self.size, width - self.size])
+        top, left = free // 2 if rng is None or not random_crop else rng.integers(0, free + 1)
+        square = image[top : top + self.size, left : left + self.size]
+        return square[:, ::-1] if rng is not None and flip and rng.random() < 0.5 else square
+
+
+def list_images(folder: Path) -> ImageList:
+    """What a folder holds, by names alone.
+
+    Raises:
+        DatasetError: no image, images both in the folder and in subfolders, or captions that cannot be read.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: expected a folder of images (jpg, png, webp), got none")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise DatasetError(f"{folder}: expected images (jpg, png, webp) or subfolders of them, found none")
+    names = [p.relative_to(folder).as_posix() for p in paths]
+    parents = [name.partition("/")[0] if "/" in name else "" for name in names]
+    classes = sorted(set(parents))
+    if "" in classes and len(classes) > 1:
+        raise DatasetError(
+            f"{folder}: expected images in subfolders, one a class, or none of them; {names[parents.index('')]} lies beside "
+            f"{classes[1]}/: move it into its class"
+        )
+    known = [] if classes == [""] else classes
+    return ImageList(
+        names=tuple(names),
+        classes=tuple(known),
+        labels=tuple(known.index(p) for p in parents) if known else (0,) * len(names),
+        captions=_captions(folder, names),
+    )
+
+
+def _captions(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
+    table = folder / CAPTIONS
+    if not table.is_file():
+        texts = ((folder / name).with_suffix(".txt") for name in names)
+        return tuple(t.read_text(encoding="utf-8", errors="replace").strip() if t.is_file() else "" for t in texts)
+    found: dict[str, str] = {}
+    for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            found[str(row["file_name"])] = str(row["text"])
+        except (ValueError, KeyError, TypeError):
+            raise DatasetError(
+                f'{table} line {number}: expected {{"file_name": ..., "text": ...}}, got {line[:60]!r}'
+            ) from None
+    return tuple(found.get(name, "") for name in names)
+
+
+def pack_images(folder: Path, out: Path, *, size: int) -> Iterator[int]:
+    """Pack a folder of images into ``out``, whole or not at all; yields how many are done.
+
+    Args:
+        folder: of the images.
+        out: a new folder, or one that holds the same images at this size already.
+        size: pixels of the shorter side.
+
+    Raises:
+        DatasetError: an image that cannot be read; it is named, and nothing is left behind.
+        OutputError: ``out`` holds something else, or cannot be written.
+    """
+    listed = list_images(folder)
+    if out.exists():
+        held = read_index(out) if (out / INDEX).is_file() else {}
+        if held.get("names") == list(listed.names) and held.get("size") == size:
+            yield len(listed.names)
+            return
+        raise OutputError(f"{out}: holds something else; delete it or give another --out")
+    temporary = out.with_name(out.name + ".partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        shapes = []
+        with (temporary / PIXELS).open("wb") as file:
+            for done, name in enumerate(listed.names, start=1):
+                image = read_image(folder / name, size)
+                file.write(image.tobytes())
+                shapes.append(image.shape[:2])
+                yield done
+        index = {
+            "size": size,
+            "names": listed.names,
+            "classes": listed.classes,
+            "labels": listed.labels,
+            "captions": listed.captions,
+            "shapes": shapes,
+        }
+        (temporary / INDEX).write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+        temporary.rename(out)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_image(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
+    """An image as it stands, its shorter side ``size`` pixels (bicubic).
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise ValueError(f"{opened.width} x {opened.height} pixels are too many")
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "no image format" if isinstance(error, UnidentifiedImageError) else str(error).splitlines()[0]
+        raise DatasetError(f"{path}: not a whole image ({reason}); replace or remove it") from None
+    longest = round(min(image.size) * MOST_ASPECT)
+    if max(image.size) > longest:
+        width, height = min(image.width, longest), min(image.height, longest)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    scale = size / min(image.size)
+    sides = [max(size, round(side * scale)) for side in image.size]
+    return np.asarray(image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC))
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of packed images.
+
+    Raises:
+        DatasetError: there is none, or it is damaged.
+    """
+    try:
+        index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except OSError:
+        raise DatasetError(
+            f"{folder}: expected packed images; make them with `omote data pack IMAGES --out {folder}`"
+        ) from None
+    except ValueError:
+        raise DatasetError(f"{folder / INDEX}: damaged; delete {folder} and pack it again") from None
+    return index
+
+
+def read_packed(folder: Path) -> PackedImages:
+    """Map packed images into memory.
+
+    Raises:
+        DatasetError: there are none, or the file is cut short.
+    """
+    index = read_index(folder)
+    try:
+        shapes = np.array(index["shapes"], np.int64).reshape(-1, 2)
+        ends = np.cumsum(shapes.prod(axis=1) * 3)
+        found = (folder / PIXELS).stat().st_size
+        if found != ends[-1]:
+            raise ValueError(f"{PIXELS} has {found:,} bytes, expected {ends[-1]:,}")
+        return PackedImages(
+            size=int(index["size"]),
+            pixels=np.memmap(folder / PIXELS, np.uint8, mode="r"),
+            starts=np.concatenate([[0], ends[:-1]]),
+            shapes=shapes,
+            labels=np.array(index["labels"], np.int64),
+            classes=tuple(index["classes"]),
+            captions=tuple(index["captions"]),
+        )
+    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise DatasetError(f"{folder}: not whole ({error}); delete it and pack the images again") from None

@@ -1,0 +1,105 @@
+"""First stages of ordinary images: diffusers' `AutoencoderKL` and `VQModel`, as Rombach et al. (CVPR 2022, §3.1) have them.
+
+The latent is scaled to unit deviation by the models' own ``scaling_factor`` (paper, D.1), so that an export is a diffusers
+model like any other. A codebook is part of the decoder: what is diffused is the latent before it (paper, §3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from diffusers import AutoencoderKL, VQModel
+from jaxtyping import Float
+from torch import Tensor
+
+from omote.errors import CheckpointError
+
+# A model of diffusers, which is untyped.
+ImageAutoencoder: TypeAlias = Any
+Regularisation = Literal["kl", "vq"]
+GROUPS = 32
+
+
+def image_autoencoder(
+    *,
+    sample_size: int,
+    regularisation: Regularisation,
+    latent_channels: int,
+    num_codes: int,
+    channels: Sequence[int],
+    layers_per_block: int,
+    attention: bool,
+) -> ImageAutoencoder:
+    """A first stage that shortens sides by 2^(len(channels) - 1).
+
+    Args:
+        sample_size: pixels of a side.
+        regularisation: KL penalty or codebook.
+        latent_channels: of the latent.
+        num_codes: of the codebook.
+        channels: widths per resolution.
+        layers_per_block: residual blocks per resolution.
+        attention: one layer of it at the lowest resolution.
+    """
+    levels = len(channels)
+    common = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": tuple(channels),
+        "layers_per_block": layers_per_block,
+        "latent_channels": latent_channels,
+        "norm_num_groups": min(GROUPS, *channels),
+        "sample_size": sample_size,
+        "mid_block_add_attention": attention,
+        "scaling_factor": 1.0,
+    }
+    return AutoencoderKL(**common) if regularisation == "kl" else VQModel(**common, num_vq_embeddings=num_codes)
+
+
+def load_image_autoencoder(folder: Path) -> ImageAutoencoder:
+    """Read an exported first stage.
+
+    Raises:
+        CheckpointError: there is none, or its weights do not fit.
+    """
+    import json
+
+    try:
+        kind = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}[
+            json.loads((folder / "config.json").read_text())["_class_name"]
+        ]
+    except (OSError, ValueError, KeyError):
+        raise CheckpointError(
+            f"{folder}: expected an AutoencoderKL or VQModel (config.json and safetensors); train that stage first"
+        ) from None
+    try:
+        return kind.from_pretrained(folder, low_cpu_mem_usage=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: weights do not load ({str(error).strip().splitlines()[0]}); train that stage again"
+        ) from None
+
+
+def factor_of(autoencoder: ImageAutoencoder) -> int:
+    """f, by how much sides shrink."""
+    return 2 ** (len(autoencoder.config.block_out_channels) - 1)
+
+
+def encoded(
+    autoencoder: ImageAutoencoder, image: Float[Tensor, "b 3 s s"], noise: Float[Tensor, "b d h w"] | None = None
+) -> Float[Tensor, "b d h w"]:
+    """Scaled latents of images in [-1, 1]: the mode, or a draw where there is ``noise`` and a posterior to draw from."""
+    scale = autoencoder.config.scaling_factor
+    if isinstance(autoencoder, VQModel):
+        return autoencoder.encode(image).latents * scale
+    posterior = autoencoder.encode(image).latent_dist
+    return (posterior.mean if noise is None else posterior.mean + posterior.std * noise) * scale
+
+
+def decoded(autoencoder: ImageAutoencoder, z: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 s s"]:
+    """Images in about [-1, 1] of scaled latents."""
+    return autoencoder.decode(z / autoencoder.config.scaling_factor).sample
