@@ -9,6 +9,7 @@ import torch
 
 from omote.data.cache import read_shard, shard_folders
 from omote.data.pairs import draw_pairs
+from omote.data.population import PopulationConfig
 from omote.errors import ConfigError
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor

@@ -11,6 +11,8 @@ import tyro
 
 from omote.cli import flags
 
+Action = Literal["check", "render", "pack"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -22,9 +24,7 @@ class Options:
     (jpg, png, webp; subfolders are classes; captions in name.txt or metadata.jsonl) and writes what recipes of images read.
     """
 
-    action: Annotated[
-        tyro.conf.Positional[Literal["check", "render", "pack"]], tyro.conf.arg(metavar="check|render|pack")
-    ]
+    action: Annotated[tyro.conf.Positional[Action], tyro.conf.arg(metavar="check|render|pack")]
     """what to do"""
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """the dataset"""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
+
+from omote.ldm.settings import SamplerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +26,7 @@ class Options:
     """how many"""
     steps: int = 50
     """of the sampler"""
-    sampler: Literal["flow_euler", "flow_heun", "ddpm", "ddim", "pndm", "euler", "heun", "dpmsolver++", "unipc"] = (
-        "ddim"
-    )
+    sampler: SamplerName = "ddim"
     """how they are taken"""
     guidance_scale: float = 1.0
     """towards the class or text; 1 means none"""
