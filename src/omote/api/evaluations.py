@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    suite: Literal["release", "population", "samplers", "text", "judges", "first-stage"] = "release",
+    suite: Literal["release", "population", "samplers", "text", "judges", "first-stage", "editors"] = "release",
     *,
     out: Path | str,
     persons: int = 200,
@@ -36,6 +36,7 @@ def evaluate(
     runs: Sequence[Path | str] = (),
     perceptual: Path | str | None = None,
     steps: Sequence[int] = (),
+    guidance_scale: float = 1.0,
     on_step: Callable[[Step], None] | None = None,
 ) -> dict[str, float | int | None]:
     """Measure networks on unseen persons and write ``out/metrics.json``.
@@ -46,7 +47,8 @@ def evaluate(
             true renders alone, with a sheet of them; "samplers": every sampler at several numbers of steps, also as
             ``out/table.csv`` and ``out/figure.svg``; "text": expressions asked for in held-out words against those asked for by
             category;
-            "first-stage": the autoencoders of ``runs``, a row each.
+            "first-stage": the autoencoders of ``runs``, a row each; "editors": the editors of ``runs`` against the first of
+            them, at every one of ``steps``, with the truth's weights given and by category alone.
         out: folder, made if missing; persons that it holds already are not measured again.
         persons: how many, each with seven expressions.
         ict: ICT-FaceKit, by path: half of the persons come from it.
@@ -57,9 +59,11 @@ def evaluate(
         sets: for "release", compare the rows as sets of images too: Fréchet and kernel distance, precision, recall, perceptual
             distance; takes about a third longer.
         arcface: for "judges", an ArcFace backbone (.safetensors) as a second identity network.
-        runs: of "first-stage": runs or weights folders; their names are the rows'.
+        runs: of "first-stage" and "editors": runs or weights folders; their names are the rows'.
         perceptual: of "first-stage": the weights file of `omote.ldm.perceptual`; its distance is left out without it.
-        steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person.
+        steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person. Of "editors":
+            50, 4, 2 and 1 if none is given.
+        guidance_scale: of "editors": for those that have none folded in.
         on_step: called with progress.
 
     Returns:
@@ -86,6 +90,18 @@ def evaluate(
         files = None if perceptual is None else Path(perceptual)
         return _first_stages(
             out, [Path(r) for r in runs], persons=persons, ict=ict, seed=seed, perceptual=files, on_step=on_step
+        )
+    if suite == "editors":
+        return _editors(
+            out,
+            [Path(r) for r in runs],
+            persons=persons,
+            ict=ict,
+            seed=seed,
+            backend=backend,
+            steps=tuple(steps),
+            guidance_scale=guidance_scale,
+            on_step=on_step,
         )
 
     from omote.data.population import PopulationConfig
@@ -229,6 +245,37 @@ def _first_stages(
     # Rows average over persons, so unlike other suites' they are of a fixed number of these.
     _claim(out, {"suite": "first-stage", "config": {**to_json(suite), "persons": persons}})
     return _measured(evaluate_first_stages(runs, suite, out), out, on_step)
+
+
+def _editors(
+    out: Path,
+    runs: Sequence[Path],
+    *,
+    persons: int,
+    ict: Path | str | None,
+    seed: int,
+    backend: Literal["auto", "torch", "openvino"],
+    steps: tuple[int, ...],
+    guidance_scale: float,
+    on_step: Callable[[Step], None] | None,
+) -> dict[str, float | int | None]:
+    from omote.data.population import PopulationConfig
+    from omote.evaluation.editors import EditorSuite, evaluate_editors, load_editor
+    from omote.evaluation.first_stage import row_names
+
+    if not runs:
+        raise ConfigError("runs: expected at least one run's folder to measure; give --runs DIR ...")
+    names = row_names(runs)
+    if on_step is not None:
+        on_step(Step(stage="load"))
+    models = {name: load_editor(run, backend) for name, run in zip(names, runs, strict=True)}
+    population = PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict))
+    suite = EditorSuite(population=population, num_persons=persons, guidance_scale=guidance_scale, seed=seed)
+    if steps:
+        suite = replace(suite, steps=steps)
+    weights = {name: fingerprint(model.weights) for name, model in models.items()}
+    _claim(out, {"suite": "editors", "weights": weights, "config": to_json(suite)})
+    return _measured(evaluate_editors(models, suite, out), out, on_step)
 
 
 def fingerprint(folder: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from omote.avatar.sheet import depth_picture
 from omote.data.population import Person
@@ -19,6 +19,7 @@ from omote.head.expressions import CATEGORIES
 from omote.types import Rgbd
 
 CELL_PX = 96
+NAME_PX = 170
 SHEET_ROWS = ("ceiling", "model", "head_edit")
 MAX_ERROR_MM = 10.0
 # Black, violet, orange, pale yellow: monotone in lightness, so that it survives print and colour blindness.
@@ -70,6 +71,18 @@ def row_picture(
         [error_picture(i, t) for i, t in zip(compared, truth, strict=True)],
     )
     return np.concatenate([np.concatenate([_cell(x) for x in strip], axis=1) for strip in strips])
+
+
+def save_strips(path: Path, images: Mapping[str, Sequence[Rgbd]]) -> None:
+    """Write a person's rows as one picture: a strip of colour cells each, its name beside it."""
+    strips = [np.concatenate([_cell(image.rgb) for image in row], axis=1) for row in images.values()]
+    picture = Image.new("RGB", (NAME_PX + strips[0].shape[1], CELL_PX * len(strips)), "white")
+    draw = ImageDraw.Draw(picture)
+    for k, (name, strip) in enumerate(zip(images, strips, strict=True)):
+        draw.text((6, CELL_PX * k + CELL_PX // 2 - 6), name, fill="black")
+        picture.paste(Image.fromarray(strip), (NAME_PX, CELL_PX * k))
+    with atomic_path(path) as temporary:
+        picture.save(temporary, "PNG", optimize=True)
 
 
 def error_picture(image: Rgbd, truth: Rgbd) -> Float[np.ndarray, "h w 3"]:

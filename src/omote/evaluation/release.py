@@ -181,7 +181,8 @@ class Images:
     mask: Bool[np.ndarray, "n h w"]
 
 
-def _stack(images: Sequence[Rgbd]) -> Images:
+def stacked(images: Sequence[Rgbd]) -> Images:
+    """A row's images as arrays."""
     return Images(
         rgb=np.stack([i.rgb for i in images]),
         depth_mm=np.stack([i.depth_mm for i in images]),
@@ -224,7 +225,7 @@ def rival_images(person: Person, truth: Truth, heads: Sequence[HeadModel], edit:
     }
 
 
-def _alone(expressions: Sequence[Expression]) -> list[Expression]:
+def without_weights(expressions: Sequence[Expression]) -> list[Expression]:
     """Category and intensity without ARKit weights."""
     return [Expression(category=e.category, intensity=e.intensity) for e in expressions]
 
@@ -243,7 +244,7 @@ def model_images(model: EditingModel, config: ReleaseConfig, person: Person, tru
     return {
         "model": model.edit(source, person.expressions, settings, face=face),
         "model_category": model.edit(source, _drawn(person.expressions, settings.seed), settings, face=face),
-        "model_token": model.edit(source, _alone(person.expressions), settings),
+        "model_token": model.edit(source, without_weights(person.expressions), settings),
         "autoencoder_ceiling": model.reconstruct(
             truth.images, [source] * len(truth.images), person.expressions, face=face
         ),
@@ -254,7 +255,7 @@ def measure(
     images: Mapping[str, Sequence[Rgbd]], person: Person, heads: Sequence[HeadModel], truth: Truth, judges: Judges
 ) -> dict[str, object]:
     """Everything measured of one person's rows: lists over the seven images, per metric and row."""
-    true, landmarks = _stack(truth.images), truth.landmarks_px
+    true, landmarks = stacked(truth.images), truth.landmarks_px
     source_depth = np.repeat(true.depth_mm[:1], len(true.rgb), 0)
     source_mask = np.repeat(true.mask[:1], len(true.rgb), 0)
     moving = metrics.moving_mask(true.depth_mm, true.mask, source_depth, source_mask)
@@ -269,7 +270,7 @@ def measure(
     # What tells persons apart, as a reference for every identity distance.
     out["descriptor"] = true_identity[0].tolist()
     for row, seen in images.items():
-        stack = _stack(seen)
+        stack = stacked(seen)
         rgb = torch.from_numpy(stack.rgb).permute(0, 3, 1, 2).contiguous()
         scores = judges.expression.probabilities(rgb, neutral)
         for judge, probabilities in scores.named().items():
@@ -282,7 +283,7 @@ def measure(
         if row == "ceiling":
             continue
         # The truth's mask decides; where a row shows nothing there, its median depth is its answer.
-        depth = _answered(stack)
+        depth = answered(stack)
         errors = metrics.depth_errors(depth, true.depth_mm, true.mask)
         aligned = metrics.affine_aligned(depth, true.depth_mm, true.mask)
         out[f"mae/{row}"] = errors.mae_mm.tolist()
@@ -298,7 +299,7 @@ def measure(
     return out
 
 
-def _answered(stack: Images) -> Float[np.ndarray, "n h w"]:
+def answered(stack: Images) -> Float[np.ndarray, "n h w"]:
     """Depth with a row's own holes filled by its median: a missing answer is a wrong one, not a free one."""
     fallback = np.array([np.median(d[m]) if m.any() else 0.0 for d, m in zip(stack.depth_mm, stack.mask, strict=True)])
     return np.where(stack.mask, stack.depth_mm, fallback[:, None, None])
@@ -306,13 +307,13 @@ def _answered(stack: Images) -> Float[np.ndarray, "n h w"]:
 
 def _best_of(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> list[float]:
     """Per image, the least depth MAE among ``best_of`` samples from category and intensity alone."""
-    true = _stack(truth.images)
+    true = stacked(truth.images)
     face = model.face_of(truth.images[0])
     errors = []
     for k in range(config.best_of):
         settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index + 100 * (k + 1))
-        stack = _stack(model.edit(truth.images[0], _drawn(person.expressions, settings.seed), settings, face=face))
-        errors.append(metrics.depth_errors(_answered(stack), true.depth_mm, true.mask).mae_mm)
+        stack = stacked(model.edit(truth.images[0], _drawn(person.expressions, settings.seed), settings, face=face))
+        errors.append(metrics.depth_errors(answered(stack), true.depth_mm, true.mask).mae_mm)
     best: list[float] = np.min(errors, axis=0).tolist()
     return best
 

@@ -69,17 +69,28 @@ class EditingModel:
         Raises:
             CheckpointError: missing or damaged weights, or an OpenVINO asked for and not installed.
         """
+        check_weights(folder)
+        return cls.load_parts(folder / "autoencoder", folder / "editor", weights=folder, backend=backend)
+
+    @classmethod
+    def load_parts(
+        cls, autoencoder: Path, editor: Path, *, weights: Path = SHIPPED_WEIGHTS, backend: Backend = "auto"
+    ) -> EditingModel:
+        """Load from the folders of the two networks; what reads words lies in ``weights``.
+
+        Raises:
+            CheckpointError: missing or damaged weights, or an OpenVINO asked for and not installed.
+        """
         # A library stays silent; two shards load in a blink.
         diffusers_logging.disable_progress_bar()
-        check_weights(folder)
         parts = []
-        for kind, name in ((RgbdAutoencoder, "autoencoder"), (LatentEditor, "editor")):
+        for kind, folder in ((RgbdAutoencoder, autoencoder), (LatentEditor, editor)):
             try:
-                parts.append(kind.from_pretrained(folder / name, low_cpu_mem_usage=False).float())
+                parts.append(kind.from_pretrained(folder, low_cpu_mem_usage=False).float())
             except (OSError, RuntimeError, ValueError) as error:
                 line = str(error).strip().splitlines()[0]
-                raise CheckpointError(f"{folder / name}: weights do not load ({line}); reinstall them") from None
-        model = cls(*parts, weights=folder)
+                raise CheckpointError(f"{folder}: weights do not load ({line}); reinstall them") from None
+        model = cls(*parts, weights=weights)
         if backend == "openvino":
             from omote.ldm.openvino import OpenVinoEditingModel
 

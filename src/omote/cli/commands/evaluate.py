@@ -10,7 +10,7 @@ import tyro
 
 from omote.cli import flags
 
-Suite = Literal["release", "population", "samplers", "text", "judges", "first-stage"]
+Suite = Literal["release", "population", "samplers", "text", "judges", "first-stage", "editors"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Options:
     suite: Annotated[tyro.conf.Positional[Suite], tyro.conf.arg(metavar="SUITE")]
     """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
     several numbers of steps, as a table; text: in words, against by category; judges: do they tell
-    persons and expressions apart; first-stage: what the autoencoders of --runs lose, as a table"""
+    persons and expressions apart; first-stage: what the autoencoders of --runs lose, as a table; editors: those of --runs
+    against the first, at several numbers of steps, given weights or a category alone"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: int = 200
@@ -44,9 +45,11 @@ class Options:
     arcface: flags.File = None
     """for judges: an ArcFace backbone (.safetensors) as a second identity network"""
     runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")] = ()
-    """first-stage: the runs or weights folders to compare, a row each, named after the folder"""
+    """first-stage, editors: the runs or weights folders to compare, rows named after the folder"""
     steps: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT ...")] = ()
-    """samplers: numbers of steps of each; 1 to 200 if none is given, which takes minutes per person"""
+    """samplers, editors: numbers of steps of each; without, samplers takes 1 to 200 (minutes per person), editors 50 4 2 1"""
+    guidance_scale: float = 1.0
+    """editors: of those that have none folded in"""
     perceptual: flags.File = None
     """first-stage: the weights file of the perceptual distance (docs/studies.md); left out without it"""
 
@@ -72,6 +75,7 @@ def run(options: Options) -> None:
             runs=options.runs,
             perceptual=options.perceptual,
             steps=options.steps,
+            guidance_scale=options.guidance_scale,
             on_step=display,
         )
     if options.suite == "judges":
