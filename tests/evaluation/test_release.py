@@ -8,15 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
+from stand_ins import Colours, Pooled, small_networks
 
 from omote.data.population import PopulationConfig
 from omote.evaluation.baselines import HeadEdit
-from omote.evaluation.features import FeatureExtractor, PerceptualDistance
-from omote.evaluation.judges import ExpressionJudges, ExpressionScores, IdentityJudge
 from omote.evaluation.release import ReleaseConfig, evaluate_release
-from omote.evaluation.sets import SetNetworks
 from omote.ldm.editing import EditingModel
 from omote.types import Expression, Rgbd
 
@@ -42,21 +38,6 @@ class CopyingToo(HeadEdit):
 
     def __call__(self, source: Rgbd, landmarks_mm: object, expressions: Sequence[Expression]) -> list[Rgbd]:
         return [source] * len(expressions)
-
-
-class Colours(ExpressionJudges):
-    """In the place of the expression networks: the classes are strips of the picture, the brightest wins."""
-
-    def probabilities(self, rgb: Tensor, neutral_landmarks_px: Tensor) -> ExpressionScores:
-        strips = torch.stack([part.mean(dim=(1, 2, 3)) for part in rgb.chunk(7, dim=3)], dim=1).softmax(dim=1)
-        return ExpressionScores(faceapi=strips, fer=strips.flip(1))
-
-
-class Pooled(IdentityJudge):
-    """In the place of the identity network."""
-
-    def embed(self, rgb: Tensor, neutral_landmarks_px: Tensor) -> Tensor:
-        return torch.nn.functional.adaptive_avg_pool2d(rgb[:, :2], 8).flatten(1)
 
 
 @pytest.fixture
@@ -99,12 +80,7 @@ def test_killed_and_taken_over_it_gives_the_same_bytes(config: ReleaseConfig, tm
 
 
 def test_sets_are_added_to_a_finished_folder(config: ReleaseConfig, tmp_path: Path) -> None:
-    sets = SetNetworks(
-        extractors=(
-            FeatureExtractor(name="small", cut=lambda rgb, _: rgb, forward=lambda x: x[:, :, ::16, ::16].flatten(1)),
-        ),
-        perceptual=PerceptualDistance(name="pixels", stages=lambda x: [x]),
-    )
+    sets = small_networks()
     config = replace(config, num_persons=1, num_best_of=0)
     before = run(config, tmp_path / "a")
     list(evaluate_release(Copying(), config, tmp_path / "a", sets=sets))
