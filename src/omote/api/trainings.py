@@ -80,13 +80,12 @@ def encode(
     population, out = Path(population), Path(out)
     check_folder(out)
 
-    from omote.ldm.autoencoder import RgbdAutoencoder
+    from omote.ldm.identity_stage import load_first_stage
     from omote.ldm.settings import SHIPPED_WEIGHTS
     from omote.training.edit_cache import EncodedEdits, encode_population
-    from omote.training.warm_start import load_pretrained
 
     folder = SHIPPED_WEIGHTS / "autoencoder" if autoencoder is None else Path(autoencoder)
-    first_stage = load_pretrained(RgbdAutoencoder, folder).float().eval().requires_grad_(False)
+    first_stage = load_first_stage(folder).float().eval().requires_grad_(False)
     for step in encode_population(population, first_stage, out, variants=variants, seed=seed):
         if on_step is not None:
             on_step(step)

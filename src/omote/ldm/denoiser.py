@@ -24,9 +24,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from omote.ldm import motion as motion_of
-from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, ExpressionConditioner
 from omote.ldm.geometry import NUM_CHANNELS, GeometryKind, GeometryPath, GeometryTokens, IdentityToken, geometry_image
+from omote.ldm.identity_stage import FirstStage
 from omote.ldm.objective import Prediction, velocity_of
 from omote.ldm.population_prior import EARLIEST, PopulationPrior
 from omote.ldm.representation import DEPTH_SCALE_MM
@@ -139,7 +139,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
 
-    def use_units_of(self, autoencoder: RgbdAutoencoder) -> None:
+    def use_units_of(self, autoencoder: FirstStage) -> None:
         """Take over the deviations of its latents and of their differences."""
         self.latent_std.copy_(autoencoder.latent_std)
         self.delta_std.copy_(autoencoder.delta_std)

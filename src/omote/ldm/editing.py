@@ -20,10 +20,10 @@ from torch import Tensor
 from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
 from omote.head.rest_face import RestFace, fit_face, landmarks_in
-from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, condition_of
 from omote.ldm.denoiser import Context, LatentEditor
 from omote.ldm.flow import euler, guided, initial_noise, noised
+from omote.ldm.identity_stage import FirstStage, load_first_stage
 from omote.ldm.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
 from omote.ldm.representation import pack_images, unpack_images
 from omote.ldm.sampling import sampled
@@ -37,9 +37,9 @@ __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
 
 
 class EditingModel:
-    """The trained autoencoder and editor, ready to edit."""
+    """The trained first stage and editor, ready to edit."""
 
-    def __init__(self, autoencoder: RgbdAutoencoder, editor: LatentEditor, *, weights: Path = SHIPPED_WEIGHTS) -> None:
+    def __init__(self, autoencoder: FirstStage, editor: LatentEditor, *, weights: Path = SHIPPED_WEIGHTS) -> None:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.editor = editor.eval().requires_grad_(False)
         self.weights = weights
@@ -83,14 +83,13 @@ class EditingModel:
         """
         # A library stays silent; two shards load in a blink.
         diffusers_logging.disable_progress_bar()
-        parts = []
-        for kind, folder in ((RgbdAutoencoder, autoencoder), (LatentEditor, editor)):
-            try:
-                parts.append(kind.from_pretrained(folder, low_cpu_mem_usage=False).float())
-            except (OSError, RuntimeError, ValueError) as error:
-                line = str(error).strip().splitlines()[0]
-                raise CheckpointError(f"{folder}: weights do not load ({line}); reinstall them") from None
-        model = cls(*parts, weights=weights)
+        first_stage = load_first_stage(autoencoder).float()
+        try:
+            denoiser = LatentEditor.from_pretrained(editor, low_cpu_mem_usage=False).float()
+        except (OSError, RuntimeError, ValueError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"{editor}: weights do not load ({line}); reinstall them") from None
+        model = cls(first_stage, denoiser, weights=weights)
         if backend == "openvino":
             from omote.ldm.openvino import OpenVinoEditingModel
 

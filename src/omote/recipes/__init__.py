@@ -15,6 +15,7 @@ from omote.recipes.cpu import (
     editor_cpu_draw,
     editor_cpu_few,
     editor_cpu_flow,
+    editor_cpu_pixel,
     editor_cpu_regression,
     text_cpu,
 )
@@ -43,6 +44,7 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "editor-cpu": editor_cpu,
     "editor-cpu-flow": editor_cpu_flow,
     "editor-cpu-regression": editor_cpu_regression,
+    "editor-cpu-pixel": editor_cpu_pixel,
     "editor-cpu-few": editor_cpu_few,
     "editor-cpu-conditions": editor_cpu_conditions,
     "editor-cpu-draw": editor_cpu_draw,

@@ -64,6 +64,33 @@ def editor_cpu_regression(runs: Path) -> EditorConfig:
     return replace(editor_cpu_flow(runs), objective=Objective(at_noise=1.0))
 
 
+def editor_cpu_pixel(runs: Path) -> EditorConfig:
+    """The rival of a first stage: diffusion of the images themselves, f = 1, by the U-Net of `editor-cpu`.
+
+        omote train editor-cpu-pixel --run runs/pixel
+
+    The images are those of `editor-cpu` and `editor-cpu-flow` together, in one run from nothing: about 3 hours on one core at
+    12 images/s, a quarter of the latent editor's rate. What is drawn is all that comes out: no decoder adds the source's detail.
+
+    Two things keep it from being pixel diffusion at its best. To be bearable, the U-Net sees patches of 4 × 4 pixels as channels,
+    at 32²: within a patch nothing convolves, and v, which is mostly noise at small t, has 80 numbers a patch to pass through 64
+    channels; after 12 minutes, several steps leave grain (`--set patch=8` has a grid as coarse as the latent editor's, at 29
+    images/s). And times are drawn as for latents, though the same noise hides less of an image whose neighbouring pixels agree
+    (Hoogeboom et al., "simple diffusion", ICML 2023, §2.1).
+
+    The stage that is none is measured at the start and written to runs/pixel-stage; `--set engine.total_images=0` writes it
+    alone, for `omote encode`.
+    """
+    return replace(
+        editor_cpu(runs),
+        autoencoder=runs / "pixel-stage",
+        pixels=True,
+        patch=4,
+        engine=EngineConfig(total_images=130_000, batch_size=12, learning_rate=1e-3, ema_images=3_000, cooldown=0.5),
+        objective=Objective(at_noise=0.5),
+    )
+
+
 def editor_cpu_few(runs: Path) -> DistilConfig:
     """`editor-cpu-flow` distilled to 4, 2 and 1 steps; its guidance is folded in.
 

@@ -18,6 +18,7 @@ from omote.data.tar_shards import TarShards, is_tar_shards
 from omote.errors import ConfigError
 from omote.ldm.autoencoder import QuantisedLatent, RgbdAutoencoder
 from omote.ldm.discriminator import PatchDiscriminator
+from omote.ldm.identity_stage import FirstStage
 from omote.ldm.losses import ReconstructionLoss
 from omote.ldm.perceptual import HedVgg16, load_hed_vgg16
 from omote.ldm.quantiser import codebook_use
@@ -300,7 +301,7 @@ def preview_rngs() -> list[np.random.Generator]:
 
 
 @torch.no_grad()
-def measure_latents(autoencoder: RgbdAutoencoder, pairs: PairSource, num_batches: int = 8) -> None:
+def measure_latents(autoencoder: FirstStage, pairs: PairSource, num_batches: int = 8) -> None:
     """Fill the latent's mean and deviation, and that of target-source differences, per channel (paper, D.1)."""
     latents, deltas, size = [], [], autoencoder.config.sample_size
     for step in range(num_batches):

@@ -25,14 +25,14 @@ from torch import Tensor
 from omote.data.cache import NO_CATEGORY, Shard, read_shard, shard_folders
 from omote.data.pairs import Pick, draw_source, pairs_of
 from omote.errors import ConfigError, OmoteError
-from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, with_motion
-from omote.ldm.motion import NUM_CHANNELS, READ, READ_SIZE, resized
+from omote.ldm.identity_stage import FirstStage
+from omote.ldm.motion import NUM_CHANNELS, READ, READ_SIZE, SIZE, resized
 from omote.progress import Step
 from omote.training.edits import Edits, encoded
 
 META = "edits.json"
-# The part of an autoencoder's state that latents and their units come from.
+# The part of a first stage's state that latents and their units come from; of an identity, the units alone.
 ENCODER = ("stem", "encoder_blocks", "downsamplers", "to_latent", "quantiser", "latent_mean", "latent_std", "delta_std")
 
 
@@ -43,8 +43,8 @@ class EditShard:
     Attributes:
         source: scaled latents, half precision.
         delta: scaled differences, half precision.
-        motion: what the denoiser reads of the motion images, at its size, half precision.
-        geometry: depth and mask of the targets at that size, half precision.
+        motion: what the denoiser reads of the motion images, at its size or the latents' if that is larger, half precision.
+        geometry: depth and mask of the targets at `READ_SIZE`, half precision.
         category: index into `CATEGORIES`, or `NO_CATEGORY`.
         intensity: [0, 1].
         arkit: weights.
@@ -54,7 +54,7 @@ class EditShard:
 
     source: Float[np.ndarray, "n d h w"]
     delta: Float[np.ndarray, "n k d h w"]
-    motion: Float[np.ndarray, "n k c r r"]
+    motion: Float[np.ndarray, "n k c m m"]
     geometry: Float[np.ndarray, "n k 2 r r"]
     category: Int[np.ndarray, "n k"]
     intensity: Float[np.ndarray, "n k"]
@@ -66,7 +66,12 @@ class EditShard:
 ARRAYS = tuple(field.name for field in fields(EditShard))
 
 
-def fingerprint_of(autoencoder: RgbdAutoencoder) -> str:
+def motion_size(latent_size: int) -> int:
+    """Pixels of a kept motion image's side: the source latent is moved by it, and images move at full size."""
+    return min(SIZE, max(READ_SIZE, latent_size))
+
+
+def fingerprint_of(autoencoder: FirstStage) -> str:
     """Of the encoder and the units that latents are in: what edits depend on, and the decoder does not change."""
     digest = hashlib.sha256()
     for name, tensor in sorted(autoencoder.state_dict().items()):
@@ -76,7 +81,7 @@ def fingerprint_of(autoencoder: RgbdAutoencoder) -> str:
 
 
 def encode_population(
-    population: Path, autoencoder: RgbdAutoencoder, folder: Path, *, variants: int = 1, seed: int = 0
+    population: Path, autoencoder: FirstStage, folder: Path, *, variants: int = 1, seed: int = 0
 ) -> Iterator[Step]:
     """Encode every person of a population into ``folder``; shards that are there are kept.
 
@@ -111,8 +116,8 @@ def _check(folder: Path, told: dict[str, Any]) -> None:
         )
 
 
-def _encoded_shard(shard: Shard, autoencoder: RgbdAutoencoder, variants: int, seed: int) -> dict[str, np.ndarray]:
-    device, everyone = next(autoencoder.parameters()).device, np.arange(shard.num_images)
+def _encoded_shard(shard: Shard, autoencoder: FirstStage, variants: int, seed: int) -> dict[str, np.ndarray]:
+    device, everyone = autoencoder.latent_std.device, np.arange(shard.num_images)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
     for person in range(shard.num_persons):
         for variant in range(variants):
@@ -126,7 +131,7 @@ def _encoded_shard(shard: Shard, autoencoder: RgbdAutoencoder, variants: int, se
             values = {
                 "source": edits.source[0].half(),
                 "delta": edits.delta.half(),
-                "motion": resized(known.motion[:, READ], READ_SIZE).half(),
+                "motion": resized(known.motion[:, READ], motion_size(edits.source.shape[-1])).half(),
                 "geometry": resized(known.geometry, READ_SIZE).half(),
                 "category": pairs.category,
                 "intensity": pairs.intensity,
@@ -158,7 +163,7 @@ def _write(folder: Path, arrays: dict[str, np.ndarray], told: dict[str, Any]) ->
 class EncodedEdits:
     """Batches of edits from what `encode_population` wrote."""
 
-    def __init__(self, folder: Path, autoencoder: RgbdAutoencoder) -> None:
+    def __init__(self, folder: Path, autoencoder: FirstStage) -> None:
         """Map every shard.
 
         Raises:
@@ -218,7 +223,7 @@ def _condition(found: dict[str, Tensor]) -> Condition:
     named = found["category"] != NO_CATEGORY
     every = torch.ones_like(named)
     read = found["motion"].float()
-    motion = read.new_zeros(len(read), NUM_CHANNELS, READ_SIZE, READ_SIZE)
+    motion = read.new_zeros(len(read), NUM_CHANNELS, *read.shape[-2:])
     motion[:, READ] = read
     return Condition(
         category=found["category"].clamp_min(0),

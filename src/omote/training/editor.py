@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,21 +16,21 @@ from torch import Tensor, nn
 from omote.config import Range
 from omote.data.pairs import draw_pairs
 from omote.data.population import PopulationConfig
-from omote.errors import ConfigError
+from omote.errors import ConfigError, OutputError
 from omote.head.shipped import shipped_head
-from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, drop_conditions, with_motion
 from omote.ldm.denoiser import LatentEditor
 from omote.ldm.flow import heun, noised
 from omote.ldm.geometry import GeometryKind, GeometryPath
+from omote.ldm.identity_stage import FirstStage, IdentityStage, load_first_stage
 from omote.ldm.objective import Objective
 from omote.ldm.settings import DRAW_SETTINGS
-from omote.training.autoencoder import PairSource, packed, preview_rngs, step_generator
+from omote.training.autoencoder import PairSource, measure_latents, packed, preview_rngs, step_generator
 from omote.training.edit_cache import EncodedEdits
 from omote.training.edits import Edits, encoded
 from omote.training.engine import EngineConfig
 from omote.training.preview import grid
-from omote.training.warm_start import load_extended, load_pretrained
+from omote.training.warm_start import load_extended
 
 AT_ONCE = 16
 POPULATION_SEED = 13
@@ -41,6 +43,8 @@ class EditorConfig:
     Attributes:
         population: folder of rendered shards.
         autoencoder: folder of the exported first stage; frozen.
+        pixels: there is no first stage: ``autoencoder`` is the folder of an `IdentityStage`, which the run measures on the
+            population and writes there unless it is there.
         engine: length and optimiser.
         patch, channels, layers_per_block, context_width, head_channels: of `LatentEditor`.
         objective: prediction, weighting and times; the first (or only) step of a sampler is taken at t = 1.
@@ -91,6 +95,7 @@ class EditorConfig:
     geometry_by: GeometryPath = "both"
     identity: bool = False
     latents: Path | None = None
+    pixels: bool = False
 
     def conditions(self) -> dict[str, Any]:
         """What the network can be given beside an expression, as `LatentEditor`'s arguments; only what is asked for."""
@@ -173,7 +178,8 @@ class EditorTask:
 
     def __init__(self, config: EditorConfig) -> None:
         self.config = config
-        self.autoencoder = load_pretrained(RgbdAutoencoder, config.autoencoder).eval().requires_grad_(False)
+        self.pairs = PairSource(config.population)
+        self.autoencoder = self._first_stage().eval().requires_grad_(False)
         if config.start_from is not None:
             torch.manual_seed(config.engine.seed)
             editor = load_extended(LatentEditor, config.start_from, **config.conditions())
@@ -197,10 +203,46 @@ class EditorTask:
             )
             editor.use_units_of(self.autoencoder)
         self._module = EditorModule(editor, config)
-        self.pairs = PairSource(config.population)
         self.cached = None if config.latents is None else EncodedEdits(config.latents, self.autoencoder)
         if editor.people is not None and not editor.people.variances.any():
             editor.people.fit(population_latents(self.autoencoder, self.pairs))
+
+    def _first_stage(self) -> FirstStage:
+        folder = self.config.autoencoder
+        if not self.config.pixels:
+            return load_first_stage(folder)
+        if (folder / "config.json").exists():
+            found = load_first_stage(folder)
+            if not isinstance(found, IdentityStage):
+                raise ConfigError(
+                    f"autoencoder: with pixels = true expected the folder of an IdentityStage, {folder} holds an "
+                    f"{type(found).__name__}; give another folder or pixels = false"
+                )
+            return found
+        measured = IdentityStage(sample_size=self.pairs.shards[0].rgb.shape[-2])
+        measure_latents(measured, self.pairs)
+        return measured
+
+    def keep_first_stage(self) -> None:
+        """Write the identity that was measured where the config says, unless one is there; nothing for other stages.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        folder = self.config.autoencoder
+        if not self.config.pixels or (folder / "config.json").exists():
+            return
+        # Whole or not at all, as several processes start at once: each measured the same.
+        temporary = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+        try:
+            self.autoencoder.save_pretrained(temporary)
+            temporary.rename(folder)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not (folder / "config.json").exists():
+                raise OutputError(
+                    f"cannot write {folder}: {error.strerror or error}; give another autoencoder"
+                ) from None
 
     @property
     def module(self) -> nn.Module:
@@ -297,7 +339,7 @@ def without_source(condition: Condition, drawn: Bool[Tensor, "b"]) -> Condition:
 
 @torch.no_grad()
 def population_latents(
-    autoencoder: RgbdAutoencoder, pairs: PairSource, *, per_person: int = 2, most: int = 2_048
+    autoencoder: FirstStage, pairs: PairSource, *, per_person: int = 2, most: int = 2_048
 ) -> Float[Tensor, "n d h w"]:
     """Scaled latents of a population, augmented as in training: what a `PopulationPrior` is fitted to."""
     num_persons = most // per_person

@@ -11,9 +11,9 @@ from torch import Tensor
 from omote.data.cache import NO_CATEGORY
 from omote.data.pairs import PairBatch
 from omote.head.rest_face import RestFace
-from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.conditioners import Condition, make_condition, with_motion
 from omote.ldm.geometry import GEOMETRY
+from omote.ldm.identity_stage import FirstStage
 from omote.ldm.motion import IMAGE_SIZE
 from omote.training.autoencoder import packed
 
@@ -38,7 +38,7 @@ class Edits:
 
 
 @torch.no_grad()
-def encoded(autoencoder: RgbdAutoencoder, pairs: PairBatch, device: torch.device | str = "cpu") -> Edits:
+def encoded(autoencoder: FirstStage, pairs: PairBatch, device: torch.device | str = "cpu") -> Edits:
     """Pairs → what the editor learns from; networks run on ``device``, where the latents stay."""
     target = packed(pairs.target)
     source, delta = encode_pairs(autoencoder, packed(pairs.source).to(device), target.to(device))
@@ -52,7 +52,7 @@ def encoded(autoencoder: RgbdAutoencoder, pairs: PairBatch, device: torch.device
 
 
 @torch.no_grad()
-def encode_pairs(autoencoder: RgbdAutoencoder, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def encode_pairs(autoencoder: FirstStage, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Packed images, some targets for each source → (scaled source latents, scaled differences), both per target."""
     z_source = autoencoder.encode(source).mode().repeat_interleave(len(target) // len(source), 0)
     z_target = autoencoder.encode(target).mode()

@@ -69,4 +69,7 @@ def estimate_recipe(config: RecipeConfig) -> Estimate:
 
 def run_recipe(config: RecipeConfig, run: Path) -> Iterator[StepReport]:
     """Train a recipe in the folder ``run``, resuming what is there; the export lies in ``run/export``."""
-    return train(task_of(config), config.engine, run, config)
+    task = task_of(config)
+    if isinstance(task, EditorTask):
+        task.keep_first_stage()
+    return train(task, config.engine, run, config)
