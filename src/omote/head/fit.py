@@ -207,7 +207,8 @@ class _Solver:
         self.num_identity = min(num_identity, model.num_identity)
         self.units = _FITTED_UNITS if expression_sigma is not None else _FITTED_UNITS[:0]
         basis = np.concatenate([model.identity_mm[: self.num_identity], model.expression_mm[self.units]])
-        self.basis = basis[:, self.vertex].astype(np.float64)
+        # Picking vertices leaves them outermost in memory, and every product would copy all of it into order again.
+        self.basis = np.ascontiguousarray(basis[:, self.vertex], dtype=np.float64)
         self.landmark_basis = np.einsum("blkc,lk->blc", basis[:, model.landmark_vertices], model.landmark_weights)
         self.mean = model.template_mm[self.vertex].astype(np.float64)
         self.landmark_mean = model.landmarks(model.template_mm.astype(np.float64))
