@@ -97,7 +97,7 @@ def test_the_best_sample_counts_by_image() -> None:
         full = np.full((8, 8), depth, np.float32)
         return Rgbd(rgb=np.full((8, 8, 3), 0.5, np.float32), depth_mm=full, mask=full > 0, camera=camera)
 
-    truth = Truth(images=[at(700), at(710)], landmarks_px=np.zeros((2, 68, 2)), rest_landmarks_mm=np.zeros((68, 3)))
+    truth = Truth(images=[at(700), at(710)], landmarks_px=np.zeros((2, 68, 2)), landmarks_mm=np.zeros((2, 68, 3)))
     found = Edited(samples=[[at(701), at(715)], [at(705), at(712)]], seconds=0.5).measured(truth)
     assert found["best_of"] == pytest.approx([1, 2])
     assert found["diversity"] == pytest.approx([2, 1.5])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omote.api.outputs import check_folder, make_folder
 from omote.api.report import Stopwatch, Value
@@ -18,20 +18,29 @@ from omote.files import atomic_path
 from omote.progress import Step
 
 if TYPE_CHECKING:
-    from omote.evaluation.release import EvaluationStep
+    from omote.evaluation.release import EvaluationStep, ReleaseConfig
+    from omote.ldm.editing import EditingModel
+
+Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors"]
+# The names of `omote.evaluation.testsets.SetName`, which takes too long to import.
+SetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
+PERSONS, QUICK_PERSONS = 200, 16
 
 
 def evaluate(
-    suite: Literal["release", "population", "samplers", "text", "judges", "first-stage", "editors"] = "release",
+    suite: Suite = "release",
     *,
     out: Path | str,
-    persons: int = 200,
+    persons: int | None = None,
+    test_set: SetName = "in-model",
     ict: Path | str | None = None,
     seed: int = 0,
     backend: Literal["auto", "torch", "openvino"] = "auto",
     weights: Path | str | None = None,
     rivals: Path | str | None = None,
     sets: bool = False,
+    regression: Path | str | None = None,
+    pixel_diffusion: Path | str | None = None,
     arcface: Path | str | None = None,
     runs: Sequence[Path | str] = (),
     perceptual: Path | str | None = None,
@@ -42,7 +51,8 @@ def evaluate(
     """Measure networks on unseen persons and write ``out/metrics.json``.
 
     Args:
-        suite: "release": every row of the tables, with ``out/run.json``, ``out/table.csv`` and ``out/report.html``; "judges": do
+        suite: "release": every row of the tables, with ``out/run.json``, ``out/table.csv`` and ``out/report.html``; "quick": the
+            same of few persons, with ``sets``, in minutes; "judges": do
             the judges tell persons and expressions apart on true renders, with the same files; "population": the judges on
             true renders alone, with a sheet of them; "samplers": every sampler at several numbers of steps, also as
             ``out/table.csv`` and ``out/figure.svg``; "text": expressions asked for in held-out words against those asked for by
@@ -50,7 +60,8 @@ def evaluate(
             "first-stage": the autoencoders of ``runs``, a row each; "editors": the editors of ``runs`` against the first of
             them, at every one of ``steps``, with the truth's weights given and by category alone.
         out: folder, made if missing; persons that it holds already are not measured again.
-        persons: how many, each with seven expressions.
+        persons: how many, each with seven expressions; 200, and for "quick" 16, if None.
+        test_set: of "release" and "quick": who is edited, and how they were captured (`omote.evaluation.testsets`).
         ict: ICT-FaceKit, by path: half of the persons come from it.
         seed: of persons and noise.
         backend: what runs the networks.
@@ -58,7 +69,9 @@ def evaluate(
         rivals: an earlier result folder of the same persons, whose rows without networks are taken over.
         sets: for "release", compare the rows as sets of images too: Fréchet and kernel distance, precision, recall, perceptual
             distance; takes about a third longer.
-        arcface: for "judges", an ArcFace backbone (.safetensors) as a second identity network.
+        regression: of "release" and "quick": a run or weights folder for the row of that name; the shipped one if None.
+        pixel_diffusion: the same.
+        arcface: for "judges", "release" and "quick", an ArcFace backbone (.safetensors) as a second identity network.
         runs: of "first-stage" and "editors": runs or weights folders; their names are the rows'.
         perceptual: of "first-stage": the weights file of `omote.ldm.perceptual`; its distance is left out without it.
         steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person. Of "editors":
@@ -76,10 +89,13 @@ def evaluate(
         CheckpointError: ``arcface`` does not hold one.
         OutputError: ``out`` cannot be written, or holds results of other settings or weights.
     """
+    persons = (QUICK_PERSONS if suite == "quick" else PERSONS) if persons is None else persons
     if persons < 1:
         raise ConfigError(f"persons: expected at least 1, got {persons}")
     if any(count < 1 for count in steps):
         raise ConfigError(f"steps: expected at least 1, got {min(steps)}")
+    if test_set != "in-model" and suite not in ("release", "quick"):
+        raise ConfigError(f"test_set: {suite} knows one set of persons; leave --test-set out")
     out = Path(out)
     check_folder(out)
     if suite == "population":
@@ -105,17 +121,19 @@ def evaluate(
         )
 
     from omote.data.population import PopulationConfig
-    from omote.evaluation.release import ReleaseConfig, evaluate_release
+    from omote.evaluation.release import ReleaseConfig
     from omote.evaluation.samplers import SamplerSurvey, survey_samplers
-    from omote.evaluation.sets import load_set_networks
     from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
 
     folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
     config = ReleaseConfig(
         population=PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict)),
+        test_set=test_set,
         num_persons=persons,
         settings=EditSettings(seed=seed),
     )
+    if suite == "quick":
+        config = replace(config, best_of=4, num_best_of=4)
     if on_step is not None:
         on_step(Step(stage="load"))
     model = EditingModel.load(folder, backend=backend)
@@ -131,26 +149,91 @@ def evaluate(
         asked = TextSuite(population=config.population, num_persons=persons, settings=config.settings)
         _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(asked)})
         return _measured(evaluate_text(model, asked, out), out, on_step)
-    settings: dict[str, object] = {"suite": suite, "weights": fingerprint(folder), "config": to_json(config)}
+    others = {"regression": regression, "pixel_diffusion": pixel_diffusion}
+    return _release(
+        suite,
+        model,
+        config,
+        out,
+        rivals=None if rivals is None else Path(rivals),
+        sets=sets or suite == "quick",
+        networks={row: _rival_folder(row, given) for row, given in others.items()},
+        arcface=None if arcface is None else Path(arcface),
+        backend=backend,
+        on_step=on_step,
+    )
+
+
+def _rival_folder(row: str, given: Path | str | None) -> Path | None:
+    """Where the weights of a row of another network lie; None if there are none."""
+    from omote.ldm.settings import SHIPPED_WEIGHTS
+
+    if given is not None:
+        return Path(given)
+    shipped = SHIPPED_WEIGHTS / "rivals" / row
+    return shipped if shipped.is_dir() else None
+
+
+def _release(
+    suite: Suite,
+    model: EditingModel,
+    config: ReleaseConfig,
+    out: Path,
+    *,
+    rivals: Path | None,
+    sets: bool,
+    networks: Mapping[str, Path | None],
+    arcface: Path | None,
+    backend: Literal["auto", "torch", "openvino"],
+    on_step: Callable[[Step], None] | None,
+) -> dict[str, float | int | None]:
+    from omote.evaluation.editors import load_editor
+    from omote.evaluation.features import load_arcface
+    from omote.evaluation.release import evaluate_release
+    from omote.evaluation.sets import load_set_networks
+    from omote.evaluation.testsets import population_of
+
+    population_of(config.test_set, config.population)  # what cannot be must not claim the folder
+    second = None if arcface is None else load_arcface(arcface)
+    loaded = {row: load_editor(folder, backend) for row, folder in networks.items() if folder is not None}
+    weights = {row: fingerprint(network.weights) for row, network in loaded.items()}
+    settings: dict[str, object] = {
+        "suite": suite,
+        "weights": fingerprint(model.weights),
+        "networks": weights,
+        "second_identity": None if second is None else second.name,
+        "config": to_json(config),
+    }
     _claim(out, settings)
     if rivals is not None:
-        _check_same_persons(Path(rivals), settings)
-    rows = None if rivals is None else Path(rivals) / "rivals"
+        _check_same_persons(rivals, settings)
     watch, before = Stopwatch(), _num_persons(out)
     with watch("measure"):
-        networks = load_set_networks() if sets else None
-        metrics = _measured(evaluate_release(model, config, out, rivals=rows, sets=networks), out, on_step)
+        steps = evaluate_release(
+            model,
+            config,
+            out,
+            rivals=None if rivals is None else rivals / "rivals",
+            sets=load_set_networks() if sets else None,
+            networks=loaded,
+            second_identity=second,
+        )
+        metrics = _measured(steps, out, on_step)
     facts: dict[str, Value] = {
         "run/suite": suite,
-        "run/weights": fingerprint(folder),
+        "run/test_set": config.test_set,
+        "run/weights": fingerprint(model.weights),
+        **{f"run/weights_{row}": value for row, value in weights.items()},
+        **{f"run/missing_{row}": True for row, folder in networks.items() if folder is None},
+        "run/second_identity": None if second is None else second.name,
         "run/backend": backend,
-        "run/ict": ict is not None,
+        "run/ict": config.population.ict is not None,
         "run/rivals_taken_over": rivals is not None,
         "run/steps": config.settings.steps,
         "run/sampler": config.settings.sampler,
         "run/guidance_scale": config.settings.guidance_scale,
-        "seed/persons": seed,
-        "seed/noise": seed,
+        "seed/persons": config.population.seed,
+        "seed/noise": config.settings.seed,
         "count/persons": metrics["count/persons"],
         "count/images": metrics["count/images"],
     }
@@ -302,12 +385,23 @@ def _claim(out: Path, settings: dict[str, object]) -> None:
 
 def _check_same_persons(rivals: Path, settings: dict[str, object]) -> None:
     try:
-        theirs = json.loads((rivals / "config.json").read_text(encoding="utf-8"))["config"]["population"]
+        theirs = _persons_of(json.loads((rivals / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"{rivals}: expected the result folder of an earlier release evaluation") from None
-    ours = json.loads(json.dumps(settings))["config"]["population"]
+    ours = _persons_of(json.loads(json.dumps(settings)))
     if theirs != ours:
         raise ConfigError(f"{rivals}: its persons are others ({theirs}, not {ours}); leave --rivals out")
+
+
+def _persons_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a folder's persons and the rows of others depend on."""
+    config = settings["config"]
+    return {
+        **config["population"],
+        "test_set": config.get("test_set", "in-model"),
+        "networks": settings.get("networks", {}),
+        "second_identity": settings.get("second_identity"),
+    }
 
 
 def _without_count(text: str) -> object:

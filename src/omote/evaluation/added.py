@@ -22,7 +22,11 @@ AVERAGED = {
     "delta2": ("depth/delta2", True),
     "delta3": ("depth/delta3", True),
     "normals": ("depth/normals_deg", True),
+    "still": ("depth/mae_mm_still", True),
+    "identity_second": ("identity/second", False),
 }
+# What moves by less stays where it is: forehead, bridge of the nose, ears.
+STILL_MM = 0.1
 
 
 def added_measures(
@@ -32,6 +36,8 @@ def added_measures(
     true_depth_mm: Float[np.ndarray, "n h w"],
     true_mask: Bool[np.ndarray, "n h w"],
     camera: Camera,
+    source_depth_mm: Float[np.ndarray, "n h w"],
+    source_mask: Bool[np.ndarray, "n h w"],
 ) -> dict[str, list[float]]:
     """The measures of one row's images, by their keys in a person's file.
 
@@ -42,13 +48,17 @@ def added_measures(
         true_depth_mm: of the true renders.
         true_mask: the pixels that count.
         camera: of all images.
+        source_depth_mm: of the true render of what the source shows.
+        source_mask: where it has depth.
     """
     errors = metrics.depth_errors(depth_mm, true_depth_mm, true_mask)
     # Where the truth's own neighbours are all seen; the row has depth everywhere.
     truth = depth_normals(true_depth_mm, true_mask, camera.intrinsics)
     shown = depth_normals(depth_mm, np.ones_like(true_mask), camera.intrinsics)
     normals = metrics.normals_error_deg(shown.normals, truth.normals, truth.mask)
+    still = true_mask & source_mask & (np.abs(true_depth_mm - source_depth_mm) < STILL_MM)
     values = {
+        "still": metrics.depth_errors(depth_mm, true_depth_mm, still).mae_mm,
         "ssim": metrics.ssim(rgb, true_rgb, true_mask),
         "silog": errors.silog,
         "delta2": errors.delta2,

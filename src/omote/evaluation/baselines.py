@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -13,18 +15,43 @@ from omote.head.fit import fit_head
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
 from omote.render.scans import render_mesh
-from omote.types import Expression, Mesh, Rgbd
+from omote.types import Camera, Expression, Mesh, Rgbd
 
 
-class HeadEdit:
-    """The 3DMM edit: fit the head to the source, add blendshapes, render with the source's colours.
+@dataclass(frozen=True, kw_only=True)
+class FoundSurface:
+    """The head found on a source: fitted, refined onto it, and taken back to rest.
 
-    It is given the true landmarks and the true ARKit weights, which favours it: on persons of its own head model the
-    rendered truth is exactly of its kind.
+    Attributes:
+        neutral_mm: at rest, in the frame of the source's camera.
+        colors: seen in the source, per vertex.
+        camera: of the source.
+    """
+
+    neutral_mm: Float[np.ndarray, "v 3"]
+    colors: Float[np.ndarray, "v 3"]
+    camera: Camera
+
+
+class SurfaceEdit(ABC):
+    """An edit without networks: the head is found on the source, deformed, and rendered with the source's colours.
+
+    It is given the true landmarks and the true ARKit weights, which favours it.
     """
 
     def __init__(self, model: HeadModel) -> None:
         self.model = model
+
+    @abstractmethod
+    def deformed(
+        self, neutral_mm: Float[np.ndarray, "v 3"], weights: Float[np.ndarray, "n 52"]
+    ) -> Float[np.ndarray, "n v 3"]:
+        """The surface per expression.
+
+        Args:
+            neutral_mm: of the person, in correspondence.
+            weights: ARKit-52.
+        """
 
     def __call__(
         self, source: Rgbd, landmarks_mm: Float[np.ndarray, "68 3"], expressions: Sequence[Expression]
@@ -36,23 +63,29 @@ class HeadEdit:
             landmarks_mm: the source's true landmarks, canonical frame.
             expressions: with ARKit weights.
         """
-        model = self.model
+        return self.edit(self.find(source, landmarks_mm), expressions)
+
+    def find(self, source: Rgbd, landmarks_mm: Float[np.ndarray, "68 3"]) -> FoundSurface:
+        """The head on the source, which edits of the same model may share."""
         points, _ = rgbd_points(source)
-        fit = fit_head(model, points, landmarks=landmarks_mm, fixed_scale=1.0)
+        fit = fit_head(self.model, points, landmarks=landmarks_mm, fixed_scale=1.0)
         back = np.linalg.inv(fit.canonical_from_scan)
         fitted = fit.vertices_mm @ back[:3, :3].T + back[:3, 3]
-        neutral = fitted - np.tensordot(fit.expression, model.expression_mm, 1)
-        refined, _ = refine(model, fitted, points)
-        neutral = neutral + (refined - fitted)
-        colors = self._colors(source, refined)
-        images = []
+        refined, _ = refine(self.model, fitted, points)
+        # The source's own expression is part of the wanted weights: add what is new.
+        neutral = refined - np.tensordot(fit.expression, self.model.expression_mm, 1)
+        return FoundSurface(neutral_mm=neutral, colors=self._colors(source, refined), camera=source.camera)
+
+    def edit(self, surface: FoundSurface, expressions: Sequence[Expression]) -> list[Rgbd]:
+        """Edited images of a source whose head is found."""
+        weights = []
         for expression in expressions:
             assert expression.arkit is not None
-            # The source's own resting weights are part of the truth's weights: add what is new.
-            vertices = neutral + np.tensordot(expression.arkit, model.expression_mm, 1)
-            mesh = Mesh(vertices=vertices, faces=model.faces)
-            images.append(render_mesh(mesh, source.camera, vertex_colors=colors))
-        return images
+            weights.append(expression.arkit)
+        return [
+            render_mesh(Mesh(vertices=vertices, faces=self.model.faces), surface.camera, vertex_colors=surface.colors)
+            for vertices in self.deformed(surface.neutral_mm, np.stack(weights))
+        ]
 
     def _colors(self, source: Rgbd, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
         """Per-vertex colours from the source: its image at each vertex, inner parts plain."""
@@ -75,3 +108,16 @@ class HeadEdit:
         inner = np.setdiff1d(self.model.part_vertices("mouth"), self.model.part_vertices("skin"))
         colors[inner] = (0.25, 0.10, 0.10)
         return colors.astype(np.float32)
+
+
+class HeadEdit(SurfaceEdit):
+    """The 3DMM edit: the head's blendshapes are added.
+
+    On persons of its own head model the rendered truth is exactly of its kind.
+    """
+
+    def deformed(
+        self, neutral_mm: Float[np.ndarray, "v 3"], weights: Float[np.ndarray, "n 52"]
+    ) -> Float[np.ndarray, "n v 3"]:
+        """The surface per expression."""
+        return neutral_mm + np.tensordot(weights, self.model.expression_mm, 1)

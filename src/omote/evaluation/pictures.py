@@ -20,7 +20,7 @@ from omote.types import Rgbd
 
 CELL_PX = 96
 NAME_PX = 170
-SHEET_ROWS = ("ceiling", "model", "head_edit")
+SHEET_ROWS = ("ceiling", "model", "head_edit", "deformation_transfer", "regression", "pixel_diffusion")
 MAX_ERROR_MM = 10.0
 # Black, violet, orange, pale yellow: monotone in lightness, so that it survives print and colour blindness.
 ERROR_COLORS = ((0.0, 0.0, 0.02), (0.34, 0.06, 0.43), (0.73, 0.21, 0.33), (0.98, 0.56, 0.04), (0.99, 1.0, 0.64))
@@ -51,7 +51,7 @@ def save_pictures(folder: Path, person: Person, images: Mapping[str, Sequence[Rg
     for row in SHEET_ROWS:
         if row not in images:
             continue
-        # The truth has no error; what copying the source would be wrong by is what there is to do.
+        # The truth has no error; what keeping the person at rest would be wrong by is what there is to do.
         shown = [truth[0]] * len(truth) if row == "ceiling" else images[row]
         picture = row_picture([images[row][k] for k in order], [shown[k] for k in order], [truth[k] for k in order])
         with atomic_path(picture_path(folder, person.index, row)) as temporary:

@@ -10,26 +10,31 @@ import tyro
 
 from omote.cli import flags
 
-Suite = Literal["release", "population", "samplers", "text", "judges", "first-stage", "editors"]
+Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors"]
+TestSet = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Run an evaluation suite.
 
-    Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again. The suites release
-    and judges also write run.json (versions, machine, seeds), table.csv and report.html, a page that needs nothing else.
+    Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again. The suites release,
+    quick and judges also write run.json (versions, machine, seeds), table.csv and report.html, a page that needs nothing else.
     """
 
     suite: Annotated[tyro.conf.Positional[Suite], tyro.conf.arg(metavar="SUITE")]
-    """release: what a release must show; population: are true renders recognised (and a sheet of them); samplers: each at
+    """release: what a release must show; quick: the same of few persons, in minutes;
+    population: are true renders recognised (and a sheet of them); samplers: each at
     several numbers of steps, as a table; text: in words, against by category; judges: do they tell
     persons and expressions apart; first-stage: what the autoencoders of --runs lose, as a table; editors: those of --runs
     against the first, at several numbers of steps, given weights or a category alone"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
-    persons: int = 200
-    """unseen persons, each with seven expressions"""
+    persons: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """unseen persons, each with seven expressions; without, 200, and 16 for quick"""
+    test_set: TestSet = "in-model"
+    """release, quick: in-model: both heads, as training draws them; cross-model: of --ict alone; sensor: seen by a depth camera;
+    pose: turned by up to 30 degrees; expressive: the source is not at rest"""
     ict: flags.File = None
     """an ICT-FaceKit checkout or .npz: half of the persons come from it"""
     seed: int = 0
@@ -41,9 +46,13 @@ class Options:
     rivals: flags.Folder = None
     """results of an earlier run on the same persons, whose rows without networks are taken over"""
     sets: bool = False
-    """for release: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall)"""
+    """for release (quick always does): compare the rows as sets of images too (Fréchet and kernel distance, precision, recall)"""
+    regression: flags.Folder = None
+    """release, quick: a run or weights folder for the row of that name instead of the shipped one"""
+    pixel_diffusion: flags.Folder = None
+    """the same"""
     arcface: flags.File = None
-    """for judges: an ArcFace backbone (.safetensors) as a second identity network"""
+    """for judges, release, quick: an ArcFace backbone (.safetensors) as a second identity network"""
     runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")] = ()
     """first-stage, editors: the runs or weights folders to compare, rows named after the folder"""
     steps: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT ...")] = ()
@@ -65,12 +74,15 @@ def run(options: Options) -> None:
             options.suite,
             out=options.out,
             persons=options.persons,
+            test_set=options.test_set,
             ict=options.ict,
             seed=options.seed,
             backend=options.backend,
             weights=options.weights,
             rivals=options.rivals,
             sets=options.sets,
+            regression=options.regression,
+            pixel_diffusion=options.pixel_diffusion,
             arcface=options.arcface,
             runs=options.runs,
             perceptual=options.perceptual,

@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist
 from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
 from omote.evaluation.report import html, svg, words
 from omote.evaluation.report.published import published_tables
-from omote.evaluation.report.results import BOUNDS, CEILING, FLOOR, JUDGES, MODEL, Results, is_model, title
+from omote.evaluation.report.results import BOUNDS, CEILING, FLOOR, JUDGES, MODEL, ROW_TITLES, Results, is_model, title
 from omote.evaluation.report.tables import (
     DETAIL,
     HEADLINE,
@@ -32,7 +32,7 @@ from omote.head.expressions import CATEGORIES
 SHEET_TITLES = {
     CEILING: "true render: colour, depth, and how far the depth moves from the source",
     MODEL: "model: colour, depth, depth error",
-    "head_edit": "3DMM edit: colour, depth, depth error",
+    **{row: f"{ROW_TITLES[row]}: colour, depth, depth error" for row in SHEET_ROWS if row not in (CEILING, MODEL)},
 }
 
 
@@ -257,6 +257,8 @@ def _sheets(results: Results) -> Iterator[str]:
         heads = "".join(f"<span>{category}</span>" for category in CATEGORIES)
         cells = [f'<div class="heads">{heads}</div>']
         for row in SHEET_ROWS:
+            if not picture_path(images, index, row).exists():
+                continue
             shown = html.picture(picture_path(images, index, row), f"{name} person, {title(row)}")
             cells.append(f"<figure><figcaption>{escape(SHEET_TITLES[row])}</figcaption>{shown}</figure>")
         yield f'<div class="scroll"><div class="sheet">{"".join(cells)}</div></div>'

@@ -26,6 +26,9 @@ ROW_TITLES: Mapping[str, str] = {
     "model_token": "model, token only",
     "copy_source": "copy of the source",
     "head_edit": "3DMM edit",
+    "deformation_transfer": "deformation transfer",
+    "regression": "regression",
+    "pixel_diffusion": "pixel diffusion",
     "autoencoder_ceiling": "autoencoder of the truth",
     "ceiling": "true render",
 }
@@ -118,10 +121,7 @@ def load_results(folder: Path, name: str | None = None) -> Results:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         # The first version kept all rows in one file.
         has_rivals = (folder / "rivals").is_dir()
-        persons = [
-            {**_read(folder / "persons" / name), **(_read(folder / "rivals" / name) if has_rivals else {})}
-            for name in (f"{index:06d}.json" for index in range(int(metrics["count/persons"])))
-        ]
+        persons = [_person(folder, index, has_rivals) for index in range(int(metrics["count/persons"]))]
         run = _read(folder / "run.json") if (folder / "run.json").exists() else {}
         results = Results(
             folder=folder,
@@ -145,6 +145,16 @@ def load_results(folder: Path, name: str | None = None) -> Results:
             f"{folder}: expected the finished result folder of `omote evaluate release` ({what}); run it to its end"
         ) from None
     return results
+
+
+def _person(folder: Path, index: int, has_rivals: bool) -> dict[str, Any]:
+    """All rows of a person; those of other networks have files of their own."""
+    person = _read(folder / "persons" / f"{index:06d}.json")
+    for path in sorted((folder / "rivals").glob(f"{index:06d}*.json")):
+        person |= _read(path)
+    if has_rivals and f"judged_both/{FLOOR}" not in person:
+        raise KeyError(f"rivals of person {index}")
+    return person
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

@@ -54,10 +54,13 @@ HEADLINE: tuple[Metric, ...] = (
 )  # fmt: skip
 DETAIL: tuple[Metric, ...] = (
     Metric(key="depth/rmse_mm_metric", measure="rmse", title="depth RMSE", unit="mm", better="less", digits=2),
+    Metric(key="depth/mae_mm_still", measure="still", title="depth error, still", unit="mm", better="less", digits=2),
     Metric(key="depth/absrel", measure="absrel", title="depth abs. rel.", unit="", better="less", digits=5),
     Metric(key="depth/delta1", measure="delta1", title="δ1", unit="", better="more", digits=5),
     Metric(key="depth/mae_mm_affine_aligned", measure="mae_aligned", title="depth error, affine aligned", unit="mm",
            better="less", digits=2),
+    Metric(key="identity/second", measure="identity_second", title="identity, 2nd judge", unit="", better="less", digits=3,
+           with_neutral=False),
     Metric(key="depth/silog", measure="silog", title="silog", unit="", better="less", digits=3),
     Metric(key="depth/normals_deg", measure="normals", title="normals", unit="°", better="less", digits=1),
     Metric(key="color/psnr_db_mouth", measure="psnr_mouth", title="PSNR, mouth", unit="dB", better="more", digits=1,

@@ -17,6 +17,10 @@ ROWS: Mapping[str, str] = {
     "copy_source": "The person at rest, whatever was asked: the floor of every change, and the reference for identity.",
     "head_edit": "A head model fitted to the source with the true landmarks, plus the true blendshape weights, rendered with "
     "the source's colours. The truth is made by blendshapes too, which favours this row.",
+    "deformation_transfer": "The head model's deformations by the true weights, transferred triangle by triangle to the surface "
+    "that non-rigid ICP found on the source (Sumner & Popović 2004), rendered with the source's colours.",
+    "regression": "A network of the model's size trained to give the answer in one pass, without noise.",
+    "pixel_diffusion": "The same diffusion on the images themselves: f = 1, no first stage.",
     "autoencoder_ceiling": "The true render sent through the autoencoder: what no editor in its latent space can exceed.",
     "ceiling": "The true render itself: the ceiling of every judge.",
 }
@@ -24,6 +28,8 @@ ROWS: Mapping[str, str] = {
 METRICS: Sequence[tuple[str, str]] = (
     ("depth error", "Mean |d − g| of z-depth in mm over the true render's valid pixels, not aligned; per image, then averaged."),
     ("moving", "The same over pixels whose true depth differs from the source's by more than 2 mm."),
+    ("still", "The same over pixels whose true depth differs from the source's by less than 0.1 mm: forehead, bridge of the "
+     "nose, ears. What is wrong there is invented."),
     ("PSNR, SSIM", "Of colours in [0, 1] over the true render's valid pixels, neutral images left out. SSIM: Wang et al. 2004, "
      "11 × 11 Gaussian windows."),
     ("identity distance", "Euclidean distance of face-api's 128-d descriptors, row against true render of the same expression, "
