@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -202,15 +201,19 @@ def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) ->
         write_shard(folder, arrays, meta)
 
 
-@lru_cache(maxsize=1)
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Make this process compute in one thread: a worker of a pool that has one per core.
+
+    With BLAS threads of their own in each worker, small products wait for each other: fits took more than twice as long.
+    """
     import numba
+    from threadpoolctl import threadpool_limits
 
     numba.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def _make_shard(job: tuple[PopulationConfig, Path, int, int]) -> int:
-    _one_thread()
     config, folder, start, stop = job
     make_shard(config, folder, start, stop)
     return stop - start
@@ -242,7 +245,7 @@ def make_population(
             done += _make_shard(job)
             yield done
     else:
-        with get_context("spawn").Pool(num_workers) as pool:
+        with get_context("spawn").Pool(num_workers, initializer=one_thread) as pool:
             for count in pool.imap_unordered(_make_shard, jobs):
                 done += count
                 yield done

@@ -24,6 +24,7 @@ from omote.avatar.pipelines.rgbd import source_image
 from omote.data.cache import DEPTH_UNIT_MM, NO_CATEGORY, empty_arrays, write_shard
 from omote.data.datasets.layout import Problem, ScanItem, problem_of
 from omote.data.datasets.splits import DatasetSplit, subject_number
+from omote.data.population import one_thread
 from omote.errors import AlignmentError, ConfigError, ScanError
 from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera, project, transform
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
@@ -282,5 +283,5 @@ def make_dataset_shards(
     if num_workers == 1:
         yield from map(_make_subject, jobs)
         return
-    with get_context("spawn").Pool(num_workers) as pool:
+    with get_context("spawn").Pool(num_workers, initializer=one_thread) as pool:
         yield from pool.imap_unordered(_make_subject, jobs)
