@@ -11,21 +11,37 @@ from pathlib import Path
 
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
+from omote.ldm.identity_stage import IdentityStage
 from omote.ldm.text.conditioner import TextConditioner
 from omote.training.warm_start import load_pretrained
 
 SHARD = "9MB"
-PARTS = {"autoencoder": RgbdAutoencoder, "editor": LatentEditor, "text": TextConditioner}
+# Where a network ships; its option is that folder's name with dashes.
+PARTS = {
+    "autoencoder": RgbdAutoencoder,
+    "editor": LatentEditor,
+    "text": TextConditioner,
+    "rivals/flow/editor": LatentEditor,
+    "rivals/regression/editor": LatentEditor,
+    "rivals/pixel_diffusion/autoencoder": IdentityStage,
+    "rivals/pixel_diffusion/editor": LatentEditor,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in PARTS:
-        parser.add_argument(f"--{name}", type=Path, help="left as it is where not given")
+        parser.add_argument(
+            f"--{name.replace('/', '-')}",
+            dest=name,
+            type=Path,
+            metavar="DIR",
+            help="exported; what ships stays without",
+        )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     for name, kind in PARTS.items():
-        if (source := getattr(options, name)) is None:
+        if (source := vars(options)[name]) is None:
             continue
         model = load_pretrained(kind, source).half()
         folder = options.out / name
