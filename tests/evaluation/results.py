@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,22 @@ import numpy as np
 from omote.evaluation.release import MODEL_ROWS, RIVAL_ROWS, summarise
 
 AVERAGED = ("mae", "rmse", "absrel", "delta1", "mae_aligned", "mae_moving", "psnr", "psnr_mouth", "ssim", "silog",
-            "delta2", "delta3", "normals")  # fmt: skip
+            "delta2", "delta3", "normals", "still")  # fmt: skip
 # How far each row is off, in the units of an error; the judges' share of hits.
 QUALITY = {"model": 1.0, "model_category": 2.0, "model_token": 3.0, "autoencoder_ceiling": 0.5, "copy_source": 4.0,
-           "head_edit": 2.5}  # fmt: skip
+           "head_edit": 2.5, "deformation_transfer": 2.6, "regression": 1.5}  # fmt: skip
 HITS = {"model": 0.6, "model_category": 0.6, "model_token": 0.3, "autoencoder_ceiling": 0.7, "ceiling": 0.8,
-        "copy_source": 1 / 7, "head_edit": 0.9}  # fmt: skip
+        "copy_source": 1 / 7, "head_edit": 0.9, "deformation_transfer": 0.3, "regression": 0.3}  # fmt: skip
 BETTER_WHEN_MORE = ("delta1", "delta2", "delta3", "psnr", "psnr_mouth", "ssim")
 
 
-def write_results(folder: Path, *, num_persons: int = 30, better_by: float = 0.0, seed: int = 0) -> Path:
+def write_results(
+    folder: Path, *, num_persons: int = 30, better_by: float = 0.0, seed: int = 0, networks: Sequence[str] = ()
+) -> Path:
     """Write a folder whose model is ``better_by`` in every error, on the same persons whatever that is.
 
-    The 3DMM edit is the better one in expression accuracy, the model in everything else.
+    The 3DMM edit is the better one in expression accuracy, the model in everything else. ``networks`` are rows of their own
+    files, as of `omote.evaluation.release.NETWORK_ROWS`.
     """
     rng = np.random.default_rng(seed)
     (folder / "persons").mkdir(parents=True)
@@ -39,7 +43,7 @@ def write_results(folder: Path, *, num_persons: int = 30, better_by: float = 0.0
             "descriptor": rng.normal(size=8).tolist(),
         }
         files = []
-        for rows in (MODEL_ROWS, RIVAL_ROWS):
+        for rows in (MODEL_ROWS, RIVAL_ROWS, *((row,) for row in networks)):
             person = dict(shared)
             for row in rows:
                 hit = rng.random(7) < HITS[row] if row != "copy_source" else np.array(order) == 0
@@ -58,9 +62,10 @@ def write_results(folder: Path, *, num_persons: int = 30, better_by: float = 0.0
                 # Nothing moves at rest.
                 person[f"mae_moving/{row}"][order.index(0)] = float("nan")
             files.append(person)
-        for name, person in zip(("persons", "rivals"), files, strict=True):
-            (folder / name / f"{index:06d}.json").write_text(json.dumps(person))
-        persons.append({**files[0], **files[1]})
+        names = ("persons/{:06d}", "rivals/{:06d}", *(f"rivals/{{:06d}}_{row}" for row in networks))
+        for name, person in zip(names, files, strict=True):
+            (folder / f"{name.format(index)}.json").write_text(json.dumps(person))
+        persons.append({key: value for file in files for key, value in file.items()})
     (folder / "metrics.json").write_text(json.dumps(summarise(persons)))
     population = {"seed": seed, "split": "test", "size": 128, "num_images": 8, "ict": None, "ict_share": 0.5}
     (folder / "config.json").write_text(json.dumps({"suite": "release", "config": {"population": population}}))

@@ -43,9 +43,23 @@ def test_a_row_equal_to_the_truth_has_no_error() -> None:
     rng = np.random.default_rng(0)
     depth = (700 + rng.normal(0, 3, (2, 32, 32))).astype(np.float32)
     rgb, mask = rng.random((2, 32, 32, 3)).astype(np.float32), np.ones((2, 32, 32), bool)
-    got = added_measures(rgb, depth, rgb, depth, mask, camera)
+    got = added_measures(rgb, depth, rgb, depth, mask, camera, depth, mask)
     assert got["ssim"] == pytest.approx([1.0, 1.0])
     assert got["normals"] == pytest.approx([0.0, 0.0], abs=1e-6)
     assert got["delta3"] == [1.0, 1.0]
     tilted = depth + np.linspace(0, 60, 32, dtype=np.float32)
-    assert min(added_measures(rgb, tilted, rgb, depth, mask, camera)["normals"]) > 3
+    assert min(added_measures(rgb, tilted, rgb, depth, mask, camera, depth, mask)["normals"]) > 3
+
+
+def test_what_moves_in_truth_is_not_still() -> None:
+    camera = orbit_camera(size=32)
+    rgb, mask = np.full((1, 32, 32, 3), 0.5, np.float32), np.ones((1, 32, 32), bool)
+    source = np.full((1, 32, 32), 700, np.float32)
+    truth, row = source.copy(), source.copy()
+    truth[:, :16] += 5
+    # The row is wrong by 5 mm where the truth moves, and by 2 mm in a quarter of what rests.
+    row[:, 16:24, :16] += 2
+    got = added_measures(rgb, row, rgb, truth, mask, camera, source, mask)
+    assert got["still"] == pytest.approx([0.5])
+    unseen = mask & (np.arange(32)[None, :, None] >= 24)
+    assert added_measures(rgb, row, rgb, truth, mask, camera, source, unseen)["still"] == [0.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html.parser
+import json
 import re
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from omote.evaluation.report import load_results, write_comparison, write_report
 from omote.evaluation.report.results import names_of
 from omote.evaluation.report.svg import ticks
 from omote.evaluation.report.tables import DETAIL, HEADLINE, interval, measured, rivalries
-from omote.evaluation.report.words import verdict
+from omote.evaluation.report.words import aim, verdict
 from omote.evaluation.statistics import paired_test
 
 
@@ -97,7 +98,9 @@ def test_a_report_needs_nothing_but_itself(folder: Path) -> None:
     ):
         assert part in shown or part == "confidence"
     assert "no picture was kept" in shown
-    assert text.count("<img ") == 8
+    # Four rows of three persons, one of them lost; rows of networks that were not measured have no place.
+    assert text.count("<img ") == 11
+    assert "pixel diffusion:" not in shown
 
 
 def test_a_folder_is_reported_to_the_same_bytes(folder: Path) -> None:
@@ -118,6 +121,55 @@ def test_the_verdict_says_where_the_model_loses_before_where_it_wins(folder: Pat
     (lost,) = [r for r in rivalries(results) if r.verdict == "worse"]
     assert lost.baseline == "head_edit"
     assert lost.test.difference.high < 0
+
+
+def test_the_first_page_says_where_the_aim_is_missed(tmp_path: Path) -> None:
+    """Better than copy, 3DMM edit and deformation transfer in depth, expression and identity, all together."""
+    results = load_results(write_results(tmp_path / "results"))
+    missed, won = aim(rivalries(results))
+    assert "Does not beat" in missed
+    assert "3DMM edit" in missed
+    assert "expression top-1" in missed
+    assert not any(word in missed for word in ("depth error", "identity distance", "copy of the source"))
+    assert "Beats" in won
+    assert "deformation transfer" in won
+    assert "copy of the source" in won
+    assert "3DMM edit" not in won
+    write_report(results)
+    page = (tmp_path / "results/report.html").read_text(encoding="utf-8")
+    assert page.index("Does not beat") < page.index("<table")
+
+    beaten = [r for r in rivalries(results) if r.baseline != "head_edit"]
+    (only,) = aim(beaten)
+    assert "Beats" in only
+
+
+def test_rows_of_networks_are_shown_and_those_without_weights_named(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "results", networks=["regression"])
+    (folder / "run.json").write_text(json.dumps({"run/missing_pixel_diffusion": True}))
+    results = load_results(folder)
+    assert "regression" in results.baselines
+    assert {r.baseline for r in rivalries(results)} >= {"regression", "deformation_transfer"}
+    write_report(results)
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "for want of weights: <b>pixel diffusion</b>" in text
+    (folder / "run.json").unlink()
+    write_report(load_results(folder))
+    assert "for want of weights" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_says_which_persons_and_how_they_stand(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "results")
+    for path in folder.glob("persons/*.json"):
+        person = json.loads(path.read_text()) | {"yaw_deg": -30 if int(path.stem) % 3 else 10}
+        path.write_text(json.dumps(person))
+    config = json.loads((folder / "config.json").read_text())
+    config["config"]["test_set"] = "pose"
+    (folder / "config.json").write_text(json.dumps(config))
+    write_report(load_results(folder))
+    shown = " ".join(Reader((folder / "report.html").read_text(encoding="utf-8")).text)
+    assert re.search(r"Test set\s+pose", shown)
+    assert "20 persons of -30°, 10 persons of 10°" in shown
 
 
 def test_a_handful_of_persons_is_called_one(tmp_path: Path) -> None:
@@ -141,8 +193,6 @@ def test_table_csv_has_every_row_and_interval(folder: Path) -> None:
 
 
 def test_results_without_the_newer_measures_are_reported_without_them(tmp_path: Path) -> None:
-    import json
-
     folder = write_results(tmp_path / "old")
     for path in (*folder.glob("persons/*.json"), *folder.glob("rivals/*.json")):
         person = json.loads(path.read_text())

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors"]
 # The names of `omote.evaluation.testsets.SetName`, which takes too long to import.
 SetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
-PERSONS, QUICK_PERSONS = 200, 16
+PERSONS, QUICK_PERSONS = 200, 12
+# Where weights of other networks lie beside the shipped ones.
+RIVALS = "rivals"
 
 
 def evaluate(
@@ -60,7 +62,7 @@ def evaluate(
             "first-stage": the autoencoders of ``runs``, a row each; "editors": the editors of ``runs`` against the first of
             them, at every one of ``steps``, with the truth's weights given and by category alone.
         out: folder, made if missing; persons that it holds already are not measured again.
-        persons: how many, each with seven expressions; 200, and for "quick" 16, if None.
+        persons: how many, each with seven expressions; 200, and for "quick" 12, if None.
         test_set: of "release" and "quick": who is edited, and how they were captured (`omote.evaluation.testsets`).
         ict: ICT-FaceKit, by path: half of the persons come from it.
         seed: of persons and noise.
@@ -170,7 +172,7 @@ def _rival_folder(row: str, given: Path | str | None) -> Path | None:
 
     if given is not None:
         return Path(given)
-    shipped = SHIPPED_WEIGHTS / "rivals" / row
+    shipped = SHIPPED_WEIGHTS / RIVALS / row
     return shipped if shipped.is_dir() else None
 
 
@@ -196,7 +198,7 @@ def _release(
     population_of(config.test_set, config.population)  # what cannot be must not claim the folder
     second = None if arcface is None else load_arcface(arcface)
     loaded = {row: load_editor(folder, backend) for row, folder in networks.items() if folder is not None}
-    weights = {row: fingerprint(network.weights) for row, network in loaded.items()}
+    weights = {row: _networks_fingerprint(network) for row, network in loaded.items()}
     settings: dict[str, object] = {
         "suite": suite,
         "weights": fingerprint(model.weights),
@@ -361,11 +363,20 @@ def _editors(
     return _measured(evaluate_editors(models, suite, out), out, on_step)
 
 
+def _networks_fingerprint(model: EditingModel) -> str:
+    """As `fingerprint`, of the loaded parameters: parts of a network may lie in several folders."""
+    digest = hashlib.sha256()
+    for network in (model.autoencoder, model.editor):
+        for name, tensor in sorted(network.state_dict().items()):
+            digest.update(name.encode() + b"\0" + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of a weights folder's files, the first 16 digits."""
+    """SHA-256 over the names and contents of a weights folder's files, the first 16 digits; its rivals are none of it."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json"):
+        if path.suffix in (".safetensors", ".json") and path.relative_to(folder).parts[0] != RIVALS:
             digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -390,7 +401,7 @@ def _check_same_persons(rivals: Path, settings: dict[str, object]) -> None:
         raise ConfigError(f"{rivals}: expected the result folder of an earlier release evaluation") from None
     ours = _persons_of(json.loads(json.dumps(settings)))
     if theirs != ours:
-        raise ConfigError(f"{rivals}: its persons are others ({theirs}, not {ours}); leave --rivals out")
+        raise ConfigError(f"{rivals}: its persons or rows are others ({theirs}, not {ours}); leave --rivals out")
 
 
 def _persons_of(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -399,7 +410,7 @@ def _persons_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **config["population"],
         "test_set": config.get("test_set", "in-model"),
-        "networks": settings.get("networks", {}),
+        "networks": settings.get("networks"),
         "second_identity": settings.get("second_identity"),
     }
 

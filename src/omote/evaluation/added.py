@@ -23,7 +23,9 @@ AVERAGED = {
     "delta3": ("depth/delta3", True),
     "normals": ("depth/normals_deg", True),
     "still": ("depth/mae_mm_still", True),
-    "identity_second": ("identity/second", False),
+    # Cosine distance by a user's own network, which names it.
+    "identity_arcface_r50": ("identity/arcface_r50", False),
+    "identity_arcface_r100": ("identity/arcface_r100", False),
 }
 # What moves by less stays where it is: forehead, bridge of the nose, ears.
 STILL_MM = 0.1

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from omote.data.population import PopulationConfig, draw_person
 from omote.errors import CheckpointError
@@ -41,7 +42,7 @@ from omote.evaluation.sets import load_set_networks, save_features, summarise_se
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.head.rest_face import RestFace
-from omote.ldm.editing import Backend, EditingModel, EditSettings
+from omote.ldm.editing import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 
 CONDITIONS = ("arkit", "category")
@@ -80,11 +81,16 @@ class EditorSuite:
 def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
     """The editor of a run with the autoencoder that it was trained behind, or both from a weights folder.
 
+    A weights folder without ``autoencoder/`` shares the shipped one, so that a rival of the shipped editor ships without a
+    second copy.
+
     Raises:
-        CheckpointError: nothing usable there.
+        CheckpointError: nothing usable there, or an editor that was trained behind another autoencoder than the shipped one.
     """
     editor = run / "export" / "editor"
     if not (editor / "config.json").is_file():
+        if (run / "editor" / "config.json").is_file() and not (run / "autoencoder").exists():
+            return _behind_shipped(run, backend)
         return EditingModel.load(run, backend=backend)
     try:
         autoencoder = Path(json.loads((run / "config.json").read_text(encoding="utf-8"))["autoencoder"])
@@ -93,6 +99,22 @@ def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
             f"{run}: expected config.json of a run of an editor, which names its autoencoder"
         ) from None
     return EditingModel.load_parts(autoencoder, editor, weights=editor.parent, backend=backend)
+
+
+def _behind_shipped(weights: Path, backend: Backend) -> EditingModel:
+    model = EditingModel.load_parts(
+        SHIPPED_WEIGHTS / "autoencoder", weights / "editor", weights=weights, backend=backend
+    )
+    # The units are measured on what an encoder gives, to all digits: no two are alike.
+    units = (
+        (model.editor.delta_std, model.autoencoder.delta_std),
+        (model.editor.latent_std, model.autoencoder.latent_std),
+    )
+    if not all(torch.equal(a, b) for a, b in units):
+        raise CheckpointError(
+            f"{weights}: its editor was trained behind another autoencoder than the shipped one; put that beside it"
+        )
+    return model
 
 
 def evaluate_editors(models: Mapping[str, EditingModel], config: EditorSuite, out: Path) -> Iterator[EvaluationStep]:

@@ -227,15 +227,21 @@ class PerceptualDistance:
         References:
             Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, eq. 1.
         """
-        parts = [self._of(a[i : i + CHUNK].float(), b[i : i + CHUNK].float()) for i in range(0, len(a), CHUNK)]
-        return torch.cat(parts)
+        chunks = [slice(i, i + CHUNK) for i in range(0, len(a), CHUNK)]
+        return torch.cat([self.between(self.maps(a[chunk]), self.maps(b[chunk])) for chunk in chunks])
 
-    def _of(self, a: Tensor, b: Tensor) -> Tensor:
+    @torch.no_grad()
+    def maps(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Feature maps of pictures in [0, 1], of unit length at every place."""
+        x = x.float()
         if self.size is not None:
-            a, b = (F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False) for x in (a, b))
-        total = a.new_zeros(len(a))
-        for k, (p, q) in enumerate(zip(self.stages(a), self.stages(b), strict=True)):
-            p, q = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in (p, q))
+            x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
+        return [y / (y.norm(dim=1, keepdim=True) + 1e-10) for y in self.stages(x)]
+
+    def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " b"]:
+        """The distance of pictures whose `maps` are there: many rows are compared with one truth."""
+        total = a[0].new_zeros(len(a[0]))
+        for k, (p, q) in enumerate(zip(a, b, strict=True)):
             squared = (p - q) ** 2
             if self.weights is not None:
                 squared = squared * self.weights[k].view(1, -1, 1, 1)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from omote.data.population import Person, PopulationConfig, render_person
 from omote.evaluation import metrics
 from omote.evaluation.added import added_measures, summarise_added
-from omote.evaluation.baselines import HeadEdit
+from omote.evaluation.baselines import HeadEdit, SurfaceEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.features import FeatureExtractor
 from omote.evaluation.judges import ExpressionJudges, IdentityJudge, load_expression_judges, load_identity_judge
@@ -318,7 +318,7 @@ def captured_truth(name: SetName, person: Person, heads: Sequence[HeadModel]) ->
     return replace(truth, source_index=index, capture=captured(name, truth.images[index], person))
 
 
-def rival_images(person: Person, truth: Truth, edit: HeadEdit, transfer: DeformationTransfer) -> dict[str, list[Rgbd]]:
+def rival_images(person: Person, truth: Truth, edit: SurfaceEdit, transfer: SurfaceEdit) -> dict[str, list[Rgbd]]:
     """Images of `RIVAL_ROWS`; finding the head takes the longest, so it is found once."""
     surface = edit.find(truth.source, truth.source_landmarks_mm)
     return {
@@ -394,9 +394,8 @@ def measure(
             judges.identity.embed(rgb, neutral).numpy(), true_identity
         ).tolist()
         if second is not None and true_second is not None:
-            out[f"identity_second/{row}"] = metrics.identity_distance(
-                second(rgb, neutral).numpy(), true_second
-            ).tolist()
+            cosine = metrics.identity_cosine(second(rgb, neutral).numpy(), true_second)
+            out[f"identity_{second.name}/{row}"] = (1 - cosine).tolist()
         if row == "ceiling":
             continue
         # The truth's mask decides; where a row shows nothing there, its median depth is its answer.

@@ -70,14 +70,14 @@ def save_features(
         neutral_landmarks_px: of the true face at rest.
     """
     landmarks = torch.from_numpy(np.repeat(neutral_landmarks_px[None], len(truth), 0))
-    true_rgb = _batch(truth)
+    true_maps = networks.perceptual.maps(_batch(truth))
     out: dict[str, np.ndarray] = {}
     for row, seen in images.items():
         rgb = _batch(seen)
         for extractor in networks.extractors:
             out[f"{extractor.name}/{row}"] = extractor(rgb, landmarks).numpy()
         if row != REFERENCE:
-            out[f"{PERCEPTUAL}/{row}"] = networks.perceptual(rgb, true_rgb).numpy()
+            out[f"{PERCEPTUAL}/{row}"] = networks.perceptual.between(networks.perceptual.maps(rgb), true_maps).numpy()
     with atomic_path(path) as temporary:
         temporary.write_bytes(save({k: np.ascontiguousarray(v) for k, v in out.items()}))
 

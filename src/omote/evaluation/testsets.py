@@ -48,7 +48,9 @@ def population_of(name: SetName, population: PopulationConfig) -> PopulationConf
 def draw_test_person(name: SetName, population: PopulationConfig, index: int, heads: Sequence[HeadModel]) -> Person:
     """Person ``index`` of a set; ``population`` as `population_of` gives it."""
     person = draw_person(population, index, heads)
-    return replace(person, camera=_turned(person.camera, yaw_deg(index))) if name == "pose" else person
+    return (
+        replace(person, camera=_turned(person.camera, float(np.deg2rad(yaw_deg(index))))) if name == "pose" else person
+    )
 
 
 def yaw_deg(index: int) -> int:
@@ -56,10 +58,8 @@ def yaw_deg(index: int) -> int:
     return YAWS_DEG[index % len(YAWS_DEG)]
 
 
-def _turned(camera: Camera, yaw: float) -> Camera:
-    return orbit_camera(
-        size=camera.width, yaw_rad=float(np.deg2rad(yaw)), distance_mm=FRONT_DISTANCE_MM, field_mm=FRONT_FIELD_MM
-    )
+def _turned(camera: Camera, yaw_rad: float) -> Camera:
+    return orbit_camera(size=camera.width, yaw_rad=yaw_rad, distance_mm=FRONT_DISTANCE_MM, field_mm=FRONT_FIELD_MM)
 
 
 def source_index(name: SetName, person: Person) -> int:

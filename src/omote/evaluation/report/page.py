@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -30,7 +30,7 @@ from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 
 SHEET_TITLES = {
-    CEILING: "true render: colour, depth, and how far the depth moves from the source",
+    CEILING: "true render: colour, depth, and how far the depth moves from rest",
     MODEL: "model: colour, depth, depth error",
     **{row: f"{ROW_TITLES[row]}: colour, depth, depth error" for row in SHEET_ROWS if row not in (CEILING, MODEL)},
 }
@@ -56,17 +56,24 @@ def sections(results: Results) -> Iterator[str]:
     count = len(results.persons)
     yield f"<h1>Evaluation: {escape(results.name)}</h1>"
     yield f'<p class="soft">{count} persons × {results.category.shape[1]} expressions. {escape(words.SYNTHETIC)}</p>'
+    name = words.test_set(results)
+    yield f'<p class="soft">Test set <b>{escape(name)}</b>. {escape(words.TEST_SETS.get(name, ""))}</p>'
     yield _in_short(results)
     if count < 30:
         yield f"<p><b>{count} persons are few</b>: this is a trial, not a result to quote.</p>"
-    yield f'<div class="verdict">{"".join(f"<p>{line}</p>" for line in words.verdict(rivalries(results)))}</div>'
+    rivals = rivalries(results)
+    lines = (*words.aim(rivals), *words.missing(results), *words.verdict(rivals))
+    yield f'<div class="verdict">{"".join(f"<p>{line}</p>" for line in lines)}</div>'
     yield headline_table(results)
     yield f"<p>{_identity_note(results)}</p>"
     yield figures(results)
     yield "<h2>Expression by class</h2>"
     yield from _expressions(results)
     yield "<h2>By head family</h2>"
-    yield _heads(results)
+    yield _parts(results, results.heads(), HEADLINE)
+    if turns := results.turns():
+        yield "<h2>By the camera's turn</h2>"
+        yield _parts(results, turns, HEADLINE[:1])
     yield "<h2>More metrics</h2>"
     yield metric_table(results, DETAIL)
     yield _sets(results)
@@ -135,7 +142,9 @@ def metric_table(results: Results, metrics: Sequence[Metric]) -> str:
 def _identity_note(results: Results) -> str:
     values = results.column(f"identity/{FLOOR}")
     same = float(np.nanmean(np.where(results.moved, values, np.nan)))
-    note = f"For scale: one person's true face at rest and with an expression are {same:.2f} apart in identity distance"
+    note = (
+        f"For scale: a person's source and their true face with an expression are {same:.2f} apart in identity distance"
+    )
     if all("descriptor" in p for p in results.persons) and len(results.persons) > 1:
         descriptors = np.array([p["descriptor"] for p in results.persons], dtype=np.float64)
         note += f", two different persons {float(pdist(descriptors).mean()):.2f} (their true faces at rest)"
@@ -194,10 +203,10 @@ def _expression_summary(results: Results) -> str:
     return html.table(head, lines)
 
 
-def _heads(results: Results) -> str:
-    families = results.heads()
-    shown = [m for m in HEADLINE if any(measured(results, m, row) for row in results.rows)]
-    head = ["row", *(f"{escape(m.title)}<br><small>{escape(name)}</small>" for m in shown for name in families)]
+def _parts(results: Results, parts: Mapping[str, np.ndarray], metrics: Sequence[Metric]) -> str:
+    """Rows × metrics of each part of the persons."""
+    shown = [m for m in metrics if any(measured(results, m, row) for row in results.rows)]
+    head = ["row", *(f"{escape(m.title)}<br><small>{escape(name)}</small>" for m in shown for name in parts)]
     lines = []
     for row in results.rows:
         if row == CEILING:
@@ -205,10 +214,10 @@ def _heads(results: Results) -> str:
         cells = [
             html.with_interval(interval(results, m, row, chosen), m.digits) if measured(results, m, row) else "–"
             for m in shown
-            for chosen in families.values()
+            for chosen in parts.values()
         ]
         lines.append((kind_of(row), [escape(title(row)), *cells]))
-    counts = ", ".join(f"{int(chosen.sum())} persons of {name}" for name, chosen in families.items())
+    counts = ", ".join(f"{int(chosen.sum())} persons of {name}" for name, chosen in parts.items())
     return f"<p>{escape(counts)}.</p>" + html.table(head, lines)
 
 
@@ -246,7 +255,7 @@ def _sets(results: Results) -> str:
 def _sheets(results: Results) -> Iterator[str]:
     images = results.folder / "images"
     yield (
-        "<p>The neutral true render is the source of every row. Shown are the best, the median and the worst person by the "
+        "<p>The first picture of a person shows them at rest. Shown are the best, the median and the worst person by the "
         "model's depth error over moving pixels. Depth has the same colour "
         "at the same distance everywhere; errors go from black (0) to pale (10 mm and more, or a hole).</p>"
     )
@@ -257,7 +266,7 @@ def _sheets(results: Results) -> Iterator[str]:
         heads = "".join(f"<span>{category}</span>" for category in CATEGORIES)
         cells = [f'<div class="heads">{heads}</div>']
         for row in SHEET_ROWS:
-            if not picture_path(images, index, row).exists():
+            if row not in results.rows:
                 continue
             shown = html.picture(picture_path(images, index, row), f"{name} person, {title(row)}")
             cells.append(f"<figure><figcaption>{escape(SHEET_TITLES[row])}</figcaption>{shown}</figure>")

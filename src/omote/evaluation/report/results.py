@@ -88,6 +88,13 @@ class Results:
         names = np.array([str(person["head"]) for person in self.persons])
         return {name: names == name for name in sorted(set(names.tolist()))}
 
+    def turns(self) -> Mapping[str, np.ndarray]:
+        """Which persons' cameras stand how far to the side; nothing where all stand before the face."""
+        if not all("yaw_deg" in person for person in self.persons):
+            return {}
+        degrees = np.array([int(person["yaw_deg"]) for person in self.persons])
+        return {f"{turn}°": degrees == turn for turn in sorted(set(degrees.tolist()))}
+
 
 def is_model(row: str) -> bool:
     """Whether a row is made by the networks that are measured."""

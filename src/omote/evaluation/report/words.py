@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from omote.evaluation.report.html import number, p_value
-from omote.evaluation.report.results import title
+from omote.evaluation.report.results import FLOOR, Results, title
 from omote.evaluation.report.tables import ALPHA, Rivalry
 
 ROWS: Mapping[str, str] = {
@@ -25,6 +25,20 @@ ROWS: Mapping[str, str] = {
     "ceiling": "The true render itself: the ceiling of every judge.",
 }
 
+# What stands beside a person, of `omote.evaluation.testsets`.
+TEST_SETS: Mapping[str, str] = {
+    "in-model": "Persons of the head families that training knows, at rest, before the standard camera, without noise.",
+    "cross-model": "Persons of the second head family alone, at rest. Only for networks that were trained on the first does this "
+    "say what a new kind of head costs.",
+    "sensor": "The source is as a depth camera gives it: noise, quantisation, lost edges, holes. What is asked for is the true "
+    "render.",
+    "pose": "The camera stands up to 30° to the side, a seventh of the persons at each angle.",
+    "expressive": "The source shows another expression than rest. A copy keeps that.",
+}
+# The aim: all of these together, against each of those.
+AIM_METRICS = ("depth/mae_mm_metric", "expression/top1_both", "identity/faceapi")
+AIM_BASELINES = (FLOOR, "head_edit", "deformation_transfer")
+
 METRICS: Sequence[tuple[str, str]] = (
     ("depth error", "Mean |d − g| of z-depth in mm over the true render's valid pixels, not aligned; per image, then averaged."),
     ("moving", "The same over pixels whose true depth differs from the source's by more than 2 mm."),
@@ -34,6 +48,7 @@ METRICS: Sequence[tuple[str, str]] = (
      "11 × 11 Gaussian windows."),
     ("identity distance", "Euclidean distance of face-api's 128-d descriptors, row against true render of the same expression, "
      "neutral left out."),
+    ("identity, ArcFace", "1 − cosine of the descriptors of a user's own backbone, row against true render, neutral left out."),
     ("expression top-1", "How often the judges' first class is the asked one, averaged over the seven classes. “Both” sums the "
      "probabilities of face-api and fer, networks that no model here was trained with. Ceiling: true renders. Floor: copy."),
     ("normals", "Mean angle between the normals of depth images, in degrees."),
@@ -55,6 +70,32 @@ SYNTHETIC = (
 def describe(row: str) -> str:
     """What a row is."""
     return ROWS.get(row, "A row of this suite.")
+
+
+def test_set(results: Results) -> str:
+    """The name of the persons' set; folders of earlier versions know one."""
+    return str(results.config.get("config", {}).get("test_set", "in-model"))
+
+
+def aim(rivals: Sequence[Rivalry]) -> Iterator[str]:
+    """HTML paragraphs: whether the model beats the rows without networks in depth, expression and identity together."""
+    asked = [r for r in rivals if r.metric.key in AIM_METRICS and r.baseline in AIM_BASELINES]
+    missed = [r for r in asked if r.verdict != "better"]
+    won = [row for row in AIM_BASELINES if any(r.baseline == row for r in asked)]
+    won = [row for row in won if not any(r.baseline == row for r in missed)]
+    together = "in depth, expression accuracy and identity together"
+    if missed:
+        yield f'<b class="worse">Does not beat</b> every row without networks {together}: not {_by_baseline(missed)}.'
+    if won:
+        yield f'<b class="better">Beats</b> {", ".join(f"the <b>{escape(title(row))}</b>" for row in won)} {together}.'
+
+
+def missing(results: Results) -> Iterator[str]:
+    """HTML paragraphs: rows that could not be measured."""
+    rows = [key.removeprefix("run/missing_") for key in sorted(results.run) if key.startswith("run/missing_")]
+    if rows:
+        named = ", ".join(f"<b>{escape(title(row))}</b>" for row in rows)
+        yield f"Not measured for want of weights: {named}."
 
 
 def verdict(rivals: Sequence[Rivalry]) -> list[str]:
