@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from omote.api.evaluations import _claim, evaluate, fingerprint
+from omote.api.evaluations import QUICK_PERSONS, _claim, evaluate, fingerprint
 from omote.api.report import Stopwatch
 from omote.api.reports import commit, report, write_run
 from omote.cli.main import main
 from omote.errors import CheckpointError, ConfigError, OutputError
+from omote.evaluation.release import ReleaseConfig
+from omote.ldm.editing import EditingModel
 
 
 def test_a_fingerprint_changes_with_content_and_name_only(tmp_path: Path) -> None:
@@ -26,6 +31,91 @@ def test_a_fingerprint_changes_with_content_and_name_only(tmp_path: Path) -> Non
     a = weights("a", b"1")
     assert a == fingerprint(tmp_path / "a" / b"1".hex())
     assert len({a, weights("a", b"2"), weights("b", b"1")}) == 3
+
+
+def test_rivals_beside_the_weights_are_other_networks(tmp_path: Path) -> None:
+    (tmp_path / "editor.safetensors").write_bytes(b"1")
+    before = fingerprint(tmp_path)
+    (tmp_path / "rivals/regression").mkdir(parents=True)
+    (tmp_path / "rivals/regression/editor.safetensors").write_bytes(b"2")
+    assert fingerprint(tmp_path) == before
+    assert fingerprint(tmp_path / "rivals/regression") not in (before, fingerprint(tmp_path / "rivals"))
+
+
+class Network(EditingModel):
+    """In the place of networks: parameters to tell them apart by."""
+
+    def __init__(self, value: float, weights: Path) -> None:
+        self.autoencoder, self.editor = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)  # type: ignore[assignment]
+        self.weights = weights
+        for network in (self.autoencoder, self.editor):
+            torch.nn.init.constant_(network.weight, value)
+            torch.nn.init.zeros_(network.bias)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """What the suite is asked for, in the place of running it; without shipped rivals."""
+    got: dict[str, Any] = {}
+
+    def suite(model: object, config: ReleaseConfig, out: Path, **more: object) -> Iterator[None]:
+        got.update(more, config=config)
+        (out / "metrics.json").write_text(json.dumps({"count/persons": 1, "count/images": 7}))
+        yield from ()
+
+    (tmp_path / "shipped").mkdir()
+    monkeypatch.setattr("omote.ldm.settings.SHIPPED_WEIGHTS", tmp_path / "shipped")
+    monkeypatch.setattr(EditingModel, "load", lambda folder, backend: Network(0, folder))
+    monkeypatch.setattr("omote.evaluation.editors.load_editor", lambda folder, backend: Network(1, folder))
+    monkeypatch.setattr("omote.evaluation.release.evaluate_release", suite)
+    monkeypatch.setattr("omote.evaluation.sets.load_set_networks", lambda: "sets")
+    monkeypatch.setattr("omote.evaluation.report.load_results", lambda folder: folder)
+    monkeypatch.setattr("omote.evaluation.report.write_report", lambda results: None)
+    return got
+
+
+def test_quick_is_the_release_suite_of_few_persons_with_sets(asked: dict[str, Any], tmp_path: Path) -> None:
+    evaluate("quick", out=tmp_path / "quick", weights=tmp_path)
+    quick = dict(asked)
+    evaluate("release", out=tmp_path / "release", weights=tmp_path)
+    assert quick["config"].num_persons == QUICK_PERSONS < asked["config"].num_persons == 200
+    assert quick["config"].population == asked["config"].population
+    assert quick["sets"] == "sets"
+    assert asked["sets"] is None
+    evaluate("quick", out=tmp_path / "more", weights=tmp_path, persons=3, test_set="sensor")
+    assert (asked["config"].num_persons, asked["config"].test_set) == (3, "sensor")
+
+
+def test_rivals_without_weights_are_said_to_be_missing(asked: dict[str, Any], tmp_path: Path) -> None:
+    evaluate("quick", out=tmp_path / "none", weights=tmp_path)
+    run = json.loads((tmp_path / "none/run.json").read_text())
+    assert run["run/missing_regression"]
+    assert run["run/missing_pixel_diffusion"]
+    assert asked["networks"] == {}
+
+    (tmp_path / "shipped/rivals/pixel_diffusion").mkdir(parents=True)
+    evaluate("quick", out=tmp_path / "both", weights=tmp_path, regression=tmp_path / "mine")
+    run = json.loads((tmp_path / "both/run.json").read_text())
+    assert not any(key.startswith("run/missing") for key in run)
+    assert {row: network.weights for row, network in asked["networks"].items()} == {
+        "regression": tmp_path / "mine",
+        "pixel_diffusion": tmp_path / "shipped/rivals/pixel_diffusion",
+    }
+    # A folder without these rows must not grow them half way.
+    with pytest.raises(OutputError, match="other settings"):
+        evaluate("quick", out=tmp_path / "none", weights=tmp_path)
+    with pytest.raises(ConfigError, match="persons or rows are others"):
+        evaluate("quick", out=tmp_path / "taken", weights=tmp_path, rivals=tmp_path / "none")
+    evaluate("quick", out=tmp_path / "taken2", weights=tmp_path, regression=tmp_path / "mine", rivals=tmp_path / "both")
+    assert asked["rivals"] == tmp_path / "both/rivals"
+
+
+def test_a_set_of_persons_that_cannot_be_does_not_claim_the_folder(asked: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give --ict"):
+        evaluate("quick", out=tmp_path / "out", weights=tmp_path, test_set="cross-model")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="samplers knows one set of persons"):
+        evaluate("samplers", out=tmp_path / "out", test_set="pose")
 
 
 def test_results_of_other_weights_are_not_mixed_in(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from stand_ins import Colours, Pooled, small_networks
 
 from omote.data.population import PopulationConfig
@@ -20,7 +22,7 @@ from omote.evaluation import editors
 from omote.evaluation.editors import Edited, EditorSuite, evaluate_editors, load_editor
 from omote.evaluation.release import Truth
 from omote.geometry.camera import orbit_camera
-from omote.ldm.editing import EditingModel, EditSettings
+from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 
 
@@ -103,6 +105,22 @@ def test_the_best_sample_counts_by_image() -> None:
     assert found["diversity"] == pytest.approx([2, 1.5])
     assert found["seconds"] == [0.5, 0.5]
     assert "best_of" not in Edited(samples=[[at(701), at(715)]], seconds=0.5).measured(truth)
+
+
+def test_a_rival_without_a_first_stage_shares_the_shipped_one(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_WEIGHTS / "editor", tmp_path / "editor")
+    model, shipped = load_editor(tmp_path), EditingModel.load()
+    assert model.weights == tmp_path
+    for name, tensor in shipped.autoencoder.state_dict().items():
+        assert torch.equal(model.autoencoder.state_dict()[name], tensor)
+
+    model.editor.delta_std.mul_(1.01)
+    model.editor.save_pretrained(tmp_path / "other/editor")
+    with pytest.raises(CheckpointError, match="another autoencoder than the shipped one"):
+        load_editor(tmp_path / "other")
+    # With its own beside it nothing is assumed.
+    shutil.copytree(SHIPPED_WEIGHTS / "autoencoder", tmp_path / "other/autoencoder")
+    assert load_editor(tmp_path / "other").weights == tmp_path / "other"
 
 
 def test_a_folder_without_networks_is_one_clear_line(tmp_path: Path) -> None:
