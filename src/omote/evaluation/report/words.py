@@ -85,9 +85,13 @@ def aim(rivals: Sequence[Rivalry]) -> Iterator[str]:
     won = [row for row in won if not any(r.baseline == row for r in missed)]
     together = "in depth, expression accuracy and identity together"
     if missed:
-        yield f'<b class="worse">Does not beat</b> every row without networks {together}: not {_by_baseline(missed)}.'
+        yield (
+            f'The model <b class="worse">does not beat</b> every row without networks {together}: not '
+            f"{_by_baseline(missed)}."
+        )
     if won:
-        yield f'<b class="better">Beats</b> {", ".join(f"the <b>{escape(title(row))}</b>" for row in won)} {together}.'
+        named = " and ".join(f"the <b>{escape(title(row))}</b>" for row in won)
+        yield f'The model <b class="better">beats</b> {named} {together}.'
 
 
 def missing(results: Results) -> Iterator[str]:
