@@ -46,6 +46,14 @@ def test_onto_itself_it_is_the_deformation(sheet: tuple[np.ndarray, np.ndarray],
     np.testing.assert_allclose(transfer(vertices, bent, vertices, faces), bent, atol=1e-6)
 
 
+def test_a_triangles_gradient_is_the_similarity_that_moves_it(sheet: tuple[np.ndarray, np.ndarray]) -> None:
+    """The fourth vertex turns and scales with the edges."""
+    vertices, faces = sheet
+    similarity = 1.7 * rotation(0.4)
+    found = gradients(vertices, (vertices @ similarity.T + 3.0)[None], faces)
+    np.testing.assert_allclose(found, np.broadcast_to(similarity, found.shape), atol=1e-9)
+
+
 def test_without_a_deformation_the_target_stays(sheet: tuple[np.ndarray, np.ndarray]) -> None:
     vertices, faces = sheet
     target = vertices * [1.3, 0.8, 1.0] + np.random.default_rng(2).normal(0, 0.5, vertices.shape)
