@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors"]
 # The names of `omote.evaluation.testsets.SetName`, which takes too long to import.
 SetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
-PERSONS, QUICK_PERSONS = 200, 12
+PERSONS, QUICK_PERSONS = 200, 10
 # Where weights of other networks lie beside the shipped ones.
 RIVALS = "rivals"
 
@@ -62,7 +62,7 @@ def evaluate(
             "first-stage": the autoencoders of ``runs``, a row each; "editors": the editors of ``runs`` against the first of
             them, at every one of ``steps``, with the truth's weights given and by category alone.
         out: folder, made if missing; persons that it holds already are not measured again.
-        persons: how many, each with seven expressions; 200, and for "quick" 12, if None.
+        persons: how many, each with seven expressions; 200, and for "quick" 10, if None.
         test_set: of "release" and "quick": who is edited, and how they were captured (`omote.evaluation.testsets`).
         ict: ICT-FaceKit, by path: half of the persons come from it.
         seed: of persons and noise.

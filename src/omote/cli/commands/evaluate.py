@@ -31,7 +31,7 @@ class Options:
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    """unseen persons, each with seven expressions; without, 200, and 12 for quick"""
+    """unseen persons, each with seven expressions; without, 200, and 10 for quick"""
     test_set: TestSet = "in-model"
     """release, quick: in-model: both heads, as training draws them; cross-model: of --ict alone; sensor: seen by a depth camera;
     pose: turned by up to 30 degrees; expressive: the source is not at rest"""
