@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from line_run import settings
-from line_task import LineTask, Resolved, config, run_to_end, train_slowly
+from line_task import LineModule, LineTask, Resolved, config, run_to_end, train_slowly
 from safetensors.torch import load_file, save_file
 from two_processes import run_two
 
@@ -205,6 +205,37 @@ def test_a_loss_that_is_no_number_stops_and_keeps_its_batch(tmp_path):
     batch = load_file(tmp_path / "bad_batch.safetensors")
     assert batch["batch.0"].shape == (8, 1)
     assert batch["batch.1"].isnan().all()
+
+
+class LengthModule(LineModule):
+    """Charges for a length as well: of nothing it is zero, and its gradient no number."""
+
+    def forward(self, batch):
+        loss, terms = super().forward(batch)
+        return loss + (self.line.weight * batch[0]).square().sum().sqrt(), terms
+
+
+class EmptyBatchTask(LineTask):
+    """Step 5 is all zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = LengthModule()
+
+    def batch(self, step, seed, size, part, parts):
+        x, y = super().batch(step, seed, size, part, parts)
+        return (x * 0, y) if step == 5 else (x, y)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(tmp_path, other_precisions, precision):
+    other_precisions()
+    with pytest.raises(OmoteError, match="the gradient's norm of step 5") as error:
+        run_to_end(EmptyBatchTask(), config(precision=precision, checkpoint_s=0.0), tmp_path)
+    assert "\n" not in str(error.value)
+    assert not load_file(tmp_path / "bad_batch.safetensors")["batch.0"].any()
+    assert progress_of(tmp_path).images == 40
+    assert all(v.isfinite().all() for v in load_file(tmp_path / "checkpoint/weights.safetensors").values())
 
 
 def test_learning_rate_warms_up_holds_and_ends_at_zero():

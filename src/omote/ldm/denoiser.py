@@ -191,7 +191,8 @@ class LatentEditor(ModelMixin, ConfigMixin):
         tokens = torch.cat([tokens, *more], dim=1)
         motion = condition.motion
         difference = (motion_of.warped(source, motion) - source) * self.latent_std
-        nearer = self._coarse(motion)[:, motion_of.NEARER] * (motion_of.DEPTH_UNIT_MM / DEPTH_SCALE_MM)
+        nearer = motion_of.resized(motion[:, motion_of.NEARER], self.config.sample_size)
+        nearer = nearer * (motion_of.DEPTH_UNIT_MM / DEPTH_SCALE_MM)
         difference = torch.cat([difference[:, :3], difference[:, 3:4] + nearer, difference[:, 4:]], dim=1)
         if condition.draws is not None and self.nobody is not None:
             pooled = pooled + condition.draws[:, None] * self.nobody

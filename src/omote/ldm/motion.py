@@ -174,7 +174,9 @@ class LandmarkLocator(nn.Module):
 
 def resized(motion: Float[Tensor, "b c m m"], size: int) -> Float[Tensor, "b c s s"]:
     """Motion channels at another size: averaged down, interpolated up."""
-    if size <= motion.shape[-1]:
+    if size == motion.shape[-1]:
+        return motion
+    if size < motion.shape[-1]:
         return F.avg_pool2d(motion, motion.shape[-1] // size)
     return F.interpolate(motion, size=(size, size), mode="bilinear", align_corners=False)
 

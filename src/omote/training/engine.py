@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from omote.config import Range, to_json
 from omote.errors import ConfigError, OmoteError
+from omote.files import atomic_path
 from omote.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from omote.training.log import RunLog, StepReport
 from omote.training.prefetch import batches
@@ -157,7 +158,7 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
 
     Raises:
         CheckpointError: the folder holds a checkpoint of another network.
-        OmoteError: the loss stopped being a number; the step that did it is named.
+        OmoteError: the loss or its gradient stopped being a number; the step that did it is named.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -224,13 +225,16 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
                 with accelerator.autocast():
                     loss, terms = model(batch)
                 if not math.isfinite(float(loss.detach())):
-                    raise _not_a_number(run, batch, step, part, config.seed, float(loss.detach()))
+                    raise _not_a_number(run, batch, f"the loss of step {step} part {part}", config.seed, loss)
                 accelerator.backward(loss / config.accumulation)
             for key, item in {**terms, "loss": loss.detach()}.items():
                 value = torch.as_tensor(item, dtype=torch.float64).detach() / config.accumulation
                 metrics[key] = metrics[key] + value if key in metrics else value
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-        metrics["grad_norm"] = whole(torch.as_tensor(norm))
+        norm = whole(torch.as_tensor(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)))
+        # Half precision skips such a step and scales its loss down; others would spoil the weights, and the next checkpoint.
+        if config.precision != "fp16" and not math.isfinite(float(norm)):
+            raise _not_a_number(run, batch, f"the gradient's norm of step {step}", config.seed, norm)
+        metrics["grad_norm"] = norm
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         progress.images += config.batch_size
@@ -284,6 +288,8 @@ def optimiser_of(task: Task, config: EngineConfig) -> torch.optim.AdamW:
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         betas=(config.momentum, 0.99),
+        # One pass over weights, gradients and moments instead of a dozen: on a CPU they don't fit its caches.
+        fused=True,
     )
 
 
@@ -302,13 +308,15 @@ def _passed(images: int, interval: int, batch_size: int) -> bool:
     return images // interval != (images - batch_size) // interval
 
 
-def _not_a_number(run: Path, batch: object, step: int, part: int, seed: int, loss: float) -> OmoteError:
-    """What to say of a loss that is none, with its batch saved beside the run."""
+def _not_a_number(run: Path, batch: object, what: str, seed: int, value: Tensor) -> OmoteError:
+    """What to say of a number that is none, with its batch saved beside the run."""
     path = run / "bad_batch.safetensors"
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors_of(batch).items()}, path)
+    # A gradient is everybody's: all processes of a run may come here at once.
+    with atomic_path(path) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors_of(batch).items()}, temporary)
     return OmoteError(
-        f"{run}: the loss of step {step} part {part} (seed {seed}) is {loss}; its batch is in {path}, the last checkpoint "
-        f"is intact; lower the learning rate and resume"
+        f"{run}: {what} (seed {seed}) is {float(value.detach())}; its batch is in {path}, the last checkpoint is intact; "
+        f"lower the learning rate and resume"
     )
 
 
