@@ -13,7 +13,6 @@ channels and codes are those of the paper's table 8 (Rombach et al., CVPR 2022).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +21,7 @@ from omote.training.autoencoder import AutoencoderConfig
 from omote.training.engine import EngineConfig
 
 Regularisation = Literal["kl", "vq"]
+KINDS: tuple[Regularisation, ...] = ("kl", "vq")
 FACTORS = (2, 4, 8, 16, 32)
 LEARNED_CHANNELS = {
     "kl": {2: 2, 4: 3, 8: 4, 16: 16, 32: 64},
@@ -55,8 +55,21 @@ def first_stage_cpu(
     )
 
 
+def _recipe(name: str, factor: int, regularisation: Regularisation) -> Callable[[Path], AutoencoderConfig]:
+    def recipe(runs: Path) -> AutoencoderConfig:
+        return first_stage_cpu(runs, factor=factor, regularisation=regularisation)
+
+    recipe.__doc__ = f"""Plain first stage, {regularisation.upper()}, f = {factor}.
+
+        omote train {name} --run runs/{name.removeprefix("autoencoder-")}
+
+    Hours: 2 to 3. Score: its row of the table of `omote evaluate first-stage`; the lower f, the better.
+    """
+    return recipe
+
+
 FIRST_STAGES: dict[str, Callable[[Path], AutoencoderConfig]] = {
-    f"autoencoder-{regularisation}-f{factor}": partial(first_stage_cpu, factor=factor, regularisation=regularisation)
-    for regularisation in ("kl", "vq")
+    (name := f"autoencoder-{regularisation}-f{factor}"): _recipe(name, factor, regularisation)
+    for regularisation in KINDS
     for factor in FACTORS
 }

@@ -1,4 +1,11 @@
-"""Seconds on any machine: the same code as a release at a fraction of its size. For tests; the results mean nothing."""
+"""Seconds on any machine: the same code as a release at a fraction of its size. For tests: there is no score to expect.
+
+    omote population --out runs/population --persons 3
+    omote train autoencoder-tiny --run runs/autoencoder
+    omote train editor-tiny --run runs/editor
+
+and each of the others by its name; what it builds on lies beside it under the name of its stage.
+"""
 
 from __future__ import annotations
 
