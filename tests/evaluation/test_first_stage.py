@@ -20,6 +20,10 @@ SIZE = 64
 SUITE = FirstStageSuite(population=PopulationConfig(split="test"), num_persons=1)
 
 
+def squared(a, b):
+    return (a - b).square().mean(dim=(1, 2, 3))
+
+
 def pooled(rgb):
     return torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).numpy().astype(np.float64)
 
@@ -58,15 +62,16 @@ def runs(tmp_path_factory):
 
 
 def test_rows_are_measured_once_and_tell_f_apart(runs, tmp_path):
-    extractor = Extractor(name="pooled", features=pooled)
     given = [runs / "kl-f2", runs / "vq-f8"]
-    assert [step.done for step in evaluate_first_stages(given, SUITE, tmp_path, extractor=extractor)] == [1, 2]
+    own = {"extractor": Extractor(name="pooled", features=pooled), "distances": {"perceptual_squared": squared}}
+    assert [step.done for step in evaluate_first_stages(given, SUITE, tmp_path, **own)] == [1, 2]
     with (tmp_path / "table.csv").open() as file:
         kl, vq = csv.DictReader(file)
     assert (kl["row"], kl["f"], kl["regularisation"]) == ("kl-f2", "2", "kl")
     assert (vq["row"], vq["f"], vq["latent_values"]) == ("vq-f8", "8", str(7 * 8 * 8))
     better = ("color/psnr_db", "color/psnr_db_mouth", "color/ssim", "mask/iou")
-    worse = ("depth/mae_mm_metric", "depth/rmse_mm_metric", "depth/normals_error_deg", "color/fd_pooled")
+    worse = ("depth/mae_mm_metric", "depth/rmse_mm_metric", "depth/normals_error_deg", "color/fd_pooled",
+             "color/perceptual_squared")  # fmt: skip
     assert all(float(kl[key]) > float(vq[key]) for key in better)
     assert all(float(kl[key]) < float(vq[key]) for key in worse)
     assert kl["codebook/perplexity"] == ""
@@ -74,7 +79,7 @@ def test_rows_are_measured_once_and_tell_f_apart(runs, tmp_path):
     # A second run reads; a row of other weights would be measured anew.
     path = next((tmp_path / "rows").glob("kl-f2.*.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), "color/ssim": 0.125}))
-    list(evaluate_first_stages(given[:1], SUITE, tmp_path, extractor=extractor))
+    list(evaluate_first_stages(given[:1], SUITE, tmp_path, **own))
     assert json.loads((tmp_path / "metrics.json").read_text())["color/ssim/kl-f2"] == 0.125
 
 

@@ -75,7 +75,7 @@ def evaluate(
         pixel_diffusion: the same.
         arcface: for "judges", "release" and "quick", an ArcFace backbone (.safetensors) as a second identity network.
         runs: of "first-stage" and "editors": runs or weights folders; their names are the rows'.
-        perceptual: of "first-stage": the weights file of `omote.ldm.perceptual`; its distance is left out without it.
+        perceptual: of "first-stage": the weights file of `omote.ldm.perceptual`, for a second perceptual distance.
         steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person. Of "editors":
             50, 4, 2 and 1 if none is given.
         guidance_scale: of "editors": for those that have none folded in.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from omote.data.population import PopulationConfig, draw_person, render_person
@@ -22,17 +23,19 @@ from omote.errors import CheckpointError, ConfigError
 from omote.evaluation import metrics
 from omote.evaluation.distribution import feature_statistics, frechet_distance
 from omote.evaluation.face_features import Extractor, face_features
+from omote.evaluation.features import load_perceptual
 from omote.evaluation.release import EvaluationStep
 from omote.files import atomic_path
 from omote.geometry.depth import depth_normals
 from omote.head.expressions import CATEGORIES
 from omote.ldm.autoencoder import QuantisedLatent, RgbdAutoencoder
-from omote.ldm.perceptual import HedVgg16, load_hed_vgg16
+from omote.ldm.perceptual import load_hed_vgg16
 from omote.ldm.quantiser import codebook_use
 from omote.ldm.representation import DEPTH, DEPTH_SCALE_MM, pack_images, reference_depth_mm, unpack
 from omote.types import Rgbd
 
 BATCH = 28
+Distance = Callable[[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class FirstStageSuite:
     Attributes:
         population: the split must be "test" for numbers that are published; the size is each row's own.
         num_persons: each with seven expressions.
-        perceptual: the file of `HedVgg16`; None leaves the perceptual distance out.
+        perceptual: the file of `omote.ldm.perceptual`, for a second perceptual distance; None leaves that out.
     """
 
     population: PopulationConfig
@@ -83,7 +86,12 @@ def row_names(runs: Sequence[Path]) -> list[str]:
 
 
 def evaluate_first_stages(
-    runs: Sequence[Path], config: FirstStageSuite, out: Path, *, extractor: Extractor | None = None
+    runs: Sequence[Path],
+    config: FirstStageSuite,
+    out: Path,
+    *,
+    extractor: Extractor | None = None,
+    distances: Mapping[str, Distance] | None = None,
 ) -> Iterator[EvaluationStep]:
     """Measure into ``out``: ``rows/*.json`` as it goes, ``metrics.json`` and ``table.csv`` at the end.
 
@@ -92,6 +100,7 @@ def evaluate_first_stages(
         config: the suite.
         out: folder of the results.
         extractor: of the features; `face_features` if None.
+        distances: perceptual, by their keys; `perceptual_distances` if None.
 
     Raises:
         CheckpointError: a run has no autoencoder.
@@ -99,7 +108,7 @@ def evaluate_first_stages(
     """
     names, folders = row_names(runs), [weights_folder(run) for run in runs]
     extractor = extractor or face_features()
-    network = None if config.perceptual is None else load_hed_vgg16(config.perceptual)
+    distances = perceptual_distances(config) if distances is None else distances
     (out / "rows").mkdir(parents=True, exist_ok=True)
     truths: dict[int, Truth] = {}
     rows: dict[str, dict[str, float | int | str]] = {}
@@ -112,12 +121,22 @@ def evaluate_first_stages(
             size = autoencoder.config.sample_size
             if size not in truths:
                 truths[size] = render_truth(config, size)
-            measured = {**facts(autoencoder), **measure(autoencoder, truths[size], extractor, network)}
+            measured = {**facts(autoencoder), **measure(autoencoder, truths[size], extractor, distances)}
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(measured, indent=1) + "\n")
         rows[name] = json.loads(path.read_text())
         yield EvaluationStep(done=done + 1, total=len(names))
     write_table(rows, out)
+
+
+def perceptual_distances(config: FirstStageSuite) -> dict[str, Distance]:
+    """The one that is installed, and the one whose file is given."""
+    installed = load_perceptual("efficientnet_lite0")
+    distances: dict[str, Distance] = {f"perceptual_{installed.name}": installed}
+    if config.perceptual is not None:
+        network = load_hed_vgg16(config.perceptual)
+        distances[network.KEY] = network.distance
+    return distances
 
 
 def render_truth(config: FirstStageSuite, size: int) -> Truth:
@@ -145,7 +164,7 @@ def facts(autoencoder: RgbdAutoencoder) -> dict[str, float | int | str]:
 
 @torch.no_grad()
 def measure(
-    autoencoder: RgbdAutoencoder, truth: Truth, extractor: Extractor, network: HedVgg16 | None
+    autoencoder: RgbdAutoencoder, truth: Truth, extractor: Extractor, distances: Mapping[str, Distance]
 ) -> dict[str, float]:
     """A row's numbers, averaged over images."""
     x = pack_images(truth.images)
@@ -185,21 +204,14 @@ def measure(
     )
     own, real = (feature_statistics(extractor.features(images.contiguous())) for images in (rgb, truly))
     out[f"color/fd_{extractor.name}"] = frechet_distance(own, real)
-    if network is not None:
-        out[f"color/{network.KEY}"] = _perceptual(network, rgb, truly)
+    for key, distance in distances.items():
+        parts = [distance(a, b) for a, b in zip(rgb.split(BATCH), truly.split(BATCH), strict=True)]
+        out[f"color/{key}"] = float(torch.cat(parts).mean())
     if autoencoder.quantiser is not None:
         use = codebook_use(torch.cat(indices), autoencoder.config.num_codes)
         out |= {"codebook/codes": float(autoencoder.config.num_codes), "codebook/share_used": use.share_used}
         out["codebook/perplexity"] = use.perplexity
     return out
-
-
-def _perceptual(network: HedVgg16, rgb: Tensor, truth: Tensor) -> float:
-    parts = [
-        network.distance(rgb[start : start + BATCH], truth[start : start + BATCH])
-        for start in range(0, len(rgb), BATCH)
-    ]
-    return float(torch.cat(parts).mean())
 
 
 def write_table(rows: Mapping[str, Mapping[str, float | int | str]], out: Path) -> None:

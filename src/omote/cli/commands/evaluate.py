@@ -60,7 +60,7 @@ class Options:
     guidance_scale: float = 1.0
     """editors: of those that have none folded in"""
     perceptual: flags.File = None
-    """first-stage: the weights file of the perceptual distance (docs/studies.md); left out without it"""
+    """first-stage: the weights file of a second perceptual distance (docs/studies.md); left out without it"""
 
 
 def run(options: Options) -> None:
