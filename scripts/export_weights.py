@@ -11,6 +11,7 @@ from pathlib import Path
 
 from omote.ldm.autoencoder import RgbdAutoencoder
 from omote.ldm.denoiser import LatentEditor
+from omote.ldm.expression_prior import ExpressionPrior
 from omote.ldm.identity_stage import IdentityStage
 from omote.ldm.text.conditioner import TextConditioner
 from omote.training.warm_start import load_pretrained
@@ -21,6 +22,7 @@ PARTS = {
     "autoencoder": RgbdAutoencoder,
     "editor": LatentEditor,
     "text": TextConditioner,
+    "expressions": ExpressionPrior,
     "rivals/flow/editor": LatentEditor,
     "rivals/regression/editor": LatentEditor,
     "rivals/pixel_diffusion/autoencoder": IdentityStage,

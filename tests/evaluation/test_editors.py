@@ -29,6 +29,8 @@ from omote.types import Expression, Rgbd
 class Shifting(EditingModel):
     """Every edit is the source, moved back by 8 mm over the steps; without weights by what the seed says."""
 
+    weights = SHIPPED_WEIGHTS
+
     def __init__(self, folded: float = 1.0) -> None:
         self.editor = SimpleNamespace(config=SimpleNamespace(folded_guidance=folded))
         self.asked: list[EditSettings] = []
@@ -80,10 +82,12 @@ def test_editors_are_compared_with_the_first_at_its_most_steps(config: EditorSui
     assert numbers["diversity/depth_mm/many_category_4"] == pytest.approx(np.std([0, 1, 2]), rel=1e-3)
     assert numbers["depth/mae_mm_best_of/many_category_4"] <= numbers["depth/mae_mm_metric/many_category_4"]
     assert "diversity/depth_mm/many_arkit_4" not in numbers
+    # With weights drawn for each sample, and the same for each editor.
+    assert numbers["depth/mae_mm_best_of/many_prior_4"] == numbers["depth/mae_mm_best_of/few_ones_prior_4"]
 
     lines = list(csv.reader((tmp_path / "table.csv").open()))
     assert [line[0] for line in lines[1:]] == [
-        *(f"{name}_{c}_{s}" for name in models for c in ("arkit", "category") for s in (4, 1)),
+        *(f"{name}_{c}_{s}" for name in models for c in ("arkit", "category", "prior") for s in (4, 1)),
         "autoencoder_ceiling",
         "copy_source",
     ]

@@ -1,8 +1,9 @@
 """Editors against each other by condition and number of steps: what few steps cost, and where diffusion pays.
 
-Two conditions. ``arkit``: the truth's weights are given, the answer is determined, and an editor is judged by how near it comes.
-``category``: category and intensity alone; many faces are right, so beside the error of one sample stand the best of several
-(``best_of``), how far they differ (``diversity``), and, over all images as a set, Fréchet distance, precision and recall.
+Three conditions. ``arkit``: the truth's weights are given, the answer is determined, and an editor is judged by how near it
+comes. ``category``: category and intensity alone; many faces are right, so beside the error of one sample stand the best of
+several (``best_of``), how far they differ (``diversity``), and, over all images as a set, Fréchet distance, precision and recall.
+``prior``: the same is asked, and the diffusion of expressions (`omote.ldm.expression_prior`) chooses the weights of each sample.
 
 Rows are ``<editor>_<condition>_<steps>``; beside them stand the truth (``ceiling``), the first editor's autoencoder
 (``autoencoder_ceiling``) and the source as it is (``copy_source``). ``ratio/…`` compares with the first editor at its most steps,
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -41,11 +43,11 @@ from omote.evaluation.samplers import MEASURES, high_frequency_ratio
 from omote.evaluation.sets import load_set_networks, save_features, summarise_sets
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
-from omote.head.rest_face import RestFace
 from omote.ldm.editing import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 
-CONDITIONS = ("arkit", "category")
+Asked = Literal["arkit", "category", "prior"]
+CONDITIONS: tuple[Asked, ...] = get_args(Asked)
 BESIDE = ("autoencoder_ceiling", "copy_source")
 FIGURE = (
     ("depth/mae_mm_metric", "depth error, mm"),
@@ -64,14 +66,16 @@ class EditorSuite:
     Attributes:
         population: the split must be "test" for numbers that are published.
         num_persons: each with seven expressions.
+        conditions: of the above.
         steps: numbers of steps of each editor.
-        samples: per expression where the category alone is given.
+        samples: per expression where many answers are right.
         guidance_scale: of editors that have none folded in.
         seed: of the noise.
     """
 
     population: PopulationConfig
     num_persons: int = 40
+    conditions: tuple[Asked, ...] = CONDITIONS
     steps: tuple[int, ...] = (50, 4, 2, 1)
     samples: int = 8
     guidance_scale: float = 1.0
@@ -214,26 +218,30 @@ def edited(
     """Condition and steps → the edits of a person."""
     source, out = truth.images[0], {}
     folded = float(model.editor.config.folded_guidance)
-    asked: dict[str, tuple[Sequence[Expression], RestFace | None, int]] = {
-        "arkit": (expressions, model.face_of(source), 1),
-        "category": (without_weights(expressions), None, config.samples),
-    }
-    for condition, (wanted, face, samples) in asked.items():
+    face, named = model.face_of(source), without_weights(expressions)
+    for condition in config.conditions:
+        samples = 1 if condition == "arkit" else config.samples
         for steps in config.steps:
             # What is folded in must not be applied twice.
             settings = EditSettings(steps=steps, guidance_scale=1.0 if folded != 1 else config.guidance_scale)
             start = time.perf_counter()
-            drawn = [
-                model.edit(source, wanted, replace(settings, seed=seed + 100 * k), face=face) for k in range(samples)
-            ]
-            seconds = (time.perf_counter() - start) / samples / len(wanted)
+            drawn = []
+            for k in range(samples):
+                mine = seed + 100 * k
+                wanted: Sequence[Expression] = expressions if condition == "arkit" else named
+                if condition == "prior":
+                    wanted = model.expression_prior.drawn(named, mine)
+                drawn.append(model.edit(source, wanted, replace(settings, seed=mine), face=face))
+            seconds = (time.perf_counter() - start) / samples / len(named)
             out[f"{condition}_{steps}"] = Edited(samples=drawn, seconds=seconds)
     return out
 
 
 def rows_of(names: Sequence[str], config: EditorSuite) -> list[str]:
     """Rows of all editors."""
-    return [f"{name}_{condition}_{steps}" for name in names for condition in CONDITIONS for steps in config.steps]
+    return [
+        f"{name}_{condition}_{steps}" for name in names for condition in config.conditions for steps in config.steps
+    ]
 
 
 def summarise(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> dict[str, float]:
@@ -259,6 +267,8 @@ def summarise(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> d
                 out[f"{name}/{row}"] = metrics.mean_over_images(column(f"{key}/{row}").ravel())
     for condition in CONDITIONS:
         those = [row for row in rows if row.rsplit("_", 2)[1] == condition]
+        if not those:
+            continue
         first = those[0].rsplit("_", 2)[0]
         reference = max(
             (row for row in those if row.rsplit("_", 2)[0] == first), key=lambda row: int(row.rsplit("_", 1)[1])
@@ -289,7 +299,7 @@ def draw_figure(
         lines = {
             f"{name} {condition}": [(s, numbers[f"{metric}/{name}_{condition}_{s}"]) for s in sorted(config.steps)]
             for name in names
-            for condition in CONDITIONS
+            for condition in config.conditions
         }
         values = [value for points in lines.values() for _, value in points]
         drawn.append(line_chart(title, lines, x, axis_over(metric, values)))

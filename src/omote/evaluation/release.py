@@ -27,14 +27,14 @@ from omote.evaluation.pictures import missing_pictures, save_pictures, sheet_per
 from omote.evaluation.sets import SetNetworks, save_features, summarise_sets
 from omote.evaluation.testsets import SetName, captured, draw_test_person, population_of, source_index, yaw_deg
 from omote.files import atomic_path
-from omote.head.expressions import CATEGORIES, draw_expression
+from omote.head.expressions import CATEGORIES
 from omote.head.model import HeadModel
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 
 # Rows that the networks have no part in: measured once, whatever the weights.
 RIVAL_ROWS = ("ceiling", "copy_source", "head_edit", "deformation_transfer")
-# model: the truth's ARKit weights. model_category: category and intensity alone, weights drawn as the population draws them.
+# model: the truth's ARKit weights. model_category: category and intensity alone, weights drawn by the prior of expressions.
 # model_token: category and intensity alone, and the network has to decide by itself.
 MODEL_ROWS = ("model", "model_category", "model_token", "autoencoder_ceiling")
 # Other networks given what ``model`` is given, where there are weights for them; row → how many steps they take.
@@ -340,10 +340,9 @@ def without_weights(expressions: Sequence[Expression]) -> list[Expression]:
     return [Expression(category=e.category, intensity=e.intensity) for e in expressions]
 
 
-def _drawn(expressions: Sequence[Expression], seed: int) -> list[Expression]:
-    """The same categories and intensities with weights of their own draw."""
-    rng = np.random.default_rng([91, seed])
-    return [draw_expression(e.category, rng, intensity=e.intensity) for e in expressions]
+def _drawn(model: EditingModel, expressions: Sequence[Expression], seed: int) -> list[Expression]:
+    """The same categories and intensities with weights that the model draws."""
+    return model.expression_prior.drawn(without_weights(expressions), seed)
 
 
 def model_images(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> dict[str, list[Rgbd]]:
@@ -353,7 +352,7 @@ def model_images(model: EditingModel, config: ReleaseConfig, person: Person, tru
     settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)
     return {
         "model": model.edit(source, person.expressions, settings, face=face),
-        "model_category": model.edit(source, _drawn(person.expressions, settings.seed), settings, face=face),
+        "model_category": model.edit(source, _drawn(model, person.expressions, settings.seed), settings, face=face),
         "model_token": model.edit(source, without_weights(person.expressions), settings),
         "autoencoder_ceiling": model.reconstruct(
             truth.images, [source] * len(truth.images), person.expressions, face=face
@@ -430,7 +429,7 @@ def _best_of(model: EditingModel, config: ReleaseConfig, person: Person, truth: 
     errors = []
     for k in range(config.best_of):
         settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index + 100 * (k + 1))
-        stack = stacked(model.edit(truth.source, _drawn(person.expressions, settings.seed), settings, face=face))
+        stack = stacked(model.edit(truth.source, _drawn(model, person.expressions, settings.seed), settings, face=face))
         errors.append(metrics.depth_errors(answered(stack), true.depth_mm, true.mask).mae_mm)
     best: list[float] = np.min(errors, axis=0).tolist()
     return best

@@ -31,6 +31,7 @@ from omote.ldm.settings import DRAW_SETTINGS, SHIPPED_WEIGHTS, Backend, EditSett
 from omote.types import Expression, Rgbd
 
 if TYPE_CHECKING:
+    from omote.ldm.expression_prior import ExpressionPrior
     from omote.ldm.text.reader import TextReader
 
 __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
@@ -59,6 +60,18 @@ class EditingModel:
         from omote.ldm.text.reader import TextReader
 
         return TextReader.load(self.weights)
+
+    @cached_property
+    def expression_prior(self) -> ExpressionPrior:
+        """What draws ARKit weights for a category: beside these weights, or the shipped one, which knows no editor.
+
+        Raises:
+            CheckpointError: damaged weights.
+        """
+        from omote.ldm.expression_prior import FOLDER, load_expression_prior
+
+        own = (self.weights / FOLDER).is_dir()
+        return load_expression_prior(self.weights if own else SHIPPED_WEIGHTS)
 
     @classmethod
     def load(cls, folder: Path = SHIPPED_WEIGHTS, *, backend: Backend = "auto") -> EditingModel:

@@ -15,12 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Velocity = Callable[[Float[Tensor, "b d h w"], Float[Tensor, "b"]], Float[Tensor, "b d h w"]]
+Velocity = Callable[[Float[Tensor, "b *d"], Float[Tensor, "b"]], Float[Tensor, "b *d"]]
 
 
-def noised(
-    z_0: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]
-) -> Float[Tensor, "b d h w"]:
+def noised(z_0: Float[Tensor, "b *d"], noise: Float[Tensor, "b *d"], t: Float[Tensor, "b"]) -> Float[Tensor, "b *d"]:
     """The point of the straight path at time t."""
     t = t.view(-1, *[1] * (z_0.ndim - 1))
     return (1 - t) * z_0 + t * noise
@@ -92,7 +90,7 @@ class SampleStep:
 
 def euler(
     velocity: Velocity,
-    noise: Float[Tensor, "b d h w"],
+    noise: Float[Tensor, "b *d"],
     num_steps: int,
     *,
     shift: float = 1.0,
@@ -121,7 +119,7 @@ def euler(
 
 
 def heun(
-    velocity: Velocity, noise: Float[Tensor, "b d h w"], num_steps: int, *, shift: float = 1.0
+    velocity: Velocity, noise: Float[Tensor, "b *d"], num_steps: int, *, shift: float = 1.0
 ) -> Iterator[SampleStep]:
     """Heun's second-order integration from t = 1 to 0; its last step is Euler's (Karras et al. 2022, algorithm 1).
 

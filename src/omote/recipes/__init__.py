@@ -17,6 +17,7 @@ from omote.recipes.cpu import (
     editor_cpu_flow,
     editor_cpu_pixel,
     editor_cpu_regression,
+    expressions_cpu,
     text_cpu,
 )
 from omote.recipes.first_stage import FIRST_STAGES
@@ -28,6 +29,7 @@ from omote.recipes.tiny import (
     decoder_tiny_draw,
     editor_tiny,
     editor_tiny_conditions,
+    expressions_tiny,
     few_tiny,
     text_tiny,
 )
@@ -51,6 +53,8 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "decoder-cpu": decoder_cpu,
     "decoder-cpu-polish": decoder_cpu_polish,
     "decoder-cpu-draw": decoder_cpu_draw,
+    "expressions-cpu": expressions_cpu,
+    "expressions-tiny": expressions_tiny,
     "text-cpu": text_cpu,
     "text-tiny": text_tiny,
     **FIRST_STAGES,

@@ -24,6 +24,7 @@ from omote.training.decoder import DecoderConfig
 from omote.training.distil import DistilConfig
 from omote.training.editor import EditorConfig
 from omote.training.engine import EngineConfig
+from omote.training.expression_prior import ExpressionPriorConfig
 from omote.training.text import TextConfig
 
 
@@ -219,6 +220,28 @@ def decoder_cpu_draw(runs: Path) -> DecoderConfig:
         alone_share=0.3,
         adversarial_start=1_000,
         engine=EngineConfig(total_images=10_000, batch_size=8, learning_rate=6e-4, ema_images=1_000, cooldown=0.6),
+    )
+
+
+def expressions_cpu(runs: Path) -> ExpressionPriorConfig:
+    """The prior of expressions: which muscles show a category.
+
+        omote train expressions-cpu --run runs/expressions
+
+    Hours: .03. Score: none of its own, it is measured by what is edited with it.
+    """
+    return ExpressionPriorConfig(
+        population=runs / "population",
+        engine=EngineConfig(
+            total_images=600_000,
+            batch_size=256,
+            learning_rate=1e-3,
+            warmup_images=20_000,
+            cooldown=0.5,
+            ema_images=40_000,
+            log_images=25_600,
+            grid_images=0,
+        ),
     )
 
 

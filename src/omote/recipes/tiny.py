@@ -12,12 +12,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_few, text_cpu
+from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_few, expressions_cpu, text_cpu
 from omote.training.autoencoder import AutoencoderConfig
 from omote.training.decoder import DecoderConfig
 from omote.training.distil import DistilConfig
 from omote.training.editor import EditorConfig
 from omote.training.engine import EngineConfig
+from omote.training.expression_prior import ExpressionPriorConfig
 from omote.training.text import TextConfig
 
 ENGINE = EngineConfig(total_images=64, batch_size=8, warmup_images=16, log_images=8, checkpoint_s=1e9, threads=1)
@@ -76,6 +77,11 @@ def decoder_tiny(runs: Path) -> DecoderConfig:
 def decoder_tiny_draw(runs: Path) -> DecoderConfig:
     """Decoder that also does without a source, 8 steps."""
     return replace(decoder_tiny(runs), editor=None, alone_share=0.5)
+
+
+def expressions_tiny(runs: Path) -> ExpressionPriorConfig:
+    """Prior of expressions, 8 steps."""
+    return replace(expressions_cpu(runs), engine=ENGINE, width=16, depth=1)
 
 
 def text_tiny(runs: Path) -> TextConfig:

@@ -14,6 +14,7 @@ from omote.training.distil import DistilConfig, DistilTask
 from omote.training.editor import EditorConfig, EditorTask
 from omote.training.engine import Task, train
 from omote.training.estimate import Estimate, estimate
+from omote.training.expression_prior import ExpressionPriorConfig, ExpressionPriorTask
 from omote.training.image_autoencoder import ImageAutoencoderConfig, ImageAutoencoderTask
 from omote.training.image_generator import ImageGeneratorConfig, ImageGeneratorTask
 from omote.training.log import StepReport
@@ -25,6 +26,7 @@ RecipeConfig = (
     | DecoderConfig
     | DistilConfig
     | TextConfig
+    | ExpressionPriorConfig
     | ImageAutoencoderConfig
     | ImageGeneratorConfig
 )
@@ -43,6 +45,8 @@ def task_of(config: RecipeConfig) -> Task:
             return DistilTask(config)
         case TextConfig():
             return TextTask(config)
+        case ExpressionPriorConfig():
+            return ExpressionPriorTask(config)
         case ImageAutoencoderConfig():
             return ImageAutoencoderTask(config)
         case ImageGeneratorConfig():
