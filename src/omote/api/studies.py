@@ -1,24 +1,60 @@
-"""``omote.study``: comparisons that train what they compare."""
+"""``omote.study``: comparisons at equal terms, each a table and a figure, found by name."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from omote.api.evaluations import fingerprint
 from omote.api.outputs import check_folder, make_folder
-from omote.config import dumps, override
-from omote.errors import OutputError
+from omote.config import nearest, override, to_json
+from omote.errors import ConfigError, OutputError
 from omote.files import atomic_path
 from omote.progress import Step
 
 
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Where a study lies; what it takes are the fields of its config.
+
+    Attributes:
+        module: that holds it, imported only when it is asked for.
+        config: name of its frozen dataclass.
+        run: name of ``(config, out) -> Iterator[Step]``, which ends with metrics.json, table.csv and figure.svg in ``out``.
+        tiny: name of a function that takes what has no default and gives the config of seconds; none if empty.
+    """
+
+    module: str
+    config: str
+    run: str
+    tiny: str = ""
+
+
+STUDIES: Mapping[str, Study] = {
+    "f": Study(module="omote.recipes.effect_of_f", config="EffectOfF", run="study_f", tiny="tiny_study"),
+}
+# Options of the command line whose field has a longer name.
+FIELDS = {"persons": "num_persons"}
+# What a folder's kept results do not depend on: more may be added later.
+FREE_FIELDS = ("rows", "num_persons")
+
+
 def study(
-    name: Literal["f"],
+    name: str,
     *,
     out: Path | str,
-    population: Path | str,
+    population: Path | str | None = None,
+    ict: Path | str | None = None,
+    persons: int | None = None,
+    seed: int | None = None,
+    weights: Path | str | None = None,
+    release: Path | str | None = None,
+    runs: Sequence[Path | str] | None = None,
     rows: Sequence[str] | None = None,
     minutes: float | None = None,
     size: int | None = None,
@@ -26,50 +62,107 @@ def study(
     tiny: bool = False,
     changes: Sequence[str] = (),
     on_step: Callable[[Step], None] | None = None,
-) -> dict[str, float | int]:
-    """Train and measure into a folder that goes on where it was: ``table.csv``, ``metrics.json``, ``figure.svg``.
+) -> dict[str, float | int | None]:
+    """Measure, and train where it must, into a folder that goes on where it was: ``table.csv``, ``metrics.json``, ``figure.svg``.
 
     Args:
-        name: "f": diffusion behind first stages of f = 1 … 32 at equal time and size, and a small GAN.
-        out: folder, made if missing; rows may be run by several processes at once.
+        name: of `STUDIES`; docs/studies.md says what each compares and which of the following it takes.
+        out: folder, made if missing.
         population: folder of rendered shards.
-        rows: which of them now; all but VQ if None.
-        minutes: that each row's generator trains.
+        ict: ICT-FaceKit, by path: half of the test persons come from it.
+        persons: unseen persons that are measured.
+        seed: of persons and noise.
+        weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+        release: result folder of an evaluation.
+        runs: folders of training runs.
+        rows: which of them now; several processes may each run some into one folder.
+        minutes: that each row trains.
         size: pixels of a side.
         clock: of all minutes.
         tiny: seconds instead of minutes; the results mean nothing.
-        changes: single values of `omote.recipes.effect_of_f.EffectOfF`, ``["num_drawn=1000"]``.
+        changes: single values of the study's config, ``["num_drawn=1000"]``.
         on_step: called with progress.
 
     Returns:
         Flat keys ``<metric>/<row>``, of the rows that are whole.
 
     Raises:
-        ConfigError: an unknown row, key or value.
-        JudgeError: the features' network is not installed.
-        OutputError: ``out`` cannot be written, or holds a study of other settings.
+        ConfigError: an unknown study, row, key or value, or an option that the study has no use for.
+        CheckpointError: missing or damaged weights.
+        JudgeError: a judge or the features' network is not installed.
+        OutputError: ``out`` cannot be written, or holds a study of other settings or weights.
     """
+    if name not in STUDIES:
+        raise ConfigError(f"{name}: unknown study{nearest(name, STUDIES)}")
     out = Path(out)
     check_folder(out)
-
-    from omote.recipes.effect_of_f import EffectOfF, study_f, tiny_study
-
-    config = tiny_study(Path(population)) if tiny else EffectOfF(population=Path(population))
-    given = {"rows": None if rows is None else json.dumps(list(rows)), "minutes": minutes, "size": size, "clock": clock}
-    config = override(config, [*(f"{k}={v}" for k, v in given.items() if v is not None), *changes])
-    _claim(out, dumps(override(config, [f"rows={json.dumps(list(EffectOfF(population=out).rows))}"])))
-    for step in study_f(config, out):
+    given = {
+        "population": _text(population),
+        "ict": _text(ict),
+        "persons": persons,
+        "seed": seed,
+        "weights": _text(weights),
+        "release": _text(release),
+        "runs": None if runs is None else [str(run) for run in runs],
+        "rows": None if rows is None else list(rows),
+        "minutes": minutes,
+        "size": size,
+        "clock": clock,
+    }
+    config, run = _prepared(name, {key: value for key, value in given.items() if value is not None}, tiny, changes)
+    _claim(out, name, config)
+    for step in run(config, out):
         if on_step is not None:
             on_step(step)
-    metrics: dict[str, float | int] = json.loads((out / "metrics.json").read_text())
+    metrics: dict[str, float | int | None] = json.loads((out / "metrics.json").read_text())
     return metrics
 
 
-def _claim(out: Path, text: str) -> None:
-    """Rows of other settings would silently stand in one table; which rows are run when does not matter."""
+def _text(path: Path | str | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _prepared(
+    name: str, given: Mapping[str, Any], tiny: bool, changes: Sequence[str]
+) -> tuple[Any, Callable[..., Any]]:
+    """A study's config of the options given, and what runs it."""
+    found = STUDIES[name]
+    module = import_module(found.module)
+    kind = getattr(module, found.config)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for option in given:
+        if FIELDS.get(option, option) not in fields:
+            raise ConfigError(f"{option}: the study {name} has no use for it; leave it out")
+    if tiny and not found.tiny:
+        raise ConfigError(f"tiny: the study {name} has no tiny form; leave it out and give few persons")
+    needed = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [option for option in needed if option not in given]:
+        raise ConfigError(f"{missing[0]}: the study {name} needs it; give --{missing[0].replace('_', '-')}")
+    # What has no default is a path, or several.
+    required = {n: Path(v) if isinstance(v := given[n], str) else tuple(map(Path, v)) for n in needed}
+    config = (getattr(module, found.tiny) if tiny else kind)(**required)
+    values = {FIELDS.get(option, option): value for option, value in given.items() if option not in required}
+    config = override(config, [*(f"{key}={json.dumps(value)}" for key, value in values.items()), *changes])
+    return config, getattr(module, found.run)
+
+
+def _claim(out: Path, name: str, config: Any) -> None:
+    """What was measured with other settings or weights would silently stand in one table."""
+    settings = to_json(config)
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    settings |= {key: to_json(defaults[key]) for key in FREE_FIELDS if key in settings}
+    if "weights" in settings:
+        from omote.ldm.settings import SHIPPED_WEIGHTS
+
+        settings["weights"] = fingerprint(SHIPPED_WEIGHTS if config.weights is None else config.weights)
+    if name != "f":
+        settings["study"] = name
     make_folder(out)
     path = out / "config.json"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise OutputError(f"{out}: holds a study of other settings; give another folder")
+    try:
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != settings:
+            raise OutputError(f"{out}: holds a study of other settings or weights; give another folder")
+    except ValueError:
+        raise OutputError(f"{path}: expected what a study was asked for; give another folder") from None
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

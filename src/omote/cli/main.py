@@ -31,7 +31,7 @@ COMMANDS = {
     "train": "Train a recipe, or go on with a run.",
     "evaluate": "Measure the shipped networks on persons they never saw.",
     "report": "Compare result folders of evaluations on one self-contained page.",
-    "study": "Train what is to be compared at equal terms, and compare it.",
+    "study": "Measure what is to be compared at equal terms, as a table and a figure.",
     "generate": "Draw new images from a model of a folder of images.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }

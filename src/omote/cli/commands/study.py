@@ -8,33 +8,48 @@ from typing import Annotated, Literal
 
 import tyro
 
+from omote.cli import flags
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Run a study: train what is compared, and compare it.
+    """Run a study: what is compared is measured at equal terms, and trained first where it must be.
 
-    Writes DIR/table.csv, DIR/metrics.json and DIR/figure.svg. The same command goes on where a killed one was; several
-    processes may each run some rows into one DIR.
+    Writes DIR/table.csv, DIR/metrics.json and DIR/figure.svg. The same command goes on where a killed one was. Each option says
+    which studies take it.
     """
 
-    study: Annotated[tyro.conf.Positional[Literal["f"]], tyro.conf.arg(metavar="STUDY")]
+    study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
     """f: diffusion behind first stages of f = 1 to 32, at equal time and network size, and a small GAN"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
-    population: Annotated[Path, tyro.conf.arg(metavar="SHARDS")]
-    """folder of `omote population`; its last persons are held out"""
+    population: Annotated[Path | None, tyro.conf.arg(metavar="SHARDS", help_behavior_hint="")] = None
+    """f (needed): folder of `omote population`; its last persons are held out"""
+    ict: flags.File = None
+    """studies of the editor: an ICT-FaceKit checkout or .npz; half of the persons come from it"""
+    persons: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """studies of the editor: unseen persons; 20 without"""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """of persons and noise"""
+    weights: flags.Folder = None
+    """studies of the editor: a run's export folder instead of the shipped weights"""
+    release: flags.Folder = None
+    """results of `omote evaluate release`"""
+    runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")] = ()
+    """folders of training runs to compare"""
     rows: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ...")] = ()
-    """some of pixel, kl-f2 to kl-f32, vq-f2 to vq-f32, gan; all but vq if none is given"""
+    """f: some of pixel, kl-f2 to kl-f32, vq-f2 to vq-f32, gan; all but vq if none is given. Several processes may each run some
+    into one DIR"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
-    """of training for each row's generator; its first stage has minutes of its own"""
+    """f: of training for each row's generator; its first stage has minutes of its own"""
     size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    """pixels of a side, a whole fraction of the population's"""
+    """f: pixels of a side, a whole fraction of the population's"""
     clock: Annotated[Literal["wall", "cpu"] | None, tyro.conf.arg(metavar="wall|cpu", help_behavior_hint="")] = None
-    """what minutes are of: the wall's clock, or computing, where other work shares the machine"""
+    """f: what minutes are of: the wall's clock, or computing, where other work shares the machine"""
     tiny: bool = False
-    """seconds instead of minutes: tries everything, means nothing"""
+    """f: seconds instead of minutes: tries everything, means nothing"""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """change single values, such as first_stage_minutes=5 or num_drawn=1000"""
+    """change single values of the study (docs/studies.md), such as first_stage_minutes=5"""
 
 
 def run(options: Options) -> None:
@@ -48,6 +63,12 @@ def run(options: Options) -> None:
             options.study,
             out=options.out,
             population=options.population,
+            ict=options.ict,
+            persons=options.persons,
+            seed=options.seed,
+            weights=options.weights,
+            release=options.release,
+            runs=options.runs or None,
             rows=options.rows or None,
             minutes=options.minutes,
             size=options.size,
