@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from omote.evaluation.figures import Axis, axis_over, bar_chart, figure, line_chart
+from omote.evaluation.figures import Axis, axis_over, bar_chart, figure, line_chart, row_chart
 
 
 def test_axes_put_values_in_order_and_ticks_inside():
@@ -20,10 +20,21 @@ def test_axes_put_values_in_order_and_ticks_inside():
 def test_a_figure_has_a_line_a_dot_per_point_and_a_bar_per_value():
     series = {"a & b": [(1.0, 5.0), (2.0, 3.0)], "c": [(1.0, 4.0), (2.0, 4.0)]}
     x, y = axis_over("time", [1, 2]), axis_over("distance", [3, 5])
-    text = figure([line_chart("lines", series, x, y, 3.0), bar_chart("bars", {"a": 3.0, "b": 5.0}, y)])
+    text = figure([line_chart("lines", series, x, y, {"real": 3.0}), bar_chart("bars", {"a": 3.0, "b": 5.0}, y)])
     root = ElementTree.fromstring(text)
     tags = [element.tag.rpartition("}")[2] for element in root.iter()]
     assert tags.count("polyline") == 2
     assert tags.count("circle") == 4
     assert tags.count("rect") == 3  # the ground too
     assert "a & b" in [element.text for element in root.iter()]
+
+
+def test_rows_have_a_dot_a_whisker_and_levels():
+    rows = {"first": (2.0, 1.0, 3.0), "second": (4.0, float("nan"), float("nan"))}
+    root = ElementTree.fromstring(figure([row_chart("rows", rows, axis_over("mm", [1, 4]), {"ceiling": 1.5})]))
+    dots = [float(e.get("cx", "nan")) for e in root.iter() if e.tag.endswith("circle")]
+    assert dots[0] < dots[1]
+    whiskers = [e for e in root.iter() if e.tag.endswith("line") and e.get("stroke-width") == "2"]
+    assert [float(whiskers[0].get(k, "nan")) < dots[0] for k in ("x1", "x2")] == [True, False]
+    assert len(whiskers) == 1
+    assert {"first", "second", "ceiling"} <= {element.text for element in root.iter()}

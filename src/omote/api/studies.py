@@ -37,6 +37,12 @@ class Study:
 
 STUDIES: Mapping[str, Study] = {
     "f": Study(module="omote.recipes.effect_of_f", config="EffectOfF", run="study_f", tiny="tiny_study"),
+    "guidance": Study(module="omote.evaluation.studies.guidance", config="Guidance", run="study_guidance"),
+    "camera": Study(module="omote.evaluation.studies.camera", config="Cameras", run="study_camera"),
+    "intensity": Study(module="omote.evaluation.studies.intensity", config="Intensity", run="study_intensity"),
+    "source-noise": Study(
+        module="omote.evaluation.studies.source_noise", config="SourceNoise", run="study_source_noise"
+    ),
 }
 # Options of the command line whose field has a longer name.
 FIELDS = {"persons": "num_persons"}

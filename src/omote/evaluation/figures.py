@@ -1,4 +1,4 @@
-"""Figures as SVG, drawn by hand: a chart of lines over time and a chart of bars, side by side in one file."""
+"""Figures as SVG, drawn by hand: lines over an axis, bars, and rows with their intervals, side by side in one file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from html import escape
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 62, 88, 34, 46
+# Of a chart of rows, whose names stand at its left.
+NAMES, MARGIN = 150, 24
 Number = float | int
 
 
@@ -63,10 +65,10 @@ def line_chart(
     series: Mapping[str, Sequence[tuple[Number, Number]]],
     x: Axis,
     y: Axis,
-    floor: Number | None = None,
+    levels: Mapping[str, Number] | None = None,
 ) -> str:
-    """A line per series with its name at its end, and a dashed level that none can pass, if there is one."""
-    parts = [_frame(title, x, y), "" if floor is None else _level(floor, y, "real")]
+    """A line per series with its name at its end, and dashed levels to see them by, such as one that none can pass."""
+    parts = [_frame(title, x, y), *(_level(value, y, name) for name, value in (levels or {}).items())]
     ends: list[tuple[Number, str, str]] = []
     for i, (name, points) in enumerate(series.items()):
         color = COLORS[i % len(COLORS)]
@@ -100,15 +102,60 @@ def bar_chart(title: str, values: Mapping[str, Number], y: Axis) -> str:
     return "\n".join(parts)
 
 
-def figure(charts: Sequence[str]) -> str:
-    """Charts side by side, as the text of an SVG file."""
-    width = WIDTH * len(charts)
-    placed = [f'<g transform="translate({i * WIDTH} 0)">\n{chart}\n</g>' for i, chart in enumerate(charts)]
+def row_chart(
+    title: str,
+    rows: Mapping[str, tuple[Number, Number, Number]],
+    x: Axis,
+    levels: Mapping[str, Number] | None = None,
+) -> str:
+    """A line per row, from top to bottom: its name, a dot at its value and a whisker over its interval.
+
+    Args:
+        title: of the chart.
+        rows: name → value, lower and upper end; ends that are no number are not drawn.
+        x: of the values.
+        levels: dashed upright lines to see the rows by, such as a ceiling.
+    """
+    room = (HEIGHT - TOP - BOTTOM) / len(rows)
+
+    def at(value: Number) -> Number:
+        return NAMES + x.share(value) * (WIDTH - NAMES - MARGIN)
+
+    parts = [_text(_x(0.5), 18, title, size=13), _text(at(x.low) / 2 + at(x.high) / 2, HEIGHT - 8, x.label)]
+    for value in x.ticks():
+        u = at(value)
+        parts.append(f'<line x1="{u:.1f}" x2="{u:.1f}" y1="{TOP}" y2="{_y(0)}" stroke="#e4e4e4"/>')
+        parts.append(_text(u, HEIGHT - BOTTOM + 16, f"{value:g}"))
+    for name, value in (levels or {}).items():
+        u = at(value)
+        parts.append(f'<line x1="{u:.1f}" x2="{u:.1f}" y1="{TOP}" y2="{_y(0)}" stroke="#888" stroke-dasharray="2 3"/>')
+        parts.append(_text(u, TOP - 3, name, size=10, color="#888"))
+    for i, (name, (value, low, high)) in enumerate(rows.items()):
+        v, color = TOP + room * (i + 0.5), COLORS[i % len(COLORS)]
+        parts.append(_text(NAMES - 8, v + 4, name, anchor="end"))
+        if not (math.isnan(low) or math.isnan(high)):
+            parts.append(
+                f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{v:.1f}" y2="{v:.1f}" stroke="{color}" stroke-width="2"/>'
+            )
+        parts.append(f'<circle cx="{at(value):.1f}" cy="{v:.1f}" r="4" fill="{color}"/>')
+        parts.append(_text(min(at(value), WIDTH - MARGIN - 16), v - 7, f"{value:.3g}", size=10))
+    parts.append(f'<line x1="{NAMES}" y1="{_y(0)}" x2="{WIDTH - MARGIN}" y2="{_y(0)}" stroke="#222"/>')
+    return "\n".join(parts)
+
+
+def figure(charts: Sequence[str], columns: int = 0) -> str:
+    """Charts side by side, or in rows of ``columns``, as the text of an SVG file."""
+    columns = columns or len(charts)
+    width, height = WIDTH * columns, HEIGHT * math.ceil(len(charts) / columns)
+    placed = [
+        f'<g transform="translate({i % columns * WIDTH} {i // columns * HEIGHT})">\n{chart}\n</g>'
+        for i, chart in enumerate(charts)
+    ]
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
             'font-family="sans-serif">',
-            f'<rect width="{width}" height="{HEIGHT}" fill="white"/>',
+            f'<rect width="{width}" height="{height}" fill="white"/>',
             *placed,
             "</svg>\n",
         ]

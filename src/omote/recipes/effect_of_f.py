@@ -346,7 +346,7 @@ def write_results(config: EffectOfF, out: Path, features: str) -> None:
     x = axis_over("minutes of training", [a for a, _ in every], logarithmic=True)
     y = axis_over(f"{key} (lower is better)", [real[key], *(b for _, b in every)], logarithmic=True)
     charts = [
-        line_chart("Fréchet distance at equal time and size", lines, x, y, real[key]),
+        line_chart("Fréchet distance at equal time and size", lines, x, y, {"real": real[key]}),
         bar_chart("drawing speed", speeds, axis_over("faces per second", list(speeds.values()), logarithmic=True)),
     ]
     with atomic_path(out / "figure.svg") as temporary:

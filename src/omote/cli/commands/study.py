@@ -20,7 +20,10 @@ class Options:
     """
 
     study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
-    """f: diffusion behind first stages of f = 1 to 32, at equal time and network size, and a small GAN"""
+    """f: diffusion behind first stages of f = 1 to 32, at equal time and network size, and a small GAN;
+    guidance: identity against expression strength, over scales of guidance; camera: error, identity and expression against yaw,
+    pitch, focal length and distance; intensity: asked against obtained; source-noise: error against a sensor's noise, holes and
+    steps"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     population: Annotated[Path | None, tyro.conf.arg(metavar="SHARDS", help_behavior_hint="")] = None

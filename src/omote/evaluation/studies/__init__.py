@@ -1,0 +1,1 @@
+"""Studies of finished networks: each one command with a table and a figure."""
