@@ -10,10 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from omote.api.evaluations import fingerprint
 from omote.api.outputs import check_folder, make_folder
 from omote.config import nearest, override, to_json
 from omote.errors import ConfigError, OutputError
+from omote.evaluation.weights import fingerprint
 from omote.files import atomic_path
 from omote.progress import Step
 
@@ -43,11 +43,17 @@ STUDIES: Mapping[str, Study] = {
     "source-noise": Study(
         module="omote.evaluation.studies.source_noise", config="SourceNoise", run="study_source_noise"
     ),
+    "diffusion": Study(
+        module="omote.evaluation.studies.diffusion", config="WhereDiffusionPays", run="study_diffusion"
+    ),
+    "verification": Study(
+        module="omote.evaluation.studies.verification", config="Verification", run="study_verification"
+    ),
 }
 # Options of the command line whose field has a longer name.
 FIELDS = {"persons": "num_persons"}
 # What a folder's kept results do not depend on: more may be added later.
-FREE_FIELDS = ("rows", "num_persons")
+FREE_FIELDS = ("rows", "num_persons", "runs")
 
 
 def study(
