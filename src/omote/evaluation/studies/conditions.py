@@ -40,26 +40,35 @@ More = Callable[[Mapping[str, Sequence[Rgbd]], Truth], Mapping[str, list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOfEdits:
-    """Who is edited, and by what; studies add what they vary.
+class PersonsOfStudy:
+    """Who is edited.
 
     Attributes:
         ict: ICT-FaceKit, by path: half of the persons come from it.
         num_persons: unseen, each with seven expressions.
         seed: of persons and noise.
-        weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
-        backend: that runs them.
+        backend: that runs networks.
     """
 
     ict: Path | None = None
     num_persons: Annotated[int, Range(1)] = 20
     seed: int = 0
-    weights: Path | None = None
     backend: Backend = "auto"
 
-    def population(self) -> PopulationConfig:
+    def unseen(self) -> PopulationConfig:
         """The persons of the test split."""
         return PopulationConfig(seed=self.seed, split="test", num_images=len(CATEGORIES), ict=self.ict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOfEdits(PersonsOfStudy):
+    """Who is edited, and by what; studies add what they vary.
+
+    Attributes:
+        weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+    """
+
+    weights: Path | None = None
 
     def model(self) -> EditingModel:
         """The networks.
@@ -128,7 +137,7 @@ def run_conditions(
         draw: table → text of the SVG file.
         networks: that edits name; the study's own if None.
         more: row → images, and the truth → what else is measured, by ``<measure>/<row>``, a value per image.
-        overall: condition → its persons' numbers, in their order → rows over all conditions.
+        overall: condition → its persons' numbers, in their order → what else the table says.
 
     Raises:
         JudgeError: the judges' weights are not installed.
@@ -136,7 +145,7 @@ def run_conditions(
     """
     yield Step(stage="load")
     networks = {MODEL: study.model()} if networks is None else networks
-    population = study.population()
+    population = study.unseen()
     heads = population.heads()
     judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
     folder = out / "persons"
@@ -158,7 +167,8 @@ def run_conditions(
     for condition in conditions:
         table |= summarised(found[condition.name], condition.rows, condition.name)
     if overall is not None:
-        table |= overall(found)
+        for row, cells in overall(found).items():
+            table.setdefault(row, {}).update(cells)
     write_table(table, out, num_persons=study.num_persons)
     with atomic_path(out / "figure.svg") as temporary:
         temporary.write_text(draw(table), encoding="utf-8")

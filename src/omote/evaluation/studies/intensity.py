@@ -23,7 +23,7 @@ from omote.evaluation.metrics import intensity_correlation
 from omote.evaluation.release import Truth
 from omote.evaluation.statistics import bootstrap
 from omote.evaluation.studies.conditions import BESIDE, Condition, Edit, StudyOfEdits, at_intensity, run_conditions
-from omote.evaluation.studies.table import ASKED, DEPTH, OBTAINED, RATIO, TOP1, Table, curves
+from omote.evaluation.studies.table import ASKED, DEPTH, LINES, OBTAINED, RATIO, TOP1, Table, curves
 from omote.head.expressions import CATEGORIES
 from omote.progress import Step
 from omote.types import Rgbd
@@ -113,7 +113,7 @@ def correlations(found: Mapping[str, Sequence[Mapping[str, object]]]) -> Table:
 
 
 def _drawn(table: Table, config: Intensity) -> str:
-    lines = {"weights": "weights", "category": "category", "ceiling": "true render", "copy_source": "copy"}
+    lines = {**{edit: edit for edit in EDITS}, **{row: LINES[row] for row in ("ceiling", "copy_source")}}
     return figure(
         [
             curves(table, metric, config.at(), "asked intensity", lines=lines)

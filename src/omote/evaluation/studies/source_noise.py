@@ -18,7 +18,7 @@ from omote.config import Range
 from omote.data.population import Person
 from omote.evaluation.figures import figure
 from omote.evaluation.studies.conditions import MODEL, Condition, Edit, StudyOfEdits, run_conditions
-from omote.evaluation.studies.table import DEPTH, IDENTITY, TOP1, Table, curves
+from omote.evaluation.studies.table import DEPTH, IDENTITY, LINES, TOP1, Table, curves, levels_of
 from omote.evaluation.testsets import holes
 from omote.geometry.camera import FRONT_DISTANCE_MM
 from omote.progress import Step
@@ -96,12 +96,10 @@ def captured(image: Rgbd, person: Person, axis: str, value: float) -> Rgbd:
 def _drawn(table: Table, config: SourceNoise) -> str:
     charts = []
     for metric in (DEPTH, IDENTITY, TOP1):
-        levels = {
-            name: table[f"{row}_{CLEAN}"][metric].value
-            for row, name in (("ceiling", "true render"), ("autoencoder_ceiling", "autoencoder"))
-            if metric in table[f"{row}_{CLEAN}"]
-        }
-        lines = {MODEL: "model", "copy_source": "copy"}
+        levels = levels_of(table, metric, CLEAN)
+        # Each axis has the copies of its own sources.
+        del levels[LINES["copy_source"]]
+        lines = {row: LINES[row] for row in (MODEL, "copy_source")}
         charts += [
             curves(table, metric, config.on(axis), label, lines=lines, levels=levels) for axis, label in AXES.items()
         ]

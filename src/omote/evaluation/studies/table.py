@@ -91,6 +91,17 @@ def write_table(table: Table, out: Path, *, num_persons: int, more: Mapping[str,
             writer.writerow([row, *("" if math.isnan(v) else f"{v:.6g}" for v in values)])
 
 
+def alone(value: float) -> Interval:
+    """A number that no persons were drawn for: it has no interval."""
+    return Interval(value=value, low=math.nan, high=math.nan, num_persons=0)
+
+
+def levels_of(table: Table, metric: str, condition: str = "") -> dict[str, float]:
+    """What stands beside a metric under a condition, as levels of a chart: the true render, its autoencoding, a copy."""
+    cells = {name: table.get(row_of(row, condition), {}).get(metric) for row, name in LINES.items() if row != "model"}
+    return {name: found.value for name, found in cells.items() if found is not None}
+
+
 def curves(
     table: Table,
     metric: str,
@@ -99,6 +110,7 @@ def curves(
     *,
     lines: Mapping[str, str] = LINES,
     levels: Mapping[str, float] | None = None,
+    logarithmic: bool = False,
 ) -> str:
     """A metric over what is varied, a line per row that has it.
 
@@ -109,6 +121,7 @@ def curves(
         label: of that axis.
         lines: row without its condition → what its line is called.
         levels: dashed.
+        logarithmic: that axis.
     """
     series = {}
     for row, name in lines.items():
@@ -116,7 +129,7 @@ def curves(
         if points := [(x, found.value) for x, found in cells if found is not None and not math.isnan(found.value)]:
             series[name] = points
     values = [value for points in series.values() for _, value in points] + list((levels or {}).values())
-    x = axis_over(label, [value for value, _ in at])
+    x = axis_over(label, [value for value, _ in at], logarithmic=logarithmic)
     return line_chart(TITLES.get(metric, metric), series, x, axis_over(metric, values), levels)
 
 
