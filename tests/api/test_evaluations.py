@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from omote.api.evaluations import QUICK_PERSONS, _claim, evaluate, fingerprint
+from omote.api.evaluations import QUICK_PERSONS, _claim, evaluate
 from omote.api.report import Stopwatch
 from omote.api.reports import commit, report, write_run
 from omote.cli.main import main
 from omote.errors import CheckpointError, ConfigError, OutputError
 from omote.evaluation.release import ReleaseConfig
+from omote.evaluation.weights import fingerprint
 from omote.ldm.editing import EditingModel
 
 
@@ -38,6 +39,8 @@ def test_rivals_beside_the_weights_are_other_networks(tmp_path: Path) -> None:
     before = fingerprint(tmp_path)
     (tmp_path / "rivals/regression").mkdir(parents=True)
     (tmp_path / "rivals/regression/editor.safetensors").write_bytes(b"2")
+    # Nor is what is told of their training.
+    (tmp_path / "training.json").write_text("{}")
     assert fingerprint(tmp_path) == before
     assert fingerprint(tmp_path / "rivals/regression") not in (before, fingerprint(tmp_path / "rivals"))
 

@@ -14,6 +14,7 @@ from omote.api.report import Stopwatch, Value
 from omote.api.reports import write_run
 from omote.config import to_json
 from omote.errors import ConfigError, OutputError
+from omote.evaluation.weights import RIVALS, fingerprint
 from omote.files import atomic_path
 from omote.progress import Step
 
@@ -25,8 +26,6 @@ Suite = Literal["release", "quick", "population", "samplers", "text", "judges", 
 # The names of `omote.evaluation.testsets.SetName`, which takes too long to import.
 SetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
 PERSONS, QUICK_PERSONS = 200, 10
-# Where weights of other networks lie beside the shipped ones.
-RIVALS = "rivals"
 
 
 def evaluate(
@@ -369,15 +368,6 @@ def _networks_fingerprint(model: EditingModel) -> str:
     for network in (model.autoencoder, model.editor):
         for name, tensor in sorted(network.state_dict().items()):
             digest.update(name.encode() + b"\0" + tensor.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of a weights folder's files, the first 16 digits; its rivals are none of it."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json") and path.relative_to(folder).parts[0] != RIVALS:
-            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -8,7 +8,7 @@ from omote.errors import OmoteError
 
 def info() -> dict[str, Value]:
     """Return versions, weights, head models, judges and the machine, flat."""
-    from omote.api.evaluations import fingerprint
+    from omote.evaluation.weights import fingerprint
     from omote.ldm.editing import SHIPPED_WEIGHTS
 
     weights = "missing"

@@ -121,7 +121,8 @@ def row_chart(
     def at(value: Number) -> Number:
         return NAMES + x.share(value) * (WIDTH - NAMES - MARGIN)
 
-    parts = [_text(_x(0.5), 18, title, size=13), _text(at(x.low) / 2 + at(x.high) / 2, HEIGHT - 8, x.label)]
+    middle = (NAMES + WIDTH - MARGIN) / 2
+    parts = [_text(middle, 14, title, size=13), _text(middle, HEIGHT - 8, x.label)]
     for value in x.ticks():
         u = at(value)
         parts.append(f'<line x1="{u:.1f}" x2="{u:.1f}" y1="{TOP}" y2="{_y(0)}" stroke="#e4e4e4"/>')
