@@ -77,6 +77,19 @@ def test_a_step_is_the_same_in_parts(runs, name):
         assert (losses[1] + losses[2]) / 2 == pytest.approx(losses[0], rel=1e-3)
 
 
+@pytest.mark.parametrize("name", [*RECIPES_IN_PARTS, "few-tiny", "autoencoder-tiny from an export"])
+def test_networks_begin_as_their_seed_says(runs, name):
+    """Or a run that is killed before its first checkpoint would not be the one that was begun."""
+    config = RECIPES[name.split()[0]](runs)
+    if "export" in name:
+        config = replace(config, start_from=runs / "autoencoder/export/autoencoder", adversarial=0.5)
+    begun = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        begun.append(task_of(config).module.state_dict())
+    assert all(torch.equal(value, begun[1][key]) for key, value in begun[0].items())
+
+
 @pytest.mark.parametrize("stage", ["autoencoder", "editor", "decoder"])
 def test_a_preview_has_a_row_of_colour_and_one_of_depth_per_kind(runs, stage):
     picture = task_of(RECIPES[f"{stage}-tiny"](runs)).preview()

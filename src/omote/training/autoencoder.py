@@ -232,10 +232,10 @@ class AutoencoderTask:
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
+        torch.manual_seed(config.engine.seed)
         if config.start_from is not None:
             autoencoder = load_pretrained(RgbdAutoencoder, config.start_from)
         else:
-            torch.manual_seed(config.engine.seed)
             autoencoder = RgbdAutoencoder(
                 sample_size=config.sample_size,
                 regularisation=config.regularisation,

@@ -138,6 +138,8 @@ class DecoderTask:
             self.model = EditingModel(
                 load_pretrained(RgbdAutoencoder, config.autoencoder), load_pretrained(LatentEditor, config.editor)
             )
+        # A discriminator begins as a draw.
+        torch.manual_seed(config.engine.seed)
         self._module = DecoderModule(self.autoencoder, config)
         self.pairs = PairSource(config.population)
 
