@@ -43,8 +43,9 @@ STUDIES: Mapping[str, Study] = {
     "source-noise": Study(
         module="omote.evaluation.studies.source_noise", config="SourceNoise", run="study_source_noise"
     ),
-    "diffusion": Study(
-        module="omote.evaluation.studies.diffusion", config="WhereDiffusionPays", run="study_diffusion"
+    "diffusion": Study(module="omote.evaluation.studies.diffusion", config="WhereDiffusionPays", run="study_diffusion"),
+    "data-size": Study(
+        module="omote.recipes.data_size", config="DataSize", run="study_data_size", tiny="tiny_data_size"
     ),
     "verification": Study(
         module="omote.evaluation.studies.verification", config="Verification", run="study_verification"
@@ -69,6 +70,7 @@ def study(
     runs: Sequence[Path | str] | None = None,
     rows: Sequence[str] | None = None,
     minutes: float | None = None,
+    images: int | None = None,
     size: int | None = None,
     clock: Literal["wall", "cpu"] | None = None,
     tiny: bool = False,
@@ -89,6 +91,7 @@ def study(
         runs: folders of training runs.
         rows: which of them now; several processes may each run some into one folder.
         minutes: that each row trains.
+        images: that each row trains on.
         size: pixels of a side.
         clock: of all minutes.
         tiny: seconds instead of minutes; the results mean nothing.
@@ -118,6 +121,7 @@ def study(
         "runs": None if runs is None else [str(run) for run in runs],
         "rows": None if rows is None else list(rows),
         "minutes": minutes,
+        "images": images,
         "size": size,
         "clock": clock,
     }

@@ -23,11 +23,13 @@ class Options:
     """f: diffusion behind first stages of f = 1 to 32, at equal time and network size, and a small GAN;
     guidance: identity against expression strength, over scales of guidance; camera: error, identity and expression against yaw,
     pitch, focal length and distance; intensity: asked against obtained; source-noise: error against a sensor's noise, holes and
-    steps"""
+    steps; verification: training time, inference time, depth and expression accuracy of every row of a release evaluation;
+    diffusion: where the answer is determined and where it is not, drawn and regressed; data-size: one editor trained on 64, 256,
+    1024 and all persons, at equal images"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     population: Annotated[Path | None, tyro.conf.arg(metavar="SHARDS", help_behavior_hint="")] = None
-    """f (needed): folder of `omote population`; its last persons are held out"""
+    """f, data-size (needed): folder of `omote population`; in f its last persons are held out"""
     ict: flags.File = None
     """studies of the editor: an ICT-FaceKit checkout or .npz; half of the persons come from it"""
     persons: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
@@ -37,20 +39,23 @@ class Options:
     weights: flags.Folder = None
     """studies of the editor: a run's export folder instead of the shipped weights"""
     release: flags.Folder = None
-    """results of `omote evaluate release`"""
+    """verification (needed): results of `omote evaluate release`, finished"""
     runs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")] = ()
-    """folders of training runs to compare"""
+    """verification: folders of training runs, for their hours; of other networks the record beside the weights says them"""
     rows: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW ...")] = ()
     """f: some of pixel, kl-f2 to kl-f32, vq-f2 to vq-f32, gan; all but vq if none is given. Several processes may each run some
     into one DIR"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
-    """f: of training for each row's generator; its first stage has minutes of its own"""
+    """f: of training for each row's generator; its first stage has minutes of its own. data-size: of each editor,
+    instead of images"""
+    images: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """data-size: that each editor trains on; 40,000 without"""
     size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     """f: pixels of a side, a whole fraction of the population's"""
     clock: Annotated[Literal["wall", "cpu"] | None, tyro.conf.arg(metavar="wall|cpu", help_behavior_hint="")] = None
-    """f: what minutes are of: the wall's clock, or computing, where other work shares the machine"""
+    """f, data-size: what minutes are of: the wall's clock, or computing, where other work shares the machine"""
     tiny: bool = False
-    """f: seconds instead of minutes: tries everything, means nothing"""
+    """f, data-size: seconds instead of minutes: tries everything, means nothing"""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """change single values of the study (docs/studies.md), such as first_stage_minutes=5"""
 
@@ -74,6 +79,7 @@ def run(options: Options) -> None:
             runs=options.runs or None,
             rows=options.rows or None,
             minutes=options.minutes,
+            images=options.images,
             size=options.size,
             clock=options.clock,
             tiny=options.tiny,

@@ -18,10 +18,10 @@ import numpy as np
 
 from omote.config import Range
 from omote.data.population import Person, PopulationConfig, draw_person
-from omote.errors import AlignmentError
+from omote.errors import AlignmentError, ConfigError
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
 from omote.evaluation.release import Judges, Truth, measure, render_truth, without_weights
-from omote.evaluation.studies.table import Table, row_of, summarised, write_table
+from omote.evaluation.studies.table import Table, other_persons, row_of, summarised, write_table
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
@@ -140,9 +140,11 @@ def run_conditions(
         overall: condition → its persons' numbers, in their order → what else the table says.
 
     Raises:
+        ConfigError: no conditions, or two of one name.
         JudgeError: the judges' weights are not installed.
         CheckpointError: missing or damaged weights.
     """
+    _check_names([condition.name for condition in conditions])
     yield Step(stage="load")
     networks = {MODEL: study.model()} if networks is None else networks
     population = study.unseen()
@@ -166,12 +168,21 @@ def run_conditions(
     table: Table = {}
     for condition in conditions:
         table |= summarised(found[condition.name], condition.rows, condition.name)
+        table |= other_persons(found[condition.name], condition.name)
     if overall is not None:
         for row, cells in overall(found).items():
             table.setdefault(row, {}).update(cells)
     write_table(table, out, num_persons=study.num_persons)
     with atomic_path(out / "figure.svg") as temporary:
         temporary.write_text(draw(table), encoding="utf-8")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    # Two of one name would share their files, and count each person twice.
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        got = f"{twice[0]} twice" if twice else "none"
+        raise ConfigError(f"conditions: expected at least one, each once, got {got}; change the values that are varied")
 
 
 def _measured(
@@ -201,8 +212,9 @@ def _measured(
     if "ceiling" in condition.beside:
         images["ceiling"] = truth.images
     if "autoencoder_ceiling" in condition.beside:
-        first = next(iter(faces))
-        images["autoencoder_ceiling"] = _reconstructed(networks[first], faces[first], person, truth)
+        # Networks of a study share the first stage, and the last is the best at finding faces.
+        *_, last = faces
+        images["autoencoder_ceiling"] = _reconstructed(networks[last], faces[last], person, truth)
     if "copy_source" in condition.beside:
         images["copy_source"] = [truth.source] * len(truth.images)
     measured = measure(images, person, heads, truth, judges) | refused

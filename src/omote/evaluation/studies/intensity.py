@@ -3,7 +3,8 @@
 Measured in two ways. A judge's probability of the category that is asked for stands for the intensity that it sees, and its
 correlation with what was asked is CLS. And the change of depth, edit minus source, is measured in millimetres: its root mean
 square over what both see (``displacement/rms_mm``), and its projection onto the true change, over the true change
-(``displacement/ratio``): 1 moves as far as the truth, 0 stays where the source is. Of a category there is no true
+(``displacement/ratio``): 1 moves as far as the truth, 0 stays where the source is; left out where the truth hardly moves, as at
+an intensity of 0, where faces still differ by how they rest. Of a category there is no true
 change, only one of many, so there the first of the two says how far, and the second how much of it the truth shares.
 """
 
@@ -32,6 +33,8 @@ EDITS = {"weights": Edit(), "category": Edit(asks="category")}
 CORRELATED = {"asked_both": "expression/cls_both", "displaced": "displacement/pearson"}
 # A correlation takes longer than a mean, and its interval is no finer than the persons are many.
 NUM_RESAMPLES = 500
+# What is no expression yet: resting lids and lips move a face by about half as much.
+LEAST_MM = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class Intensity(StudyOfEdits):
         intensities: asked for.
     """
 
-    intensities: tuple[Annotated[float, Range(0, 1)], ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
+    intensities: tuple[Annotated[float, Range(0, 1)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
 
     def __post_init__(self) -> None:
         if len(set(self.intensities)) < 2:
@@ -79,8 +82,8 @@ def displacements(images: Mapping[str, Sequence[Rgbd]], truth: Truth) -> dict[st
             change = image.depth_mm[seen].astype(np.float64) - rest.depth_mm[seen]
             wanted = true.depth_mm[seen].astype(np.float64) - rest.depth_mm[seen]
             moved.append(float(np.sqrt(np.mean(change**2))) if seen.any() else np.nan)
-            asked = float(np.sum(wanted**2))
-            along.append(float(np.sum(change * wanted)) / asked if asked > 0 else np.nan)
+            asked = float(np.mean(wanted**2)) if seen.any() else 0.0
+            along.append(float(np.mean(change * wanted)) / asked if asked > LEAST_MM**2 else np.nan)
         out |= {f"displaced/{row}": moved, f"displacement/{row}": along}
     return out
 

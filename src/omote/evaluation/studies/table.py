@@ -8,7 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from omote.evaluation.figures import axis_over, line_chart
+from omote.evaluation.metrics import identity_distance
 from omote.evaluation.report.results import Results
 from omote.evaluation.report.tables import HEADLINE, Metric, interval, measured
 from omote.evaluation.statistics import Interval
@@ -42,6 +45,9 @@ LINES: Mapping[str, str] = {
     "copy_source": "copy",
 }
 
+# A row of how far the descriptors of different persons lie apart.
+OTHERS = "other_persons"
+
 # Row → metric → its value with its interval.
 Table = dict[str, dict[str, Interval]]
 
@@ -63,6 +69,24 @@ def summarised(persons: Sequence[Mapping[str, object]], rows: Sequence[str], con
     return {
         row_of(row, condition): {m.key: interval(results, m, row) for m in METRICS if measured(results, m, row)}
         for row in rows
+    }
+
+
+def other_persons(persons: Sequence[Mapping[str, object]], condition: str) -> Table:
+    """Mean identity distance between different persons at rest, without which no distance says anything.
+
+    Args:
+        persons: with their descriptors.
+        condition: what is added to the row's name.
+    """
+    descriptors = np.array([person["descriptor"] for person in persons], np.float64)
+    if len(descriptors) < 2:
+        return {}
+    mine, theirs = np.triu_indices(len(descriptors), 1)
+    return {
+        row_of(OTHERS, condition): {
+            IDENTITY: alone(float(identity_distance(descriptors[mine], descriptors[theirs]).mean()))
+        }
     }
 
 
@@ -97,8 +121,9 @@ def alone(value: float) -> Interval:
 
 
 def levels_of(table: Table, metric: str, condition: str = "") -> dict[str, float]:
-    """What stands beside a metric under a condition, as levels of a chart: the true render, its autoencoding, a copy."""
-    cells = {name: table.get(row_of(row, condition), {}).get(metric) for row, name in LINES.items() if row != "model"}
+    """What stands beside a metric under a condition, as levels of a chart: true render, its autoencoding, copy, others."""
+    names = {row: name for row, name in LINES.items() if row != "model"} | {OTHERS: "other persons"}
+    cells = {name: table.get(row_of(row, condition), {}).get(metric) for row, name in names.items()}
     return {name: found.value for name, found in cells.items() if found is not None}
 
 
