@@ -35,7 +35,7 @@ BESIDE = ("ceiling", "autoencoder_ceiling", "copy_source")
 MODEL = "model"
 # An own stream for expressions that a study draws anew.
 EXPRESSION_STREAM = 71
-Asks = Literal["weights", "category"]
+Asks = Literal["weights", "category", "token"]
 More = Callable[[Mapping[str, Sequence[Rgbd]], Truth], Mapping[str, list[float]]]
 
 
@@ -85,7 +85,8 @@ class Edit:
 
     Attributes:
         settings: of the sampler; its seed is a person's.
-        asks: the truth's ARKit weights, or category and intensity, for which the model draws weights.
+        asks: the truth's ARKit weights; or category and intensity, for which the model draws weights ("category"), or which
+            the editor alone turns into an expression, without a face to move ("token").
         network: which of the study's.
     """
 
@@ -203,12 +204,13 @@ def _measured(
     faces = {name: _found(networks[name], truth.source) for name in used}
     for row, edit in condition.edits.items():
         face = faces[edit.network]
-        if face is None:
+        refuses = face is None and edit.asks != "token"
+        if refuses:
             # Whoever asks gets an error and keeps what they had: leaving such persons out would flatter hard conditions.
             images[row] = [truth.source] * len(truth.images)
         else:
             images[row] = _edited(networks[edit.network], edit, person, truth, face, seed + 1000 * person.index)
-        refused[f"refused/{row}"] = [float(face is None)] * len(truth.images)
+        refused[f"refused/{row}"] = [float(refuses)] * len(truth.images)
     if "ceiling" in condition.beside:
         images["ceiling"] = truth.images
     if "autoencoder_ceiling" in condition.beside:
@@ -230,10 +232,12 @@ def _found(network: EditingModel, source: Rgbd) -> RestFace | None:
 
 
 def _edited(
-    network: EditingModel, edit: Edit, person: Person, truth: Truth, face: RestFace, seed: int
+    network: EditingModel, edit: Edit, person: Person, truth: Truth, face: RestFace | None, seed: int
 ) -> Sequence[Rgbd]:
     settings = replace(edit.settings, seed=seed)
     wanted = list(person.expressions)
+    if edit.asks == "token":
+        return network.edit(truth.source, without_weights(wanted), settings)
     if edit.asks == "category":
         wanted = network.expression_prior.drawn(without_weights(wanted), seed)
     return network.edit(truth.source, wanted, settings, face=face)

@@ -158,7 +158,7 @@ def curves(
     return line_chart(TITLES.get(metric, metric), series, x, axis_over(metric, values), levels)
 
 
-def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[str]]) -> str:
+def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[str]], *, by: str = "") -> str:
     """Two metrics against each other.
 
     Args:
@@ -166,8 +166,9 @@ def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[str]])
         x: metric across.
         y: metric up.
         series: what a line is called → its rows, in order.
+        by: what the rows have in common, said with the title.
     """
     points = {name: [(table[row][x].value, table[row][y].value) for row in rows] for name, rows in series.items()}
     every = [point for line in points.values() for point in line]
     axes = axis_over(f"{x} ({TITLES[x]})", [a for a, _ in every]), axis_over(y, [b for _, b in every])
-    return line_chart(f"{TITLES[y]} against {TITLES[x]}", points, *axes)
+    return line_chart(f"{TITLES[y]} against {TITLES[x]}" + (f", {by}" if by else ""), points, *axes)
