@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from subprocess import CompletedProcess
 from xml.etree import ElementTree
 
 import pytest
 from results import write_results
 
 from omote.cli.main import main
+from omote.config import dumps
 from omote.errors import ConfigError, OmoteError
 from omote.evaluation.studies import edit_time, verification
 from omote.evaluation.studies.edit_time import EditTime, TimeRequest, time_edits, timed_apart
@@ -46,15 +48,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[TimeRequest]:
 
 def test_every_row_has_its_accuracy_time_and_training(asked: list[TimeRequest], tmp_path: Path) -> None:
     release = write_results(tmp_path / "release", networks=["regression"])
-    runs = (
-        write_run(tmp_path / "editor", EDITOR, images=5000, seconds=7200),
-        write_run(
-            tmp_path / "rival",
-            {**EDITOR, "objective": {"at_noise": 1.0}, "start_from": "else/editor/export/editor"},
-            seconds=1800,
-        ),
-    )
-    config = Verification(release=release, runs=runs, regression=tmp_path / "rival")
+    editor = write_run(tmp_path / "editor", EDITOR, images=5000, seconds=7200)
+    # A rival need not be named twice.
+    begun = {**EDITOR, "objective": {"at_noise": 1.0}, "start_from": "else/editor/export/editor"}
+    rival = write_run(tmp_path / "rival", begun, seconds=1800)
+    config = Verification(release=release, runs=(editor,), regression=rival)
     out = tmp_path / "out"
     list(study_verification(config, out))
     assert {(r.row, r.backend) for r in asked} >= {
@@ -63,7 +61,7 @@ def test_every_row_has_its_accuracy_time_and_training(asked: list[TimeRequest], 
         ("regression", "openvino"),
     }
     assert [(r.backend, r.weights) for r in asked if r.row == "head_edit"] == [("torch", None)]
-    assert next(r.weights for r in asked if r.row == "regression") == tmp_path / "rival"
+    assert next(r.weights for r in asked if r.row == "regression") == rival
 
     numbers = json.loads((out / "metrics.json").read_text())
     told = json.loads((release / "metrics.json").read_text())
@@ -142,10 +140,10 @@ def test_runs_without_seconds_are_timed_by_their_rate(tmp_path: Path) -> None:
 
 def test_a_rival_counts_the_editor_that_it_goes_on_with_and_no_other() -> None:
     stages = [
-        Stage(name="autoencoder", kind="autoencoder", images=1, minutes=60),
-        Stage(name="editor", kind="editor", images=10, minutes=120),
-        Stage(name="flow", kind="editor", images=100, minutes=60, starts_from="editor"),
-        Stage(name="plain", kind="regression", images=1000, minutes=30, starts_from="editor"),
+        Stage(name="autoencoder", kind="autoencoder", images=1, minutes=60.0),
+        Stage(name="editor", kind="editor", images=10, minutes=120.0),
+        Stage(name="flow", kind="editor", images=100, minutes=60.0, starts_from="editor"),
+        Stage(name="plain", kind="regression", images=1000, minutes=30.0, starts_from="editor"),
     ]
     model, rival = cost_of("model", stages), cost_of("regression", stages)
     assert model is not None
@@ -176,8 +174,21 @@ def test_the_head_is_found_once_for_one_and_for_seven(monkeypatch: pytest.Monkey
     assert found.peak_memory_mb > 50
 
 
-def test_what_cannot_be_timed_is_told(tmp_path: Path) -> None:
-    request = TimeRequest(row="model", weights=tmp_path / "none")
-    with pytest.raises(OmoteError, match="none"):
-        timed_apart(request, tmp_path / "answer.json")
-    assert not (tmp_path / "answer.json").exists()
+def test_what_cannot_be_timed_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    request, answer = TimeRequest(row="model", weights=tmp_path / "none"), tmp_path / "answer.json"
+
+    def run(command: list[str], **_: object) -> CompletedProcess[str]:
+        """The process's own part, here."""
+        assert command[1:3] == ["-m", edit_time.__name__]
+        with pytest.raises(SystemExit) as end:
+            edit_time.main(*command[3:])
+        return CompletedProcess(command, 1, stderr=f"a warning\n{end.value}\n")
+
+    monkeypatch.setattr(edit_time.subprocess, "run", run)
+    with pytest.raises(OmoteError, match=r"model: its edits could not be timed \(.*none"):
+        timed_apart(request, answer)
+    assert not answer.exists()
+    # An answer that is there is taken.
+    kept = EditTime(head_fit=0.5, one_edit=1.0, seven_edits=4.0, peak_memory_mb=700.0, threads=1)
+    answer.write_text(dumps(kept))
+    assert timed_apart(request, answer) == kept

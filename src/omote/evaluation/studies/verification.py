@@ -121,7 +121,9 @@ def study_verification(config: Verification, out: Path) -> Iterator[Step]:
     if results.run.get("run/weights", fingerprint(folder)) != fingerprint(folder):
         raise ConfigError(f"{config.release}: is of other weights than {folder}; give those of it with --weights")
     others = [path for row in NETWORK_ROWS if (path := config.weights_of(row)) is not None]
-    stages = stages_of(config.runs, [folder, *others])
+    # A rival given as its run says its own hours.
+    runs = dict.fromkeys((*config.runs, *(path for path in others if (path / "checkpoint").is_dir())))
+    stages = stages_of(list(runs), [folder, *others])
     requests = [
         TimeRequest(
             row=row,
