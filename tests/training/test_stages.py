@@ -73,8 +73,21 @@ def test_a_step_is_the_same_in_parts(runs, name):
         joined = [tensors_of(half) for half in halves]
         for key, value in own.items():
             torch.testing.assert_close(torch.cat([half[key] for half in joined]), value, atol=1e-3, rtol=1e-3, msg=key)
-        losses = [float(task.module(batch)[0]) for batch in (whole, *halves)]
-        assert (losses[1] + losses[2]) / 2 == pytest.approx(losses[0], rel=1e-3)
+        losses, means = zip(*(task.module(batch) for batch in (whole, *halves)), strict=True)
+        assert float(losses[1] + losses[2]) / 2 == pytest.approx(float(losses[0]), rel=1e-3)
+        assert means[0].keys() == means[1].keys() == means[2].keys()
+
+
+@pytest.mark.parametrize("name", ["editor-tiny", "editor-tiny-conditions"])
+def test_what_a_part_has_none_of_averages_to_the_wholes_mean(runs, name):
+    """Halves without a first step, or without anybody drawn, say the same means as others: processes add these up."""
+    config = RECIPES[name](runs)
+    task = task_of(replace(config, objective=replace(config.objective, at_noise=0.1)))
+    for step in range(8):
+        batch = task.batch(step, 0, 8, 0, 1)
+        means = [task.module(task.batch(step, 0, 4, part, 2))[1] for part in range(2)]
+        for key, value in task.module(batch)[1].items():
+            assert float(means[0][key] + means[1][key]) / 2 == pytest.approx(float(value), rel=1e-3, abs=1e-6), key
 
 
 @pytest.mark.parametrize("name", [*RECIPES_IN_PARTS, "few-tiny", "autoencoder-tiny from an export"])

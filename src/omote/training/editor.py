@@ -165,11 +165,12 @@ class EditorModule(nn.Module):
         seen = batch.source.flatten(1).any(dim=1).view(-1, 1, 1)
         located = (self.editor.locator(batch.source) - batch.landmarks_px).abs() * seen
         metrics = {"mse": error.detach().mean(), "landmark_px": located.detach().mean()}
-        if bool(first.any()):
-            metrics["mse_first_step"] = error.detach()[first].mean()
-        if self.config.draw_share > 0:
-            each = error.detach().mean(dim=(1, 2, 3)) * batch.drawn
-            metrics["mse_drawn"] = each.sum() / batch.drawn.sum().clamp(min=1)
+        # Over the share of items that is expected, not counted: so the parts of a batch add up to what the whole says.
+        each, draws = error.detach().mean(dim=(1, 2, 3)), self.config.draw_share
+        if firsts := self.config.objective.at_noise * (1 - draws):
+            metrics["mse_first_step"] = (each * first).mean() / firsts
+        if draws > 0:
+            metrics["mse_drawn"] = (each * batch.drawn).mean() / draws
         return loss.mean() + self.config.locator_weight * located.mean(), metrics
 
 

@@ -90,7 +90,10 @@ class Task(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """Everything with gradients, as one module whose forward is the loss."""
+        """Everything with gradients, as one module whose forward is the loss, and named means to be shown beside it.
+
+        A loss and its means are of a part of a batch: those of all parts have the same names, and average to the whole's.
+        """
         ...
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> Any:
@@ -240,9 +243,9 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
         progress.images += config.batch_size
         for average in averages.values():
             average.update(raw, config.batch_size, progress.images)
-        for key, item in metrics.items():
-            shared = accelerator.reduce(torch.as_tensor(item, dtype=torch.float64).to(meeting), "mean")
-            progress.sums[key] = progress.sums.get(key, 0.0) + float(shared)
+        shared = torch.stack([torch.as_tensor(item, dtype=torch.float64).to(meeting) for item in metrics.values()])
+        for key, item in zip(metrics, accelerator.reduce(shared, "mean").tolist(), strict=True):
+            progress.sums[key] = progress.sums.get(key, 0.0) + item
         progress.steps += 1
         spent = torch.tensor(now() - began, dtype=torch.float64, device=meeting)
         # Processes must agree on when to stop.
