@@ -146,6 +146,11 @@ def test_a_rival_counts_the_editor_that_it_goes_on_with_and_no_other() -> None:
         Stage(name="plain", kind="regression", images=1000, minutes=30.0, starts_from="editor"),
     ]
     model, rival = cost_of("model", stages), cost_of("regression", stages)
+    # What a prior of expressions saw are no images, but its time counts.
+    prior = Stage(name="prior", kind="expressions", images=10_000, minutes=60.0)
+    by_category = cost_of("model_category", [*stages, prior])
+    assert by_category is not None
+    assert (by_category.images, by_category.hours) == (111, 5)
     assert model is not None
     assert rival is not None
     assert (model.images, model.hours) == (111, 4)

@@ -138,7 +138,8 @@ def cost_of(row: str, stages: Sequence[Stage]) -> Cost | None:
             taken[before.name] = before
             before = by_name.get(before.starts_from)
     return Cost(
-        images=sum(stage.images for stage in taken.values()),
+        # A prior of expressions sees 52 numbers at a time, which are no image.
+        images=sum(stage.images for stage in taken.values() if stage.kind != "expressions"),
         hours=sum(stage.minutes for stage in taken.values()) / 60,
         stages=tuple(taken),
     )
