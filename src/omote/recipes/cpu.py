@@ -1,9 +1,8 @@
-"""The release at 128² on a CPU, in five runs over one population.
+"""The release at 128² on a CPU, in four runs over one population.
 
     omote population --out runs/population --persons 2400 --ict ICT_FACEKIT
     omote train autoencoder-cpu --run runs/autoencoder
     omote train editor-cpu --run runs/editor
-    omote train editor-cpu-flow --run runs/editor-flow
     omote train decoder-cpu --run runs/decoder
     omote train decoder-cpu-polish --run runs/decoder-polish
 
@@ -196,7 +195,7 @@ def decoder_cpu_polish(runs: Path) -> DecoderConfig:
     return replace(
         decoder_cpu(runs),
         autoencoder=runs / "decoder/export/autoencoder",
-        editor=runs / "editor-flow/export/editor",
+        editor=runs / "editor/export/editor",
         clean_share=0.2,
         # L1 alone draws lids and teeth soft, and those are what an expression is read from.
         loss=replace(decoder_cpu(runs).loss, rgb_gradient=2.0, depth=12.0),
