@@ -20,7 +20,7 @@ from omote.data.cache import ARRAYS, read_shard, shard_folders, write_shard
 from omote.errors import ConfigError
 from omote.evaluation.figures import figure
 from omote.evaluation.studies.conditions import Condition, Edit, StudyOfEdits, run_conditions
-from omote.evaluation.studies.table import DEPTH, IDENTITY, MOVING, TOP1, Table, alone, curves, levels_of
+from omote.evaluation.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, Table, alone, curves, levels_of
 from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel
 from omote.ldm.identity_stage import load_first_stage
 from omote.progress import Step
@@ -201,8 +201,8 @@ def _trained(out: Path, sizes: Sequence[int]) -> Table:
     for size in sizes:
         progress = progress_of(out / "sizes" / str(size))
         table[row(size)] = {
-            "training/persons": alone(size),
-            "training/images": alone(progress.images),
+            "training/persons": alone(float(size)),
+            "training/images": alone(float(progress.images)),
             "training/minutes": alone(progress.seconds / 60),
         }
     return table
@@ -221,7 +221,7 @@ def _drawn(table: Table, sizes: Sequence[int]) -> str:
                 levels=levels_of(table, metric),
                 logarithmic=True,
             )
-            for metric in (DEPTH, MOVING, IDENTITY, TOP1)
+            for metric in (DEPTH, MOVING, COLOR, IDENTITY, TOP1)
         ]
     )
 

@@ -17,9 +17,10 @@ from omote.evaluation.report.tables import HEADLINE, Metric, interval, measured
 from omote.evaluation.statistics import Interval
 from omote.files import atomic_path
 
-DEPTH, MOVING, IDENTITY, TOP1 = (
+DEPTH, MOVING, COLOR, IDENTITY, TOP1 = (
     "depth/mae_mm_metric",
     "depth/mae_mm_moving",
+    "color/psnr_db",
     "identity/faceapi",
     "expression/top1_both",
 )
