@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from omote.config import Range, from_json
 from omote.errors import ConfigError
@@ -48,6 +48,7 @@ class Verification:
         pixel_diffusion: the same.
         repeat: edits that are timed, of which the median counts.
         threads: of torch while it is timed; 0 leaves its own choice.
+        clock: of edits: on the wall, or of computing on all cores together, which other work on a machine does not change.
     """
 
     release: Path
@@ -57,6 +58,7 @@ class Verification:
     pixel_diffusion: Path | None = None
     repeat: Annotated[int, Range(1)] = 5
     threads: Annotated[int, Range(0)] = 0
+    clock: Literal["wall", "cpu"] = "wall"
 
     def weights_of(self, row: str) -> Path | None:
         """Folder of a row's networks, or None where there are none."""
@@ -135,6 +137,7 @@ def study_verification(config: Verification, out: Path) -> Iterator[Step]:
             seed=asked.population.seed,
             repeat=config.repeat,
             threads=config.threads,
+            clock=config.clock,
         )
         for row in results.rows
         if row in TIMED and (row in NETWORK_FREE or config.weights_of(row) is not None)
