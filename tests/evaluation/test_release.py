@@ -16,12 +16,14 @@ from omote.data.population import PopulationConfig
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.features import FeatureExtractor
 from omote.evaluation.release import NETWORK_ROWS, ReleaseConfig, evaluate_release
-from omote.ldm.editing import EditingModel, EditSettings
+from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 
 
 class Copying(EditingModel):
     """In the place of the networks: every edit is the source, every reconstruction the truth."""
+
+    weights = SHIPPED_WEIGHTS
 
     def __init__(self) -> None:
         pass

@@ -29,6 +29,7 @@ from omote.evaluation.testsets import SetName, captured, draw_test_person, popul
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.head.model import HeadModel
+from omote.head.rest_face import RestFace
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 
@@ -207,15 +208,23 @@ def _groups(
     networks: Mapping[str, EditingModel],
 ) -> list[_Group]:
     edit, transfer = HeadEdit(heads[0]), DeformationTransfer(heads[0])
+    known: dict[int, RestFace | None] = {}
+
+    def face(person: Person, truth: Truth) -> RestFace | None:
+        """Who the source shows: found once, by the model, and told to every network."""
+        if person.index not in known:
+            known.clear()
+            known[person.index] = model.face_of(truth.source)
+        return known[person.index]
 
     def more(person: Person, truth: Truth) -> dict[str, object]:
         found: dict[str, object] = {"yaw_deg": yaw_deg(person.index)} if config.test_set == "pose" else {}
         if person.index < config.num_best_of:
-            found["best_of"] = _best_of(model, config, person, truth)
+            found["best_of"] = _best_of(model, config, person, truth, face(person, truth))
         return found
 
     def by(network: EditingModel, row: str) -> Callable[[Person, Truth], dict[str, list[Rgbd]]]:
-        return lambda person, truth: {row: network_images(network, row, config, person, truth)}
+        return lambda person, truth: {row: network_images(network, row, config, person, truth, face(person, truth))}
 
     return [
         _Group(
@@ -223,7 +232,7 @@ def _groups(
             rows=MODEL_ROWS,
             folder=out / "persons",
             suffix="",
-            make=lambda person, truth: model_images(model, config, person, truth),
+            make=lambda person, truth: model_images(model, config, person, truth, face(person, truth)),
             more=more,
         ),
         _Group(
@@ -329,10 +338,12 @@ def rival_images(person: Person, truth: Truth, edit: SurfaceEdit, transfer: Surf
     }
 
 
-def network_images(network: EditingModel, row: str, config: ReleaseConfig, person: Person, truth: Truth) -> list[Rgbd]:
+def network_images(
+    network: EditingModel, row: str, config: ReleaseConfig, person: Person, truth: Truth, face: RestFace | None
+) -> list[Rgbd]:
     """Of a network of `NETWORK_ROWS`, given what ``model`` is given."""
     settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index, steps=NETWORK_ROWS[row])
-    return network.edit(truth.source, person.expressions, settings, face=network.face_of(truth.source))
+    return network.edit(truth.source, person.expressions, settings, face=face)
 
 
 def without_weights(expressions: Sequence[Expression]) -> list[Expression]:
@@ -345,10 +356,11 @@ def _drawn(model: EditingModel, expressions: Sequence[Expression], seed: int) ->
     return model.expression_prior.drawn(without_weights(expressions), seed)
 
 
-def model_images(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> dict[str, list[Rgbd]]:
+def model_images(
+    model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth, face: RestFace | None
+) -> dict[str, list[Rgbd]]:
     """Images of `MODEL_ROWS`."""
     source = truth.source
-    face = model.face_of(source)
     settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)
     return {
         "model": model.edit(source, person.expressions, settings, face=face),
@@ -422,10 +434,11 @@ def answered(stack: Images) -> Float[np.ndarray, "n h w"]:
     return np.where(stack.mask, stack.depth_mm, fallback[:, None, None])
 
 
-def _best_of(model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth) -> list[float]:
+def _best_of(
+    model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth, face: RestFace | None
+) -> list[float]:
     """Per image, the least depth MAE among ``best_of`` samples from category and intensity alone."""
     true = stacked(truth.images)
-    face = model.face_of(truth.source)
     errors = []
     for k in range(config.best_of):
         settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index + 100 * (k + 1))
