@@ -1,14 +1,17 @@
 """Run a benchmark and write its numbers: ``make bench BENCH=NAME OUT=DIR``.
 
 A benchmark is a file ``benchmarks/NAME.py`` with a function ``run() -> dict[str, float | int | str]`` of flat keys. Its
-docstring says what is measured against what. The date, the machine and all versions are added to ``DIR/NAME.json``.
+docstring says what is measured against what. The date, the machine and all versions are added to ``DIR/NAME.json``; the numbers
+that were measured are also added to ``DIR/metrics.json``, which keeps those of other benchmarks.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -36,6 +39,14 @@ def measure(name: str) -> dict[str, float | int | str | bool | None]:
     return {"benchmark": name, "date": date, **result, **run_facts(watch)}
 
 
+def add_numbers(result: Mapping[str, float | int | str | bool | None], path: Path) -> None:
+    """Put a benchmark's own numbers among those that are there; its facts (machine, versions, total time) stay in its file."""
+    facts = ("version/", "machine/", "time_s/total", "memory_mb/peak")
+    own = {k: v for k, v in result.items() if isinstance(v, float | int) and not k.startswith(facts)}
+    before = json.loads(path.read_text()) if path.exists() else {}
+    write_json({**before, **own}, path)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run a benchmark.", epilog=f"names: {', '.join(names())}")
     parser.add_argument("name")
@@ -46,6 +57,7 @@ def main() -> int:
         result = measure(given.name)
         make_folder(given.out)
         write_json(result, given.out / f"{given.name}.json")
+        add_numbers(result, given.out / "metrics.json")
     except OmoteError as error:
         print(f"omote: {error}", file=sys.stderr)
         return 2

@@ -29,6 +29,10 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_numbers_and_facts_are_written(runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["run.py", "toy", "--out", str(tmp_path / "out")])
     assert runner.main() == 0
+    (tmp_path / "out/metrics.json").write_text('{"rate_per_s/toy": 1.0, "rate_per_s/other": 4.0}')
+    assert runner.main() == 0
+    numbers = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert numbers == {"rate_per_s/toy": 2.5, "rate_per_s/other": 4.0, "rows": 3}
     result = json.loads((tmp_path / "out/toy.json").read_text())
     assert (result["rate_per_s/toy"], result["rows"], result["benchmark"]) == (2.5, 3, "toy")
     assert {"date", "time_s/total", "machine/cores", "version/numpy"} <= set(result)
