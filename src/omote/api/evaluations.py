@@ -47,6 +47,7 @@ def evaluate(
     perceptual: Path | str | None = None,
     steps: Sequence[int] = (),
     guidance_scale: float = 1.0,
+    conditions: Sequence[Literal["arkit", "category", "prior"]] = (),
     on_step: Callable[[Step], None] | None = None,
 ) -> dict[str, float | int | None]:
     """Measure networks on unseen persons and write ``out/metrics.json``.
@@ -78,6 +79,7 @@ def evaluate(
         steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person. Of "editors":
             50, 4, 2 and 1 if none is given.
         guidance_scale: of "editors": for those that have none folded in.
+        conditions: of "editors": what is asked for (`omote.evaluation.editors`); all if none is given.
         on_step: called with progress.
 
     Returns:
@@ -118,6 +120,7 @@ def evaluate(
             backend=backend,
             steps=tuple(steps),
             guidance_scale=guidance_scale,
+            conditions=tuple(conditions),
             on_step=on_step,
         )
 
@@ -341,6 +344,7 @@ def _editors(
     backend: Literal["auto", "torch", "openvino"],
     steps: tuple[int, ...],
     guidance_scale: float,
+    conditions: tuple[Literal["arkit", "category", "prior"], ...],
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
     from omote.data.population import PopulationConfig
@@ -357,6 +361,8 @@ def _editors(
     suite = EditorSuite(population=population, num_persons=persons, guidance_scale=guidance_scale, seed=seed)
     if steps:
         suite = replace(suite, steps=steps)
+    if conditions:
+        suite = replace(suite, conditions=conditions)
     weights = {name: fingerprint(model.weights) for name, model in models.items()}
     _claim(out, {"suite": "editors", "weights": weights, "config": to_json(suite)})
     return _measured(evaluate_editors(models, suite, out), out, on_step)

@@ -59,6 +59,11 @@ class Options:
     """samplers, editors: numbers of steps of each; without, samplers takes 1 to 200 (minutes per person), editors 50 4 2 1"""
     guidance_scale: float = 1.0
     """editors: of those that have none folded in"""
+    conditions: Annotated[
+        tuple[Literal["arkit", "category", "prior"], ...], tyro.conf.arg(metavar="arkit|category|prior ...")
+    ] = ()
+    """editors: what is asked for: the truth's weights, category and intensity alone, or weights drawn for these; all if none
+    is given"""
     perceptual: flags.File = None
     """first-stage: the weights file of a second perceptual distance (docs/studies.md); left out without it"""
 
@@ -88,6 +93,7 @@ def run(options: Options) -> None:
             perceptual=options.perceptual,
             steps=options.steps,
             guidance_scale=options.guidance_scale,
+            conditions=options.conditions,
             on_step=display,
         )
     if options.suite == "judges":
