@@ -16,6 +16,7 @@ from typing import Annotated
 
 from omote.config import Range
 from omote.evaluation.figures import figure
+from omote.evaluation.statistics import Interval
 from omote.evaluation.studies.conditions import Asks, Condition, Edit, StudyOfEdits, at_intensity, run_conditions
 from omote.evaluation.studies.table import DEPTH, IDENTITY, LINES, OTHERS, TOP1, Table, curves, row_of, trade_off
 from omote.ldm.editing import EditSettings
@@ -93,7 +94,15 @@ def _charts(table: Table, config: Guidance, asks: Asks) -> Iterator[str]:
             for scale in config.scales
         }
         lines = {name: f"intensity {intensity:g}" for intensity, name in at.items()}
-        found = {f"{called}, {i:g}": table.get(row_of(beside, name), {}).get(metric) for i, name in at.items()}
-        levels = {name: cell.value for name, cell in found.items() if cell is not None}
+        levels = _levels({i: table.get(row_of(beside, name), {}).get(metric) for i, name in at.items()}, called)
         scales = [(scale, f"{scale:g}") for scale in config.scales]
         yield curves(turned, metric, scales, f"guidance scale, {ASKED_BY[asks]}", lines=lines, levels=levels)
+
+
+def _levels(found: Mapping[float, Interval | None], called: str) -> dict[str, float]:
+    """Intensity → value, as levels; those that would lie on each other become one, so that its name can be read."""
+    at: dict[float, list[float]] = {}
+    for intensity, cell in found.items():
+        if cell is not None:
+            at.setdefault(round(cell.value, 2), []).append(intensity)
+    return {f"{called}, {' '.join(f'{i:g}' for i in those)}": value for value, those in at.items()}

@@ -121,5 +121,6 @@ def _drawn(table: Table, config: Intensity) -> str:
         [
             curves(table, metric, config.at(), "asked intensity", lines=lines)
             for metric in (OBTAINED, RATIO, ASKED, TOP1, DEPTH)
-        ]
+        ],
+        columns=3,
     )
