@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from omote.ldm.flow import initial_noise
-from omote.ldm.sampling import cosine_betas, make_scheduler, sampled
+from omote.ldm.sampling import NUM_TIMESTEPS, cosine_betas, make_scheduler, sampled
 from omote.ldm.settings import SamplerName
 
 SAMPLERS = get_args(SamplerName)
@@ -81,6 +81,15 @@ def test_the_fault_is_seen_where_it_is_made():
     for timestep in scheduler.timesteps:
         z = scheduler.step(image, timestep, z).prev_sample
     assert float((z - image).diff(dim=-1).square().mean() / image.diff(dim=-1).square().mean()) > 1e-3
+
+
+@pytest.mark.parametrize("sampler", [s for s in SAMPLERS if not s.startswith("flow")])
+@pytest.mark.parametrize("steps", [1, 2, 10, 50])
+def test_sampling_begins_where_all_is_noise(sampler, steps):
+    """With a leading spacing it would begin at an earlier time, and take noise for an image."""
+    scheduler = make_scheduler(sampler)
+    scheduler.set_timesteps(steps)
+    assert round(float(scheduler.timesteps[0])) == NUM_TIMESTEPS - 1
 
 
 @pytest.mark.parametrize("sampler", [s for s in SAMPLERS if not s.startswith("flow")])
