@@ -38,3 +38,13 @@ def test_rows_have_a_dot_a_whisker_and_levels():
     assert [float(whiskers[0].get(k, "nan")) < dots[0] for k in ("x1", "x2")] == [True, False]
     assert len(whiskers) == 1
     assert {"first", "second", "ceiling"} <= {element.text for element in root.iter()}
+
+
+def test_names_of_levels_that_lie_on_each_other_stand_in_one_line():
+    x, y = axis_over("time", [1, 2]), axis_over("mm", [0, 10])
+    levels = {"autoencoder": 2.0, "true render": 2.1, "copy": 8.0}
+    root = ElementTree.fromstring(figure([line_chart("lines", {"a": [(1.0, 5.0), (2.0, 3.0)]}, x, y, levels)]))
+    said = [element.text for element in root.iter()]
+    assert "autoencoder, true render" in said
+    assert "copy" in said
+    assert len([e for e in root.iter() if e.get("stroke-dasharray") == "2 3"]) == 3

@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 62, 88, 34, 46
 # Of a chart of rows, whose names stand at its left.
 NAMES, MARGIN = 150, 24
+NAME_HEIGHT = 13
 Number = float | int
 
 
@@ -68,7 +69,7 @@ def line_chart(
     levels: Mapping[str, Number] | None = None,
 ) -> str:
     """A line per series with its name at its end, and dashed levels to see them by, such as one that none can pass."""
-    parts = [_frame(title, x, y), *(_level(value, y, name) for name, value in (levels or {}).items())]
+    parts = [_frame(title, x, y), *_levels(levels or {}, y)]
     ends: list[tuple[Number, str, str]] = []
     for i, (name, points) in enumerate(series.items()):
         color = COLORS[i % len(COLORS)]
@@ -81,7 +82,7 @@ def line_chart(
     # Names that would lie over each other move down, in the order of the lines' ends.
     last = -math.inf
     for v, name, color in sorted(ends):
-        last = max(v, last + 13)
+        last = max(v, last + NAME_HEIGHT)
         parts.append(_text(WIDTH - RIGHT + 8, last + 4, name, color=color, anchor="start"))
     return "\n".join(parts)
 
@@ -177,12 +178,22 @@ def _text(x: Number, y: Number, text: str, *, size: int = 11, color: str = "#222
     )
 
 
-def _level(value: Number, y: Axis, name: str) -> str:
-    if not y.low <= value <= y.high:
-        return ""
-    at = _y(y.share(value))
-    line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="#888" stroke-dasharray="2 3"/>'
-    return line + _text(LEFT + 6, at - 4, name, color="#888", anchor="start")
+def _levels(levels: Mapping[str, Number], y: Axis) -> list[str]:
+    """Dashed levels with their names; names that would lie on each other stand in one line."""
+    parts: list[str] = []
+    named: list[tuple[Number, list[str]]] = []
+    for name, value in sorted(levels.items(), key=lambda level: level[1]):
+        if not y.low <= value <= y.high:
+            continue
+        at = _y(y.share(value))
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="#888" stroke-dasharray="2 3"/>'
+        )
+        if named and named[-1][0] - at < NAME_HEIGHT:
+            named[-1] = at, [*named[-1][1], name]
+        else:
+            named.append((at, [name]))
+    return parts + [_text(LEFT + 6, at - 4, ", ".join(names), color="#888", anchor="start") for at, names in named]
 
 
 def _frame(title: str, x: Axis | None, y: Axis) -> str:

@@ -4,8 +4,8 @@ Measured in two ways. A judge's probability of the category that is asked for st
 correlation with what was asked is CLS. And the change of depth, edit minus source, is measured in millimetres: its root mean
 square over what both see (``displacement/rms_mm``), and its projection onto the true change, over the true change
 (``displacement/ratio``): 1 moves as far as the truth, 0 stays where the source is; left out where the truth hardly moves, as at
-an intensity of 0, where faces still differ by how they rest. Of a category there is no true
-change, only one of many, so there the first of the two says how far, and the second how much of it the truth shares.
+an intensity of 0, where faces still differ by how they rest. Of a category there is no true change, only one of many, so there
+the first of the two says how far, and the second how much of it the truth shares.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ EDITS = {"weights": Edit(), "category": Edit(asks="category")}
 CORRELATED = {"asked_both": "expression/cls_both", "displaced": "displacement/pearson"}
 # A correlation takes longer than a mean, and its interval is no finer than the persons are many.
 NUM_RESAMPLES = 500
-# What is no expression yet: resting lids and lips move a face by about half as much.
-LEAST_MM = 0.3
+# What is no expression yet: how a face rests differs by .3 mm from one image to another, a quarter of an expression by 2.
+LEAST_MM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
