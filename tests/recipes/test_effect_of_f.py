@@ -107,9 +107,10 @@ def test_wrong_rows_sizes_and_folders_are_refused(config, tmp_path):
         list(study_f(replace(config, size=32, rows=("kl-f32",)), tmp_path, extractor=EXTRACTOR))
     with pytest.raises(ConfigError, match="at least 4 persons"):
         list(study_f(replace(config, max_persons=5), tmp_path / "few", extractor=EXTRACTOR))
-    _claim(tmp_path, "a")
+    _claim(tmp_path, "f", config)
+    _claim(tmp_path, "f", replace(config, rows=("gan",)))
     with pytest.raises(OutputError, match="other settings"):
-        _claim(tmp_path, "b")
+        _claim(tmp_path, "f", replace(config, minutes=config.minutes + 1))
 
 
 def test_the_defaults_compare_f_of_1_to_32_and_a_gan(config):

@@ -11,6 +11,7 @@ import tyro
 from omote.cli import flags
 
 Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors"]
+Asked = Literal["arkit", "category", "prior"]
 TestSet = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
 
 
@@ -59,9 +60,7 @@ class Options:
     """samplers, editors: numbers of steps of each; without, samplers takes 1 to 200 (minutes per person), editors 50 4 2 1"""
     guidance_scale: float = 1.0
     """editors: of those that have none folded in"""
-    conditions: Annotated[
-        tuple[Literal["arkit", "category", "prior"], ...], tyro.conf.arg(metavar="arkit|category|prior ...")
-    ] = ()
+    conditions: Annotated[tuple[Asked, ...], tyro.conf.arg(metavar="arkit|category|prior ...")] = ()
     """editors: what is asked for: the truth's weights, category and intensity alone, or weights drawn for these; all if none
     is given"""
     perceptual: flags.File = None
