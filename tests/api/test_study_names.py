@@ -70,6 +70,20 @@ def test_more_persons_go_on_in_a_folder_but_not_other_settings(tmp_path: Path) -
         omote.study("counting", out=tmp_path)
 
 
+def test_a_folder_is_of_the_networks_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = studies.Study(module=__name__, config="Counting", run="count", measures_runs=True)
+    monkeypatch.setattr(studies, "STUDIES", {"counting": here})
+    run = tmp_path / "run"
+    run.mkdir()
+    for weights in (b"a", b"b"):
+        (run / "weights.safetensors").write_bytes(weights)
+        if weights == b"a":
+            omote.study("counting", out=tmp_path / "out", runs=[run])
+            omote.study("counting", out=tmp_path / "out", runs=[run], persons=5)
+    with pytest.raises(OutputError, match="other settings or weights"):
+        omote.study("counting", out=tmp_path / "out", runs=[run])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

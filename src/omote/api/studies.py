@@ -27,12 +27,14 @@ class Study:
         config: name of its frozen dataclass.
         run: name of ``(config, out) -> Iterator[Step]``, which ends with metrics.json, table.csv and figure.svg in ``out``.
         tiny: name of a function that takes what has no default and gives the config of seconds; none if empty.
+        measures_runs: its ``runs`` are networks that results are of, not only what is told of them.
     """
 
     module: str
     config: str
     run: str
     tiny: str = ""
+    measures_runs: bool = False
 
 
 STUDIES: Mapping[str, Study] = {
@@ -43,7 +45,12 @@ STUDIES: Mapping[str, Study] = {
     "source-noise": Study(
         module="omote.evaluation.studies.source_noise", config="SourceNoise", run="study_source_noise"
     ),
-    "diffusion": Study(module="omote.evaluation.studies.diffusion", config="WhereDiffusionPays", run="study_diffusion"),
+    "diffusion": Study(
+        module="omote.evaluation.studies.diffusion",
+        config="WhereDiffusionPays",
+        run="study_diffusion",
+        measures_runs=True,
+    ),
     "data-size": Study(
         module="omote.recipes.data_size", config="DataSize", run="study_data_size", tiny="tiny_data_size"
     ),
@@ -171,6 +178,8 @@ def _claim(out: Path, name: str, config: Any) -> None:
         from omote.ldm.settings import SHIPPED_WEIGHTS
 
         settings["weights"] = fingerprint(SHIPPED_WEIGHTS if config.weights is None else config.weights)
+    if STUDIES[name].measures_runs:
+        settings["runs"] = {run.resolve().name: fingerprint(run) for run in config.runs}
     if name != "f":
         settings["study"] = name
     make_folder(out)

@@ -25,6 +25,7 @@ from omote.ldm.editing import SHIPPED_WEIGHTS
 from omote.progress import Step
 
 REGRESSION = "regression"
+SHIPPED = tuple(SHIPPED_WEIGHTS / RIVALS / name for name in ("flow", REGRESSION))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,12 @@ class WhereDiffusionPays(PersonsOfStudy):
     """The study.
 
     Attributes:
-        runs: editors, as runs or weights folders; what others are compared with is the one named `REGRESSION`. The shipped
-            ones if empty.
+        runs: editors, as runs or weights folders; what others are compared with is the one named `REGRESSION`.
         steps: of each editor.
         samples: where many answers are right.
     """
 
-    runs: tuple[Path, ...] = ()
+    runs: tuple[Path, ...] = SHIPPED
     steps: tuple[Annotated[int, Range(1)], ...] = (8, 1)
     samples: Annotated[int, Range(1)] = 8
 
@@ -50,12 +50,11 @@ def study_diffusion(config: WhereDiffusionPays, out: Path) -> Iterator[Step]:
         ConfigError: no regression among the runs.
         CheckpointError: missing or damaged weights.
     """
-    runs = config.runs or tuple(SHIPPED_WEIGHTS / RIVALS / name for name in ("flow", REGRESSION))
-    names = row_names(runs)
+    names = row_names(config.runs)
     if REGRESSION not in names:
         raise ConfigError(f"runs: expected one of a folder named {REGRESSION}, got {', '.join(names)}")
     yield Step(stage="load")
-    models = {name: load_editor(run, config.backend) for name, run in zip(names, runs, strict=True)}
+    models = {name: load_editor(run, config.backend) for name, run in zip(names, config.runs, strict=True)}
     suite = EditorSuite(
         population=config.unseen(),
         num_persons=config.num_persons,
