@@ -54,6 +54,7 @@ STUDIES: Mapping[str, Study] = {
     "data-size": Study(
         module="omote.recipes.data_size", config="DataSize", run="study_data_size", tiny="tiny_data_size"
     ),
+    "cross-model": Study(module="omote.recipes.cross_model", config="CrossModel", run="study_cross_model"),
     "verification": Study(
         module="omote.evaluation.studies.verification", config="Verification", run="study_verification"
     ),

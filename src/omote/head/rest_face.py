@@ -33,6 +33,10 @@ class RestFace:
     style: float = 0.0
     identity: Float[np.ndarray, " i"] | None = None
 
+    def unstyled(self) -> RestFace:
+        """The same face, which moves by the head model's own units alone."""
+        return replace(self, style=0.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FittedFace:

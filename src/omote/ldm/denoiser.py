@@ -73,6 +73,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         few_steps: distilled to few steps: the network reads the noise itself, also at t = 1 where an editor of many steps need
             not, and how long its step is (Frans et al., "One Step Diffusion via Shortcut Models", ICLR 2025, §3).
         folded_guidance: the guidance scale of the teacher that it was distilled from.
+        unit_style: it was trained on faces that move by the units of people like them, not by the shipped head's alone.
     """
 
     latent_std: Tensor
@@ -95,6 +96,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         num_identity: int = 0,
         few_steps: bool = False,
         folded_guidance: float = 1.0,
+        unit_style: bool = True,
     ) -> None:
         super().__init__()
         deeper = len(channels) - 1

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
+from omote.geometry.holes import closed
 from omote.head.rest_face import RestFace, fit_face, landmarks_in
 from omote.ldm.conditioners import Condition, condition_of
 from omote.ldm.denoiser import Context, LatentEditor
@@ -241,6 +242,7 @@ class EditingModel:
         Raises:
             AlignmentError: there is no face where one was found.
         """
+        source = closed(source)
         z = self.autoencoder.scale(self.encode(pack_images([source])))
         pixels = self.editor.locator(z)[0].numpy().astype(np.float64) * (source.camera.width / IMAGE_SIZE)
         return fit_face(source, landmarks_in(source, pixels)).rest()
@@ -257,7 +259,7 @@ class EditingModel:
         """All wanted expressions of one source, as one batch; images in the source's camera.
 
         Args:
-            source: a person, mostly at rest.
+            source: a person, mostly at rest; small holes in the depth are closed, with the colours that ``rgb`` has there.
             expressions: what is wanted.
             settings: how to sample.
             face: the person's fitted head, if there is one; `face_of` the source if None.
@@ -266,12 +268,17 @@ class EditingModel:
             CheckpointError: expressions asked for in words, and no encoder installed to read them.
         """
         settings = settings or EditSettings()
+        source = closed(source)
         if face is None and (self.editor.config.num_identity or any(e.arkit is not None for e in expressions)):
             face = self.face_of(source)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
-        edited, motion = self.edit_latents(z, self._condition(expressions, face), settings)
+        edited, motion = self.edit_latents(z, self._condition(expressions, self._moved_by_its_units(face)), settings)
         return unpack_images(self.decode(edited, x, motion), [source.camera] * len(expressions))
+
+    def _moved_by_its_units(self, face: RestFace | None) -> RestFace | None:
+        """The face as these weights were trained to see it move."""
+        return face if face is None or self.editor.config.unit_style else face.unstyled()
 
     def _check_reads_identity(self, identities: np.ndarray, count: int) -> None:
         expected = int(self.editor.config.num_identity)
@@ -323,10 +330,10 @@ class EditingModel:
             face: the person that the sources show; `face_of` the first if None.
         """
         x = pack_images(images)
-        source = x if sources is None else pack_images(sources)
+        source = x if sources is None else pack_images([closed(i) for i in sources])
         motion = x.new_zeros(len(x), NUM_CHANNELS, SIZE, SIZE)
         if expressions is not None:
             if face is None:
                 face = self.face_of((images if sources is None else sources)[0])
-            motion = condition_of(expressions, face).motion
+            motion = condition_of(expressions, self._moved_by_its_units(face)).motion
         return unpack_images(self.decode(self.encode(x), source, motion), [i.camera for i in images])

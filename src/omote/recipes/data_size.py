@@ -1,91 +1,47 @@
 """How many persons an editor needs: the same network trained for the same number of images on few of them and on many.
 
-Behind one frozen first stage, from nothing, with the recipe of `editor-cpu`: only how many identities the images are of
-differs, and the smaller sets are part of the larger ones. All are measured on persons of the test split, who are none of them,
+Only how many identities the images are of differs (`omote.recipes.trained_editors`), and the smaller sets are part of the larger
+ones. All are measured on persons of the test split, who are none of them,
 beside the ceiling of the first stage, which saw all persons of its own training.
-
-Work is kept per part: pieces of the population, their encoded edits, each run with its checkpoints, and each person's numbers. A
-killed study goes on where it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from omote.config import Range
 from omote.data.cache import ARRAYS, read_shard, shard_folders, write_shard
 from omote.errors import ConfigError
 from omote.evaluation.figures import figure
-from omote.evaluation.studies.conditions import Condition, Edit, StudyOfEdits, run_conditions
-from omote.evaluation.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, Table, alone, curves, levels_of
-from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel
+from omote.evaluation.studies.conditions import Condition, Edit, run_conditions
+from omote.evaluation.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, Table, curves, levels_of
+from omote.ldm.editing import EditingModel
 from omote.ldm.identity_stage import load_first_stage
 from omote.progress import Step
-from omote.recipes.cpu import editor_cpu
-from omote.training.checkpoint import progress_of
+from omote.recipes.trained_editors import StudyOfTraining, cost, link, trained
 from omote.training.edit_cache import encode_population
-from omote.training.editor import EditorConfig, EditorTask
-from omote.training.engine import EngineConfig, train
 
-# What no run reaches: its time ends it.
-ENDLESS = 10**9
 EVERYONE = 0
 ROW = "persons"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSize(StudyOfEdits):
-    """The study; ``weights`` are whose first stage it trains behind.
+class DataSize(StudyOfTraining):
+    """The study.
 
     Attributes:
-        population: folder of rendered shards.
         sizes: persons to train on; 0 is all that there are. Sizes beyond those are left out.
-        images: that each run sees.
-        minutes: that each run trains instead; 0 counts images.
-        clock: of those minutes.
-        channels: of the editor's U-Net.
-        batch_size: images per step.
-        learning_rate: AdamW's.
-        threads: of torch; 0 leaves its own choice.
     """
 
-    population: Path
     sizes: tuple[Annotated[int, Range(0)], ...] = (64, 256, 1024, EVERYONE)
-    images: Annotated[int, Range(1)] = 40_000
-    minutes: Annotated[float, Range(0)] = 0.0
-    clock: Literal["wall", "cpu"] = "wall"
-    channels: tuple[int, ...] = (64, 128, 128)
-    batch_size: Annotated[int, Range(1)] = 12
-    learning_rate: float = 1e-3
-    threads: Annotated[int, Range(0)] = 1
     num_persons: Annotated[int, Range(1)] = field(default=40)
 
     def __post_init__(self) -> None:
         if not self.sizes or len(set(self.sizes)) < len(self.sizes):
             raise ValueError(f"sizes: expected numbers of persons, each once, got {self.sizes}")
-
-    @property
-    def autoencoder(self) -> Path:
-        """Folder of the first stage."""
-        return (SHIPPED_WEIGHTS if self.weights is None else self.weights) / "autoencoder"
-
-    def engine(self) -> EngineConfig:
-        """How long and how to optimise, the same for every size."""
-        given = editor_cpu(Path()).engine
-        return replace(
-            given,
-            total_images=ENDLESS if self.minutes else self.images,
-            max_seconds=60 * self.minutes,
-            clock=self.clock,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            threads=self.threads,
-            grid_images=0,
-        )
 
 
 def study_data_size(config: DataSize, out: Path) -> Iterator[Step]:
@@ -105,13 +61,8 @@ def study_data_size(config: DataSize, out: Path) -> Iterator[Step]:
     for size in sizes:
         run = out / "sizes" / str(size)
         for part in ("population", "edits"):
-            _link([out / part / name for name, last in pieces.items() if last <= size], run / part)
-        recipe = editor_of(config, run)
-        for report in train(EditorTask(recipe), recipe.engine, run, recipe):
-            done, total = report.images, config.images
-            if config.minutes:
-                done, total = round(report.seconds), round(60 * config.minutes)
-            yield Step(stage=f"{size} persons", done=done, total=total, note=f"mse {report.metrics['mse']:.3f}")
+            link([out / part / name for name, last in pieces.items() if last <= size], run / part)
+        yield from trained(config, run, f"{size} persons")
         networks[row(size)] = EditingModel.load_parts(config.autoencoder, run / "export/editor", backend=config.backend)
     condition = Condition(name="", edits={name: Edit(network=name) for name in networks})
     yield from run_conditions(
@@ -120,7 +71,7 @@ def study_data_size(config: DataSize, out: Path) -> Iterator[Step]:
         out,
         lambda table: _drawn(table, sizes),
         networks=networks,
-        overall=lambda found: _trained(out, sizes),
+        overall=lambda found: {row(size): cost(out / "sizes" / str(size), size) for size in sizes},
     )
 
 
@@ -139,18 +90,6 @@ def sizes_in(config: DataSize, num_persons: int) -> list[int]:
 def row(size: int) -> str:
     """The name of a size's row."""
     return f"{ROW}_{size}"
-
-
-def editor_of(config: DataSize, run: Path) -> EditorConfig:
-    """The recipe of one size, whose data lies in its run's folder."""
-    return replace(
-        editor_cpu(run),
-        population=run / "population",
-        latents=run / "edits",
-        autoencoder=config.autoencoder,
-        channels=config.channels,
-        engine=config.engine(),
-    )
 
 
 def cut(counts: Mapping[Path, int], sizes: Sequence[int], folder: Path) -> dict[str, int]:
@@ -175,7 +114,7 @@ def cut(counts: Mapping[Path, int], sizes: Sequence[int], folder: Path) -> dict[
             if piece.exists():
                 continue
             if len(ends) == 1:
-                _link([shard], folder, name)
+                link([shard], folder, name)
             else:
                 arrays = {key: getattr(read_shard(shard), key)[first - start : last - start] for key in ARRAYS}
                 write_shard(piece, arrays, {"of": str(shard), "start": first, "stop": last})
@@ -185,27 +124,6 @@ def cut(counts: Mapping[Path, int], sizes: Sequence[int], folder: Path) -> dict[
 
 def _persons_per_shard(population: Path) -> dict[Path, int]:
     return {shard: read_shard(shard).num_persons for shard in shard_folders(population)}
-
-
-def _link(folders: Sequence[Path], into: Path, name: str = "") -> None:
-    into.mkdir(parents=True, exist_ok=True)
-    for folder in folders:
-        link = into / (name or folder.name)
-        if not link.is_symlink():
-            link.symlink_to(folder.resolve(), target_is_directory=True)
-
-
-def _trained(out: Path, sizes: Sequence[int]) -> Table:
-    """What each run took."""
-    table: Table = {}
-    for size in sizes:
-        progress = progress_of(out / "sizes" / str(size))
-        table[row(size)] = {
-            "training/persons": alone(float(size)),
-            "training/images": alone(float(progress.images)),
-            "training/minutes": alone(progress.seconds / 60),
-        }
-    return table
 
 
 def _drawn(table: Table, sizes: Sequence[int]) -> str:

@@ -81,7 +81,13 @@ def fingerprint_of(autoencoder: FirstStage) -> str:
 
 
 def encode_population(
-    population: Path, autoencoder: FirstStage, folder: Path, *, variants: int = 1, seed: int = 0
+    population: Path,
+    autoencoder: FirstStage,
+    folder: Path,
+    *,
+    variants: int = 1,
+    seed: int = 0,
+    unit_style: bool = True,
 ) -> Iterator[Step]:
     """Encode every person of a population into ``folder``; shards that are there are kept.
 
@@ -91,11 +97,12 @@ def encode_population(
         folder: of the edits; made if missing.
         variants: captures per person.
         seed: of everything drawn.
+        unit_style: faces move by the units of people like them, not by the head model's alone.
 
     Raises:
         ConfigError: the folder holds edits of another autoencoder or other settings.
     """
-    told = {"encoder": fingerprint_of(autoencoder), "variants": variants, "seed": seed}
+    told = {"encoder": fingerprint_of(autoencoder), "variants": variants, "seed": seed, "unit_style": unit_style}
     shards = shard_folders(population)
     for number, path in enumerate(shards):
         yield Step(stage="encode", done=number, total=len(shards))
@@ -103,7 +110,7 @@ def encode_population(
         if (target / META).exists():
             _check(target, told)
             continue
-        _write(target, _encoded_shard(read_shard(path), autoencoder, variants, seed), told)
+        _write(target, _encoded_shard(read_shard(path), autoencoder, variants, seed, unit_style), told)
     yield Step(stage="encode", done=len(shards), total=len(shards))
 
 
@@ -116,7 +123,9 @@ def _check(folder: Path, told: dict[str, Any]) -> None:
         )
 
 
-def _encoded_shard(shard: Shard, autoencoder: FirstStage, variants: int, seed: int) -> dict[str, np.ndarray]:
+def _encoded_shard(
+    shard: Shard, autoencoder: FirstStage, variants: int, seed: int, unit_style: bool
+) -> dict[str, np.ndarray]:
     device, everyone = autoencoder.latent_std.device, np.arange(shard.num_images)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
     for person in range(shard.num_persons):
@@ -124,7 +133,7 @@ def _encoded_shard(shard: Shard, autoencoder: FirstStage, variants: int, seed: i
             rng = np.random.default_rng([seed, int(shard.head[person]), int(shard.person[person]), variant])
             source = draw_source(shard, rng)
             pairs = pairs_of([Pick(shard=shard, person=person, source=source, targets=everyone, rng=rng)])
-            edits = encoded(autoencoder, pairs, device)
+            edits = encoded(autoencoder, pairs, device, unit_style=unit_style)
             known = with_motion(edits.condition, edits.faces)
             if known.identity is None or known.geometry is None:
                 raise OmoteError("a population's persons come with their fitted heads")
@@ -163,11 +172,16 @@ def _write(folder: Path, arrays: dict[str, np.ndarray], told: dict[str, Any]) ->
 class EncodedEdits:
     """Batches of edits from what `encode_population` wrote."""
 
-    def __init__(self, folder: Path, autoencoder: FirstStage) -> None:
+    def __init__(self, folder: Path, autoencoder: FirstStage, *, unit_style: bool = True) -> None:
         """Map every shard.
 
+        Args:
+            folder: of the edits.
+            autoencoder: whose latents they must be.
+            unit_style: how their faces must move.
+
         Raises:
-            ConfigError: none is there, or they are another autoencoder's.
+            ConfigError: none is there, or they are another autoencoder's, or move otherwise.
             OmoteError: one is not whole.
         """
         found = sorted(path.parent for path in folder.glob(f"shard_*/{META}") if path.parent.suffix != ".partial")
@@ -177,7 +191,7 @@ class EncodedEdits:
             )
         self.shards = []
         for path in found:
-            _check(path, {"encoder": fingerprint_of(autoencoder)})
+            _check(path, {"encoder": fingerprint_of(autoencoder), "unit_style": unit_style})
             try:
                 arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
             except (OSError, ValueError, EOFError) as error:

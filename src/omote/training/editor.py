@@ -66,6 +66,8 @@ class EditorConfig:
         start_from: exported weights to start from, or None; what they lack of the conditions is added to them.
         geometry, geometry_by: of `LatentEditor`: the image of the target's geometry that it is trained to read.
         identity: it is trained to read the identity coefficients of the source's fitted head.
+        unit_style: faces move by the units of people like them; without, by the shipped head's own alone, as where the
+            other families that `omote.head.unit_style` learned from are to stay unknown.
         latents: folder of the population's edits as `omote encode` writes them, or None to encode at every step.
     """
 
@@ -94,12 +96,13 @@ class EditorConfig:
     geometry: GeometryKind = "none"
     geometry_by: GeometryPath = "both"
     identity: bool = False
+    unit_style: bool = True
     latents: Path | None = None
     pixels: bool = False
 
     def conditions(self) -> dict[str, Any]:
-        """What the network can be given beside an expression, as `LatentEditor`'s arguments; only what is asked for."""
-        asked: dict[str, Any] = {}
+        """What the network is given beside an expression, as `LatentEditor`'s arguments; of what can be, what is asked for."""
+        asked: dict[str, Any] = {"unit_style": self.unit_style}
         if self.draw_share > 0:
             asked["draws"] = True
         if self.geometry != "none":
@@ -204,7 +207,11 @@ class EditorTask:
             )
             editor.use_units_of(self.autoencoder)
         self._module = EditorModule(editor, config)
-        self.cached = None if config.latents is None else EncodedEdits(config.latents, self.autoencoder)
+        self.cached = (
+            None
+            if config.latents is None
+            else EncodedEdits(config.latents, self.autoencoder, unit_style=config.unit_style)
+        )
         if editor.people is not None and not editor.people.variances.any():
             editor.people.fit(population_latents(self.autoencoder, self.pairs))
 
@@ -300,7 +307,8 @@ class EditorTask:
         self.autoencoder.to(device)
         if self.cached is not None:
             return self.cached.batch(step, seed, size, part, per_source)
-        return encoded(self.autoencoder, self.pairs.batch(step, seed, size, part, per_source, parts), device)
+        pairs = self.pairs.batch(step, seed, size, part, per_source, parts)
+        return encoded(self.autoencoder, pairs, device, unit_style=self.config.unit_style)
 
     def schedule(self, images: int) -> None:
         """Nothing changes along the run."""
@@ -317,7 +325,7 @@ class EditorTask:
         pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
         editor, device = self._module.editor, next(self._module.parameters()).device
         autoencoder = self.autoencoder.to(device)
-        edits = encoded(autoencoder, pairs, device)
+        edits = encoded(autoencoder, pairs, device, unit_style=self.config.unit_style)
         source, condition = edits.source, with_motion(edits.condition, edits.faces).to(device)
         noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(11)).to(device)
         delta = noise - editor(noise, torch.ones(len(noise), device=device), source, condition)

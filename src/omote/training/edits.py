@@ -38,8 +38,17 @@ class Edits:
 
 
 @torch.no_grad()
-def encoded(autoencoder: FirstStage, pairs: PairBatch, device: torch.device | str = "cpu") -> Edits:
-    """Pairs → what the editor learns from; networks run on ``device``, where the latents stay."""
+def encoded(
+    autoencoder: FirstStage, pairs: PairBatch, device: torch.device | str = "cpu", *, unit_style: bool = True
+) -> Edits:
+    """Pairs → what the editor learns from; networks run on ``device``, where the latents stay.
+
+    Args:
+        autoencoder: the first stage.
+        pairs: sources and targets.
+        device: of the networks.
+        unit_style: faces move by the units of people like them, not by the head model's alone.
+    """
     target = packed(pairs.target)
     source, delta = encode_pairs(autoencoder, packed(pairs.source).to(device), target.to(device))
     return Edits(
@@ -47,7 +56,7 @@ def encoded(autoencoder: FirstStage, pairs: PairBatch, device: torch.device | st
         delta=delta,
         condition=known_of_batch(pairs, geometry=target[:, GEOMETRY]),
         landmarks_px=pairs.rest_landmarks * (IMAGE_SIZE / target.shape[-1]),
-        faces=pairs.faces,
+        faces=pairs.faces if unit_style else tuple(face.unstyled() for face in pairs.faces),
     )
 
 

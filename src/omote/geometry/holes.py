@@ -1,0 +1,93 @@
+"""Holes in depth images: pixels that a sensor gave colour but no depth, closed from the surface around them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from scipy.interpolate import RBFInterpolator
+
+from omote.types import Rgbd
+
+# The largest hole that is closed, as the radius of a disc: an eye with its lids. Beyond, a guess would pass for a measurement.
+MAX_RADIUS_MM = 20.0
+# A rim deeper than this is no hole in a surface but a gap that something behind shows through.
+MAX_RIM_DEPTH_MM = 40.0
+# Depth cameras lose pixels along outlines: bays of this width belong to the surface that they cut into.
+BAY_MM = 10.0
+# Between surfaces further apart than a chin and its neck lies what the nearer one hides.
+MAX_STEP_MM = 100.0
+RIM_PX = 3
+# Against a sensor's noise on the rim: a millimetre of it is not followed exactly.
+SMOOTHING = 1.0
+# The spline of a pixel reads so many of the rim's nearest pixels.
+NEIGHBOURS = 32
+
+
+def closed(image: Rgbd) -> Rgbd:
+    """An image whose small holes have depth: a thin-plate spline through their rims, locally; colours stay.
+
+    A colour camera sees an eye or glossy skin where structured light and time of flight find no depth. What is closed are
+    holes that the surface encloses and ragged outlines, up to the morphological closing of the mask; holes larger than
+    `MAX_RADIUS_MM` and gaps between two surfaces stay open.
+
+    Args:
+        image: its ``rgb`` holds colour in the holes too.
+
+    Returns:
+        The same image where there is nothing to close.
+
+    Source: Duchon, "Splines minimizing rotation-invariant semi-norms in Sobolev spaces" (1977), the spline.
+    """
+    if not image.mask.any():
+        return image
+    pitch_mm = float(np.median(image.depth_mm[image.mask])) / float(image.camera.intrinsics[0, 0])
+    wanted = ~image.mask & ndimage.binary_fill_holes(_bays_closed(image.mask, BAY_MM / pitch_mm / 2))
+    wanted &= _step_mm(image.depth_mm, image.mask, int(2 * BAY_MM / pitch_mm) + 1) <= MAX_STEP_MM
+    labels, _ = ndimage.label(wanted, structure=np.ones((3, 3)))
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        around = tuple(slice(max(s.start - RIM_PX, 0), s.stop + RIM_PX) for s in box)
+        hole = labels[around] == label
+        if _is_gap(image.depth_mm[around], image.mask[around], hole, pitch_mm):
+            wanted[around] &= ~hole
+    if not wanted.any():
+        return image
+    rim = ndimage.binary_dilation(wanted, np.ones((3, 3)), iterations=RIM_PX) & image.mask
+    points, values = np.argwhere(rim).astype(np.float64), image.depth_mm[rim].astype(np.float64)
+    spline = RBFInterpolator(
+        points, values, kernel="thin_plate_spline", smoothing=SMOOTHING, neighbors=min(NEIGHBOURS, len(points))
+    )
+    depth = image.depth_mm.astype(np.float32)
+    depth[wanted] = spline(np.argwhere(wanted).astype(np.float64))
+    return replace(image, depth_mm=depth, mask=image.mask | wanted)
+
+
+def _bays_closed(mask: Bool[np.ndarray, "h w"], radius_px: float) -> Bool[np.ndarray, "h w"]:
+    """Morphological closing by a disc; by distances, so that no frame of the image cuts it."""
+    near = ndimage.distance_transform_edt(~np.pad(mask, int(radius_px) + 1)) <= radius_px
+    inner = ndimage.distance_transform_edt(near) > radius_px
+    cut = slice(int(radius_px) + 1, -int(radius_px) - 1)
+    found: Bool[np.ndarray, "h w"] = inner[cut, cut] | mask
+    return found
+
+
+def _step_mm(
+    depth_mm: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], width_px: int
+) -> Float[np.ndarray, "h w"]:
+    """How far apart the depths around each pixel lie; -inf where there are none."""
+    far = ndimage.maximum_filter(np.where(mask, depth_mm, -np.inf), 2 * width_px + 1)
+    near = ndimage.minimum_filter(np.where(mask, depth_mm, np.inf), 2 * width_px + 1)
+    step: Float[np.ndarray, "h w"] = far - near
+    return step
+
+
+def _is_gap(
+    depth_mm: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], hole: Bool[np.ndarray, "h w"], pitch_mm: float
+) -> bool:
+    """Whether a hole is too large to close, or leads to another surface."""
+    if ndimage.distance_transform_edt(np.pad(hole, 1)).max() * pitch_mm > MAX_RADIUS_MM:
+        return True
+    rim = ndimage.binary_dilation(hole, np.ones((3, 3))) & mask
+    return bool(np.ptp(depth_mm[rim]) > MAX_RIM_DEPTH_MM and ndimage.binary_fill_holes(mask)[hole].all())

@@ -1,0 +1,96 @@
+"""Holes in a dome whose depth is known: what is closed is near it, and what is no hole stays open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from omote.geometry.camera import orbit_camera
+from omote.geometry.holes import closed
+from omote.types import Rgbd
+
+SIZE = 128
+
+
+@pytest.fixture
+def dome() -> Rgbd:
+    """A bulge of 60 mm before the standard camera, round, with colours everywhere."""
+    camera = orbit_camera(size=SIZE)
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+    radius = x**2 + y**2
+    mask = radius < 0.6
+    depth = np.where(mask, 650 + 100 * radius, 0).astype(np.float32)
+    rgb = np.random.default_rng(0).random((SIZE, SIZE, 3)).astype(np.float32)
+    return Rgbd(rgb=rgb, depth_mm=depth, mask=mask, camera=camera)
+
+
+def without(image: Rgbd, lost: np.ndarray) -> Rgbd:
+    mask = image.mask & ~lost
+    return replace(image, mask=mask, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32))
+
+
+def disc(row: int, column: int, radius: float) -> np.ndarray:
+    rows, columns = np.indices((SIZE, SIZE))
+    found: np.ndarray = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+    return found
+
+
+def test_a_whole_image_stays_itself(dome: Rgbd) -> None:
+    assert closed(dome) is dome
+    nothing = without(dome, np.ones_like(dome.mask))
+    assert closed(nothing) is nothing
+
+
+def test_enclosed_holes_get_the_depth_of_the_surface_and_keep_their_colour(dome: Rgbd) -> None:
+    lost = disc(50, 60, 7) | disc(80, 70, 2)
+    found = closed(without(dome, lost))
+    np.testing.assert_array_equal(found.mask, dome.mask)
+    assert np.abs(found.depth_mm - dome.depth_mm)[lost].max() < 1.2
+    np.testing.assert_array_equal(found.depth_mm[~lost], dome.depth_mm[~lost])
+    np.testing.assert_array_equal(found.rgb, dome.rgb)
+
+
+def test_a_ragged_outline_is_mended_up_to_its_closing(dome: Rgbd) -> None:
+    rows, columns = np.indices((SIZE, SIZE)) - (SIZE - 1) / 2
+    outline = dome.mask & (rows**2 + columns**2 > (np.sqrt(0.6) * SIZE / 2 - 2) ** 2)
+    lost = outline & (np.random.default_rng(1).random(outline.shape) < 0.75)
+    found = closed(without(dome, lost))
+    assert not (found.mask & ~dome.mask).any()
+    assert (lost & ~found.mask).sum() < 0.7 * lost.sum()
+    assert np.abs(found.depth_mm - dome.depth_mm)[lost & found.mask].max() < 2.0
+
+
+def test_what_is_too_large_for_a_guess_stays_open(dome: Rgbd) -> None:
+    lost = disc(64, 64, 22)
+    assert closed(without(dome, lost)).mask.sum() == (dome.mask & ~lost).sum()
+
+
+def test_a_gap_before_a_wall_stays_open(dome: Rgbd) -> None:
+    wall = np.where(dome.mask, dome.depth_mm, 1200).astype(np.float32)
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+    shadow = ~dome.mask & (x > 0) & (x**2 + y**2 < 0.72)
+    scene = replace(dome, depth_mm=np.where(shadow, 0, wall).astype(np.float32), mask=~shadow)
+    assert not closed(scene).mask[shadow].any()
+    # And so does a gap that is enclosed.
+    enclosed = dome.mask & disc(64, 64, 8)
+    deep = np.where(disc(64, 64, 10), dome.depth_mm, dome.depth_mm + 60)
+    island = replace(
+        dome, depth_mm=np.where(enclosed, 0, deep * dome.mask).astype(np.float32), mask=dome.mask & ~enclosed
+    )
+    ring = ~dome.mask | disc(64, 64, 14) & ~disc(64, 64, 10)
+    open_ring = replace(
+        island, mask=dome.mask & ~ring, depth_mm=np.where(dome.mask & ~ring, deep, 0).astype(np.float32)
+    )
+    assert not closed(open_ring).mask[dome.mask & ring].any()
+
+
+def test_noise_on_the_rim_is_not_multiplied(dome: Rgbd) -> None:
+    rng = np.random.default_rng(2)
+    noisy = replace(
+        dome, depth_mm=np.where(dome.mask, dome.depth_mm + rng.normal(0, 1, dome.mask.shape), 0).astype(np.float32)
+    )
+    lost = disc(60, 64, 6)
+    found = closed(without(noisy, lost))
+    assert np.abs(found.depth_mm - dome.depth_mm)[lost].mean() < 1.5
