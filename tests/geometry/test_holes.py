@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from omote.geometry.camera import orbit_camera
-from omote.geometry.holes import closed
+from omote.geometry.holes import closed, with_colors_in_holes
 from omote.types import Rgbd
 
 SIZE = 128
@@ -50,6 +50,21 @@ def test_enclosed_holes_get_the_depth_of_the_surface_and_keep_their_colour(dome:
     assert np.abs(found.depth_mm - dome.depth_mm)[lost].max() < 1.2
     np.testing.assert_array_equal(found.depth_mm[~lost], dome.depth_mm[~lost])
     np.testing.assert_array_equal(found.rgb, dome.rgb)
+
+
+def test_colours_run_into_the_holes_of_a_render_and_nowhere_else(dome: Rgbd) -> None:
+    lost = disc(50, 60, 5)
+    grey = replace(dome, rgb=np.where((lost | ~dome.mask)[..., None], 0.5, 0.2 + 0 * dome.rgb).astype(np.float32))
+    found = with_colors_in_holes(without(grey, lost))
+    np.testing.assert_allclose(found.rgb[lost], 0.2)
+    np.testing.assert_array_equal(found.rgb[~lost], grey.rgb[~lost])
+    assert not found.mask[lost].any()
+
+
+def test_nothing_is_closed_outside_of_what_is_asked(dome: Rgbd) -> None:
+    lost = disc(50, 60, 5) | disc(80, 70, 3)
+    found = closed(without(dome, lost), within=disc(80, 70, 6))
+    np.testing.assert_array_equal(~found.mask & dome.mask, disc(50, 60, 5))
 
 
 def test_a_ragged_outline_is_mended_up_to_its_closing(dome: Rgbd) -> None:

@@ -16,7 +16,7 @@ from omote.head.fit import eyeball_centers
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
 from omote.render.zbuffer import rasterize
-from omote.scan.align import MM_PER_UNIT, Alignment, align
+from omote.scan.align import MM_PER_UNIT, Alignment, _transformed, align
 from omote.scan.landmarks import find_faces, load_networks
 from omote.scan.views import geometry_image, splat, view_rotation
 from omote.types import Mesh, PointCloud, Rgbd
@@ -92,6 +92,22 @@ def test_a_depth_frame_keeps_its_camera(head: HeadModel) -> None:
     points = transform(found.canonical_from_scan, rgbd_points(frame)[0])
     np.testing.assert_allclose(project(found.camera, points)[:, :2], pixel_grid(camera)[mask.ravel()], atol=1e-4)
     assert found.inferred[head.landmark_vertices[[0, 16]]].any()  # the far cheek is not seen
+
+
+def test_a_frames_small_holes_are_closed_with_their_own_colours(head: HeadModel) -> None:
+    camera = orbit_camera(size=160, distance_mm=600.0, field_mm=300.0)
+    raster = rasterize(camera, person(head, 6), head.faces)
+    rows, columns = np.indices((160, 160))
+    mask = raster.face_id >= 0
+    lost = (rows - 80) ** 2 + (columns - 80) ** 2 < 9
+    rgb = np.where(lost[..., None], (0.0, 1.0, 0.0), 0.5)
+    frame = Rgbd(rgb=rgb, depth_mm=np.where(lost, 0.0, raster.depth_mm), mask=mask & ~lost, camera=camera)
+    found = _transformed(frame, np.eye(4))
+    assert isinstance(found, PointCloud)
+    assert found.colors is not None
+    green = found.points[found.colors[:, 1] == 1.0]
+    truth = rgbd_points(replace(frame, depth_mm=raster.depth_mm.astype(np.float64), mask=lost))[0]
+    np.testing.assert_allclose(green, truth, atol=2.0)
 
 
 def test_given_landmarks_and_unit_override(head: HeadModel) -> None:

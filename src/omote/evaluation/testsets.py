@@ -1,7 +1,8 @@
 """The test sets: who is asked to be edited, and how they were captured. Fixed by name, split and seed.
 
 ``in-model``: both head families, at rest, before the standard camera, without noise. ``cross-model``: persons of the second
-family alone; a number for networks that were trained on the first (`EditorConfig.families`) says what a new kind of head costs.
+family alone; a number for networks that were trained on the first (`omote study cross-model` trains some) says what a new kind
+of head costs.
 ``sensor``: the source as a depth camera gives it, with noise, quantisation, lost edges and holes. ``pose``: cameras from -30° to
 30° to the side, a seventh of the persons each. ``expressive``: the source shows another expression than rest. What is asked for,
 and what an answer is measured against, is the same true render everywhere.

@@ -26,32 +26,24 @@ SMOOTHING = 1.0
 NEIGHBOURS = 32
 
 
-def closed(image: Rgbd) -> Rgbd:
+def closed(image: Rgbd, *, within: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
     """An image whose small holes have depth: a thin-plate spline through their rims, locally; colours stay.
 
-    A colour camera sees an eye or glossy skin where structured light and time of flight find no depth. What is closed are
-    holes that the surface encloses and ragged outlines, up to the morphological closing of the mask; holes larger than
-    `MAX_RADIUS_MM` and gaps between two surfaces stay open.
+    A colour camera sees an eye or glossy skin where structured light and time of flight find no depth. What is closed is what
+    `holes_of` finds.
 
     Args:
         image: its ``rgb`` holds colour in the holes too.
+        within: close nothing elsewhere; a spline through all of a room takes seconds.
 
     Returns:
         The same image where there is nothing to close.
 
     Source: Duchon, "Splines minimizing rotation-invariant semi-norms in Sobolev spaces" (1977), the spline.
     """
-    if not image.mask.any():
-        return image
-    pitch_mm = float(np.median(image.depth_mm[image.mask])) / float(image.camera.intrinsics[0, 0])
-    wanted = ~image.mask & ndimage.binary_fill_holes(_bays_closed(image.mask, BAY_MM / pitch_mm / 2))
-    wanted &= _step_mm(image.depth_mm, image.mask, int(2 * BAY_MM / pitch_mm) + 1) <= MAX_STEP_MM
-    labels, _ = ndimage.label(wanted, structure=np.ones((3, 3)))
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        around = tuple(slice(max(s.start - RIM_PX, 0), s.stop + RIM_PX) for s in box)
-        hole = labels[around] == label
-        if _is_gap(image.depth_mm[around], image.mask[around], hole, pitch_mm):
-            wanted[around] &= ~hole
+    wanted = holes_of(image)
+    if within is not None:
+        wanted &= within
     if not wanted.any():
         return image
     rim = ndimage.binary_dilation(wanted, np.ones((3, 3)), iterations=RIM_PX) & image.mask
@@ -62,6 +54,44 @@ def closed(image: Rgbd) -> Rgbd:
     depth = image.depth_mm.astype(np.float32)
     depth[wanted] = spline(np.argwhere(wanted).astype(np.float64))
     return replace(image, depth_mm=depth, mask=image.mask | wanted)
+
+
+def with_colors_in_holes(image: Rgbd) -> Rgbd:
+    """An image that was rendered, with the nearest colour in its holes in place of the background's; depth stays.
+
+    Args:
+        image: its ``rgb`` holds colour where its mask is.
+    """
+    wanted = holes_of(image)
+    if not wanted.any():
+        return image
+    _, (rows, columns) = ndimage.distance_transform_edt(~image.mask, return_indices=True)
+    rgb = image.rgb.copy()
+    rgb[wanted] = image.rgb[rows[wanted], columns[wanted]]
+    return replace(image, rgb=rgb)
+
+
+def holes_of(image: Rgbd) -> Bool[np.ndarray, "h w"]:
+    """Pixels without depth that belong to the surface around them.
+
+    They are holes that the surface encloses, and bays in ragged outlines, up to the morphological closing of the mask. Holes
+    larger than `MAX_RADIUS_MM` and gaps between two surfaces are none.
+    """
+    if not image.mask.any():
+        return np.zeros_like(image.mask)
+    pitch_mm = float(np.median(image.depth_mm[image.mask])) / float(image.camera.intrinsics[0, 0])
+    found: Bool[np.ndarray, "h w"] = ~image.mask & ndimage.binary_fill_holes(
+        _bays_closed(image.mask, BAY_MM / pitch_mm / 2)
+    )
+    found &= _step_mm(image.depth_mm, image.mask, int(2 * BAY_MM / pitch_mm) + 1) <= MAX_STEP_MM
+    labels, _ = ndimage.label(found, structure=np.ones((3, 3)))
+    enclosed = ndimage.binary_fill_holes(image.mask)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        around = tuple(slice(max(s.start - RIM_PX, 0), s.stop + RIM_PX) for s in box)
+        hole = labels[around] == label
+        if _is_gap(image.depth_mm[around], image.mask[around], hole, pitch_mm, bool(enclosed[around][hole].all())):
+            found[around] &= ~hole
+    return found
 
 
 def _bays_closed(mask: Bool[np.ndarray, "h w"], radius_px: float) -> Bool[np.ndarray, "h w"]:
@@ -84,10 +114,14 @@ def _step_mm(
 
 
 def _is_gap(
-    depth_mm: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], hole: Bool[np.ndarray, "h w"], pitch_mm: float
+    depth_mm: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "h w"],
+    hole: Bool[np.ndarray, "h w"],
+    pitch_mm: float,
+    enclosed: bool,
 ) -> bool:
     """Whether a hole is too large to close, or leads to another surface."""
     if ndimage.distance_transform_edt(np.pad(hole, 1)).max() * pitch_mm > MAX_RADIUS_MM:
         return True
     rim = ndimage.binary_dilation(hole, np.ones((3, 3))) & mask
-    return bool(np.ptp(depth_mm[rim]) > MAX_RIM_DEPTH_MM and ndimage.binary_fill_holes(mask)[hole].all())
+    return enclosed and bool(np.ptp(depth_mm[rim]) > MAX_RIM_DEPTH_MM)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from omote.geometry.cloud import estimate_normals
+from omote.geometry.holes import with_colors_in_holes
 from omote.geometry.mesh import vertex_normals
 from omote.render.rgbd import BACKGROUND, SUPERSAMPLE, interpolate
 from omote.render.zbuffer import Raster, rasterize, to_screen
@@ -52,7 +53,7 @@ def render_mesh(
     rgb = np.where(hit, rgb, np.asarray(background, np.float32))
     size = (camera.height, SUPERSAMPLE, camera.width, SUPERSAMPLE, 3)
     averaged = rgb.reshape(size).mean(axis=(1, 3)).astype(np.float32)
-    return Rgbd(rgb=averaged, depth_mm=coarse.depth_mm, mask=coarse.face_id >= 0, camera=camera)
+    return with_colors_in_holes(Rgbd(rgb=averaged, depth_mm=coarse.depth_mm, mask=coarse.face_id >= 0, camera=camera))
 
 
 def _interpolated_uv(raster: Raster, uv: Float[np.ndarray, "t 2"], faces_uv: np.ndarray) -> Float[np.ndarray, "h w 2"]:
@@ -117,7 +118,9 @@ def render_points(
     )  # fmt: skip
     mask = weight > 0
     rgb = np.where(mask[..., None], rgb, np.asarray(background))
-    return Rgbd(rgb=rgb.astype(np.float32), depth_mm=depth.astype(np.float32), mask=mask, camera=camera)
+    return with_colors_in_holes(
+        Rgbd(rgb=rgb.astype(np.float32), depth_mm=depth.astype(np.float32), mask=mask, camera=camera)
+    )
 
 
 @numba.njit(cache=True, nogil=True)

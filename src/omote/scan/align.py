@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from omote.errors import AlignmentError
-from omote.geometry.camera import rgbd_points, transform
+from omote.geometry.camera import FRONT_TARGET_MM, rgbd_points, transform
+from omote.geometry.holes import closed
 from omote.head.fit import LANDMARK_WEIGHT, Fit, eyeball_centers, face_distance, face_points, fit_head, umeyama
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
@@ -25,6 +26,8 @@ from omote.types import Camera, Mesh, PointCloud, Rgbd
 MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "in": 25.4}
 UNIT_TOLERANCE = 1.3  # a fit's free scale this near to a unit decides for it; adult heads differ by far less
 MIN_CONFIDENCE = 0.5
+# Half a side of a box that holds a head.
+HEAD_RADIUS_MM = 160.0
 # Below this, poses of unseen heads that were off by more than 5 degrees or 3 mm are found (`benchmarks/align.py`).
 DOUBTFUL_CONFIDENCE = 0.98
 SECOND_FACE_CONFIDENCE = 0.6
@@ -362,11 +365,23 @@ def _transformed(scan: PointCloud | Mesh | Rgbd, matrix: Float[np.ndarray, "4 4"
     if isinstance(scan, Mesh):
         return replace(scan, vertices=transform(matrix, scan.vertices.astype(np.float64)))
     if isinstance(scan, Rgbd):
-        points, colors = rgbd_points(scan)
+        points, colors = rgbd_points(closed(scan, within=_around_head(scan, matrix)))
         return PointCloud(points=transform(matrix, points), colors=colors)
     rotation = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
     normals = None if scan.normals is None else scan.normals @ rotation.T
     return replace(scan, points=transform(matrix, scan.points.astype(np.float64)), normals=normals)
+
+
+def _around_head(frame: Rgbd, matrix: Float[np.ndarray, "4 4"]) -> Bool[np.ndarray, "h w"]:
+    """The part of a frame, as a box of pixels, that shows the head: only there are holes closed."""
+    points = transform(matrix, rgbd_points(frame)[0])
+    head = np.zeros_like(frame.mask)
+    head[frame.mask] = (np.abs(points - FRONT_TARGET_MM) < HEAD_RADIUS_MM).all(axis=1)
+    box = np.zeros_like(frame.mask)
+    if head.any():
+        rows, columns = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
+        box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return box
 
 
 def _on_face(

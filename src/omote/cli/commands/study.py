@@ -25,11 +25,11 @@ class Options:
     pitch, focal length and distance; intensity: asked against obtained; source-noise: error against a sensor's noise, holes and
     steps; verification: training time, inference time, depth and expression accuracy of every row of a release evaluation;
     diffusion: where the answer is determined and where it is not, drawn and regressed; data-size: one editor trained on 64, 256,
-    1024 and all persons, at equal images"""
+    1024 and all persons, at equal images; cross-model: editors trained on one head family and measured on the other"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     population: Annotated[Path | None, tyro.conf.arg(metavar="SHARDS", help_behavior_hint="")] = None
-    """f, data-size (needed): folder of `omote population`; in f its last persons are held out"""
+    """f, data-size, cross-model (needed): folder of `omote population`; in f its last persons are held out"""
     ict: flags.File = None
     """studies of the editor: an ICT-FaceKit checkout or .npz; half of the persons come from it"""
     persons: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
@@ -46,14 +46,14 @@ class Options:
     """f: some of pixel, kl-f2 to kl-f32, vq-f2 to vq-f32, gan; all but vq if none is given. Several processes may each run some
     into one DIR"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
-    """f: of training for each row's generator; its first stage has minutes of its own. data-size: of each editor,
+    """f: of training for each row's generator; its first stage has minutes of its own. data-size, cross-model: of each editor,
     instead of images"""
     images: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    """data-size: that each editor trains on; 40,000 without"""
+    """data-size, cross-model: that each editor trains on; 40,000 without"""
     size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     """f: pixels of a side, a whole fraction of the population's"""
     clock: Annotated[Literal["wall", "cpu"] | None, tyro.conf.arg(metavar="wall|cpu", help_behavior_hint="")] = None
-    """f, data-size, verification: what times are of: the wall's clock, or computing, where other work shares the machine"""
+    """f, data-size, cross-model, verification: what times are of: the wall's clock, or computing, where others share the machine"""
     tiny: bool = False
     """f, data-size: seconds instead of minutes: tries everything, means nothing"""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
