@@ -20,9 +20,9 @@ from omote.progress import Step
 
 if TYPE_CHECKING:
     from omote.evaluation.release import EvaluationStep, ReleaseConfig
-    from omote.ldm.editing import EditingModel
+    from omote.ldm.editing import EditingModel, EditSettings
 
-Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors"]
+Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors", "scans"]
 # The names of `omote.evaluation.testsets.SetName`, which takes too long to import.
 SetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
 PERSONS, QUICK_PERSONS = 200, 10
@@ -48,6 +48,7 @@ def evaluate(
     steps: Sequence[int] = (),
     guidance_scale: float = 1.0,
     conditions: Sequence[Literal["arkit", "category", "prior"]] = (),
+    scans: Sequence[Path | str] = (),
     on_step: Callable[[Step], None] | None = None,
 ) -> dict[str, float | int | None]:
     """Measure networks on unseen persons and write ``out/metrics.json``.
@@ -60,7 +61,8 @@ def evaluate(
             ``out/table.csv`` and ``out/figure.svg``; "text": expressions asked for in held-out words against those asked for by
             category;
             "first-stage": the autoencoders of ``runs``, a row each; "editors": the editors of ``runs`` against the first of
-            them, at every one of ``steps``, with the truth's weights given and by category alone.
+            them, at every one of ``steps``, with the truth's weights given and by category alone; "scans": real scans, of which
+            nobody knows the truth: fit error, identity and asked expression of every row, with a page of its own.
         out: folder, made if missing; persons that it holds already are not measured again.
         persons: how many, each with seven expressions; 200, and for "quick" 10, if None.
         test_set: of "release" and "quick": who is edited, and how they were captured (`omote.evaluation.testsets`).
@@ -79,6 +81,7 @@ def evaluate(
         steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person. Of "editors":
             50, 4, 2 and 1 if none is given.
         guidance_scale: of "editors": for those that have none folded in.
+        scans: of "scans": files or RGB-D folders.
         conditions: of "editors": what is asked for (`omote.evaluation.editors`); all if none is given.
         on_step: called with progress.
 
@@ -86,7 +89,7 @@ def evaluate(
         Flat keys ``<metric>/<row>``.
 
     Raises:
-        ConfigError: no persons, or no runs to compare.
+        ConfigError: no persons, no runs to compare, or no scan that could be measured.
         CheckpointError: missing or damaged weights.
         JudgeError: the judges are not installed.
         CheckpointError: ``arcface`` does not hold one.
@@ -154,6 +157,9 @@ def evaluate(
         _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(asked)})
         return _measured(evaluate_text(model, asked, out), out, on_step)
     others = {"regression": regression, "pixel_diffusion": pixel_diffusion}
+    networks = {row: _rival_folder(row, given) for row, given in others.items()}
+    if suite == "scans":
+        return _scans(model, tuple(Path(scan) for scan in scans), config.settings, out, networks, backend, on_step)
     return _release(
         suite,
         model,
@@ -161,7 +167,7 @@ def evaluate(
         out,
         rivals=None if rivals is None else Path(rivals),
         sets=sets or suite == "quick",
-        networks={row: _rival_folder(row, given) for row, given in others.items()},
+        networks=networks,
         arcface=None if arcface is None else Path(arcface),
         backend=backend,
         on_step=on_step,
@@ -248,6 +254,44 @@ def _release(
     if on_step is not None:
         on_step(Step(stage="report"))
     write_report(load_results(out))
+    return metrics
+
+
+def _scans(
+    model: EditingModel,
+    scans: tuple[Path, ...],
+    settings: EditSettings,
+    out: Path,
+    networks: Mapping[str, Path | None],
+    backend: Literal["auto", "torch", "openvino"],
+    on_step: Callable[[Step], None] | None,
+) -> dict[str, float | int | None]:
+    from omote.evaluation.editors import load_editor
+    from omote.evaluation.report.scans import write_scan_report
+    from omote.evaluation.scans import ScanSuite, evaluate_scans
+
+    config = ScanSuite(scans=scans, settings=settings)
+    config.names()  # what cannot be must not claim the folder
+    loaded = {row: load_editor(folder, backend) for row, folder in networks.items() if folder is not None}
+    weights = {row: _networks_fingerprint(network) for row, network in loaded.items()}
+    _claim(
+        out,
+        {"suite": "scans", "weights": fingerprint(model.weights), "networks": weights, "config": to_json(config)},
+    )
+    watch, before = Stopwatch(), len(list((out / "scans").glob("*.json")))
+    with watch("measure"):
+        metrics = _measured(evaluate_scans(model, config, out, networks=loaded), out, on_step)
+    facts: dict[str, Value] = {
+        "run/suite": "scans",
+        "run/weights": fingerprint(model.weights),
+        **{f"run/weights_{row}": value for row, value in weights.items()},
+        "run/backend": backend,
+        "run/steps": settings.steps,
+        "seed/noise": settings.seed,
+        "count/persons": len(scans),
+    }
+    measured = len(list((out / "scans").glob("*.json"))) - before
+    write_scan_report(out, metrics, write_run(out / "run.json", facts, watch, measured=measured))
     return metrics
 
 

@@ -10,7 +10,7 @@ import tyro
 
 from omote.cli import flags
 
-Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors"]
+Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors", "scans"]
 Asked = Literal["arkit", "category", "prior"]
 TestSet = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
 
@@ -20,7 +20,8 @@ class Options:
     """Run an evaluation suite.
 
     Writes DIR/metrics.json with flat keys <metric>/<row>; persons measured already are not measured again. The suites release,
-    quick and judges also write run.json (versions, machine, seeds), table.csv and report.html, a page that needs nothing else.
+    quick, judges and scans also write run.json (versions, machine, seeds), table.csv and report.html, a page that needs nothing
+    else.
     """
 
     suite: Annotated[tyro.conf.Positional[Suite], tyro.conf.arg(metavar="SUITE")]
@@ -28,7 +29,8 @@ class Options:
     population: are true renders recognised (and a sheet of them); samplers: each at
     several numbers of steps, as a table; text: in words, against by category; judges: do they tell
     persons and expressions apart; first-stage: what the autoencoders of --runs lose, as a table; editors: those of --runs
-    against the first, at several numbers of steps, given weights or a category alone"""
+    against the first, at several numbers of steps, given weights or a category alone; scans: --scans, whose truth nobody
+    knows: fit, identity, asked expression"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
     persons: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
@@ -63,6 +65,8 @@ class Options:
     conditions: Annotated[tuple[Asked, ...], tyro.conf.arg(metavar="arkit|category|prior ...")] = ()
     """editors: what is asked for: the truth's weights, category and intensity alone, or weights drawn for these; all if none
     is given"""
+    scans: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")] = ()
+    """scans: real scans, in any format that `omote avatar` reads"""
     perceptual: flags.File = None
     """first-stage: the weights file of a second perceptual distance (docs/studies.md); left out without it"""
 
@@ -93,6 +97,7 @@ def run(options: Options) -> None:
             steps=options.steps,
             guidance_scale=options.guidance_scale,
             conditions=options.conditions,
+            scans=options.scans,
             on_step=display,
         )
     if options.suite == "judges":

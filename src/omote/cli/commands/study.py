@@ -53,7 +53,7 @@ class Options:
     size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     """f: pixels of a side, a whole fraction of the population's"""
     clock: Annotated[Literal["wall", "cpu"] | None, tyro.conf.arg(metavar="wall|cpu", help_behavior_hint="")] = None
-    """f, data-size, cross-model, verification: what times are of: the wall's clock, or computing, where others share the machine"""
+    """f, data-size, cross-model, verification: what times are of: the wall's clock, or computing, as others share a machine"""
     tiny: bool = False
     """f, data-size: seconds instead of minutes: tries everything, means nothing"""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
