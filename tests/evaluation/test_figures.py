@@ -40,6 +40,18 @@ def test_rows_have_a_dot_a_whisker_and_levels():
     assert {"first", "second", "ceiling"} <= {element.text for element in root.iter()}
 
 
+def test_a_line_has_whiskers_where_there_are_intervals():
+    x, y = axis_over("time", [1, 2]), axis_over("mm", [0, 10])
+    whiskers = {"a": [(1.0, 4.0, 6.0), (2.0, float("nan"), float("nan"))]}
+    root = ElementTree.fromstring(
+        figure([line_chart("lines", {"a": [(1.0, 5.0), (2.0, 3.0)]}, x, y, whiskers=whiskers)])
+    )
+    (drawn,) = [e for e in root.iter() if e.get("stroke-opacity") == "0.45"]
+    dot = next(e for e in root.iter() if e.tag.endswith("circle"))
+    assert drawn.get("x1") == dot.get("cx")
+    assert float(drawn.get("y2", "nan")) < float(dot.get("cy", "nan")) < float(drawn.get("y1", "nan"))
+
+
 def test_names_of_levels_that_lie_on_each_other_stand_in_one_line():
     x, y = axis_over("time", [1, 2]), axis_over("mm", [0, 10])
     levels = {"autoencoder": 2.0, "true render": 2.1, "copy": 8.0}

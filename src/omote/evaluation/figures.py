@@ -67,8 +67,18 @@ def line_chart(
     x: Axis,
     y: Axis,
     levels: Mapping[str, Number] | None = None,
+    whiskers: Mapping[str, Sequence[tuple[Number, Number, Number]]] | None = None,
 ) -> str:
-    """A line per series with its name at its end, and dashed levels to see them by, such as one that none can pass."""
+    """A line per series with its name at its end, and dashed levels to see them by, such as one that none can pass.
+
+    Args:
+        title: of the chart.
+        series: name → points.
+        x: across.
+        y: up.
+        levels: name → value.
+        whiskers: name of a series → where across, lower and upper end; ends that are no number are not drawn.
+    """
     parts = [_frame(title, x, y), *_levels(levels or {}, y)]
     ends: list[tuple[Number, str, str]] = []
     for i, (name, points) in enumerate(series.items()):
@@ -78,6 +88,12 @@ def line_chart(
         dash = ' stroke-dasharray="5 3"' if i >= len(COLORS) else ""
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
         parts += [f'<circle cx="{u:.1f}" cy="{v:.1f}" r="3" fill="{color}"/>' for u, v in at]
+        for a, low, high in (whiskers or {}).get(name, ()):
+            if not (math.isnan(low) or math.isnan(high)):
+                u, bottom, top = _x(x.share(a)), _y(y.share(low)), _y(y.share(high))
+                parts.append(
+                    f'<line x1="{u:.1f}" x2="{u:.1f}" y1="{bottom:.1f}" y2="{top:.1f}" stroke="{color}" stroke-opacity="0.45"/>'
+                )
         ends.append((at[-1][1], name, color))
     # Names that would lie over each other move down, in the order of the lines' ends.
     last = -math.inf

@@ -138,7 +138,7 @@ def curves(
     levels: Mapping[str, float] | None = None,
     logarithmic: bool = False,
 ) -> str:
-    """A metric over what is varied, a line per row that has it.
+    """A metric over what is varied, a line per row that has it, with the intervals over persons.
 
     Args:
         table: the table.
@@ -149,14 +149,16 @@ def curves(
         levels: dashed.
         logarithmic: that axis.
     """
-    series = {}
+    series, whiskers = {}, {}
     for row, name in lines.items():
         cells = [(x, table.get(row_of(row, condition), {}).get(metric)) for x, condition in at]
-        if points := [(x, found.value) for x, found in cells if found is not None and not math.isnan(found.value)]:
-            series[name] = points
+        if known := [(x, found) for x, found in cells if found is not None and not math.isnan(found.value)]:
+            series[name] = [(x, found.value) for x, found in known]
+            whiskers[name] = [(x, found.low, found.high) for x, found in known]
     values = [value for points in series.values() for _, value in points] + list((levels or {}).values())
+    values += [end for ends in whiskers.values() for _, *both in ends for end in both if not math.isnan(end)]
     x = axis_over(label, [value for value, _ in at], logarithmic=logarithmic)
-    return line_chart(TITLES.get(metric, metric), series, x, axis_over(metric, values), levels)
+    return line_chart(TITLES.get(metric, metric), series, x, axis_over(metric, values), levels, whiskers)
 
 
 def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[str]], *, by: str = "") -> str:
