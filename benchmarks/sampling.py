@@ -19,7 +19,7 @@ import torch
 
 from omote.data.population import Person, PopulationConfig, draw_person
 from omote.evaluation import metrics
-from omote.evaluation.release import Truth, render_truth
+from omote.evaluation.truth import Truth, render_truth
 from omote.head.expressions import CATEGORIES
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.memory import peak_memory_mb

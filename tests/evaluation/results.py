@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from omote.evaluation.release import MODEL_ROWS, RIVAL_ROWS, summarise
+from omote.evaluation.release import summarise
+from omote.evaluation.rows import MODEL_ROWS, RIVAL_ROWS
 
 AVERAGED = ("mae", "rmse", "absrel", "delta1", "mae_aligned", "mae_moving", "psnr", "psnr_mouth", "ssim", "silog",
             "delta2", "delta3", "normals", "still")  # fmt: skip
@@ -27,7 +28,7 @@ def write_results(
     """Write a folder whose model is ``better_by`` in every error, on the same persons whatever that is.
 
     The 3DMM edit is the better one in expression accuracy, the model in everything else. ``networks`` are rows of their own
-    files, as of `omote.evaluation.release.NETWORK_ROWS`.
+    files, as of `omote.evaluation.rows.NETWORK_ROWS`.
     """
     rng = np.random.default_rng(seed)
     (folder / "persons").mkdir(parents=True)

@@ -20,7 +20,7 @@ from omote.data.population import PopulationConfig
 from omote.errors import CheckpointError
 from omote.evaluation import editors
 from omote.evaluation.editors import Edited, EditorSuite, evaluate_editors, load_editor
-from omote.evaluation.release import Truth
+from omote.evaluation.truth import Truth
 from omote.geometry.camera import orbit_camera
 from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
 from omote.types import Expression, Rgbd

@@ -15,7 +15,8 @@ from stand_ins import Colours, Pooled, small_networks
 from omote.data.population import PopulationConfig
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.features import FeatureExtractor
-from omote.evaluation.release import NETWORK_ROWS, ReleaseConfig, evaluate_release
+from omote.evaluation.release import ReleaseConfig, evaluate_release
+from omote.evaluation.rows import NETWORK_ROWS
 from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
 from omote.types import Expression, Rgbd
 

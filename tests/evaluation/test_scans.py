@@ -13,7 +13,7 @@ from stand_ins import Colours, Pooled
 
 from omote.errors import AlignmentError, ConfigError
 from omote.evaluation import scans
-from omote.evaluation.release import Judges
+from omote.evaluation.measure import Judges
 from omote.evaluation.report.scans import write_scan_report
 from omote.evaluation.scans import ScanSuite, evaluate_scans, fit_errors, measure, summarise_scans
 from omote.geometry.camera import orbit_camera

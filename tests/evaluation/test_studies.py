@@ -18,7 +18,6 @@ from stand_ins import Colours, Pooled
 from omote.data.population import Person, PopulationConfig, draw_person
 from omote.errors import AlignmentError, ConfigError
 from omote.evaluation.figures import figure
-from omote.evaluation.release import Truth, render_truth
 from omote.evaluation.studies import conditions
 from omote.evaluation.studies.camera import AXES, STANDARD, Cameras, seen_from, study_camera
 from omote.evaluation.studies.conditions import Condition, Edit, StudyOfEdits, at_intensity, run_conditions
@@ -26,6 +25,7 @@ from omote.evaluation.studies.guidance import Guidance, study_guidance
 from omote.evaluation.studies.intensity import Intensity, correlations, displacements, study_intensity
 from omote.evaluation.studies.source_noise import CLEAN, SourceNoise, captured, study_source_noise
 from omote.evaluation.studies.table import DEPTH, Table, curves
+from omote.evaluation.truth import Truth, render_truth
 from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera, project
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES
 from omote.head.rest_face import RestFace

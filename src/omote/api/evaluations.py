@@ -19,7 +19,8 @@ from omote.files import atomic_path
 from omote.progress import Step
 
 if TYPE_CHECKING:
-    from omote.evaluation.release import EvaluationStep, ReleaseConfig
+    from omote.evaluation.measure import EvaluationStep
+    from omote.evaluation.release import ReleaseConfig
     from omote.ldm.editing import EditingModel, EditSettings
 
 Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors", "scans"]

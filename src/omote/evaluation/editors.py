@@ -28,19 +28,12 @@ from omote.errors import CheckpointError
 from omote.evaluation import metrics
 from omote.evaluation.figures import axis_over, figure, line_chart
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
+from omote.evaluation.measure import EvaluationStep, Judges, measure
 from omote.evaluation.pictures import save_strips
-from omote.evaluation.release import (
-    EvaluationStep,
-    Judges,
-    Truth,
-    answered,
-    measure,
-    render_truth,
-    stacked,
-    without_weights,
-)
+from omote.evaluation.rows import without_weights
 from omote.evaluation.samplers import MEASURES, high_frequency_ratio
 from omote.evaluation.sets import load_set_networks, save_features, summarise_sets
+from omote.evaluation.truth import Truth, answered, render_truth, stacked
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.ldm.editing import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings

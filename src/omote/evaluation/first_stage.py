@@ -24,7 +24,7 @@ from omote.evaluation import metrics
 from omote.evaluation.distribution import feature_statistics, frechet_distance
 from omote.evaluation.face_features import Extractor, face_features
 from omote.evaluation.features import load_perceptual
-from omote.evaluation.release import EvaluationStep
+from omote.evaluation.measure import EvaluationStep
 from omote.files import atomic_path
 from omote.geometry.depth import depth_normals
 from omote.head.expressions import CATEGORIES

@@ -24,7 +24,7 @@ from omote.data.population import PopulationConfig, draw_camera, draw_person, re
 from omote.evaluation import metrics
 from omote.evaluation.features import load_arcface
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
-from omote.evaluation.release import JUDGES, EvaluationStep
+from omote.evaluation.measure import JUDGES, EvaluationStep
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.render.shade import random_light

@@ -14,7 +14,7 @@ from PIL import Image
 from omote.data.population import PopulationConfig, draw_person, render_person
 from omote.evaluation import metrics
 from omote.evaluation.judges import load_expression_judges
-from omote.evaluation.release import JUDGES, EvaluationStep
+from omote.evaluation.measure import JUDGES, EvaluationStep
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, RECIPES, draw_expression
 

@@ -13,34 +13,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from omote.data.population import Person, PopulationConfig, render_person
+from omote.data.population import Person, PopulationConfig
 from omote.evaluation import metrics
-from omote.evaluation.added import added_measures, summarise_added
-from omote.evaluation.baselines import HeadEdit, SurfaceEdit
+from omote.evaluation.added import summarise_added
+from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.features import FeatureExtractor
-from omote.evaluation.judges import ExpressionJudges, IdentityJudge, load_expression_judges, load_identity_judge
+from omote.evaluation.judges import load_expression_judges, load_identity_judge
+from omote.evaluation.measure import JUDGES, EvaluationStep, Judges, measure
 from omote.evaluation.pictures import missing_pictures, save_pictures, sheet_persons
+from omote.evaluation.rows import MODEL_ROWS, RIVAL_ROWS, best_of, model_images, network_images, rival_images
 from omote.evaluation.sets import SetNetworks, save_features, summarise_sets
-from omote.evaluation.testsets import SetName, captured, draw_test_person, population_of, source_index, yaw_deg
+from omote.evaluation.testsets import SetName, draw_test_person, population_of, yaw_deg
+from omote.evaluation.truth import Truth, captured_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.ldm.editing import EditingModel, EditSettings
-from omote.types import Expression, Rgbd
-
-# Rows that the networks have no part in: measured once, whatever the weights.
-RIVAL_ROWS = ("ceiling", "copy_source", "head_edit", "deformation_transfer")
-# model: the truth's ARKit weights. model_category: category and intensity alone, weights drawn by the prior of expressions.
-# model_token: category and intensity alone, and the network has to decide by itself.
-MODEL_ROWS = ("model", "model_category", "model_token", "autoencoder_ceiling")
-# Other networks given what ``model`` is given, where there are weights for them; row → how many steps they take.
-NETWORK_ROWS = {"regression": 1, "pixel_diffusion": 10}
-JUDGES = ("faceapi", "fer", "both")
+from omote.types import Rgbd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +55,6 @@ class ReleaseConfig:
     settings: EditSettings = EditSettings()
     best_of: int = 8
     num_best_of: int = 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationStep:
-    """Progress: persons done of all."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judges:
-    """The panel; the second identity network is a user's own."""
-
-    expression: ExpressionJudges
-    identity: IdentityJudge
-    second_identity: FeatureExtractor | None = None
 
 
 def evaluate_release(
@@ -220,11 +196,13 @@ def _groups(
     def more(person: Person, truth: Truth) -> dict[str, object]:
         found: dict[str, object] = {"yaw_deg": yaw_deg(person.index)} if config.test_set == "pose" else {}
         if person.index < config.num_best_of:
-            found["best_of"] = _best_of(model, config, person, truth, face(person, truth))
+            found["best_of"] = best_of(model, config.settings, config.best_of, person, truth, face(person, truth))
         return found
 
     def by(network: EditingModel, row: str) -> Callable[[Person, Truth], dict[str, list[Rgbd]]]:
-        return lambda person, truth: {row: network_images(network, row, config, person, truth, face(person, truth))}
+        return lambda person, truth: {
+            row: network_images(network, row, config.settings, person, truth, face(person, truth))
+        }
 
     return [
         _Group(
@@ -232,7 +210,7 @@ def _groups(
             rows=MODEL_ROWS,
             folder=out / "persons",
             suffix="",
-            make=lambda person, truth: model_images(model, config, person, truth, face(person, truth)),
+            make=lambda person, truth: model_images(model, config.settings, person, truth, face(person, truth)),
             more=more,
         ),
         _Group(
@@ -260,192 +238,6 @@ def _take_over(source: Path, target: Path, count: int, ending: str) -> None:
 def _write(path: Path, result: Mapping[str, object]) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(result))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """One row's seven images, stacked."""
-
-    rgb: Float[np.ndarray, "n h w 3"]
-    depth_mm: Float[np.ndarray, "n h w"]
-    mask: Bool[np.ndarray, "n h w"]
-
-
-def stacked(images: Sequence[Rgbd]) -> Images:
-    """A row's images as arrays."""
-    return Images(
-        rgb=np.stack([i.rgb for i in images]),
-        depth_mm=np.stack([i.depth_mm for i in images]),
-        mask=np.stack([i.mask for i in images]),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """A person's rendered images; the first is at rest.
-
-    Attributes:
-        images: one per expression.
-        landmarks_px: projected, per image.
-        landmarks_mm: canonical frame, per image.
-        source_index: which of them shows what the source of every row shows.
-        capture: the source, where it is not that image itself.
-    """
-
-    images: list[Rgbd]
-    landmarks_px: Float[np.ndarray, "n 68 2"]
-    landmarks_mm: Float[np.ndarray, "n 68 3"]
-    source_index: int = 0
-    capture: Rgbd | None = None
-
-    @property
-    def source(self) -> Rgbd:
-        """What every row is given."""
-        return self.images[self.source_index] if self.capture is None else self.capture
-
-    @property
-    def source_landmarks_mm(self) -> Float[np.ndarray, "68 3"]:
-        """Of the source, canonical frame."""
-        landmarks: Float[np.ndarray, "68 3"] = self.landmarks_mm[self.source_index]
-        return landmarks
-
-
-def render_truth(person: Person, heads: Sequence[HeadModel]) -> Truth:
-    """The person's expressions, rendered; the source is the one at rest."""
-    rendered = list(render_person(person, heads))
-    return Truth(
-        images=[r[0] for r in rendered],
-        landmarks_px=np.stack([r[1] for r in rendered]),
-        landmarks_mm=np.stack([heads[person.head].landmarks(r[2]) for r in rendered]),
-    )
-
-
-def captured_truth(name: SetName, person: Person, heads: Sequence[HeadModel]) -> Truth:
-    """The person's expressions, rendered, and the source as the test set captures it."""
-    truth = render_truth(person, heads)
-    index = source_index(name, person)
-    return replace(truth, source_index=index, capture=captured(name, truth.images[index], person))
-
-
-def rival_images(person: Person, truth: Truth, edit: SurfaceEdit, transfer: SurfaceEdit) -> dict[str, list[Rgbd]]:
-    """Images of `RIVAL_ROWS`; finding the head takes the longest, so it is found once."""
-    surface = edit.find(truth.source, truth.source_landmarks_mm)
-    return {
-        "ceiling": truth.images,
-        "copy_source": [truth.source] * len(truth.images),
-        "head_edit": edit.edit(surface, person.expressions),
-        "deformation_transfer": transfer.edit(surface, person.expressions),
-    }
-
-
-def network_images(
-    network: EditingModel, row: str, config: ReleaseConfig, person: Person, truth: Truth, face: RestFace | None
-) -> list[Rgbd]:
-    """Of a network of `NETWORK_ROWS`, given what ``model`` is given."""
-    settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index, steps=NETWORK_ROWS[row])
-    return network.edit(truth.source, person.expressions, settings, face=face)
-
-
-def without_weights(expressions: Sequence[Expression]) -> list[Expression]:
-    """Category and intensity without ARKit weights."""
-    return [Expression(category=e.category, intensity=e.intensity) for e in expressions]
-
-
-def _drawn(model: EditingModel, expressions: Sequence[Expression], seed: int) -> list[Expression]:
-    """The same categories and intensities with weights that the model draws."""
-    return model.expression_prior.drawn(without_weights(expressions), seed)
-
-
-def model_images(
-    model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth, face: RestFace | None
-) -> dict[str, list[Rgbd]]:
-    """Images of `MODEL_ROWS`."""
-    source = truth.source
-    settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)
-    return {
-        "model": model.edit(source, person.expressions, settings, face=face),
-        "model_category": model.edit(source, _drawn(model, person.expressions, settings.seed), settings, face=face),
-        "model_token": model.edit(source, without_weights(person.expressions), settings),
-        "autoencoder_ceiling": model.reconstruct(
-            truth.images, [source] * len(truth.images), person.expressions, face=face
-        ),
-    }
-
-
-def measure(
-    images: Mapping[str, Sequence[Rgbd]], person: Person, heads: Sequence[HeadModel], truth: Truth, judges: Judges
-) -> dict[str, object]:
-    """Everything measured of one person's rows: lists over the seven images, per metric and row."""
-    true, landmarks = stacked(truth.images), truth.landmarks_px
-    # What moves, moves from what the source truly shows.
-    source_depth = np.repeat(true.depth_mm[truth.source_index][None], len(true.rgb), 0)
-    source_mask = np.repeat(true.mask[truth.source_index][None], len(true.rgb), 0)
-    moving = metrics.moving_mask(true.depth_mm, true.mask, source_depth, source_mask)
-    mouth = metrics.box_mask(metrics.mouth_boxes(landmarks), height=true.mask.shape[1], width=true.mask.shape[2])
-    neutral = torch.from_numpy(np.repeat(landmarks[:1], len(landmarks), 0))
-    out: dict[str, object] = {
-        "head": heads[person.head].name,
-        "category": [CATEGORIES.index(e.category) for e in person.expressions],
-        "intensity": [e.intensity for e in person.expressions],
-    }
-    true_identity = judges.identity.embed(torch.from_numpy(true.rgb).permute(0, 3, 1, 2), neutral).numpy()
-    second = judges.second_identity
-    true_second = None if second is None else second(torch.from_numpy(true.rgb).permute(0, 3, 1, 2), neutral).numpy()
-    # What tells persons apart, as a reference for every identity distance.
-    out["descriptor"] = true_identity[0].tolist()
-    for row, seen in images.items():
-        stack = stacked(seen)
-        rgb = torch.from_numpy(stack.rgb).permute(0, 3, 1, 2).contiguous()
-        scores = judges.expression.probabilities(rgb, neutral)
-        for judge, probabilities in scores.named().items():
-            out[f"judged_{judge}/{row}"] = probabilities.argmax(dim=1).tolist()
-            asked = torch.tensor(out["category"])[:, None]
-            out[f"asked_{judge}/{row}"] = (probabilities.gather(1, asked)[:, 0] / probabilities.sum(dim=1)).tolist()
-        out[f"identity/{row}"] = metrics.identity_distance(
-            judges.identity.embed(rgb, neutral).numpy(), true_identity
-        ).tolist()
-        if second is not None and true_second is not None:
-            cosine = metrics.identity_cosine(second(rgb, neutral).numpy(), true_second)
-            out[f"identity_{second.name}/{row}"] = (1 - cosine).tolist()
-        if row == "ceiling":
-            continue
-        # The truth's mask decides; where a row shows nothing there, its median depth is its answer.
-        depth = answered(stack)
-        errors = metrics.depth_errors(depth, true.depth_mm, true.mask)
-        aligned = metrics.affine_aligned(depth, true.depth_mm, true.mask)
-        out[f"mae/{row}"] = errors.mae_mm.tolist()
-        out[f"rmse/{row}"] = errors.rmse_mm.tolist()
-        out[f"absrel/{row}"] = errors.absrel.tolist()
-        out[f"delta1/{row}"] = errors.delta1.tolist()
-        out[f"mae_aligned/{row}"] = metrics.depth_errors(aligned, true.depth_mm, true.mask).mae_mm.tolist()
-        out[f"mae_moving/{row}"] = metrics.depth_errors(depth, true.depth_mm, moving).mae_mm.tolist()
-        out[f"psnr/{row}"] = metrics.psnr_db(stack.rgb, true.rgb, true.mask).tolist()
-        out[f"psnr_mouth/{row}"] = metrics.psnr_db(stack.rgb, true.rgb, mouth & true.mask).tolist()
-        added = added_measures(
-            stack.rgb, depth, true.rgb, true.depth_mm, true.mask, truth.images[0].camera, source_depth, source_mask
-        )
-        out.update({f"{key}/{row}": values for key, values in added.items()})
-    return out
-
-
-def answered(stack: Images) -> Float[np.ndarray, "n h w"]:
-    """Depth with a row's own holes filled by its median: a missing answer is a wrong one, not a free one."""
-    fallback = np.array([np.median(d[m]) if m.any() else 0.0 for d, m in zip(stack.depth_mm, stack.mask, strict=True)])
-    return np.where(stack.mask, stack.depth_mm, fallback[:, None, None])
-
-
-def _best_of(
-    model: EditingModel, config: ReleaseConfig, person: Person, truth: Truth, face: RestFace | None
-) -> list[float]:
-    """Per image, the least depth MAE among ``best_of`` samples from category and intensity alone."""
-    true = stacked(truth.images)
-    errors = []
-    for k in range(config.best_of):
-        settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index + 100 * (k + 1))
-        stack = stacked(model.edit(truth.source, _drawn(model, person.expressions, settings.seed), settings, face=face))
-        errors.append(metrics.depth_errors(answered(stack), true.depth_mm, true.mask).mae_mm)
-    best: list[float] = np.min(errors, axis=0).tolist()
-    return best
 
 
 def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float | int]:

@@ -21,8 +21,9 @@ from omote.data.population import PopulationConfig, draw_person
 from omote.evaluation import metrics
 from omote.evaluation.figures import axis_over, figure, line_chart
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
-from omote.evaluation.release import EvaluationStep, Judges, measure, render_truth
+from omote.evaluation.measure import EvaluationStep, Judges, measure
 from omote.evaluation.sets import load_set_networks, save_features, summarise_sets
+from omote.evaluation.truth import render_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.ldm.editing import EditingModel, EditSettings

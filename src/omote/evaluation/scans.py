@@ -27,17 +27,11 @@ from omote.evaluation.added import STILL_MM
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
+from omote.evaluation.measure import JUDGES, EvaluationStep, Judges
 from omote.evaluation.metrics import distance_summary
 from omote.evaluation.pictures import save_strips
-from omote.evaluation.release import (
-    JUDGES,
-    NETWORK_ROWS,
-    EvaluationStep,
-    Judges,
-    answered,
-    stacked,
-    without_weights,
-)
+from omote.evaluation.rows import NETWORK_ROWS, without_weights
+from omote.evaluation.truth import answered, stacked
 from omote.files import atomic_path
 from omote.geometry.camera import project
 from omote.geometry.cloud import closest_on_mesh, sample_surface

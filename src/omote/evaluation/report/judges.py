@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from omote.evaluation.judge_check import table_rows
-from omote.evaluation.release import JUDGES
+from omote.evaluation.measure import JUDGES
 from omote.evaluation.report import html, svg
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES

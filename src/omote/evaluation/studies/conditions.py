@@ -1,7 +1,7 @@
 """What studies of a finished editor share: a study is a list of conditions, and a condition turns a person into a task.
 
 A `Condition` says how a person is shown (camera, expressions), how their source is captured, and which edits are asked for. Each
-is measured on the same unseen persons as the release suite measures (`omote.evaluation.release.measure`), beside the true render
+is measured on the same unseen persons as the release suite measures (`omote.evaluation.measure`), beside the true render
 (``ceiling``), the autoencoder of the truth (``autoencoder_ceiling``) and the source as it is (``copy_source``). A file per person
 and condition is written atomically, so that a killed study goes on where it was and ends with the same numbers.
 """
@@ -20,8 +20,10 @@ from omote.config import Range
 from omote.data.population import Person, PopulationConfig, draw_person
 from omote.errors import AlignmentError, ConfigError
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
-from omote.evaluation.release import Judges, Truth, measure, render_truth, without_weights
+from omote.evaluation.measure import Judges, measure
+from omote.evaluation.rows import without_weights
 from omote.evaluation.studies.table import Table, other_persons, row_of, summarised, write_table
+from omote.evaluation.truth import Truth, render_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel

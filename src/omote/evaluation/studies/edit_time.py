@@ -25,8 +25,9 @@ from omote.errors import OmoteError
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.editors import load_editor
-from omote.evaluation.release import NETWORK_ROWS, captured_truth, without_weights
+from omote.evaluation.rows import NETWORK_ROWS, without_weights
 from omote.evaluation.testsets import SetName, draw_test_person
+from omote.evaluation.truth import captured_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.ldm.editing import Backend, EditSettings

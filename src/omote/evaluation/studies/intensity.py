@@ -21,10 +21,10 @@ import numpy as np
 from omote.config import Range
 from omote.evaluation.figures import figure
 from omote.evaluation.metrics import intensity_correlation
-from omote.evaluation.release import Truth
 from omote.evaluation.statistics import bootstrap
 from omote.evaluation.studies.conditions import BESIDE, Condition, Edit, StudyOfEdits, at_intensity, run_conditions
 from omote.evaluation.studies.table import ASKED, DEPTH, LINES, OBTAINED, RATIO, TOP1, Table, curves
+from omote.evaluation.truth import Truth
 from omote.head.expressions import CATEGORIES
 from omote.progress import Step
 from omote.types import Rgbd

@@ -62,7 +62,7 @@ def summarised(persons: Sequence[Mapping[str, object]], rows: Sequence[str], con
     """Intervals of what was measured of the rows under a condition.
 
     Args:
-        persons: what `omote.evaluation.release.measure` gives of each, and more.
+        persons: what `omote.evaluation.measure` gives of each, and more.
         rows: without the condition's name.
         condition: what is added to their names.
     """

@@ -19,9 +19,10 @@ from typing import Annotated, Literal
 from omote.config import Range, from_json
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
-from omote.evaluation.release import NETWORK_ROWS, ReleaseConfig
+from omote.evaluation.release import ReleaseConfig
 from omote.evaluation.report.results import CEILING, FLOOR, Results, load_results, title
 from omote.evaluation.report.tables import HEADLINE, bounds_of, interval, is_expression, measured
+from omote.evaluation.rows import NETWORK_ROWS
 from omote.evaluation.statistics import Interval
 from omote.evaluation.studies.edit_time import NETWORK_FREE, TIMED, EditTime, TimeRequest, timed_apart
 from omote.evaluation.studies.training_cost import Cost, cost_of, stages_of

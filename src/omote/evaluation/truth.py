@@ -1,0 +1,85 @@
+"""What is true of a test person: their expressions, rendered, and the source as it is captured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from omote.data.population import Person, render_person
+from omote.evaluation.testsets import SetName, captured, source_index
+from omote.head.model import HeadModel
+from omote.types import Rgbd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """One row's seven images, stacked."""
+
+    rgb: Float[np.ndarray, "n h w 3"]
+    depth_mm: Float[np.ndarray, "n h w"]
+    mask: Bool[np.ndarray, "n h w"]
+
+
+def stacked(images: Sequence[Rgbd]) -> Images:
+    """A row's images as arrays."""
+    return Images(
+        rgb=np.stack([i.rgb for i in images]),
+        depth_mm=np.stack([i.depth_mm for i in images]),
+        mask=np.stack([i.mask for i in images]),
+    )
+
+
+def answered(stack: Images) -> Float[np.ndarray, "n h w"]:
+    """Depth with a row's own holes filled by its median: a missing answer is a wrong one, not a free one."""
+    fallback = np.array([np.median(d[m]) if m.any() else 0.0 for d, m in zip(stack.depth_mm, stack.mask, strict=True)])
+    return np.where(stack.mask, stack.depth_mm, fallback[:, None, None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """A person's rendered images; the first is at rest.
+
+    Attributes:
+        images: one per expression.
+        landmarks_px: projected, per image.
+        landmarks_mm: canonical frame, per image.
+        source_index: which of them shows what the source of every row shows.
+        capture: the source, where it is not that image itself.
+    """
+
+    images: list[Rgbd]
+    landmarks_px: Float[np.ndarray, "n 68 2"]
+    landmarks_mm: Float[np.ndarray, "n 68 3"]
+    source_index: int = 0
+    capture: Rgbd | None = None
+
+    @property
+    def source(self) -> Rgbd:
+        """What every row is given."""
+        return self.images[self.source_index] if self.capture is None else self.capture
+
+    @property
+    def source_landmarks_mm(self) -> Float[np.ndarray, "68 3"]:
+        """Of the source, canonical frame."""
+        landmarks: Float[np.ndarray, "68 3"] = self.landmarks_mm[self.source_index]
+        return landmarks
+
+
+def render_truth(person: Person, heads: Sequence[HeadModel]) -> Truth:
+    """The person's expressions, rendered; the source is the one at rest."""
+    rendered = list(render_person(person, heads))
+    return Truth(
+        images=[r[0] for r in rendered],
+        landmarks_px=np.stack([r[1] for r in rendered]),
+        landmarks_mm=np.stack([heads[person.head].landmarks(r[2]) for r in rendered]),
+    )
+
+
+def captured_truth(name: SetName, person: Person, heads: Sequence[HeadModel]) -> Truth:
+    """The person's expressions, rendered, and the source as the test set captures it."""
+    truth = render_truth(person, heads)
+    index = source_index(name, person)
+    return replace(truth, source_index=index, capture=captured(name, truth.images[index], person))
