@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omote.geometry.camera import orbit_camera
 from omote.geometry.holes import closed, with_colors_in_holes
@@ -99,6 +101,33 @@ def test_a_gap_before_a_wall_stays_open(dome: Rgbd) -> None:
         island, mask=dome.mask & ~ring, depth_mm=np.where(dome.mask & ~ring, deep, 0).astype(np.float32)
     )
     assert not closed(open_ring).mask[dome.mask & ring].any()
+
+
+@given(seed=st.integers(0, 10_000), lost=st.floats(0.05, 0.95), coarse=st.integers(1, 12), step_mm=st.floats(0, 400))
+def test_whatever_is_lost_only_pixels_are_added(seed: int, lost: float, coarse: int, step_mm: float) -> None:
+    rng = np.random.default_rng(seed)
+
+    def blobs(share: float) -> np.ndarray:
+        small = rng.random((SIZE // coarse + 1,) * 2) < share
+        return np.kron(small, np.ones((coarse, coarse), bool))[:SIZE, :SIZE]
+
+    mask = ~blobs(lost)
+    depth = np.where(mask, 650 + step_mm * blobs(0.5), 0).astype(np.float32)
+    camera = orbit_camera(size=SIZE)
+    image = Rgbd(rgb=np.zeros((SIZE, SIZE, 3), np.float32), depth_mm=depth, mask=mask, camera=camera)
+    found = closed(image)
+    assert not (mask & ~found.mask).any()
+    np.testing.assert_array_equal(found.depth_mm[mask], depth[mask])
+    assert np.isfinite(found.depth_mm).all()
+
+
+def test_a_rim_on_one_line_has_no_plate_but_a_nearest_depth(dome: Rgbd) -> None:
+    frame = np.zeros_like(dome.mask)
+    frame[60:64, 40:90] = True
+    frame[61:63, 41:89] = False
+    found = closed(replace(dome, mask=frame, depth_mm=np.where(frame, 700, 0).astype(np.float32)))
+    assert found.mask[60:64, 40:90].all()
+    np.testing.assert_allclose(found.depth_mm[found.mask], 700, atol=1e-3)
 
 
 def test_noise_on_the_rim_is_not_multiplied(dome: Rgbd) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
-from scipy.interpolate import RBFInterpolator
+from scipy.interpolate import NearestNDInterpolator, RBFInterpolator
 
 from omote.types import Rgbd
 
@@ -48,11 +48,16 @@ def closed(image: Rgbd, *, within: Bool[np.ndarray, "h w"] | None = None) -> Rgb
         return image
     rim = ndimage.binary_dilation(wanted, np.ones((3, 3)), iterations=RIM_PX) & image.mask
     points, values = np.argwhere(rim).astype(np.float64), image.depth_mm[rim].astype(np.float64)
-    spline = RBFInterpolator(
-        points, values, kernel="thin_plate_spline", smoothing=SMOOTHING, neighbors=min(NEIGHBOURS, len(points))
-    )
+    at = np.argwhere(wanted).astype(np.float64)
     depth = image.depth_mm.astype(np.float32)
-    depth[wanted] = spline(np.argwhere(wanted).astype(np.float64))
+    try:
+        spline = RBFInterpolator(
+            points, values, kernel="thin_plate_spline", smoothing=SMOOTHING, neighbors=min(NEIGHBOURS, len(points))
+        )
+        depth[wanted] = spline(at)
+    except (np.linalg.LinAlgError, ValueError):
+        # Points on one line, or fewer than three, bend no plate.
+        depth[wanted] = NearestNDInterpolator(points, values)(at)
     return replace(image, depth_mm=depth, mask=image.mask | wanted)
 
 
@@ -124,4 +129,5 @@ def _is_gap(
     if ndimage.distance_transform_edt(np.pad(hole, 1)).max() * pitch_mm > MAX_RADIUS_MM:
         return True
     rim = ndimage.binary_dilation(hole, np.ones((3, 3))) & mask
-    return enclosed and bool(np.ptp(depth_mm[rim]) > MAX_RIM_DEPTH_MM)
+    # Without a rim it is what is left in the middle of a step.
+    return not rim.any() or (enclosed and bool(np.ptp(depth_mm[rim]) > MAX_RIM_DEPTH_MM))
