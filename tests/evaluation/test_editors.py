@@ -91,6 +91,11 @@ def test_editors_are_compared_with_the_first_at_its_most_steps(config: EditorSui
         "autoencoder_ceiling",
         "copy_source",
     ]
+    # Every number that persons have lies between the ends of its interval; sets of images have none.
+    cells = next(line for line in csv.DictReader((tmp_path / "table.csv").open()) if line["row"] == "few_ones_arkit_1")
+    for key in ("depth/mae_mm_metric", "expression/top1_both", "color/psnr_db"):
+        assert float(cells[f"{key}_low"]) <= float(cells[key]) <= float(cells[f"{key}_high"])
+    assert not [name for name in lines[0] if name.startswith("fd/") and name.endswith("_low")]
     said = [e.text for e in ElementTree.parse(tmp_path / "figure.svg").iter("{http://www.w3.org/2000/svg}text")]
     assert "few_ones category" in said
     assert (tmp_path / "images/000001.png").stat().st_size > 0

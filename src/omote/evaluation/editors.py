@@ -33,6 +33,8 @@ from omote.evaluation.pictures import save_strips
 from omote.evaluation.rows import without_weights
 from omote.evaluation.samplers import MEASURES, high_frequency_ratio
 from omote.evaluation.sets import load_set_networks, save_features, summarise_sets
+from omote.evaluation.statistics import Interval, bootstrap_mean
+from omote.evaluation.studies.table import summarised
 from omote.evaluation.truth import Truth, answered, render_truth, stacked
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
@@ -48,6 +50,8 @@ FIGURE = (
     ("color/high_frequency_ratio", "finest detail over the truth's"),
     ("time_s/edit", "seconds per edit"),
 )
+# Where many samples are drawn: key in a person's file → key in metrics.json.
+PER_SAMPLE: Mapping[str, str] = {"best_of": "depth/mae_mm_best_of", "diversity": "diversity/depth_mm"}
 # What a ratio says something of, and whose zero means nothing went wrong.
 COMPARED = ("depth/mae_mm_metric", "depth/mae_mm_moving", "expression/top1_both")
 
@@ -168,7 +172,7 @@ def evaluate_editors(models: Mapping[str, EditingModel], config: EditorSuite, ou
     with atomic_path(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n")
     with atomic_path(out / "table.csv") as temporary:
-        write_table(numbers, [*names, *BESIDE], temporary)
+        write_table(numbers, intervals(persons, [*names, *BESIDE]), [*names, *BESIDE], temporary)
     sets = [f"fd/{extractor.name}" for extractor in networks.extractors]
     charts = (*FIGURE, *((key, f"Fréchet distance, {key.partition('/')[2]}") for key in sets))
     with atomic_path(out / "figure.svg") as temporary:
@@ -255,7 +259,7 @@ def summarise(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> d
                 # As in the release suite: copying a neutral is perfect and says nothing of colour.
                 kept = values[moved] if key in ("psnr", "identity") else values.ravel()
                 out[f"{name}/{row}"] = metrics.mean_over_images(kept)
-        for key, name in (("best_of", "depth/mae_mm_best_of"), ("diversity", "diversity/depth_mm")):
+        for key, name in PER_SAMPLE.items():
             if f"{key}/{row}" in persons[0]:
                 out[f"{name}/{row}"] = metrics.mean_over_images(column(f"{key}/{row}").ravel())
     for condition in CONDITIONS:
@@ -272,14 +276,43 @@ def summarise(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> d
     return out
 
 
-def write_table(numbers: Mapping[str, float], rows: Sequence[str], path: Path) -> None:
-    """A line per row; what does not apply to it is empty."""
+def intervals(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> dict[str, Interval]:
+    """Bootstraps over persons of what each person has a value of, by ``<metric>/<row>``; sets of images have none."""
+    out = {
+        f"{key}/{row}": found for row, cells in summarised(persons, rows, "").items() for key, found in cells.items()
+    }
+    for row in rows:
+        for key, name in PER_SAMPLE.items():
+            if f"{key}/{row}" in persons[0]:
+                values = np.array([person[f"{key}/{row}"] for person in persons], dtype=np.float64)
+                out[f"{name}/{row}"] = bootstrap_mean(values.reshape(len(persons), -1).mean(axis=1))
+    return out
+
+
+def write_table(numbers: Mapping[str, float], spread: Mapping[str, Interval], rows: Sequence[str], path: Path) -> None:
+    """A line per row, with the ends of the 95 % intervals; what does not apply to it is empty.
+
+    Args:
+        numbers: flat keys ``<metric>/<row>``.
+        spread: of those that have one, by the same keys.
+        rows: in order.
+        path: of the CSV file.
+    """
     found = sorted({key.rpartition("/")[0] for key in numbers if key.rpartition("/")[2] in rows})
+    spread_of = {key.rpartition("/")[0] for key in spread}
+    names = [name for key in found for name in ([key, f"{key}_low", f"{key}_high"] if key in spread_of else [key])]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["row", *found])
+        writer.writerow(["row", *names])
         for row in rows:
-            writer.writerow([row, *(f"{numbers[k]:.4g}" if (k := f"{key}/{row}") in numbers else "" for key in found)])
+            cells: list[float | None] = []
+            for key in found:
+                at = f"{key}/{row}"
+                cells.append(numbers.get(at))
+                if key in spread_of:
+                    ends = spread.get(at)
+                    cells += [None, None] if ends is None else [ends.low, ends.high]
+            writer.writerow([row, *("" if v is None or np.isnan(v) else f"{v:.4g}" for v in cells)])
 
 
 def draw_figure(
