@@ -11,7 +11,7 @@ from omote.evaluation.report.tables import ALPHA, Rivalry
 
 ROWS: Mapping[str, str] = {
     "model": "The networks measured here, given the ARKit weights of the true expression: the answer is determined.",
-    "model_category": "The same, given category and intensity; weights drawn as the population draws them, so another "
+    "model_category": "The same, given category and intensity; weights drawn by the diffusion of expressions, so another "
     "expression of the category is as right as the true one, and pixel errors punish it.",
     "model_token": "The same, given the category's token alone; the network has to decide by itself.",
     "copy_source": "The person at rest, whatever was asked: the floor of every change, and the reference for identity.",
