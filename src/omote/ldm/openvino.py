@@ -1,4 +1,4 @@
-"""OpenVINO execution of the editing model on CPUs; the same answers as PyTorch to 1e-4, about twice as fast.
+"""OpenVINO execution of the editing model on CPUs; the same answers as PyTorch to 1e-4, as fast or up to twice as fast, as the processor is.
 
 The networks are converted in memory at load time, from the same safetensors.
 """
