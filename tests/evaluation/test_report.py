@@ -222,6 +222,18 @@ def test_a_comparison_finds_what_pairing_finds(tmp_path: Path) -> None:
     assert text.count("copy of the source</th>") == 1
 
 
+def test_the_same_persons_captured_otherwise_have_baselines_of_their_own(tmp_path: Path) -> None:
+    folders = [write_results(tmp_path / "plain"), write_results(tmp_path / "sensed")]
+    told = json.loads((folders[1] / "config.json").read_text())
+    told["config"]["test_set"] = "sensor"
+    (folders[1] / "config.json").write_text(json.dumps(told))
+    write_comparison([load_results(f) for f in folders], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "copy of the source, sensed</th>" in text
+    # Person by person they can still be compared.
+    assert "Their persons are others" not in text
+
+
 def test_other_persons_are_not_paired(tmp_path: Path) -> None:
     folders = [write_results(tmp_path / "a"), write_results(tmp_path / "b", seed=1)]
     write_comparison([load_results(f) for f in folders], tmp_path / "page.html")

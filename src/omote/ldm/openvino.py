@@ -1,7 +1,7 @@
-"""OpenVINO execution of the editing model on CPUs; the same answers as PyTorch to 1e-4. With AVX-512 about twice
-as fast; without, as fast.
+"""OpenVINO execution of the editing model on CPUs; the same answers as PyTorch to 1e-4.
 
-The networks are converted in memory at load time, from the same safetensors.
+About twice as fast on processors with AVX-512, as fast on others. Networks are converted in memory at load time, from the
+same safetensors.
 """
 
 from __future__ import annotations

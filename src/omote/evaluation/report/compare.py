@@ -58,12 +58,22 @@ def _lines(all_results: Sequence[Results]) -> Iterator[tuple[Results, str, str]]
                 yield results, row, f"{title(row)}, {results.name}"
     seen: list[Results] = []
     for results in all_results:
-        if any(same_persons(results, other) and len(results.persons) == len(other.persons) for other in seen):
+        if any(_same_rivals(results, other) for other in seen):
             continue
         seen.append(results)
         for row in results.rows:
             if not _is_networks(row):
                 yield results, row, title(row) if len(seen) == 1 else f"{title(row)}, {results.name}"
+
+
+def _same_rivals(a: Results, b: Results) -> bool:
+    """Whether rows that the model has no part in are the same: of the same persons, captured alike, by the same networks."""
+    return (
+        same_persons(a, b)
+        and len(a.persons) == len(b.persons)
+        and words.test_set(a) == words.test_set(b)
+        and a.config.get("networks") == b.config.get("networks")
+    )
 
 
 def _is_networks(row: str) -> bool:
