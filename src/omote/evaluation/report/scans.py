@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from omote.evaluation.report import html
-from omote.evaluation.report.results import FLOOR, is_model, title
+from omote.evaluation.report.results import FLOOR, is_model, place, title
 from omote.evaluation.scans import MEASURES, rows_of
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 
 COLUMNS: tuple[tuple[str, str, int], ...] = (
-    ("rest", "change at rest, mm", 2),
-    ("still", "change where nothing moves, mm", 2),
-    ("identity", "identity distance", 3),
-    ("hit_both", "expression top-1", 2),
-    ("hit_faceapi", "face-api", 2),
-    ("hit_fer", "fer", 2),
-    ("asked_both", "probability of what is asked", 2),
+    ("rest", "change at rest<br><small>mm ↓</small>", 2),
+    ("still", "where nothing moves<br><small>mm ↓</small>", 2),
+    ("identity", "identity distance<br><small>↓</small>", 3),
+    ("hit_both", "expression top-1<br><small>↑</small>", 2),
+    ("hit_faceapi", "top-1<br><small>face-api ↑</small>", 2),
+    ("hit_fer", "top-1<br><small>fer ↑</small>", 2),
+    ("asked_both", "asked<br><small>probability ↑</small>", 2),
 )
 FIT: tuple[tuple[str, str], ...] = (
-    ("scan_to_surface_median_mm", "scan to head, median"),
-    ("scan_to_surface_p90_mm", "scan to head, 90 %"),
-    ("surface_to_scan_median_mm", "head to scan, median"),
-    ("surface_to_scan_p90_mm", "head to scan, 90 %"),
+    ("scan_to_surface_median_mm", "scan to head<br><small>median, mm</small>"),
+    ("scan_to_surface_p90_mm", "scan to head<br><small>90 %, mm</small>"),
+    ("surface_to_scan_median_mm", "head to scan<br><small>median, mm</small>"),
+    ("surface_to_scan_p90_mm", "head to scan<br><small>90 %, mm</small>"),
 )
 NOTES = (
     ("no truth", "How these people look with another expression was never captured: there is no depth or colour error, and no "
@@ -73,10 +73,11 @@ def _sections(
     yield "<h2>How well the head lies on the scan</h2>"
     kinds = (("linear", "head model"), ("refined", "refined"))
     yield html.table(
-        ["scan", *(f"{escape(name)}, {kind}, mm" for _, kind in kinds for _, name in FIT)],
+        ["scan", *(name for _, name in FIT)],
         [
-            ("", [escape(scan), *(f"{record['fit'][f'{key}_{kind}']:.2f}" for kind, _ in kinds for key, _ in FIT)])
+            ("", [f"{escape(scan)}, {name}", *(f"{record['fit'][f'{key}_{kind}']:.2f}" for key, _ in FIT)])
             for scan, record in scans.items()
+            for kind, name in kinds
         ],
     )
     for name in scans:
@@ -92,11 +93,12 @@ def _sections(
 
 def _table(scans: Mapping[str, Mapping[str, Any]], numbers: Mapping[str, float | int | None], ending: str) -> str:
     lines = []
-    for row in rows_of(scans):
+    for row in sorted(rows_of(scans), key=place):
         cells = []
         for measure, _, digits in COLUMNS:
             value = numbers.get(f"{MEASURES[measure]}/{row}{ending}")
             cells.append("–" if value is None else f"{value:.{digits}f}")
         kind = "model" if is_model(row) else "bound" if row in (FLOOR, "autoencoder_ceiling") else "baseline"
-        lines.append((kind, [escape(title(row)), *cells]))
-    return html.table(["", *(escape(name) for _, name, _ in COLUMNS)], lines)
+        name = "autoencoder of the scan" if row == "autoencoder_ceiling" else title(row)
+        lines.append((kind, [escape(name), *cells]))
+    return html.table(["row", *(name for _, name, _ in COLUMNS)], lines)
