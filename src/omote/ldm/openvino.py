@@ -1,7 +1,7 @@
 """OpenVINO execution of the editing model on CPUs; the same answers as PyTorch to 1e-4.
 
-About twice as fast on processors with AVX-512, as fast on others. Networks are converted in memory at load time, from the
-same safetensors.
+How much faster, if at all, depends on the processor: `omote study verification` times both. Networks are converted in memory at
+load time, from the same safetensors.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class OpenVinoEditingModel(EditingModel):
                     "backend openvino: the package is not installed; pip install 'omote[openvino]', or use torch"
                 ) from None
             shapes = [[-1, *tensor.shape[1:]] for tensor in inputs]
-            # The converter's own trace runs each network three more times, to check what a test of ours checks.
+            # The converter would check its trace by tracing again; a test of ours compares the answers.
             with warnings.catch_warnings():
                 # Sizes of images are constants of a converted network; batches are not.
                 warnings.simplefilter("ignore")
