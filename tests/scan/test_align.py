@@ -16,7 +16,7 @@ from omote.head.fit import eyeball_centers
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
 from omote.render.zbuffer import rasterize
-from omote.scan.align import MM_PER_UNIT, Alignment, _transformed, align
+from omote.scan.align import MM_PER_UNIT, Alignment, align, transformed
 from omote.scan.landmarks import find_faces, load_networks
 from omote.scan.views import geometry_image, splat, view_rotation
 from omote.types import Mesh, PointCloud, Rgbd
@@ -102,7 +102,7 @@ def test_a_frames_small_holes_are_closed_with_their_own_colours(head: HeadModel)
     lost = (rows - 80) ** 2 + (columns - 80) ** 2 < 9
     rgb = np.where(lost[..., None], (0.0, 1.0, 0.0), 0.5)
     frame = Rgbd(rgb=rgb, depth_mm=np.where(lost, 0.0, raster.depth_mm), mask=mask & ~lost, camera=camera)
-    found = _transformed(frame, np.eye(4))
+    found = transformed(frame, np.eye(4))
     assert isinstance(found, PointCloud)
     assert found.colors is not None
     green = found.points[found.colors[:, 1] == 1.0]

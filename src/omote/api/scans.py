@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -221,18 +221,8 @@ def render_aligned(scan: Scan, canonical_from_scan: Float[np.ndarray, "4 4"], ca
         canonical_from_scan: similarity transform of the scan's coordinates into the canonical frame, mm.
         camera: in the canonical frame.
     """
-    from omote.geometry.camera import rgbd_points, transform
     from omote.render.scans import render_mesh, render_points
+    from omote.scan.align import transformed
 
-    if isinstance(scan, Mesh):
-        vertices = transform(canonical_from_scan, scan.vertices.astype(np.float64))
-        return render_mesh(replace(scan, vertices=vertices), camera)
-    if isinstance(scan, Rgbd):
-        points, colors = rgbd_points(scan)
-        scan = PointCloud(points=points, colors=colors)
-    normals = scan.normals
-    if normals is not None:
-        linear = canonical_from_scan[:3, :3]
-        normals = normals @ (linear / np.cbrt(np.linalg.det(linear))).T
-    points = transform(canonical_from_scan, scan.points.astype(np.float64))
-    return render_points(PointCloud(points=points, colors=scan.colors, normals=normals), camera)
+    seen = transformed(scan, canonical_from_scan)
+    return render_mesh(seen, camera) if isinstance(seen, Mesh) else render_points(seen, camera)

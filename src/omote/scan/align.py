@@ -181,7 +181,7 @@ def align(
     vertices, neutral, points_mm = vertices - shift, neutral - shift, points_mm - shift
     median, p90, _ = face_distance(head, vertices, points_mm)
     clock("refine")
-    aligned = _transformed(scan, fit.canonical_from_scan)
+    aligned = transformed(scan, fit.canonical_from_scan)
     on_face = _on_face(head, vertices, aligned.vertices if isinstance(aligned, Mesh) else aligned.points)
     clock("transform")
     return Alignment(
@@ -361,7 +361,13 @@ def _shifted(fit: Fit, shift: Float[np.ndarray, "3"]) -> Fit:
     )
 
 
-def _transformed(scan: PointCloud | Mesh | Rgbd, matrix: Float[np.ndarray, "4 4"]) -> PointCloud | Mesh:
+def transformed(scan: PointCloud | Mesh | Rgbd, matrix: Float[np.ndarray, "4 4"]) -> PointCloud | Mesh:
+    """A scan in another frame; a depth camera's as points, its small holes around the head closed.
+
+    Args:
+        scan: in its own coordinates.
+        matrix: similarity of those into the canonical frame, mm.
+    """
     if isinstance(scan, Mesh):
         return replace(scan, vertices=transform(matrix, scan.vertices.astype(np.float64)))
     if isinstance(scan, Rgbd):
