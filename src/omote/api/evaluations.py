@@ -82,8 +82,8 @@ def evaluate(
         steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person. Of "editors":
             50, 4, 2 and 1 if none is given.
         guidance_scale: of "editors": for those that have none folded in.
-        scans: of "scans": files or RGB-D folders.
         conditions: of "editors": what is asked for (`omote.evaluation.editors`); all if none is given.
+        scans: of "scans": files or RGB-D folders.
         on_step: called with progress.
 
     Returns:
@@ -188,6 +188,16 @@ def _rival_folder(row: str, given: Path | str | None) -> Path | None:
     return shipped if shipped.is_dir() else None
 
 
+def _loaded_rivals(
+    networks: Mapping[str, Path | None], backend: Literal["auto", "torch", "openvino"]
+) -> tuple[dict[str, EditingModel], dict[str, str]]:
+    """The networks of rows that have some, and their fingerprints."""
+    from omote.evaluation.editors import load_editor
+
+    loaded = {row: load_editor(folder, backend) for row, folder in networks.items() if folder is not None}
+    return loaded, {row: _networks_fingerprint(network) for row, network in loaded.items()}
+
+
 def _release(
     suite: Suite,
     model: EditingModel,
@@ -201,7 +211,6 @@ def _release(
     backend: Literal["auto", "torch", "openvino"],
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
-    from omote.evaluation.editors import load_editor
     from omote.evaluation.features import load_arcface
     from omote.evaluation.release import evaluate_release
     from omote.evaluation.sets import load_set_networks
@@ -209,8 +218,7 @@ def _release(
 
     population_of(config.test_set, config.population)  # what cannot be must not claim the folder
     second = None if arcface is None else load_arcface(arcface)
-    loaded = {row: load_editor(folder, backend) for row, folder in networks.items() if folder is not None}
-    weights = {row: _networks_fingerprint(network) for row, network in loaded.items()}
+    loaded, weights = _loaded_rivals(networks, backend)
     settings: dict[str, object] = {
         "suite": suite,
         "weights": fingerprint(model.weights),
@@ -270,14 +278,12 @@ def _scans(
     backend: Literal["auto", "torch", "openvino"],
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
-    from omote.evaluation.editors import load_editor
     from omote.evaluation.report.scans import write_scan_report
     from omote.evaluation.scans import ScanSuite, evaluate_scans
 
     config = ScanSuite(scans=scans, settings=settings)
     config.names()  # what cannot be must not claim the folder
-    loaded = {row: load_editor(folder, backend) for row, folder in networks.items() if folder is not None}
-    weights = {row: _networks_fingerprint(network) for row, network in loaded.items()}
+    loaded, weights = _loaded_rivals(networks, backend)
     _claim(
         out,
         {"suite": "scans", "weights": fingerprint(model.weights), "networks": weights, "config": to_json(config)},

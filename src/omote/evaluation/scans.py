@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 
-from omote.avatar.pipelines.rgbd import source_image
+from omote.avatar.pipelines.rgbd import rest_face, source_image
 from omote.errors import AlignmentError, ConfigError, ScanError
 from omote.evaluation import metrics
 from omote.evaluation.added import STILL_MM
@@ -28,25 +27,21 @@ from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
 from omote.evaluation.measure import JUDGES, EvaluationStep, Judges
-from omote.evaluation.metrics import distance_summary
 from omote.evaluation.pictures import save_strips
-from omote.evaluation.rows import NETWORK_ROWS, without_weights
+from omote.evaluation.rows import NETWORK_ROWS, drawn, without_weights
+from omote.evaluation.surfaces import surface_errors
 from omote.evaluation.truth import answered, stacked
 from omote.files import atomic_path
 from omote.geometry.camera import project
-from omote.geometry.cloud import closest_on_mesh, sample_surface
 from omote.head.expressions import CATEGORIES, typical_expression
 from omote.head.model import HeadModel
 from omote.head.region import head_region
-from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
-from omote.head.unit_style import shipped_unit_style
 from omote.ldm.editing import EditingModel, EditSettings
 from omote.scan.align import Alignment, align
 from omote.scan.reading import read
-from omote.types import Expression, Mesh, Rgbd
+from omote.types import Mesh, Rgbd
 
-NUM_SAMPLES = 20_000
 NEUTRAL = CATEGORIES.index("neutral")
 # Key of a row's measure in a scan's file → key in metrics.json.
 MEASURES: Mapping[str, str] = {
@@ -89,7 +84,7 @@ def evaluate_scans(
 ) -> Iterator[EvaluationStep]:
     """Measure into ``out``: ``scans/NAME.json`` and ``scans/NAME.png`` as it goes, ``metrics.json`` and ``table.csv`` at the end.
 
-    A scan that cannot be read or holds no face is kept with the reason, and counted as skipped.
+    A scan that cannot be read or holds no face is listed with the reason and counted as skipped; the next run tries it again.
 
     Args:
         model: the networks.
@@ -108,7 +103,7 @@ def evaluate_scans(
     found = []
     for number, (name, path) in enumerate(zip(names, suite.scans, strict=True)):
         kept = folder / f"{name}.json"
-        if not kept.exists():
+        if not kept.exists() or "skipped" in json.loads(kept.read_text()):
             try:
                 record = _measured(path, model, networks or {}, suite.settings, head, judges, folder / f"{name}.png")
             except (ScanError, AlignmentError) as error:
@@ -199,14 +194,7 @@ def edited(
         source: the scan as the networks see it.
     """
     wanted = [typical_expression(category, 1.0) for category in CATEGORIES]
-    named = without_weights(wanted)
-    face = RestFace(
-        vertices_mm=alignment.vertices_mm,
-        camera=source.camera,
-        style=shipped_unit_style().share(alignment.fit.identity),
-        identity=alignment.fit.identity,
-    )
-    drawn: Sequence[Expression] = model.expression_prior.drawn(named, settings.seed)
+    face = rest_face(alignment, source.camera)
     edit, transfer = HeadEdit(head), DeformationTransfer(head)
     surface = edit.find(source, head.landmarks(alignment.vertices_mm))
     return {
@@ -218,8 +206,8 @@ def edited(
             for row, network in networks.items()
         },
         "model": model.edit(source, wanted, settings, face=face),
-        "model_category": model.edit(source, drawn, settings, face=face),
-        "model_token": model.edit(source, named, settings, face=face),
+        "model_category": model.edit(source, drawn(model, wanted, settings.seed), settings, face=face),
+        "model_token": model.edit(source, without_weights(wanted), settings),
         "autoencoder_ceiling": model.reconstruct([source] * len(wanted)),
     }
 
@@ -233,21 +221,20 @@ def fit_errors(head: HeadModel, alignment: Alignment) -> dict[str, float]:
         head: that was fitted.
         alignment: the scan's.
     """
-    scan, rng = alignment.scan, np.random.default_rng(0)
-    everywhere = (scan.vertices if isinstance(scan, Mesh) else scan.points).astype(np.float64)
-    shown = head_region(head).face & ~alignment.inferred
-    faces = head.faces[shown[head.faces].all(axis=1)]
+    scan = alignment.scan
+    points = (scan.vertices if isinstance(scan, Mesh) else scan.points)[alignment.on_face].astype(np.float64)
+    face = head_region(head).face & ~alignment.inferred
+    shown = head.faces[face[head.faces].all(axis=1)]
     out: dict[str, float] = {}
     for name, vertices in (("linear", alignment.fit.vertices_mm), ("refined", alignment.vertices_mm)):
-        outward, _, _ = closest_on_mesh(everywhere[alignment.on_face], vertices, head.faces)
-        samples, _, _, _ = sample_surface(vertices, faces, NUM_SAMPLES, rng)
-        if isinstance(scan, Mesh):
-            inward, _, _ = closest_on_mesh(samples, everywhere, scan.faces)
-        else:
-            inward, _ = cKDTree(everywhere).query(samples)
-        for way, distances in (("scan_to_surface", outward), ("surface_to_scan", inward)):
-            found = distance_summary(distances)
-            out[f"{way}_median_mm_{name}"], out[f"{way}_p90_mm_{name}"] = found.median_mm, found.p90_mm
+        found = surface_errors(
+            points,
+            Mesh(vertices=vertices, faces=head.faces),
+            shown=shown,
+            whole=scan if isinstance(scan, Mesh) else None,
+        )
+        for way, distances in vars(found).items():
+            out[f"{way}_median_mm_{name}"], out[f"{way}_p90_mm_{name}"] = distances.median_mm, distances.p90_mm
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from omote.evaluation.metrics import DistanceSummary, distance_summary
@@ -27,19 +27,31 @@ class SurfaceErrors:
 
 
 def surface_errors(
-    scan_mm: Float[np.ndarray, "n 3"], surface: Mesh, *, num_samples: int = 20_000, seed: int = 0
+    scan_mm: Float[np.ndarray, "n 3"],
+    surface: Mesh,
+    *,
+    shown: Int[np.ndarray, "f 3"] | None = None,
+    whole: Mesh | None = None,
+    num_samples: int = 20_000,
+    seed: int = 0,
 ) -> SurfaceErrors:
     """Distances between a scan's points and a surface in the same frame; nothing is aligned here.
 
     Args:
         scan_mm: points of the part that counts.
-        surface: in millimetres, cut to the part that the scan shows.
+        surface: in millimetres.
+        shown: faces of the surface that the scan shows, which samples are drawn on; all if None.
+        whole: the scan's own surface, which may be nearer to a sample than its points; ``scan_mm`` if None.
         num_samples: points drawn on the surface, uniform in area, so that fine parts of a mesh do not count more.
         seed: of them.
     """
     outward, _, _ = closest_on_mesh(scan_mm, surface.vertices, surface.faces)
-    points, _, _, _ = sample_surface(surface.vertices, surface.faces, num_samples, np.random.default_rng(seed))
-    inward, _ = cKDTree(scan_mm).query(points)
+    faces = surface.faces if shown is None else shown
+    points, _, _, _ = sample_surface(surface.vertices, faces, num_samples, np.random.default_rng(seed))
+    if whole is None:
+        inward, _ = cKDTree(scan_mm).query(points)
+    else:
+        inward, _, _ = closest_on_mesh(points, whole.vertices.astype(np.float64), whole.faces)
     return SurfaceErrors(scan_to_surface=distance_summary(outward), surface_to_scan=distance_summary(inward))
 
 

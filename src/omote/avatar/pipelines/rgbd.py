@@ -32,7 +32,7 @@ from omote.render.appearance import Appearance, default_appearance
 from omote.render.rgbd import render_head
 from omote.render.scans import render_mesh, render_points
 from omote.scan.align import Alignment, align
-from omote.types import Avatar, Expression, Head, Mesh, PointCloud, Rgbd
+from omote.types import Avatar, Camera, Expression, Head, Mesh, PointCloud, Rgbd
 
 # Hair and clothing farther than this from the fitted head are left out of the source image.
 CROP_MM = 22.0
@@ -98,6 +98,21 @@ def source_image(
     mask[image.mask] = distance < CROP_MM
     rgb = np.where(mask[..., None], image.rgb, 0.5).astype(np.float32)
     return replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
+
+
+def rest_face(alignment: Alignment, camera: Camera) -> RestFace:
+    """The person of an aligned scan, as motion images are drawn from them.
+
+    Args:
+        alignment: to the shipped head.
+        camera: of the image that is edited.
+    """
+    return RestFace(
+        vertices_mm=alignment.vertices_mm,
+        camera=camera,
+        style=shipped_unit_style().share(alignment.fit.identity),
+        identity=alignment.fit.identity,
+    )
 
 
 def with_weights(expression: Expression, seed: int) -> Expression:
@@ -219,13 +234,7 @@ class RgbdPipeline:
                 # Another output head is not in correspondence with the shipped one, which motion images are drawn from.
                 face = None
                 if model is shipped_head():
-                    style = shipped_unit_style().share(alignment.fit.identity)
-                    face = RestFace(
-                        vertices_mm=alignment.vertices_mm,
-                        camera=source.camera,
-                        style=style,
-                        identity=alignment.fit.identity,
-                    )
+                    face = rest_face(alignment, source.camera)
                 wanted = [with_weights(e, seed) for e in expressions]
                 edits = list(wanted)
                 if all(e.name != "neutral" for e in wanted):
