@@ -90,17 +90,23 @@ def test_a_gap_before_a_wall_stays_open(dome: Rgbd) -> None:
     shadow = ~dome.mask & (x > 0) & (x**2 + y**2 < 0.72)
     scene = replace(dome, depth_mm=np.where(shadow, 0, wall).astype(np.float32), mask=~shadow)
     assert not closed(scene).mask[shadow].any()
-    # And so does a gap that is enclosed.
-    enclosed = dome.mask & disc(64, 64, 8)
-    deep = np.where(disc(64, 64, 10), dome.depth_mm, dome.depth_mm + 60)
-    island = replace(
-        dome, depth_mm=np.where(enclosed, 0, deep * dome.mask).astype(np.float32), mask=dome.mask & ~enclosed
-    )
-    ring = ~dome.mask | disc(64, 64, 14) & ~disc(64, 64, 10)
-    open_ring = replace(
-        island, mask=dome.mask & ~ring, depth_mm=np.where(dome.mask & ~ring, deep, 0).astype(np.float32)
-    )
-    assert not closed(open_ring).mask[dome.mask & ring].any()
+
+
+def test_a_gap_that_leaves_the_picture_is_one_by_the_step_across_it(dome: Rgbd) -> None:
+    columns = np.indices((SIZE, SIZE))[1]
+    gap = (columns >= 62) & (columns < 66)
+    for step_mm, is_closed in ((60, True), (500, False)):
+        depth = np.where(columns < 64, 650, 650 + step_mm).astype(np.float32)
+        scene = replace(dome, depth_mm=np.where(gap, 0, depth).astype(np.float32), mask=~gap)
+        assert closed(scene).mask[64, 63] == is_closed
+
+
+def test_an_enclosed_gap_to_another_surface_stays_open(dome: Rgbd) -> None:
+    # A pillar 60 mm before the dome: the ring around it is what it hides.
+    ring = disc(64, 64, 14) & ~disc(64, 64, 10)
+    pillar = np.where(disc(64, 64, 10), dome.depth_mm - 60, dome.depth_mm).astype(np.float32)
+    assert not closed(without(replace(dome, depth_mm=pillar), ring)).mask[ring].any()
+    assert closed(without(dome, ring)).mask[ring].all()
 
 
 @given(seed=st.integers(0, 10_000), lost=st.floats(0.05, 0.95), coarse=st.integers(1, 12), step_mm=st.floats(0, 400))

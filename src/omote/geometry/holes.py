@@ -16,9 +16,9 @@ MAX_RADIUS_MM = 20.0
 # A rim deeper than this is no hole in a surface but a gap that something behind shows through.
 MAX_RIM_DEPTH_MM = 40.0
 # Depth cameras lose pixels along outlines: bays of this width belong to the surface that they cut into.
-BAY_MM = 10.0
-# Between surfaces further apart than a chin and its neck lies what the nearer one hides.
-MAX_STEP_MM = 100.0
+BAY_MM = 20.0
+# Between surfaces further apart than a head is deep lies what the nearer one hides.
+MAX_STEP_MM = 250.0
 RIM_PX = 3
 # Against a sensor's noise on the rim: a millimetre of it is not followed exactly.
 SMOOTHING = 1.0
@@ -88,7 +88,7 @@ def holes_of(image: Rgbd) -> Bool[np.ndarray, "h w"]:
     found: Bool[np.ndarray, "h w"] = ~image.mask & ndimage.binary_fill_holes(
         _bays_closed(image.mask, BAY_MM / pitch_mm / 2)
     )
-    found &= _step_mm(image.depth_mm, image.mask, int(2 * BAY_MM / pitch_mm) + 1) <= MAX_STEP_MM
+    found &= _step_mm(image.depth_mm, image.mask, int(BAY_MM / pitch_mm) + 1) <= MAX_STEP_MM
     labels, _ = ndimage.label(found, structure=np.ones((3, 3)))
     enclosed = ndimage.binary_fill_holes(image.mask)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):

@@ -21,6 +21,7 @@ from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
 from omote.geometry.holes import closed
 from omote.head.rest_face import RestFace, fit_face, landmarks_in
+from omote.ldm.completion import completed, is_ragged
 from omote.ldm.conditioners import Condition, condition_of
 from omote.ldm.denoiser import Context, LatentEditor
 from omote.ldm.flow import euler, guided, initial_noise, noised
@@ -259,7 +260,8 @@ class EditingModel:
         """All wanted expressions of one source, as one batch; images in the source's camera.
 
         Args:
-            source: a person, mostly at rest; small holes in the depth are closed, with the colours that ``rgb`` has there.
+            source: a person, mostly at rest; holes in the depth are closed, with the colours that ``rgb`` has there, and an
+                outline that a depth camera lost is the fitted head's.
             expressions: what is wanted.
             settings: how to sample.
             face: the person's fitted head, if there is one; `face_of` the source if None.
@@ -268,9 +270,12 @@ class EditingModel:
             CheckpointError: expressions asked for in words, and no encoder installed to read them.
         """
         settings = settings or EditSettings()
-        source = closed(source)
-        if face is None and (self.editor.config.num_identity or any(e.arkit is not None for e in expressions)):
+        needs_face = (
+            is_ragged(source) or self.editor.config.num_identity or any(e.arkit is not None for e in expressions)
+        )
+        if face is None and needs_face:
             face = self.face_of(source)
+        source = _whole(source, face)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
         edited, motion = self.edit_latents(z, self._condition(expressions, self._moved_by_its_units(face)), settings)
@@ -330,10 +335,15 @@ class EditingModel:
             face: the person that the sources show; `face_of` the first if None.
         """
         x = pack_images(images)
-        source = x if sources is None else pack_images([closed(i) for i in sources])
+        if face is None and (expressions is not None or any(is_ragged(i) for i in sources or ())):
+            face = self.face_of((images if sources is None else sources)[0])
+        source = x if sources is None else pack_images([_whole(i, face) for i in sources])
         motion = x.new_zeros(len(x), NUM_CHANNELS, SIZE, SIZE)
         if expressions is not None:
-            if face is None:
-                face = self.face_of((images if sources is None else sources)[0])
             motion = condition_of(expressions, self._moved_by_its_units(face)).motion
         return unpack_images(self.decode(self.encode(x), source, motion), [i.camera for i in images])
+
+
+def _whole(source: Rgbd, face: RestFace | None) -> Rgbd:
+    """A source as its camera would have seen it without losing any pixels, as far as can be told."""
+    return completed(source, face) if face is not None and is_ragged(source) else closed(source)
