@@ -21,13 +21,13 @@ from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
 from omote.geometry.holes import closed
 from omote.head.rest_face import RestFace, fit_face, landmarks_in
-from omote.ldm.completion import completed, is_ragged
 from omote.ldm.conditioners import Condition, condition_of
 from omote.ldm.denoiser import Context, LatentEditor
 from omote.ldm.flow import euler, guided, initial_noise, noised
 from omote.ldm.identity_stage import FirstStage, load_first_stage
 from omote.ldm.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
 from omote.ldm.representation import pack_images, unpack_images
+from omote.ldm.restoration import needs_restoring, restored
 from omote.ldm.sampling import sampled
 from omote.ldm.settings import DRAW_SETTINGS, SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
 from omote.types import Expression, Rgbd
@@ -260,8 +260,8 @@ class EditingModel:
         """All wanted expressions of one source, as one batch; images in the source's camera.
 
         Args:
-            source: a person, mostly at rest; holes in the depth are closed, with the colours that ``rgb`` has there, and an
-                outline that a depth camera lost is the fitted head's.
+            source: a person, mostly at rest; what a depth camera did to it is undone (`omote.ldm.restoration`), with the
+                colours that ``rgb`` has where depth was lost.
             expressions: what is wanted.
             settings: how to sample.
             face: the person's fitted head, if there is one; `face_of` the source if None.
@@ -271,7 +271,7 @@ class EditingModel:
         """
         settings = settings or EditSettings()
         needs_face = (
-            is_ragged(source) or self.editor.config.num_identity or any(e.arkit is not None for e in expressions)
+            needs_restoring(source) or self.editor.config.num_identity or any(e.arkit is not None for e in expressions)
         )
         if face is None and needs_face:
             face = self.face_of(source)
@@ -335,7 +335,7 @@ class EditingModel:
             face: the person that the sources show; `face_of` the first if None.
         """
         x = pack_images(images)
-        if face is None and (expressions is not None or any(is_ragged(i) for i in sources or ())):
+        if face is None and (expressions is not None or any(needs_restoring(i) for i in sources or ())):
             face = self.face_of((images if sources is None else sources)[0])
         source = x if sources is None else pack_images([_whole(i, face) for i in sources])
         motion = x.new_zeros(len(x), NUM_CHANNELS, SIZE, SIZE)
@@ -346,4 +346,4 @@ class EditingModel:
 
 def _whole(source: Rgbd, face: RestFace | None) -> Rgbd:
     """A source as its camera would have seen it without losing any pixels, as far as can be told."""
-    return completed(source, face) if face is not None and is_ragged(source) else closed(source)
+    return closed(source) if face is None else restored(source, face)
