@@ -70,7 +70,8 @@ def evaluate(
         ict: ICT-FaceKit, by path: half of the persons come from it.
         seed: of persons and noise.
         backend: what runs the networks.
-        weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+        weights: a folder with ``autoencoder/`` and ``editor/``, or with an editor alone that was trained behind the shipped
+            autoencoder, or an editor's run; the shipped folder if None.
         rivals: an earlier result folder of the same persons, whose rows without networks are taken over.
         sets: for "release", compare the rows as sets of images too: Fréchet and kernel distance, precision, recall, perceptual
             distance; takes about a third longer.
@@ -129,9 +130,10 @@ def evaluate(
         )
 
     from omote.data.population import PopulationConfig
+    from omote.evaluation.editors import load_editor
     from omote.evaluation.release import ReleaseConfig
     from omote.evaluation.samplers import SamplerSurvey, survey_samplers
-    from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel, EditSettings
+    from omote.ldm.editing import SHIPPED_WEIGHTS, EditSettings
 
     folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
     config = ReleaseConfig(
@@ -147,12 +149,12 @@ def evaluate(
         config = replace(config, best_of=4, num_best_of=4)
     if on_step is not None:
         on_step(Step(stage="load"))
-    model = EditingModel.load(folder, backend=backend)
+    model = load_editor(folder, backend)
     if suite == "samplers":
         survey = SamplerSurvey(population=config.population, num_persons=persons, seed=seed)
         if steps:
             survey = replace(survey, steps=tuple(steps))
-        _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(survey)})
+        _claim(out, {"suite": suite, "weights": _networks_fingerprint(model), "config": to_json(survey)})
         return _measured(survey_samplers(model, survey, out), out, on_step)
     if suite == "text":
         from omote.evaluation.text import TextSuite, evaluate_text

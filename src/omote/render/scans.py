@@ -1,17 +1,16 @@
-"""Scans as a camera sees them: textured, coloured or bare meshes, and point clouds by splatting."""
+"""Scans as a camera sees them: textured, coloured or bare meshes, and point clouds."""
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 
 from omote.geometry.cloud import estimate_normals
 from omote.geometry.holes import with_colors_in_holes
 from omote.geometry.mesh import vertex_normals
 from omote.render.rgbd import BACKGROUND, SUPERSAMPLE, interpolate
-from omote.render.zbuffer import Raster, rasterize, to_screen
+from omote.render.splats import disc_radii_mm, splat
+from omote.render.zbuffer import Raster, rasterize
 from omote.types import Camera, Mesh, PointCloud, Rgbd
 
 CLAY = np.array([0.62, 0.60, 0.58])
@@ -75,89 +74,22 @@ def sample_texture(texture: Float[np.ndarray, "th tw 3"], uv: Float[np.ndarray, 
     return (top * (1 - fy) + bottom * fy).astype(np.float32)
 
 
-def render_points(
-    cloud: PointCloud,
-    camera: Camera,
-    *,
-    background: Float[np.ndarray, "3"] = BACKGROUND,
-    max_radius_px: int = 8,
-) -> Rgbd:
-    """Render a point cloud by splatting discs as large as the points' spacing.
-
-    Two passes (Botsch et al., "High-Quality Surface Splatting", 2005): first the nearest depth of every pixel's splats,
-    then colours and depths of the splats within a tolerance of it, weighted to their centres, so that points of the
-    back of a head never bleed through its face.
+def render_points(cloud: PointCloud, camera: Camera, *, background: Float[np.ndarray, "3"] = BACKGROUND) -> Rgbd:
+    """Render a point cloud by surface splats (`omote.render.splats`), as they are (they are lit already), or grey clay.
 
     Args:
-        cloud: in millimetres, in the camera's world.
+        cloud: in millimetres, in the camera's world. Without normals they are estimated.
         camera: where to look from.
         background: sRGB [0, 1].
-        max_radius_px: bound on a splat's radius.
     """
     points = np.ascontiguousarray(cloud.points, np.float64)
-    screen = to_screen(camera, points)
-    z = screen[:, 2]
-    inside = z > 1.0
-    if cloud.normals is not None:
-        toward = -camera.cam_from_world[2, :3]
-        inside &= cloud.normals @ toward > -0.2
-    # The spacing of each point's neighbours; the sixth covers a hexagonal neighbourhood.
-    tree = cKDTree(points)
-    spacing = tree.query(points, k=min(7, len(points)), workers=-1)[0][:, -1]
-    spacing = np.minimum(spacing, 4 * np.median(spacing))
-    radius = 0.62 * spacing * camera.intrinsics[0, 0] / np.maximum(z, 1.0)
-    colors = cloud.colors
-    if colors is None:
-        normals = cloud.normals if cloud.normals is not None else estimate_normals(points)
-        colors = clay_shade(normals, -camera.cam_from_world[2, :3])
-    pixel = screen[:, :2] / np.maximum(z, 1.0)[:, None]
-    rgb, depth, weight = _splat(
-        pixel[inside], z[inside], np.clip(radius[inside], 0.71, max_radius_px),
-        np.ascontiguousarray(colors[inside], np.float64), 2.0 * float(np.median(spacing)) + 1.0,
-        camera.height, camera.width,
-    )  # fmt: skip
-    mask = weight > 0
+    toward = -camera.cam_from_world[2, :3]
+    normals = estimate_normals(points) if cloud.normals is None else cloud.normals
+    # Estimated normals have no sign, so the back of a head is told by its depth alone.
+    shown = np.ones(len(points), bool) if cloud.normals is None else normals @ toward > -0.2
+    colors = clay_shade(normals, toward) if cloud.colors is None else cloud.colors
+    rgb, depth, mask = splat(points[shown], normals[shown], disc_radii_mm(points)[shown], colors[shown], camera)
     rgb = np.where(mask[..., None], rgb, np.asarray(background))
     return with_colors_in_holes(
         Rgbd(rgb=rgb.astype(np.float32), depth_mm=depth.astype(np.float32), mask=mask, camera=camera)
     )
-
-
-@numba.njit(cache=True, nogil=True)
-def _splat(
-    pixel: np.ndarray,
-    z: np.ndarray,
-    radius: np.ndarray,
-    colors: np.ndarray,
-    tolerance_mm: float,
-    height: int,
-    width: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    nearest = np.full((height, width), np.inf)
-    rgb = np.zeros((height, width, 3))
-    depth = np.zeros((height, width))
-    weight = np.zeros((height, width))
-    for second in range(2):
-        for i in range(len(z)):
-            u, v, r = pixel[i, 0], pixel[i, 1], radius[i]
-            for y in range(max(0, int(np.floor(v - r))), min(height, int(np.ceil(v + r)) + 1)):
-                for x in range(max(0, int(np.floor(u - r))), min(width, int(np.ceil(u + r)) + 1)):
-                    d2 = ((x + 0.5 - u) ** 2 + (y + 0.5 - v) ** 2) / (r * r)
-                    if d2 > 1.0:
-                        continue
-                    if second == 0:
-                        if z[i] < nearest[y, x]:
-                            nearest[y, x] = z[i]
-                    elif z[i] <= nearest[y, x] + tolerance_mm:
-                        w = np.exp(-4.0 * d2)
-                        weight[y, x] += w
-                        depth[y, x] += w * z[i]
-                        for k in range(3):
-                            rgb[y, x, k] += w * colors[i, k]
-    for y in range(height):
-        for x in range(width):
-            if weight[y, x] > 0:
-                depth[y, x] /= weight[y, x]
-                for k in range(3):
-                    rgb[y, x, k] /= weight[y, x]
-    return rgb, depth, weight

@@ -19,6 +19,7 @@ from omote.avatar.personalise import personal_units
 from omote.avatar.scan_color import has_color
 from omote.avatar.texture import bake_texture
 from omote.geometry.camera import orbit_camera, rgbd_points
+from omote.geometry.holes import closed, with_colors_in_holes
 from omote.head.expressions import ARKIT_NAMES, typical_expression
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
@@ -71,7 +72,7 @@ def source_image(
     *,
     parts: Sequence[str] = ("skin",),
 ) -> Rgbd:
-    """The aligned scan as the networks see it: the standard camera, hair and clothing cropped.
+    """The aligned scan as the networks see it: the standard camera, hair and clothing cropped, holes closed.
 
     A scan without colour is shown in plain skin, as the texture of its avatar will be.
 
@@ -97,7 +98,8 @@ def source_image(
     mask = image.mask.copy()
     mask[image.mask] = distance < CROP_MM
     rgb = np.where(mask[..., None], image.rgb, 0.5).astype(np.float32)
-    return replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
+    cropped = replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
+    return closed(with_colors_in_holes(cropped))
 
 
 def rest_face(alignment: Alignment, camera: Camera) -> RestFace:

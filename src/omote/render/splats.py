@@ -1,0 +1,149 @@
+"""Point clouds drawn by surface splats: each point is a disc in its tangent plane, as large as the points' spacing.
+
+A disc in the picture's plane has one depth and widens an outline by its radius; one in the tangent plane has the surface's slope
+and is thin where the surface turns away.
+
+Source: Zwicker, Pfister, van Baar and Gross, "Surface Splatting" (SIGGRAPH 2001); Botsch, Hornung, Zwicker and Kobbelt,
+"High-Quality Surface Splatting on Today's GPUs" (2005), the two passes.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from omote.geometry.camera import transform
+from omote.types import Camera
+
+# The sixth neighbour, since six are around a point. A disc reaches over edges if it is larger than this share of the distance to
+# it, and leaves holes that are closed worse if it is smaller.
+NEIGHBOURS, RADIUS = 7, 0.6
+# A disc's weight falls to a hundredth at its rim.
+FALLOFF = 4.6
+# In the middle of a surface, what lies farther behind it than this is what shows through between its points.
+SEEN_THROUGH_MM = 15.0
+# Pixels: no disc is larger, whatever the points' spacing.
+MAX_RADIUS_PX = 16.0
+
+
+def disc_radii_mm(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
+    """Each point's disc, by the points' spacing around it; strays have four times the median at most."""
+    distance, _ = cKDTree(points).query(points, k=min(NEIGHBOURS, len(points)), workers=-1)
+    found: Float[np.ndarray, " n"] = distance.reshape(len(points), -1)[:, -1]
+    return RADIUS * np.minimum(found, 4 * np.median(found))
+
+
+def splat(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    radius_mm: Float[np.ndarray, " n"],
+    colors: Float[np.ndarray, "n 3"],
+    camera: Camera,
+) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Colour, depth (mm; 0 where there is none) and mask of points in a camera's world.
+
+    Args:
+        points: millimetres, before the camera.
+        normals: unit length, of either sign.
+        radius_mm: of each point's disc.
+        colors: sRGB [0, 1].
+        camera: where to look from.
+    """
+    seen = transform(camera.cam_from_world, np.ascontiguousarray(points, np.float64))
+    turned = np.ascontiguousarray(normals, np.float64) @ camera.cam_from_world[:3, :3].T
+    rgb, depth, weight, nearest_radius_px = _splat(
+        seen,
+        turned,
+        np.ascontiguousarray(radius_mm, np.float64),
+        np.ascontiguousarray(colors, np.float64),
+        np.ascontiguousarray(camera.intrinsics, np.float64),
+        float(np.median(radius_mm)) + 1.0 if len(radius_mm) else 1.0,
+        camera.height,
+        camera.width,
+    )
+    mask = weight > 0
+    if mask.any():
+        mask &= ~_seen_through(depth, mask, float(np.median(nearest_radius_px[mask])))
+    depth = np.where(mask, depth, 0.0)
+    return rgb, depth, mask
+
+
+def _seen_through(
+    depth_mm: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], radius_px: float
+) -> Bool[np.ndarray, "h w"]:
+    """Pixels that show something far behind a surface around them: a morphological opening by a disc removes them.
+
+    What a nearer surface hides in part, as a chin a neck, is as wide as the disc somewhere, so it stays.
+    """
+    reach = int(np.ceil(max(1.5, radius_px)))
+    rows, columns = np.indices((2 * reach + 1, 2 * reach + 1)) - reach
+    disc = rows**2 + columns**2 <= (reach + 0.3) ** 2
+    far = np.where(mask, depth_mm, np.float64(np.finfo(np.float32).max))
+    found: Bool[np.ndarray, "h w"] = mask & (
+        far - ndimage.grey_opening(far, footprint=disc, mode="nearest") > SEEN_THROUGH_MM
+    )
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _splat(
+    points: np.ndarray,
+    normals: np.ndarray,
+    radius_mm: np.ndarray,
+    colors: np.ndarray,
+    intrinsics: np.ndarray,
+    tolerance_mm: float,
+    height: int,
+    width: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+    nearest = np.full((height, width), np.inf)
+    nearest_radius = np.zeros((height, width))
+    rgb = np.zeros((height, width, 3))
+    depth = np.zeros((height, width))
+    weight = np.zeros((height, width))
+    for second in range(2):
+        for i in range(len(points)):
+            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+            if pz <= 1.0:
+                continue
+            nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+            u, v = fx * px / pz + cx, fy * py / pz + cy
+            r = radius_mm[i]
+            r_px = min(r * fx / pz, MAX_RADIUS_PX)
+            offset = px * nx + py * ny + pz * nz
+            for y in range(max(0, int(np.floor(v - r_px))), min(height, int(np.ceil(v + r_px)) + 1)):
+                for x in range(max(0, int(np.floor(u - r_px))), min(width, int(np.ceil(u + r_px)) + 1)):
+                    # Where the pixel's ray meets the point's plane.
+                    dx, dy = (x + 0.5 - cx) / fx, (y + 0.5 - cy) / fy
+                    facing = dx * nx + dy * ny + nz
+                    share = 2.0
+                    z = pz
+                    if abs(facing) > 1e-6:
+                        z = offset / facing
+                        share = ((z * dx - px) ** 2 + (z * dy - py) ** 2 + (z - pz) ** 2) / (r * r)
+                    # The pixel that holds the point shows it, however thin its disc is from here.
+                    if share > 1.0:
+                        if not (np.floor(u) == x and np.floor(v) == y):
+                            continue
+                        z, share = min(max(z, pz - r), pz + r), 1.0
+                    if second == 0:
+                        if z < nearest[y, x]:
+                            nearest[y, x] = z
+                            nearest_radius[y, x] = r_px
+                    elif z <= nearest[y, x] + tolerance_mm:
+                        w = np.exp(-FALLOFF * share)
+                        weight[y, x] += w
+                        depth[y, x] += w * z
+                        for k in range(3):
+                            rgb[y, x, k] += w * colors[i, k]
+    for y in range(height):
+        for x in range(width):
+            if weight[y, x] > 0:
+                depth[y, x] /= weight[y, x]
+                for k in range(3):
+                    rgb[y, x, k] /= weight[y, x]
+    return rgb, depth, weight, nearest_radius
