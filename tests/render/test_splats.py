@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from omote.geometry.camera import orbit_camera
-from omote.render.splats import disc_radii_mm, splat
-from omote.types import Camera
+from omote.render.splats import disc_radii_mm, splat, thinned
+from omote.types import Camera, PointCloud
 
 GREY = 0.5
 
@@ -73,3 +73,26 @@ def test_nothing_is_drawn_of_nothing_and_of_what_is_behind_the_camera(view: Came
         _, depth, mask = splat(points, np.tile([0.0, 0, 1], (len(points), 1)), radii, points * 0, view)
         assert not mask.any()
         assert not depth.any()
+
+
+def test_a_dense_cloud_is_thinned_to_what_a_picture_shows(view: Camera) -> None:
+    points = square(200_000, 60, np.random.default_rng(4))
+    colors = np.where(points[:, :1] < 0, 0.2, 0.8) * np.ones(3)
+    normals = np.tile([0.0, 0, 2.0], (len(points), 1))
+    kept, turned, shades = thinned(PointCloud(points=points, colors=colors, normals=normals), view)
+    assert turned is not None
+    assert shades is not None
+    # Thirty pixels of four cells a side, and the rim.
+    assert len(kept) < 1.2 * (2 * 2 * 60 * view.intrinsics[0, 0] / 600) ** 2
+    np.testing.assert_allclose(kept[:, 2], 0, atol=1e-9)
+    np.testing.assert_allclose(turned, np.tile([0.0, 0, 1], (len(kept), 1)))
+    np.testing.assert_allclose(shades[kept[:, 0] < -5], 0.2)
+    np.testing.assert_allclose(shades[kept[:, 0] > 5], 0.8)
+
+
+def test_points_out_of_sight_are_left_out_and_sparse_ones_stay_themselves(view: Camera) -> None:
+    points = np.array([[0.0, 0, 0], [40, 0, 0], [0, 0, 900], [900, 0, 0], [0, 40, -60]])
+    kept, normals, colors = thinned(PointCloud(points=points), view)
+    assert normals is None
+    assert colors is None
+    assert sorted(map(tuple, kept)) == sorted(map(tuple, points[[0, 1, 4]]))

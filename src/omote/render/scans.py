@@ -9,7 +9,7 @@ from omote.geometry.cloud import estimate_normals
 from omote.geometry.holes import with_colors_in_holes
 from omote.geometry.mesh import vertex_normals
 from omote.render.rgbd import BACKGROUND, SUPERSAMPLE, interpolate
-from omote.render.splats import disc_radii_mm, splat
+from omote.render.splats import disc_radii_mm, splat, thinned
 from omote.render.zbuffer import Raster, rasterize
 from omote.types import Camera, Mesh, PointCloud, Rgbd
 
@@ -82,12 +82,12 @@ def render_points(cloud: PointCloud, camera: Camera, *, background: Float[np.nda
         camera: where to look from.
         background: sRGB [0, 1].
     """
-    points = np.ascontiguousarray(cloud.points, np.float64)
+    points, normals, colors = thinned(cloud, camera)
     toward = -camera.cam_from_world[2, :3]
-    normals = estimate_normals(points) if cloud.normals is None else cloud.normals
     # Estimated normals have no sign, so the back of a head is told by its depth alone.
-    shown = np.ones(len(points), bool) if cloud.normals is None else normals @ toward > -0.2
-    colors = clay_shade(normals, toward) if cloud.colors is None else cloud.colors
+    shown = np.ones(len(points), bool) if normals is None else normals @ toward > -0.2
+    normals = estimate_normals(points) if normals is None else normals
+    colors = clay_shade(normals, toward) if colors is None else colors
     rgb, depth, mask = splat(points[shown], normals[shown], disc_radii_mm(points)[shown], colors[shown], camera)
     rgb = np.where(mask[..., None], rgb, np.asarray(background))
     return with_colors_in_holes(

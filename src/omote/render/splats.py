@@ -15,12 +15,14 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from omote.geometry.camera import transform
-from omote.types import Camera
+from omote.geometry.camera import project, transform
+from omote.types import Camera, PointCloud
 
 # The sixth neighbour, since six are around a point. A disc reaches over edges if it is larger than this share of the distance to
 # it, and leaves holes that are closed worse if it is smaller.
 NEIGHBOURS, RADIUS = 7, 0.6
+# Points that share a cell of so many pixels across and millimetres deep are one: a picture shows no more of a dense scan.
+CELL_PX, CELL_MM = 0.5, 4.0
 # A disc's weight falls to a hundredth at its rim.
 FALLOFF = 4.6
 # In the middle of a surface, what lies farther behind it than this is what shows through between its points.
@@ -34,6 +36,41 @@ def disc_radii_mm(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
     distance, _ = cKDTree(points).query(points, k=min(NEIGHBOURS, len(points)), workers=-1)
     found: Float[np.ndarray, " n"] = distance.reshape(len(points), -1)[:, -1]
     return RADIUS * np.minimum(found, 4 * np.median(found))
+
+
+def thinned(
+    cloud: PointCloud, camera: Camera
+) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m 3"] | None, Float[np.ndarray, "m 3"] | None]:
+    """Points that a camera sees, with their normals and colours; those closer together than its pixels averaged.
+
+    Args:
+        cloud: millimetres, in the camera's world.
+        camera: where to look from.
+    """
+    points = np.asarray(cloud.points, np.float64)
+    pixel = project(camera, points)
+    near = pixel[:, 2] > 1.0
+    size = (camera.width, camera.height)
+    for axis in (0, 1):
+        near &= (pixel[:, axis] > -MAX_RADIUS_PX) & (pixel[:, axis] < size[axis] + MAX_RADIUS_PX)
+    cell = np.floor(pixel[near] / (CELL_PX, CELL_PX, CELL_MM)).astype(np.int64)
+    # One number a cell: rows and columns are a few thousand at most, depths anything.
+    key = (cell[:, 2] << 32) + ((cell[:, 1] + (1 << 15)) << 16) + cell[:, 0] + (1 << 15)
+    _, index, count = np.unique(key, return_inverse=True, return_counts=True)
+
+    def mean(values: Float[np.ndarray, "n 3"] | None) -> Float[np.ndarray, "m 3"] | None:
+        if values is None:
+            return None
+        sums = [np.bincount(index, values[near, axis], len(count)) for axis in range(3)]
+        out: Float[np.ndarray, "m 3"] = np.column_stack(sums) / np.maximum(count, 1)[:, None]
+        return out
+
+    normals = mean(cloud.normals)
+    if normals is not None:
+        normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    kept = mean(points)
+    assert kept is not None
+    return kept, normals, mean(cloud.colors)
 
 
 def splat(
