@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from omote.geometry.camera import orbit_camera
-from omote.geometry.holes import closed, with_colors_in_holes
+from omote.geometry.holes import closed, with_colors_from_inside, with_colors_in_holes
 from omote.types import Rgbd
 
 SIZE = 128
@@ -61,6 +62,23 @@ def test_colours_run_into_the_holes_of_a_render_and_nowhere_else(dome: Rgbd) -> 
     np.testing.assert_allclose(found.rgb[lost], 0.2)
     np.testing.assert_array_equal(found.rgb[~lost], grey.rgb[~lost])
     assert not found.mask[lost].any()
+
+
+def test_an_outline_has_no_background_in_it(dome: Rgbd) -> None:
+    # Red skin before a green wall, an eye that is blue and has no depth, and a lens that mixes what is side by side.
+    eye = disc(50, 60, 4)
+    sharp = np.where(dome.mask[..., None], [1.0, 0, 0], [0, 1.0, 0])
+    sharp[eye] = [0, 0, 1.0]
+    mixed = np.stack([ndimage.gaussian_filter(sharp[..., k], 0.7) for k in range(3)], axis=-1).astype(np.float32)
+    bay = disc(64, 14, 4) & dome.mask
+    mixed[bay] = [0, 1, 0]
+    captured = without(replace(dome, rgb=mixed), eye | bay)
+    found = closed(with_colors_from_inside(captured))
+    assert found.mask[bay].mean() > 0.5
+    assert found.rgb[found.mask][:, 1].max() < 0.02
+    np.testing.assert_array_equal(found.rgb[eye], mixed[eye])
+    np.testing.assert_array_equal(found.rgb[~found.mask], mixed[~found.mask])
+    np.testing.assert_array_equal(found.depth_mm[captured.mask], captured.depth_mm[captured.mask])
 
 
 def test_nothing_is_closed_outside_of_what_is_asked(dome: Rgbd) -> None:

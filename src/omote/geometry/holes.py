@@ -20,6 +20,8 @@ BAY_MM = 20.0
 # Between surfaces further apart than a head is deep lies what the nearer one hides.
 MAX_STEP_MM = 250.0
 RIM_PX = 3
+# How far a lens mixes colours over an outline.
+MIXED_PX = 2
 # Against a sensor's noise on the rim: a millimetre of it is not followed exactly.
 SMOOTHING = 1.0
 # The spline of a pixel reads so many of the rim's nearest pixels.
@@ -71,6 +73,27 @@ def with_colors_in_holes(image: Rgbd) -> Rgbd:
     if not wanted.any():
         return image
     _, (rows, columns) = ndimage.distance_transform_edt(~image.mask, return_indices=True)
+    rgb = image.rgb.copy()
+    rgb[wanted] = image.rgb[rows[wanted], columns[wanted]]
+    return replace(image, rgb=rgb)
+
+
+def with_colors_from_inside(image: Rgbd) -> Rgbd:
+    """An image whose outline has the nearest colour from further inside, and the bays in it too; depth stays.
+
+    A pixel on an outline is part background, and a bay that `closed` fills may be all of it. As a surface's own colour that would
+    be wrong skin. Enclosed holes keep what the camera saw in them: an eye is not its lids.
+
+    Args:
+        image: as it was captured, its holes still open.
+    """
+    outside = ~(image.mask | holes_of(image))
+    rim = ndimage.binary_dilation(outside, np.ones((3, 3)), iterations=MIXED_PX)
+    wanted = ~outside & (rim | ~ndimage.binary_fill_holes(image.mask))
+    inside = image.mask & ~wanted
+    if not wanted.any() or not inside.any():
+        return image
+    _, (rows, columns) = ndimage.distance_transform_edt(~inside, return_indices=True)
     rgb = image.rgb.copy()
     rgb[wanted] = image.rgb[rows[wanted], columns[wanted]]
     return replace(image, rgb=rgb)

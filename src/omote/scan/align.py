@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from omote.errors import AlignmentError
 from omote.geometry.camera import FRONT_TARGET_MM, rgbd_points, transform
-from omote.geometry.holes import closed
+from omote.geometry.holes import closed, with_colors_from_inside
 from omote.head.fit import LANDMARK_WEIGHT, Fit, eyeball_centers, face_distance, face_points, fit_head, umeyama
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
@@ -362,7 +362,7 @@ def _shifted(fit: Fit, shift: Float[np.ndarray, "3"]) -> Fit:
 
 
 def transformed(scan: PointCloud | Mesh | Rgbd, matrix: Float[np.ndarray, "4 4"]) -> PointCloud | Mesh:
-    """A scan in another frame; a depth camera's as points, its small holes around the head closed.
+    """A scan in another frame; a depth camera's as points, holes around the head closed, outlines without background.
 
     Args:
         scan: in its own coordinates.
@@ -371,7 +371,7 @@ def transformed(scan: PointCloud | Mesh | Rgbd, matrix: Float[np.ndarray, "4 4"]
     if isinstance(scan, Mesh):
         return replace(scan, vertices=transform(matrix, scan.vertices.astype(np.float64)))
     if isinstance(scan, Rgbd):
-        points, colors = rgbd_points(closed(scan, within=_around_head(scan, matrix)))
+        points, colors = rgbd_points(closed(with_colors_from_inside(scan), within=_around_head(scan, matrix)))
         return PointCloud(points=transform(matrix, points), colors=colors)
     rotation = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
     normals = None if scan.normals is None else scan.normals @ rotation.T
