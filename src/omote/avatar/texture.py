@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from omote.avatar.atlas import Atlas, skin_atlas
+from omote.avatar.hair import match_hair
 from omote.avatar.scan_color import has_color, scan_color
 from omote.geometry.mesh import unique_edges
 from omote.head.model import HeadModel
@@ -167,12 +168,18 @@ def _vertex_colors(
         / np.maximum(seen, 1e-9)[:, None]
     )
     face = head_region(model).face & (seen > 0)
-    if appearance is None:
-        appearance = _match_tone(model, mean[face]) if face.any() else default_appearance()
-    painted = paint(model, appearance).astype(np.float64)
+    matched = _match_tone(model, mean[face]) if appearance is None and face.any() else appearance
+    matched = default_appearance() if matched is None else matched
+    painted = paint(model, matched).astype(np.float64)
     if not face.any():
-        return painted, appearance
-    painted = np.clip(painted * (np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)), 0, 1)
+        return painted, matched
+    ratio = np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)
+    hair = match_hair(model, mean, seen > 0.5) if appearance is None else None
+    if hair is not None:
+        r, g, b = (float(x) for x in np.array(hair.color) / np.maximum(ratio, 1e-3))
+        matched = replace(matched, hair=(r, g, b), cap=1.0, hairline_mm=hair.hairline_mm)
+        painted = paint(model, matched).astype(np.float64)
+    painted = np.clip(painted * ratio, 0, 1)
     weight = np.clip(seen, 0.0, 1.0)
     mirror = head_motion(model).mirror
     borrow = (seen == 0) & (seen[mirror] > 0) & (mirror != np.arange(n))
@@ -186,7 +193,7 @@ def _vertex_colors(
     laplacian = sp.diags(degree) - adjacency
     system = laplacian + sp.diags(4.0 * weight + FADE * np.maximum(degree, 1.0))
     offset = solve_spd(system, 4.0 * weight[:, None] * (mean - painted))
-    return np.clip(painted + offset, 0.0, 1.0), appearance
+    return np.clip(painted + offset, 0.0, 1.0), matched
 
 
 def _match_tone(model: HeadModel, seen: Float[np.ndarray, "n 3"]) -> Appearance:
