@@ -13,10 +13,11 @@ from omote.head.expressions import CATEGORIES
 from omote.ldm.conditioners import ExpressionConditioner, condition_of
 from omote.ldm.settings import SHIPPED_WEIGHTS
 from omote.ldm.text import captions
-from omote.ldm.text.captions import LANGUAGES, draw_caption, held_out_captions
+from omote.ldm.text.captions import draw_caption, held_out_captions
 from omote.ldm.text.conditioner import TextConditioner
 from omote.ldm.text.encoders import TextFeatures, encode_texts, english_states, is_english, load_english
 from omote.ldm.text.reader import TextReader
+from omote.ldm.text.words import LANGUAGES, WORDS
 from omote.types import Expression
 
 encoders = pytest.mark.skipif(
@@ -44,7 +45,7 @@ def test_held_out_captions_share_no_text_no_frame_and_only_some_words_with_train
     for language in LANGUAGES:
         assert not set(captions._FRAMES[language]["train"]) & set(captions._FRAMES[language]["test"])
         for category in CATEGORIES:
-            seen, new = (captions._WORDS[language][split][category] for split in ("train", "test"))
+            seen, new = (WORDS[language][split][category] for split in ("train", "test"))
             assert not set(seen.how) & set(new.how)
             assert not set(seen.what) & set(new.what)
 

@@ -23,7 +23,8 @@ from omote.evaluation.truth import Truth, render_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.ldm.editing import EditingModel, EditSettings
-from omote.ldm.text.captions import LANGUAGES, Caption, Language, draw_caption
+from omote.ldm.text.captions import Caption, draw_caption
+from omote.ldm.text.words import LANGUAGES, Language
 from omote.types import Expression, Rgbd
 
 WAYS = ("category", *(f"text_{language}" for language in LANGUAGES))

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
 from omote.head.expressions import CATEGORIES, check_category
+from omote.ldm.text.words import LANGUAGES, WORDS, Language, Split
 
-Language = Literal["en", "ja"]
-Split = Literal["train", "test"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
 NEW_WORDS = 0.5
 
 
@@ -36,14 +33,6 @@ class Caption:
     language: Language
     category: str
     intensity: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Words:
-    """Wordings of one category: ``how`` completes "looks …" (JA: before 顔), ``what`` completes "shows …" (JA: 〜の表情)."""
-
-    how: tuple[str, ...]
-    what: tuple[str, ...]
 
 
 # Where an adverb says how strong an expression is. Without one it is clear, not extreme.
@@ -68,211 +57,6 @@ _ADVERBS: Mapping[Language, Mapping[Split, Mapping[float, tuple[str, ...]]]] = {
             1.0: ("とても", "すごく", "非常に", "本当に", "めちゃくちゃ"),
         },
         "test": {0.4: ("ほんの少し", "ちょっとだけ"), 0.65: ("まあまあ", "それなりに"), 1.0: ("ものすごく", "極めて")},
-    },
-}
-
-_WORDS: Mapping[Language, Mapping[Split, Mapping[str, _Words]]] = {
-    "en": {
-        "train": {
-            "neutral": _Words(
-                how=("neutral", "expressionless", "calm", "blank", "relaxed", "impassive", "at rest"),
-                what=("no expression", "a neutral expression", "a poker face", "a resting face", "no emotion"),
-            ),
-            "happy": _Words(
-                how=(
-                    "happy",
-                    "joyful",
-                    "cheerful",
-                    "glad",
-                    "delighted",
-                    "pleased",
-                    "amused",
-                    "merry",
-                    "smiling",
-                    "grinning",
-                    "laughing",
-                ),
-                what=("a smile", "joy", "happiness", "a big grin", "delight", "a laugh", "a cheerful smile"),
-            ),
-            "sad": _Words(
-                how=(
-                    "sad",
-                    "unhappy",
-                    "sorrowful",
-                    "miserable",
-                    "depressed",
-                    "tearful",
-                    "down",
-                    "heartbroken",
-                    "crying",
-                    "upset",
-                ),
-                what=("sadness", "sorrow", "grief", "a sad frown", "unhappiness", "misery", "tears"),
-            ),
-            "angry": _Words(
-                how=(
-                    "angry",
-                    "mad",
-                    "furious",
-                    "irritated",
-                    "annoyed",
-                    "enraged",
-                    "cross",
-                    "hostile",
-                    "fuming",
-                    "aggressive",
-                ),
-                what=("anger", "rage", "fury", "an angry scowl", "irritation", "bared teeth in anger", "hostility"),
-            ),
-            "surprised": _Words(
-                how=("surprised", "astonished", "amazed", "shocked", "startled", "stunned", "wide-eyed with surprise"),
-                what=("surprise", "astonishment", "amazement", "raised eyebrows and an open mouth", "shock", "wonder"),
-            ),
-            "fearful": _Words(
-                how=("afraid", "scared", "fearful", "frightened", "terrified", "anxious", "panicked"),
-                what=("fear", "terror", "fright", "panic", "dread", "anxiety", "a frightened look"),
-            ),
-            "disgusted": _Words(
-                how=(
-                    "disgusted",
-                    "repulsed",
-                    "revolted",
-                    "sickened",
-                    "nauseated",
-                    "grossed out",
-                    "sick",
-                    "appalled by a bad smell",
-                ),
-                what=("disgust", "revulsion", "a wrinkled nose", "nausea", "distaste", "repulsion"),
-            ),
-        },
-        "test": {
-            "neutral": _Words(
-                how=("unemotional", "emotionless"), what=("a plain, unmoved face", "an empty expression")
-            ),
-            "happy": _Words(how=("overjoyed", "beaming", "full of joy"), what=("a broad smile", "cheerfulness")),
-            "sad": _Words(how=("sorrowing", "gloomy", "about to cry"), what=("heartache", "a sorrowful face")),
-            "angry": _Words(how=("outraged", "livid", "infuriated"), what=("wrath", "an infuriated face")),
-            "surprised": _Words(how=("astounded", "flabbergasted"), what=("utter surprise", "an amazed gasp")),
-            "fearful": _Words(how=("horrified", "full of fear", "petrified"), what=("horror", "a terrified stare")),
-            "disgusted": _Words(how=("full of disgust", "queasy"), what=("loathing", "a disgusted grimace")),
-        },
-    },
-    "ja": {
-        "train": {
-            "neutral": _Words(
-                how=(
-                    "無表情な",
-                    "真顔の",
-                    "落ち着いた",
-                    "落ち着いている",
-                    "穏やかで無表情な",
-                    "普通の",
-                    "平静な",
-                    "感情のない",
-                ),
-                what=("無表情", "真顔", "すまし顔", "普通の表情", "自然な表情", "平静"),
-            ),
-            "happy": _Words(
-                how=(
-                    "嬉しそうな",
-                    "楽しそうな",
-                    "笑っている",
-                    "喜んでいる",
-                    "幸せそうな",
-                    "にこやかな",
-                    "微笑んでいる",
-                    "たのしそうな",
-                    "わらっている",
-                    "笑ってる",
-                    "うれしそうな",
-                ),
-                what=("笑顔", "喜び", "微笑み", "嬉しさ", "満面の笑み", "楽しさ"),
-            ),
-            "sad": _Words(
-                how=(
-                    "悲しそうな",
-                    "悲しんでいる",
-                    "泣きそうな",
-                    "落ち込んでいる",
-                    "寂しそうな",
-                    "辛そうな",
-                    "泣いている",
-                    "かなしそうな",
-                    "ないている",
-                    "泣いてる",
-                ),
-                what=("悲しみ", "泣き顔", "悲しさ", "寂しさ", "落胆"),
-            ),
-            "angry": _Words(
-                how=(
-                    "怒っている",
-                    "怒った",
-                    "腹を立てている",
-                    "イライラしている",
-                    "不機嫌な",
-                    "激怒している",
-                    "おこっている",
-                    "怒ってる",
-                    "おこった",
-                    "ムカついている",
-                ),
-                what=("怒り", "怒った顔", "激怒", "苛立ち", "憤り"),
-            ),
-            "surprised": _Words(
-                how=(
-                    "驚いている",
-                    "驚いた",
-                    "びっくりした",
-                    "びっくりしている",
-                    "仰天した",
-                    "目を丸くした",
-                    "おどろいた",
-                    "驚いてる",
-                    "ビックリした",
-                ),
-                what=("驚き", "びっくりした表情", "驚いた顔", "仰天"),
-            ),
-            "fearful": _Words(
-                how=(
-                    "怖がっている",
-                    "恐れている",
-                    "怯えている",
-                    "怯えた",
-                    "恐ろしそうな",
-                    "不安そうな",
-                    "恐怖を感じている",
-                    "こわがっている",
-                    "怖がってる",
-                    "怖そうな",
-                    "ビクビクした",
-                ),
-                what=("恐怖", "恐れ", "怯え", "怖がった顔", "不安"),
-            ),
-            "disgusted": _Words(
-                how=(
-                    "嫌そうな",
-                    "嫌悪している",
-                    "気持ち悪そうな",
-                    "うんざりした",
-                    "不快そうな",
-                    "吐き気がする",
-                    "いやそうな",
-                    "嫌がってる",
-                    "きもちわるそうな",
-                ),
-                what=("嫌悪", "嫌悪感", "不快感", "嫌そうな顔", "吐き気"),
-            ),
-        },
-        "test": {
-            "neutral": _Words(how=("表情のない", "冷静な"), what=("何の感情もない顔", "無感情")),
-            "happy": _Words(how=("大喜びの", "にっこりした", "うれしい"), what=("明るい笑い", "幸せ")),
-            "sad": _Words(how=("悲しい", "悲しげな"), what=("深い悲しみ", "泣き出しそうな顔")),
-            "angry": _Words(how=("怒り狂った", "腹立たしそうな"), what=("激しい怒り", "怒りの形相")),
-            "surprised": _Words(how=("びっくり仰天した", "驚愕した"), what=("驚愕", "大きな驚き")),
-            "fearful": _Words(how=("恐怖に怯えた", "怖そうにしている"), what=("恐怖心", "怖い思いをしている顔")),
-            "disgusted": _Words(how=("気持ち悪がっている", "嫌悪感を抱いた"), what=("強い嫌悪", "気分が悪そうな顔")),
-        },
     },
 }
 
@@ -331,7 +115,7 @@ def draw_caption(
     language = LANGUAGES[rng.integers(len(LANGUAGES))] if language is None else language
     category = CATEGORIES[rng.integers(len(CATEGORIES))] if category is None else check_category(category)
     wording: Split = "test" if split == "test" and rng.random() < NEW_WORDS else "train"
-    words = _WORDS[language][wording][category]
+    words = WORDS[language][wording][category]
     frame = _pick(rng, _FRAMES[language][split])
     intensity, adverb = (0.0 if category == "neutral" else PLAIN_INTENSITY), ""
     # A degree of no expression means nothing; and "a slightly smile" is no English, so there only "how" takes an adverb.
