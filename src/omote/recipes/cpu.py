@@ -263,5 +263,5 @@ def text_cpu(runs: Path) -> TextConfig:
             ema_images=20_000,
             log_images=20_000,
             grid_images=0,
-        )
+        ),
     )
