@@ -30,7 +30,6 @@ from omote.ldm.representation import pack_images, unpack_images
 from omote.ldm.restoration import needs_restoring, restored
 from omote.ldm.sampling import sampled
 from omote.ldm.settings import DRAW_SETTINGS, SHIPPED_WEIGHTS, Backend, EditSettings, check_weights
-from omote.ldm.stillness import with_still_source
 from omote.types import Expression, Rgbd
 
 if TYPE_CHECKING:
@@ -279,10 +278,8 @@ class EditingModel:
         source = _whole(source, face)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
-        condition = self._condition(expressions, self._moved_by_its_units(face))
-        edited, motion = self.edit_latents(z, condition, settings)
-        decoded = with_still_source(self.decode(edited, x, motion), x, motion, condition.has_arkit)
-        return unpack_images(decoded, [source.camera] * len(expressions))
+        edited, motion = self.edit_latents(z, self._condition(expressions, self._moved_by_its_units(face)), settings)
+        return unpack_images(self.decode(edited, x, motion), [source.camera] * len(expressions))
 
     def _moved_by_its_units(self, face: RestFace | None) -> RestFace | None:
         """The face as these weights were trained to see it move."""
@@ -341,14 +338,10 @@ class EditingModel:
         if face is None and (expressions is not None or any(needs_restoring(i) for i in sources or ())):
             face = self.face_of((images if sources is None else sources)[0])
         source = x if sources is None else pack_images([_whole(i, face) for i in sources])
-        z, cameras = self.encode(x), [i.camera for i in images]
-        if expressions is None:
-            return unpack_images(self.decode(z, source, x.new_zeros(len(x), NUM_CHANNELS, SIZE, SIZE)), cameras)
-        condition = condition_of(expressions, self._moved_by_its_units(face))
-        decoded = self.decode(z, source, condition.motion)
-        if sources is not None:
-            decoded = with_still_source(decoded, source, condition.motion, condition.has_arkit)
-        return unpack_images(decoded, cameras)
+        motion = x.new_zeros(len(x), NUM_CHANNELS, SIZE, SIZE)
+        if expressions is not None:
+            motion = condition_of(expressions, self._moved_by_its_units(face)).motion
+        return unpack_images(self.decode(self.encode(x), source, motion), [i.camera for i in images])
 
 
 def _whole(source: Rgbd, face: RestFace | None) -> Rgbd:
