@@ -111,3 +111,13 @@ def test_textures_are_looked_up_with_v_pointing_up() -> None:
     image = render_mesh(Mesh(vertices=vertices, faces=faces, uv=uv, faces_uv=faces, texture=texture), camera())
     np.testing.assert_allclose(image.rgb[30, 48], [1, 0, 0], atol=1e-6)
     np.testing.assert_allclose(image.rgb[66, 48], [0, 0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_few_points_in_sight_are_drawn_and_none_is_an_empty_picture(count: int) -> None:
+    beside = np.full((20, 3), 5000.0) + np.arange(20)[:, None]
+    points = np.concatenate([np.array([[0.0, 0, 0], [30, 0, 5], [0, 30, -5]])[:count], beside])
+    image = render_points(PointCloud(points=points), camera())
+    assert (image.mask.sum() > 0) == (count > 0)
+    assert np.isfinite(image.depth_mm).all()
+    assert np.isfinite(image.rgb).all()

@@ -86,7 +86,9 @@ def render_points(cloud: PointCloud, camera: Camera, *, background: Float[np.nda
     toward = -camera.cam_from_world[2, :3]
     # Estimated normals have no sign, so the back of a head is told by its depth alone.
     shown = np.ones(len(points), bool) if normals is None else normals @ toward > -0.2
-    normals = estimate_normals(points) if normals is None else normals
+    if normals is None:
+        # Two points or fewer lie in no plane.
+        normals = estimate_normals(points) if len(points) > 2 else np.tile(toward, (len(points), 1))
     colors = clay_shade(normals, toward) if colors is None else colors
     rgb, depth, mask = splat(points[shown], normals[shown], disc_radii_mm(points)[shown], colors[shown], camera)
     rgb = np.where(mask[..., None], rgb, np.asarray(background))

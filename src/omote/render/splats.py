@@ -32,10 +32,15 @@ MAX_RADIUS_PX = 16.0
 
 
 def disc_radii_mm(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-    """Each point's disc, by the points' spacing around it; strays have four times the median at most."""
+    """Each point's disc, by the points' spacing around it; strays have four times the median at most.
+
+    A point without neighbours has no spacing: a micron, which the pixel that holds it shows.
+    """
+    if not len(points):
+        return np.zeros(0)
     distance, _ = cKDTree(points).query(points, k=min(NEIGHBOURS, len(points)), workers=-1)
     found: Float[np.ndarray, " n"] = distance.reshape(len(points), -1)[:, -1]
-    return RADIUS * np.minimum(found, 4 * np.median(found))
+    return np.maximum(RADIUS * np.minimum(found, 4 * np.median(found)), 1e-3)
 
 
 def thinned(
