@@ -21,9 +21,9 @@ from omote.head.shipped import shipped_head
 from omote.render.zbuffer import rasterize
 from omote.types import Rgbd
 
-# Share of the head that is holes and bays, from which on an outline is not believed. Renders have .004 at most, depth cameras .1.
+# Share of the head that is holes and bays, from which on an outline is not believed. Renders have .004 at most, cameras .1.
 RAGGED = 0.02
-# From which on depth is smoothed. Renders of heads have .04 at most, a good depth camera at 0.7 m has .1.
+# From which on depth is smoothed. Renders of heads have .04 at most, simulated cameras at 0.7 m .04 to .6.
 NOISY_MM = 0.06
 # A fitted head lies before or behind the person by little; more is another surface, such as hair.
 MAX_DEPARTURE_MM = 15.0
