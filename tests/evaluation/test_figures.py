@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from omote.evaluation.figures import Axis, axis_over, bar_chart, figure, line_chart, row_chart
+from omote.evaluation.figures import HEIGHT, Axis, axis_over, bar_chart, figure, line_chart, row_chart
 
 
 def test_axes_put_values_in_order_and_ticks_inside():
@@ -60,3 +60,13 @@ def test_names_of_levels_that_lie_on_each_other_stand_in_one_line():
     assert "autoencoder, true render" in said
     assert "copy" in said
     assert len([e for e in root.iter() if e.get("stroke-dasharray") == "2 3"]) == 3
+
+
+def test_many_names_at_the_foot_of_a_chart_stay_in_it_and_apart():
+    lines = {f"line {i}": [(1, 1 + 0.001 * i), (2, 1 + 0.001 * i)] for i in range(14)}
+    drawn = line_chart("t", lines, axis_over("x", [1, 2]), axis_over("y", [1, 9]))
+    ends = ElementTree.fromstring(f"<g>{drawn}</g>").findall("text[@text-anchor='start']")
+    at = sorted(float(text.attrib["y"]) for text in ends if str(text.text).startswith("line"))
+    assert len(at) == 14
+    assert at[-1] < HEIGHT
+    assert all(b - a >= 12.9 for a, b in zip(at, at[1:], strict=False))

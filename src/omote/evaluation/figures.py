@@ -95,11 +95,19 @@ def line_chart(
                     f'<line x1="{u:.1f}" x2="{u:.1f}" y1="{bottom:.1f}" y2="{top:.1f}" stroke="{color}" stroke-opacity="0.45"/>'
                 )
         ends.append((at[-1][1], name, color))
-    # Names that would lie over each other move down, in the order of the lines' ends.
-    last = -math.inf
-    for v, name, color in sorted(ends):
+    # Names that would lie over each other move down, in the order of the lines' ends, and up again from the chart's edge.
+    ends.sort()
+    last: Number = -math.inf
+    places: list[Number] = []
+    for v, _, _ in ends:
         last = max(v, last + NAME_HEIGHT)
-        parts.append(_text(WIDTH - RIGHT + 8, last + 4, name, color=color, anchor="start"))
+        places.append(last)
+    lowest: Number = HEIGHT - NAME_HEIGHT
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], lowest)
+        lowest = places[i] - NAME_HEIGHT
+    for v, (_, name, color) in zip(places, ends, strict=True):
+        parts.append(_text(WIDTH - RIGHT + 8, v + 4, name, color=color, anchor="start"))
     return "\n".join(parts)
 
 
