@@ -23,7 +23,8 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from omote.data.population import draw_identity
+from omote.align.align import MM_PER_UNIT, align
+from omote.datasets.population import draw_identity
 from omote.errors import OmoteError
 from omote.geometry.camera import orbit_camera, rgbd_points, transform
 from omote.geometry.mesh import vertex_normals
@@ -33,9 +34,8 @@ from omote.head.ict import ict_head
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
-from omote.render.sensor import draw_sensor, sense
-from omote.render.zbuffer import rasterize
-from omote.scan.align import MM_PER_UNIT, align
+from omote.rendering.sensor import draw_sensor, sense
+from omote.rendering.zbuffer import rasterize
 from omote.types import Mesh, PointCloud, Rgbd
 
 RIGID = slice(27, 48)  # of the 68 landmarks: nose and eyes

@@ -19,10 +19,10 @@ from diffusers import DDIMScheduler, UNet2DModel, VQModel
 # From its own file: the package's name for it exists only where transformers is installed, which it does not need.
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion_superresolution import LDMSuperResolutionPipeline
 
-from omote.avatar.pipelines.rgbd import with_weights
-from omote.data.population import PopulationConfig, draw_person, render_person
+from omote.datasets.population import PopulationConfig, draw_person, render_person
 from omote.head.expressions import CATEGORIES
-from omote.ldm.editing import EditingModel, EditSettings
+from omote.pipelines.rgbd import with_weights
+from omote.rgbd.model import EditingModel, EditSettings
 from omote.types import Expression
 
 PEER_STEPS = 100

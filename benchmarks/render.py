@@ -22,9 +22,9 @@ import numpy as np
 from omote.geometry.camera import orbit_camera, pixel_grid, unproject
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
-from omote.render.appearance import default_appearance, paint
-from omote.render.rgbd import render_head
-from omote.render.shade import camera_center, studio_light
+from omote.rendering.appearance import default_appearance, paint
+from omote.rendering.rgbd import render_head
+from omote.rendering.shade import camera_center, studio_light
 from omote.types import Camera
 
 SIZE = 128

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from omote.api.outputs import check_folder, make_folder
-from omote.api.report import Stopwatch, run_facts, write_json
 from omote.config import nearest
 from omote.errors import ConfigError, OmoteError
+from omote.files import check_folder, make_folder
+from omote.runs import Stopwatch, run_facts, write_json
 
 FOLDER = Path(__file__).resolve().parent
 

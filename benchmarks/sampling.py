@@ -17,12 +17,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from omote.data.population import Person, PopulationConfig, draw_person
+from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.evaluation import metrics
 from omote.evaluation.truth import Truth, render_truth
 from omote.head.expressions import CATEGORIES
-from omote.ldm.editing import EditingModel, EditSettings
 from omote.memory import peak_memory_mb
+from omote.rgbd.model import EditingModel, EditSettings
 from omote.types import Rgbd
 
 PERSONS = 6

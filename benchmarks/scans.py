@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from omote.align.align import MM_PER_UNIT, Alignment, align
 from omote.errors import OmoteError
+from omote.formats import read
 from omote.geometry.camera import transform
 from omote.head.shipped import shipped_head
-from omote.scan import read
-from omote.scan.align import MM_PER_UNIT, Alignment, align
 from omote.types import Mesh, PointCloud
 
 UNITS = ("mm", "cm", "m")

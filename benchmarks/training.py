@@ -33,17 +33,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from omote.data.cache import Shard
-from omote.data.pairs import PairBatch, draw_pairs
-from omote.data.population import PopulationConfig, make_population
-from omote.ldm.settings import SHIPPED_WEIGHTS
+from omote.datasets.cache import Shard
+from omote.datasets.pairs import PairBatch, draw_pairs
+from omote.datasets.population import PopulationConfig, make_population
+from omote.engine.loop import optimiser_of
+from omote.engine.prefetch import batches
 from omote.recipes import RECIPES
-from omote.training.autoencoder import packed
-from omote.training.edit_cache import encode_population
-from omote.training.editor import EditorTask
-from omote.training.edits import condition_of_batch, encode_pairs
-from omote.training.engine import optimiser_of
-from omote.training.prefetch import batches
+from omote.rgbd.train.autoencoder import packed
+from omote.rgbd.train.edit_cache import encode_population
+from omote.rgbd.train.editor import EditorTask
+from omote.rgbd.train.edits import condition_of_batch, encode_pairs
+from omote.rgbd.weights import SHIPPED_WEIGHTS
 
 BATCH, STEPS, ROUNDS = 12, 6, 3
 PERSONS, IMAGES = 12, 8

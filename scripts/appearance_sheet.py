@@ -12,9 +12,9 @@ from omote.geometry.camera import orbit_camera
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.ict import ict_head
 from omote.head.shipped import shipped_head
-from omote.render.appearance import random_appearance
-from omote.render.rgbd import render_head
-from omote.render.shade import random_light
+from omote.rendering.appearance import random_appearance
+from omote.rendering.rgbd import render_head
+from omote.rendering.shade import random_light
 
 
 def main() -> None:

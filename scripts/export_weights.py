@@ -9,12 +9,12 @@ import argparse
 import json
 from pathlib import Path
 
-from omote.ldm.autoencoder import RgbdAutoencoder
-from omote.ldm.denoiser import LatentEditor
-from omote.ldm.expression_prior import ExpressionPrior
-from omote.ldm.identity_stage import IdentityStage
-from omote.ldm.text.conditioner import TextConditioner
-from omote.training.warm_start import load_pretrained
+from omote.engine.weights import load_pretrained
+from omote.rgbd.autoencoder import RgbdAutoencoder
+from omote.rgbd.conditions.text.conditioner import TextConditioner
+from omote.rgbd.editor import LatentEditor
+from omote.rgbd.expression_prior import ExpressionPrior
+from omote.rgbd.identity_stage import IdentityStage
 
 SHARD = "9MB"
 # Where a network ships; its option is that folder's name with dashes.

@@ -17,8 +17,8 @@ from omote.geometry.camera import orbit_camera
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES, CATEGORIES, RECIPES, arkit_weights
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
-from omote.render.appearance import default_appearance, paint, random_appearance
-from omote.render.rgbd import render_head
+from omote.rendering.appearance import default_appearance, paint, random_appearance
+from omote.rendering.rgbd import render_head
 
 VIEWS = {
     "face": {"field_mm": 190.0, "target_mm": np.array([0.0, -22.0, 70.0 * 0])},

@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from omote.data.population import PopulationConfig
-from omote.training.unit_style import StyleReport, learn_unit_style
+from omote.datasets.population import PopulationConfig
+from omote.tools.unit_style import StyleReport, learn_unit_style
 
 
 def main() -> None:

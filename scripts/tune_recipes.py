@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from omote.data.population import Person, PopulationConfig, draw_person, render_person
+from omote.datasets.population import Person, PopulationConfig, draw_person, render_person
 from omote.evaluation.judges import load_expression_judges
 from omote.head.expressions import CATEGORIES, RECIPES, Recipe, draw_expression
 

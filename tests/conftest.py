@@ -81,7 +81,7 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a population of ten persons that are bulging discs: what trains on shards needs no renderer."""
     import numpy as np
 
-    from omote.data.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
+    from omote.datasets.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
 
     rng, size = np.random.default_rng(0), 64
     arrays = empty_arrays(10, 4, size)
@@ -98,4 +98,18 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arrays["landmarks"][person] = rng.uniform(0.3, 0.7, (1, 68, 2)) * size
     folder = tmp_path_factory.mktemp("discs")
     write_shard(folder / "shard_0000000", arrays, {"seed": 0, "size": size})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train autoencoder, editor and decoder on three rendered persons; the runs lie side by side."""
+    from omote.datasets.population import PopulationConfig, make_population
+    from omote.recipes import RECIPES
+    from omote.recipes.run import run_recipe
+
+    folder = tmp_path_factory.mktemp("runs")
+    list(make_population(PopulationConfig(num_images=5), folder / "population", num_persons=3))
+    for stage in ("autoencoder", "editor", "decoder"):
+        list(run_recipe(RECIPES[f"{stage}-tiny"](folder), folder / stage))
     return folder

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from omote.api.evaluations import QUICK_PERSONS, _claim, evaluate
-from omote.api.report import Stopwatch
 from omote.api.reports import commit, report, write_run
 from omote.cli.main import main
 from omote.errors import CheckpointError, ConfigError, OutputError
-from omote.evaluation.release import ReleaseConfig
-from omote.evaluation.weights import fingerprint
-from omote.ldm.editing import EditingModel
+from omote.rgbd.model import EditingModel
+from omote.rgbd.weights import fingerprint
+from omote.runs import Stopwatch
+from omote.studies.release import ReleaseConfig
 
 
 def test_a_fingerprint_changes_with_content_and_name_only(tmp_path: Path) -> None:
@@ -67,10 +67,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         yield from ()
 
     (tmp_path / "shipped").mkdir()
-    monkeypatch.setattr("omote.ldm.settings.SHIPPED_WEIGHTS", tmp_path / "shipped")
+    monkeypatch.setattr("omote.rgbd.weights.SHIPPED_WEIGHTS", tmp_path / "shipped")
     monkeypatch.setattr(EditingModel, "load", lambda folder, backend: Network(0, folder))
-    monkeypatch.setattr("omote.evaluation.editors.load_editor", lambda folder, backend: Network(1, folder))
-    monkeypatch.setattr("omote.evaluation.release.evaluate_release", suite)
+    monkeypatch.setattr("omote.studies.editors.load_editor", lambda folder, backend: Network(1, folder))
+    monkeypatch.setattr("omote.studies.release.evaluate_release", suite)
     monkeypatch.setattr("omote.evaluation.sets.load_set_networks", lambda: "sets")
     monkeypatch.setattr("omote.evaluation.report.load_results", lambda folder: folder)
     monkeypatch.setattr("omote.evaluation.report.write_report", lambda results: None)

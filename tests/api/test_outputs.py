@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omote.api.avatars import expressions_of
-from omote.api.frames import DEPTH_UNIT_MM, depth_picture, save_rgbd
-from omote.api.outputs import all_or_nothing, check_folder
-from omote.api.report import Stopwatch, machine, peak_memory_mb, prefixed, run_facts, write_json
 from omote.api.scans import read, read_landmarks
 from omote.errors import ConfigError, OutputError, ScanError
+from omote.files import all_or_nothing, check_folder
+from omote.formats.frame_write import DEPTH_UNIT_MM, depth_picture, save_rgbd
 from omote.geometry.camera import orbit_camera
 from omote.head.expressions import CATEGORIES
+from omote.runs import Stopwatch, machine, peak_memory_mb, prefixed, run_facts, write_json
 from omote.types import Expression, Rgbd
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from omote.head.model import HeadModel
 from omote.progress import Step
-from omote.render.appearance import default_appearance
+from omote.rendering.appearance import default_appearance
 from omote.types import Avatar, Camera, Expression, Head, Rgbd
 
 NUM_VERTICES = 4
@@ -93,12 +93,12 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Put the fake in place; gives the list of its calls."""
     calls: list[dict[str, Any]] = []
     FakePipeline.calls = calls
-    module = ModuleType("omote.avatar.pipelines.rgbd")
+    module = ModuleType("omote.pipelines.rgbd")
     module.RgbdPipeline = FakePipeline  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "omote.avatar.pipelines.rgbd", module)
-    monkeypatch.setattr("omote.ldm.process.EditingProcess", FakeProcess)
+    monkeypatch.setitem(sys.modules, "omote.pipelines.rgbd", module)
+    monkeypatch.setattr("omote.rgbd.backends.process.EditingProcess", FakeProcess)
     monkeypatch.setattr("omote.api.avatars.load_head", lambda path: tiny_head())
-    monkeypatch.setattr("omote.avatar.glb.write_glb", _write_glb)
+    monkeypatch.setattr("omote.asset.glb.write_glb", _write_glb)
     monkeypatch.setattr("omote.api.avatars.AvatarMade._write_sheet", lambda self, glb, path: path.write_bytes(b"png"))
     return calls
 

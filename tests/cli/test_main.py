@@ -69,10 +69,10 @@ def test_every_command_is_a_function_of_the_same_name() -> None:
 
 
 def test_a_package_that_shares_its_name_with_a_command_is_both() -> None:
-    import omote.avatar.glb
-    import omote.render.zbuffer
+    import omote.asset.glb
+    import omote.rendering.zbuffer
 
-    assert omote.avatar.glb.write_glb is not None
+    assert omote.asset.glb.write_glb is not None
     with pytest.raises(OmoteError, match="no such file"):
         omote.avatar("/nowhere/scan.ply")
     with pytest.raises(OmoteError, match="size"):

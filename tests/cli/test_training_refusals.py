@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from omote.cli.main import main
-from omote.data.cache import ARRAYS, read_shard, shard_folders
-from omote.data.tar_shards import write_index, write_tar_shard
+from omote.datasets.cache import ARRAYS, read_shard, shard_folders
+from omote.datasets.tar_shards import write_index, write_tar_shard
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], *parts: str) -> None:

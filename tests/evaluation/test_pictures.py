@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omote.data.population import PopulationConfig, draw_person
+from omote.datasets.population import PopulationConfig, draw_person
 from omote.evaluation.pictures import (
     CELL_PX,
     OUTSIDE,

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from results import write_results
 
 from omote.errors import ConfigError
 from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
@@ -21,6 +20,7 @@ from omote.evaluation.report.svg import ticks
 from omote.evaluation.report.tables import DETAIL, HEADLINE, interval, measured, rivalries
 from omote.evaluation.report.words import aim, verdict
 from omote.evaluation.statistics import paired_test
+from results import write_results
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omote.data.population import SPLITS, PopulationConfig, draw_person, render_person
+from omote.datasets.population import SPLITS, PopulationConfig, draw_person, render_person
 from omote.errors import ConfigError
 from omote.evaluation.testsets import (
     TEST_SETS,

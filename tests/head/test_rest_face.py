@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omote.data.population import PopulationConfig, draw_person, fit_as_found, render_person
+from omote.datasets.population import PopulationConfig, draw_person, fit_as_found, render_person
 from omote.errors import AlignmentError
 from omote.geometry.camera import project
 from omote.head.rest_face import FIRST_INNER_LANDMARK, fit_face, landmarks_in

@@ -119,7 +119,7 @@ def test_lids_meet_when_the_eye_closes(head, side):
 def visible_eye(head, vertices, side, size=192):
     """Share of a close-up's pixels, seen from the front, that show the eyeball."""
     from omote.geometry.camera import orbit_camera
-    from omote.render.zbuffer import rasterize
+    from omote.rendering.zbuffer import rasterize
 
     center = vertices[head.part_vertices(f"eye_{side.lower()}")].mean(axis=0)
     camera = orbit_camera(size=size, target_mm=np.array([center[0], 0.0, 10.0]), field_mm=50.0)
@@ -163,7 +163,7 @@ def lip_gap(head, vertices):
 
 def visible_inside(head, vertices, size=192):
     from omote.geometry.camera import orbit_camera
-    from omote.render.zbuffer import rasterize
+    from omote.rendering.zbuffer import rasterize
 
     camera = orbit_camera(size=size, target_mm=np.array([0.0, -70.0, 20.0]), field_mm=90.0)
     shown = rasterize(camera, np.ascontiguousarray(vertices, np.float32), head.faces).face_id

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from omote.data.population import PopulationConfig
+from omote.datasets.population import PopulationConfig
 from omote.errors import OmoteError
 from omote.head.shipped import shipped_head
 from omote.head.unit_style import UnitStyle, shipped_unit_style
@@ -65,7 +65,7 @@ def second_head(shared_dir):
 
 
 def test_a_population_of_two_heads_teaches_it(second_head):
-    from omote.training.unit_style import learn_unit_style
+    from omote.tools.unit_style import learn_unit_style
 
     *counts, (style, report) = learn_unit_style(second_head, 24, held_out=8)
     assert counts == list(range(1, 25))
@@ -76,7 +76,7 @@ def test_a_population_of_two_heads_teaches_it(second_head):
 
 
 def test_one_head_alone_is_an_error():
-    from omote.training.unit_style import learn_unit_style
+    from omote.tools.unit_style import learn_unit_style
 
     with pytest.raises(OmoteError, match="two head models"):
         next(learn_unit_style(PopulationConfig(split="validation"), 2))

@@ -17,7 +17,7 @@ from omote.lift.contact import eye_sphere, lip_pairs, resting_eyes, separate
 from omote.lift.motion import head_motion, rigid_vertices
 from omote.lift.points import clean_mask, clean_points, sample_image
 from omote.lift.register import LID_UNITS, register_expression
-from omote.render.rgbd import render_head
+from omote.rendering.rgbd import render_head
 from omote.types import Head, Rgbd
 
 MODEL = shipped_head()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from omote.config import dumps, from_json, to_json
+from omote.engine.loop import EngineConfig
 from omote.recipes import RECIPES, tiny
-from omote.training.engine import EngineConfig
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -4,9 +4,8 @@ from omote.api.avatars import AvatarMade, avatar, demo
 from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.evaluations import evaluate
 from omote.api.facts import info
-from omote.api.frames import save_rgbd
 from omote.api.images import generate, pack
-from omote.api.outputs import AvatarOutputs, FitOutputs, check_folder
+from omote.api.outputs import AvatarOutputs, FitOutputs
 from omote.api.populations import population
 from omote.api.reconstruction import Reconstruction, reconstruct
 from omote.api.reports import report
@@ -14,6 +13,8 @@ from omote.api.samples import SampledPeople, sample
 from omote.api.scans import FitMade, fit, read, render
 from omote.api.studies import study
 from omote.api.trainings import count_parameters, encode, estimate_training, recipe, train
+from omote.files import check_folder
+from omote.formats.frame_write import save_rgbd
 
 __all__ = [
     "AvatarMade",

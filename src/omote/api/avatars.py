@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from omote.api.frames import save_rgbd
-from omote.api.outputs import AvatarOutputs, all_or_nothing, check_folder, make_folder
-from omote.api.report import Stopwatch, Value, doubts, prefixed, run_facts, write_json
+from omote.api.outputs import AvatarOutputs
 from omote.api.scans import Scan, Unit, load_head, read_landmarks
 from omote.config import nearest
+from omote.datasets.demo_frame import made_up_frame
 from omote.errors import ConfigError
+from omote.files import all_or_nothing, check_folder, make_folder
+from omote.formats.frame_write import save_rgbd
 from omote.head.model import HeadModel
 from omote.progress import Step, finish
+from omote.runs import Stopwatch, Value, doubts, prefixed, run_facts, write_json
 from omote.types import Avatar, Expression, Mesh, Rgbd
 
 if TYPE_CHECKING:  # its module compiles the renderer
-    from omote.ldm.process import EditingProcess
-    from omote.render.appearance import Appearance
-
-DEMO_SIZE_PX = 480
+    from omote.rendering.appearance import Appearance
+    from omote.rgbd.backends.process import EditingProcess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ class AvatarMade:
         Raises:
             OutputError: one of the files cannot be written.
         """
-        from omote.avatar.glb import write_glb
-        from omote.avatar.materials import materials_of
+        from omote.asset.glb import write_glb
+        from omote.asset.materials import materials_of
 
         watch = Stopwatch()
         meshes = self._mesh_paths(outputs.meshes)
@@ -119,7 +119,7 @@ class AvatarMade:
         return {folder / f"{stem}{suffix}": name for name, stem in stems.items() for suffix in (".ply", ".obj")}
 
     def _write_mesh(self, name: str, temporary: Path, path: Path) -> None:
-        from omote.scan.write import save_obj, save_ply
+        from omote.formats.write import save_obj, save_ply
 
         mesh = self.mesh(name if name in self.avatar.morphs_mm else None)
         if path.suffix == ".ply":
@@ -129,7 +129,7 @@ class AvatarMade:
             save_obj(replace(mesh, texture=None), temporary)
 
     def _write_sheet(self, glb: Path, path: Path) -> None:
-        from omote.avatar.sheet import write_sheet
+        from omote.pipelines.sheet import write_sheet
 
         write_sheet(path, glb, source=self.source, generated=self.generated)
 
@@ -178,7 +178,7 @@ def avatar(
     """
     wanted = expressions_of(expressions, intensity)
     if texts:
-        from omote.ldm.text.reader import TextReader
+        from omote.rgbd.conditions.text.reader import TextReader
 
         reader = TextReader.load() if weights is None else TextReader.load(Path(weights))
         wanted = expressions_of([*wanted, *reader.expressions(texts)])
@@ -200,14 +200,14 @@ def avatar(
         tell("read")
         with watch("read"):
             if isinstance(scan, Path | str):
-                from omote.scan.reading import read_with_report
+                from omote.formats.read import read_with_report
 
                 scan, found = read_with_report(scan)
                 facts.update(prefixed("scan", vars(found)))
         tell("load")
         with watch("load"):
-            from omote.avatar.pipelines.rgbd import RgbdPipeline
-            from omote.ldm.settings import EditSettings
+            from omote.diffusion.settings import EditSettings
+            from omote.pipelines.rgbd import RgbdPipeline
 
             default = EditSettings()
             model = load_head(head)
@@ -286,8 +286,8 @@ def demo(
 
 @contextmanager
 def _editing_process(folder: Path | None, backend: Literal["auto", "torch", "openvino"]) -> Iterator[EditingProcess]:
-    from omote.ldm.process import EditingProcess
-    from omote.ldm.settings import SHIPPED_WEIGHTS, check_weights
+    from omote.rgbd.backends.process import EditingProcess
+    from omote.rgbd.weights import SHIPPED_WEIGHTS, check_weights
 
     folder = SHIPPED_WEIGHTS if folder is None else folder
     check_weights(folder)
@@ -326,28 +326,3 @@ def expressions_of(wanted: Sequence[str | Expression], intensity: float = 1.0) -
     if not out:
         raise ConfigError("expressions: expected at least one, got none; leave the option out for all")
     return tuple(out.values())
-
-
-def made_up_frame(seed: int) -> Rgbd:
-    """Take one frame of a person who was never born with a simulated depth camera.
-
-    Args:
-        seed: which person.
-    """
-    from omote.data.population import PopulationConfig, draw_person, render_person
-    from omote.geometry.camera import orbit_camera
-    from omote.render.sensor import draw_sensor, sense
-
-    config = PopulationConfig(seed=seed, split="test", size=DEMO_SIZE_PX, num_images=1)
-    heads = config.heads()
-    rng = np.random.default_rng([seed, 1])
-    camera = orbit_camera(
-        size=DEMO_SIZE_PX,
-        yaw_rad=float(rng.normal(0, 0.05)),
-        pitch_rad=float(rng.normal(0, 0.05)),
-        distance_mm=600.0,
-        field_mm=330.0,
-    )
-    person = replace(draw_person(config, 0, heads), camera=camera)
-    image, _, _ = next(iter(render_person(person, heads)))
-    return sense(image, draw_sensor(rng), rng)

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from omote.api.outputs import check_file, check_folder
 from omote.api.scans import Unit
-from omote.data.datasets.layout import Problem, ScanItem, problem_of, usable
-from omote.data.datasets.registry import LayoutName, list_items
-from omote.data.datasets.report import DatasetReport, report_on
-from omote.data.datasets.splits import DATASET_SPLITS, split_of
+from omote.datasets.layouts.layout import Problem, ScanItem, problem_of, usable
+from omote.datasets.layouts.registry import LayoutName, list_items
+from omote.datasets.layouts.report import DatasetReport, report_on
+from omote.datasets.layouts.splits import DATASET_SPLITS, split_of
 from omote.errors import ConfigError, DatasetError, ScanError
-from omote.files import atomic_path
+from omote.files import atomic_path, check_file, check_folder
 from omote.progress import Step
 
 SplitName = Literal["train", "validation", "test", "all"]
@@ -93,7 +92,7 @@ def _opened(
     items: tuple[ScanItem, ...], problems: list[Problem], on_step: Callable[[Step], None] | None
 ) -> list[ScanItem]:
     """The items that read; the others go to ``problems``."""
-    from omote.training.dataset_scans import read_item
+    from omote.rgbd.train.dataset_scans import read_item
 
     good = []
     for number, item in enumerate(items):
@@ -154,7 +153,7 @@ def render_dataset(
             "choose another --split or --seed"
         )
 
-    from omote.training.dataset_shards import DatasetRender, make_dataset_shards
+    from omote.rgbd.train.dataset_shards import DatasetRender, make_dataset_shards
 
     config = DatasetRender(
         dataset=found.name,

@@ -9,19 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from omote.api.outputs import check_folder, make_folder
-from omote.api.report import Stopwatch, Value
 from omote.api.reports import write_run
 from omote.config import to_json
 from omote.errors import ConfigError, OutputError
-from omote.evaluation.weights import RIVALS, fingerprint
-from omote.files import atomic_path
+from omote.files import atomic_path, check_folder, make_folder
 from omote.progress import Step
+from omote.rgbd.weights import RIVALS, fingerprint
+from omote.runs import Stopwatch, Value
 
 if TYPE_CHECKING:
     from omote.evaluation.measure import EvaluationStep
-    from omote.evaluation.release import ReleaseConfig
-    from omote.ldm.editing import EditingModel, EditSettings
+    from omote.rgbd.model import EditingModel, EditSettings
+    from omote.studies.release import ReleaseConfig
 
 Suite = Literal["release", "quick", "population", "samplers", "text", "judges", "first-stage", "editors", "scans"]
 # The names of `omote.evaluation.testsets.SetName`, which takes too long to import.
@@ -79,11 +78,11 @@ def evaluate(
         pixel_diffusion: the same.
         arcface: for "judges", "release" and "quick", an ArcFace backbone (.safetensors) as a second identity network.
         runs: of "first-stage" and "editors": runs or weights folders; their names are the rows'.
-        perceptual: of "first-stage": the weights file of `omote.ldm.perceptual`, for a second perceptual distance.
+        perceptual: of "first-stage": the weights file of `omote.nets.perceptual`, for a second perceptual distance.
         steps: of "samplers": numbers of steps of each; 1 to 200 if none is given, which takes minutes per person. Of "editors":
             50, 4, 2 and 1 if none is given.
         guidance_scale: of "editors": for those that have none folded in.
-        conditions: of "editors": what is asked for (`omote.evaluation.editors`); all if none is given.
+        conditions: of "editors": what is asked for (`omote.studies.editors`); all if none is given.
         scans: of "scans": files or RGB-D folders.
         on_step: called with progress.
 
@@ -129,11 +128,11 @@ def evaluate(
             on_step=on_step,
         )
 
-    from omote.data.population import PopulationConfig
-    from omote.evaluation.editors import load_editor
-    from omote.evaluation.release import ReleaseConfig
-    from omote.evaluation.samplers import SamplerSurvey, survey_samplers
-    from omote.ldm.editing import SHIPPED_WEIGHTS, EditSettings
+    from omote.datasets.population import PopulationConfig
+    from omote.rgbd.model import SHIPPED_WEIGHTS, EditSettings
+    from omote.studies.editors import load_editor
+    from omote.studies.release import ReleaseConfig
+    from omote.studies.samplers import SamplerSurvey, survey_samplers
 
     folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
     config = ReleaseConfig(
@@ -157,7 +156,7 @@ def evaluate(
         _claim(out, {"suite": suite, "weights": _networks_fingerprint(model), "config": to_json(survey)})
         return _measured(survey_samplers(model, survey, out), out, on_step)
     if suite == "text":
-        from omote.evaluation.text import TextSuite, evaluate_text
+        from omote.studies.text_prompts import TextSuite, evaluate_text
 
         asked = TextSuite(population=config.population, num_persons=persons, settings=config.settings)
         _claim(out, {"suite": suite, "weights": fingerprint(folder), "config": to_json(asked)})
@@ -182,7 +181,7 @@ def evaluate(
 
 def _rival_folder(row: str, given: Path | str | None) -> Path | None:
     """Where the weights of a row of another network lie; None if there are none."""
-    from omote.ldm.settings import SHIPPED_WEIGHTS
+    from omote.rgbd.weights import SHIPPED_WEIGHTS
 
     if given is not None:
         return Path(given)
@@ -194,7 +193,7 @@ def _loaded_rivals(
     networks: Mapping[str, Path | None], backend: Literal["auto", "torch", "openvino"]
 ) -> tuple[dict[str, EditingModel], dict[str, str]]:
     """The networks of rows that have some, and their fingerprints."""
-    from omote.evaluation.editors import load_editor
+    from omote.studies.editors import load_editor
 
     loaded = {row: load_editor(folder, backend) for row, folder in networks.items() if folder is not None}
     return loaded, {row: _networks_fingerprint(network) for row, network in loaded.items()}
@@ -214,9 +213,9 @@ def _release(
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
     from omote.evaluation.features import load_arcface
-    from omote.evaluation.release import evaluate_release
     from omote.evaluation.sets import load_set_networks
     from omote.evaluation.testsets import population_of
+    from omote.studies.release import evaluate_release
 
     population_of(config.test_set, config.population)  # what cannot be must not claim the folder
     second = None if arcface is None else load_arcface(arcface)
@@ -280,8 +279,8 @@ def _scans(
     backend: Literal["auto", "torch", "openvino"],
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
-    from omote.evaluation.report.scans import write_scan_report
-    from omote.evaluation.scans import ScanSuite, evaluate_scans
+    from omote.studies.real_scans import ScanSuite, evaluate_scans
+    from omote.studies.real_scans_page import write_scan_report
 
     config = ScanSuite(scans=scans, settings=settings)
     config.names()  # what cannot be must not claim the folder
@@ -325,8 +324,8 @@ def _measured(
 def _population(
     out: Path, *, persons: int, ict: Path | str | None, seed: int, on_step: Callable[[Step], None] | None
 ) -> dict[str, float | int | None]:
-    from omote.data.population import PopulationConfig
-    from omote.evaluation.population import PopulationSuite, evaluate_population
+    from omote.datasets.population import PopulationConfig
+    from omote.studies.ground_truth import PopulationSuite, evaluate_population
 
     population = PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict))
     make_folder(out)
@@ -344,10 +343,10 @@ def _judges(
     arcface: Path | str | None,
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
-    from omote.data.population import PopulationConfig
+    from omote.datasets.population import PopulationConfig
     from omote.evaluation.features import load_arcface
-    from omote.evaluation.judge_check import JudgeCheck, check_judges
-    from omote.evaluation.report.judges import write_judge_report
+    from omote.studies.judge_check import JudgeCheck, check_judges
+    from omote.studies.judge_page import write_judge_report
 
     population = PopulationConfig(seed=seed, split="test", ict=None if ict is None else Path(ict))
     config = JudgeCheck(population=population, num_persons=persons, arcface=None if arcface is None else Path(arcface))
@@ -378,8 +377,8 @@ def _first_stages(
     perceptual: Path | None,
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
-    from omote.data.population import PopulationConfig
-    from omote.evaluation.first_stage import FirstStageSuite, evaluate_first_stages
+    from omote.datasets.population import PopulationConfig
+    from omote.studies.first_stage import FirstStageSuite, evaluate_first_stages
 
     if not runs:
         raise ConfigError("runs: expected at least one run's folder to measure; give --runs DIR ...")
@@ -403,9 +402,9 @@ def _editors(
     conditions: tuple[Literal["arkit", "category", "prior"], ...],
     on_step: Callable[[Step], None] | None,
 ) -> dict[str, float | int | None]:
-    from omote.data.population import PopulationConfig
-    from omote.evaluation.editors import EditorSuite, evaluate_editors, load_editor
-    from omote.evaluation.first_stage import row_names
+    from omote.datasets.population import PopulationConfig
+    from omote.studies.editors import EditorSuite, evaluate_editors, load_editor
+    from omote.studies.first_stage import row_names
 
     if not runs:
         raise ConfigError("runs: expected at least one run's folder to measure; give --runs DIR ...")

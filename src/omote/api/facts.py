@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from omote.api.report import Value, machine, versions
 from omote.errors import OmoteError
+from omote.runs import Value, machine, versions
 
 
 def info() -> dict[str, Value]:
     """Return versions, weights, head models, judges and the machine, flat."""
-    from omote.evaluation.weights import fingerprint
-    from omote.ldm.editing import SHIPPED_WEIGHTS
+    from omote.rgbd.model import SHIPPED_WEIGHTS
+    from omote.rgbd.weights import fingerprint
 
     weights = "missing"
     if any(SHIPPED_WEIGHTS.rglob("*.safetensors")):

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omote.api.outputs import check_folder
 from omote.config import nearest
 from omote.errors import CheckpointError, ConfigError
-from omote.files import atomic_path
+from omote.files import atomic_path, check_folder
 from omote.progress import Step
 
 if TYPE_CHECKING:
-    from omote.ldm.settings import SamplerName
+    from omote.diffusion.settings import SamplerName
 
 BATCH = 8
 
@@ -40,7 +39,7 @@ def pack(folder: Path | str, out: Path | str, *, size: int = 256, on_step: Calla
         raise ConfigError(f"size: expected 8 to 4096, got {size}")
     folder, out = Path(folder), Path(out)
 
-    from omote.data.images import list_images, pack_images
+    from omote.images.packed import list_images, pack_images
 
     total, count = len(list_images(folder).names), 0
     check_folder(out)
@@ -101,10 +100,10 @@ def generate(
     import torch
     from PIL import Image
 
-    from omote.ldm.image_autoencoder import decoded, load_image_autoencoder
-    from omote.ldm.image_generator import ImageGenerator, Tokenizer
-    from omote.training.image_generator import TOKENIZER
-    from omote.training.warm_start import load_pretrained
+    from omote.engine.weights import load_pretrained
+    from omote.images.first_stage import decoded, load_image_autoencoder
+    from omote.images.generator import ImageGenerator, Tokenizer
+    from omote.images.train_generator import TOKENIZER
 
     generator = load_pretrained(ImageGenerator, export / "generator").eval()
     classes = list(generator.config.classes)

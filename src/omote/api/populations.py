@@ -10,10 +10,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from omote.api.frames import as_bytes
-from omote.api.outputs import check_file, check_folder
 from omote.errors import ConfigError
-from omote.files import atomic_path
+from omote.files import atomic_path, check_file, check_folder
+from omote.formats.frame_write import as_bytes
 from omote.progress import Step
 
 SHEET_PERSONS = 12
@@ -45,7 +44,7 @@ def population(
         ict: ICT-FaceKit, by path: half of the persons come from it.
         workers: processes; 0 means one per core.
         sheet: PNG of seven expressions × twelve persons, or None.
-        format: of the shards: files that map into memory, or tars that stream (`omote.data.tar_shards`).
+        format: of the shards: files that map into memory, or tars that stream (`omote.datasets.tar_shards`).
         on_step: called with progress.
 
     Returns:
@@ -66,7 +65,7 @@ def population(
     check_folder(out)
     check_file(sheet, (".png",))
 
-    from omote.data.population import PopulationConfig, make_population
+    from omote.datasets.population import PopulationConfig, make_population
 
     config = PopulationConfig(
         seed=seed, split=split, size=size, num_images=images, ict=None if ict is None else Path(ict)
@@ -104,11 +103,11 @@ def contact_sheet(
     """Draw the seven expressions (columns) of a population's first persons (rows).
 
     Args:
-        config: an `omote.data.population.PopulationConfig`.
+        config: an `omote.datasets.population.PopulationConfig`.
         num_persons: rows.
         on_step: called with progress.
     """
-    from omote.data.population import SPLITS, PopulationConfig, draw_person, render_person
+    from omote.datasets.population import SPLITS, PopulationConfig, draw_person, render_person
     from omote.head.expressions import CATEGORIES, draw_expression
 
     assert isinstance(config, PopulationConfig)

@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from omote.api.frames import as_bytes, depth_picture, save_rgbd, side_by_side
-from omote.api.outputs import all_or_nothing, make_folder
-from omote.api.report import Stopwatch, Value, prefixed, run_facts, write_json
 from omote.api.scans import Scan, Unit, render
+from omote.files import all_or_nothing, make_folder
+from omote.formats.frame_write import as_bytes, depth_picture, save_rgbd, side_by_side
 from omote.progress import Step
+from omote.runs import Stopwatch, Value, prefixed, run_facts, write_json
 from omote.types import Rgbd
 
 NETWORK_SIZE_PX = 128
@@ -97,7 +97,7 @@ def reconstruct(
     if on_step is not None:
         on_step(Step(stage="load"))
     with watch("load"):
-        from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel
+        from omote.rgbd.model import SHIPPED_WEIGHTS, EditingModel
 
         model = EditingModel.load(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
     if on_step is not None:

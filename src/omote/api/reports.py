@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from omote.api.outputs import check_file
-from omote.api.report import Stopwatch, Value, run_facts, write_json
 from omote.errors import ConfigError
+from omote.files import check_file
+from omote.runs import Stopwatch, Value, run_facts, write_json
 
 
 def report(folders: Sequence[Path | str], *, out: Path | str) -> Path:

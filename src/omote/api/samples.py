@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from omote.api.avatars import expressions_of
-from omote.api.frames import as_bytes, depth_picture, save_rgbd
-from omote.api.outputs import all_or_nothing, make_folder
-from omote.api.report import Stopwatch, Value, prefixed, run_facts, write_json
+from omote.diffusion.settings import DRAW_SETTINGS, EditSettings, SamplerName
 from omote.errors import AlignmentError, ConfigError
-from omote.ldm.settings import DRAW_SETTINGS, EditSettings, SamplerName
+from omote.files import all_or_nothing, make_folder
+from omote.formats.frame_write import as_bytes, depth_picture, save_rgbd
 from omote.progress import Step
+from omote.runs import Stopwatch, Value, prefixed, run_facts, write_json
 from omote.types import Expression, Rgbd
 
 AT_ONCE = 8
@@ -112,8 +112,8 @@ def sample(
     if on_step is not None:
         on_step(Step(stage="load"))
     with watch("load"):
-        from omote.avatar.pipelines.rgbd import with_weights
-        from omote.ldm.editing import SHIPPED_WEIGHTS, EditingModel
+        from omote.pipelines.rgbd import with_weights
+        from omote.rgbd.model import SHIPPED_WEIGHTS, EditingModel
 
         model = EditingModel.load(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
     settings = replace(DRAW_SETTINGS, steps=steps, sampler=sampler, guidance_scale=guidance_scale)

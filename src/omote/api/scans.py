@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from omote.api.outputs import FitOutputs, all_or_nothing
-from omote.api.report import Stopwatch, Value, doubts, prefixed, run_facts, write_json
+from omote.api.outputs import FitOutputs
 from omote.errors import ConfigError, ScanError
+from omote.files import all_or_nothing
 from omote.head.model import HeadModel
 from omote.progress import Step, finish
+from omote.runs import Stopwatch, Value, doubts, prefixed, run_facts, write_json
 from omote.types import Camera, Mesh, PointCloud, Rgbd
 
 Scan = PointCloud | Mesh | Rgbd
@@ -30,7 +31,7 @@ def read(path: Path | str) -> Scan:
     Raises:
         ScanError: it cannot be read; the message says why and what to do.
     """
-    from omote.scan.reading import read as read_scan
+    from omote.formats.read import read as read_scan
 
     return read_scan(path)
 
@@ -113,7 +114,7 @@ class FitMade:
         Raises:
             OutputError: one of the files cannot be written; then none is there.
         """
-        from omote.scan.write import save_obj, save_ply
+        from omote.formats.write import save_obj, save_ply
 
         files = [p for p in (outputs.mesh, outputs.report) if p is not None]
         with all_or_nothing(*files) as temporary:
@@ -159,7 +160,7 @@ def fit(
         scan = read(scan) if isinstance(scan, Path | str) else scan
     # A scan that does not read is told before anything slow is imported.
     with watch("load"):
-        from omote.avatar.fitting import fit_scan
+        from omote.asset.fitting import fit_scan
 
         model = load_head(head)
     fitted = finish(fit_scan(scan, model, unit=None if unit == "auto" else unit, landmarks=points), on_step)
@@ -201,8 +202,8 @@ def render(
     points = read_landmarks(landmarks) if isinstance(landmarks, Path | str) else landmarks
     scan = read(scan) if isinstance(scan, Path | str) else scan
 
+    from omote.align.align import align
     from omote.geometry.camera import orbit_camera
-    from omote.scan.align import align
 
     if on_step is not None:
         on_step(Step(stage="align"))
@@ -221,8 +222,8 @@ def render_aligned(scan: Scan, canonical_from_scan: Float[np.ndarray, "4 4"], ca
         canonical_from_scan: similarity transform of the scan's coordinates into the canonical frame, mm.
         camera: in the canonical frame.
     """
-    from omote.render.scans import render_mesh, render_points
-    from omote.scan.align import transformed
+    from omote.align.align import transformed
+    from omote.rendering.scans import render_mesh, render_points
 
     seen = transformed(scan, canonical_from_scan)
     return render_mesh(seen, camera) if isinstance(seen, Mesh) else render_points(seen, camera)

@@ -10,12 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from omote.api.outputs import check_folder, make_folder
 from omote.config import nearest, override, to_json
 from omote.errors import ConfigError, OutputError
-from omote.evaluation.weights import fingerprint
-from omote.files import atomic_path
+from omote.files import atomic_path, check_folder, make_folder
 from omote.progress import Step
+from omote.rgbd.weights import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +37,22 @@ class Study:
 
 
 STUDIES: Mapping[str, Study] = {
-    "f": Study(module="omote.recipes.effect_of_f", config="EffectOfF", run="study_f", tiny="tiny_study"),
-    "guidance": Study(module="omote.evaluation.studies.guidance", config="Guidance", run="study_guidance"),
-    "camera": Study(module="omote.evaluation.studies.camera", config="Cameras", run="study_camera"),
-    "intensity": Study(module="omote.evaluation.studies.intensity", config="Intensity", run="study_intensity"),
-    "source-noise": Study(
-        module="omote.evaluation.studies.source_noise", config="SourceNoise", run="study_source_noise"
-    ),
+    "f": Study(module="omote.studies.effect_of_f.study", config="EffectOfF", run="study_f", tiny="tiny_study"),
+    "guidance": Study(module="omote.studies.guidance", config="Guidance", run="study_guidance"),
+    "camera": Study(module="omote.studies.camera", config="Cameras", run="study_camera"),
+    "intensity": Study(module="omote.studies.intensity", config="Intensity", run="study_intensity"),
+    "source-noise": Study(module="omote.studies.source_noise", config="SourceNoise", run="study_source_noise"),
     "diffusion": Study(
-        module="omote.evaluation.studies.diffusion",
+        module="omote.studies.diffusion",
         config="WhereDiffusionPays",
         run="study_diffusion",
         measures_runs=True,
     ),
     "data-size": Study(
-        module="omote.recipes.data_size", config="DataSize", run="study_data_size", tiny="tiny_data_size"
+        module="omote.studies.data_size", config="DataSize", run="study_data_size", tiny="tiny_data_size"
     ),
-    "cross-model": Study(module="omote.recipes.cross_model", config="CrossModel", run="study_cross_model"),
-    "verification": Study(
-        module="omote.evaluation.studies.verification", config="Verification", run="study_verification"
-    ),
+    "cross-model": Study(module="omote.studies.cross_model", config="CrossModel", run="study_cross_model"),
+    "verification": Study(module="omote.studies.verification", config="Verification", run="study_verification"),
 }
 # Options of the command line whose field has a longer name.
 FIELDS = {"persons": "num_persons"}
@@ -176,7 +171,7 @@ def _claim(out: Path, name: str, config: Any) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     settings |= {key: to_json(defaults[key]) for key in FREE_FIELDS if key in settings}
     if "weights" in settings:
-        from omote.ldm.settings import SHIPPED_WEIGHTS
+        from omote.rgbd.weights import SHIPPED_WEIGHTS
 
         settings["weights"] = fingerprint(SHIPPED_WEIGHTS if config.weights is None else config.weights)
     if STUDIES[name].measures_runs:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omote.api.outputs import check_folder
 from omote.config import nearest, override
 from omote.errors import ConfigError
+from omote.files import check_folder
 from omote.progress import Step
 
 
 def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> Any:
-    """Return a recipe's complete config, an `omote.training.run.RecipeConfig`.
+    """Return a recipe's complete config, an `omote.recipes.run.RecipeConfig`.
 
     Args:
         name: one of `omote.recipes.RECIPES`.
@@ -42,7 +42,7 @@ def estimate_training(config: Any) -> dict[str, float]:
     Raises:
         OmoteError: the population or a run it builds on is missing.
     """
-    from omote.training.run import estimate_recipe
+    from omote.recipes.run import estimate_recipe
 
     return dict(vars(estimate_recipe(config)))
 
@@ -80,9 +80,9 @@ def encode(
     population, out = Path(population), Path(out)
     check_folder(out)
 
-    from omote.ldm.identity_stage import load_first_stage
-    from omote.ldm.settings import SHIPPED_WEIGHTS
-    from omote.training.edit_cache import EncodedEdits, encode_population
+    from omote.rgbd.identity_stage import load_first_stage
+    from omote.rgbd.train.edit_cache import EncodedEdits, encode_population
+    from omote.rgbd.weights import SHIPPED_WEIGHTS
 
     folder = SHIPPED_WEIGHTS / "autoencoder" if autoencoder is None else Path(autoencoder)
     first_stage = load_first_stage(folder).float().eval().requires_grad_(False)
@@ -98,7 +98,7 @@ def count_parameters(config: Any) -> int | None:
     Args:
         config: what `recipe` returns.
     """
-    from omote.training.run import parameters_of
+    from omote.recipes.run import parameters_of
 
     return parameters_of(config)
 
@@ -123,7 +123,7 @@ def train(config: Any, *, run: Path | str, on_step: Callable[[Step], None] | Non
     check_folder(run)
     config = recipe(config, run=run) if isinstance(config, str) else config
 
-    from omote.training.run import run_recipe
+    from omote.recipes.run import run_recipe
 
     line = "nothing left to do"
     for report in run_recipe(config, run):

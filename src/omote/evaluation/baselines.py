@@ -14,7 +14,7 @@ from omote.geometry.camera import project, rgbd_points
 from omote.head.fit import fit_head
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
-from omote.render.scans import render_mesh
+from omote.rendering.scans import render_mesh
 from omote.types import Camera, Expression, Mesh, Rgbd
 
 

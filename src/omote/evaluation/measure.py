@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from omote.data.population import Person
+from omote.datasets.population import Person
 from omote.evaluation import metrics
 from omote.evaluation.added import added_measures
 from omote.evaluation.features import FeatureExtractor

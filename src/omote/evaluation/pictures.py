@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from omote.avatar.sheet import depth_picture
-from omote.data.population import Person
+from omote.datasets.population import Person
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
+from omote.rendering.pictures import depth_picture
 from omote.types import Rgbd
 
 CELL_PX = 96

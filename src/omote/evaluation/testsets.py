@@ -17,11 +17,11 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float
 
-from omote.data.population import Person, PopulationConfig, draw_person
+from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.errors import ConfigError
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, orbit_camera
 from omote.head.model import HeadModel
-from omote.render.sensor import draw_sensor, sense
+from omote.rendering.sensor import draw_sensor, sense
 from omote.types import Camera, Rgbd
 
 SetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from omote.data.population import Person, render_person
+from omote.datasets.population import Person, render_person
 from omote.evaluation.testsets import SetName, captured, source_index
 from omote.head.model import HeadModel
 from omote.types import Rgbd

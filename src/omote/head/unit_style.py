@@ -1,7 +1,7 @@
 """How a face moves: units of another style, mixed in as far as a face looks like those that move so.
 
 The shipped head's units are sculpted, and not everybody moves that way. A population holds persons of several head models;
-`omote.training.unit_style` learns from it how the surface of the other persons moves at the shipped head's vertices, and how a
+`omote.tools.unit_style` learns from it how the surface of the other persons moves at the shipped head's vertices, and how a
 fitted identity tells them apart. The difference of two linear sets of blendshapes is linear too: a second set of offsets,
 let through by a logistic share.
 """

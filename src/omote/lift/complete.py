@@ -9,7 +9,7 @@ from omote.geometry.camera import project
 from omote.geometry.mesh import vertex_normals
 from omote.head.model import HeadModel
 from omote.lift.points import clean_mask
-from omote.render.zbuffer import rasterize
+from omote.rendering.zbuffer import rasterize
 from omote.types import Camera, Head, Rgbd
 
 SLACK_MM = 1.5

@@ -23,6 +23,7 @@ from omote.recipes.cpu import (
 from omote.recipes.first_stage import FIRST_STAGES
 from omote.recipes.gpu import GPU
 from omote.recipes.paper import PAPER
+from omote.recipes.run import RecipeConfig
 from omote.recipes.tiny import (
     autoencoder_tiny,
     decoder_tiny,
@@ -33,7 +34,6 @@ from omote.recipes.tiny import (
     few_tiny,
     text_tiny,
 )
-from omote.training.run import RecipeConfig
 
 RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "autoencoder-tiny": autoencoder_tiny,

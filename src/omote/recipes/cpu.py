@@ -16,15 +16,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from omote.ldm.losses import ReconstructionLoss
-from omote.ldm.objective import Objective
-from omote.training.autoencoder import AutoencoderConfig
-from omote.training.decoder import DecoderConfig
-from omote.training.distil import DistilConfig
-from omote.training.editor import EditorConfig
-from omote.training.engine import EngineConfig
-from omote.training.expression_prior import ExpressionPriorConfig
-from omote.training.text import TextConfig
+from omote.diffusion.objective import Objective
+from omote.engine.loop import EngineConfig
+from omote.rgbd.losses import ReconstructionLoss
+from omote.rgbd.train.autoencoder import AutoencoderConfig
+from omote.rgbd.train.decoder import DecoderConfig
+from omote.rgbd.train.distil import DistilConfig
+from omote.rgbd.train.editor import EditorConfig
+from omote.rgbd.train.expression_prior import ExpressionPriorConfig
+from omote.rgbd.train.text import TextConfig
 
 
 def autoencoder_cpu(runs: Path) -> AutoencoderConfig:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from omote.ldm.losses import ReconstructionLoss
-from omote.training.autoencoder import AutoencoderConfig
-from omote.training.engine import EngineConfig
+from omote.engine.loop import EngineConfig
+from omote.rgbd.losses import ReconstructionLoss
+from omote.rgbd.train.autoencoder import AutoencoderConfig
 
 Regularisation = Literal["kl", "vq"]
 KINDS: tuple[Regularisation, ...] = ("kl", "vq")

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from omote.engine.loop import EngineConfig
 from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_flow
-from omote.training.autoencoder import AutoencoderConfig
-from omote.training.decoder import DecoderConfig
-from omote.training.editor import EditorConfig
-from omote.training.engine import EngineConfig
+from omote.rgbd.train.autoencoder import AutoencoderConfig
+from omote.rgbd.train.decoder import DecoderConfig
+from omote.rgbd.train.editor import EditorConfig
 
 
 def gpu_engine(total_images: int, *, batch_size: int, learning_rate: float, cooldown: float = 0.3) -> EngineConfig:

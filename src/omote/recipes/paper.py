@@ -10,7 +10,7 @@ Widths, multipliers, attended resolutions, heads, batch sizes, iterations and ra
 none of these runs was made here, so nothing here reproduces them.
 
 What differs from the paper: first stages learn from the folder itself (the paper's from OpenImages), with the features of
-`omote.ldm.perceptual` in LPIPS's place where that file is given; the noise schedule runs over β from .00085 to .012 for all (the
+`omote.nets.perceptual` in LPIPS's place where that file is given; the noise schedule runs over β from .00085 to .012 for all (the
 paper's text model; its others have .0015 to .0195); AdamW has β₂ = .99. Hours are estimates: the operations of all
 steps, as torch counts them, at a fifth of a data-centre GPU's 990 TFLOP/s in bf16; none was timed.
 """
@@ -22,9 +22,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from omote.training.engine import EngineConfig
-from omote.training.image_autoencoder import ImageAutoencoderConfig
-from omote.training.image_generator import ImageGeneratorConfig
+from omote.engine.loop import EngineConfig
+from omote.images.train_first_stage import ImageAutoencoderConfig
+from omote.images.train_generator import ImageGeneratorConfig
 
 # Of the paper's moving average, .9999 a step.
 EMA_STEPS = round(math.log(0.5) / math.log(0.9999))

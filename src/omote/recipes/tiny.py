@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from omote.engine.loop import EngineConfig
 from omote.recipes.cpu import autoencoder_cpu, decoder_cpu_polish, editor_cpu, editor_cpu_few, expressions_cpu, text_cpu
-from omote.training.autoencoder import AutoencoderConfig
-from omote.training.decoder import DecoderConfig
-from omote.training.distil import DistilConfig
-from omote.training.editor import EditorConfig
-from omote.training.engine import EngineConfig
-from omote.training.expression_prior import ExpressionPriorConfig
-from omote.training.text import TextConfig
+from omote.rgbd.train.autoencoder import AutoencoderConfig
+from omote.rgbd.train.decoder import DecoderConfig
+from omote.rgbd.train.distil import DistilConfig
+from omote.rgbd.train.editor import EditorConfig
+from omote.rgbd.train.expression_prior import ExpressionPriorConfig
+from omote.rgbd.train.text import TextConfig
 
 ENGINE = EngineConfig(total_images=64, batch_size=8, warmup_images=16, log_images=8, checkpoint_s=1e9, threads=1)
 

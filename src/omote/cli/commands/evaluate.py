@@ -101,7 +101,7 @@ def run(options: Options) -> None:
             on_step=display,
         )
     if options.suite == "judges":
-        from omote.evaluation.judge_check import table_rows
+        from omote.studies.judge_check import table_rows
 
         print("\n".join("  ".join(line) for line in table_rows(metrics)))
     print(f"{options.out / 'metrics.json'}: {len(metrics)} numbers")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from omote.ldm.settings import SamplerName
+from omote.diffusion.settings import SamplerName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from omote.cli import flags
-from omote.ldm.settings import SamplerName
+from omote.diffusion.settings import SamplerName
 
 
 @dataclass(frozen=True, kw_only=True)

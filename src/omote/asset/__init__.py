@@ -1,0 +1,1 @@
+"""The avatar as an asset: texture, materials, GLB."""

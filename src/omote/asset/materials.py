@@ -1,0 +1,46 @@
+"""What an avatar's parts are made of, in glTF's metallic-roughness terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from omote.rendering.appearance import Appearance, default_appearance, eye_texture
+from omote.rendering.shade import to_srgb
+
+Rgb = tuple[float, float, float]
+EYE_TEXTURE_SIZE = 256
+ROUGHNESS: Mapping[str, float] = {"skin": 0.62, "eyes": 0.08, "teeth": 0.25, "tongue": 0.45, "mouth": 0.6}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """Colours of the parts that no scan shows; sRGB [0, 1].
+
+    Attributes:
+        eye_texture: an eyeball's colours under its azimuthal UVs, row 0 at the top.
+        teeth: enamel.
+        tongue: its top.
+        mouth: gums and cavity.
+        roughness: per primitive name, 0 mirror to 1 chalk.
+    """
+
+    eye_texture: Float[np.ndarray, "size size 3"]
+    teeth: Rgb = (0.90, 0.87, 0.80)
+    tongue: Rgb = (0.74, 0.42, 0.41)
+    mouth: Rgb = (0.60, 0.29, 0.28)
+    roughness: Mapping[str, float] = field(default_factory=lambda: dict(ROUGHNESS))
+
+    def color(self, primitive: str) -> Rgb:
+        """Base colour of an untextured primitive; white where a texture gives it."""
+        colors = {"teeth": self.teeth, "tongue": self.tongue, "mouth": self.mouth}
+        return colors.get(primitive, (1.0, 1.0, 1.0))
+
+
+def materials_of(appearance: Appearance | None = None) -> Materials:
+    """Materials of a person's `Appearance`; the plain person's if None."""
+    texture = eye_texture(default_appearance() if appearance is None else appearance, EYE_TEXTURE_SIZE)
+    return Materials(eye_texture=np.ascontiguousarray(to_srgb(texture)[::-1]).astype(np.float32))

@@ -1,0 +1,125 @@
+"""A head model's parts as drawable primitives: own vertices, split where UVs jump, with every morph target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from omote.asset.atlas import skin_atlas
+from omote.head.expressions import ARKIT_NAMES, CATEGORIES
+from omote.head.model import PARTS, HeadModel
+from omote.rendering.shade import fast_normals
+
+# Primitive name → the model's parts in it. The order is the order in the file.
+PRIMITIVES: Mapping[str, tuple[str, ...]] = {
+    "skin": ("skin",),
+    "eyes": ("eye_left", "eye_right"),
+    "teeth": ("teeth_upper", "teeth_lower"),
+    "tongue": ("tongue",),
+    "mouth": ("mouth",),
+}
+MM_PER_M = 1000.0
+TEETH_SHADE, TEETH_SHADE_MM = 0.8, 35.0  # light on the incisors, and how far back it falls to a third
+EYE_SHADE_MM = 5.0  # below the upper lid's edge, where a brow and lashes keep light off the ball
+
+
+@dataclass(frozen=True, kw_only=True)
+class Primitive:
+    """One part's geometry in metres; UVs keep the model's convention (origin at the lower left).
+
+    Attributes:
+        name: key of `PRIMITIVES`.
+        positions: at rest.
+        normals: unit.
+        uv: texture coordinates.
+        shade: baked ambient light per vertex in [0, 1] (a viewer doesn't know that a mouth is dark).
+        triangles: counter-clockwise from outside.
+        targets: offsets of each morph target.
+        target_normals: change of the normals of each morph target.
+    """
+
+    name: str
+    positions: Float[np.ndarray, "n 3"]
+    normals: Float[np.ndarray, "n 3"]
+    uv: Float[np.ndarray, "n 2"]
+    shade: Float[np.ndarray, "n"]
+    triangles: Int[np.ndarray, "f 3"]
+    targets: Float[np.ndarray, "k n 3"]
+    target_normals: Float[np.ndarray, "k n 3"]
+
+
+def target_order(names: Mapping[str, object]) -> list[str]:
+    """Morph target names in the file's order: the categories, the ARKit units, then any others as given."""
+    known = [n for n in (*CATEGORIES, *ARKIT_NAMES) if n in names]
+    return known + [n for n in names if n not in known]
+
+
+def split_primitives(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], morphs_mm: Mapping[str, Float[np.ndarray, "v 3"]]
+) -> tuple[list[str], list[Primitive]]:
+    """(target names, primitives) of a head and its morphs; empty parts are left out.
+
+    Args:
+        model: topology, parts and UVs.
+        neutral_mm: vertices at rest.
+        morphs_mm: per name, offsets at weight 1.
+    """
+    names = target_order(morphs_mm)
+    faces = np.ascontiguousarray(model.faces, np.int32)
+    rest = np.ascontiguousarray(neutral_mm, np.float32)
+    normals = fast_normals(rest, faces)
+    deltas = np.stack([np.asarray(morphs_mm[n], np.float32) for n in names]) if names else np.zeros((0, *rest.shape))
+    delta_normals = np.stack([fast_normals(rest + d, faces) - normals for d in deltas]) if names else deltas
+    shade = _ambient(model, rest)
+
+    atlas = skin_atlas(model)
+    out = []
+    for name, parts in PRIMITIVES.items():
+        face_ids = np.flatnonzero(np.isin(model.face_part, [PARTS.index(p) for p in parts]))
+        if not len(face_ids):
+            continue
+        corner_uv, uv = (atlas.faces_uv, atlas.uv) if name == "skin" else (model.faces_uv[face_ids], model.uv)
+        if name == "eyes":
+            uv = np.clip(uv, 0.0, 1.0)
+        pair = np.stack([faces[face_ids].ravel(), corner_uv.ravel()], axis=1)
+        unique, triangles = np.unique(pair, axis=0, return_inverse=True)
+        vertex = unique[:, 0]
+        out.append(
+            Primitive(
+                name=name,
+                positions=rest[vertex] / MM_PER_M,
+                normals=normals[vertex],
+                uv=uv[unique[:, 1]].astype(np.float32),
+                shade=shade[vertex],
+                triangles=triangles.reshape(-1, 3).astype(np.int32),
+                targets=deltas[:, vertex] / np.float32(MM_PER_M),
+                target_normals=delta_normals[:, vertex],
+            )
+        )
+    return names, out
+
+
+def _ambient(model: HeadModel, rest_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
+    """1 on the skin; the mouth darkens with its depth behind the lips, the eyeballs towards the upper lid."""
+    landmarks = model.landmarks(rest_mm)
+    shade = np.ones(len(rest_mm), np.float32)
+    mouth = model.part_vertices("teeth_upper", "teeth_lower", "tongue", "mouth")
+    inner = np.setdiff1d(mouth, model.part_vertices("skin"))
+    behind = np.clip(float(landmarks[[60, 62, 64, 66], 2].mean()) - rest_mm[inner, 2], 0.0, None)
+    shade[inner] = np.clip(np.exp(-behind / 22.0), 0.06, 1.0)
+    # Enamel stands before the cavity and catches what light comes in, its sides too.
+    teeth = model.part_vertices("teeth_upper", "teeth_lower")
+    if len(teeth):
+        behind = float(rest_mm[teeth, 2].max()) - rest_mm[teeth, 2]
+        shade[teeth] = np.clip(TEETH_SHADE * np.exp(-behind / TEETH_SHADE_MM), 0.25, 1.0)
+    for part, contour in (("eye_right", slice(36, 42)), ("eye_left", slice(42, 48))):
+        ids = model.part_vertices(part)
+        if not len(ids):
+            continue
+        top = float(landmarks[contour, 1].max())
+        below = np.clip((top - rest_mm[ids, 1]) / EYE_SHADE_MM, 0.0, 1.0)
+        shade[ids] = 0.55 + 0.45 * below
+    return shade

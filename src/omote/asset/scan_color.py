@@ -1,0 +1,178 @@
+"""What colour a scan has at given surface points: from its texture, vertices, points or image."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
+
+from omote.geometry.camera import project
+from omote.geometry.cloud import spacing
+from omote.geometry.mesh import vertex_normals
+from omote.lift.points import clean_mask, sample_image
+from omote.types import Mesh, PointCloud, Rgbd
+
+# A scan surface this far from the fitted head is hair or cloth, not this skin.
+MAX_DISTANCE_MM = 5.0
+CROP_MM = 12.0
+MIN_COSINE = 0.25
+POINT_NEIGHBORS = 4
+
+
+def scan_color(
+    scan: Mesh | PointCloud | Rgbd, points_mm: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
+    """(colour, belief in [0, 1]) at points of the fitted head.
+
+    Belief falls with the distance to the scan's surface and where the two surfaces face different ways.
+
+    Args:
+        scan: canonical frame, mm, with colour (`has_color`).
+        points_mm: on the head's surface.
+        normals: unit, there.
+    """
+    if isinstance(scan, Rgbd):
+        return _from_rgbd(scan, points_mm, normals)
+    if isinstance(scan, PointCloud):
+        return _from_points(scan, points_mm, normals)
+    return _from_mesh(scan, points_mm, normals)
+
+
+def _belief(distance: Float[np.ndarray, "n"], cosine: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    near = np.clip((MAX_DISTANCE_MM - distance) / 2.0, 0.0, 1.0)
+    return near * np.clip((cosine - MIN_COSINE) / 0.25, 0.0, 1.0)
+
+
+def _from_rgbd(
+    scan: Rgbd, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
+    mask = clean_mask(scan)
+    uvz = project(scan.camera, points)
+    inside = (uvz[:, 0] > 0) & (uvz[:, 0] < scan.camera.width) & (uvz[:, 1] > 0) & (uvz[:, 1] < scan.camera.height)
+    seen = np.concatenate([scan.rgb, scan.depth_mm[..., None], mask[..., None]], axis=-1).astype(np.float64)
+    value = sample_image(seen, uvz[:, :2])
+    rotation = scan.camera.cam_from_world[:3, :3]
+    center = -rotation.T @ scan.camera.cam_from_world[:3, 3]
+    view = center - points
+    cosine = np.einsum("nc,nc->n", view / np.linalg.norm(view, axis=1, keepdims=True), normals)
+    # Depth differences look larger on a slope.
+    distance = np.abs(value[:, 3] - uvz[:, 2]) * np.clip(cosine, 0.2, 1.0)
+    return value[:, :3], np.where(inside & (value[:, 4] > 0.9), _belief(distance, cosine), 0.0)
+
+
+def _from_points(
+    scan: PointCloud, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
+    assert scan.colors is not None
+    kept = _near_box(scan.points, points)
+    if len(kept) < POINT_NEIGHBORS:
+        return np.zeros((len(points), 3)), np.zeros(len(points))
+    cloud, colors = scan.points[kept], scan.colors[kept]
+    gap = max(spacing(cloud), 0.1)
+    distance, index = cKDTree(cloud).query(
+        points, k=POINT_NEIGHBORS, distance_upper_bound=MAX_DISTANCE_MM + 2 * gap, workers=-1
+    )
+    found = np.isfinite(distance)
+    index = np.where(found, index, 0)
+    weight = np.where(
+        found, np.exp(-0.5 * (np.minimum(distance, 1e6) - distance[:, :1].clip(max=1e6)) ** 2 / gap**2), 0
+    )
+    total = np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    color = np.einsum("nk,nkc->nc", weight / total, colors[index])
+    cosine = np.ones(len(points))
+    if scan.normals is not None:
+        cosine = np.einsum("nc,nc->n", scan.normals[kept][index[:, 0]], normals)
+    nearest = np.where(found[:, 0], distance[:, 0], np.inf)
+    # Points between samples are half a spacing away from the nearest one.
+    return color, np.where(found[:, 0], _belief(np.maximum(nearest - gap, 0.0), cosine), 0.0)
+
+
+def _from_mesh(
+    scan: Mesh, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
+    near = np.zeros(len(scan.vertices), bool)
+    near[_near_box(scan.vertices, points)] = True
+    face_ids = np.flatnonzero(near[scan.faces].any(axis=1))
+    if not len(face_ids):
+        return np.zeros((len(points), 3)), np.zeros(len(points))
+    used, faces = np.unique(scan.faces[face_ids], return_inverse=True)
+    faces = np.ascontiguousarray(faces.reshape(-1, 3), dtype=np.int64)
+    vertices = np.ascontiguousarray(scan.vertices[used], dtype=np.float64)
+    _, start = cKDTree(vertices).query(points, workers=-1)
+    first, incident = _incident(faces, len(vertices))
+    face, weights, distance = _closest(
+        np.ascontiguousarray(points, np.float64), start, first, incident, vertices, faces
+    )
+    surface_normal = np.einsum("nkc,nk->nc", vertex_normals(vertices, faces)[faces[face]], weights)
+    cosine = np.einsum("nc,nc->n", surface_normal, normals)
+    if scan.texture is not None and scan.uv is not None:
+        corner = scan.faces if scan.faces_uv is None else scan.faces_uv
+        uv = np.einsum("nkc,nk->nc", scan.uv[corner[face_ids[face]]], weights)
+        height, width = scan.texture.shape[:2]
+        pixel = np.stack([(uv[:, 0] % 1.0) * width, (1 - uv[:, 1] % 1.0) * height], axis=1)
+        color = sample_image(scan.texture, pixel)
+    else:
+        assert scan.vertex_colors is not None
+        color = np.einsum("nkc,nk->nc", scan.vertex_colors[used][faces[face]], weights)
+    return color, _belief(distance, cosine)
+
+
+def _near_box(candidates: Float[np.ndarray, "m 3"], points: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, "k"]:
+    low, high = points.min(axis=0) - CROP_MM, points.max(axis=0) + CROP_MM
+    return np.flatnonzero(((candidates > low) & (candidates < high)).all(axis=1))
+
+
+def _incident(faces: Int[np.ndarray, "f 3"], num_vertices: int) -> tuple[Int[np.ndarray, "w"], Int[np.ndarray, "c"]]:
+    """Faces of each vertex in compressed rows: vertex i's are ``incident[first[i]:first[i + 1]]``."""
+    corner = faces.ravel()
+    order = np.argsort(corner, kind="stable")
+    first = np.concatenate([[0], np.cumsum(np.bincount(corner, minlength=num_vertices))])
+    return first, order // 3
+
+
+@numba.njit(cache=True, nogil=True)
+def _closest(
+    points: np.ndarray, start: np.ndarray, first: np.ndarray, incident: np.ndarray, vertices: np.ndarray,
+    faces: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Nearest triangle around the nearest vertex: (face, barycentric weights, distance)."""
+    n = len(points)
+    best_face = np.zeros(n, np.int64)
+    best_weight = np.zeros((n, 3))
+    best = np.full(n, np.inf)
+    w = np.zeros(3)
+    for i in range(n):
+        px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+        for row in range(first[start[i]], first[start[i] + 1]):
+            f = incident[row]
+            a, b, c = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
+            abx, aby, abz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+            acx, acy, acz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+            apx, apy, apz = px - a[0], py - a[1], pz - a[2]
+            d00 = abx * abx + aby * aby + abz * abz
+            d01 = abx * acx + aby * acy + abz * acz
+            d11 = acx * acx + acy * acy + acz * acz
+            d20 = apx * abx + apy * aby + apz * abz
+            d21 = apx * acx + apy * acy + apz * acz
+            det = max(d00 * d11 - d01 * d01, 1e-20)
+            w[1] = (d11 * d20 - d01 * d21) / det
+            w[2] = (d00 * d21 - d01 * d20) / det
+            w[0] = 1 - w[1] - w[2]
+            # Clamped to the triangle; exact inside, near enough beyond an edge, where a neighbour wins.
+            total = 0.0
+            for k in range(3):
+                w[k] = max(w[k], 0.0)
+                total += w[k]
+            for k in range(3):
+                w[k] /= total
+            dx = apx - w[1] * abx - w[2] * acx
+            dy = apy - w[1] * aby - w[2] * acy
+            dz = apz - w[1] * abz - w[2] * acz
+            distance = dx * dx + dy * dy + dz * dz
+            if distance < best[i]:
+                best[i] = distance
+                best_face[i] = f
+                best_weight[i] = w
+        best[i] = np.sqrt(best[i])
+    return best_face, best_weight, best

@@ -1,0 +1,256 @@
+"""Bake a skin texture from the scan's own colours, and fill what no camera saw.
+
+Every texel looks its colour up on the scan. What is left is painted skin, moved to the scan's tone by Poisson blending
+over the mesh (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003, on vertices instead of pixels): it meets the seen
+colours without a step, knows no UV seams, and fades to the plain skin far away, so nothing smears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+from omote.asset.atlas import Atlas, skin_atlas
+from omote.asset.hair import match_hair
+from omote.asset.scan_color import scan_color
+from omote.geometry.mesh import unique_edges
+from omote.head.model import HeadModel
+from omote.head.region import head_region
+from omote.lift.contact import eye_sphere
+from omote.lift.motion import head_motion, solve_spd
+from omote.rendering.appearance import SKIN, Appearance, default_appearance, paint
+from omote.rendering.rgbd import interpolate
+from omote.rendering.shade import fast_normals
+from omote.rendering.source import has_color
+from omote.rendering.zbuffer import fill as fill_triangles
+from omote.types import Mesh, PointCloud, Rgbd
+
+LID_EDGE_MM = 1.3  # skin so near the eyeball may have the eye's colour in the scan
+FADE = 2e-3  # of the painted skin's own colour against smoothness: about 20 edges
+MIRROR_BELIEF = 0.4
+PAD_PX = 12
+DETAIL_LIMIT = 0.025
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texels:
+    """The skin's surface under every texel, row 0 at the top.
+
+    Attributes:
+        covered: True where a triangle lies.
+        face: index into the atlas' faces; -1 where none.
+        weights: barycentric.
+    """
+
+    covered: Bool[np.ndarray, "h w"]
+    face: Int[np.ndarray, "h w"]
+    weights: Float[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baked:
+    """A texture, where it was inferred, and the appearance that fills the rest.
+
+    Attributes:
+        texture: sRGB [0, 1].
+        inferred: True for texels that the scan didn't colour.
+        appearance: matched in tone; its iris is the scan's where the eyes were open.
+        eyes_open: whether the scan shows an iris; False where it has no colour.
+    """
+
+    texture: Float[np.ndarray, "h w 3"]
+    inferred: Bool[np.ndarray, "h w"]
+    appearance: Appearance
+    eyes_open: bool
+
+
+def bake_texture(
+    model: HeadModel,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    scan: Mesh | PointCloud | Rgbd | None,
+    *,
+    size: int = 1024,
+    appearance: Appearance | None = None,
+    seed: int = 0,
+) -> Baked:
+    """Bake the skin's texture.
+
+    Args:
+        model: topology and UVs.
+        neutral_mm: fitted to the scan, canonical frame.
+        scan: canonical frame, mm; without colour or None, all skin is painted.
+        size: height in pixels; a head model with n UV tiles gets n times the width.
+        appearance: of painted skin; matched to the scan's tone if None.
+        seed: of the painted detail.
+    """
+    atlas = skin_atlas(model)
+    texels = locate_texels(atlas, size)
+    faces = np.ascontiguousarray(model.faces[atlas.face_ids], np.int32)
+    vertices = np.ascontiguousarray(neutral_mm, np.float32)
+    belief = np.zeros(texels.covered.shape, np.float32)
+    color = np.zeros((*texels.covered.shape, 3), np.float32)
+    if scan is not None and has_color(scan):
+        normals = fast_normals(vertices, np.ascontiguousarray(model.faces, np.int32))
+        trust = _trust(model, neutral_mm)
+        layers = interpolate(texels.face, texels.weights, faces, np.concatenate([vertices, normals, trust[:, None]], 1))
+        ask = texels.covered & (layers[..., 6] > 0.02)
+        point, normal = layers[ask][:, :3], layers[ask][:, 3:6]
+        normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+        color[ask], found = scan_color(scan, point.astype(np.float64), normal)
+        belief[ask] = found * layers[ask][:, 6]
+    field, matched = _vertex_colors(model, faces, texels, color, belief, appearance)
+    iris = iris_color(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
+    matched = matched if iris is None else replace(matched, iris=iris)
+    painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
+    # A soft edge, inside what was seen.
+    soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
+    texture = painted + _detail(color - painted, soft, size, seed)
+    texture = np.clip(soft[..., None] * color + (1 - soft[..., None]) * texture, 0.0, 1.0)
+    return Baked(
+        texture=_pad(texture, texels.covered),
+        inferred=~(texels.covered & (soft > 0.5)),
+        appearance=matched,
+        eyes_open=iris is not None,
+    )
+
+
+def locate_texels(atlas: Atlas, size: int) -> Texels:
+    """Rasterise the UV triangles: which surface point each texel's centre shows."""
+    height, width = size, size * atlas.num_tiles
+    screen = np.stack([atlas.uv[:, 0] * width, (1 - atlas.uv[:, 1]) * height, np.ones(len(atlas.uv))], axis=1)
+    face = np.empty((height, width), np.int32)
+    weights = np.empty((height, width, 3), np.float32)
+    depth = np.empty((height, width), np.float32)
+    fill_triangles(screen.astype(np.float64), atlas.faces_uv, 0.5, False, face, weights, depth)
+    return Texels(covered=face >= 0, face=face, weights=weights)
+
+
+def _trust(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
+    """Where a scan's nearest surface is this skin: not in sockets and mouth, not at the lids' edges, not in ears' folds."""
+    region = head_region(model)
+    trust = np.zeros(model.num_vertices, np.float32)
+    skin = model.part_vertices("skin")
+    trust[skin] = 1.0
+    hidden = ~region.exterior
+    # Exterior means seen from the front; the back of the head is open too, only sockets are not.
+    low = model.template_mm[:, 2] > model.landmarks(model.template_mm)[[0, 16], 2].mean() + 8.0
+    trust[hidden & low] = 0.0
+    for part in ("eye_left", "eye_right"):
+        if len(model.part_vertices(part)):
+            center, radius = eye_sphere(model, neutral_mm, part)
+            gap = np.linalg.norm(neutral_mm - center, axis=1) - radius
+            trust[(gap < LID_EDGE_MM) & region.lid] = 0.0
+    return trust
+
+
+def _vertex_colors(
+    model: HeadModel,
+    faces: Int[np.ndarray, "f 3"],
+    texels: Texels,
+    color: Float[np.ndarray, "h w 3"],
+    belief: Float[np.ndarray, "h w"],
+    appearance: Appearance | None,
+) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
+    """Painted skin blended into what was seen: (colour per vertex, the appearance used)."""
+    n = model.num_vertices
+    rows = belief > 0.05
+    corner = faces[texels.face[rows]]
+    share = texels.weights[rows] * belief[rows][:, None]
+    seen = np.bincount(corner.ravel(), share.ravel(), minlength=n)
+    mean = (
+        np.stack(
+            [np.bincount(corner.ravel(), (share * color[rows][:, k, None]).ravel(), minlength=n) for k in range(3)],
+            axis=1,
+        )
+        / np.maximum(seen, 1e-9)[:, None]
+    )
+    face = head_region(model).face & (seen > 0)
+    matched = _match_tone(model, mean[face]) if appearance is None and face.any() else appearance
+    matched = default_appearance() if matched is None else matched
+    painted = paint(model, matched).astype(np.float64)
+    if not face.any():
+        return painted, matched
+    ratio = np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)
+    hair = match_hair(model, mean, seen > 0.5) if appearance is None else None
+    if hair is not None:
+        r, g, b = (float(x) for x in np.array(hair.color) / np.maximum(ratio, 1e-3))
+        matched = replace(matched, hair=(r, g, b), cap=1.0, hairline_mm=hair.hairline_mm)
+        painted = paint(model, matched).astype(np.float64)
+    painted = np.clip(painted * ratio, 0, 1)
+    weight = np.clip(seen, 0.0, 1.0)
+    mirror = head_motion(model).mirror
+    borrow = (seen == 0) & (seen[mirror] > 0) & (mirror != np.arange(n))
+    mean[borrow] = mean[mirror[borrow]]
+    weight[borrow] = MIRROR_BELIEF * weight[mirror[borrow]]
+    edges = unique_edges(faces)
+    ones = np.ones(len(edges))
+    adjacency = sp.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(n, n))
+    adjacency = (adjacency + adjacency.T).tocsr()
+    degree = np.asarray(adjacency.sum(axis=1)).ravel()
+    laplacian = sp.diags(degree) - adjacency
+    system = laplacian + sp.diags(4.0 * weight + FADE * np.maximum(degree, 1.0))
+    offset = solve_spd(system, 4.0 * weight[:, None] * (mean - painted))
+    return np.clip(painted + offset, 0.0, 1.0), matched
+
+
+def _match_tone(model: HeadModel, seen: Float[np.ndarray, "n 3"]) -> Appearance:
+    """The default person in the melanin tone nearest to the seen skin's brightness."""
+    anchors = np.array(SKIN)
+    brightness = float(np.median(seen.mean(axis=1)))
+    at = np.interp(-brightness, -anchors.mean(axis=1), np.linspace(0, 1, len(anchors)))
+    return replace(default_appearance(), tone=float(at))
+
+
+def iris_color(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud | Rgbd
+) -> tuple[float, float, float] | None:
+    """The iris' colour if the scan's eyes are open, else None.
+
+    Open eyes show a ring that is clearly darker than the white beside it; lids are one tone.
+    """
+    iris: list[np.ndarray] = []
+    white: list[np.ndarray] = []
+    for part in ("eye_left", "eye_right"):
+        if not len(model.part_vertices(part)):
+            continue
+        center, radius = eye_sphere(model, neutral_mm, part)
+        for polar, bag, azimuth in (
+            (np.linspace(0.26, 0.40, 4), iris, np.deg2rad([-50, -25, 0, 25, 155, 180, 205, 230])),
+            (np.linspace(0.57, 0.66, 4), white, np.deg2rad([-8, 0, 8, 172, 180, 188])),
+        ):
+            t, p = np.meshgrid(polar, azimuth)
+            direction = np.stack([np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], axis=-1).reshape(-1, 3)
+            found, belief = scan_color(scan, center + radius * direction, direction)
+            bag.append(found[belief > 0.5])
+    dark, bright = np.concatenate(iris or [np.zeros((0, 3))]), np.concatenate(white or [np.zeros((0, 3))])
+    if len(dark) < 8 or len(bright) < 6:
+        return None
+    ring, side = np.median(dark, axis=0), np.median(bright, axis=0)
+    # White is nearly grey; a closed lid is skin, which is not.
+    if side.mean() - ring.mean() < 0.12 or side.max() - side.min() > 0.2:
+        return None
+    r, g, b = np.clip(ring / max(float(side.max()), 0.3) * 0.85, 0.05, 0.7)
+    return float(r), float(g), float(b)
+
+
+def _detail(
+    difference: Float[np.ndarray, "h w 3"], soft: Float[np.ndarray, "h w"], size: int, seed: int
+) -> Float[np.ndarray, "h w 1"]:
+    """Grain as strong as the scan's own over its vertices' colours."""
+    rows = soft > 0.8
+    amount = min(float(np.std(difference[rows].mean(axis=1))), DETAIL_LIMIT) if rows.any() else 0.012
+    noise = np.random.default_rng(seed).standard_normal(soft.shape, dtype=np.float32)
+    grain = gaussian_filter(noise, size / 1024) + 0.6 * gaussian_filter(noise[::-1], 3 * size / 1024)
+    return (amount * grain / max(float(grain.std()), 1e-9))[..., None]
+
+
+def _pad(texture: Float[np.ndarray, "h w 3"], covered: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    """Carry the islands' edge colours outwards, so that filtering finds no background; far away, the mean."""
+    distance, index = distance_transform_edt(~covered, return_indices=True)
+    out = texture[index[0], index[1]]
+    out[distance > PAD_PX] = texture[covered].mean(axis=0)
+    return out.astype(np.float32)

@@ -1,1 +1,0 @@
-"""From scan to avatar: pipelines, texture, export."""

@@ -1,0 +1,130 @@
+"""What is in a dataset, what is wrong with it and what will be used, as text and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omote.datasets.layouts.layout import Layout, Listing, Problem, ScanItem
+from omote.datasets.layouts.splits import DATASET_SPLITS, split_of
+from omote.head.expressions import CATEGORIES
+
+SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReport:
+    """A dataset, counted.
+
+    Attributes:
+        folder: where.
+        layout: name of the layout.
+        title: of the dataset.
+        opened: whether every scan was read, or names alone were looked at.
+        num_used: scans that will be used.
+        num_skipped: scans that are there and will not.
+        num_subjects: with at least one used scan.
+        categories: used scans per category; "none" counts labels without one.
+        labels: used scans per label as written.
+        splits: (subjects, scans) per split.
+        left_out: what the layout passes over by design.
+        problems: what is wrong, with reasons.
+    """
+
+    folder: Path
+    layout: str
+    title: str
+    opened: bool
+    num_used: int
+    num_skipped: int
+    num_subjects: int
+    categories: Mapping[str, int]
+    labels: Mapping[str, int]
+    splits: Mapping[str, tuple[int, int]]
+    left_out: Mapping[str, int]
+    problems: tuple[Problem, ...]
+
+    def text(self) -> str:
+        """The report for a person to read."""
+        looked = "all opened" if self.opened else "names only, not opened"
+        lines = [
+            f"{self.folder}: {self.title} (layout {self.layout})",
+            f"  used      {self.num_used:,} scans of {self.num_subjects:,} subjects ({looked})",
+            f"  skipped   {self.num_skipped:,} scans, {len(self.problems):,} problems",
+            "  category  " + ", ".join(f"{name} {count:,}" for name, count in self.categories.items() if count),
+            "  splits    "
+            + ", ".join(
+                f"{name} {subjects:,} subjects, {scans:,} scans" for name, (subjects, scans) in self.splits.items()
+            ),
+            *(f"  left out  {count:,} {what}" for what, count in self.left_out.items()),
+            *(f"  problem   {self._name(p.path)}: {p.reason}" for p in self.problems[:SHOWN_PROBLEMS]),
+        ]
+        if len(self.problems) > SHOWN_PROBLEMS:
+            lines.append(f"  problem   … and {len(self.problems) - SHOWN_PROBLEMS:,} more; --report lists them all")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, object]:
+        """The report as a JSON object."""
+        return {
+            "folder": str(self.folder),
+            "layout": self.layout,
+            "opened": self.opened,
+            "used": self.num_used,
+            "skipped": self.num_skipped,
+            "subjects": self.num_subjects,
+            "categories": dict(self.categories),
+            "labels": dict(self.labels),
+            "splits": {name: {"subjects": a, "scans": b} for name, (a, b) in self.splits.items()},
+            "left_out": dict(self.left_out),
+            "problems": [{"path": self._name(p.path), "reason": p.reason} for p in self.problems],
+        }
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
+
+
+def report_on(
+    folder: Path,
+    layout: Layout,
+    listing: Listing,
+    *,
+    used: Sequence[ScanItem],
+    problems: Sequence[Problem],
+    opened: bool,
+    seed: int,
+) -> DatasetReport:
+    """Count a dataset.
+
+    Args:
+        folder: where.
+        layout: its layout.
+        listing: what the layout found.
+        used: the items that are good.
+        problems: beside the listing's own.
+        opened: whether the items were read.
+        seed: of the splits.
+    """
+    subjects = {item.subject for item in used}
+    categories = Counter(item.category or "none" for item in used)
+    return DatasetReport(
+        folder=folder,
+        layout=layout.name,
+        title=layout.title,
+        opened=opened,
+        num_used=len(used),
+        num_skipped=len(listing.items) - len(used),
+        num_subjects=len(subjects),
+        categories={name: categories[name] for name in (*CATEGORIES, "none")},
+        labels=dict(sorted(Counter(item.label for item in used).items())),
+        splits={
+            split: (
+                sum(split_of(s, seed) == split for s in subjects),
+                sum(split_of(item.subject, seed) == split for item in used),
+            )
+            for split in DATASET_SPLITS
+        },
+        left_out=listing.left_out,
+        problems=(*listing.problems, *problems),
+    )

@@ -1,0 +1,128 @@
+"""CoMA and Florence 4D: ``{subject}/{expression}/*.ply``, a folder per sequence from rest to an extreme and back.
+
+Frames carry no labels of their own. The first frame of a subject's first sequence is taken as the subject at rest, and the
+middle frame of every sequence as its expression: both are what the datasets' papers describe, neither is checked by eye.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omote.datasets.layouts.labels import COMA, Meaning, meaning_of_word
+from omote.datasets.layouts.layout import Listing, Problem, ScanItem, sorted_items
+
+MIN_FRAMES = 3
+_SUFFIXES = (".ply", ".obj")
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _frames(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+
+
+class _Sequences:
+    """What the two share."""
+
+    def is_subject(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def meaning(self, label: str) -> Meaning:
+        raise NotImplementedError
+
+    def subjects(self, folder: Path) -> Iterator[Path]:
+        if self.is_subject(folder.name) and any(_frames(p) for p in _folders(folder)):
+            yield folder
+            return
+        for child in _folders(folder):
+            if self.is_subject(child.name):
+                yield child
+
+    def matches(self, folder: Path) -> bool:
+        """Whether a subject has a sequence."""
+        return any(
+            len(_frames(sequence)) >= MIN_FRAMES for subject in self.subjects(folder) for sequence in _folders(subject)
+        )
+
+    def items(self, folder: Path) -> Listing:
+        """List a neutral frame for each subject and the middle frame of each sequence."""
+        items: list[ScanItem] = []
+        problems: list[Problem] = []
+        num_frames = num_used = num_mixed = 0
+        for subject in self.subjects(folder):
+            rested = False
+            for sequence in _folders(subject):
+                frames, label = _frames(sequence), sequence.name
+                num_frames += len(frames)
+                if len(frames) < MIN_FRAMES:
+                    reason = f"expected a sequence of at least {MIN_FRAMES} frames, got {len(frames)}"
+                    problems.append(Problem(path=sequence, reason=reason))
+                    continue
+                if "_to_" in label.lower():  # from one expression to another: its frames show neither
+                    num_mixed += 1
+                    continue
+                if not rested:
+                    rested = True
+                    items.append(
+                        ScanItem(
+                            subject=subject.name,
+                            label=f"{label} (first frame)",
+                            category="neutral",
+                            intensity=0.0,
+                            arkit={},
+                            geometry=frames[0],
+                            is_neutral=True,
+                        )
+                    )
+                    num_used += 1
+                meaning = self.meaning(label)
+                if meaning.category == "neutral":
+                    continue
+                items.append(
+                    ScanItem(
+                        subject=subject.name,
+                        label=label,
+                        category=meaning.category,
+                        intensity=1.0,
+                        arkit=meaning.units,
+                        geometry=frames[len(frames) // 2],
+                    )
+                )
+                num_used += 1
+        left_out = {"other frames of the sequences": num_frames - num_used}
+        if num_mixed:
+            left_out["sequences from one expression to another"] = num_mixed
+        return Listing(items=sorted_items(items), problems=tuple(problems), left_out=left_out)
+
+
+class Coma(_Sequences):
+    """`Layout` of CoMA."""
+
+    name = "coma"
+    title = "CoMA"
+
+    def is_subject(self, name: str) -> bool:
+        """``FaceTalk_170725_00137_TA``."""
+        return name.startswith("FaceTalk_")
+
+    def meaning(self, label: str) -> Meaning:
+        """By the table of the twelve."""
+        return COMA.get(label.lower(), Meaning())
+
+
+class Florence4d(_Sequences):
+    """`Layout` of Florence 4D."""
+
+    name = "florence4d"
+    title = "Florence 4D"
+
+    def is_subject(self, name: str) -> bool:
+        """Any name; two levels of folders are the sign."""
+        return True
+
+    def meaning(self, label: str) -> Meaning:
+        """By plain words."""
+        return meaning_of_word(label)

@@ -1,0 +1,80 @@
+"""Batches of pairs from a population, wherever it lies: shards, tars, or persons rendered as they are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from omote.datasets.cache import Shard, read_shard, shard_folders
+from omote.datasets.pairs import PairBatch, draw_pairs
+from omote.datasets.population import PopulationConfig, render_persons
+from omote.datasets.tar_shards import TarShards, is_tar_shards
+from omote.errors import ConfigError
+
+# Indices that an infinite population draws from.
+MOST_PERSONS = 2**31
+
+
+SHOWN_PERSONS = 8
+
+
+class PairSource:
+    """Batches of pairs from a population.
+
+    Args:
+        population: a folder of shards, of which those added while it runs are found at the next refresh; a folder of
+            WebDataset tars or a text file of their URLs (`omote.datasets.tar_shards`); or a config, whose persons are rendered
+            as they are drawn and never come again.
+        refresh_steps: between looks at a folder of shards.
+    """
+
+    def __init__(self, population: Path | PopulationConfig, *, refresh_steps: int = 200) -> None:
+        self.population = population
+        self.refresh_steps = refresh_steps
+        self.tars: TarShards | None = None
+        if isinstance(population, PopulationConfig):
+            self.heads = population.heads()
+            # For previews and statistics: persons that training does not draw.
+            shown = replace(population, split="validation")
+            self.shards = [Shard(**render_persons(shown, range(SHOWN_PERSONS), self.heads))]
+        elif is_tar_shards(population):
+            self.tars = TarShards(population)
+            self.shards = [self.tars.first()]
+        else:
+            self.shards = [read_shard(p) for p in shard_folders(population)]
+
+    @property
+    def endless(self) -> bool:
+        """Whether ``shards`` are a sample of what batches are drawn from, not all of it."""
+        return isinstance(self.population, PopulationConfig) or self.tars is not None
+
+    def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int, parts: int = 1) -> PairBatch:
+        """Part ``part`` of a step's pairs, ``size`` targets of them: a function of its arguments and the shards present.
+
+        Raises:
+            ConfigError: a part is not whole sources.
+        """
+        num_sources, left = divmod(size, targets_per_source)
+        if left or not num_sources:
+            raise ConfigError(
+                f"engine.batch_size: a process and micro-batch gets {size} images, expected a multiple of "
+                f"targets_per_source ({targets_per_source})"
+            )
+        places = range(part * num_sources, (part + 1) * num_sources)
+        rngs = [np.random.default_rng([seed, step, place]) for place in places]
+        if isinstance(self.population, PopulationConfig):
+            shards = [self._rendered(seed, step, place) for place in places]
+        elif self.tars is not None:
+            shards = [self.tars.person(step * num_sources * parts + place, seed) for place in places]
+        else:
+            if step % self.refresh_steps == 0:
+                self.shards = [read_shard(p) for p in shard_folders(self.population)]
+            return draw_pairs(self.shards, rngs, targets_per_source=targets_per_source)
+        return draw_pairs(shards, rngs, targets_per_source=targets_per_source, one_each=True)
+
+    def _rendered(self, seed: int, step: int, place: int) -> Shard:
+        assert isinstance(self.population, PopulationConfig)
+        index = int(np.random.default_rng([seed, step, place, 1]).integers(MOST_PERSONS))
+        return Shard(**render_persons(self.population, [index], self.heads))

@@ -1,0 +1,253 @@
+"""A seeded population: persons × expressions × cameras × lights × skins, unlimited and reproducible.
+
+Person i of a split is a pure function of (seed, split, i), so any range of persons can be made anywhere and in any order.
+The split is part of the entropy: a test person cannot be drawn by training, whatever the seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from omote.datasets.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
+from omote.datasets.tar_shards import SUFFIX, write_index, write_tar_shard
+from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, FRONT_TARGET_MM, orbit_camera, project, transform
+from omote.head.expressions import CATEGORIES, draw_expression
+from omote.head.ict import ict_head
+from omote.head.model import HeadModel
+from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
+from omote.head.shipped import shipped_head
+from omote.rendering.appearance import Appearance, paint, random_appearance
+from omote.rendering.rgbd import render_head
+from omote.rendering.shade import Light, random_light
+from omote.types import Camera, Expression, Rgbd
+
+Split = Literal["train", "validation", "test", "tuning"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test", "tuning")
+
+# How often a pair's source is the person at rest.
+REST_SHARE = 0.8
+# Of the fits at rest that go with a population: an own stream of noise, for the scan's depth and its landmarks.
+FIT_STREAM = 17
+DEPTH_NOISE_MM = 0.8
+LANDMARK_NOISE_MM = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationConfig:
+    """A population.
+
+    Attributes:
+        seed: of everything.
+        split: which persons; splits never share one.
+        size: pixels of a side.
+        num_images: images per person; the first is at rest.
+        ict: path of ICT-FaceKit, or None for the shipped head alone.
+        ict_share: share of persons drawn from it.
+    """
+
+    seed: int = 0
+    split: Split = "train"
+    size: int = 128
+    num_images: int = 8
+    ict: Path | None = None
+    ict_share: float = 0.5
+
+    def heads(self) -> list[HeadModel]:
+        """The head models persons are drawn from."""
+        return [shipped_head()] if self.ict is None else [shipped_head(), ict_head(self.ict)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """One member of a population.
+
+    Attributes:
+        index: within the split.
+        head: index into `PopulationConfig.heads`.
+        identity: coefficients, σ.
+        appearance: skin, eyes, brows, hair.
+        light: the light of the capture.
+        camera: the camera of the capture.
+        expressions: what each image shows; the first is at rest.
+    """
+
+    index: int
+    head: int
+    identity: Float[np.ndarray, "i"]
+    appearance: Appearance
+    light: Light
+    camera: Camera
+    expressions: tuple[Expression, ...]
+
+
+def draw_identity(head: HeadModel, rng: np.random.Generator) -> Float[np.ndarray, "i"]:
+    """Identity coefficients that look like people: σ .8 clipped at 2.2 (unclipped 1 σ gives caricatures)."""
+    scale = 0.8 if head.name == "ict" else 0.75
+    return np.clip(scale * rng.standard_normal(head.num_identity), -2.2, 2.2).astype(np.float32)
+
+
+def draw_camera(rng: np.random.Generator, size: int) -> Camera:
+    """About the standard camera, by as much as alignment errs and a little more."""
+    yaw, pitch = np.clip(np.deg2rad(6.0) * rng.standard_normal(2), -0.35, 0.35)
+    return orbit_camera(
+        size=size,
+        yaw_rad=float(yaw),
+        pitch_rad=float(pitch * 0.8),
+        roll_rad=float(np.deg2rad(1.5) * rng.standard_normal()),
+        distance_mm=FRONT_DISTANCE_MM * float(np.exp(rng.normal(0, 0.05))),
+        field_mm=FRONT_FIELD_MM * float(np.exp(rng.normal(0, 0.015))),
+        target_mm=FRONT_TARGET_MM + rng.normal(0, 2.5, 3),
+    )
+
+
+def draw_person(config: PopulationConfig, index: int, heads: Sequence[HeadModel]) -> Person:
+    """Person ``index`` of a population."""
+    rng = np.random.default_rng([config.seed, SPLITS.index(config.split), index])
+    head = int(rng.random() < config.ict_share) if len(heads) > 1 else 0
+    identity = draw_identity(heads[head], rng)
+    appearance, light, camera = random_appearance(rng), random_light(rng), draw_camera(rng, config.size)
+    # Every category once, in a person's own order, then any.
+    order = [CATEGORIES[i] for i in 1 + rng.permutation(len(CATEGORIES) - 1)]
+    while len(order) < config.num_images - 1:
+        order.append(CATEGORIES[rng.integers(len(CATEGORIES))])
+    wanted = ["neutral", *order[: config.num_images - 1]]
+    return Person(
+        index=index,
+        head=head,
+        identity=identity,
+        appearance=appearance,
+        light=light,
+        camera=camera,
+        expressions=tuple(draw_expression(c, rng) for c in wanted),
+    )
+
+
+def render_person(
+    person: Person, heads: Sequence[HeadModel], expressions: Sequence[Expression] | None = None
+) -> Iterator[tuple[Rgbd, Float[np.ndarray, "68 2"], Float[np.ndarray, "v 3"]]]:
+    """Render a person's images: (image, projected landmarks in pixels, vertices in mm), one per expression."""
+    head = heads[person.head]
+    albedo = paint(head, person.appearance)
+    rest = head.vertices(person.identity)
+    for expression in expressions if expressions is not None else person.expressions:
+        assert expression.arkit is not None
+        used = np.flatnonzero(expression.arkit)
+        vertices = rest + np.tensordot(expression.arkit[used], head.expression_mm[used], 1)
+        image = render_head(
+            head, vertices, person.camera, albedo=albedo, appearance=person.appearance, light=person.light
+        )
+        yield image, project(person.camera, head.landmarks(vertices))[:, :2], vertices
+
+
+def fit_as_found(person: Person, head: HeadModel, image: Rgbd, vertices: Float[np.ndarray, "v 3"]) -> FittedFace:
+    """The shipped head fitted to a person's depth, from landmarks as uncertain as found ones.
+
+    Args:
+        person: whose index seeds the noise.
+        head: their own head model.
+        image: of them at rest.
+        vertices: of their head in it, mm.
+    """
+    rng = np.random.default_rng([FIT_STREAM, person.index])
+    depth = image.depth_mm + DEPTH_NOISE_MM * rng.random() * rng.standard_normal(image.depth_mm.shape)
+    landmarks = head.landmarks(vertices) + LANDMARK_NOISE_MM * rng.standard_normal((68, 3))
+    landmarks[:FIRST_INNER_LANDMARK] = np.nan
+    return fit_face(replace(image, depth_mm=depth.astype(np.float32)), landmarks)
+
+
+def render_persons(
+    config: PopulationConfig, indices: Sequence[int], heads: Sequence[HeadModel]
+) -> dict[str, np.ndarray]:
+    """Render persons into the arrays of a shard (`omote.datasets.cache`)."""
+    arrays = empty_arrays(len(indices), config.num_images, config.size)
+    for row, index in enumerate(indices):
+        person = draw_person(config, index, heads)
+        reference = float(transform(person.camera.cam_from_world, FRONT_TARGET_MM[None])[0, 2])
+        arrays["person"][row] = index
+        arrays["head"][row] = person.head
+        for k, (image, landmarks, vertices) in enumerate(render_person(person, heads)):
+            if k == 0:
+                fit = fit_as_found(person, heads[person.head], image, vertices)
+                arrays["fit_identity"][row], arrays["fit_expression"][row] = fit.identity, fit.expression
+                arrays["fit_camera"][row] = fit.camera.cam_from_world
+                arrays["intrinsics"][row] = person.camera.intrinsics
+            relative = np.where(image.mask, image.depth_mm - reference, 0) / DEPTH_UNIT_MM
+            arrays["rgb"][row, k] = np.round(image.rgb * 255)
+            arrays["depth"][row, k] = np.round(np.clip(relative, -32767, 32767))
+            arrays["mask"][row, k] = image.mask
+            arrays["landmarks"][row, k] = landmarks
+            arrays["arkit"][row, k] = person.expressions[k].arkit
+            arrays["category"][row, k] = CATEGORIES.index(person.expressions[k].category)
+            arrays["intensity"][row, k] = person.expressions[k].intensity
+    return arrays
+
+
+def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) -> None:
+    """Render persons ``start`` to ``stop`` into one shard, a tar if its name ends so; one that is there is left alone."""
+    if folder.exists():
+        return
+    arrays = render_persons(config, range(start, stop), config.heads())
+    meta = {"seed": config.seed, "split": config.split, "start": start, "stop": stop, "size": config.size}
+    if folder.suffix == SUFFIX:
+        write_tar_shard(folder, arrays, meta)
+    else:
+        write_shard(folder, arrays, meta)
+
+
+def one_thread() -> None:
+    """Make this process compute in one thread: a worker of a pool that has one per core.
+
+    With BLAS threads of their own in each worker, small products wait for each other: fits took more than twice as long.
+    """
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    numba.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def _make_shard(job: tuple[PopulationConfig, Path, int, int]) -> int:
+    config, folder, start, stop = job
+    make_shard(config, folder, start, stop)
+    return stop - start
+
+
+def make_population(
+    config: PopulationConfig,
+    out: Path,
+    *,
+    num_persons: int,
+    persons_per_shard: int = 100,
+    num_workers: int = 1,
+    tars: bool = False,
+) -> Iterator[int]:
+    """Render a population into shards under ``out``, in parallel; yields the number of persons done after each shard.
+
+    Shards that are there are kept, so a killed run goes on where it was. ``tars``: in WebDataset's format
+    (`omote.datasets.tar_shards`).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    suffix = SUFFIX if tars else ""
+    jobs = [
+        (config, out / f"shard_{start:07d}{suffix}", start, min(start + persons_per_shard, num_persons))
+        for start in range(0, num_persons, persons_per_shard)
+    ]
+    done = 0
+    if num_workers == 1:
+        for job in jobs:
+            done += _make_shard(job)
+            yield done
+    else:
+        with get_context("spawn").Pool(num_workers, initializer=one_thread) as pool:
+            for count in pool.imap_unordered(_make_shard, jobs):
+                done += count
+                yield done
+    if tars:
+        write_index(out, {job[1].name: job[3] - job[2] for job in jobs})

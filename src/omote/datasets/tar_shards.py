@@ -1,0 +1,189 @@
+"""Populations as WebDataset shards: tar files of persons, on disk or behind any URL that WebDataset opens.
+
+A tar holds a sample a person, ``<index>.rgb.npy``, ``<index>.depth.npy``, … with the arrays of `omote.datasets.cache`
+(depth int16 in hundredths of a millimetre, never 8 bits), so that the library's own readers take them too. ``index.json``
+beside the tars says how many persons each holds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omote.datasets.cache import ARRAYS, Shard
+from omote.errors import DatasetError
+from omote.files import atomic_path
+
+SUFFIX, INDEX = ".tar", "index.json"
+WINDOW = 4  # shards
+MEMBER_TIME = 0  # of every file in a tar: the same persons give the same bytes
+
+
+def write_tar_shard(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
+    """Write persons as one tar; it appears under its name only when whole.
+
+    Args:
+        path: ends in ``.tar``.
+        arrays: as `omote.datasets.cache.empty_arrays` gives them.
+        meta: written into every sample.
+    """
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for row, person in enumerate(arrays["person"]):
+            for name in ARRAYS:
+                held = io.BytesIO()
+                np.save(held, np.asarray(arrays[name][row], order="C"))
+                _add(tar, f"{int(person):09d}.{name}.npy", held.getvalue())
+            _add(tar, f"{int(person):09d}.meta.json", json.dumps(dict(meta), sort_keys=True).encode())
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime = len(data), MEMBER_TIME
+    tar.addfile(member, io.BytesIO(data))
+
+
+def write_index(folder: Path, counts: Mapping[str, int]) -> None:
+    """Say how many persons each tar of a folder holds."""
+    with atomic_path(folder / INDEX) as temporary:
+        temporary.write_text(json.dumps({"persons": dict(sorted(counts.items()))}, indent=1) + "\n")
+
+
+def is_tar_shards(population: Path) -> bool:
+    """Whether a population is a folder of tars, or a file that lists URLs of them."""
+    return population.is_file() or any(population.glob(f"*{SUFFIX}"))
+
+
+def shard_urls(population: Path) -> list[str]:
+    """The tars of a population: those in a folder, or what a text file lists, a pattern a line (``…/{000..099}.tar``)."""
+    if population.is_dir():
+        return [str(path) for path in sorted(population.glob(f"*{SUFFIX}"))]
+    _library()
+    from webdataset.shardlists import expand_urls
+
+    lines = (line.strip() for line in population.read_text(encoding="utf-8", errors="replace").splitlines())
+    urls = [url for line in lines if line and not line.startswith("#") for url in expand_urls(line)]
+    if not urls:
+        raise DatasetError(f"{population}: expected URLs of WebDataset shards, one pattern a line, got none")
+    return urls
+
+
+def read_tar_shard(url: str, expected: int | None = None) -> Shard:
+    """Read one tar into memory.
+
+    Args:
+        url: a path, or what WebDataset opens.
+        expected: number of persons in it, where that is known.
+
+    Raises:
+        DatasetError: it cannot be opened, or is not whole.
+    """
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
+    reason = ""
+    try:
+        for sample in _samples(url):
+            for name, values in rows.items():
+                values.append(np.load(io.BytesIO(sample[f"{name}.npy"]), allow_pickle=False))
+        arrays = {name: np.stack(values) for name, values in rows.items()}
+    except KeyError as error:
+        reason = f"a person without {error.args[0]}"
+    # A URL may fail in whatever way its transport does.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    found = len(rows["person"])
+    if not reason and expected not in (None, found):
+        reason = f"{found} persons, expected {expected}"
+    if reason:
+        raise DatasetError(f"{url}: not a whole shard ({reason}); fetch it or make it again")
+    return Shard(**arrays)
+
+
+def _samples(url: str) -> Iterator[dict[str, Any]]:
+    webdataset = _library()
+    yield from webdataset.WebDataset(
+        [url], shardshuffle=False, handler=webdataset.reraise_exception, nodesplitter=None, empty_check=False
+    )
+
+
+def _library() -> Any:
+    try:
+        import webdataset
+    except ImportError:
+        raise DatasetError("WebDataset shards: expected the package webdataset; pip install 'omote[train]'") from None
+    return webdataset
+
+
+class TarShards:
+    """A population in tars, by position.
+
+    Args:
+        population: a folder of them, or a text file that lists URLs.
+        window: shards held in memory, over which persons are mixed.
+
+    Raises:
+        DatasetError: a tar is missing from the index, or there is none.
+    """
+
+    def __init__(self, population: Path, *, window: int = WINDOW) -> None:
+        self.urls = shard_urls(population)
+        self.counts = _counts(population, self.urls)
+        self.window = window
+        self._read = lru_cache(maxsize=window + 1)(read_tar_shard)
+        self._plan = lru_cache(maxsize=2)(self._planned)
+        self._mixed = lru_cache(maxsize=2)(self._mix)
+
+    @property
+    def num_persons(self) -> int:
+        """In all."""
+        return sum(self.counts)
+
+    def person(self, position: int, seed: int) -> Shard:
+        """The person at a position of the run, as a shard of one: a function of its arguments."""
+        epoch, place = divmod(position, self.num_persons)
+        _, starts = self._plan(seed, epoch)
+        which = int(np.searchsorted(starts, place, side="right")) - 1
+        shard, row = self._mixed(seed, epoch, which)[place - starts[which]]
+        held = self._read(self.urls[shard], self.counts[shard])
+        return Shard(**{name: getattr(held, name)[row : row + 1] for name in ARRAYS})
+
+    def first(self) -> Shard:
+        """The first tar, for previews and statistics."""
+        return self._read(self.urls[0], self.counts[0])
+
+    def _planned(self, seed: int, epoch: int) -> tuple[list[list[int]], list[int]]:
+        """Windows of shards in the epoch's order, and the position at which each begins."""
+        order = np.random.default_rng([seed, epoch, 2]).permutation(len(self.urls)).tolist()
+        windows = [order[i : i + self.window] for i in range(0, len(order), self.window)]
+        sizes = [sum(self.counts[shard] for shard in window) for window in windows]
+        return windows, np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int).tolist()
+
+    def _mix(self, seed: int, epoch: int, which: int) -> Sequence[tuple[int, int]]:
+        windows, _ = self._plan(seed, epoch)
+        persons = [(shard, row) for shard in windows[which] for row in range(self.counts[shard])]
+        order = np.random.default_rng([seed, epoch, 3, which]).permutation(len(persons))
+        return [persons[i] for i in order]
+
+
+def _counts(population: Path, urls: Sequence[str]) -> list[int]:
+    """Persons per tar: by the index, or where there is none by reading them all once."""
+    index = population / INDEX
+    if population.is_dir() and index.is_file():
+        try:
+            known: dict[str, int] = json.loads(index.read_text())["persons"]
+            named = {Path(url).name for url in urls}
+            missing = sorted(known.keys() ^ named)
+            if missing:
+                raise DatasetError(
+                    f"{population}: {missing[0]} is {'not in' if missing[0] in named else 'missing, but in'} {INDEX}; make "
+                    f"the population again, or delete {INDEX}"
+                )
+            return [int(known[Path(url).name]) for url in urls]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DatasetError(f"{index}: damaged; delete it, and the shards are counted anew") from None
+    return [read_tar_shard(url).num_persons for url in urls]

@@ -1,0 +1,115 @@
+"""Samplers by name: the flow's own, and diffusers' for variance-preserving diffusion, over one trained network.
+
+A network that predicts the velocity of the straight path z_t = (1 - t) z_0 + t ε knows the clean latent at every ratio of
+noise to signal, and so do all Gaussian paths: a point z = α z_0 + σ ε of a variance-preserving path is the straight path's
+point z / (α + σ) at t = σ / (α + σ). So every sampler of the DDPM family runs on it unchanged, and differs by what it does
+with an answer, not by what it asks.
+
+The variance-preserving schedule is the cosine one (Nichol & Dhariwal 2021, eq. 17) up to a largest ratio of noise to
+signal, so that sigma-space samplers stay exact in float32. All spacings are trailing: a sampler must start at the last
+timestep and end on the clean image; leading spacings leave noise behind (Lin et al., "Common Diffusion Noise Schedules and
+Sample Steps are Flawed", WACV 2024, §3.3).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from omote.diffusion.flow import SampleStep, Velocity, euler, heun
+from omote.diffusion.settings import SamplerName
+
+NUM_TIMESTEPS = 1000
+LARGEST_NOISE_RATIO = 100.0
+FLOW_SAMPLERS: dict[str, Callable[..., Iterator[SampleStep]]] = {
+    "flow_euler": euler,
+    "flow_heun": heun,
+}
+
+
+@lru_cache(maxsize=1)
+def cosine_betas() -> tuple[float, ...]:
+    """β_1 … β_T of α = cos φ, σ = sin φ, φ growing evenly from 0 to where σ / α is `LARGEST_NOISE_RATIO`."""
+    last = math.atan(LARGEST_NOISE_RATIO)
+    signals = [math.cos(last * t / NUM_TIMESTEPS) ** 2 for t in range(NUM_TIMESTEPS + 1)]
+    return tuple(1 - then / now for now, then in itertools.pairwise(signals))
+
+
+def make_scheduler(name: SamplerName) -> Any:
+    """Diffusers' scheduler of that name, over `cosine_betas` and velocity prediction."""
+    # Each takes a moment to import, and an avatar needs none.
+    import diffusers
+
+    common = {
+        "num_train_timesteps": NUM_TIMESTEPS,
+        "trained_betas": list(cosine_betas()),
+        "prediction_type": "v_prediction",
+        "timestep_spacing": "trailing",
+    }
+    match name:
+        case "ddpm":
+            return diffusers.DDPMScheduler(**common, clip_sample=False, variance_type="fixed_small")
+        case "ddim":
+            return diffusers.DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
+        case "pndm":
+            return diffusers.PNDMScheduler(**common, skip_prk_steps=True, set_alpha_to_one=True)
+        case "euler":
+            return diffusers.EulerDiscreteScheduler(**common)
+        case "heun":
+            return diffusers.HeunDiscreteScheduler(**common)
+        case "dpmsolver++":
+            return diffusers.DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++")
+        case "unipc":
+            return diffusers.UniPCMultistepScheduler(**common)
+    raise ValueError(f"{name}: expected one of {', '.join(get_args(SamplerName))}")
+
+
+def sampled(
+    velocity: Velocity,
+    noise: Float[Tensor, "b d h w"],
+    num_steps: int,
+    sampler: SamplerName = "flow_euler",
+    *,
+    seeds: Sequence[int] | None = None,
+    shift: float = 1.0,
+) -> Iterator[SampleStep]:
+    """Integrate from noise to clean latents.
+
+    Args:
+        velocity: the (guided) network on the straight path.
+        noise: standard normal.
+        num_steps: of the sampler; the two Heuns take two evaluations each but the last, `pndm` one more in all.
+        sampler: by name.
+        seeds: of the noise that `ddpm` adds, per sample; 0, 1, … if None.
+        shift: of the times of the flow's own samplers (`euler`).
+    """
+    if sampler in FLOW_SAMPLERS:
+        yield from FLOW_SAMPLERS[sampler](velocity, noise, num_steps, shift=shift)
+        return
+    scheduler = make_scheduler(sampler)
+    scheduler.set_timesteps(num_steps)
+    generators = [torch.Generator().manual_seed(s) for s in (seeds if seeds is not None else range(len(noise)))]
+    extra = {"generator": generators} if sampler == "ddpm" else {}
+    z = noise * float(scheduler.init_noise_sigma)
+    total = len(scheduler.timesteps)
+    for i, timestep in enumerate(scheduler.timesteps):
+        x = scheduler.scale_model_input(z, timestep)
+        signal = float(scheduler.alphas_cumprod[int(timestep)])
+        alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
+        t = sigma / (alpha + sigma)
+        straight = x / (alpha + sigma)
+        z_0 = straight - t * velocity(straight, straight.new_full((len(x),), t))
+        # v = α ε - σ z_0 (Salimans & Ho 2022), with the noise that this clean latent leaves.
+        v = alpha * (x - alpha * z_0) / sigma - sigma * z_0
+        z = scheduler.step(v, timestep, z, **extra).prev_sample
+        if sampler == "pndm" and i + 1 == total:
+            # Its last step extrapolates the noise of the steps before, and leaves what that misses.
+            z = z_0
+        yield SampleStep(index=i, total=total, t=t if i + 1 < total else 0.0, z=z, z_0=z_0)

@@ -1,0 +1,69 @@
+"""What a run will take, measured before it starts."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from omote.engine.loop import EngineConfig, Task, optimiser_of
+
+LARGE = 50_000_000
+MOST_PARTS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run will take on this machine.
+
+    Attributes:
+        parameters: with gradients.
+        frozen_parameters: the task's others.
+        images_per_s: measured over a few steps.
+        hours: for all images at that rate.
+        memory_mb: resident memory after those steps, or the GPU's where there is one.
+    """
+
+    parameters: int
+    frozen_parameters: int
+    images_per_s: float
+    hours: float
+    memory_mb: float
+
+
+def estimate(task: Task, config: EngineConfig, *, num_steps: int = 3) -> Estimate:
+    """Take a few steps in memory and write nothing; the first, which warms up, is not timed.
+
+    A large network without a GPU takes one step of a sixteenth of a batch: its rate is good enough to see that it needs one.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    on_gpu = torch.cuda.is_available()
+    task.module.to("cuda" if on_gpu else "cpu")
+    parts = 1
+    if not on_gpu and sum(p.numel() for p in task.module.parameters()) > LARGE:
+        num_steps, parts = 1, math.gcd(config.batch_size, MOST_PARTS)
+    optimiser = optimiser_of(task, config)
+    start = time.monotonic()
+    for step in range(num_steps + 1):
+        if step == 1:
+            start = time.monotonic()
+        task.schedule(step * config.batch_size)
+        loss, _ = task.module(task.batch(step, config.seed, config.batch_size // parts, 0, parts))
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    if on_gpu:
+        torch.cuda.synchronize()
+    rate = num_steps * (config.batch_size // parts) / (time.monotonic() - start)
+    counts = [sum(p.numel() for p in task.module.parameters() if p.requires_grad == g) for g in (True, False)]
+    return Estimate(
+        parameters=counts[0],
+        frozen_parameters=counts[1],
+        images_per_s=rate,
+        hours=config.total_images / rate / 3600,
+        memory_mb=(torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss) / 2**20,
+    )

@@ -1,0 +1,336 @@
+"""The training loop: the one file that knows accelerate.
+
+A run is a folder: ``config.json``, ``stats.jsonl``, ``checkpoint/`` (`omote.engine.checkpoint`), ``export/``, and what
+TensorBoard reads in ``tensorboard/``. The same command resumes it, and so does ``accelerate launch`` of it over many
+processes. Progress is counted in images. Every batch is a pure function of (seed, step) and is cut into parts over
+processes and accumulated micro-batches, so an interrupted or a divided run sees what an undisturbed one sees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from omote.config import Range, to_json
+from omote.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from omote.engine.log import RunLog, StepReport
+from omote.engine.prefetch import batches
+from omote.engine.sharded import is_sharded, unsharded, whole, whole_state
+from omote.errors import ConfigError, OmoteError
+from omote.files import atomic_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How long and how to optimise.
+
+    Attributes:
+        total_images: images to see; the learning rate cools down to zero over the last share.
+        batch_size: images per optimiser step, over all processes.
+        accumulation: micro-batches that a process adds up to its share of a step, where memory is short.
+        precision: of the forward pass; weights and averages stay float32.
+        learning_rate: AdamW's, after warm-up.
+        momentum: AdamW's β₁.
+        warmup_images: linear warm-up.
+        cooldown: share of ``total_images`` over which the rate falls (1 - sqrt, Hägele et al. 2024).
+        max_seconds: of training, over all resumptions, after which the run ends too; reports, pictures, checkpoints and who
+            reads the reports do not count. The rate then cools down over the last share of whichever is spent first. 0: none.
+        clock: of those seconds: on the wall, or of this process's computing, which other work on a machine does not change.
+        weight_decay: AdamW's.
+        ema_images: half-life of the weights' moving average, in images (EDM, Karras et al. 2022, counts it so).
+        more_ema_images: half-lives of further averages, exported to ``export_ema_<images>``: which is best differs by task
+            and is known only afterwards (Karras et al., "Analyzing and Improving the Training Dynamics", CVPR 2024, §3).
+        clip_norm: gradient norm bound.
+        checkpoint_s: seconds between checkpoints.
+        log_images: images between reports.
+        grid_images: images between picture grids; 0 for none.
+        seed: of everything drawn.
+        threads: torch threads; 0 leaves torch's own choice.
+        prefetch: make the next batch, in a thread of its own, while this one is learned from.
+    """
+
+    total_images: int
+    batch_size: Annotated[int, Range(1)] = 32
+    accumulation: Annotated[int, Range(1)] = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    warmup_images: int = 2_000
+    cooldown: float = 0.3
+    max_seconds: float = 0.0
+    clock: Literal["wall", "cpu"] = "wall"
+    weight_decay: float = 1e-4
+    ema_images: int = 4_000
+    more_ema_images: tuple[int, ...] = ()
+    clip_norm: float = 1.0
+    checkpoint_s: float = 120.0
+    log_images: int = 640
+    grid_images: int = 10_000
+    seed: int = 0
+    threads: int = 0
+    prefetch: bool = True
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What is trained: a module, and the loss of the batch at a step."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything with gradients, as one module whose forward is the loss, and named means to be shown beside it.
+
+        A loss and its means are of a part of a batch: those of all parts have the same names, and average to the whole's.
+        """
+        ...
+
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> Any:
+        """One part, of ``size`` images, of a step's batch. The parts together are the same batch whatever their number.
+
+        A function of its arguments alone: it is called ahead of its step, and from another thread.
+        """
+        ...
+
+    def schedule(self, images: int) -> None:
+        """Called before each step with the images seen so far, to open gates and ramp weights."""
+        ...
+
+    def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Write the averaged weights in the shipped format."""
+        ...
+
+    def preview(self) -> Float[Tensor, "3 h w"] | None:
+        """A picture in [0, 1] of what the module makes now, the same persons each time; None where there is none."""
+        ...
+
+
+def learning_rate(config: EngineConfig, images: int, seconds: float = 0.0) -> float:
+    """Warm-up, constant, cool-down: so that a run can be extended before its cool-down begins."""
+    if images < config.warmup_images:
+        return config.learning_rate * (images + 1) / config.warmup_images
+    start = config.total_images * (1 - config.cooldown)
+    done = min((images - start) / max(config.total_images - start, 1), 1.0) if images > start else 0.0
+    if config.max_seconds and config.cooldown and seconds > config.max_seconds * (1 - config.cooldown):
+        done = max(done, min(1 - (1 - seconds / config.max_seconds) / config.cooldown, 1.0))
+    return config.learning_rate * (1 - math.sqrt(done))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """A moving average of weights.
+
+    Attributes:
+        weights: by name.
+        half_life: in images.
+    """
+
+    weights: dict[str, Tensor]
+    half_life: int
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, batch_size: int, images: int) -> None:
+        """One step. A young average would remember the initial weights: at most a fifth of what was seen."""
+        decay = 0.5 ** (batch_size / min(self.half_life, max(images / 5, 1)))
+        for key, value in model.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.weights[key].lerp_(value, 1 - decay)
+            else:
+                self.weights[key].copy_(value)
+
+
+def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iterator[StepReport]:
+    """Train ``task`` to ``config.total_images`` or ``config.max_seconds`` in the folder ``run``, resuming what is there.
+
+    Args:
+        task: what is trained.
+        config: how.
+        run: its folder; made if missing.
+        resolved: the complete recipe, written beside the checkpoints.
+
+    Raises:
+        CheckpointError: the folder holds a checkpoint of another network.
+        OmoteError: the loss or its gradient stopped being a number; the step that did it is named.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    # A batch decoded without its source leaves parameters out: every process must know.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    precision = "no" if config.precision == "fp32" else config.precision
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        # Accelerate would quietly train in float32.
+        raise ConfigError("engine.precision: expected bf16 or fp32 without a GPU, got fp16")
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ConfigError("accelerate: expected FSDP version 2, got 1; launch with --fsdp_version 2")
+    parts = accelerator.num_processes * config.accumulation
+    if config.batch_size % parts:
+        raise ConfigError(
+            f"engine.batch_size: expected a multiple of {accelerator.num_processes} processes x accumulation "
+            f"{config.accumulation}, got {config.batch_size}"
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    optimiser = optimiser_of(task, config)
+    model, optimiser = accelerator.prepare(task.module, optimiser)
+    raw = accelerator.unwrap_model(model)
+    sharded = is_sharded(raw)
+    averages = {
+        name: Average(weights={k: v.detach().clone() for k, v in raw.state_dict().items()}, half_life=images)
+        for name, images in {"ema": config.ema_images, **{f"ema_{n}": n for n in config.more_ema_images}}.items()
+    }
+    weights_of = {name: average.weights for name, average in averages.items()}
+    progress = load_checkpoint(run, raw, weights_of, optimiser, accelerator.device)
+    if accelerator.is_main_process:
+        (run / "config.json").write_text(json.dumps(to_json(resolved), indent=2) + "\n")
+    # Processes with a GPU each can only add up what lies there.
+    meeting = accelerator.device if accelerator.num_processes > 1 else torch.device("cpu")
+    log = RunLog(run, progress.images) if accelerator.is_main_process else None
+    clock, start_images, saved_at = time.monotonic(), progress.images, time.monotonic()
+    if (log is not None or sharded) and _done(progress, config) and progress.images:
+        # Killed between its last checkpoint and its export, perhaps.
+        _export(task, weights_of, run, writes=log is not None)
+    now = time.monotonic if config.clock == "wall" else time.process_time
+    first = accelerator.process_index * config.accumulation
+    coming = batches(
+        task,
+        first_step=progress.images // config.batch_size,
+        seed=config.seed,
+        size=config.batch_size // parts,
+        mine=range(first, first + config.accumulation),
+        parts=parts,
+        ahead=config.prefetch,
+    )
+    while not _done(progress, config):
+        began = now()
+        step = progress.images // config.batch_size
+        task.schedule(progress.images)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(config, progress.images, progress.seconds)
+        metrics: dict[str, Tensor] = {}
+        for micro in range(config.accumulation):
+            part, batch = first + micro, next(coming)
+            # What a forward draws without a generator of its own is the same after a resume.
+            torch.manual_seed(config.seed * 1_000_003 + step * parts + part)
+            last = micro + 1 == config.accumulation
+            with contextlib.nullcontext() if last else accelerator.no_sync(model):
+                with accelerator.autocast():
+                    loss, terms = model(batch)
+                if not math.isfinite(float(loss.detach())):
+                    raise _not_a_number(run, batch, f"the loss of step {step} part {part}", config.seed, loss)
+                accelerator.backward(loss / config.accumulation)
+            for key, item in {**terms, "loss": loss.detach()}.items():
+                value = torch.as_tensor(item, dtype=torch.float64).detach() / config.accumulation
+                metrics[key] = metrics[key] + value if key in metrics else value
+        norm = whole(torch.as_tensor(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)))
+        # Half precision skips such a step and scales its loss down; others would spoil the weights, and the next checkpoint.
+        if config.precision != "fp16" and not math.isfinite(float(norm)):
+            raise _not_a_number(run, batch, f"the gradient's norm of step {step}", config.seed, norm)
+        metrics["grad_norm"] = norm
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        progress.images += config.batch_size
+        for average in averages.values():
+            average.update(raw, config.batch_size, progress.images)
+        shared = torch.stack([torch.as_tensor(item, dtype=torch.float64).to(meeting) for item in metrics.values()])
+        for key, item in zip(metrics, accelerator.reduce(shared, "mean").tolist(), strict=True):
+            progress.sums[key] = progress.sums.get(key, 0.0) + item
+        progress.steps += 1
+        spent = torch.tensor(now() - began, dtype=torch.float64, device=meeting)
+        # Processes must agree on when to stop.
+        progress.seconds += float(accelerator.reduce(spent, "mean")) if config.max_seconds else float(spent)
+        done = _done(progress, config)
+        if done or _passed(progress.images, config.log_images, config.batch_size):
+            report = StepReport(
+                images=progress.images,
+                total_images=config.total_images,
+                seconds=progress.seconds,
+                images_per_s=(progress.images - start_images) / (time.monotonic() - clock),
+                metrics={k: v / progress.steps for k, v in progress.sums.items()},
+            )
+            if log is not None:
+                log.write(report)
+            progress.sums, progress.steps = {}, 0
+            clock, start_images = time.monotonic(), progress.images
+            yield report
+        saves = done or time.monotonic() - saved_at > config.checkpoint_s
+        if sharded:
+            # All take part in gathering what one writes, when that one's clock says so.
+            asked = torch.tensor(float(saves and log is not None), device=meeting)
+            saves = bool(accelerator.reduce(asked, "sum") > 0)
+        if log is None and not sharded:
+            continue
+        if config.grid_images and (done or _passed(progress.images, config.grid_images, config.batch_size)):
+            with unsharded(raw) if sharded else contextlib.nullcontext():
+                picture = task.preview()
+            if log is not None:
+                log.picture(picture, progress.images)
+        if saves:
+            save_checkpoint(run, raw, weights_of, optimiser, progress, writes=log is not None)
+            _export(task, weights_of, run, writes=log is not None)
+            saved_at = time.monotonic()
+    if log is not None:
+        log.close()
+
+
+def optimiser_of(task: Task, config: EngineConfig) -> torch.optim.AdamW:
+    """AdamW over what has gradients."""
+    return torch.optim.AdamW(
+        [p for p in task.module.parameters() if p.requires_grad],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(config.momentum, 0.99),
+        # One pass over weights, gradients and moments instead of a dozen: on a CPU they don't fit its caches.
+        fused=True,
+    )
+
+
+def _export(task: Task, averages: Mapping[str, Mapping[str, Tensor]], run: Path, *, writes: bool) -> None:
+    for name, weights in averages.items():
+        gathered = whole_state(weights)
+        if writes:
+            task.export(gathered, run / ("export" if name == "ema" else f"export_{name}"))
+
+
+def _done(progress: Progress, config: EngineConfig) -> bool:
+    return progress.images >= config.total_images or 0 < config.max_seconds <= progress.seconds
+
+
+def _passed(images: int, interval: int, batch_size: int) -> bool:
+    return images // interval != (images - batch_size) // interval
+
+
+def _not_a_number(run: Path, batch: object, what: str, seed: int, value: Tensor) -> OmoteError:
+    """What to say of a number that is none, with its batch saved beside the run."""
+    path = run / "bad_batch.safetensors"
+    # A gradient is everybody's: all processes of a run may come here at once.
+    with atomic_path(path) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors_of(batch).items()}, temporary)
+    return OmoteError(
+        f"{run}: {what} (seed {seed}) is {float(value.detach())}; its batch is in {path}, the last checkpoint is intact; "
+        f"lower the learning rate and resume"
+    )
+
+
+def tensors_of(batch: object, name: str = "batch") -> dict[str, Tensor]:
+    """Every tensor in nested dataclasses and sequences, by its path."""
+    if isinstance(batch, Tensor):
+        return {name: batch}
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        items = [(f.name, getattr(batch, f.name)) for f in dataclasses.fields(batch)]
+    elif isinstance(batch, tuple | list):
+        items = [(str(i), item) for i, item in enumerate(batch)]
+    else:
+        return {}
+    return {key: value for k, item in items for key, value in tensors_of(item, f"{name}.{k}").items()}

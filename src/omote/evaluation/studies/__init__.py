@@ -1,1 +1,0 @@
-"""Studies of finished networks: each one command with a table and a figure."""

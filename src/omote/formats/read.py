@@ -1,0 +1,246 @@
+"""Any supported scan file → `PointCloud`, `Mesh` or `Rgbd`, with a report of what was dropped."""
+
+from __future__ import annotations
+
+import importlib
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from omote.errors import ScanError
+from omote.formats.clean import clean
+from omote.formats.limits import MAX_FILE_BYTES, RawScan
+from omote.types import Mesh, PointCloud, Rgbd
+
+MIN_POINTS = 500
+
+# Each suffix's format; a reader is imported when its format is met.
+FORMATS = {
+    ".ply": "ply", ".obj": "obj", ".glb": "glb", ".gltf": "gltf", ".stl": "stl", ".off": "off", ".coff": "off",
+    ".pcd": "pcd", ".xyz": "xyz", ".txt": "xyz", ".npz": "npz", ".wrl": "wrl", ".json": "rgbd",
+}  # fmt: skip
+_READERS = {
+    "ply": "ply.read_ply", "obj": "obj.read_obj", "glb": "gltf.read_glb", "gltf": "gltf.read_gltf",
+    "stl": "stl.read_stl", "off": "off.read_off", "pcd": "pcd.read_pcd", "xyz": "xyz.read_xyz", "npz": "npz.read_npz",
+    "wrl": "wrl.read_wrl",
+}  # fmt: skip
+_ALWAYS_RECOGNISED = ("ply", "glb", "pcd", "npz", "off", "wrl")  # these have a signature; the others may start anyhow
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadReport:
+    """What reading found and took away.
+
+    Attributes:
+        format: ``ply``, ``obj``, ``glb``, ``gltf``, ``stl``, ``off``, ``pcd``, ``xyz``, ``npz``, ``wrl`` or ``rgbd``.
+        kind: ``mesh``, ``points`` or ``rgbd``.
+        num_points: usable points, vertices or pixels.
+        num_faces: 0 for points.
+        num_dropped_nan: points with a coordinate that is NaN, infinite or beyond 1e18; pixels without depth.
+        num_duplicates: points at the place of another.
+        num_unused: vertices without a face, in a mesh.
+        num_degenerate_faces: faces with equal corners or no area.
+        has_color: per point, by texture, or by pixel.
+        notes: what was left out or changed, one sentence each.
+    """
+
+    format: str
+    kind: str
+    num_points: int
+    num_faces: int = 0
+    num_dropped_nan: int = 0
+    num_duplicates: int = 0
+    num_unused: int = 0
+    num_degenerate_faces: int = 0
+    has_color: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path | str) -> PointCloud | Mesh | Rgbd:
+    """Read a scan: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, NPZ, WRL, or an RGB-D frame (a folder or JSON file).
+
+    Points keep the file's unit and orientation. NaNs, duplicate points, unused vertices and degenerate faces are
+    dropped. A texture that is absent is left out; `read_with_report` says so. For the layout of an RGB-D frame see
+    `omote.formats.frame`, for the keys of NPZ `omote.formats.npz`, for the columns of XYZ `omote.formats.xyz`.
+
+    Args:
+        path: the file or RGB-D folder; its suffix says the format, its content must agree.
+
+    Raises:
+        ScanError: missing, unreadable, damaged, another format than its name says, over the limits (2 GiB, 12 million
+            points, 24 million faces, 64 megapixels), or fewer than 500 usable points.
+    """
+    return read_with_report(path)[0]
+
+
+def read_with_report(path: Path | str, *, min_points: int = MIN_POINTS) -> tuple[PointCloud | Mesh | Rgbd, ReadReport]:
+    """As `read`, with the report.
+
+    Args:
+        path: as for `read`.
+        min_points: fewest usable points, vertices or pixels.
+
+    Raises:
+        ScanError: as `read`.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return _read_folder(path, min_points)
+        format_name, size = _check_file(path)
+        if format_name == "rgbd":
+            return _read_rgbd(path, min_points)
+        with path.open("rb") as file:
+            raw = _reader(format_name)(file, path, size)
+        return _finish(raw, path, format_name, min_points)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except MemoryError:
+        raise ScanError(f"{path.name}: too large for this computer's memory; crop or thin the scan first") from None
+
+
+def _unreadable(path: Path, error: OSError) -> ScanError:
+    if isinstance(error, FileNotFoundError):
+        return ScanError(f"{path}: no such file; check the path")
+    if isinstance(error, PermissionError):
+        return ScanError(f"{path}: no permission to read it; change its permissions or copy it")
+    return ScanError(f"{path}: cannot be read ({error.strerror or error}); copy it to another disk and try again")
+
+
+def _reader(format_name: str) -> Callable[..., RawScan]:
+    module, function = _READERS[format_name].split(".")
+    return getattr(importlib.import_module(f"omote.formats.{module}"), function)
+
+
+def _check_file(path: Path) -> tuple[str, int]:
+    """Check name against content; the format, and the size in bytes."""
+    try:
+        status = path.stat()
+    except ValueError:  # a null byte in the path
+        raise ScanError(f"{str(path)!r}: no such file; check the path") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ScanError(f"{path}: expected a file, got a device or pipe; save the scan to a file first")
+    expected = FORMATS.get(path.suffix.lower())
+    if expected is None:
+        raise ScanError(
+            f"{path.name}: expected a scan file ({' '.join(FORMATS)}) or an RGB-D folder, got {path.suffix or 'no'!r} "
+            "suffix; export the scan as PLY, OBJ or GLB"
+        )
+    if status.st_size == 0:
+        raise ScanError(f"{path.name}: expected a scan, got an empty file; copy or export it again")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ScanError(
+            f"{path.name}: expected at most {MAX_FILE_BYTES:,} bytes, got {status.st_size:,}; thin the scan first"
+        )
+    with path.open("rb") as file:
+        found = sniff(file.read(512))
+    if found != expected and (found is not None or expected in _ALWAYS_RECOGNISED):
+        what = (
+            f"the content is {found.upper()}; rename it" if found else "the content is something else; export it again"
+        )
+        raise ScanError(f"{path.name}: expected {expected.upper()} content from its name, but {what}")
+    return expected, status.st_size
+
+
+def sniff(head: bytes) -> str | None:
+    """Return the format that a file's first bytes give away, or None; several that are not scans are told by name."""
+    if head[:3] == b"ply" and head[3:4] in (b"\n", b"\r", b" "):
+        return "ply"
+    if head[:4] == b"glTF":
+        return "glb"
+    if head[:4] == b"PK\x03\x04":
+        return "npz"
+    for signature, name in (
+        (b"\x89PNG", "png"),
+        (b"\xff\xd8\xff", "jpeg"),
+        (b"%PDF", "pdf"),
+        (b"Kaydara FBX", "fbx"),
+        (b"\x1f\x8b", "gzip"),
+        (b"II*\x00", "tiff"),
+        (b"BLENDER", "blend"),
+        (b"<?xml", "xml"),
+        (b"#VRML V2.0", "wrl"),
+        (b"#VRML V1.0", "vrml 1.0"),
+    ):
+        if head.startswith(signature):
+            return name
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    words = text.split(None, 1)
+    if text.startswith(b"# .PCD") or (words and words[0] == b"VERSION" and b"FIELDS" in head):
+        return "pcd"
+    if words and words[0] in (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF", b"STCOFF", b"STNOFF", b"4OFF", b"nOFF"):
+        return "off"
+    if text.startswith(b"#"):  # comments may come before OFF
+        for line in text.split(b"\n"):
+            if line.strip() and not line.lstrip().startswith(b"#"):
+                return "off" if line.split()[0] in (b"OFF", b"COFF", b"NOFF") else None
+    return None
+
+
+def _read_folder(path: Path, min_points: int) -> tuple[Rgbd, ReadReport]:
+    from omote.formats.frame import find_frame_json
+
+    found = find_frame_json(path)
+    if found is None:
+        raise ScanError(
+            f"{path}: expected a scan file, or an RGB-D folder with intrinsics.json, got a folder without it; "
+            "give a file inside it"
+        )
+    return _read_rgbd(found, min_points)
+
+
+def _read_rgbd(path: Path, min_points: int) -> tuple[Rgbd, ReadReport]:
+    from omote.formats.frame import read_frame
+
+    rgbd, notes = read_frame(path)
+    num_valid = int(rgbd.mask.sum())
+    if num_valid < min_points:
+        raise ScanError(
+            f"{path.name}: expected at least {min_points:,} pixels with depth, got {num_valid:,}; check the depth image"
+        )
+    return rgbd, ReadReport(
+        format="rgbd",
+        kind="rgbd",
+        num_points=num_valid,
+        num_dropped_nan=rgbd.mask.size - num_valid,
+        has_color=True,
+        notes=notes,
+    )
+
+
+def _finish(raw: RawScan, path: Path, format_name: str, min_points: int) -> tuple[PointCloud | Mesh, ReadReport]:
+    num_read = len(raw.points)
+    raw, counts = clean(raw)
+    if len(raw.points) < min_points:
+        raise ScanError(
+            f"{path.name}: expected at least {min_points:,} usable points, got {len(raw.points):,} of {num_read:,} "
+            f"({counts.num_dropped_nan:,} not finite, {counts.num_duplicates:,} duplicate, {counts.num_unused:,} in no "
+            "face); give a denser scan"
+        )
+    scan: PointCloud | Mesh
+    if raw.faces is None:
+        scan = PointCloud(points=raw.points, colors=raw.colors, normals=raw.normals)
+    else:
+        scan = Mesh(
+            vertices=raw.points,
+            faces=raw.faces,
+            vertex_colors=raw.colors,
+            uv=raw.uv if raw.uv is None else np.nan_to_num(raw.uv, nan=0.0, posinf=0.0, neginf=0.0),
+            faces_uv=raw.faces_uv,
+            texture=raw.texture,
+        )
+    return scan, ReadReport(
+        format=format_name,
+        kind="points" if raw.faces is None else "mesh",
+        num_points=len(raw.points),
+        num_faces=0 if raw.faces is None else len(raw.faces),
+        num_dropped_nan=counts.num_dropped_nan,
+        num_duplicates=counts.num_duplicates,
+        num_unused=counts.num_unused,
+        num_degenerate_faces=counts.num_degenerate_faces,
+        has_color=raw.colors is not None or raw.texture is not None,
+        notes=raw.notes,
+    )

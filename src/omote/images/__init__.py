@@ -1,0 +1,1 @@
+"""Ordinary images: first stages and generators of any folder of pictures."""

@@ -1,1 +1,0 @@
-"""The latent diffusion model on RGB-D images."""

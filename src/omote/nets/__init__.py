@@ -1,0 +1,1 @@
+"""Loss networks and blocks that no idea owns."""

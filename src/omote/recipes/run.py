@@ -1,0 +1,79 @@
+"""From a recipe's config to a running training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from omote.engine.estimate import Estimate, estimate
+from omote.engine.log import StepReport
+from omote.engine.loop import Task, train
+from omote.images.generator import Tokenizer
+from omote.images.train_first_stage import ImageAutoencoderConfig, ImageAutoencoderTask
+from omote.images.train_generator import ImageGeneratorConfig, ImageGeneratorTask
+from omote.rgbd.train.autoencoder import AutoencoderConfig, AutoencoderTask
+from omote.rgbd.train.decoder import DecoderConfig, DecoderTask
+from omote.rgbd.train.distil import DistilConfig, DistilTask
+from omote.rgbd.train.editor import EditorConfig, EditorTask
+from omote.rgbd.train.expression_prior import ExpressionPriorConfig, ExpressionPriorTask
+from omote.rgbd.train.text import TextConfig, TextTask
+
+RecipeConfig = (
+    AutoencoderConfig
+    | EditorConfig
+    | DecoderConfig
+    | DistilConfig
+    | TextConfig
+    | ExpressionPriorConfig
+    | ImageAutoencoderConfig
+    | ImageGeneratorConfig
+)
+
+
+def task_of(config: RecipeConfig) -> Task:
+    """The task that a config describes."""
+    match config:
+        case AutoencoderConfig():
+            return AutoencoderTask(config)
+        case EditorConfig():
+            return EditorTask(config)
+        case DecoderConfig():
+            return DecoderTask(config)
+        case DistilConfig():
+            return DistilTask(config)
+        case TextConfig():
+            return TextTask(config)
+        case ExpressionPriorConfig():
+            return ExpressionPriorTask(config)
+        case ImageAutoencoderConfig():
+            return ImageAutoencoderTask(config)
+        case ImageGeneratorConfig():
+            return ImageGeneratorTask(config)
+
+
+def parameters_of(config: RecipeConfig) -> int | None:
+    """Parameters of a network that a config alone describes, without its data; None for others."""
+    if not isinstance(config, ImageAutoencoderConfig | ImageGeneratorConfig):
+        return None
+    with torch.device("meta"):
+        if isinstance(config, ImageAutoencoderConfig):
+            network = config.network()
+        else:
+            classes = tuple(str(i) for i in range(config.num_classes))
+            network = config.network(classes, Tokenizer(config.tokenizer).vocabulary)
+    return sum(p.numel() for p in network.parameters())
+
+
+def estimate_recipe(config: RecipeConfig) -> Estimate:
+    """What a recipe will take on this machine; a few steps are taken in memory."""
+    return estimate(task_of(config), config.engine)
+
+
+def run_recipe(config: RecipeConfig, run: Path) -> Iterator[StepReport]:
+    """Train a recipe in the folder ``run``, resuming what is there; the export lies in ``run/export``."""
+    task = task_of(config)
+    if isinstance(task, EditorTask):
+        task.keep_first_stage()
+    return train(task, config.engine, run, config)

@@ -1,0 +1,69 @@
+"""The aligned scan as the networks see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+
+from omote.geometry.camera import orbit_camera, rgbd_points
+from omote.geometry.holes import closed, with_colors_in_holes
+from omote.head.model import HeadModel
+from omote.rendering.appearance import default_appearance
+from omote.rendering.rgbd import render_head
+from omote.rendering.scans import render_mesh, render_points
+from omote.types import Mesh, PointCloud, Rgbd
+
+
+def has_color(scan: Mesh | PointCloud | Rgbd) -> bool:
+    """Whether a scan says anything about colour."""
+    if isinstance(scan, Rgbd):
+        return True
+    if isinstance(scan, PointCloud):
+        return scan.colors is not None
+    return scan.vertex_colors is not None or (scan.texture is not None and scan.uv is not None)
+
+
+# Hair and clothing farther than this from the fitted head are left out of the source image.
+CROP_MM = 22.0
+
+
+def source_image(
+    scan: Mesh | PointCloud,
+    model: HeadModel,
+    vertices_mm: Float[np.ndarray, "v 3"],
+    size: int,
+    *,
+    parts: Sequence[str] = ("skin",),
+) -> Rgbd:
+    """The aligned scan as the networks see it: the standard camera, hair and clothing cropped, holes closed.
+
+    A scan without colour is shown in plain skin, as the texture of its avatar will be.
+
+    Args:
+        scan: canonical frame, mm.
+        model: of the fitted head.
+        vertices_mm: fitted to the scan.
+        size: pixels.
+        parts: of the head that the crop keeps; an open mouth needs more than its skin.
+    """
+    camera = orbit_camera(size=size)
+    if not has_color(scan):
+        # What colour there is comes from the head model; the geometry stays the scan's.
+        dressed = render_head(model, vertices_mm, camera, appearance=default_appearance())
+        bare = render_mesh(scan, camera) if isinstance(scan, Mesh) else render_points(scan, camera)
+        rgb = np.where(dressed.mask[..., None], dressed.rgb, bare.rgb)
+        image = replace(bare, rgb=rgb.astype(np.float32))
+    else:
+        image = render_mesh(scan, camera) if isinstance(scan, Mesh) else render_points(scan, camera)
+    points, _ = rgbd_points(image)
+    kept = model.part_vertices(*parts)
+    distance, _ = cKDTree(vertices_mm[kept]).query(points, workers=-1)
+    mask = image.mask.copy()
+    mask[image.mask] = distance < CROP_MM
+    rgb = np.where(mask[..., None], image.rgb, 0.5).astype(np.float32)
+    cropped = replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
+    return closed(with_colors_in_holes(cropped))

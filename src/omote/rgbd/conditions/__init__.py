@@ -1,0 +1,1 @@
+"""The kinds of condition that an edit can be given."""

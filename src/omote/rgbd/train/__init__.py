@@ -1,0 +1,1 @@
+"""Training of candidate 3's networks, a stage a file."""

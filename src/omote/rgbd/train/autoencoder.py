@@ -1,0 +1,247 @@
+"""Training of the first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from omote.datasets.pair_source import PairSource
+from omote.datasets.pairs import ImageBatch, PairBatch, draw_pairs
+from omote.datasets.population import PopulationConfig
+from omote.engine.loop import EngineConfig
+from omote.engine.seeds import step_generator
+from omote.engine.weights import load_pretrained
+from omote.nets.adversarial import AdversarialModule
+from omote.nets.discriminator import PatchDiscriminator
+from omote.nets.perceptual import HedVgg16, load_hed_vgg16
+from omote.nets.quantiser import codebook_use
+from omote.rgbd.autoencoder import QuantisedLatent, RgbdAutoencoder
+from omote.rgbd.codec import MASK, NUM_CHANNELS, RGB, pack, shrunk
+from omote.rgbd.identity_stage import FirstStage
+from omote.rgbd.losses import ReconstructionLoss
+from omote.rgbd.train.preview import grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """A first-stage run.
+
+    Attributes:
+        population: folder of rendered shards, or a config whose persons are rendered as they are drawn (`PairSource`).
+        engine: length and optimiser.
+        regularisation, num_codes, learned_channels, patch, channels, blocks, fine_channels, fine_blocks: of
+            `RgbdAutoencoder`.
+        sample_size: pixels.
+        loss: reconstruction terms.
+        kl_weight: of the KL penalty (paper: "slight", 1e-6 of a sum; here per latent value).
+        commitment_weight: of a codebook's (van den Oord et al. 2017, eq. 3).
+        source_dropout: share of batches decoded without a source, so that it stays an autoencoder.
+        gate_from: share of the run after which the copy gate opens.
+        latent_noise: deviation of noise on the pooled channels while decoding, so that edits need not be perfect.
+        targets_per_source: images decoded per source.
+        perceptual: weight of the distance in `HedVgg16`'s features of colour; 0 for none.
+        perceptual_weights: that network's file.
+        adversarial: how strong a patch discriminator's gradient is against the reconstruction's, at the last layer; it sees
+            colour, depth, and where the truth is. 0 for none.
+        matching: weight of the discriminator's features beside it.
+        adversarial_start: images from which on the decoder pays; until then, the discriminator learns alone.
+        start_from: exported weights to start from, or None.
+    """
+
+    population: Path | PopulationConfig
+    engine: EngineConfig
+    regularisation: Literal["kl", "vq"] = "kl"
+    num_codes: int = 1024
+    learned_channels: int = 4
+    patch: int = 4
+    channels: tuple[int, ...] = (48,)
+    blocks: int = 2
+    fine_channels: int = 48
+    fine_blocks: int = 2
+    sample_size: int = 128
+    loss: ReconstructionLoss = ReconstructionLoss()
+    kl_weight: float = 1e-4
+    commitment_weight: float = 0.25
+    source_dropout: float = 0.1
+    gate_from: float = 0.5
+    latent_noise: float = 0.015
+    targets_per_source: int = 4
+    perceptual: float = 0.0
+    perceptual_weights: Path | None = None
+    adversarial: float = 0.0
+    matching: float = 0.0
+    adversarial_start: int = 10_000
+    start_from: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.perceptual > 0 and self.perceptual_weights is None:
+            raise ValueError(f"perceptual = {self.perceptual} needs perceptual_weights, the file of its network")
+
+
+def packed(images: ImageBatch, size: int | None = None) -> Tensor:
+    """`pack` of an `ImageBatch`, shrunk to ``size`` pixels of a side: (b, 5, s, s)."""
+    x = pack(images.rgb, images.depth_mm, images.mask)
+    return x if size is None else shrunk(x, size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderBatch:
+    """What to reconstruct.
+
+    Attributes:
+        pairs: sources and targets.
+        noise: of the posterior's draw.
+        jitter: on the pooled channels, in `AutoencoderConfig.latent_noise`.
+        alone: decode without the source.
+    """
+
+    pairs: PairBatch
+    noise: Tensor
+    jitter: Tensor
+    alone: bool
+
+
+class AutoencoderModule(AdversarialModule):
+    """The autoencoder with its loss as forward."""
+
+    def __init__(self, autoencoder: RgbdAutoencoder, config: AutoencoderConfig) -> None:
+        judge = PatchDiscriminator(1, image_channels=4) if config.adversarial > 0 else None
+        super().__init__(autoencoder, judge, adversarial=config.adversarial, matching=config.matching)
+        self.config = config
+        # Not a part of this module's state: it is frozen, and another's.
+        self.perceptual: tuple[HedVgg16, ...] = ()
+        if config.perceptual_weights is not None and config.perceptual > 0:
+            self.perceptual = (load_hed_vgg16(config.perceptual_weights),)
+
+    def forward(self, batch: AutoencoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch."""
+        pairs, size = batch.pairs, self.config.sample_size
+        device = next(self.parameters()).device
+        repeat = len(pairs.target.rgb) // len(pairs.source.rgb)
+        source = packed(pairs.source, size).to(device)
+        target = packed(pairs.target, size).to(device)
+        features = None if batch.alone else [f.repeat_interleave(repeat, 0) for f in self.autoencoder.features(source)]
+        source = source.repeat_interleave(repeat, 0)
+        posterior = self.autoencoder.encode(target)
+        z = posterior.sample(batch.noise.to(device))
+        pooled = z[:, :NUM_CHANNELS] + batch.jitter.to(device) * self.config.latent_noise
+        z = torch.cat([pooled, z[:, NUM_CHANNELS:]], dim=1)
+        image = (
+            self.autoencoder.decode(z) if batch.alone else self.autoencoder.decode(z, source, source_features=features)
+        )
+        landmarks = pairs.landmarks.to(device) * (size / pairs.target.rgb.shape[-1])
+        weight = self.config.loss.weights(landmarks, source, target)
+        loss, terms = self.config.loss(image, target, weight)
+        for network in self.perceptual:
+            distance = network.to(device).distance((image[:, RGB] + 1) / 2, (target[:, RGB] + 1) / 2).mean()
+            loss = loss + self.config.perceptual * distance
+            terms[network.KEY] = distance.detach()
+        # Colour and depth; where the truth is is given, so that outlines are not what gives a decoder away.
+        loss, judged = self.judged(loss, image[:, :4], target[:, :4], target[:, MASK], weight)
+        penalty = posterior.penalty()
+        name, penalty_weight = (
+            ("kl", self.config.kl_weight)
+            if self.autoencoder.quantiser is None
+            else ("commitment", self.config.commitment_weight)
+        )
+        terms |= {**judged, name: penalty.detach()}
+        if isinstance(posterior, QuantisedLatent):
+            use = codebook_use(posterior.quantised.indices, self.config.num_codes)
+            terms |= {"codes_used": torch.tensor(use.share_used), "code_perplexity": torch.tensor(use.perplexity)}
+        return loss + penalty_weight * penalty, terms
+
+
+class AutoencoderTask:
+    """The first stage as a `training.engine.Task`."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        self.config = config
+        torch.manual_seed(config.engine.seed)
+        if config.start_from is not None:
+            autoencoder = load_pretrained(RgbdAutoencoder, config.start_from)
+        else:
+            autoencoder = RgbdAutoencoder(
+                sample_size=config.sample_size,
+                regularisation=config.regularisation,
+                num_codes=config.num_codes,
+                learned_channels=config.learned_channels,
+                patch=config.patch,
+                channels=config.channels,
+                blocks=config.blocks,
+                fine_channels=config.fine_channels,
+                fine_blocks=config.fine_blocks,
+            )
+        self._module = AutoencoderModule(autoencoder, config)
+        self.pairs = PairSource(config.population)
+
+    @property
+    def module(self) -> nn.Module:
+        """The autoencoder with its loss."""
+        return self._module
+
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> AutoencoderBatch:
+        """Pairs and their noise."""
+        pairs = self.pairs.batch(step, seed, size, part, self.config.targets_per_source, parts)
+        generator = step_generator(seed, step)
+        alone = float(torch.rand((), generator=generator)) < self.config.source_dropout
+        side = self.config.sample_size // self._module.autoencoder.factor
+        channels = self._module.autoencoder.latent_channels
+        noise = torch.randn((size * parts, channels, side, side), generator=generator)[part * size : (part + 1) * size]
+        return AutoencoderBatch(pairs=pairs, jitter=noise[:, :NUM_CHANNELS], noise=noise[:, NUM_CHANNELS:], alone=alone)
+
+    def schedule(self, images: int) -> None:
+        """Open the gate over a tenth of the run; the decoder begins to pay the discriminator."""
+        total = self.config.engine.total_images
+        opened = (images / total - self.config.gate_from) / 0.1
+        self._module.autoencoder.gate_open.fill_(min(max(opened, 0.0), 1.0))
+        self._module.paying = images >= self.config.adversarial_start
+
+    def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Averaged weights with measured latent statistics, in diffusers' format."""
+        prefix = "autoencoder."
+        autoencoder = RgbdAutoencoder.from_config(self._module.autoencoder.config)
+        own = {k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)}
+        autoencoder.load_state_dict(own)
+        measure_latents(autoencoder.eval(), self.pairs)
+        autoencoder.save_pretrained(folder / "autoencoder")
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """Sources, targets, and targets through the autoencoder with their sources beside it."""
+        pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
+        size = self.config.sample_size
+        source, target = packed(pairs.source, size).repeat_interleave(4, 0), packed(pairs.target, size)
+        autoencoder = self._module.autoencoder
+        device = next(autoencoder.parameters()).device
+        # One that is trained to decode alone is shown so.
+        seen = None if self.config.source_dropout >= 1 else source.to(device)
+        image = autoencoder.decode(autoencoder.encode(target.to(device)).mode(), seen)
+        return grid([source, target, image])
+
+
+def preview_rngs() -> list[np.random.Generator]:
+    """The two sources of every preview."""
+    return [np.random.default_rng([11, i]) for i in range(2)]
+
+
+@torch.no_grad()
+def measure_latents(autoencoder: FirstStage, pairs: PairSource, num_batches: int = 8) -> None:
+    """Fill the latent's mean and deviation, and that of target-source differences, per channel (paper, D.1)."""
+    latents, deltas, size = [], [], autoencoder.config.sample_size
+    for step in range(num_batches):
+        rngs = [np.random.default_rng([7, step, i]) for i in range(8)]
+        batch = draw_pairs(pairs.shards, rngs, targets_per_source=4)
+        source = autoencoder.encode(packed(batch.source, size)).mode()
+        target = autoencoder.encode(packed(batch.target, size)).mode()
+        latents.append(target)
+        deltas.append(target - source.repeat_interleave(4, 0))
+    z, delta = torch.cat(latents), torch.cat(deltas)
+    autoencoder.latent_mean.copy_(z.mean(dim=(0, 2, 3))[:, None, None])
+    autoencoder.latent_std.copy_(z.std(dim=(0, 2, 3))[:, None, None].clamp_min(1e-3))
+    autoencoder.delta_std.copy_(delta.std(dim=(0, 2, 3))[:, None, None].clamp_min(1e-3))

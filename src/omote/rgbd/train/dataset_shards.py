@@ -1,0 +1,287 @@
+"""Datasets of scans → shards that training reads like a rendered population's: one shard per subject.
+
+    neutral scan → align → RGB-D image 0, the subject's own head ─┐
+    other scans  → align → fit pose and ARKit weights of that head → RGB-D image in the same frame
+
+What a population knows and a dataset cannot say is measured: with the identity held, pose and ARKit weights are fitted to each
+scan (also where the label names units, since nobody moves exactly as asked); landmarks are those of the fitted heads. A label
+that is none of the seven categories is stored as `NO_CATEGORY`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from omote.align.align import Alignment, align
+from omote.align.surface import surface_of
+from omote.datasets.cache import DEPTH_UNIT_MM, NO_CATEGORY, empty_arrays, write_shard
+from omote.datasets.layouts.layout import Problem, ScanItem, problem_of
+from omote.datasets.layouts.splits import DatasetSplit, subject_number
+from omote.datasets.population import one_thread
+from omote.errors import AlignmentError, ConfigError, ScanError
+from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera, project, transform
+from omote.head.expressions import ARKIT_NAMES, CATEGORIES
+from omote.head.fit import fit_head
+from omote.head.model import PARTS, HeadModel
+from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
+from omote.head.shipped import shipped_head
+from omote.rendering.source import source_image
+from omote.rgbd.train.dataset_scans import read_item
+from omote.types import Camera, Mesh, Rgbd
+
+# A posed expression, where a fit at rest expects almost none (`omote.head.fit.EXPRESSION_SIGMA`); wider priors let units
+# that look alike rise against each other.
+EXPRESSION_SIGMA = 0.4
+FIT_POINTS, FIT_ITERATIONS = 40_000, 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRender:
+    """How a dataset is rendered.
+
+    Attributes:
+        dataset: name of the layout, for the record.
+        folder: of the dataset; shards name their files relative to it.
+        size: pixels of a side.
+        unit: of the scans' coordinates, or None to estimate it for each.
+        split: of the subjects, for the record.
+        seed: of the splits, for the record.
+    """
+
+    dataset: str
+    folder: Path
+    size: int = 128
+    unit: str | None = None
+    split: DatasetSplit | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectDone:
+    """A subject that was rendered, found rendered, or given up.
+
+    Attributes:
+        subject: the person.
+        num_images: in their shard; 0 where there is none.
+        num_doubtful: of these, with a pose of little confidence.
+        problems: scans that were skipped.
+    """
+
+    subject: str
+    num_images: int
+    num_doubtful: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A scan in the standard camera."""
+
+    item: ScanItem
+    image: Rgbd
+    vertices_mm: Float[np.ndarray, "v 3"]
+    arkit: Float[np.ndarray, "52"]
+    doubtful: bool
+
+
+def shard_folder(out: Path, subject: str) -> Path:
+    """Where a subject's shard lies: a name that any file system takes, and no two subjects share."""
+    plain = re.sub(r"[^A-Za-z0-9-]+", "-", subject)[:40]
+    return out / f"shard_{plain}_{subject_number(subject):016x}"
+
+
+def render_subject(
+    items: Sequence[ScanItem], config: DatasetRender
+) -> tuple[dict[str, np.ndarray] | None, list[_Seen], list[Problem]]:
+    """A subject's scans as the arrays of a shard, image 0 at rest.
+
+    Args:
+        items: of one subject.
+        config: how.
+
+    Returns:
+        The arrays (None where no neutral scan can be used), what they show, and what was skipped.
+    """
+    problems: list[Problem] = []
+    rest: _Seen | None = None
+    fit: FittedFace | None = None
+    left = [item for item in items if not item.is_neutral]
+    neutral = [item for item in items if item.is_neutral]
+    for number, item in enumerate(neutral):
+        try:
+            alignment = _aligned(item, config)
+            seen = _seen(item, alignment, alignment.vertices_mm, np.zeros(len(ARKIT_NAMES)), np.eye(4), config.size)
+            landmarks = alignment.landmarks_mm.astype(np.float64)
+            landmarks[:FIRST_INNER_LANDMARK] = np.nan
+            fit = fit_face(seen.image, landmarks)
+        except (ScanError, AlignmentError) as error:
+            problems.append(problem_of(item.geometry, error))
+            continue
+        rest, left = seen, [*neutral[number + 1 :], *left]
+        break
+    if rest is None or fit is None:
+        return None, [], problems
+    shown = [rest]
+    own = _own_head(rest.vertices_mm)
+    for item in left:
+        try:
+            alignment = _aligned(item, config)
+            shown.append(_seen(item, alignment, *_moved(own, alignment), config.size))
+        except (ScanError, AlignmentError) as error:
+            problems.append(problem_of(item.geometry, error))
+    return _arrays(shown, fit, config.size), shown, problems
+
+
+def _aligned(item: ScanItem, config: DatasetRender) -> Alignment:
+    return align(read_item(item), unit=config.unit)
+
+
+def _own_head(rest_mm: Float[np.ndarray, "v 3"]) -> HeadModel:
+    """The shipped head as one person: their vertices at rest, and nothing but expressions left to solve."""
+    head = shipped_head()
+    return replace(head, template_mm=rest_mm.astype(np.float32), identity_mm=head.identity_mm[:0])
+
+
+def _moved(
+    own: HeadModel, alignment: Alignment
+) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, "52"], Float[np.ndarray, "4 4"]]:
+    """A subject's head moved onto another of their scans: vertices, ARKit weights, and the scan's way into its frame.
+
+    Alignment solves each scan's identity anew, and a part of the expression goes there; the frames differ by as much.
+    """
+    points, normals = surface_of(alignment.scan).near(np.eye(4), FIT_POINTS)
+    fit = fit_head(
+        own,
+        points,
+        landmarks=alignment.detected_mm,
+        normals=normals,
+        landmark_weights=alignment.landmark_confidence,
+        fixed_scale=1.0,
+        num_identity=0,
+        iterations=FIT_ITERATIONS,
+        expression_sigma=EXPRESSION_SIGMA,
+    )
+    back = np.eye(4)
+    back[:3, 3] = fit.origin_mm
+    return fit.vertices_mm + fit.origin_mm, fit.expression, back @ fit.canonical_from_scan
+
+
+def _seen(
+    item: ScanItem,
+    alignment: Alignment,
+    vertices: Float[np.ndarray, "v 3"],
+    arkit: Float[np.ndarray, "52"],
+    moved: Float[np.ndarray, "4 4"],
+    size: int,
+) -> _Seen:
+    """An aligned scan, moved rigidly, as the networks would see it."""
+    scan = alignment.scan
+    if isinstance(scan, Mesh):
+        scan = replace(scan, vertices=transform(moved, scan.vertices))
+    else:
+        normals = None if scan.normals is None else scan.normals @ moved[:3, :3].T
+        scan = replace(scan, points=transform(moved, scan.points), normals=normals)
+    image = source_image(scan, shipped_head(), vertices, size, parts=PARTS)
+    return _Seen(item=item, image=image, vertices_mm=vertices, arkit=arkit, doubtful=alignment.doubtful)
+
+
+def _arrays(shown: Sequence[_Seen], fit: FittedFace, size: int) -> dict[str, np.ndarray]:
+    head, camera = shipped_head(), orbit_camera(size=size)
+    arrays = empty_arrays(1, len(shown), size)
+    arrays["person"][0] = subject_number(shown[0].item.subject)
+    arrays["fit_identity"][0], arrays["fit_expression"][0] = fit.identity, fit.expression
+    arrays["fit_camera"][0], arrays["intrinsics"][0] = fit.camera.cam_from_world, camera.intrinsics
+    for k, seen in enumerate(shown):
+        image, item = seen.image, seen.item
+        relative = np.where(image.mask, image.depth_mm - FRONT_DISTANCE_MM, 0) / DEPTH_UNIT_MM
+        arrays["rgb"][0, k] = np.round(image.rgb * 255)
+        arrays["depth"][0, k] = np.round(np.clip(relative, -32767, 32767))
+        arrays["mask"][0, k] = image.mask
+        arrays["landmarks"][0, k] = _landmarks_px(camera, head.landmarks(seen.vertices_mm))
+        arrays["arkit"][0, k] = seen.arkit
+        arrays["category"][0, k] = NO_CATEGORY if item.category is None else CATEGORIES.index(item.category)
+        arrays["intensity"][0, k] = item.intensity
+    return arrays
+
+
+def _landmarks_px(camera: Camera, landmarks_mm: Float[np.ndarray, "68 3"]) -> Float[np.ndarray, "68 2"]:
+    return project(camera, landmarks_mm)[:, :2]
+
+
+def make_subject(items: Sequence[ScanItem], config: DatasetRender, out: Path) -> SubjectDone:
+    """Render a subject into a shard; one that is there already is left alone.
+
+    Raises:
+        ConfigError: it is there with another size of images.
+    """
+    subject = items[0].subject
+    folder = shard_folder(out, subject)
+    if folder.exists():
+        return _found(folder, subject, config)
+    arrays, shown, problems = render_subject(items, config)
+    if arrays is None:
+        return SubjectDone(subject=subject, num_images=0, problems=tuple(problems))
+    num_doubtful = sum(seen.doubtful for seen in shown)
+    meta = {
+        "dataset": config.dataset,
+        "subject": subject,
+        "split": config.split,
+        "seed": config.seed,
+        "size": config.size,
+        "labels": [seen.item.label for seen in shown],
+        "files": [_relative(seen.item.geometry, config.folder) for seen in shown],
+        "doubtful": num_doubtful,
+        "problems": [[_relative(p.path, config.folder), p.reason] for p in problems],
+    }
+    write_shard(folder, arrays, meta)
+    return SubjectDone(subject=subject, num_images=len(shown), num_doubtful=num_doubtful, problems=tuple(problems))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _found(folder: Path, subject: str, config: DatasetRender) -> SubjectDone:
+    meta = json.loads((folder / "meta.json").read_text())
+    if meta["size"] != config.size:
+        raise ConfigError(
+            f"{folder.parent}: holds images of {meta['size']} pixels, asked for {config.size}; choose another folder"
+        )
+    return SubjectDone(
+        subject=subject,
+        num_images=len(meta["labels"]),
+        num_doubtful=meta["doubtful"],
+        problems=tuple(Problem(path=config.folder / path, reason=reason) for path, reason in meta["problems"]),
+    )
+
+
+def _make_subject(job: tuple[Sequence[ScanItem], DatasetRender, Path]) -> SubjectDone:
+    return make_subject(*job)
+
+
+def make_dataset_shards(
+    subjects: Sequence[Sequence[ScanItem]], config: DatasetRender, out: Path, *, num_workers: int = 1
+) -> Iterator[SubjectDone]:
+    """Render subjects into shards under ``out``, one after the other or in processes; a killed run goes on where it was.
+
+    Args:
+        subjects: each one's items.
+        config: how.
+        out: folder, made if missing.
+        num_workers: processes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = [(items, config, out) for items in subjects]
+    if num_workers == 1:
+        yield from map(_make_subject, jobs)
+        return
+    with get_context("spawn").Pool(num_workers, initializer=one_thread) as pool:
+        yield from pool.imap_unordered(_make_subject, jobs)

@@ -1,0 +1,1 @@
+"""Suites and studies: what is compared with what, a file each."""

@@ -1,0 +1,92 @@
+"""Cameras that differ from training: error, identity and expression against yaw, pitch, focal length and distance.
+
+Source and truth are rendered anew by each camera. Training saw cameras about the standard one: yaw and pitch of some 6°, at most
+20°, distance ± 5 % (`omote.datasets.population.draw_camera`), so the standard camera lies within every axis.
+``focal``: another lens where the camera stands, so that the head is smaller in the image or cut off by its border. ``distance``:
+the camera nearer or farther with the lens that keeps the head's size, so that perspective alone changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from omote.config import Range
+from omote.datasets.population import Person
+from omote.evaluation.figures import figure
+from omote.evaluation.table import DEPTH, IDENTITY, TOP1, Table, curves
+from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, orbit_camera
+from omote.progress import Step
+from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits, run_conditions
+
+STANDARD = "standard"
+# Axis → its label, and where on it the standard camera stands.
+AXES: Mapping[str, tuple[str, float]] = {
+    "yaw": ("yaw, degrees to either side", 0.0),
+    "pitch": ("pitch, degrees (up is positive)", 0.0),
+    "focal": ("focal length over the standard one", 1.0),
+    "distance": ("distance, mm", FRONT_DISTANCE_MM),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cameras(StudyOfEdits):
+    """The study.
+
+    Attributes:
+        yaw: degrees; persons of odd number turn to the other side.
+        pitch: degrees.
+        focal: focal lengths over the standard one.
+        distance: mm.
+    """
+
+    yaw: tuple[Annotated[float, Range(-180, 180)], ...] = (15.0, 30.0, 45.0)
+    pitch: tuple[Annotated[float, Range(-89, 89)], ...] = (-30.0, -15.0, 15.0, 30.0)
+    focal: tuple[Annotated[float, Range(0.1, 10)], ...] = (0.7, 0.85, 1.2, 1.4)
+    distance: tuple[Annotated[float, Range(250)], ...] = (350.0, 500.0, 1000.0, 1400.0)
+
+    def on(self, axis: str) -> list[tuple[float, str]]:
+        """Values of an axis with the names of their conditions, the standard camera among them, in order."""
+        values: tuple[float, ...] = getattr(self, axis)
+        return sorted([(AXES[axis][1], STANDARD), *((value, f"{axis}_{value:g}") for value in values)])
+
+
+def study_camera(config: Cameras, out: Path) -> Iterator[Step]:
+    """Run the study into ``out`` (`run_conditions`)."""
+    at = {STANDARD: ("yaw", 0.0)}
+    at |= {name: (axis, value) for axis in AXES for value, name in config.on(axis) if name != STANDARD}
+    conditions = [
+        Condition(name=name, edits={MODEL: Edit()}, shown=partial(seen_from, axis=axis, value=value))
+        for name, (axis, value) in at.items()
+    ]
+    yield from run_conditions(config, conditions, out, lambda table: _drawn(table, config))
+
+
+def seen_from(person: Person, axis: str, value: float) -> Person:
+    """The person before the standard camera, but for one of `AXES`."""
+    size = person.camera.width
+    if axis == "yaw":
+        camera = orbit_camera(size=size, yaw_rad=float(np.deg2rad(value)) * (-1 if person.index % 2 else 1))
+    elif axis == "pitch":
+        camera = orbit_camera(size=size, pitch_rad=float(np.deg2rad(value)))
+    elif axis == "focal":
+        camera = orbit_camera(size=size, field_mm=FRONT_FIELD_MM / value)
+    else:
+        camera = orbit_camera(size=size, distance_mm=value)
+    return replace(person, camera=camera)
+
+
+def _drawn(table: Table, config: Cameras) -> str:
+    return figure(
+        [
+            curves(table, metric, config.on(axis), label)
+            for metric in (DEPTH, IDENTITY, TOP1)
+            for axis, (label, _) in AXES.items()
+        ],
+        columns=len(AXES),
+    )

@@ -1,0 +1,190 @@
+"""How long an edit takes and how much memory, each row in a process of its own: a process's peak never falls again.
+
+    python -m omote.studies.edit_time REQUEST.json ANSWER.json
+
+measures one row and ends. A source is already a frontal image here: aligning a scan is not counted, finding the head in the
+image is, and is also said apart.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import torch
+
+from omote.config import Range, dumps, load
+from omote.datasets.population import PopulationConfig
+from omote.errors import OmoteError
+from omote.evaluation.baselines import HeadEdit
+from omote.evaluation.deformation_transfer import DeformationTransfer
+from omote.evaluation.testsets import SetName, draw_test_person
+from omote.evaluation.truth import captured_truth
+from omote.files import atomic_path
+from omote.head.expressions import CATEGORIES
+from omote.memory import peak_memory_mb
+from omote.rgbd.model import Backend, EditSettings
+from omote.studies.editors import load_editor
+from omote.studies.rows import NETWORK_ROWS, without_weights
+from omote.types import Expression, Rgbd
+
+NETWORK_FREE = ("head_edit", "deformation_transfer")
+TIMED = ("model", "model_category", "model_token", *NETWORK_FREE, *NETWORK_ROWS)
+# What edits without a head being found first.
+UNFITTED = ("model_token",)
+Edit = Callable[[Any, Sequence[Expression]], Sequence[Rgbd]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeRequest:
+    """What is timed.
+
+    Attributes:
+        row: of `TIMED`.
+        weights: of its networks; None for rows without.
+        backend: that runs them.
+        settings: of the model's sampler; `NETWORK_ROWS` say the steps of other networks.
+        test_set: how the source is captured.
+        size: pixels of its side.
+        seed: of the person.
+        repeat: measurements, of which the median counts.
+        threads: of torch; 0 leaves its own choice.
+        clock: of all seconds: on the wall, or of this process's computing on all cores together, which other work on a machine
+            does not change.
+    """
+
+    row: str
+    weights: Path | None = None
+    backend: Backend = "torch"
+    settings: EditSettings = EditSettings()
+    test_set: SetName = "in-model"
+    size: int = 128
+    seed: int = 0
+    repeat: Annotated[int, Range(1)] = 5
+    threads: int = 0
+    clock: Literal["wall", "cpu"] = "wall"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditTime:
+    """Medians, seconds.
+
+    Attributes:
+        head_fit: finding the head in the source; 0 for what needs none.
+        one_edit: of one expression, with the head's fit.
+        seven_edits: of all seven in one batch, with one fit.
+        peak_memory_mb: of a process that does nothing else, MiB.
+        threads: that torch had.
+    """
+
+    head_fit: float
+    one_edit: float
+    seven_edits: float
+    peak_memory_mb: float
+    threads: int
+
+
+def timed_apart(request: TimeRequest, answer: Path) -> EditTime:
+    """`time_edits` in a process of its own; an answer that is there is taken.
+
+    Args:
+        request: what.
+        answer: file that keeps it.
+
+    Raises:
+        OmoteError: it could not be measured; its reason is said.
+    """
+    if not answer.exists():
+        asked = answer.with_suffix(".request.json")
+        with atomic_path(asked) as temporary:
+            temporary.write_text(dumps(request), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(asked), str(answer)], capture_output=True, text=True, check=False
+        )
+        if done.returncode or not answer.exists():
+            why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise OmoteError(f"{request.row}: its edits could not be timed ({why})")
+        asked.unlink()
+    return load(EditTime, answer)
+
+
+def time_edits(request: TimeRequest) -> EditTime:
+    """Measure here and now; the first edits, which also convert networks, do not count."""
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    population = PopulationConfig(seed=request.seed, split="test", size=request.size, num_images=len(CATEGORIES))
+    heads = population.heads()
+    person = draw_test_person(request.test_set, population, 0, heads)
+    truth = captured_truth(request.test_set, person, heads)
+    expressions = person.expressions
+    wanted = next(e for e in expressions if e.category != "neutral")
+    if request.row in NETWORK_FREE:
+        by = (HeadEdit if request.row == "head_edit" else DeformationTransfer)(heads[0])
+
+        def fit() -> Any:
+            return by.find(truth.source, truth.source_landmarks_mm)
+
+        edit: Edit = by.edit
+    else:
+        fit, edit = _networks(request, truth.source)
+    now = time.perf_counter if request.clock == "wall" else time.process_time
+    fits, ones, sevens = [], [], []
+    for _ in range(request.repeat + 1):
+        start = now()
+        face = None if request.row in UNFITTED else fit()
+        fitted = now()
+        edit(face, [wanted])
+        edited = now()
+        edit(face, expressions)
+        done = now()
+        fits.append(fitted - start)
+        ones.append(edited - start)
+        sevens.append(fitted - start + done - edited)
+    return EditTime(
+        head_fit=0.0 if request.row in UNFITTED else median(fits[1:]),
+        one_edit=median(ones[1:]),
+        seven_edits=median(sevens[1:]),
+        peak_memory_mb=peak_memory_mb(),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _networks(request: TimeRequest, source: Rgbd) -> tuple[Callable[[], Any], Edit]:
+    """How a row's networks find the head and edit, as the release suite has them do."""
+    assert request.weights is not None
+    network, settings = load_editor(request.weights, request.backend), request.settings
+    if request.row in NETWORK_ROWS:
+        settings = replace(settings, steps=NETWORK_ROWS[request.row])
+
+    def fit() -> Any:
+        return network.face_of(source)
+
+    def edit(face: Any, expressions: Sequence[Expression]) -> Sequence[Rgbd]:
+        asked: Sequence[Expression] = expressions
+        if request.row == "model_category":
+            asked = network.expression_prior.drawn(without_weights(expressions), settings.seed)
+        elif request.row == "model_token":
+            asked = without_weights(expressions)
+        return network.edit(source, asked, settings, face=face)
+
+    return fit, edit
+
+
+def main(request: str, answer: str) -> None:
+    """Measure what a file asks for into another; a failure is one line."""
+    try:
+        measured = time_edits(load(TimeRequest, Path(request)))
+    except OmoteError as error:
+        sys.exit(str(error))
+    with atomic_path(answer) as temporary:
+        temporary.write_text(dumps(measured), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,96 @@
+"""How near a set of drawn RGB-D faces is to a set of real ones: in features of colour, in features of shape, and in depth.
+
+* ``fd/<features>``, ``precision/<features>``, ``recall/<features>``: of the colours (`omote.evaluation.distribution`).
+* ``fd/<features>_shaded_depth``: the Fréchet distance of the shapes alone, drawn as grey clay under one light: a surface that
+  no face has is far from all, however good its colours.
+* ``depth/nearest_mm``: a drawn face has no true depth of its own, so its depth is held against every real one and the nearest
+  counts: the mean over pixels of |d - g| inside the real one's mask. The mean face scores well here, so this stands beside
+  recall; what real faces of other persons score is its floor (row ``real``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from omote.evaluation.distribution import feature_statistics, frechet_distance, precision_recall
+from omote.evaluation.face_features import Extractor
+from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera
+from omote.geometry.depth import depth_normals
+from omote.rgbd.codec import unpack
+
+# The key light of the clay pictures: from the upper left, towards the face, in camera axes.
+LIGHT = np.array([-0.35, -0.5, -0.79])
+DEPTH_SIDE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSet:
+    """What is compared of a set of faces.
+
+    Attributes:
+        color: features of the colours.
+        shape: features of the clay pictures.
+        depth_mm: relative depth, small.
+        mask: where it is the head's, small.
+    """
+
+    color: Float[np.ndarray, "n d"]
+    shape: Float[np.ndarray, "n d"]
+    depth_mm: Float[np.ndarray, "n t t"]
+    mask: Bool[np.ndarray, "n t t"]
+
+
+def face_set(images: Float[Tensor, "n 5 s s"], extractor: Extractor) -> FaceSet:
+    """Measure packed images, real or drawn."""
+    rgb, depth_mm, mask = unpack(images.float().cpu())
+    side = min(DEPTH_SIDE, depth_mm.shape[-1])
+    return FaceSet(
+        color=extractor.features(rgb.contiguous()),
+        shape=extractor.features(clay(depth_mm[:, 0].numpy(), mask[:, 0].numpy())),
+        depth_mm=F.adaptive_avg_pool2d(depth_mm, side)[:, 0].numpy(),
+        mask=F.adaptive_avg_pool2d(mask.float(), side)[:, 0].numpy() > 0.5,
+    )
+
+
+def clay(depth_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Relative depth → grey pictures in [0, 1], lit from one side, as the standard camera sees it."""
+    camera = orbit_camera(size=depth_mm.shape[-1])
+    intrinsics = np.broadcast_to(camera.intrinsics, (len(depth_mm), 3, 3))
+    normals, seen = depth_normals(depth_mm + FRONT_DISTANCE_MM, mask, intrinsics)
+    shade = 0.15 + 0.85 * np.clip(normals @ LIGHT, 0, 1)
+    grey = torch.from_numpy(np.where(seen, shade, 0.5).astype(np.float32))
+    return grey[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+def nearest_mm(drawn: FaceSet, real: FaceSet) -> Float[np.ndarray, "n"]:
+    """Per drawn face, the least mean |d - g| over a real face's mask."""
+    truth, inside = (x.reshape(len(x), -1) for x in (real.depth_mm, real.mask.astype(np.float32)))
+    inside = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
+    flat = drawn.depth_mm.reshape(len(drawn.depth_mm), -1)
+    return np.array([(np.abs(truth - d) * inside).sum(axis=1).min() for d in flat], np.float64)
+
+
+def compare(drawn: FaceSet, real: FaceSet, name: str, *, alone: Int[np.ndarray, "p"]) -> dict[str, float]:
+    """The measures of this module, with the extractor's name in their keys.
+
+    Args:
+        drawn: what is judged.
+        real: what it is held against.
+        name: the extractor's.
+        alone: which real faces are of different persons, for precision and recall: a manifold's width is the distance to a
+            neighbour, and another picture of the same person is none.
+    """
+    near = precision_recall(real.color[alone], drawn.color)
+    return {
+        f"fd/{name}": frechet_distance(feature_statistics(drawn.color), feature_statistics(real.color)),
+        f"fd/{name}_shaded_depth": frechet_distance(feature_statistics(drawn.shape), feature_statistics(real.shape)),
+        f"precision/{name}": near.precision,
+        f"recall/{name}": near.recall,
+        "depth/nearest_mm": float(nearest_mm(drawn, real).mean()),
+    }

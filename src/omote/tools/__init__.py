@@ -1,0 +1,1 @@
+"""How shipped weights that are no network of the diffusion were made; each with a command."""

@@ -1,1 +1,0 @@
-"""Losses and loops; engine.py is the one module that knows accelerate."""

@@ -1,0 +1,218 @@
+"""Alignment recovers what was turned, scaled and moved, and refuses what is not one head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from omote.align.align import MM_PER_UNIT, Alignment, align, transformed
+from omote.align.landmarks import find_faces, load_networks
+from omote.align.views import geometry_image, splat, view_rotation
+from omote.errors import AlignmentError, CheckpointError, ScanError
+from omote.geometry.camera import orbit_camera, pixel_grid, project, rgbd_points, transform
+from omote.head.fit import eyeball_centers
+from omote.head.model import HeadModel
+from omote.head.shipped import shipped_head
+from omote.rendering.zbuffer import rasterize
+from omote.types import Mesh, PointCloud, Rgbd
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return shipped_head()
+
+
+def person(head: HeadModel, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    vertices = head.vertices(np.clip(rng.standard_normal(head.num_identity), -2, 2)).astype(np.float64)
+    return vertices - eyeball_centers(head, vertices).mean(axis=0)
+
+
+def moved(unit: str, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    out = np.eye(4)
+    out[:3, :3] = Rotation.random(rng=rng).as_matrix() / MM_PER_UNIT[unit]
+    out[:3, 3] = rng.normal(0, 400, 3) / MM_PER_UNIT[unit]
+    return out
+
+
+def check(found: Alignment, scan_from_canonical: np.ndarray) -> None:
+    error = found.canonical_from_scan @ scan_from_canonical
+    size = np.cbrt(np.linalg.det(error[:3, :3]))
+    assert np.rad2deg(Rotation.from_matrix(error[:3, :3] / size).magnitude()) < 5
+    assert np.linalg.norm(error[:3, 3]) < 3
+    assert found.fit.median_mm < 1.0
+    assert found.median_mm < 0.5
+
+
+@pytest.mark.parametrize(("unit", "seed"), [("m", 1), ("cm", 2), ("mm", 3), ("in", 4)])
+def test_a_mesh_in_any_pose_and_unit(head: HeadModel, unit: str, seed: int) -> None:
+    matrix = moved(unit, seed)
+    found = align(Mesh(vertices=transform(matrix, person(head, seed)), faces=head.faces), head=head)
+    check(found, matrix)
+    assert found.unit == unit
+    assert not found.unit_given
+    assert found.mm_per_unit == pytest.approx(MM_PER_UNIT[unit])
+    # The frame's origin is midway between the refined head's eyeballs, exactly.
+    np.testing.assert_allclose(eyeball_centers(head, found.neutral_mm).mean(axis=0), 0.0, atol=1e-6)
+    assert isinstance(found.scan, Mesh)
+    assert found.on_face.shape == (head.num_vertices,)
+    assert 0.1 < found.on_face.mean() < 0.9
+    assert all(isinstance(v, bool | float | str) for v in found.report().values())
+
+
+def test_points_without_normals(head: HeadModel) -> None:
+    rng = np.random.default_rng(0)
+    vertices, matrix = person(head, 5), moved("mm", 5)
+    points, _ = trimesh.sample.sample_surface(trimesh.Trimesh(vertices, head.faces, process=False), 20_000, seed=1)
+    found = align(PointCloud(points=transform(matrix, points + rng.normal(0, 0.4, points.shape))), head=head)
+    check(found, matrix)
+    assert isinstance(found.scan, PointCloud)
+
+
+def test_a_depth_frame_keeps_its_camera(head: HeadModel) -> None:
+    camera = orbit_camera(size=200, yaw_rad=0.3, pitch_rad=0.1, roll_rad=0.4, distance_mm=600.0, field_mm=300.0)
+    raster = rasterize(camera, person(head, 6), head.faces)
+    mask = raster.face_id >= 0
+    truth = camera.cam_from_world
+    frame = Rgbd(
+        rgb=np.full((200, 200, 3), 0.5), depth_mm=raster.depth_mm.astype(np.float64), mask=mask,
+        camera=replace(camera, cam_from_world=np.eye(4)),
+    )  # fmt: skip
+    found = align(frame, head=head)
+    assert found.unit == "mm"
+    assert found.camera is not None
+    check(found, truth)
+    # The aligned points still fall on the pixels that they came from.
+    points = transform(found.canonical_from_scan, rgbd_points(frame)[0])
+    np.testing.assert_allclose(project(found.camera, points)[:, :2], pixel_grid(camera)[mask.ravel()], atol=1e-4)
+    assert found.inferred[head.landmark_vertices[[0, 16]]].any()  # the far cheek is not seen
+
+
+def test_a_frames_small_holes_are_closed_with_their_own_colours(head: HeadModel) -> None:
+    camera = orbit_camera(size=160, distance_mm=600.0, field_mm=300.0)
+    raster = rasterize(camera, person(head, 6), head.faces)
+    rows, columns = np.indices((160, 160))
+    mask = raster.face_id >= 0
+    lost = (rows - 80) ** 2 + (columns - 80) ** 2 < 9
+    rgb = np.where(lost[..., None], (0.0, 1.0, 0.0), 0.5)
+    frame = Rgbd(rgb=rgb, depth_mm=np.where(lost, 0.0, raster.depth_mm), mask=mask & ~lost, camera=camera)
+    found = transformed(frame, np.eye(4))
+    assert isinstance(found, PointCloud)
+    assert found.colors is not None
+    green = found.points[found.colors[:, 1] == 1.0]
+    truth = rgbd_points(replace(frame, depth_mm=raster.depth_mm.astype(np.float64), mask=lost))[0]
+    np.testing.assert_allclose(green, truth, atol=2.0)
+
+
+def test_given_landmarks_and_unit_override(head: HeadModel) -> None:
+    vertices, matrix = person(head, 7), moved("cm", 7)
+    landmarks = transform(matrix, head.landmarks(vertices))
+    landmarks[:17] = np.nan
+    scan = Mesh(vertices=transform(matrix, vertices), faces=head.faces)
+    found = align(scan, head=head, landmarks=landmarks, unit="cm")
+    check(found, matrix)
+    assert found.unit_given
+    np.testing.assert_array_equal(found.landmark_confidence[:17], 0)
+    with pytest.raises(AlignmentError, match="--unit"):
+        align(scan, head=head, landmarks=landmarks, unit="mm")
+    with pytest.raises(AlignmentError, match="unit: expected one of"):
+        align(scan, head=head, unit="furlong")
+    with pytest.raises(AlignmentError, match="landmarks"):
+        align(scan, head=head, landmarks=landmarks + 5000.0)
+
+
+def box() -> trimesh.Trimesh:
+    out = trimesh.creation.box([200, 200, 200])
+    for _ in range(5):
+        out = out.subdivide()
+    return out
+
+
+def body() -> trimesh.Trimesh:
+    torso = trimesh.creation.icosphere(5)
+    torso.apply_scale([210, 300, 110])
+    arm = trimesh.creation.capsule(500, 50)
+    arm.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
+    left, right = arm.copy(), arm.copy()
+    left.apply_translation([250, 120, 0])
+    right.apply_translation([-250, 120, 0])
+    return trimesh.util.concatenate([torso, left, right])
+
+
+@pytest.mark.parametrize("make", [box, body, lambda: trimesh.creation.icosphere(5, 110)], ids=["cube", "body", "ball"])
+def test_what_is_no_head_is_refused(head: HeadModel, make: object) -> None:
+    assert callable(make)
+    mesh = make()
+    with pytest.raises(AlignmentError, match="--landmarks") as caught:
+        align(Mesh(vertices=np.array(mesh.vertices, float), faces=np.array(mesh.faces)), head=head)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_heads_are_refused(head: HeadModel) -> None:
+    a, b = person(head, 8) + np.array([150.0, 0, 0]), person(head, 9) - np.array([150.0, 0, 0])
+    both = Mesh(vertices=np.concatenate([a, b]), faces=np.concatenate([head.faces, head.faces + len(a)]))
+    with pytest.raises(AlignmentError, match="two faces"):
+        align(both, head=head)
+
+
+def test_too_few_points_are_refused(head: HeadModel) -> None:
+    with pytest.raises(ScanError, match="denser"):
+        align(PointCloud(points=np.zeros((50, 3))), head=head)
+    with pytest.raises(ScanError, match="one place"):
+        align(PointCloud(points=np.ones((5000, 3))), head=head)
+    with pytest.raises(ScanError, match="denser"):
+        align(PointCloud(points=np.full((5000, 3), np.nan)), head=head)
+
+
+@pytest.mark.parametrize("name", ["lee_perry_smith.obj", "demoface_10k.obj"])
+def test_real_scans(head: HeadModel, shared_dir: Path, name: str) -> None:
+    from omote.formats import read
+
+    found = align(read(shared_dir / "data/scans" / name), head=head)
+    assert found.unit == ("m" if name.startswith("lee") else "mm")
+    assert found.fit.median_mm <= 1.0
+    assert found.fit.p90_mm <= 3.0
+    assert found.median_mm <= 0.5
+
+
+def test_finder_needs_no_unit(head: HeadModel) -> None:
+    vertices = person(head, 10)
+    best = find_faces(vertices, load_networks())[0]
+    assert best.canonical_from_scan[2, 2] > 0.7
+    assert np.linalg.norm(best.center - [0, -35, 15]) < 40
+    small = find_faces(vertices * 1e-3 + 7.0, load_networks())[0]
+    np.testing.assert_allclose(small.canonical_from_scan[:3, :3] * 1e-3, best.canonical_from_scan[:3, :3], atol=0.05)
+
+
+def test_splat_keeps_the_nearest() -> None:
+    depth = splat(np.array([[4.5, 4.5, 9.0], [4.5, 4.5, 2.0], [-50.0, 3.0, 1.0]]), 9, 1)
+    assert depth[4, 4] == 2.0
+    assert np.isfinite(depth).sum() == 9
+
+
+def test_geometry_of_a_slope() -> None:
+    v, u = np.mgrid[:64, :64] + 0.5
+    image, depth = geometry_image(np.stack([u.ravel(), v.ravel(), 0.5 * (u.ravel() - 32)], axis=1), 64)
+    # A radius-1 splat brings a slope half a pixel's rise nearer, but leaves its normal.
+    np.testing.assert_allclose(image[0, 20:44, 20:44], 0.5 / np.sqrt(1.25), atol=1e-3)
+    np.testing.assert_allclose(image[1, 20:44, 20:44], 0.0, atol=1e-4)
+    assert np.isfinite(depth).all()
+
+
+def test_view_rotations_look_at_the_origin() -> None:
+    for direction in np.random.default_rng(0).standard_normal((20, 3)):
+        r = view_rotation(direction)
+        np.testing.assert_allclose(r @ r.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(r) == pytest.approx(1)
+        np.testing.assert_allclose(r @ (direction / np.linalg.norm(direction)), [0, 0, -1], atol=1e-12)
+
+
+def test_missing_weights_say_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="landmark networks"):
+        load_networks(tmp_path / "none.safetensors")

@@ -1,0 +1,154 @@
+"""Baking and personalising, against colours and shapes that are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from omote.asset.atlas import skin_atlas
+from omote.asset.personalise import blink_pairs, personal_units
+from omote.asset.scan_color import scan_color
+from omote.asset.texture import bake_texture, locate_texels
+from omote.geometry.camera import orbit_camera
+from omote.geometry.mesh import vertex_normals
+from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
+from omote.head.region import head_region
+from omote.head.shipped import shipped_head
+from omote.lift.contact import eye_sphere
+from omote.rendering.appearance import default_appearance
+from omote.rendering.rgbd import interpolate, render_head
+from omote.rendering.source import has_color
+from omote.types import Mesh, PointCloud, Rgbd
+
+MODEL = shipped_head()
+SKIN = MODEL.faces[skin_atlas(MODEL).face_ids]
+SIZE = 256
+
+
+def _position_colors(points: np.ndarray) -> np.ndarray:
+    """A colour that tells where it is: smooth, so that it survives sampling."""
+    return np.clip(0.5 + points / np.array([300.0, 400.0, 500.0]), 0, 1)
+
+
+def _mesh() -> Mesh:
+    return Mesh(
+        vertices=MODEL.template_mm.astype(np.float64),
+        faces=SKIN.astype(np.int64),
+        vertex_colors=_position_colors(MODEL.template_mm.astype(np.float64)),
+    )
+
+
+def _cloud() -> PointCloud:
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.ones(3), (len(SKIN), 8))
+    corners = MODEL.template_mm[SKIN].astype(np.float64)
+    points = np.einsum("fsk,fkc->fsc", weights, corners).reshape(-1, 3)
+    return PointCloud(points=points, colors=_position_colors(points))
+
+
+def _frame() -> Rgbd:
+    image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=256))
+    from omote.geometry.camera import rgbd_points
+
+    points, _ = rgbd_points(image)
+    rgb = np.zeros_like(image.rgb)
+    rgb[image.mask] = _position_colors(points)
+    return Rgbd(rgb=rgb, depth_mm=image.depth_mm, mask=image.mask, camera=image.camera)
+
+
+@pytest.mark.parametrize("make", [_mesh, _cloud, _frame])
+def test_texels_take_the_scans_colour_at_their_place(make) -> None:
+    baked = bake_texture(MODEL, MODEL.template_mm, make(), size=SIZE)
+    texels = locate_texels(skin_atlas(MODEL), SIZE)
+    where = interpolate(texels.face, texels.weights, np.ascontiguousarray(SKIN, np.int32), MODEL.template_mm)
+    seen = ~baked.inferred
+    assert seen.sum() > 0.05 * texels.covered.sum()
+    error = np.abs(baked.texture[seen] - _position_colors(where[seen].astype(np.float64)))
+    assert np.percentile(error, 95) < 0.03
+    assert not seen[~texels.covered].any()
+
+
+def test_fill_meets_the_seen_colours_and_spreads_no_foreign_colour() -> None:
+    frame = _frame()
+    tone = np.array([0.7, 0.5, 0.4], np.float32)
+    frame = Rgbd(rgb=np.where(frame.mask[..., None], tone, 0.0), depth_mm=frame.depth_mm, mask=frame.mask,
+                 camera=frame.camera)  # fmt: skip
+    baked = bake_texture(MODEL, MODEL.template_mm, frame, size=SIZE)
+    back = baked.texture[baked.inferred & locate_texels(skin_atlas(MODEL), SIZE).covered]
+    assert np.abs(np.median(back, axis=0) - tone).max() < 0.12
+
+
+def test_scan_without_colour_gets_painted_skin() -> None:
+    bare = Mesh(vertices=MODEL.template_mm.astype(np.float64), faces=SKIN.astype(np.int64))
+    assert not has_color(bare)
+    baked = bake_texture(MODEL, MODEL.template_mm, bare, size=SIZE)
+    assert baked.inferred.all()
+    red, green, blue = np.median(baked.texture.reshape(-1, 3), axis=0)
+    assert red > green > blue
+
+
+def test_far_or_turned_surfaces_are_not_believed() -> None:
+    mesh = _mesh()
+    normals = vertex_normals(mesh.vertices, MODEL.faces)
+    ids = np.flatnonzero(head_region(MODEL).face)[::50]
+    points = mesh.vertices[ids]
+    assert scan_color(mesh, points, normals[ids])[1].mean() > 0.9
+    assert scan_color(mesh, points + 8.0 * normals[ids], normals[ids])[1].mean() < 0.1
+    assert scan_color(mesh, points, -normals[ids])[1].max() == 0.0
+
+
+def test_units_of_the_template_are_the_models_own() -> None:
+    units = personal_units(MODEL, MODEL.template_mm)
+    calm = [i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("brow", "nose"))]
+    np.testing.assert_allclose(units[calm], MODEL.expression_mm[calm], atol=2e-3)
+
+
+def test_units_scale_with_the_head() -> None:
+    big = (1.2 * MODEL.template_mm).astype(np.float32)
+    units = personal_units(MODEL, big)
+    i = ARKIT_INDEX["browInnerUp"]
+    np.testing.assert_allclose(units[i], 1.2 * MODEL.expression_mm[i], atol=0.02)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_blink_closes_this_persons_lids_over_its_eyeballs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    person = MODEL.vertices(np.clip(rng.normal(size=MODEL.num_identity), -2, 2) * 0.5)
+    units = personal_units(MODEL, person)
+    for side, part in (("Left", "eye_left"), ("Right", "eye_right")):
+        unit = ARKIT_INDEX[f"eyeBlink{side}"]
+        closed = person + units[unit]
+        upper, lower = blink_pairs(MODEL, unit)
+        assert len(upper) > 10
+        template = MODEL.template_mm + MODEL.expression_mm[unit]
+        gap = (closed[upper] - closed[lower])[:, 1] - (template[upper] - template[lower])[:, 1]
+        assert np.abs(gap).mean() < 0.5
+        center, radius = eye_sphere(MODEL, person, part)
+        outside = np.linalg.norm(person[upper] - center, axis=1) > radius
+        edge = upper[outside & (closed[upper, 2] - center[2] > 0.5 * radius)]
+        assert len(edge) > 10
+        assert np.linalg.norm(closed[edge] - center, axis=1).min() > radius - 0.05
+
+
+def test_bake_says_whether_the_scan_shows_open_eyes() -> None:
+    image = render_head(
+        MODEL, MODEL.template_mm, orbit_camera(size=480, field_mm=300.0), appearance=default_appearance()
+    )
+    assert bake_texture(MODEL, MODEL.template_mm, image, size=128).eyes_open
+    blind = replace(image, rgb=np.full_like(image.rgb, 0.6))
+    assert not bake_texture(MODEL, MODEL.template_mm, blind, size=128).eyes_open
+    assert not bake_texture(MODEL, MODEL.template_mm, None, size=128).eyes_open
+
+
+def test_iris_is_found_on_open_eyes_and_not_on_skin() -> None:
+    from omote.asset.texture import iris_color
+
+    blue = replace(default_appearance(), iris=(0.38, 0.48, 0.56))
+    image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=512), appearance=blue)
+    found = iris_color(MODEL, MODEL.template_mm, image)
+    assert found is not None
+    assert found[2] > found[0]
+    skin = replace(image, rgb=np.broadcast_to(np.array([0.8, 0.6, 0.5], np.float32), image.rgb.shape).copy())
+    assert iris_color(MODEL, MODEL.template_mm, skin) is None

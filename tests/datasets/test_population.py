@@ -1,0 +1,35 @@
+"""What goes with a population's images: a fit of each person, as a scan would get it."""
+
+import numpy as np
+import torch
+
+from omote.datasets.population import PopulationConfig, draw_person, fit_as_found, render_person
+from omote.head.rest_face import RestFace
+from omote.head.shipped import shipped_head
+from omote.rgbd.codec import pack_images
+from omote.rgbd.conditions.motion import motion_images, moved
+
+CONFIG = PopulationConfig(split="validation", num_images=5)
+
+
+def test_a_fits_motion_is_nearly_the_persons_own_and_moves_their_image():
+    heads = CONFIG.heads()
+    person = draw_person(CONFIG, 1, heads)
+    weights = np.stack([e.arkit for e in person.expressions])
+    # The resting weights are in the fit's shape already.
+    extra = torch.from_numpy(weights - weights[:1]).clamp_min(0)[1:]
+    rendered = list(render_person(person, heads))
+    fit = fit_as_found(person, heads[0], rendered[0][0], rendered[0][2])
+    fitted = motion_images(extra, [fit.rest()] * 4)
+    own = RestFace(vertices_mm=shipped_head().vertices(person.identity, weights[0]), camera=person.camera)
+    truth = motion_images(extra, [own] * 4)
+    assert float((fitted - truth)[:, :2].abs().mean()) < 0.35 * float(truth[:, :2].abs().mean())
+
+    images = pack_images([image for image, _, _ in rendered])
+    source, target = images[:1].expand(4, -1, -1, -1), images[1:]
+    inside = (target[:, 4:] > 0).float()
+
+    def off(x):
+        return ((x - target)[:, 3:4].abs() * inside).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3))
+
+    assert (off(moved(source, fitted)) < 0.75 * off(source)).all()

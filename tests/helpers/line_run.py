@@ -1,0 +1,42 @@
+"""Trains a line with 64 slopes on two processes of one CPU; run by `two_processes`.
+
+Accelerate divides weights on GPUs alone. For "sharded" its state is told that this is such a launch; everything after that is
+the engine's and accelerate's own path, over gloo.
+"""
+
+import sys
+from pathlib import Path
+
+from accelerate import DistributedType, FullyShardedDataParallelPlugin
+
+from line_task import LineTask, config, run_to_end
+from omote.engine import loop as engine
+
+
+def settings(total, **other):
+    """Reports at whole multiples of what the runs end at."""
+    return config(total=total, cooldown=0.0, checkpoint_s=0.02, log_images=24, **other)
+
+
+def main(kind, run, total, accumulation):
+    """A run that saves all the time."""
+    made = engine.Accelerator
+
+    def prepared(**options):
+        if kind == "sharded":
+            plugin = FullyShardedDataParallelPlugin(fsdp_version=2, cpu_ram_efficient_loading=False)
+            accelerator = made(**options, fsdp_plugin=plugin)
+            accelerator.state.distributed_type = DistributedType.FSDP
+            accelerator.state.fsdp_plugin = plugin
+        else:
+            accelerator = made(**options)
+        assert accelerator.num_processes == 2
+        assert accelerator.is_fsdp2 == (kind == "sharded")
+        return accelerator
+
+    engine.Accelerator = prepared
+    run_to_end(LineTask(width=64), settings(total, accumulation=accumulation), run)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,219 @@
+"""The two stages: shapes, invariances, and cross-attention against the formula it stands for."""
+
+import numpy as np
+import pytest
+import torch
+
+from omote.errors import CheckpointError, ConfigError
+from omote.geometry.camera import orbit_camera
+from omote.rgbd.autoencoder import RgbdAutoencoder
+from omote.rgbd.conditions.base import Condition, ExpressionConditioner, condition_of, drop_conditions
+from omote.rgbd.conditions.motion import NUM_CHANNELS, mean_face
+from omote.rgbd.editor import LatentEditor
+from omote.rgbd.model import EditingModel, EditSettings
+from omote.types import Expression, Rgbd
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    autoencoder = RgbdAutoencoder(sample_size=64, learned_channels=8, channels=(16, 24), fine_channels=16)
+    editor = LatentEditor(
+        sample_size=8,
+        latent_channels=13,
+        patch=1,
+        channels=(16, 32),
+        layers_per_block=1,
+        context_width=32,
+        head_channels=16,
+    )
+    for module in (autoencoder, editor):
+        for parameter in module.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    autoencoder.gate_open.fill_(1.0)
+    return EditingModel(autoencoder, editor)
+
+
+def source_image(size=64):
+    rng = np.random.default_rng(0)
+    camera = orbit_camera(size=size)
+    mask = np.ones((size, size), bool)
+    return Rgbd(
+        rgb=rng.random((size, size, 3)).astype(np.float32),
+        depth_mm=rng.uniform(650, 750, (size, size)).astype(np.float32),
+        mask=mask,
+        camera=camera,
+    )
+
+
+def test_autoencoder_keeps_the_pooled_image_in_its_latent(model):
+    x = torch.randn(2, 5, 32, 32)
+    z = model.autoencoder.encode(x).mode()
+    assert z.shape == (2, 13, 4, 4)
+    torch.testing.assert_close(z[:, :5], torch.nn.functional.avg_pool2d(x, 8))
+
+
+def test_a_fresh_autoencoder_decodes_the_upsampled_pooled_image():
+    autoencoder = RgbdAutoencoder(sample_size=32, learned_channels=8, channels=(16, 24), fine_channels=16)
+    x = torch.randn(1, 5, 32, 32)
+    z = autoencoder.encode(x).mode()
+    base = torch.nn.functional.interpolate(z[:, :5], scale_factor=8, mode="bilinear")
+    torch.testing.assert_close(autoencoder.decode(z, x), base)
+
+
+def test_kl_of_a_standard_normal_is_zero(model):
+    posterior = model.autoencoder.encode(torch.randn(1, 5, 32, 32))
+    standard = type(posterior)(
+        pooled=posterior.pooled,
+        mean=torch.zeros_like(posterior.mean),
+        log_variance=torch.zeros_like(posterior.mean),
+    )
+    assert float(standard.penalty()) == 0
+    assert float(posterior.penalty()) > 0
+
+
+@pytest.mark.parametrize("regularisation", ["kl", "vq"])
+@pytest.mark.parametrize(
+    ("factor", "patch", "channels"),
+    [(2, 2, (16,)), (4, 4, (16,)), (8, 4, (16, 16)), (16, 4, (16, 16, 16)), (32, 4, (16, 16, 16, 16))],
+)
+def test_every_factor_compresses_and_comes_back(factor, patch, channels, regularisation):
+    autoencoder = RgbdAutoencoder(
+        sample_size=64,
+        patch=patch,
+        channels=channels,
+        fine_channels=16,
+        blocks=1,
+        fine_blocks=1,
+        regularisation=regularisation,
+        num_codes=32,
+    )
+    x = torch.randn(2, 5, 64, 64)
+    latent = autoencoder.encode(x)
+    assert autoencoder.factor == factor
+    assert latent.mode().shape == (2, 9, 64 // factor, 64 // factor)
+    assert latent.sample(torch.randn(2, 4, 64 // factor, 64 // factor)).shape == latent.mode().shape
+    assert float(latent.penalty().detach()) >= 0
+    assert autoencoder.decode(latent.mode(), x, torch.zeros(2, NUM_CHANNELS, 128, 128)).shape == x.shape
+
+
+def test_a_quantised_latent_survives_saving(tmp_path):
+    autoencoder = RgbdAutoencoder(
+        sample_size=32, regularisation="vq", num_codes=16, channels=(16,), fine_channels=16
+    ).eval()
+    autoencoder.save_pretrained(tmp_path)
+    again = RgbdAutoencoder.from_pretrained(tmp_path, low_cpu_mem_usage=False).eval()
+    x = torch.randn(1, 5, 32, 32)
+    torch.testing.assert_close(again.encode(x).mode(), autoencoder.encode(x).mode())
+
+
+def test_batching_never_changes_an_edit(model):
+    expressions = [Expression(category=c) for c in ("happy", "sad", "angry")]
+    together = model.edit(source_image(), expressions, EditSettings(steps=2, seed=3))
+    alone = model.edit(source_image(), expressions[1:2], EditSettings(steps=2, seed=4))
+    np.testing.assert_allclose(together[1].rgb, alone[0].rgb, atol=1e-4)
+    np.testing.assert_allclose(together[1].depth_mm, alone[0].depth_mm, atol=1e-2)
+
+
+def test_seeds_and_expressions_change_an_edit(model):
+    happy, sad = (Expression(category=c) for c in ("happy", "sad"))
+    settings = EditSettings(steps=2)
+    base = model.edit(source_image(), [happy], settings)[0].rgb
+    assert np.abs(model.edit(source_image(), [sad], settings)[0].rgb - base).max() > 1e-4
+    assert np.abs(model.edit(source_image(), [happy], EditSettings(steps=2, seed=9))[0].rgb - base).max() > 1e-4
+
+
+def test_openvino_agrees_with_torch(model):
+    pytest.importorskip("openvino", reason="the openvino extra is not installed")
+    from omote.rgbd.backends.openvino import OpenVinoEditingModel
+
+    smile = np.zeros(52, np.float32)
+    smile[23:25] = 0.8
+    expressions = [Expression(category="happy", arkit=smile), Expression(category="fearful")]
+    here = model.edit(source_image(), expressions, face=mean_face())
+    there = OpenVinoEditingModel(model).edit(source_image(), expressions, face=mean_face())
+    for a, b in zip(here, there, strict=True):
+        np.testing.assert_allclose(a.rgb, b.rgb, atol=1e-4)
+        np.testing.assert_allclose(a.depth_mm, b.depth_mm, atol=0.02)
+
+
+def test_cross_attention_is_softmax_qk_v(model):
+    """Attention(Q, K, V) = softmax(Q Kᵀ / √d) V with Q from the features and K, V from the tokens, by hand."""
+    attention = model.editor.unet.down_blocks[1].attentions[0].transformer_blocks[0].attn2
+    features, tokens = torch.randn(2, 9, 32), torch.randn(2, 5, 32)
+    with torch.no_grad():
+        ours = attention(features, encoder_hidden_states=tokens)
+        q, k, v = attention.to_q(features), attention.to_k(tokens), attention.to_v(tokens)
+        heads = attention.heads
+        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        weight = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1)
+        by_hand = attention.to_out[0]((weight @ v).transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-4)
+
+
+def test_a_condition_that_is_not_given_does_not_matter():
+    conditioner = ExpressionConditioner(16)
+    for parameter in conditioner.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    happy = condition_of([Expression(category="happy", arkit=np.full(52, 0.3, np.float32))])
+    sad = condition_of([Expression(category="sad", intensity=0.2)])
+    torch.testing.assert_close(conditioner(happy.dropped())[0], conditioner(sad.dropped())[0])
+    assert not torch.allclose(conditioner(happy)[0], conditioner(sad)[0])
+
+
+def test_guidance_dropout_has_the_asked_shares():
+    n = 1_000
+    every = torch.ones(n, dtype=torch.bool)
+    condition = Condition(
+        category=torch.zeros(n, dtype=torch.long),
+        intensity=torch.ones(n),
+        arkit=torch.zeros(n, 52),
+        has_category=every,
+        has_arkit=every.clone(),
+        motion=torch.ones(n, NUM_CHANNELS, 8, 8),
+    )
+    dropped = drop_conditions(
+        condition, torch.rand(n, 3, generator=torch.Generator().manual_seed(0)), category=0.2, arkit=0.4, both=0.1
+    )
+    only_arkit = (~dropped.has_category & dropped.has_arkit).float().mean()
+    only_category = (dropped.has_category & ~dropped.has_arkit).float().mean()
+    nothing = (~dropped.has_category & ~dropped.has_arkit).float().mean()
+    assert only_arkit == pytest.approx(0.2, abs=0.05)
+    assert only_category == pytest.approx(0.4, abs=0.05)
+    assert nothing == pytest.approx(0.1, abs=0.05)
+    # A motion image tells the weights: where they are forgotten, it must be too.
+    torch.testing.assert_close(dropped.motion[:, 0, 0, 0], dropped.has_arkit.float())
+
+
+def test_an_untrained_editor_moves_the_source_by_the_flow():
+    """Before any training, one step gives most of the moved source: the part that need not be learned."""
+    torch.manual_seed(0)
+    editor = LatentEditor(sample_size=32, latent_channels=9, channels=(16, 32), context_width=32, head_channels=16)
+    editor.delta_std.fill_(0.5)
+    source = torch.randn(1, 9, 32, 32)
+    weights = np.zeros(52, np.float32)
+    weights[17] = 1.0
+    context = editor.context(source, condition_of([Expression(category="surprised", arkit=weights)]))
+    noise = torch.randn_like(source)
+    one = torch.ones(1)
+    torch.testing.assert_close(noise - editor.velocity(noise, one, source, context), 0.7 * context.moved)
+    closed = editor.context(source, condition_of([Expression(category="surprised")]))
+    assert float(closed.moved.abs().max()) < 1e-4
+
+
+def test_unknown_category_is_one_line():
+    with pytest.raises(ConfigError, match="expected one of neutral, happy"):
+        condition_of([Expression(category="smug")])
+
+
+def test_missing_and_cut_weights_are_one_line(tmp_path, model):
+    with pytest.raises(CheckpointError, match="expected config.json"):
+        EditingModel.load(tmp_path, backend="torch")
+    model.autoencoder.save_pretrained(tmp_path / "autoencoder")
+    model.editor.save_pretrained(tmp_path / "editor")
+    EditingModel.load(tmp_path, backend="torch")
+    weights = next((tmp_path / "editor").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="do not load") as error:
+        EditingModel.load(tmp_path, backend="torch")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,320 @@
+"""Studies of an editor with networks that copy and shift: what a condition changes, what is measured, and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from omote.datasets.population import Person, PopulationConfig, draw_person
+from omote.errors import AlignmentError, ConfigError
+from omote.evaluation.figures import figure
+from omote.evaluation.table import DEPTH, Table, curves
+from omote.evaluation.truth import Truth, render_truth
+from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera, project
+from omote.head.expressions import ARKIT_INDEX, CATEGORIES
+from omote.head.rest_face import RestFace
+from omote.head.shipped import shipped_head
+from omote.progress import Step
+from omote.rgbd.model import EditingModel, EditSettings
+from omote.studies import conditions
+from omote.studies.camera import AXES, STANDARD, Cameras, seen_from, study_camera
+from omote.studies.conditions import Condition, Edit, StudyOfEdits, at_intensity, run_conditions
+from omote.studies.guidance import Guidance, study_guidance
+from omote.studies.intensity import Intensity, correlations, displacements, study_intensity
+from omote.studies.source_noise import CLEAN, SourceNoise, captured, study_source_noise
+from omote.types import Expression, Rgbd
+from stand_ins import Colours, Pooled
+
+MEAN_FACE = RestFace(vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=64))
+
+
+class Shifting(EditingModel):
+    """Every edit is the source, moved back by a millimetre a step; faces are found unless it is blind."""
+
+    def __init__(self, *, blind: bool = False) -> None:
+        self.blind = blind
+        self.asked: list[tuple[list[Expression], EditSettings]] = []
+        self.sources: list[Rgbd] = []
+        self.expression_prior = SimpleNamespace(drawn=lambda expressions, seed: list(expressions))
+
+    def face_of(self, source: Rgbd) -> RestFace:
+        if self.blind:
+            raise AlignmentError("no face")
+        return MEAN_FACE
+
+    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings, **_: object) -> list[Rgbd]:
+        self.asked.append((list(expressions), settings))
+        self.sources.append(source)
+        return [replace(source, depth_mm=source.depth_mm + settings.steps)] * len(expressions)
+
+    def reconstruct(self, images: Sequence[Rgbd], *_: object, **__: object) -> list[Rgbd]:
+        return list(images)
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch) -> StudyOfEdits:
+    monkeypatch.setattr(conditions, "load_expression_judges", lambda: object.__new__(Colours))
+    monkeypatch.setattr(conditions, "load_identity_judge", lambda: object.__new__(Pooled))
+    monkeypatch.setattr(
+        StudyOfEdits, "unseen", lambda self: PopulationConfig(split="test", size=64, num_images=len(CATEGORIES))
+    )
+    return StudyOfEdits(num_persons=2)
+
+
+@pytest.fixture
+def person() -> Person:
+    config = PopulationConfig(split="test", size=128, num_images=len(CATEGORIES))
+    return draw_person(config, 0, config.heads())
+
+
+TWO = (
+    Condition(name="near", edits={"model": Edit(), "model_slow": Edit(settings=EditSettings(steps=5))}),
+    Condition(
+        name="far",
+        edits={"model": Edit(asks="category")},
+        captured=lambda image, person: replace(image, depth_mm=image.depth_mm + 100),
+        beside=("copy_source",),
+    ),
+)
+
+
+def run(study: StudyOfEdits, out: Path, model: Shifting) -> dict[str, bytes]:
+    def draw(table: Table) -> str:
+        return figure([curves(table, DEPTH, [(0.0, "near"), (1.0, "far")], "where")])
+
+    list(run_conditions(study, TWO, out, draw, networks={"model": model}))
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def test_killed_and_gone_on_with_it_gives_the_same_bytes(study: StudyOfEdits, tmp_path: Path) -> None:
+    model = Shifting()
+    whole = run(study, tmp_path / "whole", model)
+    work = run_conditions(study, TWO, tmp_path / "killed", lambda table: "", networks={"model": Shifting()})
+    assert [next(work).stage for _ in range(3)] == ["load", "measure", "measure"]
+    work.close()  # type: ignore[attr-defined]
+    assert not (tmp_path / "killed/metrics.json").exists()
+    again = Shifting()
+    assert run(study, tmp_path / "killed", again) == whole
+    # One condition of one person was there.
+    assert len(again.asked) == len(model.asked) - 2
+
+
+def test_a_condition_changes_source_settings_and_what_is_asked(study: StudyOfEdits, tmp_path: Path) -> None:
+    model = Shifting()
+    run(replace(study, num_persons=1, seed=3), tmp_path, model)
+    (near, plain), (slow, slowly), (far, _) = model.asked
+    assert [settings.steps for settings in (plain, slowly)] == [1, 5]
+    assert {settings.seed for _, settings in model.asked} == {3}
+    assert all(e.arkit is not None for e in [*near, *slow])
+    assert all(e.arkit is None for e in far)
+    assert model.sources[2].depth_mm.max() == pytest.approx(model.sources[0].depth_mm.max() + 100)
+
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    # The truth is the same, whatever the source.
+    assert numbers["depth/mae_mm_metric/copy_source_far"] == pytest.approx(100, abs=2)
+    assert numbers["depth/mae_mm_metric/model_near"] > numbers["depth/mae_mm_metric/autoencoder_ceiling_near"] == 0
+    assert numbers["depth/mae_mm_metric/model_slow_near"] > numbers["depth/mae_mm_metric/model_near"]
+    assert "expression/top1_both/ceiling_near" in numbers
+    assert "expression/top1_both/ceiling_far" not in numbers
+    assert numbers["refused/share/model_near"] == 0
+    lines = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert {"model_near", "copy_source_far", "ceiling_near"} <= {line["row"] for line in lines}
+    said = [e.text for e in ElementTree.parse(tmp_path / "figure.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert {"model", "copy", "where"} <= set(said)
+
+
+def test_a_face_that_is_not_found_is_a_copy_and_counted(study: StudyOfEdits, tmp_path: Path) -> None:
+    model = Shifting(blind=True)
+    run(study, tmp_path, model)
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    assert numbers["refused/share/model_near"] == 1
+    assert numbers["depth/mae_mm_metric/model_near"] == numbers["depth/mae_mm_metric/copy_source_near"]
+    assert not model.asked
+    # Different persons are told apart by something, which stands beside every distance.
+    assert numbers["identity/faceapi/other_persons_near"] > 0
+
+
+def test_conditions_that_would_count_persons_twice_are_refused(study: StudyOfEdits, tmp_path: Path) -> None:
+    for wrong in ((), (TWO[0], TWO[0])):
+        with pytest.raises(ConfigError, match="at least one, each once"):
+            list(run_conditions(study, wrong, tmp_path, lambda table: "", networks={}))
+
+
+def test_guidance_is_swept_at_every_intensity_with_weights_and_without(
+    study: StudyOfEdits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Shifting()
+    monkeypatch.setattr(Guidance, "model", lambda self: model)
+    config = Guidance(num_persons=2, scales=(1.0, 3.0), intensities=(0.5, 1.0))
+    list(study_guidance(config, tmp_path / "seeing"))
+    asked = [(e[1].arkit is None, e[1].intensity, settings.guidance_scale) for e, settings in model.asked]
+    assert sorted(set(asked)) == [(a, i, g) for a in (False, True) for i in (0.5, 1.0) for g in (1.0, 3.0)]
+    assert len(asked) == 2 * len(set(asked))
+    figure = ElementTree.parse(tmp_path / "seeing/figure.svg")
+    said = [e.text for e in figure.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"intensity 0.5", "intensity 1", "copy", "autoencoder"} <= set(said)
+    # Persons at rest are as far apart at every intensity, and of equal levels one is drawn.
+    assert "other persons, 0.5 1" in said
+
+    # What the editor decides by itself needs no face; what moves one does.
+    model = Shifting(blind=True)
+    list(study_guidance(config, tmp_path / "blind"))
+    assert all(e[1].arkit is None for e, _ in model.asked)
+    numbers = json.loads((tmp_path / "blind/metrics.json").read_text())
+    assert numbers["refused/share/token_guidance_3_intensity_1"] == 0
+    assert numbers["refused/share/weights_guidance_3_intensity_1"] == 1
+
+
+def test_each_axis_of_cameras_changes_what_it_says(person: Person) -> None:
+    standard = orbit_camera(size=128)
+
+    def eye(camera: object) -> np.ndarray:
+        return np.linalg.inv(camera.cam_from_world)[:3, 3] - FRONT_TARGET_MM  # type: ignore[attr-defined]
+
+    def width_px(camera: object, mm: float = 100) -> float:
+        ends = FRONT_TARGET_MM + np.array([[-mm / 2, 0, 0], [mm / 2, 0, 0]])
+        return float(np.ptp(project(camera, ends)[:, 0]))  # type: ignore[arg-type]
+
+    left, right = (eye(seen_from(replace(person, index=i), "yaw", 30.0).camera) for i in (0, 1))
+    assert left[0] > 0 > right[0]
+    assert eye(seen_from(person, "pitch", 30.0).camera)[1] == pytest.approx(700 / 2)
+    longer = seen_from(person, "focal", 1.4).camera
+    assert np.allclose(eye(longer), eye(standard))
+    assert width_px(longer) == pytest.approx(1.4 * width_px(standard))
+    near = seen_from(person, "distance", 350.0).camera
+    assert np.linalg.norm(eye(near)) == pytest.approx(350)
+    assert width_px(near) == pytest.approx(width_px(standard))
+    for axis, (_, value) in AXES.items():
+        if axis != "pitch":
+            assert np.allclose(seen_from(person, axis, value).camera.cam_from_world, standard.cam_from_world)
+
+
+def test_every_axis_is_a_chart_through_the_standard_camera(study: StudyOfEdits, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(StudyOfEdits, "model", lambda self: Shifting())
+    config = Cameras(num_persons=1, yaw=(30.0,), pitch=(), focal=(1.2,), distance=())
+    assert config.on("focal") == [(1.0, STANDARD), (1.2, "focal_1.2")]
+    steps = list(study_camera(config, tmp_path))
+    assert [step.note for step in steps if step.stage == "measure"] == [STANDARD, "yaw_30", "focal_1.2"]
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    assert {f"{DEPTH}/model_{name}" for name in (STANDARD, "yaw_30", "focal_1.2")} <= set(numbers)
+
+
+def test_a_persons_expression_grows_with_its_intensity(person: Person) -> None:
+    weak, strong = at_intensity(person, 0.25), at_intensity(person, 1.0)
+    units = [i for name, i in ARKIT_INDEX.items() if "eye" not in name]
+    for a, b in zip(weak.expressions, strong.expressions, strict=True):
+        assert (a.category, a.intensity) == (b.category, 0.0 if a.category == "neutral" else 0.25)
+        assert a.arkit is not None
+        assert b.arkit is not None
+        if a.category != "neutral":
+            assert b.arkit[units].sum() > 2 * a.arkit[units].sum()
+    # How a face rests is part of it, whatever it shows.
+    assert np.array_equal(weak.expressions[0].arkit, strong.expressions[0].arkit)
+
+
+def test_displacement_is_a_share_of_the_true_change(person: Person) -> None:
+    config = PopulationConfig(split="test", size=64)
+    truth = render_truth(replace(person, camera=orbit_camera(size=64)), config.heads())
+    rest = truth.images[0]
+
+    def part(share: float) -> list[Rgbd]:
+        both = [i.mask & rest.mask for i in truth.images]
+        return [
+            replace(i, mask=m, depth_mm=np.where(m, rest.depth_mm + share * (i.depth_mm - rest.depth_mm), 0))
+            for i, m in zip(truth.images, both, strict=True)
+        ]
+
+    rows = {"ceiling": truth.images, "half": part(0.5), "back": part(-1), "copy_source": [rest] * len(truth.images)}
+    found = displacements(rows, truth)
+    for row, share in (("ceiling", 1), ("half", 0.5), ("back", -1), ("copy_source", 0)):
+        # The first is the person at rest, who moves nowhere: no share of nothing.
+        assert np.isnan(found[f"displacement/{row}"][0])
+        assert found[f"displacement/{row}"][1:] == pytest.approx([share] * 6, abs=1e-4)
+        assert found[f"displaced/{row}"] == pytest.approx(
+            [abs(share) * x for x in found["displaced/ceiling"]], abs=1e-4
+        )
+
+
+def test_what_is_obtained_follows_what_is_asked_or_does_not() -> None:
+    rng = np.random.default_rng(0)
+    category = [0, 1, 2, 3]
+    found: dict[str, list[dict[str, object]]] = {}
+    for asked in (0.0, 0.5, 1.0):
+        found[f"intensity_{asked:g}"] = []
+        for _ in range(3):
+            noise = [float(x) for x in rng.normal(0, 0.02, 4)]
+            up, down = ([sign * asked + x for x in noise] for sign in (1, -1))
+            person: dict[str, object] = {"category": category, "intensity": [0.0, asked, asked, asked]}
+            for row in ("weights", "category", "ceiling", "autoencoder_ceiling", "copy_source"):
+                person |= {f"asked_both/{row}": down if row == "category" else up, f"displaced/{row}": up}
+            found[f"intensity_{asked:g}"].append(person)
+    table = correlations(found)
+    assert table["weights"]["expression/cls_both"].value > 0.95
+    assert table["category"]["expression/cls_both"].value < -0.95
+    assert table["category"]["displacement/pearson"].value > 0.95
+    assert table["weights"]["expression/cls_both"].low <= table["weights"]["expression/cls_both"].value
+
+
+def test_a_copy_moves_nowhere_at_any_intensity(study: StudyOfEdits, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(StudyOfEdits, "model", lambda self: Shifting())
+    list(study_intensity(Intensity(num_persons=2, intensities=(0.25, 1.0)), tmp_path))
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    moved = [numbers[f"displacement/rms_mm/ceiling_intensity_{i}"] for i in ("0.25", "1")]
+    assert moved[1] > 2 * moved[0] > 0
+    assert numbers["displacement/rms_mm/copy_source_intensity_1"] == 0
+    assert numbers["displacement/ratio/ceiling_intensity_1"] == pytest.approx(1)
+    assert numbers["displacement/pearson/ceiling"] > 0.9
+    assert numbers["displacement/rms_mm/weights_intensity_1"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="at least two"):
+        Intensity(intensities=(1.0,))
+
+
+@pytest.fixture
+def image(person: Person) -> Rgbd:
+    config = PopulationConfig(split="test")
+    truth: Truth = render_truth(replace(person, camera=orbit_camera(size=128)), config.heads())
+    return truth.images[0]
+
+
+def test_a_source_has_the_fault_that_is_asked_for_and_no_other(person: Person, image: Rgbd) -> None:
+    by = partial(captured, image, person)
+    noisy, holed, stepped, grainy = (
+        by("noise_mm", 2.0),
+        by("holes", 0.2),
+        by("quantisation_mm", 2.0),
+        by("color_noise", 0.1),
+    )
+    inside = noisy.mask & image.mask
+    # Slanted skin is noisier than what faces the camera.
+    assert 1.5 < (noisy.depth_mm - image.depth_mm)[inside].std() < 4
+    assert np.array_equal(noisy.rgb, holed.rgb)
+    assert 0.2 <= 1 - holed.mask.sum() / image.mask.sum() < 0.3
+    assert np.array_equal(holed.depth_mm[holed.mask], image.depth_mm[holed.mask])
+    levels = np.unique(stepped.depth_mm[stepped.mask & (image.depth_mm > 650) & (image.depth_mm < 750)])
+    assert np.diff(levels).mean() == pytest.approx(2, rel=0.15)
+    assert np.abs(stepped.depth_mm - image.depth_mm)[stepped.mask].max() < 1.5
+    assert np.array_equal(grainy.depth_mm, image.depth_mm)
+    assert 0.05 < (grainy.rgb - image.rgb).std() < 0.11
+    assert np.array_equal(by("holes", 0.2).mask, holed.mask)
+
+
+def test_noise_makes_the_copy_worse_and_leaves_the_truth_alone(
+    study: StudyOfEdits, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(StudyOfEdits, "model", lambda self: Shifting())
+    config = SourceNoise(num_persons=1, noise_mm=(1.0, 4.0), holes=(), quantisation_mm=(), color_noise=())
+    steps: list[Step] = list(study_source_noise(config, tmp_path))
+    assert [step.note for step in steps if step.stage == "measure"] == [CLEAN, "noise_mm_1", "noise_mm_4"]
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    copies = [numbers[f"{DEPTH}/copy_source_{name}"] for name in (CLEAN, "noise_mm_1", "noise_mm_4")]
+    assert copies[0] < copies[1] < copies[2]
+    assert f"{DEPTH}/autoencoder_ceiling_noise_mm_1" not in numbers
