@@ -21,7 +21,9 @@ def test_a_fits_motion_is_nearly_the_persons_own_and_moves_their_image():
     rendered = list(render_person(person, heads))
     fit = fit_as_found(person, heads[0], rendered[0][0], rendered[0][2])
     fitted = motion_images(extra, [fit.rest()] * 4)
-    own = RestFace(vertices_mm=shipped_head().vertices(person.identity, weights[0]), camera=person.camera)
+    own = RestFace(
+        head=shipped_head(), vertices_mm=shipped_head().vertices(person.identity, weights[0]), camera=person.camera
+    )
     truth = motion_images(extra, [own] * 4)
     assert float((fitted - truth)[:, :2].abs().mean()) < 0.35 * float(truth[:, :2].abs().mean())
 

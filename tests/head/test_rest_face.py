@@ -44,4 +44,4 @@ def test_landmarks_are_lifted_by_the_images_depth(seen):
 def test_no_landmarks_is_one_clear_line(seen):
     _, image, _, _ = seen
     with pytest.raises(AlignmentError, match="at least 6 landmarks"):
-        fit_face(image, np.full((68, 3), np.nan))
+        fit_face(shipped_head(), image, np.full((68, 3), np.nan))

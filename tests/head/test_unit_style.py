@@ -5,8 +5,8 @@ import pytest
 
 from omote.datasets.population import PopulationConfig
 from omote.errors import OmoteError
-from omote.head.shipped import shipped_head
-from omote.head.unit_style import UnitStyle, shipped_unit_style
+from omote.head.shipped import shipped_head, shipped_unit_style
+from omote.head.unit_style import UnitStyle
 
 
 def a_style(offset: float = 1.0) -> UnitStyle:
@@ -40,7 +40,7 @@ def test_offsets_are_added_by_weight_and_share_at_their_vertices_alone():
 def test_a_saved_style_comes_back(tmp_path, monkeypatch):
     style = a_style()
     style.save(tmp_path / "weights/unit_style/unit_style.safetensors")
-    monkeypatch.setattr("omote.head.unit_style.files", lambda _: tmp_path)
+    monkeypatch.setattr("omote.head.shipped.files", lambda _: tmp_path)
     back = shipped_unit_style.__wrapped__()
     np.testing.assert_array_equal(back.vertices, style.vertices)
     np.testing.assert_allclose(back.offset_mm, style.offset_mm, atol=1e-2)

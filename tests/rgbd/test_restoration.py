@@ -23,7 +23,7 @@ SENSOR = SensorModel(edge_px=2, grazing_cos=0.25, dropout=0.01)
 def face() -> RestFace:
     head = shipped_head()
     identity = np.random.default_rng(0).standard_normal(head.identity_mm.shape[0])
-    return RestFace(vertices_mm=head.vertices(identity), camera=orbit_camera(size=128))
+    return RestFace(head=head, vertices_mm=head.vertices(identity), camera=orbit_camera(size=128))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from omote.studies.source_noise import CLEAN, SourceNoise, captured, study_sourc
 from omote.types import Expression, Rgbd
 from stand_ins import Colours, Pooled
 
-MEAN_FACE = RestFace(vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=64))
+MEAN_FACE = RestFace(head=shipped_head(), vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=64))
 
 
 class Shifting(EditingModel):

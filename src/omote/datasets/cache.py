@@ -71,6 +71,7 @@ class Shard:
             height=size,
         )
         fit = FittedFace(
+            head=shipped_head(),
             identity=np.array(self.fit_identity[person]),
             expression=np.array(self.fit_expression[person]),
             camera=camera,

@@ -159,7 +159,7 @@ def fit_as_found(person: Person, head: HeadModel, image: Rgbd, vertices: Float[n
     depth = image.depth_mm + DEPTH_NOISE_MM * rng.random() * rng.standard_normal(image.depth_mm.shape)
     landmarks = head.landmarks(vertices) + LANDMARK_NOISE_MM * rng.standard_normal((68, 3))
     landmarks[:FIRST_INNER_LANDMARK] = np.nan
-    return fit_face(replace(image, depth_mm=depth.astype(np.float32)), landmarks)
+    return fit_face(shipped_head(), replace(image, depth_mm=depth.astype(np.float32)), landmarks)
 
 
 def render_persons(

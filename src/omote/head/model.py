@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from omote.head.unit_style import UnitStyle
+
 # What a face is made of; materials in an exported avatar follow these. "mouth" is the dark cavity with the gums.
 PARTS = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue", "mouth")
 
@@ -30,6 +32,7 @@ class HeadModel:
         expression_mm: ARKit-52 unit shapes in `expressions.ARKIT_NAMES` order.
         landmark_vertices: vertex ids of the 68 landmarks' supporting triangles (Multi-PIE order).
         landmark_weights: their barycentric weights.
+        unit_style: a second set of units, mixed in by identity; None where every identity moves by ``expression_mm``.
     """
 
     name: str
@@ -42,6 +45,7 @@ class HeadModel:
     expression_mm: Float[np.ndarray, "52 v 3"]
     landmark_vertices: Int[np.ndarray, "68 3"]
     landmark_weights: Float[np.ndarray, "68 3"]
+    unit_style: UnitStyle | None = None
 
     @property
     def num_vertices(self) -> int:
@@ -64,6 +68,24 @@ class HeadModel:
             used = np.flatnonzero(expression)
             out += np.tensordot(expression[used].astype(np.float32), self.expression_mm[used], 1)
         return out
+
+    def style_share(self, identity: Float[np.ndarray, "i"]) -> float:
+        """Share of `unit_style` in how an identity (σ) moves, in [0, 1]; 0 without a second style."""
+        return 0.0 if self.unit_style is None else self.unit_style.share(identity)
+
+    def moved(
+        self, rest_mm: Float[np.ndarray, "v 3"], arkit: Float[np.ndarray, "52"], style_share: float = 0.0
+    ) -> Float[np.ndarray, "v 3"]:
+        """Vertices of a person (mm) under ARKit weights, in the frame of ``rest_mm``.
+
+        Args:
+            rest_mm: vertices at rest.
+            arkit: weights in [0, 1].
+            style_share: of `style_share`.
+        """
+        used = np.flatnonzero(arkit)
+        out: Float[np.ndarray, "v 3"] = rest_mm + np.tensordot(arkit[used], self.expression_mm[used], 1)
+        return out if self.unit_style is None or style_share <= 0 else self.unit_style.moved(out, arkit, style_share)
 
     def landmarks(self, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "68 3"]:
         """The 68 landmarks (Multi-PIE order: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67) in mm."""

@@ -1,4 +1,4 @@
-"""Where a person's face is in a picture: the shipped head fitted to one RGB-D image, for what needs more than its pixels."""
+"""Where a person's face is in an image: a head model fitted to one RGB-D image, for what needs more than its pixels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from jaxtyping import Float
 
 from omote.geometry.camera import rgbd_points, unproject
 from omote.head.fit import fit_head
-from omote.head.shipped import shipped_head
-from omote.head.unit_style import shipped_unit_style
+from omote.head.model import HeadModel
 from omote.types import Camera, Rgbd
 
 # The inside of a face: the jaw's outline slides with the view, and its depth is the background's.
@@ -19,15 +18,17 @@ FIRST_INNER_LANDMARK = 17
 
 @dataclass(frozen=True, kw_only=True)
 class RestFace:
-    """A person at rest before a camera, in correspondence with the shipped head.
+    """A person at rest in front of a camera, in correspondence with a head model.
 
     Attributes:
+        head: the head model.
         vertices_mm: in the camera's world.
-        camera: what sees it.
-        style: how far it moves in the other style of units, in [0, 1] (`UnitStyle`).
-        identity: its coefficients in σ, if it is known by them.
+        camera: the camera of the image.
+        style: share of the head model's second set of units, in [0, 1] (`HeadModel.style_share`).
+        identity: coefficients of the head model in σ, if known.
     """
 
+    head: HeadModel
     vertices_mm: Float[np.ndarray, "v 3"]
     camera: Camera
     style: float = 0.0
@@ -37,31 +38,38 @@ class RestFace:
         """The same face, which moves by the head model's own units alone."""
         return replace(self, style=0.0)
 
+    def moved(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "v 3"]:
+        """Vertices (mm, single precision) under ARKit weights, in the camera's world."""
+        return self.head.moved(np.ascontiguousarray(self.vertices_mm, np.float32), arkit, self.style)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FittedFace:
-    """A `RestFace` as coefficients of the shipped head.
+    """A `RestFace` as coefficients of a head model.
 
     Attributes:
+        head: the head model.
         identity: σ.
-        expression: ARKit weights. A face at rest gets some too, and they are part of how it rests.
+        expression: ARKit weights. A face at rest has some too, which belong to how it rests.
         camera: its world is the head model's own frame.
     """
 
+    head: HeadModel
     identity: Float[np.ndarray, " i"]
     expression: Float[np.ndarray, "52"]
     camera: Camera
 
     def rest_vertices(self) -> Float[np.ndarray, "v 3"]:
         """Vertices at rest, mm in the head model's frame."""
-        return shipped_head().vertices(self.identity, self.expression)
+        return self.head.vertices(self.identity, self.expression)
 
     def rest(self) -> RestFace:
         """The vertices, and how they move."""
         return RestFace(
+            head=self.head,
             vertices_mm=self.rest_vertices(),
             camera=self.camera,
-            style=shipped_unit_style().share(self.identity),
+            style=self.head.style_share(self.identity),
             identity=self.identity,
         )
 
@@ -81,21 +89,23 @@ def landmarks_in(image: Rgbd, pixels: Float[np.ndarray, "68 2"]) -> Float[np.nda
     return points
 
 
-def fit_face(image: Rgbd, landmarks_mm: Float[np.ndarray, "68 3"]) -> FittedFace:
-    """Fit the shipped head to an image's depth.
+def fit_face(head: HeadModel, image: Rgbd, landmarks_mm: Float[np.ndarray, "68 3"]) -> FittedFace:
+    """Fit a head model to an image's depth.
 
     Args:
+        head: the head model.
         image: in its own camera, metric.
         landmarks_mm: in the camera's world; NaN rows are unknown.
 
     Raises:
         AlignmentError: fewer than six landmarks, or no depth near them.
     """
-    fit = fit_head(shipped_head(), rgbd_points(image)[0], landmarks=landmarks_mm, fixed_scale=1.0)
+    fit = fit_head(head, rgbd_points(image)[0], landmarks=landmarks_mm, fixed_scale=1.0)
     canonical_from_head = np.eye(4)
     canonical_from_head[:3, 3] = -fit.origin_mm
     world_from_head = np.linalg.inv(fit.canonical_from_scan) @ canonical_from_head
     return FittedFace(
+        head=head,
         identity=fit.identity.astype(np.float32),
         expression=fit.expression.astype(np.float32),
         camera=replace(image.camera, cam_from_world=image.camera.cam_from_world @ world_from_head),

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import itertools
 from functools import lru_cache
-from importlib.resources import files
+from importlib.resources import as_file, files
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 from scipy.sparse import csr_matrix
 
-from omote.errors import HeadModelError
+from omote.errors import CheckpointError, HeadModelError
 from omote.head.model import HeadModel
+from omote.head.unit_style import UnitStyle
 
 BASIS = "basis/head.npz"
+STYLE = "weights/unit_style/unit_style.safetensors"
 
 
 @lru_cache(maxsize=1)
@@ -34,10 +38,11 @@ def _arrays() -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def shipped_head() -> HeadModel:
-    """The shipped head model, in the canonical frame, with ARKit-52 units; loaded once.
+    """The shipped head model, in the canonical frame, with ARKit-52 units in two styles; loaded once.
 
     Raises:
         HeadModelError: the basis file is missing or damaged.
+        CheckpointError: the file of the second style is missing or damaged.
     """
     raw = _arrays()
     template = raw["template_mm"]
@@ -52,7 +57,31 @@ def shipped_head() -> HeadModel:
         expression_mm=raw["expression_mm"].astype(np.float32),
         landmark_vertices=raw["landmark_vertices"],
         landmark_weights=raw["landmark_weights"],
+        unit_style=shipped_unit_style(),
     )
+
+
+@lru_cache(maxsize=1)
+def shipped_unit_style() -> UnitStyle:
+    """The style that ships; loaded once.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    resource = files("omote").joinpath(STYLE)
+    try:
+        with as_file(resource) as path:
+            raw = load_file(path)
+        return UnitStyle(
+            vertices=raw["vertices"].astype(np.int64),
+            offset_mm=raw["offset_mm"].astype(np.float32),
+            identity_weight=raw["identity_weight"],
+            bias=float(raw["bias"][0]),
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{resource}: expected the shipped unit style, got {error}; reinstall omote or run scripts/learn_unit_style.py"
+        ) from None
 
 
 def _identity(raw: dict[str, np.ndarray]) -> Float[np.ndarray, "i v 3"]:

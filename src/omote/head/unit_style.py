@@ -9,18 +9,11 @@ let through by a logistic share.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-
-from omote.errors import CheckpointError
-
-STYLE = "weights/unit_style/unit_style.safetensors"
+from safetensors.numpy import save_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,26 +56,3 @@ class UnitStyle:
         }
         # safetensors writes memory as it lies.
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-
-
-@lru_cache(maxsize=1)
-def shipped_unit_style() -> UnitStyle:
-    """The style that ships; loaded once.
-
-    Raises:
-        CheckpointError: the file is missing or damaged.
-    """
-    resource = files("omote").joinpath(STYLE)
-    try:
-        with as_file(resource) as path:
-            raw = load_file(path)
-        return UnitStyle(
-            vertices=raw["vertices"].astype(np.int64),
-            offset_mm=raw["offset_mm"].astype(np.float32),
-            identity_weight=raw["identity_weight"],
-            bias=float(raw["bias"][0]),
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{resource}: expected the shipped unit style, got {error}; reinstall omote or run scripts/learn_unit_style.py"
-        ) from None

@@ -23,7 +23,6 @@ from omote.head.expressions import ARKIT_NAMES, typical_expression
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
-from omote.head.unit_style import shipped_unit_style
 from omote.lift.motion import rigid_vertices
 from omote.lift.register import register_expression
 from omote.progress import Step
@@ -58,17 +57,19 @@ class AvatarResult:
     report: dict[str, Value]
 
 
-def rest_face(alignment: Alignment, camera: Camera) -> RestFace:
+def rest_face(alignment: Alignment, head: HeadModel, camera: Camera) -> RestFace:
     """The person of an aligned scan, as motion images are drawn from them.
 
     Args:
-        alignment: to the shipped head.
+        alignment: to the head model.
+        head: the head model.
         camera: of the image that is edited.
     """
     return RestFace(
+        head=head,
         vertices_mm=alignment.vertices_mm,
         camera=camera,
-        style=shipped_unit_style().share(alignment.fit.identity),
+        style=head.style_share(alignment.fit.identity),
         identity=alignment.fit.identity,
     )
 
@@ -192,7 +193,7 @@ class RgbdPipeline:
                 # Another output head is not in correspondence with the shipped one, which motion images are drawn from.
                 face = None
                 if model is shipped_head():
-                    face = rest_face(alignment, source.camera)
+                    face = rest_face(alignment, model, source.camera)
                 wanted = [with_weights(e, seed) for e in expressions]
                 edits = list(wanted)
                 if all(e.name != "neutral" for e in wanted):

@@ -24,6 +24,7 @@ from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
 from omote.geometry.holes import closed
 from omote.head.rest_face import RestFace, fit_face, landmarks_in
+from omote.head.shipped import shipped_head
 from omote.rgbd.codec import pack_images, unpack_images
 from omote.rgbd.conditions.base import Condition, condition_of
 from omote.rgbd.conditions.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
@@ -247,7 +248,7 @@ class EditingModel:
         source = closed(source)
         z = self.autoencoder.scale(self.encode(pack_images([source])))
         pixels = self.editor.locator(z)[0].numpy().astype(np.float64) * (source.camera.width / IMAGE_SIZE)
-        return fit_face(source, landmarks_in(source, pixels)).rest()
+        return fit_face(shipped_head(), source, landmarks_in(source, pixels)).rest()
 
     @torch.no_grad()
     def edit(

@@ -17,7 +17,6 @@ from scipy import ndimage
 from omote.geometry.camera import resize
 from omote.geometry.holes import closed, holes_of
 from omote.head.rest_face import RestFace
-from omote.head.shipped import shipped_head
 from omote.rendering.zbuffer import rasterize
 from omote.types import Rgbd
 
@@ -131,5 +130,5 @@ def _head_depth_mm(image: Rgbd, face: RestFace) -> Float[np.ndarray, "h w"]:
     """Depth of the fitted head at rest; 0 where it is not."""
     camera = resize(face.camera, width=image.camera.width, height=image.camera.height)
     vertices = np.ascontiguousarray(face.vertices_mm, np.float32)
-    found: Float[np.ndarray, "h w"] = rasterize(camera, vertices, shipped_head().faces, cull_back=True).depth_mm
+    found: Float[np.ndarray, "h w"] = rasterize(camera, vertices, face.head.faces, cull_back=True).depth_mm
     return found

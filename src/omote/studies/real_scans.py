@@ -195,7 +195,7 @@ def edited(
         source: the scan as the networks see it.
     """
     wanted = [typical_expression(category, 1.0) for category in CATEGORIES]
-    face = rest_face(alignment, source.camera)
+    face = rest_face(alignment, head, source.camera)
     edit, transfer = HeadEdit(head), DeformationTransfer(head)
     surface = edit.find(source, head.landmarks(alignment.vertices_mm))
     return {

@@ -23,7 +23,6 @@ from omote.geometry.camera import orbit_camera, project, resize, transform
 from omote.head.model import PARTS
 from omote.head.rest_face import FIRST_INNER_LANDMARK, RestFace
 from omote.head.shipped import shipped_head
-from omote.head.unit_style import shipped_unit_style
 from omote.rendering.rgbd import interpolate
 from omote.rendering.zbuffer import rasterize
 from omote.rgbd.codec import DEPTH, DEPTH_SCALE_MM, MASK, fill, reference_depth_mm
@@ -61,7 +60,7 @@ def mean_landmarks() -> Float[Tensor, "68 2"]:
 @lru_cache(maxsize=1)
 def mean_face() -> RestFace:
     """The mean head in the standard camera."""
-    return RestFace(vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=SIZE))
+    return RestFace(head=shipped_head(), vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=SIZE))
 
 
 @lru_cache(maxsize=1)
@@ -72,7 +71,7 @@ def _center_behind_landmarks_mm() -> float:
 
 
 def _landmark_depth_mm(face: RestFace) -> float:
-    points = shipped_head().landmarks(face.vertices_mm)[FIRST_INNER_LANDMARK:]
+    points = face.head.landmarks(face.vertices_mm)[FIRST_INNER_LANDMARK:]
     return float(transform(face.camera.cam_from_world, points.astype(np.float64))[:, 2].mean())
 
 
@@ -85,9 +84,8 @@ class MotionPainter:
     """Motion images of one face."""
 
     def __init__(self, face: RestFace) -> None:
-        self.head = shipped_head()
+        self.face, self.head = face, face.head
         self.rest_mm = np.ascontiguousarray(face.vertices_mm, np.float32)
-        self.style = face.style
         self.camera = resize(face.camera, width=SIZE, height=SIZE)
         depth = rasterize(self.camera, self.rest_mm, self.head.faces, cull_back=True).depth_mm
         # The farthest of each pixel's surroundings, so that a slope is no occlusion.
@@ -99,10 +97,7 @@ class MotionPainter:
     def __call__(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "9 m m"]:
         """The motion image of ARKit weights."""
         head, camera = self.head, self.camera
-        used = np.flatnonzero(arkit)
-        vertices = self.rest_mm + np.tensordot(arkit[used], head.expression_mm[used], 1)
-        if self.style > 0:
-            vertices = shipped_unit_style().moved(vertices, arkit, self.style)
+        vertices = self.face.moved(arkit)
         raster = rasterize(camera, vertices, head.faces, cull_back=True)
         rest = interpolate(raster.face_id, raster.barycentric, head.faces, self.rest_mm)
         out = np.zeros((NUM_CHANNELS, SIZE, SIZE), np.float32)

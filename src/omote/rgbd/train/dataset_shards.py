@@ -121,7 +121,7 @@ def render_subject(
             seen = _seen(item, alignment, alignment.vertices_mm, np.zeros(len(ARKIT_NAMES)), np.eye(4), config.size)
             landmarks = alignment.landmarks_mm.astype(np.float64)
             landmarks[:FIRST_INNER_LANDMARK] = np.nan
-            fit = fit_face(seen.image, landmarks)
+            fit = fit_face(shipped_head(), seen.image, landmarks)
         except (ScanError, AlignmentError) as error:
             problems.append(problem_of(item.geometry, error))
             continue
