@@ -22,7 +22,8 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion_superresolut
 from omote.datasets.population import PopulationConfig, draw_person, render_person
 from omote.head.expressions import CATEGORIES
 from omote.pipelines.rgbd import with_weights
-from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.load import load_model
+from omote.rgbd.model import EditSettings
 from omote.types import Expression
 
 PEER_STEPS = 100
@@ -67,7 +68,7 @@ def run() -> dict[str, float | int | str]:
     config = PopulationConfig(split="test", num_images=1)
     person = draw_person(config, 0, config.heads())
     source = next(iter(render_person(person, config.heads())))[0]
-    model = EditingModel.load(backend="torch")
+    model = load_model(backend="torch")
     wanted = [with_weights(Expression(category=c), 0) for c in CATEGORIES]
     one = least(lambda: model.edit(source, wanted, EditSettings(steps=1)), 5)
     four = least(lambda: model.edit(source, wanted, EditSettings(steps=4)), 3)

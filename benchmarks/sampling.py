@@ -22,6 +22,7 @@ from omote.evaluation import metrics
 from omote.evaluation.truth import Truth, render_truth
 from omote.head.expressions import CATEGORIES
 from omote.memory import peak_memory_mb
+from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.types import Rgbd
 
@@ -47,7 +48,7 @@ def edit(kind: str, model: EditingModel, person: Person, truth: Truth) -> list[R
 
 
 def measure(kind: str) -> dict[str, float]:
-    model, drawn = EditingModel.load(backend="torch"), persons()
+    model, drawn = load_model(backend="torch"), persons()
     edit(kind, model, *drawn[0])
     seconds, errors, moving = [], [], []
     for person, truth in drawn:

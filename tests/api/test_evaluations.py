@@ -68,7 +68,6 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
     (tmp_path / "shipped").mkdir()
     monkeypatch.setattr("omote.rgbd.weights.SHIPPED_WEIGHTS", tmp_path / "shipped")
-    monkeypatch.setattr(EditingModel, "load", lambda folder, backend: Network(0, folder))
     monkeypatch.setattr("omote.studies.editors.load_editor", lambda folder, backend: Network(1, folder))
     monkeypatch.setattr("omote.studies.release.evaluate_release", suite)
     monkeypatch.setattr("omote.evaluation.sets.load_set_networks", lambda: "sets")

@@ -13,7 +13,7 @@ from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.editor import LatentEditor
-from omote.rgbd.model import EditingModel
+from omote.rgbd.load import load_model
 from omote.types import Expression
 
 
@@ -98,7 +98,7 @@ def test_the_command_draws_people_that_it_can_edit_and_read_back(weights, tmp_pa
     assert (tmp_path / "a/report.json").is_file()
     from omote.formats.read import read_with_report
 
-    model = EditingModel.load(weights)
+    model = load_model(weights)
     drawn = model.draw([Expression(category="neutral")] * 2, replace(DRAW_SETTINGS, steps=2), seeds=[5, 6])
     for number, person in enumerate(drawn):
         frame, _ = read_with_report(tmp_path / f"a/person_{number:03d}/neutral")

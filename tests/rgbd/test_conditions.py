@@ -19,6 +19,7 @@ from omote.rgbd.conditions.geometry import geometry_image
 from omote.rgbd.conditions.motion import READ_SIZE, mean_face
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.networks import Networks
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.types import Expression, Rgbd
 
@@ -158,7 +159,7 @@ def test_the_shipped_networks_have_no_parameter_more_or_less():
 def test_a_geometry_image_and_an_identity_reach_edits_and_drawings():
     torch.manual_seed(1)
     autoencoder = RgbdAutoencoder(sample_size=SIZE, channels=(16,), fine_channels=16)
-    model = EditingModel(autoencoder, tiny_editor(geometry="depth", num_identity=NUM_IDENTITY, draws=True))
+    model = EditingModel(Networks(autoencoder, tiny_editor(geometry="depth", num_identity=NUM_IDENTITY, draws=True)))
     person = replace(mean_face(), identity=np.zeros(NUM_IDENTITY))
     settings = EditSettings(steps=2)
     flat, high = (Expression(category="happy", geometry=bump(h)) for h in (5.0, 60.0))
@@ -170,12 +171,16 @@ def test_a_geometry_image_and_an_identity_reach_edits_and_drawings():
 
 
 def test_conditions_that_the_weights_do_not_read_are_refused():
-    model = EditingModel(RgbdAutoencoder(sample_size=SIZE, channels=(16,), fine_channels=16), tiny_editor(draws=True))
+    model = EditingModel(
+        Networks(RgbdAutoencoder(sample_size=SIZE, channels=(16,), fine_channels=16), tiny_editor(draws=True))
+    )
     with pytest.raises(ConfigError, match="geometry image was given"):
         model.edit(bump(), [Expression(category="happy", geometry=bump())])
     with pytest.raises(ConfigError, match="identities were given"):
         model.draw([Expression(category="happy")], identities=np.zeros((1, NUM_IDENTITY)))
-    model = EditingModel(model.autoencoder, tiny_editor(draws=True, num_identity=NUM_IDENTITY, geometry="normals"))
+    model = EditingModel(
+        Networks(model.autoencoder, tiny_editor(draws=True, num_identity=NUM_IDENTITY, geometry="normals"))
+    )
     with pytest.raises(ConfigError, match="expected identities of shape"):
         model.draw([Expression(category="happy")], identities=np.zeros((1, 3)))
     with pytest.raises(ConfigError, match="expected geometry images of 64 × 64"):

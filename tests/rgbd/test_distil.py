@@ -15,6 +15,7 @@ from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.base import make_condition
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.networks import Networks
 from omote.rgbd.train.distil import DistilModule, Jumps
 from omote.rgbd.train.editor import EditorTask, LatentBatch
 from omote.types import Expression
@@ -128,7 +129,7 @@ def test_the_student_exports_as_an_editor_that_reads_the_length_of_its_steps(run
     config = PopulationConfig(num_images=2)
     person = draw_person(config, 0, config.heads())
     source = next(iter(render_person(person, config.heads())))[0]
-    model = EditingModel(autoencoder, editor)
+    model = EditingModel(Networks(autoencoder, editor))
     one, four = (model.edit(source, [Expression(category="happy")], EditSettings(steps=n))[0] for n in (1, 4))
     assert abs(one.depth_mm - four.depth_mm).max() > 0
 

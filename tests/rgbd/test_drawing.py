@@ -14,6 +14,7 @@ from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.base import condition_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.networks import Networks
 from omote.rgbd.population_prior import PopulationPrior
 from omote.types import Expression
 
@@ -38,7 +39,7 @@ def model():
     torch.manual_seed(1)
     autoencoder = RgbdAutoencoder(sample_size=32, channels=(16,), fine_channels=16)
     autoencoder.latent_mean.fill_(0.5)
-    return EditingModel(autoencoder, tiny_editor(draws=True))
+    return EditingModel(Networks(autoencoder, tiny_editor(draws=True)))
 
 
 def test_drawn_people_have_the_standard_camera_and_their_seeds(model):
@@ -95,14 +96,14 @@ def test_what_cannot_be_drawn_is_one_line(model):
     with pytest.raises(ConfigError, match="a seed for each of 2"):
         model.draw([HAPPY, SAD], QUICK, seeds=[1])
     with pytest.raises(CheckpointError, match="was not trained to draw"):
-        EditingModel(model.autoencoder, tiny_editor()).draw([HAPPY])
+        EditingModel(Networks(model.autoencoder, tiny_editor())).draw([HAPPY])
 
 
 def test_openvino_draws_and_edits_as_torch_does(model):
     pytest.importorskip("openvino", reason="the openvino extra is not installed")
-    from omote.rgbd.backends.openvino import OpenVinoEditingModel
+    from omote.rgbd.backends.openvino import OpenVinoNetworks
 
-    there = OpenVinoEditingModel(model)
+    there = EditingModel(OpenVinoNetworks(model.autoencoder, model.editor))
     person = model.draw([HAPPY], QUICK)[0]
     for a, b in (
         (person, there.draw([HAPPY], QUICK)[0]),

@@ -13,7 +13,9 @@ from omote.rgbd.codec import pack_images, unpack_images
 from omote.rgbd.conditions.base import condition_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.identity_stage import IdentityStage, load_first_stage
+from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.networks import Networks
 from omote.types import Expression
 
 SIZE = 128
@@ -41,7 +43,7 @@ def model():
     )
     editor.use_units_of(stage)
     torch.nn.init.normal_(editor.unet.conv_out.weight, std=0.01)
-    return EditingModel(stage, editor)
+    return EditingModel(Networks(stage, editor))
 
 
 def saved(model, folder):
@@ -72,11 +74,11 @@ def test_an_edit_arrives_at_a_clean_image(source, model, settings):
     z = pack_images([source])
     target = z.roll(3, dims=-1)
     delta = (target - z) / model.autoencoder.delta_std
-    certain = EditingModel(model.autoencoder, model.editor)
+    networks = Networks(model.autoencoder, model.editor)
     # ε - z_0 = (z_t - z_0) / t
-    certain.velocity = lambda z_t, t, *_: (z_t - delta) / t.view(-1, 1, 1, 1)
-    out, motion = certain.edit_latents(z, condition_of([Expression(category="sad")], None), settings)
-    edited = certain.decode(out, z, motion)
+    networks.velocity = lambda z_t, t, *_: (z_t - delta) / t.view(-1, 1, 1, 1)
+    out, motion = EditingModel(networks).edit_latents(z, condition_of([Expression(category="sad")], None), settings)
+    edited = networks.decode(out, z, motion)
     torch.testing.assert_close(edited, target, atol=1e-4, rtol=0)
 
 
@@ -91,7 +93,7 @@ def test_one_model_answers_several_wishes_by_any_number_of_steps(source, model):
 
 
 def test_a_folder_says_what_stage_it_holds(tmp_path, model):
-    again = EditingModel.load(saved(model, tmp_path)).autoencoder
+    again = load_model(saved(model, tmp_path)).autoencoder
     assert isinstance(again, IdentityStage)
     assert again.config.sample_size == SIZE
     for name in ("latent_mean", "latent_std", "delta_std"):
@@ -117,12 +119,12 @@ def test_what_is_no_first_stage_is_one_line(tmp_path, model):
     weights = next((tmp_path / "autoencoder").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="do not load"):
-        EditingModel.load(tmp_path)
+        load_model(tmp_path)
 
 
 def test_openvino_answers_as_torch(source, model, tmp_path):
     pytest.importorskip("openvino")
-    fast = EditingModel.load(saved(model, tmp_path), backend="openvino")
+    fast = load_model(saved(model, tmp_path), backend="openvino")
     settings = EditSettings(steps=2)
     for a, b in zip(fast.edit(source, WANTED, settings), model.edit(source, WANTED, settings), strict=True):
         np.testing.assert_allclose(a.rgb, b.rgb, atol=1e-4)

@@ -10,7 +10,9 @@ from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.base import Condition, ExpressionConditioner, condition_of, drop_conditions
 from omote.rgbd.conditions.motion import NUM_CHANNELS, mean_face
 from omote.rgbd.editor import LatentEditor
+from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.networks import Networks
 from omote.types import Expression, Rgbd
 
 
@@ -31,7 +33,7 @@ def model():
         for parameter in module.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
     autoencoder.gate_open.fill_(1.0)
-    return EditingModel(autoencoder, editor)
+    return EditingModel(Networks(autoencoder, editor))
 
 
 def source_image(size=64):
@@ -125,13 +127,15 @@ def test_seeds_and_expressions_change_an_edit(model):
 
 def test_openvino_agrees_with_torch(model):
     pytest.importorskip("openvino", reason="the openvino extra is not installed")
-    from omote.rgbd.backends.openvino import OpenVinoEditingModel
+    from omote.rgbd.backends.openvino import OpenVinoNetworks
 
     smile = np.zeros(52, np.float32)
     smile[23:25] = 0.8
     expressions = [Expression(category="happy", arkit=smile), Expression(category="fearful")]
     here = model.edit(source_image(), expressions, face=mean_face())
-    there = OpenVinoEditingModel(model).edit(source_image(), expressions, face=mean_face())
+    there = EditingModel(OpenVinoNetworks(model.autoencoder, model.editor)).edit(
+        source_image(), expressions, face=mean_face()
+    )
     for a, b in zip(here, there, strict=True):
         np.testing.assert_allclose(a.rgb, b.rgb, atol=1e-4)
         np.testing.assert_allclose(a.depth_mm, b.depth_mm, atol=0.02)
@@ -208,12 +212,12 @@ def test_unknown_category_is_one_line():
 
 def test_missing_and_cut_weights_are_one_line(tmp_path, model):
     with pytest.raises(CheckpointError, match="expected config.json"):
-        EditingModel.load(tmp_path, backend="torch")
+        load_model(tmp_path, backend="torch")
     model.autoencoder.save_pretrained(tmp_path / "autoencoder")
     model.editor.save_pretrained(tmp_path / "editor")
-    EditingModel.load(tmp_path, backend="torch")
+    load_model(tmp_path, backend="torch")
     weights = next((tmp_path / "editor").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="do not load") as error:
-        EditingModel.load(tmp_path, backend="torch")
+        load_model(tmp_path, backend="torch")
     assert "\n" not in str(error.value)

@@ -10,7 +10,8 @@ from omote.datasets.population import PopulationConfig, draw_person, render_pers
 from omote.errors import CheckpointError, ConfigError
 from omote.head.expressions import typical_expression
 from omote.rgbd.backends.process import EditingProcess
-from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.load import load_model
+from omote.rgbd.model import EditSettings
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.types import Expression
 
@@ -25,7 +26,7 @@ def test_it_edits_as_the_model_does_and_ends_when_closed(source):
     process, wanted = EditingProcess(SHIPPED_WEIGHTS), [typical_expression("happy"), typical_expression("sad")]
     settings = EditSettings(seed=4)
     try:
-        here = EditingModel.load()
+        here = load_model()
         assert process.sample_size == here.sample_size
         there, here_images = process.edit(source, wanted, settings), here.edit(source, wanted, settings)
         for a, b in zip(there, here_images, strict=True):

@@ -18,6 +18,7 @@ from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.networks import Networks
 from omote.types import Expression
 
 
@@ -31,7 +32,7 @@ def test_exports_load_and_edit(runs):
     config = PopulationConfig(num_images=2)
     person = draw_person(config, 0, config.heads())
     source = next(iter(render_person(person, config.heads())))[0]
-    model, wanted = EditingModel(autoencoder, editor), [Expression(category="happy"), person.expressions[1]]
+    model, wanted = EditingModel(Networks(autoencoder, editor)), [Expression(category="happy"), person.expressions[1]]
     ways = (EditSettings(), EditSettings(steps=2, strength=0.5), EditSettings(steps=2, inversion_steps=2),
             EditSettings(steps=2, guidance_scale=2.0, source_scale=1.5, guidance_interval=(0.4, 1.0)))  # fmt: skip
     for settings in ways:

@@ -97,9 +97,10 @@ def reconstruct(
     if on_step is not None:
         on_step(Step(stage="load"))
     with watch("load"):
-        from omote.rgbd.model import SHIPPED_WEIGHTS, EditingModel
+        from omote.rgbd.load import load_model
+        from omote.rgbd.weights import SHIPPED_WEIGHTS
 
-        model = EditingModel.load(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
+        model = load_model(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
     if on_step is not None:
         on_step(Step(stage="autoencode"))
     with watch("autoencode"):

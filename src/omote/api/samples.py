@@ -113,9 +113,10 @@ def sample(
         on_step(Step(stage="load"))
     with watch("load"):
         from omote.pipelines.rgbd import with_weights
-        from omote.rgbd.model import SHIPPED_WEIGHTS, EditingModel
+        from omote.rgbd.load import load_model
+        from omote.rgbd.weights import SHIPPED_WEIGHTS
 
-        model = EditingModel.load(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
+        model = load_model(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
     settings = replace(DRAW_SETTINGS, steps=steps, sampler=sampler, guidance_scale=guidance_scale)
     people: list[dict[str, Rgbd]] = []
     with watch("draw"):

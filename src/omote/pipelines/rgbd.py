@@ -129,9 +129,9 @@ class RgbdPipeline:
         check_weights(folder)
 
         def networks() -> Editor:
-            from omote.rgbd.model import EditingModel
+            from omote.rgbd.load import load_model
 
-            return EditingModel.load(folder, backend=backend)
+            return load_model(folder, backend=backend)
 
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         future = pool.submit(networks)

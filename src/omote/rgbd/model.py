@@ -1,7 +1,4 @@
-"""From a source image and wanted expressions to edited images: encode → sample → decode, in one batch.
-
-Two backends give the same answer: plain PyTorch, and OpenVINO for CPUs (`omote.rgbd.backends.openvino`).
-"""
+"""From a source image and wanted expressions to edited images: encode → sample → decode, in one batch."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,10 +24,9 @@ from omote.head.shipped import shipped_head
 from omote.rgbd.codec import pack_images, unpack_images
 from omote.rgbd.conditions.base import Condition, condition_of
 from omote.rgbd.conditions.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
-from omote.rgbd.editor import Context, LatentEditor
-from omote.rgbd.identity_stage import FirstStage, load_first_stage
+from omote.rgbd.networks import Networks
 from omote.rgbd.restoration import needs_restoring, restored
-from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, check_weights
+from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 from omote.types import Expression, Rgbd
 
 if TYPE_CHECKING:
@@ -42,11 +37,17 @@ __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
 
 
 class EditingModel:
-    """The trained first stage and editor, ready to edit."""
+    """The trained first stage and editor, ready to edit.
 
-    def __init__(self, autoencoder: FirstStage, editor: LatentEditor, *, weights: Path = SHIPPED_WEIGHTS) -> None:
-        self.autoencoder = autoencoder.eval().requires_grad_(False)
-        self.editor = editor.eval().requires_grad_(False)
+    Args:
+        networks: the two networks, run by a backend.
+        weights: folder of the text conditioner and the expression prior.
+    """
+
+    def __init__(self, networks: Networks, *, weights: Path = SHIPPED_WEIGHTS) -> None:
+        self.networks = networks
+        self.autoencoder = networks.autoencoder
+        self.editor = networks.editor
         self.weights = weights
 
     @property
@@ -77,58 +78,6 @@ class EditingModel:
         own = (self.weights / FOLDER).is_dir()
         return load_expression_prior(self.weights if own else SHIPPED_WEIGHTS)
 
-    @classmethod
-    def load(cls, folder: Path = SHIPPED_WEIGHTS, *, backend: Backend = "auto") -> EditingModel:
-        """Load from a folder with ``autoencoder/`` and ``editor/``.
-
-        ``auto`` is PyTorch: converting the networks takes OpenVINO longer than the edits of one avatar take PyTorch.
-
-        Raises:
-            CheckpointError: missing or damaged weights, or an OpenVINO asked for and not installed.
-        """
-        check_weights(folder)
-        return cls.load_parts(folder / "autoencoder", folder / "editor", weights=folder, backend=backend)
-
-    @classmethod
-    def load_parts(
-        cls, autoencoder: Path, editor: Path, *, weights: Path = SHIPPED_WEIGHTS, backend: Backend = "auto"
-    ) -> EditingModel:
-        """Load from the folders of the two networks; what reads words lies in ``weights``.
-
-        Raises:
-            CheckpointError: missing or damaged weights, or an OpenVINO asked for and not installed.
-        """
-        # A library stays silent; two shards load in a blink.
-        diffusers_logging.disable_progress_bar()
-        first_stage = load_first_stage(autoencoder).float()
-        try:
-            denoiser = LatentEditor.from_pretrained(editor, low_cpu_mem_usage=False).float()
-        except (OSError, RuntimeError, ValueError) as error:
-            line = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{editor}: weights do not load ({line}); reinstall them") from None
-        model = cls(first_stage, denoiser, weights=weights)
-        if backend == "openvino":
-            from omote.rgbd.backends.openvino import OpenVinoEditingModel
-
-            return OpenVinoEditingModel(model)
-        return model
-
-    # The three network calls; a backend replaces these.
-
-    def encode(self, x: Float[Tensor, "b 5 s s"]) -> Float[Tensor, "b d h w"]:
-        """Packed images → latents."""
-        return self.autoencoder.encode(x).mode()
-
-    def decode(
-        self, z: Float[Tensor, "b d h w"], source: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 9 m m"]
-    ) -> Float[Tensor, "b 5 s s"]:
-        """Latents, their source images and motion images → packed images."""
-        return self.autoencoder.decode(z, source, motion)
-
-    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
-        """The editor at a step."""
-        return self.editor.velocity(z_t, t, source, context)
-
     @torch.no_grad()
     def edit_latents(
         self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
@@ -151,10 +100,10 @@ class EditingModel:
         length = source.new_full((len(source),), settings.strength / settings.steps)
         wanted, free, unknown = (self.editor.for_steps(c, length) for c in (wanted, free, unknown))
         velocity = guided(
-            lambda z, t: self.velocity(z, t, source, wanted),
-            lambda z, t: self.velocity(z, t, source, free),
+            lambda z, t: self.networks.velocity(z, t, source, wanted),
+            lambda z, t: self.networks.velocity(z, t, source, free),
             settings.guidance_scale,
-            source_free=lambda z, t: self.velocity(z, t, nobody, unknown),
+            source_free=lambda z, t: self.networks.velocity(z, t, nobody, unknown),
             source_scale=settings.source_scale,
             interval=settings.guidance_interval,
         )
@@ -163,7 +112,7 @@ class EditingModel:
         if settings.inversion_steps:
             # The source differs from itself by nothing, and from there the flow runs back to noise.
             back = euler(
-                lambda z, t: self.velocity(z, t, source, free),
+                lambda z, t: self.networks.velocity(z, t, source, free),
                 torch.zeros_like(delta),
                 settings.inversion_steps,
                 start=0.0,
@@ -228,8 +177,8 @@ class EditingModel:
         mean = editor.source_or_mean(torch.zeros_like(z), condition)
         wanted, free = (editor.context(mean, c) for c in (condition, condition.dropped()))
         velocity = guided(
-            lambda z, t: self.velocity(z, t, mean, wanted),
-            lambda z, t: self.velocity(z, t, mean, free),
+            lambda z, t: self.networks.velocity(z, t, mean, wanted),
+            lambda z, t: self.networks.velocity(z, t, mean, free),
             settings.guidance_scale,
             interval=settings.guidance_interval,
         )
@@ -246,7 +195,7 @@ class EditingModel:
             AlignmentError: there is no face where one was found.
         """
         source = closed(source)
-        z = self.autoencoder.scale(self.encode(pack_images([source])))
+        z = self.autoencoder.scale(self.networks.encode(pack_images([source])))
         pixels = self.editor.locator(z)[0].numpy().astype(np.float64) * (source.camera.width / IMAGE_SIZE)
         return fit_face(shipped_head(), source, landmarks_in(source, pixels)).rest()
 
@@ -279,9 +228,9 @@ class EditingModel:
             face = self.face_of(source)
         source = _whole(source, face)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
-        z = self.encode(x[:1]).expand(len(expressions), -1, -1, -1)
+        z = self.networks.encode(x[:1]).expand(len(expressions), -1, -1, -1)
         edited, motion = self.edit_latents(z, self._condition(expressions, self._moved_by_its_units(face)), settings)
-        return unpack_images(self.decode(edited, x, motion), [source.camera] * len(expressions))
+        return unpack_images(self.networks.decode(edited, x, motion), [source.camera] * len(expressions))
 
     def _moved_by_its_units(self, face: RestFace | None) -> RestFace | None:
         """The face as these weights were trained to see it move."""
@@ -343,7 +292,7 @@ class EditingModel:
         motion = x.new_zeros(len(x), NUM_CHANNELS, SIZE, SIZE)
         if expressions is not None:
             motion = condition_of(expressions, self._moved_by_its_units(face)).motion
-        return unpack_images(self.decode(self.encode(x), source, motion), [i.camera for i in images])
+        return unpack_images(self.networks.decode(self.networks.encode(x), source, motion), [i.camera for i in images])
 
 
 def _whole(source: Rgbd, face: RestFace | None) -> Rgbd:

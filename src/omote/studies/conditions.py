@@ -28,6 +28,7 @@ from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.progress import Step
+from omote.rgbd.load import load_model
 from omote.rgbd.model import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
 from omote.studies.rows import without_weights
 from omote.types import Rgbd
@@ -78,7 +79,7 @@ class StudyOfEdits(PersonsOfStudy):
         Raises:
             CheckpointError: missing or damaged weights.
         """
-        return EditingModel.load(SHIPPED_WEIGHTS if self.weights is None else self.weights, backend=self.backend)
+        return load_model(SHIPPED_WEIGHTS if self.weights is None else self.weights, backend=self.backend)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ from omote.evaluation.table import (
 )
 from omote.progress import Step
 from omote.rgbd.identity_stage import load_first_stage
-from omote.rgbd.model import EditingModel
+from omote.rgbd.load import load_model_parts
 from omote.rgbd.train.edit_cache import encode_population
 from omote.studies.conditions import BESIDE, Condition, Edit, run_conditions
 from omote.studies.trained_editors import StudyOfTraining, cost, link, trained
@@ -77,7 +77,7 @@ def study_cross_model(config: CrossModel, out: Path) -> Iterator[Step]:
             run / "population", first_stage, run / "edits", seed=config.seed, unit_style=unit_style
         )
         yield from trained(config, run, f"trained on {name}", unit_style=unit_style)
-        networks[name] = EditingModel.load_parts(config.autoencoder, run / "export/editor", backend=config.backend)
+        networks[name] = load_model_parts(config.autoencoder, run / "export/editor", backend=config.backend)
     persons = {name: sum(read_shard(out / "population" / part).num_persons for part in parts)
                for name, parts in trained_on.items()}  # fmt: skip
     yield from run_conditions(

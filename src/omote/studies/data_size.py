@@ -19,7 +19,7 @@ from omote.evaluation.figures import figure
 from omote.evaluation.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, Table, curves, levels_of
 from omote.progress import Step
 from omote.rgbd.identity_stage import load_first_stage
-from omote.rgbd.model import EditingModel
+from omote.rgbd.load import load_model_parts
 from omote.rgbd.train.edit_cache import encode_population
 from omote.studies.conditions import Condition, Edit, run_conditions
 from omote.studies.trained_editors import StudyOfTraining, cost, link, trained
@@ -63,7 +63,7 @@ def study_data_size(config: DataSize, out: Path) -> Iterator[Step]:
         for part in ("population", "edits"):
             link([out / part / name for name, last in pieces.items() if last <= size], run / part)
         yield from trained(config, run, f"{size} persons")
-        networks[row(size)] = EditingModel.load_parts(config.autoencoder, run / "export/editor", backend=config.backend)
+        networks[row(size)] = load_model_parts(config.autoencoder, run / "export/editor", backend=config.backend)
     condition = Condition(name="", edits={name: Edit(network=name) for name in networks})
     yield from run_conditions(
         config,

@@ -1,4 +1,4 @@
-"""OpenVINO execution of the editing model on CPUs; the same answers as PyTorch to 1e-4.
+"""OpenVINO execution of the networks on CPUs; the same results as PyTorch to 1e-4.
 
 How much faster, if at all, depends on the processor: `omote study verification` times both. Networks are converted in memory at
 load time, from the same safetensors.
@@ -7,56 +7,38 @@ load time, from the same safetensors.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from omote.errors import CheckpointError
-from omote.rgbd.editor import Context
-from omote.rgbd.model import EditingModel
+from omote.rgbd.editor import Context, LatentEditor
+from omote.rgbd.identity_stage import FirstStage
+from omote.rgbd.networks import Networks
 
 
-class _Encode(nn.Module):
-    def __init__(self, model: EditingModel) -> None:
+class _Call(nn.Module):
+    """One call of the networks as a module, which is what a converter takes."""
+
+    def __init__(self, networks: Networks, call: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.autoencoder = model.autoencoder
+        self.autoencoder, self.editor = networks.autoencoder, networks.editor
+        self.call = call
 
-    def forward(self, x: Tensor) -> Tensor:
-        mode: Tensor = self.autoencoder.encode(x).mode()
-        return mode
-
-
-class _Decode(nn.Module):
-    def __init__(self, model: EditingModel) -> None:
-        super().__init__()
-        self.autoencoder = model.autoencoder
-
-    def forward(self, z: Tensor, source: Tensor, motion: Tensor) -> Tensor:
-        image: Tensor = self.autoencoder.decode(z, source, motion)
-        return image
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.call(*inputs)
 
 
-class _Velocity(nn.Module):
-    def __init__(self, model: EditingModel, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.editor = model.editor
-        self.names = names
+class OpenVinoNetworks(Networks):
+    """`Networks` whose calls run in OpenVINO, in float32."""
 
-    def forward(self, z_t: Tensor, t: Tensor, source: Tensor, *parts: Tensor) -> Tensor:
-        context = Context(**dict(zip(self.names, parts, strict=True)))
-        velocity: Tensor = self.editor.velocity(z_t, t, source, context)
-        return velocity
-
-
-class OpenVinoEditingModel(EditingModel):
-    """`EditingModel` whose three network calls run in OpenVINO, in float32."""
-
-    def __init__(self, model: EditingModel) -> None:
-        super().__init__(model.autoencoder, model.editor, weights=model.weights)
+    def __init__(self, autoencoder: FirstStage, editor: LatentEditor) -> None:
+        super().__init__(autoencoder, editor)
         self._compiled: dict[str, Any] = {}
 
-    def _run(self, name: str, module: nn.Module, *inputs: Tensor) -> Tensor:
+    def _run(self, name: str, call: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Convert at the first call (each takes a second or two), then infer."""
         if name not in self._compiled:
             try:
@@ -70,7 +52,7 @@ class OpenVinoEditingModel(EditingModel):
             with warnings.catch_warnings():
                 # Sizes of images are constants of a converted network; batches are not.
                 warnings.simplefilter("ignore")
-                traced = torch.jit.trace(module.eval(), inputs, check_trace=False)
+                traced = torch.jit.trace(_Call(self, call).eval(), inputs, check_trace=False)
             converted = openvino.convert_model(traced, example_input=inputs, input=shapes)
             self._compiled[name] = openvino.compile_model(
                 converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -80,15 +62,18 @@ class OpenVinoEditingModel(EditingModel):
 
     def encode(self, x: Tensor) -> Tensor:
         """Packed images → latents."""
-        return self._run("encode", _Encode(self), x)
+        return self._run("encode", super().encode, x)
 
     def decode(self, z: Tensor, source: Tensor, motion: Tensor) -> Tensor:
         """Latents, their source images and motion images → packed images."""
-        return self._run("decode", _Decode(self), z, source, motion)
+        return self._run("decode", super().decode, z, source, motion)
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """The editor at a step."""
-        # What a condition is made of differs, and a converted network has fixed inputs.
+        # A converted network has fixed inputs, and which a context has depends on the editor.
         parts = {name: value for name, value in vars(context).items() if value is not None}
-        name = " ".join(("velocity", *parts))
-        return self._run(name, _Velocity(self, tuple(parts)), z_t, t, source, *parts.values())
+
+        def velocity(z_t: Tensor, t: Tensor, source: Tensor, *values: Tensor) -> Tensor:
+            return self.editor.velocity(z_t, t, source, Context(**dict(zip(parts, values, strict=True))))
+
+        return self._run(" ".join(("velocity", *parts)), velocity, z_t, t, source, *parts.values())

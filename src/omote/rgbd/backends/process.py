@@ -90,9 +90,9 @@ def _serve(connection: Connection, folder: Path, backend: Backend) -> None:
     # An interrupt at the terminal reaches both; the owner decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        from omote.rgbd.model import EditingModel
+        from omote.rgbd.load import load_model
 
-        model = EditingModel.load(folder, backend=backend)
+        model = load_model(folder, backend=backend)
         connection.send(model.sample_size)
     except OmoteError as error:
         connection.send(error)

@@ -31,6 +31,7 @@ from omote.rgbd.conditions.motion import NUM_READ, READ, moved
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.losses import ReconstructionLoss
 from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.networks import Networks
 from omote.rgbd.train.autoencoder import packed, preview_rngs
 from omote.rgbd.train.edits import condition_of_batch
 from omote.rgbd.train.preview import grid
@@ -138,7 +139,9 @@ class DecoderTask:
         if config.editor is not None:
             # Its own copy: EditingModel freezes what it holds.
             self.model = EditingModel(
-                load_pretrained(RgbdAutoencoder, config.autoencoder), load_pretrained(LatentEditor, config.editor)
+                Networks(
+                    load_pretrained(RgbdAutoencoder, config.autoencoder), load_pretrained(LatentEditor, config.editor)
+                )
             )
         # A discriminator begins as a draw.
         torch.manual_seed(config.engine.seed)
@@ -161,7 +164,7 @@ class DecoderTask:
         condition = condition_of_batch(pairs)
         alone = bool(config.alone_share) and float(torch.rand((), generator=generator)) < config.alone_share
         if self.model is not None and not clean and not alone:
-            source = self.model.encode(packed(pairs.source)).repeat_interleave(config.targets_per_source, 0)
+            source = self.model.networks.encode(packed(pairs.source)).repeat_interleave(config.targets_per_source, 0)
             settings = EditSettings(steps=config.steps, seed=(seed * 1_000_003 + step) * size * parts + part * size)
             z, motion = self.model.edit_latents(source, condition, settings)
             return DecoderBatch(pairs=pairs, z=z, motion=motion)

@@ -1,0 +1,53 @@
+"""Read an editing model from its folders, and give it the backend that runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers.utils import logging as diffusers_logging
+
+from omote.engine.weights import load_pretrained
+from omote.rgbd.editor import LatentEditor
+from omote.rgbd.identity_stage import load_first_stage
+from omote.rgbd.model import EditingModel
+from omote.rgbd.networks import Networks
+from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, check_weights
+
+
+def load_model(folder: Path = SHIPPED_WEIGHTS, *, backend: Backend = "auto") -> EditingModel:
+    """Load an editing model from a folder with ``autoencoder/`` and ``editor/``.
+
+    Args:
+        folder: exported weights.
+        backend: what runs the networks; "auto" is PyTorch, because OpenVINO takes longer to convert the networks than PyTorch
+            to make the edits of one avatar.
+
+    Raises:
+        CheckpointError: missing or damaged weights, or OpenVINO asked for and not installed.
+    """
+    check_weights(folder)
+    return load_model_parts(folder / "autoencoder", folder / "editor", weights=folder, backend=backend)
+
+
+def load_model_parts(
+    autoencoder: Path, editor: Path, *, weights: Path = SHIPPED_WEIGHTS, backend: Backend = "auto"
+) -> EditingModel:
+    """Load an editing model from the folders of its two networks.
+
+    Args:
+        autoencoder: exported first stage.
+        editor: exported second stage.
+        weights: folder of the text conditioner and the expression prior.
+        backend: what runs the networks, as for `load_model`.
+
+    Raises:
+        CheckpointError: missing or damaged weights, or OpenVINO asked for and not installed.
+    """
+    # A library stays silent; two shards load in a blink.
+    diffusers_logging.disable_progress_bar()
+    first_stage, second_stage = load_first_stage(autoencoder).float(), load_pretrained(LatentEditor, editor).float()
+    if backend == "openvino":
+        from omote.rgbd.backends.openvino import OpenVinoNetworks
+
+        return EditingModel(OpenVinoNetworks(first_stage, second_stage), weights=weights)
+    return EditingModel(Networks(first_stage, second_stage), weights=weights)
