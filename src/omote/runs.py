@@ -6,9 +6,12 @@ import json
 import math
 import os
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -95,6 +98,63 @@ def write_json(values: Mapping[str, Value], path: Path) -> None:
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(finite, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_run(path: Path, settings: Mapping[str, Value], watch: Stopwatch, *, measured: int) -> Mapping[str, Value]:
+    """Write ``run.json``: what filled a result folder, on which machine, with which versions.
+
+    A run that measured nothing keeps the earlier record. Where runs of several commits filled a folder, all are named.
+
+    Args:
+        path: of run.json.
+        settings: study, seeds, counts, weights.
+        watch: of this run.
+        measured: items that this run measured.
+
+    Returns:
+        What the file holds.
+    """
+    earlier: dict[str, Value] = {}
+    if path.exists():
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            earlier = {}
+    known = str(earlier.get("run/commits") or "").split()
+    if not earlier and measured < int(settings.get("count/persons") or 0):
+        known = ["unknown"]  # a version that kept no record measured the others
+    if not measured:
+        facts: dict[str, Value] = {"run/commits": " ".join(known) or None, **earlier, **settings}
+    else:
+        now = commit()
+        commits = [*known, now] if now and now not in known else known
+        facts = {
+            **settings,
+            **run_facts(watch),
+            "run/commits": " ".join(commits) or None,
+            "run/finished_utc": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+            "run/times_run": int(earlier.get("run/times_run") or 0) + 1,
+            "count/measured_last": measured,
+        }
+    write_json(facts, path)
+    return facts
+
+
+def commit() -> str | None:
+    """The checkout's commit, with "+" where files differ from it; None outside a checkout or without git."""
+    root = Path(__file__).resolve().parents[2]
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+
+    def answer(*arguments: str) -> str | None:
+        done = subprocess.run([git, "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = answer("rev-parse", "--short=12", "HEAD")
+    if not head:
+        return None
+    return head + ("+" if answer("status", "--porcelain", "--untracked-files=no") else "")
 
 
 def _version(name: str) -> str | None:

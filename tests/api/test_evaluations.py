@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from omote.api.evaluations import QUICK_PERSONS, _claim, evaluate
-from omote.api.reports import commit, report, write_run
+from omote.api.reports import report
 from omote.cli.main import main
 from omote.errors import CheckpointError, ConfigError, OutputError
 from omote.rgbd.model import EditingModel
 from omote.rgbd.weights import fingerprint
-from omote.runs import Stopwatch
+from omote.runs import Stopwatch, commit, write_run
 from omote.studies.release import ReleaseConfig
 
 
@@ -135,12 +135,12 @@ def test_results_of_other_weights_are_not_mixed_in(tmp_path: Path) -> None:
 
 def test_a_run_that_only_reads_does_not_claim_to_have_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.json"
-    monkeypatch.setattr("omote.api.reports.commit", lambda: "aaa")
+    monkeypatch.setattr("omote.runs.commit", lambda: "aaa")
     first = write_run(path, {"count/persons": 3}, Stopwatch(), measured=3)
     assert first["run/commits"] == "aaa"
     assert first["version/omote"]
     assert first["machine/cores"]
-    monkeypatch.setattr("omote.api.reports.commit", lambda: "bbb")
+    monkeypatch.setattr("omote.runs.commit", lambda: "bbb")
     write_run(path, {"count/persons": 3}, Stopwatch(), measured=0)
     kept = json.loads(path.read_text())
     assert kept["run/commits"] == "aaa"
@@ -155,7 +155,7 @@ def test_a_run_that_only_reads_does_not_claim_to_have_measured(tmp_path: Path, m
 def test_what_an_unrecorded_version_measured_is_of_unknown_origin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omote.api.reports.commit", lambda: "bbb")
+    monkeypatch.setattr("omote.runs.commit", lambda: "bbb")
     only_read = write_run(tmp_path / "a.json", {"count/persons": 3}, Stopwatch(), measured=0)
     assert only_read == {"run/commits": "unknown", "count/persons": 3}
     gone_on = write_run(tmp_path / "b.json", {"count/persons": 3}, Stopwatch(), measured=1)

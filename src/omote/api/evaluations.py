@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from omote.api.reports import write_run
 from omote.config import to_json
 from omote.errors import ConfigError, OutputError
 from omote.files import atomic_path, check_folder, make_folder
 from omote.progress import Step
 from omote.rgbd.weights import RIVALS, fingerprint
-from omote.runs import Stopwatch, Value
+from omote.runs import Stopwatch, Value, write_run
 
 if TYPE_CHECKING:
     from omote.evaluation.measure import EvaluationStep

@@ -1,0 +1,334 @@
+"""One mechanism for suites and studies: a typed config, one function, and a result folder that can be resumed.
+
+A study is a frozen dataclass whose fields are its options (their docstrings are the help texts) and whose `Study.run` measures::
+
+    @dataclass(frozen=True, kw_only=True)
+    class Means(PersonStudy):
+        '''How far the means of random numbers are spread.
+
+Attributes:
+            count: numbers per mean.
+        '''
+
+        NAME = "means"
+        count: Annotated[int, Range(1)] = 10
+
+        def run(self, work: Work) -> Steps[Results]:
+            import torch  # what takes long to import is imported here: `--help` imports this module
+
+            def measure(name: str) -> Record:
+                return {"mean": torch.randn(self.count, generator=torch.manual_seed(int(name))).mean().item()}
+
+            found = yield from work.records("persons", self.names(), measure)
+            spread = bootstrap_mean(np.array([record["mean"] ** 2 for record in found.values()]))
+            return Results(table={"normal": {"spread/variance": spread}})
+
+Listed in `omote.studies.registry`, it is ``omote study means --out DIR --persons 100 --count 5``. `run_study` claims the folder
+(``config.json``), calls `Study.run` and writes what it returns: ``metrics.json`` (``<metric>/<row>``), ``table.csv`` (with the
+ends of the intervals), ``figure.svg``, ``run.json`` (versions, machine, seconds, weights) and the study's own page.
+
+Every item of work is a file that appears whole or not at all. A killed run therefore resumes where it was, and any number of
+processes may run the same command on one folder: each takes the items that no other holds, and all end with the whole table.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar, get_type_hints
+
+from omote.config import Range, from_json, to_json
+from omote.errors import OutputError
+from omote.evaluation.statistics import Interval
+from omote.files import atomic_path, check_folder, make_folder
+from omote.progress import Step
+from omote.runs import Stopwatch, Value, prefixed, write_json, write_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from omote.datasets.population import PopulationConfig
+
+Result = TypeVar("Result")
+# Work that yields its progress and returns a result.
+Steps: TypeAlias = Generator[Step, None, Result]
+# What an item's JSON file holds.
+Record: TypeAlias = Mapping[str, Any]
+# Row → metric → value; an interval gives three columns of table.csv.
+Cell: TypeAlias = Interval | float | int | str | None
+Table: TypeAlias = Mapping[str, Mapping[str, Cell]]
+
+# Marks a field that kept items do not depend on: it may grow, or `Study.fingerprints` compares what it names.
+FREE = "free"
+# How often a process looks whether another has finished an item.
+POLL_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a study found.
+
+    Attributes:
+        table: ``table.csv``, and flat in ``metrics.json``.
+        numbers: flat keys of ``metrics.json`` that belong to no row.
+        figure: the text of ``figure.svg``; none if empty.
+        facts: more for ``run.json``.
+        page: writes the study's page into the folder, last of all; it may read the other files.
+    """
+
+    table: Table = field(default_factory=dict)
+    numbers: Mapping[str, Value] = field(default_factory=dict)
+    figure: str = ""
+    facts: Mapping[str, Value] = field(default_factory=dict)
+    page: Callable[[Path], None] | None = None
+
+    def flat(self) -> dict[str, Value]:
+        """``<metric>/<row>`` → value."""
+        cells = {f"{key}/{row}": cell for row, cells in self.table.items() for key, cell in cells.items()}
+        values = {key: cell.value if isinstance(cell, Interval) else cell for key, cell in cells.items()}
+        return {**values, **self.numbers}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(ABC):
+    """A suite or a study: subclasses add their options as fields, with a default where there is one."""
+
+    NAME: ClassVar[str]
+    # Values of fields for a trial of seconds, whose results mean nothing; `--tiny` where there are any.
+    TINY: ClassVar[Mapping[str, Any]] = {}
+
+    def check(self) -> None:  # noqa: B027 (an optional hook)
+        """Refuse what cannot be measured, before the folder is claimed.
+
+        Raises:
+            OmoteError: it cannot.
+        """
+
+    def fingerprints(self) -> Mapping[str, str]:
+        """Fingerprints of the weights that kept items depend on, by row."""
+        return {}
+
+    @abstractmethod
+    def run(self, work: Work) -> Steps[Results]:
+        """Measure into ``work.out``, and summarise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonStudy(Study):
+    """A study of persons that no network has seen.
+
+    Attributes:
+        persons: unseen, each with seven expressions.
+        ict: an ICT-FaceKit checkout or .npz; half of the persons come from it.
+        seed: of persons and noise.
+    """
+
+    persons: Annotated[int, Range(1), FREE] = 20
+    ict: Path | None = None
+    seed: int = 0
+
+    def population(self) -> PopulationConfig:
+        """The persons of the test split."""
+        from omote.datasets.population import PopulationConfig
+        from omote.head.expressions import CATEGORIES
+
+        return PopulationConfig(seed=self.seed, split="test", num_images=len(CATEGORIES), ict=self.ict)
+
+    def names(self) -> list[str]:
+        """An item per person."""
+        return [f"{index:06d}" for index in range(self.persons)]
+
+
+class Work:
+    """A result folder while a study fills it.
+
+    Attributes:
+        out: the folder.
+        watch: seconds per stage, for run.json.
+        made: how many items this process made.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.watch = Stopwatch()
+        self.made = 0
+
+    def records(
+        self, folder: str, names: Sequence[str], measure: Callable[[str], Record | Steps[Record]]
+    ) -> Steps[dict[str, Record]]:
+        """Measure each item into ``folder/NAME.json``, unless it is there.
+
+        Args:
+            folder: of the files, inside the result folder.
+            names: of the items.
+            measure: an item's name → what its file holds; a generator may yield steps of its own before it returns that.
+
+        Returns:
+            Name → record, of all items.
+        """
+        files = {name: self.out / folder / f"{name}.json" for name in names}
+        make_folder(self.out / folder)
+
+        def make(name: str) -> Steps[None]:
+            record = measure(name)
+            if isinstance(record, Generator):
+                record = yield from record
+            with atomic_path(files[name]) as temporary:
+                temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+
+        yield from self.items({name: [path] for name, path in files.items()}, make, stage=folder)
+        return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
+
+    def items(
+        self, files: Mapping[str, Sequence[Path]], make: Callable[[str], Steps[None]], *, stage: str
+    ) -> Steps[None]:
+        """Make each item whose files are not all there; of several processes on one folder, each takes what no other holds.
+
+        Args:
+            files: name of an item → all that it consists of, each written atomically.
+            make: writes what is missing of an item.
+            stage: of the steps.
+        """
+        waiting = list(files)
+        while waiting:
+            held: list[str] = []
+            for name in waiting:
+                done = len(files) - len(waiting) + waiting.index(name) - len(held)
+                yield Step(stage=stage, done=done, total=len(files), note=name)
+                if _all_there(files[name]):
+                    continue
+                with self._lock(f"{stage}_{name}") as mine:
+                    if not mine:
+                        held.append(name)
+                    elif not _all_there(files[name]):
+                        yield from make(name)
+                        self.made += 1
+            waiting = held
+            if waiting:
+                yield Step(
+                    stage=stage, done=len(files) - len(waiting), total=len(files), note="waiting for another process"
+                )
+                time.sleep(POLL_S)
+
+    def claim(self, study: Study) -> None:
+        """Write what the folder's results are of into ``config.json``.
+
+        Raises:
+            OutputError: it holds results of other settings or weights, which must not stand in one table with these.
+        """
+        hints = get_type_hints(type(study), include_extras=True)
+        free = {name for name, hint in hints.items() if FREE in getattr(hint, "__metadata__", ())}
+        settings = {"study": study.NAME, "weights": dict(study.fingerprints()), "config": to_json(study)}
+        path = self.out / "config.json"
+        make_folder(self.out)
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+            same = _without(earlier, free) == _without(settings, free)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise OutputError(f"{path}: expected the settings of earlier results; give another folder") from None
+        if not same:
+            raise OutputError(f"{self.out}: holds results of other settings or weights; give another folder")
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[bool]:
+        """Hold an item while it is made; false where another process does. The lock of a killed process is free."""
+        from filelock import FileLock, Timeout
+
+        make_folder(self.out / ".locks")
+        lock = FileLock(self.out / ".locks" / f"{name.replace('/', '_')}.lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def run_study(study: Study, out: Path) -> Steps[dict[str, Value]]:
+    """Run a suite or study into a folder.
+
+    Args:
+        study: what is measured.
+        out: made if missing; results of the same study that are there are kept.
+
+    Returns:
+        What ``metrics.json`` holds: flat keys ``<metric>/<row>``.
+
+    Raises:
+        ConfigError: a value out of range, or one that cannot be measured.
+        CheckpointError: missing or damaged weights.
+        JudgeError: the judges are not installed.
+        OutputError: ``out`` cannot be written, or holds results of other settings or weights.
+    """
+    study = from_json(type(study), to_json(study))  # checks the ranges
+    check_folder(out)
+    study.check()
+    work = Work(out)
+    work.claim(study)
+    with work.watch("measure"):
+        results = yield from study.run(work)
+    numbers = results.flat()
+    write_metrics(numbers, out / "metrics.json")
+    if results.table:
+        write_table(results.table, out / "table.csv")
+    if results.figure:
+        with atomic_path(out / "figure.svg") as temporary:
+            temporary.write_text(results.figure, encoding="utf-8")
+    facts = {
+        "run/study": study.NAME,
+        **{f"run/weights_{row}": value for row, value in study.fingerprints().items()},
+        **prefixed("config", to_json(study)),
+        **{key: value for key, value in numbers.items() if key.startswith("count/")},
+        **results.facts,
+    }
+    write_run(out / "run.json", facts, work.watch, measured=work.made)
+    if results.page is not None:
+        yield Step(stage="report")
+        results.page(out)
+    shutil.rmtree(out / ".locks", ignore_errors=True)
+    return numbers
+
+
+def write_metrics(numbers: Mapping[str, Value], path: Path) -> None:
+    """Write flat keys ``<metric>/<row>``, sorted; NaN becomes null."""
+    write_json(dict(sorted(numbers.items())), path)
+
+
+def write_table(table: Table, path: Path) -> None:
+    """Write a line per row; a metric with an interval has three columns: ``<metric>``, ``<metric>_low``, ``<metric>_high``."""
+    metrics = list(dict.fromkeys(key for cells in table.values() for key in cells))
+    wide = {key for cells in table.values() for key, cell in cells.items() if isinstance(cell, Interval)}
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", *(f"{key}{end}" for key in metrics for end in _ends(key in wide))])
+        for row, cells in table.items():
+            writer.writerow([row, *(text for key in metrics for text in _texts(cells.get(key), key in wide))])
+
+
+def _ends(wide: bool) -> Sequence[str]:
+    return ("", "_low", "_high") if wide else ("",)
+
+
+def _texts(cell: Cell, wide: bool) -> list[str]:
+    values = [cell.value, cell.low, cell.high] if isinstance(cell, Interval) else [cell, *([None] * 2 * wide)]
+    return ["" if v is None or v != v else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
+
+
+def _all_there(files: Sequence[Path]) -> bool:
+    return all(path.exists() for path in files)
+
+
+def _without(settings: Mapping[str, Any], free: set[str]) -> dict[str, Any]:
+    return {**settings, "config": {key: value for key, value in settings["config"].items() if key not in free}}
