@@ -19,7 +19,6 @@ NETWORKS = SetNetworks(
     extractors=(
         FeatureExtractor(
             name="quarters",
-            cut=lambda rgb, _: rgb,
             forward=lambda x: torch.nn.functional.avg_pool2d(x[:, :1], 4).flatten(1),
         ),
     ),

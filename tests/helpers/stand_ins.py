@@ -28,8 +28,6 @@ class Pooled(IdentityJudge):
 def small_networks() -> SetNetworks:
     """Some pixels as features, all of them as a distance."""
     return SetNetworks(
-        extractors=(
-            FeatureExtractor(name="small", cut=lambda rgb, _: rgb, forward=lambda x: x[:, :, ::16, ::16].flatten(1)),
-        ),
+        extractors=(FeatureExtractor(name="small", forward=lambda x: x[:, :, ::16, ::16].flatten(1)),),
         perceptual=PerceptualDistance(name="pixels", stages=lambda x: [x]),
     )

@@ -140,9 +140,7 @@ def test_networks_beside_the_model_are_rows_that_go_on_too(config: ReleaseConfig
 def test_a_second_identity_network_judges_every_row_but_the_truth_by_name(
     config: ReleaseConfig, tmp_path: Path
 ) -> None:
-    second = FeatureExtractor(
-        name="arcface_r50", cut=lambda rgb, _: rgb, forward=lambda x: x[:, :, ::8, ::8].flatten(1)
-    )
+    second = FeatureExtractor(name="arcface_r50", forward=lambda x: x[:, :, ::8, ::8].flatten(1))
     config = replace(config, num_persons=1, num_best_of=0)
     metrics = json.loads(run(config, tmp_path, second_identity=second)["metrics.json"])
     assert metrics["identity/arcface_r50/autoencoder_ceiling"] == pytest.approx(0, abs=1e-9)

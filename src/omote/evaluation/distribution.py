@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.spatial.distance import cdist
 
 from omote.errors import OmoteError
@@ -142,6 +142,16 @@ def precision_recall(
         precision=float((between <= radius_real[:, None]).any(axis=0).mean()),
         recall=float((between <= radius_generated[None, :]).any(axis=1).mean()),
     )
+
+
+def nearest_depth_mm(
+    drawn_mm: Float[np.ndarray, "n h w"], real_mm: Float[np.ndarray, "m h w"], real_mask: Bool[np.ndarray, "m h w"]
+) -> Float[np.ndarray, "n"]:
+    """Per drawn depth image, the least mean |d - g| over a real one's mask: a drawn face has no true depth of its own."""
+    truth, inside = (x.reshape(len(x), -1) for x in (real_mm, real_mask.astype(np.float32)))
+    inside = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
+    flat = drawn_mm.reshape(len(drawn_mm), -1)
+    return np.array([(np.abs(truth - d) * inside).sum(axis=1).min() for d in flat], np.float64)
 
 
 def inception_score(probabilities: Float[np.ndarray, "n c"], *, num_splits: int = 10) -> tuple[float, float]:

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from omote.errors import CheckpointError
-from omote.evaluation.judges import load_identity_judge
+from omote.evaluation.judges import IdentityJudge, load_identity_judge
+from omote.evaluation.judges.crop import cut, square_between
 from omote.evaluation.judges.weights import EFFICIENTNET_FILE, locate_features, read_features
 from omote.evaluation.networks.arcface import BLOCKS, TEMPLATE_PX, ArcFace
 from omote.evaluation.networks.arcface import SIZE as ARCFACE_SIZE
@@ -31,9 +32,19 @@ from omote.evaluation.networks.inception import SIZE as INCEPTION_SIZE
 from omote.evaluation.networks.inception import InceptionV3
 from omote.evaluation.networks.vgg import LpipsVgg16
 
-InstalledExtractor = Literal["efficientnet_lite0", "face_id"]
-ExtractorName = Literal["efficientnet_lite0", "face_id", "inception_v3", "clip_vit_b32", "arcface_r50", "arcface_r100"]
+ExtractorName = Literal[
+    "efficientnet_lite0",
+    "face_id",
+    "face_id_mean_crop",
+    "inception_v3",
+    "clip_vit_b32",
+    "arcface_r50",
+    "arcface_r100",
+]
 PerceptualName = Literal["efficientnet_lite0", "lpips_vgg16"]
+
+# Where the shipped head's mean face has the eyes' centre and the chin before the standard camera, as shares of the side.
+MEAN_EYES_AND_CHIN = ((0.5000116590496769, 0.3831802680501988), (0.500370922907387, 0.8686956376551931))
 
 CHUNK = 16  # pictures per forward pass: bounds memory, results do not depend on it
 
@@ -46,23 +57,34 @@ class FeatureExtractor:
 
     Attributes:
         name: its part of a metric's key.
-        cut: pictures in [0, 1] and true neutral landmarks → the network's input.
-        forward: input → features.
+        forward: the network's input → features.
+        cut: pictures in [0, 1] → the network's input.
+        cut_face: the same with the true neutral landmarks, for networks of faces; None for all others.
     """
 
     name: str
-    cut: Callable[[Tensor, Tensor], Tensor]
     forward: Forward
+    cut: Callable[[Tensor], Tensor] = lambda rgb: rgb
+    cut_face: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @torch.no_grad()
     def __call__(
-        self, rgb: Float[Tensor, "b 3 h w"], neutral_landmarks_px: Float[Tensor, "b 68 2"]
+        self, rgb: Float[Tensor, "b 3 h w"], neutral_landmarks_px: Float[Tensor, "b 68 2"] | None = None
     ) -> Float[Tensor, "b d"]:
-        """Features of pictures; networks of faces cut them by the landmarks, the others see all of a picture."""
-        rgb, landmarks = rgb.float(), neutral_landmarks_px.float()
-        parts = [
-            self.forward(self.cut(rgb[i : i + CHUNK], landmarks[i : i + CHUNK])) for i in range(0, len(rgb), CHUNK)
-        ]
+        """Features of pictures.
+
+        Args:
+            rgb: [0, 1].
+            neutral_landmarks_px: the true neutral landmarks; only networks with ``cut_face`` need them.
+        """
+        rgb, parts = rgb.float(), []
+        for chunk in (slice(i, i + CHUNK) for i in range(0, len(rgb), CHUNK)):
+            if self.cut_face is None:
+                seen = self.cut(rgb[chunk])
+            else:
+                assert neutral_landmarks_px is not None, f"{self.name} cuts faces by their landmarks"
+                seen = self.cut_face(rgb[chunk], neutral_landmarks_px[chunk].float())
+            parts.append(self.forward(seen))
         return torch.cat(parts)
 
 
@@ -70,8 +92,9 @@ def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtr
     """An extractor.
 
     Args:
-        name: "efficientnet_lite0" and "face_id" (the identity judge's descriptors) come with the judges; the others need a
-            path.
+        name: "efficientnet_lite0" and the identity judge's descriptors come with the judges: "face_id" of a face cut by its
+            landmarks, "face_id_mean_crop" of the place of the mean face before the standard camera, for drawn faces, which
+            have no landmarks. The others need a path.
         path: a .safetensors file with the published names: "inception_v3" as pytorch-fid ports it, "clip_vit_b32" as
             openai/clip-vit-base-patch32 on the Hugging Face hub, "arcface_*" as insightface's iresnet backbones.
 
@@ -84,9 +107,11 @@ def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtr
     if name == "efficientnet_lite0":
         network: nn.Module = _efficientnet()
         return FeatureExtractor(name=name, cut=_whole(EFFICIENTNET_SIZE), forward=network)
-    if name == "face_id":
+    if name in ("face_id", "face_id_mean_crop"):
         judge = load_identity_judge()
-        return FeatureExtractor(name=name, cut=judge.cut, forward=judge.net)
+        if name == "face_id":
+            return FeatureExtractor(name=name, cut_face=judge.cut, forward=judge.net)
+        return FeatureExtractor(name=name, cut=_mean_face(judge), forward=judge.net)
     if path is None:
         raise CheckpointError(f"{name} does not come with omote: give the path of its weights (.safetensors)")
     if name == "inception_v3":
@@ -96,7 +121,7 @@ def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtr
         network = load_checked(ClipVitB32(), path, name, ignored=("text_model.", "text_projection", "logit_scale"))
         return FeatureExtractor(name=name, cut=_whole(CLIP_SIZE, mode="bicubic"), forward=network)
     network = load_checked(ArcFace(BLOCKS[name]), path, name)
-    return FeatureExtractor(name=name, cut=arcface_cut, forward=network)
+    return FeatureExtractor(name=name, cut_face=arcface_cut, forward=network)
 
 
 def load_arcface(path: Path) -> FeatureExtractor:
@@ -167,12 +192,17 @@ def _efficientnet() -> EfficientNetLite0:
     return network
 
 
-def _whole(size: int, mode: str = "bilinear") -> Callable[[Tensor, Tensor], Tensor]:
-    def cut(rgb: Tensor, landmarks: Tensor) -> Tensor:
-        # Pictures here are smaller than the networks' inputs: enlarging needs no filter against aliasing.
-        return F.interpolate(rgb, (size, size), mode=mode, align_corners=False)
+def _whole(size: int, mode: str = "bilinear") -> Callable[[Tensor], Tensor]:
+    # Pictures here are smaller than the networks' inputs: enlarging needs no filter against aliasing.
+    return lambda rgb: F.interpolate(rgb, (size, size), mode=mode, align_corners=False)
 
-    return cut
+
+def _mean_face(judge: IdentityJudge) -> Callable[[Tensor], Tensor]:
+    def cut_there(rgb: Tensor) -> Tensor:
+        points = torch.tensor(MEAN_EYES_AND_CHIN, dtype=rgb.dtype) * rgb.shape[-1]
+        return cut(rgb, square_between(points.expand(len(rgb), 2, 2), judge.crop), judge.net.SIZE)
+
+    return cut_there
 
 
 def arcface_cut(rgb: Float[Tensor, "b 3 h w"], landmarks_px: Float[Tensor, "b 68 2"]) -> Float[Tensor, "b 3 112 112"]:

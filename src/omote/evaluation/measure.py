@@ -18,8 +18,6 @@ from omote.head.expressions import CATEGORIES
 from omote.head.model import HeadModel
 from omote.types import Rgbd
 
-JUDGES = ("faceapi", "fer", "both")
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationStep:

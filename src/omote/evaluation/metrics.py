@@ -13,7 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
+from omote.geometry.depth import depth_normals
+
 MOVING_MM = 2.0  # a pixel moves when its true depth changes by more
+# What moves by less stays where it is: forehead, bridge of the nose, ears.
+STILL_MM = 0.1
+LEAST_DISPLACEMENT_MM = 1.0
 MAX_PSNR_DB = 100.0  # of identical images
 DELTA1 = 1.25
 # Structural similarity's window and constants for a range of 1 (Wang et al., IEEE TIP 2004, §III-C).
@@ -203,6 +208,61 @@ def normals_error_deg(
     # atan2 keeps its precision where arccos of a dot product near 1 loses it.
     angle = np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(axis=-1))
     return np.degrees(_masked_mean(angle, mask))
+
+
+def depth_normals_error_deg(
+    predicted_mm: Float[np.ndarray, "n h w"],
+    truth_mm: Float[np.ndarray, "n h w"],
+    mask: Bool[np.ndarray, "n h w"],
+    intrinsics: Float[np.ndarray, "n 3 3"],
+) -> Float[np.ndarray, "n"]:
+    """`normals_error_deg` of the normals of depth images, where the truth's own neighbours are all seen.
+
+    Args:
+        predicted_mm: z-depth, without holes.
+        truth_mm: z-depth, positive where ``mask``.
+        mask: the truth's valid pixels.
+        intrinsics: of each image's camera, pixels.
+    """
+    predicted, _ = depth_normals(predicted_mm, np.ones_like(mask), intrinsics)
+    truth, seen = depth_normals(truth_mm, mask, intrinsics)
+    return normals_error_deg(predicted, truth, seen)
+
+
+def high_frequency_ratio(
+    predicted: Float[np.ndarray, "n h w 3"], truth: Float[np.ndarray, "n h w 3"], mask: Bool[np.ndarray, "n h w"]
+) -> Float[np.ndarray, "n"]:
+    """Energy of colour's second differences inside the mask, over the truth's: above 1 noise is left, below it detail is lost."""
+
+    def energy(rgb: np.ndarray) -> np.ndarray:
+        across, down = np.diff(rgb, 2, axis=2)[:, 1:-1], np.diff(rgb, 2, axis=1)[:, :, 1:-1]
+        squared = (across**2).sum(axis=-1) + (down**2).sum(axis=-1)
+        return np.where(mask[:, 1:-1, 1:-1], squared, 0.0).sum(axis=(1, 2))
+
+    return energy(predicted.astype(np.float64)) / np.maximum(energy(truth.astype(np.float64)), 1e-12)
+
+
+def displacement_mm(change_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, "n"]:
+    """Root mean square of a change of depth over each image's masked pixels."""
+    return np.sqrt(_masked_mean(change_mm.astype(np.float64) ** 2, mask))
+
+
+def displacement_ratio(
+    change_mm: Float[np.ndarray, "n h w"], true_change_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"]
+) -> Float[np.ndarray, "n"]:
+    """A change of depth projected onto the true change, over the true change: 1 moves as far as the truth, 0 not at all.
+
+    NaN where the truth moves by less than `LEAST_DISPLACEMENT_MM`: how a face rests differs by .3 mm from image to image, a
+    quarter of an expression by 2.
+    """
+    change, true_change = change_mm.astype(np.float64), true_change_mm.astype(np.float64)
+    along, asked = _masked_mean(change * true_change, mask), _masked_mean(true_change**2, mask)
+    return np.where(asked > LEAST_DISPLACEMENT_MM**2, along / np.where(asked > 0, asked, 1.0), np.nan)
+
+
+def mask_iou(predicted: Bool[np.ndarray, "n h w"], truth: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, "n"]:
+    """Intersection over union of two masks."""
+    return (predicted & truth).sum(axis=(1, 2)) / (predicted | truth).sum(axis=(1, 2))
 
 
 def distance_summary(distances_mm: Float[np.ndarray, "n"]) -> DistanceSummary:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from omote.datasets.population import PopulationConfig, draw_person, render_person
 from omote.evaluation import metrics
-from omote.evaluation.judges import load_expression_judges
-from omote.evaluation.measure import JUDGES, EvaluationStep
+from omote.evaluation.judges import JUDGES, load_expression_judges
+from omote.evaluation.measure import EvaluationStep
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, RECIPES, draw_expression
 

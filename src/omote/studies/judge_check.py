@@ -23,8 +23,8 @@ from torch import Tensor
 from omote.datasets.population import PopulationConfig, draw_camera, draw_person, render_person
 from omote.evaluation import metrics
 from omote.evaluation.features import load_arcface
-from omote.evaluation.judges import load_expression_judges, load_identity_judge
-from omote.evaluation.measure import JUDGES, EvaluationStep
+from omote.evaluation.judges import JUDGES, load_expression_judges, load_identity_judge
+from omote.evaluation.measure import EvaluationStep
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.rendering.shade import random_light

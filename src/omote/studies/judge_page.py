@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from omote.evaluation.measure import JUDGES
+from omote.evaluation.judges import JUDGES
 from omote.evaluation.report import html, svg
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES

@@ -25,8 +25,8 @@ from omote.evaluation import metrics
 from omote.evaluation.added import STILL_MM
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
-from omote.evaluation.judges import load_expression_judges, load_identity_judge
-from omote.evaluation.measure import JUDGES, EvaluationStep, Judges
+from omote.evaluation.judges import JUDGES, load_expression_judges, load_identity_judge
+from omote.evaluation.measure import EvaluationStep, Judges
 from omote.evaluation.pictures import save_strips
 from omote.evaluation.surfaces import surface_errors
 from omote.evaluation.truth import answered, stacked

@@ -21,8 +21,8 @@ from omote.evaluation.added import summarise_added
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.features import FeatureExtractor
-from omote.evaluation.judges import load_expression_judges, load_identity_judge
-from omote.evaluation.measure import JUDGES, EvaluationStep, Judges, measure
+from omote.evaluation.judges import JUDGES, load_expression_judges, load_identity_judge
+from omote.evaluation.measure import EvaluationStep, Judges, measure
 from omote.evaluation.pictures import missing_pictures, save_pictures, sheet_persons
 from omote.evaluation.sets import SetNetworks, save_features, summarise_sets
 from omote.evaluation.testsets import SetName, draw_test_person, population_of, yaw_deg

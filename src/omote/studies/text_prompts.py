@@ -17,8 +17,8 @@ import torch
 
 from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.evaluation import metrics
-from omote.evaluation.judges import load_expression_judges
-from omote.evaluation.measure import JUDGES, EvaluationStep
+from omote.evaluation.judges import JUDGES, load_expression_judges
+from omote.evaluation.measure import EvaluationStep
 from omote.evaluation.truth import Truth, render_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression

@@ -2,6 +2,7 @@
 
 from omote.evaluation.judges.crop import CropRule, cut, square
 from omote.evaluation.judges.panel import (
+    JUDGES,
     ExpressionJudges,
     ExpressionScores,
     IdentityJudge,
@@ -11,6 +12,7 @@ from omote.evaluation.judges.panel import (
 from omote.evaluation.judges.weights import JudgeError, locate
 
 __all__ = [
+    "JUDGES",
     "CropRule",
     "ExpressionJudges",
     "ExpressionScores",

@@ -38,7 +38,12 @@ def eyes_and_chin(landmarks_px: Float[Tensor, "b 68 2"]) -> Float[Tensor, "b 2 2
 
 def square(landmarks_px: Float[Tensor, "b 68 2"], rule: CropRule) -> Float[Tensor, "b 3"]:
     """(centre u, centre v, side) in pixels; upright in the picture, as detectors cut faces."""
-    eyes, chin = eyes_and_chin(landmarks_px).unbind(dim=1)
+    return square_between(eyes_and_chin(landmarks_px), rule)
+
+
+def square_between(eyes_and_chin_px: Float[Tensor, "b 2 2"], rule: CropRule) -> Float[Tensor, "b 3"]:
+    """The same of the two points alone."""
+    eyes, chin = eyes_and_chin_px.unbind(dim=1)
     span = (chin - eyes).norm(dim=1, keepdim=True)
     return torch.cat([eyes + rule.down * (chin - eyes), rule.side * span], dim=1)
 

@@ -15,6 +15,8 @@ from omote.evaluation.judges.networks import FaceApiExpressionNet, FaceApiRecogn
 from omote.evaluation.judges.weights import locate, read_keras, read_manifest
 from omote.head.expressions import CATEGORIES
 
+# What verdicts are called: the two networks, and their probabilities summed.
+JUDGES = ("both", "faceapi", "fer")
 # FaceExpressions.ts, FACE_EXPRESSION_LABELS.
 FACE_API_CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
 # fer.py, _get_labels, in our words (disgust, fear, surprise there).

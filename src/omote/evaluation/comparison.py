@@ -1,0 +1,108 @@
+"""A row's images beside the true ones: what metrics of an image are functions of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from omote.evaluation import metrics
+from omote.types import Rgbd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Several RGB-D images as arrays; colour in [0, 1], z-depth in mm."""
+
+    rgb: Float[np.ndarray, "n h w 3"]
+    depth_mm: Float[np.ndarray, "n h w"]
+    mask: Bool[np.ndarray, "n h w"]
+
+
+def stacked(images: Sequence[Rgbd]) -> Images:
+    """Images of one size as arrays."""
+    return Images(
+        rgb=np.stack([i.rgb for i in images]),
+        depth_mm=np.stack([i.depth_mm for i in images]),
+        mask=np.stack([i.mask for i in images]),
+    )
+
+
+def answered(images: Images) -> Float[np.ndarray, "n h w"]:
+    """Depth with the images' own holes filled by their median: a missing answer is a wrong one, not a free one."""
+    median = [np.median(d[m]) if m.any() else 0.0 for d, m in zip(images.depth_mm, images.mask, strict=True)]
+    return np.where(images.mask, images.depth_mm, np.array(median)[:, None, None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A row's images and the truth.
+
+    Attributes:
+        shown: the row's images, their holes filled (`answered`).
+        true: the true renders; their mask decides which pixels count.
+        source: the true render of what the source shows, once per image.
+        intrinsics: of each image's camera, pixels.
+        landmarks_px: the true landmarks, per image.
+    """
+
+    shown: Images
+    true: Images
+    source: Images
+    intrinsics: Float[np.ndarray, "n 3 3"]
+    landmarks_px: Float[np.ndarray, "n 68 2"]
+
+    @cached_property
+    def depth(self) -> metrics.DepthErrors:
+        """Depth errors over the true mask."""
+        return metrics.depth_errors(self.shown.depth_mm, self.true.depth_mm, self.true.mask)
+
+    def depth_mae_mm(self, mask: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, "n"]:
+        """Mean absolute depth error over a part of the pixels."""
+        return metrics.depth_errors(self.shown.depth_mm, self.true.depth_mm, mask).mae_mm
+
+    @property
+    def moving(self) -> Bool[np.ndarray, "n h w"]:
+        """Pixels that move in truth by more than `omote.evaluation.metrics.MOVING_MM`."""
+        return metrics.moving_mask(self.true.depth_mm, self.true.mask, self.source.depth_mm, self.source.mask)
+
+    @property
+    def still(self) -> Bool[np.ndarray, "n h w"]:
+        """Pixels that move in truth by less than `omote.evaluation.metrics.STILL_MM`."""
+        change = np.abs(self.true.depth_mm - self.source.depth_mm)
+        return self.true.mask & self.source.mask & (change < metrics.STILL_MM)
+
+    @property
+    def mouth(self) -> Bool[np.ndarray, "n h w"]:
+        """Pixels of the true mask in a box about the true mouth."""
+        height, width = self.true.mask.shape[1:]
+        return self.true.mask & metrics.box_mask(metrics.mouth_boxes(self.landmarks_px), height=height, width=width)
+
+
+def compared(
+    shown: Images,
+    true: Images,
+    *,
+    source: Images | None = None,
+    intrinsics: Float[np.ndarray, "n 3 3"],
+    landmarks_px: Float[np.ndarray, "n 68 2"],
+) -> Comparison:
+    """A comparison of images with holes.
+
+    Args:
+        shown: the row's images.
+        true: the true renders.
+        source: the true render of what the source shows, once per image; the truth itself if None.
+        intrinsics: of each image's camera, pixels.
+        landmarks_px: the true landmarks, per image.
+    """
+    return Comparison(
+        shown=replace(shown, depth_mm=answered(shown)),
+        true=true,
+        source=true if source is None else source,
+        intrinsics=intrinsics,
+        landmarks_px=landmarks_px,
+    )

@@ -1,0 +1,196 @@
+"""What was measured of a person: a row, a measure and its values, and the file that keeps them.
+
+A `Row` is a line of a table: what answers, and under which condition. Its parts stay apart until a key is written, and a
+written key has one reading: ``<metric>/<name>/<axis>=<value>``, where neither names nor values hold a ``/`` or a ``=``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from omote.errors import ConfigError
+from omote.files import atomic_path
+
+# Of a person's file. Files of earlier versions hid rows in the names of their keys.
+FORMAT = 2
+Coordinate = str | int | float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        name: what answers, such as ``model``; empty for a number of the persons alone.
+        at: the condition, as axes with their values: ``(("intensity", 0.5),)``.
+
+    Raises:
+        ConfigError: a name, an axis or a value holds a ``/`` or a ``=``.
+    """
+
+    name: str = ""
+    at: tuple[tuple[str, Coordinate], ...] = ()
+
+    def __post_init__(self) -> None:
+        for text in (self.name, *(_text(part) for pair in self.at for part in pair)):
+            if "/" in text or "=" in text:
+                raise ConfigError(f"row: expected names without / and =, got {text!r}; rename what it is named after")
+
+    def under(self, **axes: Coordinate) -> Row:
+        """The same row under a further condition."""
+        return replace(self, at=(*self.at, *axes.items()))
+
+    def on(self, axis: str) -> Coordinate | None:
+        """Where the row lies on an axis; None where it does not."""
+        return dict(self.at).get(axis)
+
+    def __str__(self) -> str:
+        """The end of a key: ``model/intensity=0.5``."""
+        return "/".join([*([self.name] if self.name else []), *(f"{axis}={_text(value)}" for axis, value in self.at)])
+
+
+def _text(value: Coordinate) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Record:
+    """What was measured of one row of one person.
+
+    Attributes:
+        row: of the table.
+        measure: key of a metric (`omote.evaluation.catalogue`), or of what metrics are made of (`judged_by`, `descriptor_by`).
+        values: one per image, or one of the person; NaN where there is nothing to measure.
+    """
+
+    row: Row
+    measure: str
+    values: Float[np.ndarray, "n *d"]
+
+
+def judged_by(judge: str) -> str:
+    """The measure of the class, a place in `omote.head.expressions.CATEGORIES`, that a judge ranks first."""
+    return f"judged/{judge}"
+
+
+def descriptor_by(network: str) -> str:
+    """The measure of identity descriptors."""
+    return f"descriptor/{network}"
+
+
+def is_evidence(measure: str) -> bool:
+    """Whether a measure is what metrics are made of, and none itself."""
+    return measure.startswith((judged_by(""), descriptor_by("")))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PersonRecords:
+    """A person's file.
+
+    Attributes:
+        parts: what sets persons apart in tables of parts: ``{"head": "omote", "yaw_deg": -30}``.
+        category: per image, a place in `omote.head.expressions.CATEGORIES`.
+        intensity: per image, [0, 1].
+        records: in the order of measurement.
+    """
+
+    parts: Mapping[str, Coordinate]
+    category: tuple[int, ...]
+    intensity: tuple[float, ...]
+    records: tuple[Record, ...]
+
+    def rows(self) -> list[Row]:
+        """All rows, in the order of measurement."""
+        return list(dict.fromkeys(record.row for record in self.records))
+
+    def find(self, row: Row, measure: str) -> Float[np.ndarray, "n *d"] | None:
+        """The values of a measure of a row; None where it was not measured."""
+        return self._values.get((row, measure))
+
+    @property
+    def _values(self) -> dict[tuple[Row, str], np.ndarray]:
+        if "_index" not in self.__dict__:
+            self.__dict__["_index"] = {(record.row, record.measure): record.values for record in self.records}
+        return self.__dict__["_index"]
+
+    def under(self, **axes: Coordinate) -> PersonRecords:
+        """The same with every row under a further condition."""
+        return replace(self, records=tuple(replace(record, row=record.row.under(**axes)) for record in self.records))
+
+
+def joined(parts: Sequence[PersonRecords]) -> PersonRecords:
+    """The records of one person from several files.
+
+    Raises:
+        ConfigError: the files are of different persons.
+    """
+    first = parts[0]
+    if any((p.parts, p.category, p.intensity) != (first.parts, first.category, first.intensity) for p in parts):
+        raise ConfigError("records: expected files of one person, got several; measure into another folder")
+    return replace(first, records=tuple(record for part in parts for record in part.records))
+
+
+def save_records(path: Path, person: PersonRecords) -> None:
+    """Write a person's file, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    data = {
+        "format": FORMAT,
+        "parts": dict(person.parts),
+        "category": person.category,
+        "intensity": person.intensity,
+        "records": [
+            {"row": r.row.name, "at": dict(r.row.at), "measure": r.measure, "values": _json(r.values)}
+            for r in person.records
+        ],
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
+
+
+def load_records(path: Path) -> PersonRecords:
+    """Read a person's file.
+
+    Raises:
+        ConfigError: no such file, not a person's file, or one of an earlier version.
+    """
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{path}: expected a person's records ({why}); delete it, and measure again") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ConfigError(f"{path}: made by an older version of omote; measure into another folder")
+    return PersonRecords(
+        parts=data["parts"],
+        category=tuple(data["category"]),
+        intensity=tuple(data["intensity"]),
+        records=tuple(
+            Record(row=Row(r["row"], tuple(r["at"].items())), measure=r["measure"],
+                   values=np.array(r["values"], np.float64))
+            for r in data["records"]
+        ),
+    )  # fmt: skip
+
+
+def _json(values: Float[np.ndarray, "n *d"]) -> list[Any]:
+    """Nested lists; NaN, which JSON has none of, as null."""
+    out = values.astype(object)
+    out[np.isnan(values)] = None
+    nested: list[Any] = out.tolist()
+    return nested
+
+
+def values_of(persons: Iterable[PersonRecords], row: Row, measure: str) -> list[np.ndarray] | None:
+    """The values of a measure of a row, per person; None unless every person has them."""
+    found = [person.find(row, measure) for person in persons]
+    return None if not found or any(values is None for values in found) else [v for v in found if v is not None]
