@@ -21,6 +21,7 @@ from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.evaluation import metrics
 from omote.evaluation.truth import Truth, render_truth
 from omote.head.expressions import CATEGORIES
+from omote.head.shipped import population_heads
 from omote.memory import peak_memory_mb
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
@@ -32,8 +33,8 @@ STOCK = EditSettings(steps=50, sampler="ddim")
 
 def persons() -> list[tuple[Person, Truth]]:
     config = PopulationConfig(split="test", num_images=len(CATEGORIES))
-    drawn = [draw_person(config, index, config.heads()) for index in range(PERSONS)]
-    return [(person, render_truth(person, config.heads())) for person in drawn]
+    drawn = [draw_person(config, index, population_heads(config.ict)) for index in range(PERSONS)]
+    return [(person, render_truth(person, population_heads(config.ict))) for person in drawn]
 
 
 def edit(kind: str, model: EditingModel, person: Person, truth: Truth) -> list[Rgbd]:

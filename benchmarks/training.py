@@ -38,6 +38,7 @@ from omote.datasets.pairs import PairBatch, draw_pairs
 from omote.datasets.population import PopulationConfig, make_population
 from omote.engine.loop import optimiser_of
 from omote.engine.prefetch import batches
+from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.rgbd.train.autoencoder import packed
 from omote.rgbd.train.edit_cache import encode_population
@@ -59,7 +60,7 @@ class Pairs(IterableDataset):
 
     def __iter__(self) -> Iterator[PairBatch]:
         for index in range(10**9):
-            yield draw_pairs(self.shards, [np.random.default_rng([0, index])], targets_per_source=1)
+            yield draw_pairs(self.shards, [np.random.default_rng([0, index])], shipped_head(), targets_per_source=1)
 
 
 def joined(pairs: list[PairBatch]) -> PairBatch:
@@ -154,19 +155,23 @@ def run() -> dict[str, float | int | str]:
     """For ``make bench``."""
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
-        list(make_population(PopulationConfig(num_images=IMAGES), runs / "population", num_persons=PERSONS))
+        list(
+            make_population(
+                PopulationConfig(num_images=IMAGES), population_heads(), runs / "population", num_persons=PERSONS
+            )
+        )
         recipe = replace(
             RECIPES["editor-cpu"](runs),
             autoencoder=SHIPPED_WEIGHTS / "autoencoder",
             start_from=SHIPPED_WEIGHTS / "editor",
         )
-        task = EditorTask(recipe)
+        task = EditorTask(recipe, population_heads())
         task.autoencoder.float()
         start = time.perf_counter()
-        list(encode_population(recipe.population, task.autoencoder, runs / "edits"))
+        list(encode_population(recipe.population, task.autoencoder, shipped_head(), runs / "edits"))
         encode_rate = PERSONS * IMAGES / (time.perf_counter() - start)
-        cached = EditorTask(replace(recipe, latents=runs / "edits"))
-        theirs = EditorTask(recipe)
+        cached = EditorTask(replace(recipe, latents=runs / "edits"), population_heads())
+        theirs = EditorTask(recipe, population_heads())
         for made in (task, cached, theirs):
             made.autoencoder.float()
             made.module.float()

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from omote.datasets.population import PopulationConfig
+from omote.head.shipped import population_heads
 from omote.tools.unit_style import StyleReport, learn_unit_style
 
 
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the safetensors file to write")
     options = parser.parse_args()
     config = PopulationConfig(seed=0, split="train", ict=options.ict)
-    for item in learn_unit_style(config, options.persons):
+    for item in learn_unit_style(config, population_heads(options.ict), options.persons):
         if isinstance(item, int):
             if item % 50 == 0:
                 print(f"{item} of {options.persons} persons", flush=True)

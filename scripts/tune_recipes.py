@@ -18,6 +18,7 @@ import torch
 from omote.datasets.population import Person, PopulationConfig, draw_person, render_person
 from omote.evaluation.judges import load_expression_judges
 from omote.head.expressions import CATEGORIES, RECIPES, Recipe, draw_expression
+from omote.head.shipped import population_heads
 
 # Units that FACS allows in a category (and what goes with them in a real face), with their upper bounds.
 ALLOWED = {
@@ -86,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     config = PopulationConfig(split="tuning", ict=options.ict, num_images=1)
-    heads = config.heads()
+    heads = population_heads(config.ict)
     persons = balanced_persons(config, heads, options.persons)
     rest = [next(iter(render_person(p, heads))) for p in persons]
     neutral = torch.from_numpy(np.stack([r[1] for r in rest]))

@@ -84,7 +84,7 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from omote.datasets.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
 
     rng, size = np.random.default_rng(0), 64
-    arrays = empty_arrays(10, 4, size)
+    arrays = empty_arrays(10, 4, size, num_identity=100)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     radius = x**2 + y**2
     for person in range(10):
@@ -105,11 +105,12 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train autoencoder, editor and decoder on three rendered persons; the runs lie side by side."""
     from omote.datasets.population import PopulationConfig, make_population
+    from omote.head.shipped import population_heads
     from omote.recipes import RECIPES
     from omote.recipes.run import run_recipe
 
     folder = tmp_path_factory.mktemp("runs")
-    list(make_population(PopulationConfig(num_images=5), folder / "population", num_persons=3))
+    list(make_population(PopulationConfig(num_images=5), population_heads(), folder / "population", num_persons=3))
     for stage in ("autoencoder", "editor", "decoder"):
         list(run_recipe(RECIPES[f"{stage}-tiny"](folder), folder / stage))
     return folder

@@ -51,6 +51,6 @@ def test_lips_hide_them_as_before(person, unit):
     assert shown(seat_mouth(HEAD, person) + move) <= shown(person + move) + 3
 
 
-def test_another_head_keeps_its_own(shared_dir):
+def test_teeth_that_carry_the_lips_already_stay(shared_dir):
     other = ict_head(shared_dir / "data/ict_facekit.npz")
-    assert seat_mouth(other, other.template_mm) is other.template_mm
+    np.testing.assert_allclose(seat_mouth(other, other.template_mm), other.template_mm, atol=1e-4)

@@ -7,11 +7,12 @@ import torch
 from omote.datasets.cache import DEPTH_UNIT_MM, empty_arrays, read_shard, shard_folders, write_shard
 from omote.datasets.pairs import draw_pairs, images_of
 from omote.errors import OmoteError
+from omote.head.shipped import shipped_head
 
 
 def write_tiny(folder, seed=0, persons=3, images=5, size=32):
     rng = np.random.default_rng(seed)
-    arrays = empty_arrays(persons, images, size)
+    arrays = empty_arrays(persons, images, size, num_identity=100)
     arrays["rgb"][:] = rng.integers(0, 256, arrays["rgb"].shape)
     arrays["depth"][:] = rng.integers(-6000, 12000, arrays["depth"].shape)
     arrays["mask"][:, :, 4:-4, 4:-4] = 1
@@ -40,8 +41,8 @@ def rngs(seed, count):
 
 
 def test_a_batch_is_its_parts(shard):
-    whole = draw_pairs([shard], rngs(4, 4), targets_per_source=3)
-    halves = [draw_pairs([shard], rngs(4, 4)[i : i + 2], targets_per_source=3) for i in (0, 2)]
+    whole = draw_pairs([shard], rngs(4, 4), shipped_head(), targets_per_source=3)
+    halves = [draw_pairs([shard], rngs(4, 4)[i : i + 2], shipped_head(), targets_per_source=3) for i in (0, 2)]
     for name in ("rgb", "depth_mm", "mask"):
         for images in ("source", "target"):
             joined = torch.cat([getattr(getattr(half, images), name) for half in halves])
@@ -50,15 +51,15 @@ def test_a_batch_is_its_parts(shard):
 
 
 def test_a_batch_is_a_function_of_its_seed(shard):
-    a, b = (draw_pairs([shard], rngs(4, 2), targets_per_source=3) for _ in range(2))
+    a, b = (draw_pairs([shard], rngs(4, 2), shipped_head(), targets_per_source=3) for _ in range(2))
     torch.testing.assert_close(a.source.rgb, b.source.rgb)
     torch.testing.assert_close(a.target.depth_mm, b.target.depth_mm)
-    other = draw_pairs([shard], rngs(5, 2), targets_per_source=3)
+    other = draw_pairs([shard], rngs(5, 2), shipped_head(), targets_per_source=3)
     assert not torch.equal(a.target.rgb, other.target.rgb)
 
 
 def test_targets_belong_to_their_source(shard):
-    batch = draw_pairs([shard], rngs(0, 4), targets_per_source=2, augment=False)
+    batch = draw_pairs([shard], rngs(0, 4), shipped_head(), targets_per_source=2, augment=False)
     every = torch.from_numpy(shard.rgb[:].astype(np.float32) / 255).permute(0, 1, 4, 2, 3)
 
     def owner(image):
@@ -71,7 +72,7 @@ def test_targets_belong_to_their_source(shard):
 def test_only_the_source_has_holes(shard):
     holes = cropped = 0
     for seed in range(24):  # one in ten is cropped visibly
-        batch = draw_pairs([shard], rngs(seed, 4), targets_per_source=2)
+        batch = draw_pairs([shard], rngs(seed, 4), shipped_head(), targets_per_source=2)
         for source, target in zip(batch.source.mask[:, 0], batch.target.mask[::2, 0], strict=True):
             rows, columns = torch.nonzero(target.amax(dim=1)), torch.nonzero(target.amax(dim=0))
             # A crop cuts straight and ends both alike, so the target stays a whole rectangle.

@@ -5,7 +5,7 @@ import torch
 
 from omote.datasets.population import PopulationConfig, draw_person, fit_as_found, render_person
 from omote.head.rest_face import RestFace
-from omote.head.shipped import shipped_head
+from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.codec import pack_images
 from omote.rgbd.conditions.motion import motion_images, moved
 
@@ -13,13 +13,13 @@ CONFIG = PopulationConfig(split="validation", num_images=5)
 
 
 def test_a_fits_motion_is_nearly_the_persons_own_and_moves_their_image():
-    heads = CONFIG.heads()
+    heads = population_heads(CONFIG.ict)
     person = draw_person(CONFIG, 1, heads)
     weights = np.stack([e.arkit for e in person.expressions])
     # The resting weights are in the fit's shape already.
     extra = torch.from_numpy(weights - weights[:1]).clamp_min(0)[1:]
     rendered = list(render_person(person, heads))
-    fit = fit_as_found(person, heads[0], rendered[0][0], rendered[0][2])
+    fit = fit_as_found(person, heads, rendered[0][0], rendered[0][2])
     fitted = motion_images(extra, [fit.rest()] * 4)
     own = RestFace(
         head=shipped_head(), vertices_mm=shipped_head().vertices(person.identity, weights[0]), camera=person.camera

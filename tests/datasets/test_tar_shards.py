@@ -10,6 +10,7 @@ from omote.datasets.pair_source import PairSource
 from omote.datasets.tar_shards import TarShards, is_tar_shards, read_tar_shard, shard_urls, write_index, write_tar_shard
 from omote.engine.loop import tensors_of
 from omote.errors import DatasetError
+from omote.head.shipped import population_heads
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def test_urls_come_from_a_file_of_patterns(tars, tmp_path):
 
 
 def test_pairs_are_a_function_of_seed_and_step_and_divide(tars):
-    whole = tensors_of(PairSource(tars).batch(3, 0, 8, 0, 2, 1))
-    source = PairSource(tars)
+    whole = tensors_of(PairSource(tars, population_heads()).batch(3, 0, 8, 0, 2, 1))
+    source = PairSource(tars, population_heads())
     parts = [tensors_of(source.batch(3, 0, 4, i, 2, 2)) for i in range(2)]
     for key in ("batch.source.rgb", "batch.target.depth_mm", "batch.category"):
         np.testing.assert_array_equal(np.concatenate([p[key] for p in parts]), whole[key])
@@ -72,7 +73,7 @@ def test_a_tar_cut_short_is_one_line(tars, tmp_path, cut):
         path.write_bytes(data[: int(cut * len(data))])
     write_index(tmp_path, {path.name: 2})
     with pytest.raises(DatasetError, match="not a whole shard") as error:
-        PairSource(tmp_path)
+        PairSource(tmp_path, population_heads())
     assert "\n" not in str(error.value)
 
 

@@ -22,6 +22,7 @@ from omote.evaluation.testsets import (
     yaw_deg,
 )
 from omote.head.model import HeadModel
+from omote.head.shipped import population_heads
 from omote.types import Rgbd
 
 POPULATION = PopulationConfig(split="test", size=64, num_images=7)
@@ -30,7 +31,7 @@ POPULATION = PopulationConfig(split="test", size=64, num_images=7)
 @pytest.fixture(scope="module")
 def heads() -> list[HeadModel]:
     """Twice the shipped head: who is of the second family is all that is asked here."""
-    return POPULATION.heads() * 2
+    return population_heads(POPULATION.ict) * 2
 
 
 @pytest.fixture(scope="module")

@@ -9,25 +9,25 @@ from omote.datasets.population import PopulationConfig, draw_person, fit_as_foun
 from omote.errors import AlignmentError
 from omote.geometry.camera import project
 from omote.head.rest_face import FIRST_INNER_LANDMARK, fit_face, landmarks_in
-from omote.head.shipped import shipped_head
+from omote.head.shipped import population_heads, shipped_head
 
 
 @pytest.fixture(scope="module")
 def seen():
     config = PopulationConfig(split="validation", num_images=1)
-    person = draw_person(config, 3, config.heads())
-    image, landmarks, vertices = next(iter(render_person(person, config.heads())))
+    person = draw_person(config, 3, population_heads(config.ict))
+    image, landmarks, vertices = next(iter(render_person(person, population_heads(config.ict))))
     return person, image, landmarks, vertices
 
 
 def test_the_fit_lies_where_the_person_does(seen):
     person, image, landmarks, vertices = seen
-    fit = fit_as_found(person, shipped_head(), image, vertices)
+    fit = fit_as_found(person, [shipped_head()], image, vertices)
     face = fit.rest()
     fitted = project(face.camera, shipped_head().landmarks(face.vertices_mm))[:, :2]
     off = np.linalg.norm(fitted - landmarks, axis=1)[FIRST_INNER_LANDMARK:]
     assert np.median(off) < 1.0  # pixels of 128, 1.8 mm each
-    again = fit_as_found(person, shipped_head(), image, vertices)
+    again = fit_as_found(person, [shipped_head()], image, vertices)
     np.testing.assert_array_equal(again.identity, fit.identity)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from omote.datasets.population import PopulationConfig
 from omote.errors import OmoteError
-from omote.head.shipped import shipped_head, shipped_unit_style
+from omote.head.shipped import population_heads, shipped_head, shipped_unit_style
 from omote.head.unit_style import UnitStyle
 
 
@@ -67,7 +67,7 @@ def second_head(shared_dir):
 def test_a_population_of_two_heads_teaches_it(second_head):
     from omote.tools.unit_style import learn_unit_style
 
-    *counts, (style, report) = learn_unit_style(second_head, 24, held_out=8)
+    *counts, (style, report) = learn_unit_style(second_head, population_heads(second_head.ict), 24, held_out=8)
     assert counts == list(range(1, 25))
     assert sum(report.persons) == 16
     assert report.after_mm < 0.4 * report.before_mm
@@ -79,4 +79,4 @@ def test_one_head_alone_is_an_error():
     from omote.tools.unit_style import learn_unit_style
 
     with pytest.raises(OmoteError, match="two head models"):
-        next(learn_unit_style(PopulationConfig(split="validation"), 2))
+        next(learn_unit_style(PopulationConfig(split="validation"), [shipped_head()], 2))

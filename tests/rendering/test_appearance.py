@@ -13,7 +13,7 @@ from omote.head.ict import ict_head
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
 from omote.rendering.appearance import Appearance, default_appearance, eye_texture, paint, random_appearance
-from omote.rendering.regions import surface, template_occlusion
+from omote.rendering.regions import head_shading, template_occlusion
 from omote.rendering.shade import lid_shadow, lip_shadow
 
 
@@ -114,8 +114,8 @@ def test_hollows_see_less_of_the_sky(head: HeadModel) -> None:
 
     assert at(marks[30]) > at(marks[39])  # tip of the nose, inner corner of an eye
     # A mouth's inside is darker the deeper it lies.
-    inner = surface(head).inner
-    dimmed = surface(head).dim(head.template_mm, marks)[inner]
+    inner = head_shading(head).inner
+    dimmed = head_shading(head).dim(head.template_mm, marks)[inner]
     deep = head.template_mm[inner, 2] < np.percentile(head.template_mm[inner, 2], 20)
     assert dimmed[deep].mean() < 0.5 * dimmed[~deep].mean()
 

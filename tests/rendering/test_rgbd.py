@@ -11,7 +11,7 @@ from omote.head.expressions import ARKIT_INDEX
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
 from omote.rendering.appearance import paint, random_appearance
-from omote.rendering.regions import surface
+from omote.rendering.regions import head_shading
 from omote.rendering.rgbd import render_head, render_normals
 from omote.rendering.shade import (
     DECODE,
@@ -88,7 +88,7 @@ def test_normals_face_the_camera_and_are_unit(head: HeadModel) -> None:
 
 def test_fast_normals_are_the_plain_ones(head: HeadModel) -> None:
     plain = vertex_normals(head.template_mm.astype(np.float64), head.faces)
-    fast = fast_normals(head.template_mm.astype(np.float32), surface(head).faces)
+    fast = fast_normals(head.template_mm.astype(np.float32), head_shading(head).faces)
     used = np.unique(head.faces)
     assert np.percentile(np.linalg.norm(plain - fast, axis=1)[used], 99.9) < 1e-3
 

@@ -17,7 +17,7 @@ from omote.datasets.pairs import draw_pairs
 from omote.datasets.population import draw_identity
 from omote.errors import ConfigError, DatasetError
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES, arkit_weights
-from omote.head.shipped import shipped_head
+from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.conditions.base import ExpressionConditioner
 from omote.rgbd.train.dataset_shards import shard_folder
 from omote.rgbd.train.edits import condition_of_batch
@@ -102,10 +102,12 @@ def test_what_moved_is_measured_and_what_has_no_category_has_none(shards: Path) 
 
 
 def test_training_draws_from_it(shards: Path) -> None:
-    batch = PairSource(shards).batch(0, seed=0, size=4, part=0, targets_per_source=4)  # more targets than scans
+    batch = PairSource(shards, population_heads()).batch(
+        0, seed=0, size=4, part=0, targets_per_source=4
+    )  # more targets than scans
     assert batch.target.rgb.shape == (4, 3, 128, 128)
     shard = read_shard(shard_folders(shards)[0])
-    pairs = draw_pairs([shard], [np.random.default_rng(0)], targets_per_source=3, augment=False)
+    pairs = draw_pairs([shard], [np.random.default_rng(0)], shipped_head(), targets_per_source=3, augment=False)
     condition = condition_of_batch(pairs)
     assert condition.has_category.tolist() == [c != NO_CATEGORY for c in pairs.category.tolist()]
     assert sorted(pairs.category.tolist()) == [NO_CATEGORY, 0, 1]

@@ -9,6 +9,7 @@ from torch import nn
 from omote.config import override
 from omote.diffusion.flow import noised
 from omote.errors import ConfigError
+from omote.head.shipped import population_heads
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
@@ -127,8 +128,8 @@ def test_the_student_exports_as_an_editor_that_reads_the_length_of_its_steps(run
     from omote.datasets.population import PopulationConfig, draw_person, render_person
 
     config = PopulationConfig(num_images=2)
-    person = draw_person(config, 0, config.heads())
-    source = next(iter(render_person(person, config.heads())))[0]
+    person = draw_person(config, 0, population_heads(config.ict))
+    source = next(iter(render_person(person, population_heads(config.ict))))[0]
     model = EditingModel(Networks(autoencoder, editor))
     one, four = (model.edit(source, [Expression(category="happy")], EditSettings(steps=n))[0] for n in (1, 4))
     assert abs(one.depth_mm - four.depth_mm).max() > 0
@@ -152,7 +153,7 @@ def test_steps_that_do_not_end_where_the_teachers_do_are_refused(runs):
 
 def test_regression_answers_alike_whatever_the_noise(runs):
     config = replace(RECIPES["editor-tiny"](runs), objective=RECIPES["editor-cpu-regression"](runs).objective)
-    batch = EditorTask(config).batch(0, 0, 8, 0, 1)
+    batch = EditorTask(config, population_heads()).batch(0, 0, 8, 0, 1)
     assert bool((batch.t == 1).all())
     editor = LatentEditor.from_pretrained(runs / "editor/export/editor", low_cpu_mem_usage=False)
     with torch.no_grad():

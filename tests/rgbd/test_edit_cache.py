@@ -10,6 +10,7 @@ from omote.datasets.cache import read_shard, shard_folders
 from omote.datasets.pairs import Pick, draw_source, pairs_of
 from omote.datasets.population import PopulationConfig, make_population
 from omote.errors import ConfigError, OmoteError
+from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe
 from omote.rgbd.autoencoder import RgbdAutoencoder
@@ -22,7 +23,9 @@ from omote.rgbd.train.edits import encoded
 @pytest.fixture(scope="module")
 def population(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache") / "population"
-    list(make_population(PopulationConfig(num_images=4), folder, num_persons=2, persons_per_shard=1))
+    list(
+        make_population(PopulationConfig(num_images=4), population_heads(), folder, num_persons=2, persons_per_shard=1)
+    )
     return folder
 
 
@@ -36,7 +39,7 @@ def autoencoder():
 
 @pytest.fixture
 def edits(population, autoencoder, tmp_path):
-    list(encode_population(population, autoencoder, tmp_path / "edits", variants=2))
+    list(encode_population(population, autoencoder, shipped_head(), tmp_path / "edits", variants=2))
     return tmp_path / "edits"
 
 
@@ -49,7 +52,7 @@ def test_what_is_read_is_what_would_be_made(population, autoencoder, edits):
     assert [s.delta.shape[:2] for s in cached.shards] == [(2, 4), (2, 4)]
     shard = read_shard(shard_folders(population)[1])
     rng = np.random.default_rng([0, int(shard.head[0]), int(shard.person[0]), 1])
-    made = encoded(autoencoder, pairs_of([pick_of(shard, rng)]))
+    made = encoded(autoencoder, pairs_of([pick_of(shard, rng)], shipped_head()))
     kept = cached.shards[1]
     torch.testing.assert_close(torch.from_numpy(kept.delta[1]).float(), made.delta, atol=2e-3, rtol=1e-2)
     torch.testing.assert_close(torch.from_numpy(kept.source[1]).float(), made.source[0], atol=2e-3, rtol=1e-2)
@@ -102,7 +105,7 @@ def test_an_editor_trains_on_them(population, tmp_path):
     list(run_recipe(RECIPES["autoencoder-tiny"](population.parent), population.parent / "autoencoder"))
     config = RECIPES["editor-tiny"](population.parent)
     first_stage = RgbdAutoencoder.from_pretrained(config.autoencoder, low_cpu_mem_usage=False)
-    list(encode_population(population, first_stage, tmp_path / "edits"))
+    list(encode_population(population, first_stage, shipped_head(), tmp_path / "edits"))
     reports = list(run_recipe(replace(config, latents=tmp_path / "edits"), tmp_path / "editor"))
     assert np.isfinite(reports[-1].metrics["mse"])
     assert (tmp_path / "editor/export/editor/config.json").exists()
@@ -110,10 +113,10 @@ def test_an_editor_trains_on_them(population, tmp_path):
 
 def test_what_is_there_is_kept_and_others_are_refused(population, autoencoder, edits):
     before = {path: path.stat().st_mtime_ns for path in edits.rglob("*.npy")}
-    list(encode_population(population, autoencoder, edits, variants=2))
+    list(encode_population(population, autoencoder, shipped_head(), edits, variants=2))
     assert {path: path.stat().st_mtime_ns for path in edits.rglob("*.npy")} == before
     with pytest.raises(ConfigError, match="edits of another variants"):
-        list(encode_population(population, autoencoder, edits, variants=1))
+        list(encode_population(population, autoencoder, shipped_head(), edits, variants=1))
     other = RgbdAutoencoder(sample_size=128).eval()
     with pytest.raises(ConfigError, match="another encoder"):
         EncodedEdits(edits, other)

@@ -8,6 +8,7 @@ import torch
 
 from omote.datasets.population import PopulationConfig, draw_person, render_person
 from omote.errors import CheckpointError
+from omote.head.shipped import population_heads
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import pack_images, unpack_images
 from omote.rgbd.conditions.base import condition_of
@@ -28,7 +29,9 @@ WANTED = [
 @pytest.fixture(scope="module")
 def source():
     config = PopulationConfig(num_images=1)
-    return next(iter(render_person(draw_person(config, 0, config.heads()), config.heads())))[0]
+    return next(
+        iter(render_person(draw_person(config, 0, population_heads(config.ict)), population_heads(config.ict)))
+    )[0]
 
 
 @pytest.fixture(scope="module")

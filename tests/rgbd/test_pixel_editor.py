@@ -12,6 +12,7 @@ from omote.datasets.pairs import Pick, draw_source, pairs_of
 from omote.datasets.population import PopulationConfig, draw_person, make_population, render_person
 from omote.engine.loop import tensors_of
 from omote.errors import ConfigError, OutputError
+from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.recipes.run import estimate_recipe, run_recipe, task_of
 from omote.recipes.tiny import ENGINE
@@ -29,7 +30,15 @@ from omote.types import Expression
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pixels")
-    list(make_population(PopulationConfig(num_images=4), folder / "population", num_persons=2, persons_per_shard=1))
+    list(
+        make_population(
+            PopulationConfig(num_images=4),
+            population_heads(),
+            folder / "population",
+            num_persons=2,
+            persons_per_shard=1,
+        )
+    )
     return folder
 
 
@@ -61,7 +70,7 @@ def test_the_first_stage_is_measured_on_the_population(trained, folder):
     assert stage.config.sample_size == 128
     shards = [read_shard(path) for path in shard_folders(folder / "population")]
     rng = np.random.default_rng(0)
-    pairs = [pairs_of([pick_of(shard, rng)]) for shard in shards for _ in range(4)]
+    pairs = [pairs_of([pick_of(shard, rng)], shipped_head()) for shard in shards for _ in range(4)]
     z = torch.cat([packed(pair.target) for pair in pairs])
     # Two persons in other captures: near, not equal.
     torch.testing.assert_close(stage.latent_std.flatten(), z.std(dim=(0, 2, 3)), rtol=0.3, atol=0.02)
@@ -79,8 +88,8 @@ def test_it_loads_and_edits(trained, folder):
     torch.testing.assert_close(model.editor.delta_std, model.autoencoder.delta_std)
     assert model.editor.config.prediction == trained.objective.prediction
     config = PopulationConfig(num_images=2)
-    person = draw_person(config, 0, config.heads())
-    source = next(iter(render_person(person, config.heads())))[0]
+    person = draw_person(config, 0, population_heads(config.ict))
+    source = next(iter(render_person(person, population_heads(config.ict))))[0]
     wanted = [Expression(category="happy"), person.expressions[1]]
     for steps in (1, 3):
         images = model.edit(source, wanted, EditSettings(steps=steps))
@@ -127,7 +136,7 @@ def test_encoded_edits_are_the_edits(trained, folder, tmp_path):
     cached = EncodedEdits(tmp_path / "edits", stage)
     shard = read_shard(shard_folders(folder / "population")[1])
     rng = np.random.default_rng([0, int(shard.head[0]), int(shard.person[0]), 0])
-    made, kept = encoded(stage, pairs_of([pick_of(shard, rng)])), cached.shards[1]
+    made, kept = encoded(stage, pairs_of([pick_of(shard, rng)], shipped_head())), cached.shards[1]
     torch.testing.assert_close(torch.from_numpy(kept.delta[0]).float(), made.delta, atol=2e-3, rtol=1e-2)
     # Images are moved at full size: a smaller motion image would move them otherwise than an edit does.
     editor = task_of(trained).module.editor.eval()
@@ -142,7 +151,7 @@ def test_encoded_edits_are_the_edits(trained, folder, tmp_path):
 
 def test_it_trains_on_encoded_edits_and_not_on_others(trained, folder, tmp_path):
     stage = load_first_stage(trained.autoencoder)
-    list(encode_population(folder / "population", stage, tmp_path / "edits"))
+    list(encode_population(folder / "population", stage, shipped_head(), tmp_path / "edits"))
     config = replace(trained, latents=tmp_path / "edits")
     assert list(run_recipe(config, tmp_path / "run"))[-1].images == 32
     stage.delta_std.mul_(2)

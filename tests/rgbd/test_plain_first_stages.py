@@ -9,6 +9,7 @@ import torch
 from omote.config import override
 from omote.engine.loop import EngineConfig
 from omote.errors import ConfigError
+from omote.head.shipped import population_heads
 from omote.nets import perceptual
 from omote.nets.perceptual import CONVOLUTIONS, HedVgg16
 from omote.recipes import RECIPES
@@ -30,7 +31,7 @@ def small(name, discs, **changes):
 @pytest.mark.parametrize("factor", [2, 4, 8, 16, 32])
 @pytest.mark.parametrize("kind", ["kl", "vq"])
 def test_a_recipe_of_every_f_compresses_by_it(kind, factor, discs):
-    task = AutoencoderTask(small(f"autoencoder-{kind}-f{factor}", discs))
+    task = AutoencoderTask(small(f"autoencoder-{kind}-f{factor}", discs), population_heads())
     batch = task.batch(0, 0, 8, 0, 1)
     assert batch.alone
     task.schedule(8)
@@ -45,7 +46,7 @@ def test_a_recipe_of_every_f_compresses_by_it(kind, factor, discs):
 
 
 def test_the_source_changes_nothing(discs):
-    task = AutoencoderTask(small("autoencoder-kl-f4", discs, adversarial=0.0))
+    task = AutoencoderTask(small("autoencoder-kl-f4", discs, adversarial=0.0), population_heads())
     batch = task.batch(0, 0, 8, 0, 1)
     other = replace(batch.pairs.source, rgb=1 - batch.pairs.source.rgb)
     # Weights of pixels that moved need a source; what is decoded does not.
@@ -76,7 +77,7 @@ def test_a_perceptual_network_is_paid_under_its_name_and_needs_its_file(discs, t
             before = 4
     monkeypatch.setattr(training, "load_hed_vgg16", lambda path: HedVgg16(weights, stages=2))
     config = small("autoencoder-kl-f4", discs, adversarial=0.0, perceptual=0.5, perceptual_weights=tmp_path)
-    task = AutoencoderTask(config)
+    task = AutoencoderTask(config, population_heads())
     batch = task.batch(0, 0, 8, 0, 1)
     loss, terms = task.module(batch)
     task.module.perceptual = ()

@@ -9,6 +9,7 @@ import pytest
 from omote.datasets.population import PopulationConfig, draw_person, render_person
 from omote.errors import CheckpointError, ConfigError
 from omote.head.expressions import typical_expression
+from omote.head.shipped import population_heads
 from omote.rgbd.backends.process import EditingProcess
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditSettings
@@ -19,7 +20,9 @@ from omote.types import Expression
 @pytest.fixture(scope="module")
 def source():
     config = PopulationConfig(num_images=1, split="test")
-    return next(iter(render_person(draw_person(config, 3, config.heads()), config.heads())))[0]
+    return next(
+        iter(render_person(draw_person(config, 3, population_heads(config.ict)), population_heads(config.ict)))
+    )[0]
 
 
 def test_it_edits_as_the_model_does_and_ends_when_closed(source):

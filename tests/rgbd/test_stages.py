@@ -12,6 +12,7 @@ from omote.datasets.pairs import draw_pairs
 from omote.datasets.population import PopulationConfig
 from omote.engine.loop import tensors_of
 from omote.errors import ConfigError
+from omote.head.shipped import population_heads, shipped_head
 from omote.nets.quantiser import codebook_use
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
@@ -30,8 +31,8 @@ def test_exports_load_and_edit(runs):
     from omote.datasets.population import PopulationConfig, draw_person, render_person
 
     config = PopulationConfig(num_images=2)
-    person = draw_person(config, 0, config.heads())
-    source = next(iter(render_person(person, config.heads())))[0]
+    person = draw_person(config, 0, population_heads(config.ict))
+    source = next(iter(render_person(person, population_heads(config.ict))))[0]
     model, wanted = EditingModel(Networks(autoencoder, editor)), [Expression(category="happy"), person.expressions[1]]
     ways = (EditSettings(), EditSettings(steps=2, strength=0.5), EditSettings(steps=2, inversion_steps=2),
             EditSettings(steps=2, guidance_scale=2.0, source_scale=1.5, guidance_interval=(0.4, 1.0)))  # fmt: skip
@@ -121,7 +122,9 @@ def test_a_crop_ends_source_and_target_alike(runs):
     shards = [read_shard(p) for p in shard_folders(runs / "population")]
     cropped = 0
     for seed in range(8):
-        pairs = draw_pairs(shards, [np.random.default_rng([seed, i]) for i in range(2)], targets_per_source=2)
+        pairs = draw_pairs(
+            shards, [np.random.default_rng([seed, i]) for i in range(2)], shipped_head(), targets_per_source=2
+        )
         # Where a whole border row of the source is gone, the target has nothing either.
         rows = pairs.source.mask.amax(dim=(1, 3))
         beyond = pairs.target.mask.amax(dim=(1, 3)) * (1 - rows.repeat_interleave(2, 0))

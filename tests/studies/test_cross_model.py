@@ -16,6 +16,7 @@ from omote.datasets.pair_source import PairSource
 from omote.datasets.population import PopulationConfig
 from omote.errors import ConfigError
 from omote.evaluation.table import DEPTH, Table, alone
+from omote.head.shipped import population_heads
 from omote.progress import Step
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.model import EditingModel
@@ -36,7 +37,7 @@ def config(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossModel:
     arrays["person"] = np.arange(10).astype(arrays["person"].dtype)
     write_shard(folder / "population/shard_0000000", arrays, {"seed": 0, "size": 64})
     autoencoder = RgbdAutoencoder(sample_size=64, channels=(16,), fine_channels=16)
-    measure_latents(autoencoder, PairSource(folder / "population"))
+    measure_latents(autoencoder, PairSource(folder / "population", population_heads()))
     autoencoder.save_pretrained(folder / "weights/autoencoder")
     return CrossModel(
         population=folder / "population",

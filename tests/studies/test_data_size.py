@@ -16,6 +16,7 @@ from omote.datasets.cache import read_shard, shard_folders
 from omote.datasets.pair_source import PairSource
 from omote.errors import ConfigError
 from omote.evaluation.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, Table, alone
+from omote.head.shipped import population_heads
 from omote.progress import Step
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.identity_stage import load_first_stage
@@ -31,7 +32,7 @@ def config(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> DataSize:
     """Behind a first stage that has learned nothing but its units."""
     weights = tmp_path_factory.mktemp("weights")
     autoencoder = RgbdAutoencoder(sample_size=64, channels=(16,), fine_channels=16)
-    measure_latents(autoencoder, PairSource(discs))
+    measure_latents(autoencoder, PairSource(discs, population_heads()))
     autoencoder.save_pretrained(weights / "autoencoder")
     return replace(tiny_data_size(discs), sizes=(0, 2, 5, 1000), weights=weights)
 

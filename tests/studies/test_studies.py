@@ -22,7 +22,7 @@ from omote.evaluation.truth import Truth, render_truth
 from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera, project
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES
 from omote.head.rest_face import RestFace
-from omote.head.shipped import shipped_head
+from omote.head.shipped import population_heads, shipped_head
 from omote.progress import Step
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.studies import conditions
@@ -73,7 +73,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> StudyOfEdits:
 @pytest.fixture
 def person() -> Person:
     config = PopulationConfig(split="test", size=128, num_images=len(CATEGORIES))
-    return draw_person(config, 0, config.heads())
+    return draw_person(config, 0, population_heads(config.ict))
 
 
 TWO = (
@@ -223,7 +223,7 @@ def test_a_persons_expression_grows_with_its_intensity(person: Person) -> None:
 
 def test_displacement_is_a_share_of_the_true_change(person: Person) -> None:
     config = PopulationConfig(split="test", size=64)
-    truth = render_truth(replace(person, camera=orbit_camera(size=64)), config.heads())
+    truth = render_truth(replace(person, camera=orbit_camera(size=64)), population_heads(config.ict))
     rest = truth.images[0]
 
     def part(share: float) -> list[Rgbd]:
@@ -281,7 +281,7 @@ def test_a_copy_moves_nowhere_at_any_intensity(study: StudyOfEdits, tmp_path: Pa
 @pytest.fixture
 def image(person: Person) -> Rgbd:
     config = PopulationConfig(split="test")
-    truth: Truth = render_truth(replace(person, camera=orbit_camera(size=128)), config.heads())
+    truth: Truth = render_truth(replace(person, camera=orbit_camera(size=128)), population_heads(config.ict))
     return truth.images[0]
 
 

@@ -120,7 +120,7 @@ class _Located:
 def align(
     scan: PointCloud | Mesh | Rgbd,
     *,
-    head: HeadModel | None = None,
+    head: HeadModel,
     landmarks: Float[np.ndarray, "68 3"] | None = None,
     unit: str | None = None,
     refinement: bool = True,
@@ -129,7 +129,7 @@ def align(
 
     Args:
         scan: in any pose and unit; a depth camera's frame counts as millimetres.
-        head: the head model to fit; the shipped one if None.
+        head: the head model to fit.
         landmarks: 68 points in scan coordinates (NaN rows unknown) that replace the networks.
         unit: "mm", "cm", "m" or "in"; estimated if None.
         refinement: also move each vertex onto the scan.
@@ -140,10 +140,6 @@ def align(
     """
     if unit is not None and unit not in MM_PER_UNIT:
         raise AlignmentError(f"unit: expected one of {', '.join(MM_PER_UNIT)}, got {unit!r}")
-    if head is None:
-        from omote.head.shipped import shipped_head
-
-        head = shipped_head()
     clock = _Clock()
     given_unit = unit or ("mm" if isinstance(scan, Rgbd) else None)
     surface = surface_of(scan)

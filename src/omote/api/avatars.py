@@ -13,7 +13,7 @@ import numpy as np
 from omote.api.outputs import AvatarOutputs
 from omote.api.scans import Scan, Unit, load_head, read_landmarks
 from omote.config import nearest
-from omote.datasets.demo_frame import made_up_frame
+from omote.datasets.demo_frame import sensed_frame
 from omote.errors import ConfigError
 from omote.files import all_or_nothing, check_folder, make_folder
 from omote.formats.frame_write import save_rgbd
@@ -275,7 +275,7 @@ def demo(
     check_folder(out)
     if on_step is not None:
         on_step(Step(stage="capture"))
-    frame = made_up_frame(seed)
+    frame = sensed_frame(seed, load_head(None))
     make_folder(out)
     save_rgbd(frame, out / "scan")
     outputs = AvatarOutputs(glb=out / "avatar.glb", report=out / "report.json", sheet=out / "sheet.png").checked()

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from omote.errors import ConfigError
 from omote.files import atomic_path, check_file, check_folder
 from omote.formats.frame_write import as_bytes
+from omote.head.shipped import population_heads
 from omote.progress import Step
 
 SHEET_PERSONS = 12
@@ -73,13 +74,14 @@ def population(
     other = "shard_*[0-9]" if format == "webdataset" else "shard_*.tar"
     if any(out.glob(other)):
         raise ConfigError(f"format: {out} holds shards of the other format; give another --out, or --format as it was")
-    config.heads()  # a head that does not load is said now, not by a worker
+    heads = population_heads(config.ict)
     if on_step is not None:
         on_step(Step(stage="render", done=0, total=persons))
     count = 0
     shard = max(1, min(100, persons // max(workers or os.cpu_count() or 1, 1)))
     for count in make_population(
         config,
+        heads,
         out,
         num_persons=persons,
         persons_per_shard=shard,
@@ -111,7 +113,7 @@ def contact_sheet(
     from omote.head.expressions import CATEGORIES, draw_expression
 
     assert isinstance(config, PopulationConfig)
-    heads = config.heads()
+    heads = population_heads(config.ict)
     rows = []
     for index in range(num_persons):
         if on_step is not None:

@@ -207,7 +207,7 @@ def render(
 
     if on_step is not None:
         on_step(Step(stage="align"))
-    alignment = align(scan, unit=None if unit == "auto" else unit, landmarks=points)
+    alignment = align(scan, head=load_head(None), unit=None if unit == "auto" else unit, landmarks=points)
     if on_step is not None:
         on_step(Step(stage="render"))
     camera = orbit_camera(size=size, yaw_rad=math.radians(yaw_deg), pitch_rad=math.radians(pitch_deg))

@@ -80,13 +80,14 @@ def encode(
     population, out = Path(population), Path(out)
     check_folder(out)
 
+    from omote.head.shipped import shipped_head
     from omote.rgbd.identity_stage import load_first_stage
     from omote.rgbd.train.edit_cache import EncodedEdits, encode_population
     from omote.rgbd.weights import SHIPPED_WEIGHTS
 
     folder = SHIPPED_WEIGHTS / "autoencoder" if autoencoder is None else Path(autoencoder)
     first_stage = load_first_stage(folder).float().eval().requires_grad_(False)
-    for step in encode_population(population, first_stage, out, variants=variants, seed=seed):
+    for step in encode_population(population, first_stage, shipped_head(), out, variants=variants, seed=seed):
         if on_step is not None:
             on_step(step)
     return sum(shard.category.size for shard in EncodedEdits(out, first_stage).shards)

@@ -7,27 +7,22 @@ teeth carry the lips.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from omote.head.model import HeadModel
-from omote.head.shipped import shipped_head
+from omote.head.model import HeadModel, once_per_head
 
 INNER_LIPS = (61, 62, 63, 65, 66, 67)  # of the 68 landmarks
 LIP_MM = 8.0  # from where closed lips meet to the teeth: room for lips that roll in
 FARTHEST_MM = 8.0
-WIDER = 1.12
 TONGUE_SHARE = 0.7  # of the arches' way; its root stays
 
 
-@lru_cache(maxsize=1)
-def _arches() -> tuple[Int[np.ndarray, "a"], Int[np.ndarray, "t"]]:
-    """Vertex ids of the shipped head's (teeth and gums, tongue): surfaces of their own, so each is a connected component."""
-    head = shipped_head()
+@once_per_head
+def _arches(head: HeadModel) -> tuple[Int[np.ndarray, "a"], Int[np.ndarray, "t"]]:
+    """Vertex ids of (teeth and gums, tongue): surfaces of their own, so each is a connected component."""
     edges = np.concatenate([head.faces[:, [0, 1]], head.faces[:, [1, 2]]])
     links = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(head.num_vertices, head.num_vertices))
     _, component = connected_components(links, directed=False)
@@ -40,18 +35,18 @@ def seat_mouth(head: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[
     """Move arches and tongue forward to the lips, and the arches apart; every other vertex stays.
 
     Args:
-        head: the output head; any but the shipped one keeps its own mouth.
+        head: the output head.
         vertices_mm: a person at rest, canonical frame.
     """
-    if head is not shipped_head():
+    arches, tongue = _arches(head)
+    if not len(arches):
         return vertices_mm
-    arches, tongue = _arches()
     out = vertices_mm.copy()
     lips = float(head.landmarks(vertices_mm)[list(INNER_LIPS), 2].mean())
     front = float(vertices_mm[head.part_vertices("teeth_upper"), 2].max())
     forward = float(np.clip(lips - LIP_MM - front, 0.0, FARTHEST_MM))
     middle = vertices_mm[arches, 0].mean()
-    out[arches, 0] = middle + WIDER * (vertices_mm[arches, 0] - middle)
+    out[arches, 0] = middle + head.arch_width * (vertices_mm[arches, 0] - middle)
     out[arches, 2] += forward
     out[tongue, 2] += TONGUE_SHARE * forward
     return out

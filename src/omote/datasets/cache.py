@@ -17,8 +17,8 @@ from jaxtyping import Float, Int, UInt8
 
 from omote.errors import OmoteError
 from omote.head.expressions import ARKIT_NAMES
+from omote.head.model import HeadModel
 from omote.head.rest_face import FittedFace, RestFace
-from omote.head.shipped import shipped_head
 from omote.types import Camera
 
 DEPTH_UNIT_MM = 0.01
@@ -40,8 +40,8 @@ class Shard:
         category: index into `CATEGORIES`, or `NO_CATEGORY`.
         intensity: [0, 1].
         person: index of the person in its population.
-        head: index of the head model in the population's list.
-        fit_identity: the shipped head fitted to the person at rest (`FittedFace`), as for a scan.
+        head: index of the person's own head model in the population's list.
+        fit_identity: the population's first head model fitted to the person at rest (`FittedFace`), as to a scan.
         fit_expression: ARKit weights of that fit.
         fit_camera: cam_from_world of that fit.
         intrinsics: of the person's camera.
@@ -61,8 +61,8 @@ class Shard:
     fit_camera: Float[np.ndarray, "p 4 4"]
     intrinsics: Float[np.ndarray, "p 3 3"]
 
-    def face(self, person: int) -> RestFace:
-        """The fit of a person."""
+    def face(self, person: int, head: HeadModel) -> RestFace:
+        """The fit of a person by the population's fitted head model."""
         size = self.rgb.shape[2]
         camera = Camera(
             intrinsics=np.array(self.intrinsics[person], np.float64),
@@ -71,7 +71,7 @@ class Shard:
             height=size,
         )
         fit = FittedFace(
-            head=shipped_head(),
+            head=head,
             identity=np.array(self.fit_identity[person]),
             expression=np.array(self.fit_expression[person]),
             camera=camera,
@@ -89,8 +89,8 @@ class Shard:
         return self.rgb.shape[1]
 
 
-def empty_arrays(num_persons: int, num_images: int, size: int) -> dict[str, np.ndarray]:
-    """Arrays of a shard to be filled."""
+def empty_arrays(num_persons: int, num_images: int, size: int, num_identity: int) -> dict[str, np.ndarray]:
+    """Arrays of a shard to be filled; ``num_identity`` modes has the head model that is fitted to every person."""
     p, k = num_persons, num_images
     return {
         "rgb": np.zeros((p, k, size, size, 3), np.uint8),
@@ -102,7 +102,7 @@ def empty_arrays(num_persons: int, num_images: int, size: int) -> dict[str, np.n
         "intensity": np.zeros((p, k), np.float32),
         "person": np.zeros(p, np.int64),
         "head": np.zeros(p, np.int64),
-        "fit_identity": np.zeros((p, shipped_head().num_identity), np.float32),
+        "fit_identity": np.zeros((p, num_identity), np.float32),
         "fit_expression": np.zeros((p, len(ARKIT_NAMES)), np.float32),
         "fit_camera": np.tile(np.eye(4), (p, 1, 1)),
         "intrinsics": np.tile(np.eye(3), (p, 1, 1)),

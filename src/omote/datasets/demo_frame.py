@@ -1,4 +1,4 @@
-"""The frame of the demo: a made-up person, seen by a simulated depth camera."""
+"""The frame of the demo: a synthetic person, seen by a simulated depth camera."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ from dataclasses import replace
 
 import numpy as np
 
+from omote.head.model import HeadModel
 from omote.types import Rgbd
 
 DEMO_SIZE_PX = 480
 
 
-def made_up_frame(seed: int) -> Rgbd:
-    """Take one frame of a person who was never born with a simulated depth camera.
+def sensed_frame(seed: int, head: HeadModel) -> Rgbd:
+    """One frame of a synthetic person, taken by a simulated depth camera.
 
     Args:
-        seed: which person.
+        seed: of the person and the camera.
+        head: the head model that the person is drawn from.
     """
     from omote.datasets.population import PopulationConfig, draw_person, render_person
     from omote.geometry.camera import orbit_camera
     from omote.rendering.sensor import draw_sensor, sense
 
     config = PopulationConfig(seed=seed, split="test", size=DEMO_SIZE_PX, num_images=1)
-    heads = config.heads()
+    heads = [head]
     rng = np.random.default_rng([seed, 1])
     camera = orbit_camera(
         size=DEMO_SIZE_PX,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,10 @@ from omote.datasets.pairs import PairBatch, draw_pairs
 from omote.datasets.population import PopulationConfig, render_persons
 from omote.datasets.tar_shards import TarShards, is_tar_shards
 from omote.errors import ConfigError
+from omote.head.model import HeadModel
 
 # Indices that an infinite population draws from.
 MOST_PERSONS = 2**31
-
-
 SHOWN_PERSONS = 8
 
 
@@ -27,15 +27,18 @@ class PairSource:
         population: a folder of shards, of which those added while it runs are found at the next refresh; a folder of
             WebDataset tars or a text file of their URLs (`omote.datasets.tar_shards`); or a config, whose persons are rendered
             as they are drawn and never come again.
+        heads: the population's head models; the first is fitted to every person.
         refresh_steps: between looks at a folder of shards.
     """
 
-    def __init__(self, population: Path | PopulationConfig, *, refresh_steps: int = 200) -> None:
+    def __init__(
+        self, population: Path | PopulationConfig, heads: Sequence[HeadModel], *, refresh_steps: int = 200
+    ) -> None:
         self.population = population
+        self.heads = heads
         self.refresh_steps = refresh_steps
         self.tars: TarShards | None = None
         if isinstance(population, PopulationConfig):
-            self.heads = population.heads()
             # For previews and statistics: persons that training does not draw.
             shown = replace(population, split="validation")
             self.shards = [Shard(**render_persons(shown, range(SHOWN_PERSONS), self.heads))]
@@ -71,8 +74,12 @@ class PairSource:
         else:
             if step % self.refresh_steps == 0:
                 self.shards = [read_shard(p) for p in shard_folders(self.population)]
-            return draw_pairs(self.shards, rngs, targets_per_source=targets_per_source)
-        return draw_pairs(shards, rngs, targets_per_source=targets_per_source, one_each=True)
+            return self.draw(rngs, targets_per_source)
+        return draw_pairs(shards, rngs, self.heads[0], targets_per_source=targets_per_source, one_each=True)
+
+    def draw(self, rngs: Sequence[np.random.Generator], targets_per_source: int) -> PairBatch:
+        """Pairs from ``shards``, a source per generator: for previews and statistics."""
+        return draw_pairs(self.shards, rngs, self.heads[0], targets_per_source=targets_per_source)
 
     def _rendered(self, seed: int, step: int, place: int) -> Shard:
         assert isinstance(self.population, PopulationConfig)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from omote.datasets.cache import DEPTH_UNIT_MM, Shard
 from omote.datasets.population import REST_SHARE
+from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 
 CAPTURE_SHARE = 0.35
@@ -83,6 +84,7 @@ class Pick:
 def draw_pairs(
     shards: Sequence[Shard],
     rngs: Sequence[np.random.Generator],
+    head: HeadModel,
     *,
     targets_per_source: int,
     augment: bool = True,
@@ -90,7 +92,13 @@ def draw_pairs(
 ) -> PairBatch:
     """Draw sources and targets, each source from a generator of its own: a batch can be drawn in parts.
 
-    Where ``one_each``, source i is drawn from shard i; else from any.
+    Args:
+        shards: the population.
+        rngs: a generator per source.
+        head: the head model that is fitted to the population.
+        targets_per_source: targets of each source.
+        augment: disturb as captures do (`augmented`).
+        one_each: draw source i from shard i, not from any.
     """
     sizes = np.array([s.num_persons for s in shards])
     picks = []
@@ -101,7 +109,7 @@ def draw_pairs(
         # A subject of a dataset may have fewer scans than targets are asked for.
         chosen = rng.choice(shard.num_images, targets_per_source, replace=shard.num_images < targets_per_source)
         picks.append(Pick(shard=shard, person=person, source=source, targets=chosen, rng=rng))
-    return pairs_of(picks, augment=augment)
+    return pairs_of(picks, head, augment=augment)
 
 
 def draw_source(shard: Shard, rng: np.random.Generator) -> int:
@@ -109,8 +117,8 @@ def draw_source(shard: Shard, rng: np.random.Generator) -> int:
     return 0 if rng.random() < REST_SHARE else int(rng.integers(shard.num_images))
 
 
-def pairs_of(picks: Sequence[Pick], *, augment: bool = True) -> PairBatch:
-    """The picked sources and targets; as many targets each."""
+def pairs_of(picks: Sequence[Pick], head: HeadModel, *, augment: bool = True) -> PairBatch:
+    """The picked sources and targets, as many targets each, with the head model as fitted to their persons."""
     sources, targets = [], []
     rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit")}
     rest: list[np.ndarray] = []
@@ -122,7 +130,7 @@ def pairs_of(picks: Sequence[Pick], *, augment: bool = True) -> PairBatch:
             pair = augmented(*pair, pick.rng)
         sources.append(pair[0])
         targets.append(pair[1])
-        faces += [shard.face(person)] * len(pick.targets)
+        faces += [shard.face(person, head)] * len(pick.targets)
         rest.append(np.repeat(shard.landmarks[person, :1], len(pick.targets), 0))
         for key, values in rows.items():
             values.append(np.asarray(getattr(shard, key)[person, pick.targets]))

@@ -7,7 +7,10 @@ The split is part of the entropy: a test person cannot be drawn by training, wha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -19,10 +22,8 @@ from omote.datasets.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
 from omote.datasets.tar_shards import SUFFIX, write_index, write_tar_shard
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, FRONT_TARGET_MM, orbit_camera, project, transform
 from omote.head.expressions import CATEGORIES, draw_expression
-from omote.head.ict import ict_head
 from omote.head.model import HeadModel
 from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
-from omote.head.shipped import shipped_head
 from omote.rendering.appearance import Appearance, paint, random_appearance
 from omote.rendering.rgbd import render_head
 from omote.rendering.shade import Light, random_light
@@ -49,7 +50,7 @@ class PopulationConfig:
         size: pixels of a side.
         num_images: images per person; the first is at rest.
         ict: path of ICT-FaceKit, or None for the shipped head alone.
-        ict_share: share of persons drawn from it.
+        ict_share: share of persons drawn from ICT-FaceKit.
     """
 
     seed: int = 0
@@ -59,10 +60,6 @@ class PopulationConfig:
     ict: Path | None = None
     ict_share: float = 0.5
 
-    def heads(self) -> list[HeadModel]:
-        """The head models persons are drawn from."""
-        return [shipped_head()] if self.ict is None else [shipped_head(), ict_head(self.ict)]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
@@ -70,7 +67,7 @@ class Person:
 
     Attributes:
         index: within the split.
-        head: index into `PopulationConfig.heads`.
+        head: index into the population's head models.
         identity: coefficients, σ.
         appearance: skin, eyes, brows, hair.
         light: the light of the capture.
@@ -146,27 +143,29 @@ def render_person(
         yield image, project(person.camera, head.landmarks(vertices))[:, :2], vertices
 
 
-def fit_as_found(person: Person, head: HeadModel, image: Rgbd, vertices: Float[np.ndarray, "v 3"]) -> FittedFace:
-    """The shipped head fitted to a person's depth, from landmarks as uncertain as found ones.
+def fit_as_found(
+    person: Person, heads: Sequence[HeadModel], image: Rgbd, vertices: Float[np.ndarray, "v 3"]
+) -> FittedFace:
+    """The population's first head model fitted to a person's depth, from landmarks as uncertain as detected ones.
 
     Args:
         person: whose index seeds the noise.
-        head: their own head model.
-        image: of them at rest.
-        vertices: of their head in it, mm.
+        heads: the population's head models.
+        image: the person at rest.
+        vertices: of their own head in the image, mm.
     """
     rng = np.random.default_rng([FIT_STREAM, person.index])
     depth = image.depth_mm + DEPTH_NOISE_MM * rng.random() * rng.standard_normal(image.depth_mm.shape)
-    landmarks = head.landmarks(vertices) + LANDMARK_NOISE_MM * rng.standard_normal((68, 3))
+    landmarks = heads[person.head].landmarks(vertices) + LANDMARK_NOISE_MM * rng.standard_normal((68, 3))
     landmarks[:FIRST_INNER_LANDMARK] = np.nan
-    return fit_face(shipped_head(), replace(image, depth_mm=depth.astype(np.float32)), landmarks)
+    return fit_face(heads[0], replace(image, depth_mm=depth.astype(np.float32)), landmarks)
 
 
 def render_persons(
     config: PopulationConfig, indices: Sequence[int], heads: Sequence[HeadModel]
 ) -> dict[str, np.ndarray]:
     """Render persons into the arrays of a shard (`omote.datasets.cache`)."""
-    arrays = empty_arrays(len(indices), config.num_images, config.size)
+    arrays = empty_arrays(len(indices), config.num_images, config.size, heads[0].num_identity)
     for row, index in enumerate(indices):
         person = draw_person(config, index, heads)
         reference = float(transform(person.camera.cam_from_world, FRONT_TARGET_MM[None])[0, 2])
@@ -174,7 +173,7 @@ def render_persons(
         arrays["head"][row] = person.head
         for k, (image, landmarks, vertices) in enumerate(render_person(person, heads)):
             if k == 0:
-                fit = fit_as_found(person, heads[person.head], image, vertices)
+                fit = fit_as_found(person, heads, image, vertices)
                 arrays["fit_identity"][row], arrays["fit_expression"][row] = fit.identity, fit.expression
                 arrays["fit_camera"][row] = fit.camera.cam_from_world
                 arrays["intrinsics"][row] = person.camera.intrinsics
@@ -189,16 +188,25 @@ def render_persons(
     return arrays
 
 
-def make_shard(config: PopulationConfig, folder: Path, start: int, stop: int) -> None:
-    """Render persons ``start`` to ``stop`` into one shard, a tar if its name ends so; one that is there is left alone."""
-    if folder.exists():
-        return
-    arrays = render_persons(config, range(start, stop), config.heads())
+def make_shard(config: PopulationConfig, heads: Sequence[HeadModel], job: tuple[Path, int, int]) -> int:
+    """Render a range of persons into one shard, a tar if its name ends so; an existing one is left alone.
+
+    Args:
+        config: of the population.
+        heads: its head models.
+        job: the shard's path, its first person and the one after its last.
+
+    Returns:
+        The number of persons in the shard.
+    """
+    path, start, stop = job
+    if path.exists():
+        return stop - start
+    arrays = render_persons(config, range(start, stop), heads)
     meta = {"seed": config.seed, "split": config.split, "start": start, "stop": stop, "size": config.size}
-    if folder.suffix == SUFFIX:
-        write_tar_shard(folder, arrays, meta)
-    else:
-        write_shard(folder, arrays, meta)
+    write = write_tar_shard if path.suffix == SUFFIX else write_shard
+    write(path, arrays, meta)
+    return stop - start
 
 
 def one_thread() -> None:
@@ -213,14 +221,9 @@ def one_thread() -> None:
     threadpool_limits(1)
 
 
-def _make_shard(job: tuple[PopulationConfig, Path, int, int]) -> int:
-    config, folder, start, stop = job
-    make_shard(config, folder, start, stop)
-    return stop - start
-
-
 def make_population(
     config: PopulationConfig,
+    heads: Sequence[HeadModel],
     out: Path,
     *,
     num_persons: int,
@@ -230,24 +233,30 @@ def make_population(
 ) -> Iterator[int]:
     """Render a population into shards under ``out``, in parallel; yields the number of persons done after each shard.
 
-    Shards that are there are kept, so a killed run goes on where it was. ``tars``: in WebDataset's format
-    (`omote.datasets.tar_shards`).
+    Existing shards are kept, so a killed run goes on where it was.
+
+    Args:
+        config: of the population.
+        heads: the head models that persons are drawn from; the first is fitted to every person.
+        out: folder of the shards; made if missing.
+        num_persons: persons 0 to ``num_persons`` of the split.
+        persons_per_shard: persons in one shard.
+        num_workers: processes.
+        tars: write WebDataset's format (`omote.datasets.tar_shards`).
     """
     out.mkdir(parents=True, exist_ok=True)
     suffix = SUFFIX if tars else ""
     jobs = [
-        (config, out / f"shard_{start:07d}{suffix}", start, min(start + persons_per_shard, num_persons))
+        (out / f"shard_{start:07d}{suffix}", start, min(start + persons_per_shard, num_persons))
         for start in range(0, num_persons, persons_per_shard)
     ]
-    done = 0
-    if num_workers == 1:
-        for job in jobs:
-            done += _make_shard(job)
-            yield done
-    else:
-        with get_context("spawn").Pool(num_workers, initializer=one_thread) as pool:
-            for count in pool.imap_unordered(_make_shard, jobs):
-                done += count
-                yield done
+    make = partial(make_shard, config, heads)
+    with ExitStack() as stack:
+        if num_workers == 1:
+            counts: Iterator[int] = map(make, jobs)
+        else:
+            pool = stack.enter_context(get_context("spawn").Pool(num_workers, initializer=one_thread))
+            counts = pool.imap_unordered(make, jobs)
+        yield from accumulate(counts)
     if tars:
-        write_index(out, {job[1].name: job[3] - job[2] for job in jobs})
+        write_index(out, {path.name: stop - start for path, start, stop in jobs})

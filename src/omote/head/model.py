@@ -6,18 +6,24 @@ in [0, 1]: the standard 3DMM (Blanz & Vetter, SIGGRAPH 1999) with blendshape exp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from omote.head.unit_style import UnitStyle
 
+T = TypeVar("T")
+
 # What a face is made of; materials in an exported avatar follow these. "mouth" is the dark cavity with the gums.
 PARTS = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue", "mouth")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class HeadModel:
     """A morphable head in the canonical frame (mm, x to the person's left, y up, z out of the face).
 
@@ -32,6 +38,7 @@ class HeadModel:
         expression_mm: ARKit-52 unit shapes in `expressions.ARKIT_NAMES` order.
         landmark_vertices: vertex ids of the 68 landmarks' supporting triangles (Multi-PIE order).
         landmark_weights: their barycentric weights.
+        arch_width: width of a person's dental arches, as a multiple of a fitted head's.
         unit_style: a second set of units, mixed in by identity; None where every identity moves by ``expression_mm``.
     """
 
@@ -45,6 +52,7 @@ class HeadModel:
     expression_mm: Float[np.ndarray, "52 v 3"]
     landmark_vertices: Int[np.ndarray, "68 3"]
     landmark_weights: Float[np.ndarray, "68 3"]
+    arch_width: float = 1.0
     unit_style: UnitStyle | None = None
 
     @property
@@ -95,3 +103,16 @@ class HeadModel:
         """Ids of the vertices that belong to any of the named parts."""
         wanted = np.isin(self.face_part, [PARTS.index(p) for p in parts])
         return np.unique(self.faces[wanted])
+
+
+def once_per_head(make: Callable[[HeadModel], T]) -> Callable[[HeadModel], T]:
+    """Keep what a function derives from a head model for as long as that model lives."""
+    made: WeakKeyDictionary[HeadModel, T] = WeakKeyDictionary()
+
+    @wraps(make)
+    def derived(head: HeadModel) -> T:
+        if head not in made:
+            made[head] = make(head)
+        return made[head]
+
+    return derived

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
 
 from omote.geometry.mesh import vertex_normals
-from omote.head.model import HeadModel
+from omote.head.model import HeadModel, once_per_head
 
 LID_RANGE_MM = 5.5  # from the eye contour landmarks
 FOREHEAD_MM = 34.0  # above the brows
@@ -39,23 +39,9 @@ class Region:
     weight: Float[np.ndarray, " v"]
 
 
-# Keyed by id with the model kept beside it, because arrays make a frozen dataclass unhashable.
-_CACHE: dict[int, tuple[HeadModel, Region]] = {}
-
-
+@once_per_head
 def head_region(model: HeadModel) -> Region:
-    """The regions of a head model, computed once per model."""
-    hit = _CACHE.get(id(model))
-    if hit is not None and hit[0] is model:
-        return hit[1]
-    region = _compute(model)
-    while len(_CACHE) >= 4:
-        _CACHE.pop(next(iter(_CACHE)))
-    _CACHE[id(model)] = (model, region)
-    return region
-
-
-def _compute(model: HeadModel) -> Region:
+    """The regions of a head model."""
     v = model.template_mm.astype(np.float64)
     landmarks = model.landmarks(v)
     skin = np.zeros(len(v), bool)

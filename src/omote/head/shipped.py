@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from functools import lru_cache
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file
 from scipy.sparse import csr_matrix
 
 from omote.errors import CheckpointError, HeadModelError
+from omote.head.ict import ict_head
 from omote.head.model import HeadModel
 from omote.head.unit_style import UnitStyle
 
@@ -57,6 +59,7 @@ def shipped_head() -> HeadModel:
         expression_mm=raw["expression_mm"].astype(np.float32),
         landmark_vertices=raw["landmark_vertices"],
         landmark_weights=raw["landmark_weights"],
+        arch_width=1.12,
         unit_style=shipped_unit_style(),
     )
 
@@ -102,6 +105,18 @@ def _identity(raw: dict[str, np.ndarray]) -> Float[np.ndarray, "i v 3"]:
         arm = template[start:end] - raw["part_center_mm"][k]
         out[:, start:end] = shift[:, None] + scale[:, None, None] * arm
     return out
+
+
+def population_heads(ict: Path | None = None) -> list[HeadModel]:
+    """The head models that populations are drawn from: the shipped one, which is fitted to every person, and ICT-FaceKit.
+
+    Args:
+        ict: path of ICT-FaceKit; None for the shipped head alone.
+
+    Raises:
+        HeadModelError: a head does not load.
+    """
+    return [shipped_head()] if ict is None else [shipped_head(), ict_head(ict)]
 
 
 def shipped_regions() -> tuple[tuple[str, ...], UInt8[np.ndarray, "v"]]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import no_type_check
 
+import numba
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from omote.geometry.mesh import vertex_normals
+from omote.geometry.mesh import face_normals, vertex_normals
 from omote.head.eyes import CORNEA_BULGE, IRIS_ANGLE_RAD
-from omote.head.model import HeadModel
+from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
-from omote.lift.lining import behind_skin
 
 LID_THICKNESS_MM = 0.35
 HIDDEN_MM = 0.8  # deeper in the ball than this at rest is the socket's lining
@@ -22,6 +22,12 @@ LIP_RANGE_MM = 6.0
 LIP_PAIR_MM = 3.0
 LIP_OVERLAP_MM = 0.3  # soft flesh presses together this much
 LIP_SPREAD_MM = 3.0
+# Lips that are drawn down or back pass over a lining that follows them only in part: seen from the front it would come out below
+# the lip as a dark spot.
+LINING_REACH_MM = 16.0  # around the lips' landmarks, in the frontal plane
+LINING_DEPTH_MM = 25.0  # deeper than this behind the lips nothing comes out
+LINING_CLEARANCE_MM = 1.0
+LIPS = slice(48, 68)  # of the 68 landmarks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,19 +132,9 @@ def _bulge(arm: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
     return CORNEA_BULGE * np.clip(1 - (angle / (1.15 * IRIS_ANGLE_RAD)) ** 2, 0, None)
 
 
-_LIPS: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-
+@once_per_head
 def lip_pairs(model: HeadModel) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
     """(upper, lower) vertices that face each other across the closed mouth of the template."""
-    key = id(model)
-    if key not in _LIPS:
-        _LIPS[key] = _find_lip_pairs(model)
-        weakref.finalize(model, _LIPS.pop, key, None)
-    return _LIPS[key]
-
-
-def _find_lip_pairs(model: HeadModel) -> tuple[np.ndarray, np.ndarray]:
     points = model.template_mm.astype(np.float64)
     normals = vertex_normals(points, model.faces)
     inner = model.landmarks(points)[60:68]
@@ -178,3 +174,80 @@ def _uncross_lips(
             mean = kernel @ amount / np.maximum(weight, 1e-9)
             vertices[ids, 1] += sign * mean * np.clip(weight, 0, 1)
     return vertices
+
+
+def behind_skin(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices_mm: Float[np.ndarray, "v 3"]
+) -> Float[np.ndarray, "v 3"]:
+    """Vertices with what lines the mouth pushed back (along z) behind the skin that covers it.
+
+    It keeps the clearance that it has at rest, up to `LINING_CLEARANCE_MM`.
+
+    Args:
+        model: topology and parts.
+        neutral_mm: the person at rest.
+        vertices_mm: an expression.
+    """
+    inside, covers = model.part_vertices("mouth"), _face_triangles(model)
+    if not len(inside):
+        return vertices_mm
+    posed, rest = vertices_mm.astype(np.float64), neutral_mm.astype(np.float64)
+    lips = model.landmarks(posed)[LIPS]
+    inside = inside[posed[inside, 2] > lips[:, 2].min() - LINING_DEPTH_MM]
+    gap = clearance(posed, inside, covers, lips)
+    close = gap < LINING_CLEARANCE_MM
+    if not close.any():
+        return vertices_mm
+    inside, gap = inside[close], gap[close]
+    at_rest = clearance(rest, inside, covers, model.landmarks(rest)[LIPS])
+    push = np.clip(np.minimum(at_rest, LINING_CLEARANCE_MM) - gap, 0.0, None)
+    out = vertices_mm.copy()
+    out[inside, 2] -= push.astype(out.dtype)
+    return out
+
+
+def clearance(
+    vertices: Float[np.ndarray, "v 3"],
+    ids: Int[np.ndarray, "n"],
+    triangles: Int[np.ndarray, "t 3"],
+    lips: Float[np.ndarray, "l 3"],
+) -> Float[np.ndarray, "n"]:
+    """How far (mm, along z) vertices lie behind the foremost triangle that covers them; infinite where none does."""
+    low, high = lips[:, :2].min(axis=0) - LINING_REACH_MM, lips[:, :2].max(axis=0) + LINING_REACH_MM
+    corners = vertices[triangles]
+    near = ((corners[:, :, :2].max(axis=1) > low) & (corners[:, :, :2].min(axis=1) < high)).all(axis=1)
+    near &= face_normals(vertices, triangles)[:, 2] > 0
+    points = vertices[ids]
+    return _foremost(points, corners[near]) - points[:, 2]
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check  # run-time checkers in tests must not wrap what numba compiles
+def _foremost(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Largest z over each point among triangles that cover it in the frontal plane; infinite where none does."""
+    out = np.full(len(points), -np.inf)
+    for t in range(len(corners)):
+        a, b, c = corners[t, 0], corners[t, 1], corners[t, 2]
+        left, right = min(a[0], b[0], c[0]), max(a[0], b[0], c[0])
+        low, high = min(a[1], b[1], c[1]), max(a[1], b[1], c[1])
+        x1, y1, x2, y2 = b[0] - a[0], b[1] - a[1], c[0] - a[0], c[1] - a[1]
+        area = x1 * y2 - y1 * x2
+        if area == 0.0:
+            continue
+        for i in range(len(points)):
+            x, y = points[i, 0], points[i, 1]
+            if x < left or x > right or y < low or y > high:
+                continue
+            u = ((x - a[0]) * y2 - (y - a[1]) * x2) / area
+            v = ((y - a[1]) * x1 - (x - a[0]) * y1) / area
+            if u >= 0.0 and v >= 0.0 and u + v <= 1.0:
+                out[i] = max(out[i], a[2] + u * (b[2] - a[2]) + v * (c[2] - a[2]))
+    for i in range(len(points)):
+        if out[i] == -np.inf:
+            out[i] = np.inf
+    return out
+
+
+@once_per_head
+def _face_triangles(model: HeadModel) -> Int[np.ndarray, "t 3"]:
+    return model.faces[head_region(model).face[model.faces].all(axis=1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from omote.geometry.mesh import unique_edges, vertex_normals
 from omote.head.expressions import ARKIT_NAMES
-from omote.head.model import HeadModel
+from omote.head.model import HeadModel, once_per_head
 
 RIGID_MM = 0.75  # a vertex that no unit moves further than this belongs to the skull
 RIGID_CAP_MM = 0.8
@@ -39,24 +38,9 @@ class Motion:
     laplacian: sp.csr_matrix
 
 
-_CACHE: dict[int, Motion] = {}
-
-
+@once_per_head
 def head_motion(model: HeadModel) -> Motion:
-    """The limits of a head model, computed once per model object."""
-    key = id(model)
-    if key not in _CACHE:
-        _CACHE[key] = _compute(model)
-        weakref.finalize(model, _CACHE.pop, key, None)
-    return _CACHE[key]
-
-
-def rigid_vertices(model: HeadModel) -> Bool[np.ndarray, "v"]:
-    """Skin vertices that carry identity and must stay (≤ 1 mm) in every expression."""
-    return head_motion(model).rigid
-
-
-def _compute(model: HeadModel) -> Motion:
+    """The limits of a head model."""
     size = np.linalg.norm(model.expression_mm, axis=2)
     # The jaw's units carry the whole neck in some rigs; they count all the same.
     mobility = size.max(axis=0)
@@ -66,6 +50,11 @@ def _compute(model: HeadModel) -> Motion:
     only_skin[model.part_vertices("skin")] = True
     rigid = only_skin & (mobility < RIGID_MM)
     return Motion(mobility_mm=mobility, rigid=rigid, skin=skin, mirror=_mirror(model), laplacian=graph_laplacian(model))
+
+
+def rigid_vertices(model: HeadModel) -> Bool[np.ndarray, "v"]:
+    """Skin vertices that carry identity and must stay (≤ 1 mm) in every expression."""
+    return head_motion(model).rigid
 
 
 def graph_laplacian(model: HeadModel) -> sp.csr_matrix:

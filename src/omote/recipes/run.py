@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from omote.datasets.population import PopulationConfig
 from omote.engine.estimate import Estimate, estimate
 from omote.engine.log import StepReport
 from omote.engine.loop import Task, train
+from omote.head.shipped import population_heads
 from omote.images.generator import Tokenizer
 from omote.images.train_first_stage import ImageAutoencoderConfig, ImageAutoencoderTask
 from omote.images.train_generator import ImageGeneratorConfig, ImageGeneratorTask
@@ -34,15 +36,17 @@ RecipeConfig = (
 
 def task_of(config: RecipeConfig) -> Task:
     """The task that a config describes."""
+    population = getattr(config, "population", None)
+    heads = population_heads(population.ict if isinstance(population, PopulationConfig) else None)
     match config:
         case AutoencoderConfig():
-            return AutoencoderTask(config)
+            return AutoencoderTask(config, heads)
         case EditorConfig():
-            return EditorTask(config)
+            return EditorTask(config, heads)
         case DecoderConfig():
-            return DecoderTask(config)
+            return DecoderTask(config, heads)
         case DistilConfig():
-            return DistilTask(config)
+            return DistilTask(config, heads)
         case TextConfig():
             return TextTask(config)
         case ExpressionPriorConfig():

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from omote.head.model import HeadModel
-from omote.rendering.regions import cached_per_model, part_mask
+from omote.head.model import HeadModel, once_per_head
+from omote.rendering.regions import part_mask
 
 FAR_MM = 99.0
 BROW_BELOW_LANDMARKS_MM = 3.0
@@ -74,12 +74,9 @@ def outline_distance(points: Float[np.ndarray, "v 2"], outline: Float[np.ndarray
     return np.where(inside, -distance, distance)
 
 
+@once_per_head
 def paint_regions(head_model: HeadModel) -> PaintRegions:
-    """The model's regions, made once."""
-    return cached_per_model("paint", head_model, lambda: _make(head_model))
-
-
-def _make(head_model: HeadModel) -> PaintRegions:
+    """The model's regions."""
     v = head_model.template_mm.astype(np.float64)
     marks = head_model.landmarks(v)
 

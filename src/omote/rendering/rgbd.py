@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from omote.head.model import PARTS, HeadModel
 from omote.rendering.appearance import Appearance, default_appearance, eye_texture, paint
-from omote.rendering.regions import cached_per_model, surface
+from omote.rendering.regions import head_shading
 from omote.rendering.shade import (
     ENCODE,
     Light,
@@ -56,22 +56,21 @@ def render_head(
     appearance = default_appearance() if appearance is None else appearance
     albedo = paint(head_model, appearance) if albedo is None else albedo
     light = studio_light() if light is None else light
-    material = surface(head_model)
+    shading = head_shading(head_model)
     vertices = np.ascontiguousarray(vertices_mm, np.float32)
-    normals = fast_normals(vertices, material.faces)
+    normals = fast_normals(vertices, shading.faces)
     marks = head_model.landmarks(vertices)
-    occlusion = material.dim(vertices, marks)
+    occlusion = shading.dim(vertices, marks)
     eye_mm = camera_center(camera.cam_from_world)
-    seen = rasterize_samples(camera, vertices, material.faces, supersample=SUPERSAMPLE)
-    used = vertices_used(seen.face_id, material.faces, len(vertices))
-    radiance = shade_vertices(vertices, normals, albedo, occlusion, material.gloss, light, eye_mm, used)
-    eyeballs = cached_per_model("eyeballs", head_model, lambda: head_model.part_vertices("eye_left", "eye_right"))
-    inner, eyeballs = material.inner[used[material.inner]], eyeballs[used[eyeballs]]
+    seen = rasterize_samples(camera, vertices, shading.faces, supersample=SUPERSAMPLE)
+    used = vertices_used(seen.face_id, shading.faces, len(vertices))
+    radiance = shade_vertices(vertices, normals, albedo, occlusion, shading.gloss, light, eye_mm, used)
+    inner, eyeballs = shading.inner[used[shading.inner]], shading.eyeballs[used[shading.eyeballs]]
     radiance[inner] *= lip_shadow(vertices[inner], marks)
     radiance[eyeballs] *= lid_shadow(vertices[eyeballs], marks)[:, None]
     size = (camera.height, camera.width, 3)
     rgb = _resolve(
-        seen.face_id, seen.barycentric, material.faces, radiance,
+        seen.face_id, seen.barycentric, shading.faces, radiance,
         head_model.face_part, head_model.faces_uv, head_model.uv, eye_texture(appearance), vertices, normals,
         eye_mm.astype(np.float32), light.directions.astype(np.float32), light.colors.astype(np.float32),
         np.ascontiguousarray(np.broadcast_to(np.asarray(background, np.float32), size)), ENCODE,

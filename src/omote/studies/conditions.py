@@ -27,6 +27,7 @@ from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
+from omote.head.shipped import population_heads
 from omote.progress import Step
 from omote.rgbd.load import load_model
 from omote.rgbd.model import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
@@ -152,7 +153,7 @@ def run_conditions(
     yield Step(stage="load")
     networks = {MODEL: study.model()} if networks is None else networks
     population = study.unseen()
-    heads = population.heads()
+    heads = population_heads(population.ict)
     judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
     folder = out / "persons"
     folder.mkdir(parents=True, exist_ok=True)

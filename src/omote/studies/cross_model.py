@@ -31,6 +31,7 @@ from omote.evaluation.table import (
     row_of,
     summarised,
 )
+from omote.head.shipped import population_heads
 from omote.progress import Step
 from omote.rgbd.identity_stage import load_first_stage
 from omote.rgbd.load import load_model_parts
@@ -63,7 +64,7 @@ def study_cross_model(config: CrossModel, out: Path) -> Iterator[Step]:
         CheckpointError: the first stage does not load.
         JudgeError: the judges' weights are not installed.
     """
-    heads = config.unseen().heads()
+    heads = population_heads(config.unseen().ict)
     if len(heads) < 2:
         raise ConfigError("cross-model: expected a second head family; give --ict")
     halves = laid_out(config, out / "population")
@@ -74,7 +75,7 @@ def study_cross_model(config: CrossModel, out: Path) -> Iterator[Step]:
         run, unit_style = out / "runs" / name, name != heads[SHIPPED_HEAD].name
         link([out / "population" / part for part in parts], run / "population")
         yield from encode_population(
-            run / "population", first_stage, run / "edits", seed=config.seed, unit_style=unit_style
+            run / "population", first_stage, heads[SHIPPED_HEAD], run / "edits", seed=config.seed, unit_style=unit_style
         )
         yield from trained(config, run, f"trained on {name}", unit_style=unit_style)
         networks[name] = load_model_parts(config.autoencoder, run / "export/editor", backend=config.backend)

@@ -17,6 +17,7 @@ from omote.datasets.cache import ARRAYS, read_shard, shard_folders, write_shard
 from omote.errors import ConfigError
 from omote.evaluation.figures import figure
 from omote.evaluation.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, Table, curves, levels_of
+from omote.head.shipped import shipped_head
 from omote.progress import Step
 from omote.rgbd.identity_stage import load_first_stage
 from omote.rgbd.load import load_model_parts
@@ -56,7 +57,7 @@ def study_data_size(config: DataSize, out: Path) -> Iterator[Step]:
     sizes = sizes_in(config, sum(counts.values()))
     pieces = cut(counts, sizes, out / "population")
     first_stage = load_first_stage(config.autoencoder).float().eval().requires_grad_(False)
-    yield from encode_population(out / "population", first_stage, out / "edits", seed=config.seed)
+    yield from encode_population(out / "population", first_stage, shipped_head(), out / "edits", seed=config.seed)
     networks = {}
     for size in sizes:
         run = out / "sizes" / str(size)

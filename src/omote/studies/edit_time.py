@@ -28,6 +28,7 @@ from omote.evaluation.testsets import SetName, draw_test_person
 from omote.evaluation.truth import captured_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
+from omote.head.shipped import population_heads
 from omote.memory import peak_memory_mb
 from omote.rgbd.model import Backend, EditSettings
 from omote.studies.editors import load_editor
@@ -119,7 +120,7 @@ def time_edits(request: TimeRequest) -> EditTime:
     if request.threads:
         torch.set_num_threads(request.threads)
     population = PopulationConfig(seed=request.seed, split="test", size=request.size, num_images=len(CATEGORIES))
-    heads = population.heads()
+    heads = population_heads(population.ict)
     person = draw_test_person(request.test_set, population, 0, heads)
     truth = captured_truth(request.test_set, person, heads)
     expressions = person.expressions

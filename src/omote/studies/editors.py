@@ -36,6 +36,7 @@ from omote.evaluation.table import summarised
 from omote.evaluation.truth import Truth, answered, render_truth, stacked
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
+from omote.head.shipped import population_heads
 from omote.rgbd.load import load_model, load_model_parts
 from omote.rgbd.model import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
 from omote.studies.rows import without_weights
@@ -128,7 +129,7 @@ def evaluate_editors(models: Mapping[str, EditingModel], config: EditorSuite, ou
     Raises:
         JudgeError: the judges' weights are not installed.
     """
-    heads = config.population.heads()
+    heads = population_heads(config.population.ict)
     judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
     networks = load_set_networks()
     for folder in ("persons", "features", "images"):

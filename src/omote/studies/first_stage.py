@@ -28,6 +28,7 @@ from omote.evaluation.measure import EvaluationStep
 from omote.files import atomic_path
 from omote.geometry.depth import depth_normals
 from omote.head.expressions import CATEGORIES
+from omote.head.shipped import population_heads
 from omote.nets.perceptual import load_hed_vgg16
 from omote.nets.quantiser import codebook_use
 from omote.rgbd.autoencoder import QuantisedLatent, RgbdAutoencoder
@@ -142,7 +143,7 @@ def perceptual_distances(config: FirstStageSuite) -> dict[str, Distance]:
 def render_truth(config: FirstStageSuite, size: int) -> Truth:
     """The persons, each with seven expressions."""
     population = replace(config.population, size=size, num_images=len(CATEGORIES))
-    heads = population.heads()
+    heads = population_heads(population.ict)
     people = (draw_person(population, index, heads) for index in range(config.num_persons))
     rendered = [(image, landmarks) for person in people for image, landmarks, _ in render_person(person, heads)]
     return Truth(images=[image for image, _ in rendered], landmarks_px=np.stack([at for _, at in rendered]))

@@ -17,6 +17,7 @@ from omote.evaluation.judges import JUDGES, load_expression_judges
 from omote.evaluation.measure import EvaluationStep
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, RECIPES, draw_expression
+from omote.head.shipped import population_heads
 
 SHEET_COLUMNS = 12
 
@@ -36,7 +37,7 @@ class PopulationSuite:
 
 def evaluate_population(config: PopulationSuite, out: Path) -> Iterator[EvaluationStep]:
     """Judge true renders into ``out/metrics.json`` and ``out/sheet.png`` (a row per category, a column per person)."""
-    heads = config.population.heads()
+    heads = population_heads(config.population.ict)
     judges = load_expression_judges()
     out.mkdir(parents=True, exist_ok=True)
     judged: dict[str, list[np.ndarray]] = {judge: [] for judge in JUDGES}
@@ -72,7 +73,7 @@ def evaluate_population(config: PopulationSuite, out: Path) -> Iterator[Evaluati
 
 def judge_recipes(config: PopulationSuite) -> dict[str, float]:
     """Per recipe ("category/action units"), the summed judges' top-1 rate: what recipes are tuned by."""
-    heads = config.population.heads()
+    heads = population_heads(config.population.ict)
     judges = load_expression_judges()
     hits: dict[str, list[bool]] = {}
     for index in range(config.num_persons):

@@ -27,6 +27,7 @@ from omote.evaluation.judges import JUDGES, load_expression_judges, load_identit
 from omote.evaluation.measure import EvaluationStep
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
+from omote.head.shipped import population_heads
 from omote.rendering.shade import random_light
 
 CAPTURE_STREAM = 29  # of the second capture's camera and light
@@ -72,7 +73,7 @@ def check_judges(config: JudgeCheck, out: Path) -> Iterator[EvaluationStep]:
         JudgeError: the judges' weights are not installed.
         CheckpointError: the ArcFace file does not hold one.
     """
-    heads = config.population.heads()
+    heads = population_heads(config.population.ict)
     expression, face = load_expression_judges(), load_identity_judge()
     networks: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"faceapi": face.embed}
     if config.arcface is not None:

@@ -31,6 +31,7 @@ from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
+from omote.head.shipped import population_heads
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.studies.rows import MODEL_ROWS, RIVAL_ROWS, best_of, model_images, network_images, rival_images
 from omote.types import Rgbd
@@ -83,7 +84,7 @@ def evaluate_release(
         ConfigError: the test set needs another head family.
     """
     population = replace(population_of(config.test_set, config.population), num_images=len(CATEGORIES))
-    heads = population.heads()
+    heads = population_heads(population.ict)
     judges = Judges(
         expression=load_expression_judges(), identity=load_identity_judge(), second_identity=second_identity
     )

@@ -27,6 +27,7 @@ from omote.evaluation.sets import load_set_networks, save_features, summarise_se
 from omote.evaluation.truth import render_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
+from omote.head.shipped import population_heads
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.types import Rgbd
 
@@ -78,7 +79,7 @@ def survey_samplers(model: EditingModel, config: SamplerSurvey, out: Path) -> It
     Raises:
         JudgeError: the judges' weights are not installed.
     """
-    heads = config.population.heads()
+    heads = population_heads(config.population.ict)
     judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
     networks = load_set_networks()
     numbers_of = {index: out / "persons" / f"{index:06d}.json" for index in range(config.num_persons)}

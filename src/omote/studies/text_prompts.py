@@ -22,6 +22,7 @@ from omote.evaluation.measure import EvaluationStep
 from omote.evaluation.truth import Truth, render_truth
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression
+from omote.head.shipped import population_heads
 from omote.rgbd.conditions.text.captions import Caption, draw_caption
 from omote.rgbd.conditions.text.words import LANGUAGES, Language
 from omote.rgbd.model import EditingModel, EditSettings
@@ -53,7 +54,7 @@ def evaluate_text(model: EditingModel, config: TextSuite, out: Path) -> Iterator
         CheckpointError: the text encoders are not installed.
         JudgeError: the judges' weights are not installed.
     """
-    heads = config.population.heads()
+    heads = population_heads(config.population.ict)
     judges = load_expression_judges()
     (out / "persons").mkdir(parents=True, exist_ok=True)
     persons = []

@@ -17,6 +17,7 @@ from omote.engine.checkpoint import progress_of
 from omote.engine.loop import EngineConfig, train
 from omote.evaluation.statistics import Interval
 from omote.evaluation.table import alone
+from omote.head.shipped import population_heads
 from omote.progress import Step
 from omote.recipes.cpu import editor_cpu
 from omote.rgbd.model import SHIPPED_WEIGHTS
@@ -87,7 +88,7 @@ class StudyOfTraining(StudyOfEdits):
 def trained(config: StudyOfTraining, run: Path, what: str, *, unit_style: bool = True) -> Iterator[Step]:
     """Train one run, or what is left of it."""
     recipe = config.editor_of(run, unit_style=unit_style)
-    for report in train(EditorTask(recipe), recipe.engine, run, recipe):
+    for report in train(EditorTask(recipe, population_heads()), recipe.engine, run, recipe):
         done, total = report.images, config.images
         if config.minutes:
             done, total = round(report.seconds), round(60 * config.minutes)

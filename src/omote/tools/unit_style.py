@@ -22,7 +22,6 @@ from omote.errors import OmoteError
 from omote.geometry.mesh import unique_edges
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import PARTS, HeadModel
-from omote.head.shipped import shipped_head
 from omote.head.unit_style import UnitStyle
 from omote.rendering.zbuffer import rasterize
 
@@ -59,22 +58,22 @@ class _Seen:
 
 
 def learn_unit_style(
-    config: PopulationConfig, num_persons: int, *, held_out: int = 40
+    config: PopulationConfig, heads: Sequence[HeadModel], num_persons: int, *, held_out: int = 40
 ) -> Iterator[int | tuple[UnitStyle, StyleReport]]:
     """Learn from persons 0 to ``num_persons`` of a population; yields how many are done, and the style at last.
 
     Args:
         config: of a population with two head models.
+        heads: the shipped one, and the one whose style is learned.
         num_persons: to draw.
         held_out: how many of them, the last, only judge.
 
     Raises:
         OmoteError: there is one head model only, or nobody to judge by.
     """
-    heads = config.heads()
     if len(heads) != 2:
         raise OmoteError("expected a population of two head models; give --ict PATH of an ICT-FaceKit checkout or npz")
-    shape = (len(ARKIT_NAMES), shipped_head().num_vertices, 3)
+    shape = (len(ARKIT_NAMES), heads[0].num_vertices, 3)
     count, total = np.zeros((2, shape[1])), np.zeros((2, *shape), np.float64)
     learned, judges = [], []
     for index in range(num_persons):
@@ -91,19 +90,19 @@ def learn_unit_style(
         raise OmoteError(
             f"expected persons of both head models to learn from and to judge by; draw more than {num_persons}"
         )
-    offset = _offsets(count, total)
+    offset = _offsets(heads[0], count, total)
     weight, bias = _logistic(np.stack([i for _, i in learned]), np.array([h for h, _ in learned], np.float64))
     used = np.flatnonzero(np.abs(offset).max(axis=(0, 2)) > 1e-3)
     style = UnitStyle(vertices=used, offset_mm=offset[:, used], identity_weight=weight, bias=bias)
     persons = tuple(sum(h == k for h, _ in learned) for k in (0, 1))
-    yield style, _judged(style, judges, (persons[0], persons[1]))
+    yield style, _judged(heads[0], style, judges, (persons[0], persons[1]))
 
 
 def _observe(person: Person, heads: Sequence[HeadModel]) -> _Seen:
     """A person's own units at the vertices of the head fitted to them."""
-    own, shipped = heads[person.head], shipped_head()
+    own, shipped = heads[person.head], heads[0]
     image, _, vertices = next(render_person(person, heads))
-    fit = fit_as_found(person, own, image, vertices)
+    fit = fit_as_found(person, heads, image, vertices)
     on_own = rasterize(person.camera, vertices, own.faces, cull_back=True)
     on_fit = rasterize(fit.camera, fit.rest_vertices(), shipped.faces, cull_back=True)
     skin = PARTS.index("skin")
@@ -128,13 +127,14 @@ def _observe(person: Person, heads: Sequence[HeadModel]) -> _Seen:
     )
 
 
-def _offsets(count: Float[np.ndarray, "2 v"], total: Float[np.ndarray, "2 52 v 3"]) -> Float[np.ndarray, "52 v 3"]:
+def _offsets(
+    head: HeadModel, count: Float[np.ndarray, "2 v"], total: Float[np.ndarray, "2 52 v 3"]
+) -> Float[np.ndarray, "52 v 3"]:
     """Difference of the two averages, carried on smoothly to what nobody shows: the inside of closed lips, behind lids.
 
     A bilaplacian keeps the slope across the rim (Botsch & Kobbelt, "An Intuitive Framework for Real-Time Freeform Modeling",
     SIGGRAPH 2004).
     """
-    head = shipped_head()
     mean = total / np.maximum(count, 1e-6)[:, None, :, None]
     difference = mean[1] - mean[0]
     ids = head.part_vertices("skin", "mouth")
@@ -176,8 +176,7 @@ def _logistic(x: Float[np.ndarray, "n i"], y: Float[np.ndarray, "n"]) -> tuple[F
     return result[:-1].astype(np.float32), float(result[-1])
 
 
-def _judged(style: UnitStyle, judges: Sequence[_Seen], persons: tuple[int, int]) -> StyleReport:
-    head = shipped_head()
+def _judged(head: HeadModel, style: UnitStyle, judges: Sequence[_Seen], persons: tuple[int, int]) -> StyleReport:
     right, before, after = [], [], []
     for seen in judges:
         share = style.share(seen.identity)

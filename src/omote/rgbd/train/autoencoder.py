@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from omote.datasets.pair_source import PairSource
-from omote.datasets.pairs import ImageBatch, PairBatch, draw_pairs
+from omote.datasets.pairs import ImageBatch, PairBatch
 from omote.datasets.population import PopulationConfig
 from omote.engine.loop import EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
+from omote.head.model import HeadModel
 from omote.nets.adversarial import AdversarialModule
 from omote.nets.discriminator import PatchDiscriminator
 from omote.nets.perceptual import HedVgg16, load_hed_vgg16
@@ -160,7 +161,7 @@ class AutoencoderModule(AdversarialModule):
 class AutoencoderTask:
     """The first stage as a `training.engine.Task`."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    def __init__(self, config: AutoencoderConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
         torch.manual_seed(config.engine.seed)
         if config.start_from is not None:
@@ -178,7 +179,7 @@ class AutoencoderTask:
                 fine_blocks=config.fine_blocks,
             )
         self._module = AutoencoderModule(autoencoder, config)
-        self.pairs = PairSource(config.population)
+        self.pairs = PairSource(config.population, heads)
 
     @property
     def module(self) -> nn.Module:
@@ -214,7 +215,7 @@ class AutoencoderTask:
     @torch.no_grad()
     def preview(self) -> Tensor:
         """Sources, targets, and targets through the autoencoder with their sources beside it."""
-        pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
+        pairs = self.pairs.draw(preview_rngs(), 4)
         size = self.config.sample_size
         source, target = packed(pairs.source, size).repeat_interleave(4, 0), packed(pairs.target, size)
         autoencoder = self._module.autoencoder
@@ -236,7 +237,7 @@ def measure_latents(autoencoder: FirstStage, pairs: PairSource, num_batches: int
     latents, deltas, size = [], [], autoencoder.config.sample_size
     for step in range(num_batches):
         rngs = [np.random.default_rng([7, step, i]) for i in range(8)]
-        batch = draw_pairs(pairs.shards, rngs, targets_per_source=4)
+        batch = pairs.draw(rngs, 4)
         source = autoencoder.encode(packed(batch.source, size)).mode()
         target = autoencoder.encode(packed(batch.target, size)).mode()
         latents.append(target)

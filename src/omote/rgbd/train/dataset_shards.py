@@ -141,7 +141,7 @@ def render_subject(
 
 
 def _aligned(item: ScanItem, config: DatasetRender) -> Alignment:
-    return align(read_item(item), unit=config.unit)
+    return align(read_item(item), head=shipped_head(), unit=config.unit)
 
 
 def _own_head(rest_mm: Float[np.ndarray, "v 3"]) -> HeadModel:
@@ -195,7 +195,7 @@ def _seen(
 
 def _arrays(shown: Sequence[_Seen], fit: FittedFace, size: int) -> dict[str, np.ndarray]:
     head, camera = shipped_head(), orbit_camera(size=size)
-    arrays = empty_arrays(1, len(shown), size)
+    arrays = empty_arrays(1, len(shown), size, head.num_identity)
     arrays["person"][0] = subject_number(shown[0].item.subject)
     arrays["fit_identity"][0], arrays["fit_expression"][0] = fit.identity, fit.expression
     arrays["fit_camera"][0], arrays["intrinsics"][0] = fit.camera.cam_from_world, camera.intrinsics

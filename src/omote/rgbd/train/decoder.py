@@ -7,7 +7,7 @@ few-step answer has a right image to decode to: the decoder learns to undo the e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from omote.config import Range
 from omote.datasets.pair_source import PairSource
-from omote.datasets.pairs import PairBatch, draw_pairs
+from omote.datasets.pairs import PairBatch
 from omote.datasets.population import PopulationConfig
 from omote.engine.loop import EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
+from omote.head.model import HeadModel
 from omote.nets.adversarial import AdversarialModule
 from omote.nets.discriminator import PatchDiscriminator
 from omote.rgbd.autoencoder import RgbdAutoencoder
@@ -122,7 +123,7 @@ class DecoderModule(AdversarialModule):
 class DecoderTask:
     """The decoder as a `training.engine.Task`."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
         self.autoencoder = load_pretrained(RgbdAutoencoder, config.autoencoder)
         # Features of the moved source are the encoder's; the latent's own layers must not move under the editor.
@@ -146,7 +147,7 @@ class DecoderTask:
         # A discriminator begins as a draw.
         torch.manual_seed(config.engine.seed)
         self._module = DecoderModule(self.autoencoder, config)
-        self.pairs = PairSource(config.population)
+        self.pairs = PairSource(config.population, heads)
 
     @property
     def module(self) -> nn.Module:
@@ -177,7 +178,7 @@ class DecoderTask:
     @torch.no_grad()
     def preview(self) -> Tensor:
         """Sources, targets, and targets decoded from their own latents."""
-        pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
+        pairs = self.pairs.draw(preview_rngs(), 4)
         device = next(self._module.parameters()).device
         source, target = packed(pairs.source).repeat_interleave(4, 0), packed(pairs.target)
         z = self.autoencoder.encode(target.to(device)).mode()

@@ -10,7 +10,7 @@ Consistency Models", 2023).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
@@ -25,6 +25,7 @@ from omote.diffusion.objective import Objective
 from omote.engine.loop import EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_extended, load_pretrained
+from omote.head.model import HeadModel
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.train.editor import EditorConfig, EditorTask, LatentBatch
 
@@ -156,7 +157,7 @@ class DistilModule(nn.Module):
 class DistilTask:
     """Distillation as a `training.engine.Task`."""
 
-    def __init__(self, config: DistilConfig) -> None:
+    def __init__(self, config: DistilConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
         teacher = load_pretrained(LatentEditor, config.teacher).eval().requires_grad_(False)
         torch.manual_seed(config.engine.seed)
@@ -176,7 +177,8 @@ class DistilTask:
                 targets_per_source=config.targets_per_source,
                 start_from=config.teacher,
                 latents=config.latents,
-            )
+            ),
+            heads,
         )
         # The locator is the teacher's, and so are the weights that no path of the loss reaches.
         student.locator.requires_grad_(False)

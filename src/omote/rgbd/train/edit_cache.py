@@ -25,6 +25,7 @@ from torch import Tensor
 from omote.datasets.cache import NO_CATEGORY, Shard, read_shard, shard_folders
 from omote.datasets.pairs import Pick, draw_source, pairs_of
 from omote.errors import ConfigError, OmoteError
+from omote.head.model import HeadModel
 from omote.progress import Step
 from omote.rgbd.conditions.base import Condition, with_motion
 from omote.rgbd.conditions.motion import NUM_CHANNELS, READ, READ_SIZE, SIZE, resized
@@ -83,6 +84,7 @@ def fingerprint_of(autoencoder: FirstStage) -> str:
 def encode_population(
     population: Path,
     autoencoder: FirstStage,
+    head: HeadModel,
     folder: Path,
     *,
     variants: int = 1,
@@ -94,6 +96,7 @@ def encode_population(
     Args:
         population: folder of rendered shards.
         autoencoder: whose latents.
+        head: the head model that is fitted to the population.
         folder: of the edits; made if missing.
         variants: captures per person.
         seed: of everything drawn.
@@ -110,7 +113,7 @@ def encode_population(
         if (target / META).exists():
             _check(target, told)
             continue
-        _write(target, _encoded_shard(read_shard(path), autoencoder, variants, seed, unit_style), told)
+        _write(target, _encoded_shard(read_shard(path), autoencoder, head, variants, seed, unit_style), told)
     yield Step(stage="encode", done=len(shards), total=len(shards))
 
 
@@ -124,7 +127,7 @@ def _check(folder: Path, told: dict[str, Any]) -> None:
 
 
 def _encoded_shard(
-    shard: Shard, autoencoder: FirstStage, variants: int, seed: int, unit_style: bool
+    shard: Shard, autoencoder: FirstStage, head: HeadModel, variants: int, seed: int, unit_style: bool
 ) -> dict[str, np.ndarray]:
     device, everyone = autoencoder.latent_std.device, np.arange(shard.num_images)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
@@ -132,7 +135,7 @@ def _encoded_shard(
         for variant in range(variants):
             rng = np.random.default_rng([seed, int(shard.head[person]), int(shard.person[person]), variant])
             source = draw_source(shard, rng)
-            pairs = pairs_of([Pick(shard=shard, person=person, source=source, targets=everyone, rng=rng)])
+            pairs = pairs_of([Pick(shard=shard, person=person, source=source, targets=everyone, rng=rng)], head)
             edits = encoded(autoencoder, pairs, device, unit_style=unit_style)
             known = with_motion(edits.condition, edits.faces)
             if known.identity is None or known.geometry is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from omote.config import Range
 from omote.datasets.pair_source import PairSource
-from omote.datasets.pairs import draw_pairs
 from omote.datasets.population import PopulationConfig
 from omote.diffusion.flow import heun, noised
 from omote.diffusion.objective import Objective
@@ -24,6 +23,7 @@ from omote.engine.loop import EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_extended
 from omote.errors import ConfigError, OutputError
+from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
 from omote.rgbd.conditions.base import Condition, drop_conditions, with_motion
 from omote.rgbd.conditions.geometry import GeometryKind, GeometryPath
@@ -182,9 +182,9 @@ class EditorModule(nn.Module):
 class EditorTask:
     """The second stage as a `training.engine.Task`."""
 
-    def __init__(self, config: EditorConfig) -> None:
+    def __init__(self, config: EditorConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
-        self.pairs = PairSource(config.population)
+        self.pairs = PairSource(config.population, heads)
         self.autoencoder = self._first_stage().eval().requires_grad_(False)
         if config.start_from is not None:
             torch.manual_seed(config.engine.seed)
@@ -324,7 +324,7 @@ class EditorTask:
     @torch.no_grad()
     def preview(self) -> Tensor:
         """Sources, targets, and one-step edits, decoded by the first stage; people drawn, if that is learned."""
-        pairs = draw_pairs(self.pairs.shards, preview_rngs(), targets_per_source=4)
+        pairs = self.pairs.draw(preview_rngs(), 4)
         editor, device = self._module.editor, next(self._module.parameters()).device
         autoencoder = self.autoencoder.to(device)
         edits = encoded(autoencoder, pairs, device, unit_style=self.config.unit_style)

@@ -34,6 +34,7 @@ from omote.evaluation.face_features import Extractor, face_features
 from omote.evaluation.figures import axis_over, bar_chart, figure, line_chart
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
+from omote.head.shipped import population_heads
 from omote.progress import Step
 from omote.recipes.first_stage import FACTORS, first_stage_cpu
 from omote.rgbd.autoencoder import RgbdAutoencoder
@@ -232,7 +233,7 @@ def _first_stage(config: EffectOfF, row: str, folder: Path) -> Iterator[Step]:
         adversarial=0.0,
         engine=_engine(config, seconds=seconds, learning_rate=1.5e-3, cooldown=0.3),
     )
-    for report in train(AutoencoderTask(recipe), recipe.engine, folder / "first_stage", recipe):
+    for report in train(AutoencoderTask(recipe, population_heads()), recipe.engine, folder / "first_stage", recipe):
         yield Step(stage=f"{row} first stage", done=round(report.seconds), total=round(seconds))
 
 

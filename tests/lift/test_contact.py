@@ -5,7 +5,7 @@ import pytest
 
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
-from omote.lift.lining import CLEARANCE_MM, LIPS, behind_skin, clearance
+from omote.lift.contact import LINING_CLEARANCE_MM, LIPS, behind_skin, clearance
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_lining_that_came_out_goes_back(head):
     came_out = gaps(head, out, lining)
     assert (came_out < -1).sum() > 20
     repaired = behind_skin(head, head.template_mm, out)
-    rest = np.minimum(gaps(head, head.template_mm, lining), CLEARANCE_MM)
+    rest = np.minimum(gaps(head, head.template_mm, lining), LINING_CLEARANCE_MM)
     assert (gaps(head, repaired, lining) >= rest - 1e-3).all()
     moved = np.flatnonzero((repaired != out).any(axis=1))
     assert set(moved) <= set(lining)
