@@ -13,7 +13,6 @@ from jaxtyping import Float
 from omote.errors import ConfigError
 from omote.files import atomic_path, check_file, check_folder
 from omote.formats.frame_write import as_bytes
-from omote.head.shipped import population_heads
 from omote.progress import Step
 
 SHEET_PERSONS = 12
@@ -67,6 +66,7 @@ def population(
     check_file(sheet, (".png",))
 
     from omote.datasets.population import PopulationConfig, make_population
+    from omote.head.shipped import population_heads
 
     config = PopulationConfig(
         seed=seed, split=split, size=size, num_images=images, ict=None if ict is None else Path(ict)
@@ -111,6 +111,7 @@ def contact_sheet(
     """
     from omote.datasets.population import SPLITS, PopulationConfig, draw_person, render_person
     from omote.head.expressions import CATEGORIES, draw_expression
+    from omote.head.shipped import population_heads
 
     assert isinstance(config, PopulationConfig)
     heads = population_heads(config.ict)

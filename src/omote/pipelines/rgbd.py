@@ -22,7 +22,6 @@ from omote.geometry.camera import rgbd_points
 from omote.head.expressions import ARKIT_NAMES, typical_expression
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
-from omote.head.shipped import shipped_head
 from omote.lift.motion import rigid_vertices
 from omote.lift.register import register_expression
 from omote.progress import Step
@@ -107,16 +106,16 @@ class RgbdPipeline:
     def load(
         cls,
         *,
+        head: HeadModel,
         backend: Backend = "auto",
-        head: HeadModel | None = None,
         weights: Path | None = None,
         editor: Editor | None = None,
     ) -> RgbdPipeline:
         """Begin to load the networks, in a thread: a scan can be aligned meanwhile.
 
         Args:
+            head: the output head.
             backend: what runs the networks.
-            head: the output head; the shipped one if None.
             weights: folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
             editor: what edits, if it is there already; ``backend`` and ``weights`` are its own then.
 
@@ -124,7 +123,7 @@ class RgbdPipeline:
             CheckpointError: there are none. Damaged ones are found when they are used.
         """
         if editor is not None:
-            return cls(editor, shipped_head() if head is None else head)
+            return cls(editor, head)
         folder = SHIPPED_WEIGHTS if weights is None else weights
         check_weights(folder)
 
@@ -136,7 +135,7 @@ class RgbdPipeline:
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         future = pool.submit(networks)
         pool.shutdown(wait=False)
-        return cls(future, shipped_head() if head is None else head)
+        return cls(future, head)
 
     def __call__(
         self,
@@ -192,7 +191,7 @@ class RgbdPipeline:
             with timed("edit"):
                 # Another output head is not in correspondence with the shipped one, which motion images are drawn from.
                 face = None
-                if model is shipped_head():
+                if model.name == "omote":
                     face = rest_face(alignment, model, source.camera)
                 wanted = [with_weights(e, seed) for e in expressions]
                 edits = list(wanted)
