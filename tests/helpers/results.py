@@ -68,6 +68,6 @@ def write_results(
             (folder / f"{name.format(index)}.json").write_text(json.dumps(person))
         persons.append({key: value for file in files for key, value in file.items()})
     (folder / "metrics.json").write_text(json.dumps(summarise(persons)))
-    population = {"seed": seed, "split": "test", "size": 128, "num_images": 8, "ict": None, "ict_share": 0.5}
-    (folder / "config.json").write_text(json.dumps({"suite": "release", "config": {"population": population}}))
+    config = {"seed": seed, "test_set": "in-model", "ict": None}
+    (folder / "config.json").write_text(json.dumps({"study": "release", "config": config}))
     return folder

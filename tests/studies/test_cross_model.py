@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from omote.datasets.cache import ARRAYS, read_shard, shard_folders, write_shard
 from omote.datasets.pair_source import PairSource
-from omote.datasets.population import PopulationConfig
 from omote.errors import ConfigError
-from omote.evaluation.table import DEPTH, Table, alone
-from omote.head.shipped import population_heads
-from omote.progress import Step
+from omote.head import shipped
+from omote.head.shipped import population_heads, shipped_head
+from omote.progress import Step, finish
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.model import EditingModel
 from omote.rgbd.train.autoencoder import measure_latents
-from omote.studies import cross_model
-from omote.studies.cross_model import CrossModel, by_family, laid_out, sets_of, study_cross_model
+from omote.studies import measured_edits
+from omote.studies.base import Record, Steps, Table, Work, run_study
+from omote.studies.cross_model import CrossModel, by_family, laid_out, sets_of
+from omote.studies.table import DEPTH
 
-HEADS = [SimpleNamespace(name="first"), SimpleNamespace(name="second")]
+FAMILIES = [replace(shipped_head(), name=name) for name in ("first", "second")]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,8 @@ def config(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> CrossModel:
         images=16,
         channels=(16, 32),
         batch_size=8,
-        num_persons=1,
+        persons=1,
+        ict=folder / "ict",
     )
 
 
@@ -64,7 +64,7 @@ def test_a_population_of_one_family_is_refused(config: CrossModel, discs: Path, 
     with pytest.raises(ConfigError, match="at least 2 persons of each family, got 10 and 0"):
         laid_out(replace(config, population=discs), tmp_path)
     with pytest.raises(ConfigError, match="give --ict"):
-        list(study_cross_model(config, tmp_path))
+        finish(run_study(replace(config, ict=None), tmp_path))
 
 
 def test_three_editors_learn_and_are_kept(config: CrossModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,35 +72,28 @@ def test_three_editors_learn_and_are_kept(config: CrossModel, tmp_path: Path, mo
 
     def measured(
         study: CrossModel,
+        work: Work,
         conditions: object,
-        out: Path,
-        draw: Callable[[Table], str],
         *,
         networks: Mapping[str, EditingModel],
-        overall: Callable[[Mapping[str, Sequence[Mapping[str, object]]]], Table],
-    ) -> Iterator[Step]:
+        overall: Callable[[Mapping[str, list[Record]]], Table],
+    ) -> Steps[Table]:
         given.extend(f"{name} {network.editor.config.unit_style}" for name, network in networks.items())
-        table = overall({"": []})
-        for name in networks:
-            for head in HEADS:
-                table[f"{name}_on_{head.name}"] = {DEPTH: alone(1.0)}
-        (out / "figure.svg").write_text(draw(table))
-        (out / "persons.json").write_text(
-            json.dumps({name: table[name]["training/persons"].value for name in networks})
-        )
         yield Step(stage="measure")
+        rows = {f"{name}_on_{head.name}": {DEPTH: 1.0} for name in networks for head in FAMILIES}
+        return {**overall({"": []}), **rows}
 
-    monkeypatch.setattr(cross_model, "run_conditions", measured)
-    monkeypatch.setattr(PopulationConfig, "heads", lambda self: HEADS)
-    list(study_cross_model(config, tmp_path))
+    monkeypatch.setattr(measured_edits, "measure_conditions", measured)
+    monkeypatch.setattr(shipped, "population_heads", lambda ict=None: FAMILIES if ict else population_heads())
+    finish(run_study(config, tmp_path))
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/checkpoint/weights.safetensors")}
     kept |= {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/edits/*/*.npy")}
     assert len(kept) > 3
-    list(study_cross_model(config, tmp_path))
+    numbers = finish(run_study(config, tmp_path))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     # The style of units knows the second family, so the run of the first alone must do without.
     assert given == ["both True", "first False", "second True"] * 2
-    assert set(json.loads((tmp_path / "persons.json").read_text()).values()) == {4.0}
+    assert {numbers[f"training/persons/{name}"] for name in ("both", "first", "second")} == {4}
     assert "trained on first" in (tmp_path / "figure.svg").read_text()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,16 +15,17 @@ from omote.config import override
 from omote.datasets.cache import read_shard, shard_folders
 from omote.datasets.pair_source import PairSource
 from omote.errors import ConfigError
-from omote.evaluation.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, Table, alone
 from omote.head.shipped import population_heads
-from omote.progress import Step
+from omote.progress import Step, finish
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.identity_stage import load_first_stage
 from omote.rgbd.model import EditingModel
 from omote.rgbd.train.autoencoder import measure_latents
 from omote.rgbd.train.edit_cache import EncodedEdits
-from omote.studies import data_size
-from omote.studies.data_size import DataSize, cut, sizes_in, study_data_size, tiny_data_size
+from omote.studies import measured_edits
+from omote.studies.base import Record, Steps, Table, Work, run_study
+from omote.studies.data_size import DataSize, cut, sizes_in
+from omote.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def config(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> DataSize:
     autoencoder = RgbdAutoencoder(sample_size=64, channels=(16,), fine_channels=16)
     measure_latents(autoencoder, PairSource(discs, population_heads()))
     autoencoder.save_pretrained(weights / "autoencoder")
-    return replace(tiny_data_size(discs), sizes=(0, 2, 5, 1000), weights=weights)
+    return DataSize(**{**DataSize.TINY, "population": discs, "sizes": (0, 2, 5, 1000), "weights": weights})
 
 
 @pytest.fixture(scope="module")
@@ -44,34 +45,26 @@ def done(config: DataSize, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
     def measured(
         study: DataSize,
+        work: Work,
         conditions: object,
-        out: Path,
-        draw: Callable[[Table], str],
         *,
         networks: Mapping[str, EditingModel],
-        overall: Callable[[object], Table],
-        **_: object,
-    ) -> Iterator[Step]:
+        overall: Callable[[Mapping[str, list[Record]]], Table],
+    ) -> Steps[Table]:
         given.extend(networks)
-        table = overall({})
-        for number, row in enumerate([*networks, "ceiling", "autoencoder_ceiling", "copy_source"]):
-            table.setdefault(row, {}).update(
-                {key: alone(1.0 + number) for key in (DEPTH, MOVING, COLOR, IDENTITY, TOP1)}
-            )
-        (out / "figure.svg").write_text(draw(table))
-        (out / "table.json").write_text(
-            json.dumps({f"{k}/{row}": found.value for row, cells in table.items() for k, found in cells.items()})
-        )
+        rows = [*networks, "ceiling", "autoencoder_ceiling", "copy_source"]
+        table = {row: {key: 1.0 + n for key in (DEPTH, MOVING, COLOR, IDENTITY, TOP1)} for n, row in enumerate(rows)}
         yield Step(stage="measure")
+        return {row: {**table.get(row, {}), **overall({"": []}).get(row, {})} for row in table}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data_size, "run_conditions", measured)
-        list(study_data_size(config, out))
-        kept = {path: path.stat().st_mtime_ns for path in out.glob("sizes/*/checkpoint/weights.safetensors")}
+        patch.setattr(measured_edits, "measure_conditions", measured)
+        finish(run_study(config, out))
+        kept = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/checkpoint/weights.safetensors")}
         kept |= {path: path.stat().st_mtime_ns for path in (out / "edits").glob("*/*.npy")}
         assert len(kept) > 3
         # Gone on with, nothing is encoded or trained again.
-        list(study_data_size(config, out))
+        finish(run_study(config, out))
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
     return out, given
 
@@ -79,7 +72,7 @@ def done(config: DataSize, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_every_size_that_there_is_has_a_network(config: DataSize, done: tuple[Path, list[str]]) -> None:
     out, given = done
     assert given == ["persons_2", "persons_5", "persons_10"] * 2
-    numbers = json.loads((out / "table.json").read_text())
+    numbers = json.loads((out / "metrics.json").read_text())
     for size in (2, 5, 10):
         assert numbers[f"training/persons/persons_{size}"] == size
         assert numbers[f"training/images/persons_{size}"] == config.images
@@ -90,15 +83,15 @@ def test_the_first_persons_are_part_of_every_larger_set(config: DataSize, done: 
     whole = read_shard(shard_folders(config.population)[0])
     first_stage = load_first_stage(config.autoencoder).float()
     for size in (2, 5, 10):
-        shards = [read_shard(path) for path in shard_folders(out / f"sizes/{size}/population")]
+        shards = [read_shard(path) for path in shard_folders(out / f"runs/persons_{size}/population")]
         np.testing.assert_array_equal(np.concatenate([shard.rgb for shard in shards]), whole.rgb[:size])
-        edits = EncodedEdits(out / f"sizes/{size}/edits", first_stage)
+        edits = EncodedEdits(out / f"runs/persons_{size}/edits", first_stage)
         assert sum(len(shard.source) for shard in edits.shards) == size
 
 
 def test_sizes_differ_in_nothing_but_their_persons(done: tuple[Path, list[str]]) -> None:
     out, _ = done
-    told = [json.loads((out / f"sizes/{size}/config.json").read_text()) for size in (2, 5, 10)]
+    told = [json.loads((out / f"runs/persons_{size}/config.json").read_text()) for size in (2, 5, 10)]
     for one in told:
         assert Path(one.pop("latents")).name == "edits"
         assert Path(one.pop("population")).name == "population"

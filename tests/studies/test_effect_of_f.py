@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from omote.api.studies import _claim
 from omote.config import override
 from omote.engine import loop as engine
-from omote.errors import ConfigError, OutputError
+from omote.errors import ConfigError
 from omote.evaluation.face_features import Extractor
-from omote.studies.effect_of_f import study as effect_of_f
-from omote.studies.effect_of_f.study import EffectOfF, study_f, tiny_study
+from omote.progress import finish
+from omote.recipes.first_stage import FACTORS
+from omote.studies.base import run_study
+from omote.studies.effect_of_f import rows as effect_of_f
+from omote.studies.effect_of_f.study import ROWS, EffectOfF, factor_of
 
 
 def pooled(rgb):
@@ -26,7 +28,14 @@ EXTRACTOR = Extractor(name="pooled", features=pooled)
 
 @pytest.fixture(scope="module")
 def config(discs):
-    return replace(tiny_study(discs), num_drawn=7, minutes=0.004, first_stage_minutes=0.002)
+    return replace(EffectOfF(population=discs, **EffectOfF.TINY), num_drawn=7, minutes=0.004, first_stage_minutes=0.002)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def extractor():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(effect_of_f, "face_features", lambda: EXTRACTOR)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +57,14 @@ def done(config, tmp_path_factory, steady_clock):
 
         patch.setattr(effect_of_f, "_drawn", drawn)
         with pytest.raises(Killed):
-            list(study_f(config, out, extractor=EXTRACTOR))
+            finish(run_study(config, out))
     kept = {path: path.stat().st_mtime_ns for path in out.glob("rows/pixel/mark_*.json")}
     first_stage = (out / "rows/kl-f4/first_stage/checkpoint/weights.safetensors").stat().st_mtime_ns
     assert len(kept) == 2
     assert (out / "rows/kl-f4/latents").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "time", steady_clock)
-        list(study_f(config, out, extractor=EXTRACTOR))
+        finish(run_study(config, out))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert (out / "rows/kl-f4/first_stage/checkpoint/weights.safetensors").stat().st_mtime_ns == first_stage
     return out
@@ -83,15 +92,15 @@ def test_every_row_is_measured_at_every_time(config, done):
 def test_the_table_and_the_figure_have_every_row(config, done):
     with (done / "table.csv").open() as file:
         rows = [line["row"] for line in csv.DictReader(file)]
-    assert rows == ["real", *(row for row in config.rows for _ in config.marks)]
+    assert rows == ["real", *(f"{row}{end}" for row in config.rows for end in ("/0.5", ""))]
     figure = (done / "figure.svg").read_text()
     assert figure.count("<polyline") == len(config.rows)
     assert all(f">{row}<" in figure for row in config.rows)
 
 
 def test_a_finished_study_does_nothing_more(config, done):
-    steps = [step.stage for step in study_f(config, done, extractor=EXTRACTOR)]
-    assert steps == ["images"]
+    stages = [step.stage for step in run_study(config, done)]
+    assert set(stages) == {"images", "floor", "rows"}
 
 
 def test_latents_are_gone_when_their_row_is_done(done):
@@ -99,20 +108,17 @@ def test_latents_are_gone_when_their_row_is_done(done):
 
 
 def test_wrong_rows_sizes_and_folders_are_refused(config, tmp_path):
-    with pytest.raises(ConfigError, match="expected some of pixel"):
+    with pytest.raises(ConfigError, match="expected 'pixel'"):
         override(config, ['rows=["kl-f3"]'])
     with pytest.raises(ConfigError, match="growing shares"):
         override(config, ["marks=[0.5,0.25]"])
     with pytest.raises(ConfigError, match="leave no latent"):
-        list(study_f(replace(config, size=32, rows=("kl-f32",)), tmp_path, extractor=EXTRACTOR))
+        finish(run_study(replace(config, size=32, rows=("kl-f32",)), tmp_path))
     with pytest.raises(ConfigError, match="at least 4 persons"):
-        list(study_f(replace(config, max_persons=5), tmp_path / "few", extractor=EXTRACTOR))
-    _claim(tmp_path, "f", config)
-    _claim(tmp_path, "f", replace(config, rows=("gan",)))
-    with pytest.raises(OutputError, match="other settings"):
-        _claim(tmp_path, "f", replace(config, minutes=config.minutes + 1))
+        finish(run_study(replace(config, max_persons=5), tmp_path / "few"))
 
 
 def test_the_defaults_compare_f_of_1_to_32_and_a_gan(config):
     rows = EffectOfF(population=config.population).rows
     assert rows == ("pixel", "kl-f2", "kl-f4", "kl-f8", "kl-f16", "kl-f32", "gan")
+    assert {factor_of(row) for row in ROWS} == {1, *FACTORS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,21 +16,22 @@ import pytest
 
 from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.errors import AlignmentError, ConfigError
-from omote.evaluation.figures import figure
-from omote.evaluation.table import DEPTH, Table, curves
 from omote.evaluation.truth import Truth, render_truth
 from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera, project
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads, shipped_head
-from omote.progress import Step
+from omote.progress import finish
 from omote.rgbd.model import EditingModel, EditSettings
-from omote.studies import conditions
-from omote.studies.camera import AXES, STANDARD, Cameras, seen_from, study_camera
-from omote.studies.conditions import Condition, Edit, StudyOfEdits, at_intensity, run_conditions
-from omote.studies.guidance import Guidance, study_guidance
-from omote.studies.intensity import Intensity, correlations, displacements, study_intensity
-from omote.studies.source_noise import CLEAN, SourceNoise, captured, study_source_noise
+from omote.studies import measured_edits
+from omote.studies.base import Results, Steps, Work, run_study
+from omote.studies.camera import AXES, STANDARD, Cameras, seen_from
+from omote.studies.conditions import Condition, Edit, StudyOfEdits, at_intensity
+from omote.studies.guidance import Guidance
+from omote.studies.intensity import Intensity, correlations, displacements
+from omote.studies.measured_edits import measure_conditions
+from omote.studies.source_noise import CLEAN, SourceNoise, captured
+from omote.studies.table import DEPTH
 from omote.types import Expression, Rgbd
 from stand_ins import Colours, Pooled
 
@@ -61,13 +62,16 @@ class Shifting(EditingModel):
 
 
 @pytest.fixture
-def study(monkeypatch: pytest.MonkeyPatch) -> StudyOfEdits:
-    monkeypatch.setattr(conditions, "load_expression_judges", lambda: object.__new__(Colours))
-    monkeypatch.setattr(conditions, "load_identity_judge", lambda: object.__new__(Pooled))
+def networks(monkeypatch: pytest.MonkeyPatch) -> Shifting:
+    """Stand-ins for the judges and for every study's model."""
+    model = Shifting()
+    monkeypatch.setattr(measured_edits, "load_expression_judges", lambda: object.__new__(Colours))
+    monkeypatch.setattr(measured_edits, "load_identity_judge", lambda: object.__new__(Pooled))
     monkeypatch.setattr(
         StudyOfEdits, "unseen", lambda self: PopulationConfig(split="test", size=64, num_images=len(CATEGORIES))
     )
-    return StudyOfEdits(num_persons=2)
+    monkeypatch.setattr(StudyOfEdits, "model", lambda self: model)
+    return model
 
 
 @pytest.fixture
@@ -87,30 +91,31 @@ TWO = (
 )
 
 
-def run(study: StudyOfEdits, out: Path, model: Shifting) -> dict[str, bytes]:
-    def draw(table: Table) -> str:
-        return figure([curves(table, DEPTH, [(0.0, "near"), (1.0, "far")], "where")])
+@dataclass(frozen=True, kw_only=True)
+class NearAndFar(StudyOfEdits):
+    """A study of two conditions."""
 
-    list(run_conditions(study, TWO, out, draw, networks={"model": model}))
-    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    NAME = "near-and-far"
 
-
-def test_killed_and_gone_on_with_it_gives_the_same_bytes(study: StudyOfEdits, tmp_path: Path) -> None:
-    model = Shifting()
-    whole = run(study, tmp_path / "whole", model)
-    work = run_conditions(study, TWO, tmp_path / "killed", lambda table: "", networks={"model": Shifting()})
-    assert [next(work).stage for _ in range(3)] == ["load", "measure", "measure"]
-    work.close()  # type: ignore[attr-defined]
-    assert not (tmp_path / "killed/metrics.json").exists()
-    again = Shifting()
-    assert run(study, tmp_path / "killed", again) == whole
-    # One condition of one person was there.
-    assert len(again.asked) == len(model.asked) - 2
+    def run(self, work: Work) -> Steps[Results]:
+        return Results(table=(yield from measure_conditions(self, work, TWO)))
 
 
-def test_a_condition_changes_source_settings_and_what_is_asked(study: StudyOfEdits, tmp_path: Path) -> None:
-    model = Shifting()
-    run(replace(study, num_persons=1, seed=3), tmp_path, model)
+def test_a_condition_of_a_person_is_an_item(networks: Shifting, tmp_path: Path) -> None:
+    work = run_study(NearAndFar(persons=2), tmp_path)
+    assert [next(work).note for _ in range(4)] == ["", "000000_near", "000000_far", "000001_near"]
+    work.close()
+    before = len(networks.asked)
+    finish(run_study(NearAndFar(persons=2), tmp_path))
+    assert len(networks.asked) == before + 3
+    assert {path.stem for path in (tmp_path / "persons").iterdir()} == {
+        f"00000{i}_{name}" for i in (0, 1) for name in ("near", "far")
+    }
+
+
+def test_a_condition_changes_source_settings_and_what_is_asked(networks: Shifting, tmp_path: Path) -> None:
+    model = networks
+    finish(run_study(NearAndFar(persons=1, seed=3), tmp_path))
     (near, plain), (slow, slowly), (far, _) = model.asked
     assert [settings.steps for settings in (plain, slowly)] == [1, 5]
     assert {settings.seed for _, settings in model.asked} == {3}
@@ -128,13 +133,12 @@ def test_a_condition_changes_source_settings_and_what_is_asked(study: StudyOfEdi
     assert numbers["refused/share/model_near"] == 0
     lines = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert {"model_near", "copy_source_far", "ceiling_near"} <= {line["row"] for line in lines}
-    said = [e.text for e in ElementTree.parse(tmp_path / "figure.svg").iter("{http://www.w3.org/2000/svg}text")]
-    assert {"model", "copy", "where"} <= set(said)
 
 
-def test_a_face_that_is_not_found_is_a_copy_and_counted(study: StudyOfEdits, tmp_path: Path) -> None:
-    model = Shifting(blind=True)
-    run(study, tmp_path, model)
+def test_a_face_that_is_not_found_is_a_copy_and_counted(networks: Shifting, tmp_path: Path) -> None:
+    model = networks
+    model.blind = True
+    finish(run_study(NearAndFar(persons=2), tmp_path))
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     assert numbers["refused/share/model_near"] == 1
     assert numbers["depth/mae_mm_metric/model_near"] == numbers["depth/mae_mm_metric/copy_source_near"]
@@ -143,19 +147,16 @@ def test_a_face_that_is_not_found_is_a_copy_and_counted(study: StudyOfEdits, tmp
     assert numbers["identity/faceapi/other_persons_near"] > 0
 
 
-def test_conditions_that_would_count_persons_twice_are_refused(study: StudyOfEdits, tmp_path: Path) -> None:
+def test_conditions_that_would_count_persons_twice_are_refused(networks: Shifting, tmp_path: Path) -> None:
     for wrong in ((), (TWO[0], TWO[0])):
         with pytest.raises(ConfigError, match="at least one, each once"):
-            list(run_conditions(study, wrong, tmp_path, lambda table: "", networks={}))
+            next(measure_conditions(NearAndFar(), Work(tmp_path), wrong))
 
 
-def test_guidance_is_swept_at_every_intensity_with_weights_and_without(
-    study: StudyOfEdits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = Shifting()
-    monkeypatch.setattr(Guidance, "model", lambda self: model)
-    config = Guidance(num_persons=2, scales=(1.0, 3.0), intensities=(0.5, 1.0))
-    list(study_guidance(config, tmp_path / "seeing"))
+def test_guidance_is_swept_at_every_intensity_with_weights_and_without(networks: Shifting, tmp_path: Path) -> None:
+    model = networks
+    config = Guidance(persons=2, scales=(1.0, 3.0), intensities=(0.5, 1.0))
+    finish(run_study(config, tmp_path / "seeing"))
     asked = [(e[1].arkit is None, e[1].intensity, settings.guidance_scale) for e, settings in model.asked]
     assert sorted(set(asked)) == [(a, i, g) for a in (False, True) for i in (0.5, 1.0) for g in (1.0, 3.0)]
     assert len(asked) == 2 * len(set(asked))
@@ -166,8 +167,9 @@ def test_guidance_is_swept_at_every_intensity_with_weights_and_without(
     assert "other persons, 0.5 1" in said
 
     # What the editor decides by itself needs no face; what moves one does.
-    model = Shifting(blind=True)
-    list(study_guidance(config, tmp_path / "blind"))
+    model.blind = True
+    model.asked.clear()
+    finish(run_study(config, tmp_path / "blind"))
     assert all(e[1].arkit is None for e, _ in model.asked)
     numbers = json.loads((tmp_path / "blind/metrics.json").read_text())
     assert numbers["refused/share/token_guidance_3_intensity_1"] == 0
@@ -198,12 +200,12 @@ def test_each_axis_of_cameras_changes_what_it_says(person: Person) -> None:
             assert np.allclose(seen_from(person, axis, value).camera.cam_from_world, standard.cam_from_world)
 
 
-def test_every_axis_is_a_chart_through_the_standard_camera(study: StudyOfEdits, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(StudyOfEdits, "model", lambda self: Shifting())
-    config = Cameras(num_persons=1, yaw=(30.0,), pitch=(), focal=(1.2,), distance=())
+def test_every_axis_is_a_chart_through_the_standard_camera(networks: Shifting, tmp_path: Path) -> None:
+    config = Cameras(persons=1, yaw=(30.0,), pitch=(), focal=(1.2,), distance=())
     assert config.on("focal") == [(1.0, STANDARD), (1.2, "focal_1.2")]
-    steps = list(study_camera(config, tmp_path))
-    assert [step.note for step in steps if step.stage == "measure"] == [STANDARD, "yaw_30", "focal_1.2"]
+    steps = list(run_study(config, tmp_path))
+    names = [f"000000_{name}" for name in (STANDARD, "yaw_30", "focal_1.2")]
+    assert [step.note for step in steps if step.stage == "persons"] == names
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     assert {f"{DEPTH}/model_{name}" for name in (STANDARD, "yaw_30", "focal_1.2")} <= set(numbers)
 
@@ -264,9 +266,8 @@ def test_what_is_obtained_follows_what_is_asked_or_does_not() -> None:
     assert table["weights"]["expression/cls_both"].low <= table["weights"]["expression/cls_both"].value
 
 
-def test_a_copy_moves_nowhere_at_any_intensity(study: StudyOfEdits, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(StudyOfEdits, "model", lambda self: Shifting())
-    list(study_intensity(Intensity(num_persons=2, intensities=(0.25, 1.0)), tmp_path))
+def test_a_copy_moves_nowhere_at_any_intensity(networks: Shifting, tmp_path: Path) -> None:
+    finish(run_study(Intensity(persons=2, intensities=(0.25, 1.0)), tmp_path))
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     moved = [numbers[f"displacement/rms_mm/ceiling_intensity_{i}"] for i in ("0.25", "1")]
     assert moved[1] > 2 * moved[0] > 0
@@ -307,14 +308,9 @@ def test_a_source_has_the_fault_that_is_asked_for_and_no_other(person: Person, i
     assert np.array_equal(by("holes", 0.2).mask, holed.mask)
 
 
-def test_noise_makes_the_copy_worse_and_leaves_the_truth_alone(
-    study: StudyOfEdits, tmp_path: Path, monkeypatch
-) -> None:
-    monkeypatch.setattr(StudyOfEdits, "model", lambda self: Shifting())
-    config = SourceNoise(num_persons=1, noise_mm=(1.0, 4.0), holes=(), quantisation_mm=(), color_noise=())
-    steps: list[Step] = list(study_source_noise(config, tmp_path))
-    assert [step.note for step in steps if step.stage == "measure"] == [CLEAN, "noise_mm_1", "noise_mm_4"]
-    numbers = json.loads((tmp_path / "metrics.json").read_text())
-    copies = [numbers[f"{DEPTH}/copy_source_{name}"] for name in (CLEAN, "noise_mm_1", "noise_mm_4")]
+def test_noise_makes_the_copy_worse_and_leaves_the_truth_alone(networks: Shifting, tmp_path: Path) -> None:
+    config = SourceNoise(persons=1, noise_mm=(1.0, 4.0), holes=(), quantisation_mm=(), color_noise=())
+    numbers = finish(run_study(config, tmp_path))
+    copies = [float(numbers[f"{DEPTH}/copy_source_{name}"]) for name in (CLEAN, "noise_mm_1", "noise_mm_4")]
     assert copies[0] < copies[1] < copies[2]
     assert f"{DEPTH}/autoencoder_ceiling_noise_mm_1" not in numbers

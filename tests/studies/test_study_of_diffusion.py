@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from omote import api
+import omote
 from omote.errors import ConfigError
-from omote.studies.diffusion import against_regression
+from omote.studies.diffusion import WhereDiffusionPays, against_regression
 
 
 def test_rows_asked_by_category_are_compared_with_the_regression() -> None:
@@ -28,4 +28,4 @@ def test_rows_asked_by_category_are_compared_with_the_regression() -> None:
 
 def test_without_a_regression_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected one of a folder named regression, got flow"):
-        api.study("diffusion", out=tmp_path / "out", runs=[tmp_path / "flow"])
+        omote.study(WhereDiffusionPays(runs=(tmp_path / "flow",)), out=tmp_path / "out")

@@ -2,7 +2,6 @@
 
 from omote.api.avatars import AvatarMade, avatar, demo
 from omote.api.datasets import RenderedDataset, data, render_dataset
-from omote.api.evaluations import evaluate
 from omote.api.facts import info
 from omote.api.images import generate, pack
 from omote.api.outputs import AvatarOutputs, FitOutputs
@@ -11,7 +10,7 @@ from omote.api.reconstruction import Reconstruction, reconstruct
 from omote.api.reports import report
 from omote.api.samples import SampledPeople, sample
 from omote.api.scans import FitMade, fit, read, render
-from omote.api.studies import study
+from omote.api.studies import evaluate, study
 from omote.api.trainings import count_parameters, encode, estimate_training, recipe, train
 from omote.files import check_folder
 from omote.formats.frame_write import save_rgbd

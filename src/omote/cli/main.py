@@ -14,7 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 # Answering `omote --help` from this table keeps the commands' imports out of it; a test compares the two.
@@ -29,9 +29,9 @@ COMMANDS = {
     "data": "Check a dataset of scans or render it, or pack a folder of images, for training.",
     "encode": "Encode a population's edits once, so that editors train on them faster.",
     "train": "Train a recipe, or go on with a run.",
-    "evaluate": "Measure the shipped networks on persons they never saw.",
+    "evaluate": "Measure networks on unseen persons.",
     "report": "Compare result folders of evaluations on one self-contained page.",
-    "study": "Measure what is to be compared at equal terms, as a table and a figure.",
+    "study": "Compare at equal terms, after training where needed, as a table and a figure.",
     "generate": "Draw new images from a model of a folder of images.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
@@ -102,7 +102,7 @@ def _run(name: str, arguments: list[str]) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         command = importlib.import_module(f"omote.cli.commands.{name}")
-        command.run(_parse(name, command.Options, arguments))
+        command.run(_parse(name, command, arguments))
     except OmoteError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -118,16 +118,27 @@ def _run(name: str, arguments: list[str]) -> int:
     return 0
 
 
-def _parse(name: str, options: type, arguments: list[str]) -> object:
+def _parse(name: str, command: ModuleType, arguments: list[str]) -> object:
     import tyro
 
-    return tyro.cli(
-        options,
-        prog=f"omote {name}",
-        description=COMMANDS[name] + "\n\n" + (inspect.getdoc(options) or "").partition("\n\n")[2],
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    from omote.cli.flags import REGISTRY
+    from omote.config import nearest
+    from omote.errors import ConfigError
+
+    subcommands = getattr(command, "NAMES", ())
+    if subcommands and arguments and not arguments[0].startswith("-") and arguments[0] not in subcommands:
+        raise ConfigError(f"{arguments[0]}: unknown {name}{nearest(arguments[0], subcommands)}")
+    try:
+        return tyro.cli(
+            command.Options,
+            prog=f"omote {name}",
+            description=COMMANDS[name] + "\n\n" + (inspect.getdoc(command.Options) or "").partition("\n\n")[2],
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+            registry=REGISTRY,
+        )
+    except ValueError as error:  # a relation between the fields of a config
+        raise ConfigError(str(error)) from None
 
 
 def _calm_libraries() -> None:

@@ -49,12 +49,14 @@ from omote.errors import OutputError
 from omote.evaluation.statistics import Interval
 from omote.files import atomic_path, check_folder, make_folder
 from omote.progress import Step
+from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, fingerprint
 from omote.runs import Stopwatch, Value, prefixed, write_json, write_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from omote.datasets.population import PopulationConfig
+    from omote.rgbd.model import EditingModel
 
 Result = TypeVar("Result")
 # Work that yields its progress and returns a result.
@@ -67,6 +69,8 @@ Table: TypeAlias = Mapping[str, Mapping[str, Cell]]
 
 # Marks a field that kept items do not depend on: it may grow, or `Study.fingerprints` compares what it names.
 FREE = "free"
+# The row of the model that is measured.
+MODEL = "model"
 # How often a process looks whether another has finished an item.
 POLL_S = 1.0
 
@@ -77,6 +81,7 @@ class Results:
 
     Attributes:
         table: ``table.csv``, and flat in ``metrics.json``.
+        notes: further columns of ``table.csv`` alone, by row.
         numbers: flat keys of ``metrics.json`` that belong to no row.
         figure: the text of ``figure.svg``; none if empty.
         facts: more for ``run.json``.
@@ -84,6 +89,7 @@ class Results:
     """
 
     table: Table = field(default_factory=dict)
+    notes: Table = field(default_factory=dict)
     numbers: Mapping[str, Value] = field(default_factory=dict)
     figure: str = ""
     facts: Mapping[str, Value] = field(default_factory=dict)
@@ -119,6 +125,10 @@ class Study(ABC):
     def run(self, work: Work) -> Steps[Results]:
         """Measure into ``work.out``, and summarise."""
 
+    def summary(self, numbers: Mapping[str, Value]) -> str:
+        """Lines that the command line prints at the end."""
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PersonStudy(Study):
@@ -134,7 +144,7 @@ class PersonStudy(Study):
     ict: Path | None = None
     seed: int = 0
 
-    def population(self) -> PopulationConfig:
+    def unseen(self) -> PopulationConfig:
         """The persons of the test split."""
         from omote.datasets.population import PopulationConfig
         from omote.head.expressions import CATEGORIES
@@ -144,6 +154,38 @@ class PersonStudy(Study):
     def names(self) -> list[str]:
         """An item per person."""
         return [f"{index:06d}" for index in range(self.persons)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStudy(Study):
+    """A study of an editing model.
+
+    Attributes:
+        backend: what runs the networks.
+        weights: a run's export folder; the shipped weights by default.
+    """
+
+    backend: Backend = "auto"
+    weights: Annotated[Path | None, FREE] = None
+
+    @property
+    def folder(self) -> Path:
+        """The weights in use."""
+        return SHIPPED_WEIGHTS if self.weights is None else self.weights
+
+    def fingerprints(self) -> Mapping[str, str]:
+        """Of the editor and its first stage."""
+        return {MODEL: fingerprint(self.folder)}
+
+    def model(self) -> EditingModel:
+        """The networks.
+
+        Raises:
+            CheckpointError: missing or damaged weights.
+        """
+        from omote.rgbd.load import load_model
+
+        return load_model(self.folder, backend=self.backend)
 
 
 class Work:
@@ -184,7 +226,13 @@ class Work:
                 temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
 
         yield from self.items({name: [path] for name, path in files.items()}, make, stage=folder)
-        return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
+        kept = self.kept(folder)
+        return {name: kept[name] for name in names}
+
+    def kept(self, folder: str) -> dict[str, Record]:
+        """Every record that lies in a folder, by name."""
+        files = sorted((self.out / folder).glob("*.json"))
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
 
     def items(
         self, files: Mapping[str, Sequence[Path]], make: Callable[[str], Steps[None]], *, stage: str
@@ -204,7 +252,7 @@ class Work:
                 yield Step(stage=stage, done=done, total=len(files), note=name)
                 if _all_there(files[name]):
                     continue
-                with self._lock(f"{stage}_{name}") as mine:
+                with self.lock(f"{stage}_{name}", wait=False) as mine:
                     if not mine:
                         held.append(name)
                     elif not _all_there(files[name]):
@@ -239,12 +287,17 @@ class Work:
             temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[bool]:
-        """Hold an item while it is made; false where another process does. The lock of a killed process is free."""
+    def lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold ``name`` among the processes on this folder; the lock of a killed process is free.
+
+        Args:
+            name: of an item, or of a preparation that one process makes for all.
+            wait: until it is free; otherwise false is given where another process holds it.
+        """
         from filelock import FileLock, Timeout
 
         make_folder(self.out / ".locks")
-        lock = FileLock(self.out / ".locks" / f"{name.replace('/', '_')}.lock", blocking=False)
+        lock = FileLock(self.out / ".locks" / f"{name.replace('/', '_')}.lock", blocking=wait)
         try:
             lock.acquire()
         except Timeout:
@@ -282,7 +335,8 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, Value]]:
     numbers = results.flat()
     write_metrics(numbers, out / "metrics.json")
     if results.table:
-        write_table(results.table, out / "table.csv")
+        rows = {row: {**cells, **results.notes.get(row, {})} for row, cells in results.table.items()}
+        write_table(rows, out / "table.csv")
     if results.figure:
         with atomic_path(out / "figure.svg") as temporary:
             temporary.write_text(results.figure, encoding="utf-8")

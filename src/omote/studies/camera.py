@@ -8,21 +8,22 @@ the camera nearer or farther with the lens that keeps the head's size, so that p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from omote.config import Range
-from omote.datasets.population import Person
 from omote.evaluation.figures import figure
-from omote.evaluation.table import DEPTH, IDENTITY, TOP1, Table, curves
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, orbit_camera
-from omote.progress import Step
-from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits, run_conditions
+from omote.studies.base import Results, Steps, Work
+from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
+from omote.studies.table import DEPTH, IDENTITY, TOP1, curves
+
+if TYPE_CHECKING:
+    from omote.datasets.population import Person
 
 STANDARD = "standard"
 # Axis → its label, and where on it the standard camera stands.
@@ -36,7 +37,7 @@ AXES: Mapping[str, tuple[str, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cameras(StudyOfEdits):
-    """The study.
+    """Error, identity and expression against yaw, pitch, focal length and distance of the camera.
 
     Attributes:
         yaw: degrees; persons of odd number turn to the other side.
@@ -45,30 +46,39 @@ class Cameras(StudyOfEdits):
         distance: mm.
     """
 
+    NAME = "camera"
+
     yaw: tuple[Annotated[float, Range(-180, 180)], ...] = (15.0, 30.0, 45.0)
     pitch: tuple[Annotated[float, Range(-89, 89)], ...] = (-30.0, -15.0, 15.0, 30.0)
     focal: tuple[Annotated[float, Range(0.1, 10)], ...] = (0.7, 0.85, 1.2, 1.4)
     distance: tuple[Annotated[float, Range(250)], ...] = (350.0, 500.0, 1000.0, 1400.0)
 
     def on(self, axis: str) -> list[tuple[float, str]]:
-        """Values of an axis with the names of their conditions, the standard camera among them, in order."""
+        """Values of an axis and the names of their conditions, the standard camera among them, in order."""
         values: tuple[float, ...] = getattr(self, axis)
         return sorted([(AXES[axis][1], STANDARD), *((value, f"{axis}_{value:g}") for value in values)])
 
+    def run(self, work: Work) -> Steps[Results]:
+        """Measure; rows are ``<row>_<axis>_<value>`` and ``<row>_standard``."""
+        from omote.studies.measured_edits import measure_conditions
 
-def study_camera(config: Cameras, out: Path) -> Iterator[Step]:
-    """Run the study into ``out`` (`run_conditions`)."""
-    at = {STANDARD: ("yaw", 0.0)}
-    at |= {name: (axis, value) for axis in AXES for value, name in config.on(axis) if name != STANDARD}
-    conditions = [
-        Condition(name=name, edits={MODEL: Edit()}, shown=partial(seen_from, axis=axis, value=value))
-        for name, (axis, value) in at.items()
-    ]
-    yield from run_conditions(config, conditions, out, lambda table: _drawn(table, config))
+        at = {STANDARD: ("yaw", 0.0)}
+        at |= {name: (axis, value) for axis in AXES for value, name in self.on(axis) if name != STANDARD}
+        conditions = [
+            Condition(name=name, edits={MODEL: Edit()}, shown=partial(seen_from, axis=axis, value=value))
+            for name, (axis, value) in at.items()
+        ]
+        table = yield from measure_conditions(self, work, conditions)
+        charts = [
+            curves(table, metric, self.on(axis), label)
+            for metric in (DEPTH, IDENTITY, TOP1)
+            for axis, (label, _) in AXES.items()
+        ]
+        return Results(table=table, figure=figure(charts, columns=len(AXES)))
 
 
 def seen_from(person: Person, axis: str, value: float) -> Person:
-    """The person before the standard camera, but for one of `AXES`."""
+    """The person before the standard camera changed on one of `AXES`."""
     size = person.camera.width
     if axis == "yaw":
         camera = orbit_camera(size=size, yaw_rad=float(np.deg2rad(value)) * (-1 if person.index % 2 else 1))
@@ -79,14 +89,3 @@ def seen_from(person: Person, axis: str, value: float) -> Person:
     else:
         camera = orbit_camera(size=size, distance_mm=value)
     return replace(person, camera=camera)
-
-
-def _drawn(table: Table, config: Cameras) -> str:
-    return figure(
-        [
-            curves(table, metric, config.on(axis), label)
-            for metric in (DEPTH, IDENTITY, TOP1)
-            for axis, (label, _) in AXES.items()
-        ],
-        columns=len(AXES),
-    )

@@ -1,43 +1,30 @@
-"""What a new kind of head costs: editors trained on one head family and measured on the other, beside one that knows both.
+"""What a new kind of head costs: editors trained on one head family and measured on the other, beside one trained on both.
 
 Three runs see as many persons and images each (`omote.studies.trained_editors`): half of either family, the shipped head's alone,
 and the second family's alone. The run of the shipped head's alone gets faces that move by that head's units only, since the style
-of units (`omote.head.unit_style`) was learned from the second family. What all three share is the first stage, whose training saw
-both families: it encodes and decodes images, and its own error on each family stands beside (``autoencoder_ceiling``).
+of units (`omote.head.unit_style`) was learned from the second family. All three share the first stage, whose training saw both
+families; its own error on each family stands beside (``autoencoder_ceiling``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from omote.config import Range
-from omote.datasets.cache import ARRAYS, Shard, read_shard, shard_folders, write_shard
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
-from omote.evaluation.table import (
-    COLOR,
-    DEPTH,
-    IDENTITY,
-    LINES,
-    MOVING,
-    TITLES,
-    TOP1,
-    Table,
-    row_of,
-    summarised,
-)
-from omote.head.shipped import population_heads
-from omote.progress import Step
-from omote.rgbd.identity_stage import load_first_stage
-from omote.rgbd.load import load_model_parts
-from omote.rgbd.train.edit_cache import encode_population
-from omote.studies.conditions import BESIDE, Condition, Edit, run_conditions
-from omote.studies.trained_editors import StudyOfTraining, cost, link, trained
+from omote.studies.base import Record, Results, Steps, Table, Work
+from omote.studies.conditions import BESIDE
+from omote.studies.table import COLOR, DEPTH, IDENTITY, LINES, MOVING, TITLES, TOP1, cell, row_of
+from omote.studies.trained_editors import StudyOfTraining, link, measure_trained, train_editor
+
+if TYPE_CHECKING:
+    from omote.datasets.cache import Shard
 
 BOTH = "both"
 # The shipped head's place among `PopulationConfig.heads`.
@@ -46,56 +33,63 @@ SHIPPED_HEAD = 0
 
 @dataclass(frozen=True, kw_only=True)
 class CrossModel(StudyOfTraining):
-    """The study.
+    """Editors trained on one head family and measured on the other; needs --ict.
 
     Attributes:
-        train_persons: of each run; as many as there are of the rarer family, if there are fewer.
+        train_persons: of each run; as many as the rarer family has, if those are fewer.
     """
+
+    NAME = "cross-model"
 
     train_persons: Annotated[int, Range(2)] = 600
-    num_persons: Annotated[int, Range(1)] = field(default=40)
 
+    def check(self) -> None:
+        """Refuse a study of one family."""
+        if self.ict is None:
+            raise ConfigError("cross-model: expected a second head family; give --ict")
 
-def study_cross_model(config: CrossModel, out: Path) -> Iterator[Step]:
-    """Train and measure into ``out``: rows ``<trained on>_on_<measured on>``, and over both families ``<trained on>``.
+    def run(self, work: Work) -> Steps[Results]:
+        """Train and measure; rows are ``<trained on>_on_<measured on>``, and ``<trained on>`` over both families.
 
-    Raises:
-        ConfigError: no second family among the test persons, or fewer than two persons of a family to train on.
-        CheckpointError: the first stage does not load.
-        JudgeError: the judges' weights are not installed.
-    """
-    heads = population_heads(config.unseen().ict)
-    if len(heads) < 2:
-        raise ConfigError("cross-model: expected a second head family; give --ict")
-    halves = laid_out(config, out / "population")
-    first_stage = load_first_stage(config.autoencoder).float().eval().requires_grad_(False)
-    trained_on = sets_of([head.name for head in heads], halves)
-    networks = {}
-    for name, parts in trained_on.items():
-        run, unit_style = out / "runs" / name, name != heads[SHIPPED_HEAD].name
-        link([out / "population" / part for part in parts], run / "population")
-        yield from encode_population(
-            run / "population", first_stage, heads[SHIPPED_HEAD], run / "edits", seed=config.seed, unit_style=unit_style
+        Raises:
+            ConfigError: fewer than two persons of a family to train on.
+        """
+        from omote.datasets.cache import read_shard
+        from omote.head.shipped import population_heads
+        from omote.rgbd.identity_stage import load_first_stage
+        from omote.rgbd.train.edit_cache import encode_population
+
+        families = population_heads(self.ict)
+        heads = [head.name for head in families]
+        with work.lock("population"):
+            halves = laid_out(self, work.out / "population")
+        parts = {
+            row: [work.out / "population" / name for name in names] for row, names in sets_of(heads, halves).items()
+        }
+        first_stage = load_first_stage(self.autoencoder).float().eval().requires_grad_(False)
+
+        def train(row: str) -> Steps[None]:
+            run, unit_style = work.out / "runs" / row, row != heads[SHIPPED_HEAD]
+            link(parts[row], run / "population")
+            yield from encode_population(
+                run / "population",
+                first_stage,
+                families[SHIPPED_HEAD],
+                run / "edits",
+                seed=self.seed,
+                unit_style=unit_style,
+            )
+            yield from train_editor(self, run, unit_style=unit_style)
+
+        persons = {row: sum(read_shard(part).num_persons for part in those) for row, those in parts.items()}
+        table = yield from measure_trained(
+            self, work, persons, train, overall=lambda found: by_family(found, [*parts, *BESIDE])
         )
-        yield from trained(config, run, f"trained on {name}", unit_style=unit_style)
-        networks[name] = load_model_parts(config.autoencoder, run / "export/editor", backend=config.backend)
-    persons = {name: sum(read_shard(out / "population" / part).num_persons for part in parts)
-               for name, parts in trained_on.items()}  # fmt: skip
-    yield from run_conditions(
-        config,
-        [Condition(name="", edits={name: Edit(network=name) for name in networks})],
-        out,
-        lambda table: _drawn(table, list(networks), [head.name for head in heads]),
-        networks=networks,
-        overall=lambda found: (
-            by_family(found[""], [*networks, *BESIDE])
-            | {name: cost(out / "runs" / name, persons[name]) for name in networks}
-        ),
-    )
+        return Results(table=table, figure=_drawn(table, list(parts), heads))
 
 
 def laid_out(config: CrossModel, folder: Path) -> list[tuple[str, str]]:
-    """Persons of each family, in two halves of `CrossModel.train_persons` / 2; those that are there are kept.
+    """Lay out the persons of each family in two halves of `CrossModel.train_persons` / 2; halves that are there are kept.
 
     Returns:
         Per family, the names of the halves.
@@ -103,6 +97,8 @@ def laid_out(config: CrossModel, folder: Path) -> list[tuple[str, str]]:
     Raises:
         ConfigError: fewer than two persons of a family.
     """
+    from omote.datasets.cache import read_shard, shard_folders, write_shard
+
     shards = [read_shard(path) for path in shard_folders(config.population)]
     families = [[(s, int(p)) for s in shards for p in np.flatnonzero(s.head == head)] for head in (0, 1)]
     half = min(config.train_persons, *(len(family) for family in families)) // 2
@@ -123,25 +119,29 @@ def laid_out(config: CrossModel, folder: Path) -> list[tuple[str, str]]:
 
 def _chosen(persons: Sequence[tuple[Shard, int]]) -> dict[str, np.ndarray]:
     """Arrays of persons from several shards."""
+    from omote.datasets.cache import ARRAYS
+
     return {key: np.stack([getattr(shard, key)[person] for shard, person in persons]) for key in ARRAYS}
 
 
 def sets_of(names: Sequence[str], halves: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """What is trained on → the parts of the population that are."""
+    """Row → the halves that it is trained on."""
     first, second = halves
     return {BOTH: [first[0], second[0]], names[0]: list(first), names[1]: list(second)}
 
 
-def by_family(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> Table:
+def by_family(persons: Sequence[Record], rows: Sequence[str]) -> Table:
     """The rows' numbers over the persons of each family.
 
     Args:
-        persons: with their head's name.
+        persons: records, with the head's name.
         rows: that were measured.
     """
+    from omote.studies.measured_edits import summarised
+
     table: Table = {}
     for head in sorted({str(person["head"]) for person in persons}):
-        table |= summarised([person for person in persons if person["head"] == head], rows, f"on_{head}")
+        table = {**table, **summarised([person for person in persons if person["head"] == head], rows, f"on_{head}")}
     return table
 
 
@@ -151,8 +151,7 @@ def _drawn(table: Table, networks: Sequence[str], heads: Sequence[str]) -> str:
         for head in heads:
             rows = {}
             for row in (*networks, "autoencoder_ceiling", "copy_source"):
-                found = table.get(row_of(row, f"on_{head}"), {}).get(metric)
-                if found is not None:
+                if (found := cell(table, row_of(row, f"on_{head}"), metric)) is not None:
                     rows[LINES.get(row, f"trained on {row}")] = (found.value, found.low, found.high)
             if rows:
                 ends = [v for values in rows.values() for v in values if np.isfinite(v)]

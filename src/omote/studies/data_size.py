@@ -1,29 +1,22 @@
-"""How many persons an editor needs: the same network trained for the same number of images on few of them and on many.
+"""How many persons an editor needs: the same network trained for the same number of images on few persons and on many.
 
-Only how many identities the images are of differs (`omote.studies.trained_editors`), and the smaller sets are part of the larger
-ones. All are measured on persons of the test split, who are none of them,
-beside the ceiling of the first stage, which saw all persons of its own training.
+Only the number of identities differs (`omote.studies.trained_editors`), and the smaller sets are part of the larger ones. All
+editors are measured on persons of the test split, beside the ceiling of the first stage, whose training saw all persons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from omote.config import Range
-from omote.datasets.cache import ARRAYS, read_shard, shard_folders, write_shard
 from omote.errors import ConfigError
 from omote.evaluation.figures import figure
-from omote.evaluation.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, Table, curves, levels_of
-from omote.head.shipped import shipped_head
-from omote.progress import Step
-from omote.rgbd.identity_stage import load_first_stage
-from omote.rgbd.load import load_model_parts
-from omote.rgbd.train.edit_cache import encode_population
-from omote.studies.conditions import Condition, Edit, run_conditions
-from omote.studies.trained_editors import StudyOfTraining, cost, link, trained
+from omote.studies.base import Results, Steps, Work
+from omote.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, curves, levels_of
+from omote.studies.trained_editors import StudyOfTraining, link, measure_trained, train_editor
 
 EVERYONE = 0
 ROW = "persons"
@@ -31,53 +24,68 @@ ROW = "persons"
 
 @dataclass(frozen=True, kw_only=True)
 class DataSize(StudyOfTraining):
-    """The study.
+    """One editor trained on few and on many persons, at equal images.
 
     Attributes:
-        sizes: persons to train on; 0 is all that there are. Sizes beyond those are left out.
+        sizes: persons to train on; 0 is all. Sizes beyond the population are left out.
     """
 
+    NAME = "data-size"
+    TINY: ClassVar[Mapping[str, object]] = {
+        "sizes": (1, EVERYONE),
+        "images": 16,
+        "channels": (16, 32),
+        "batch_size": 8,
+        "persons": 1,
+    }
+
     sizes: tuple[Annotated[int, Range(0)], ...] = (64, 256, 1024, EVERYONE)
-    num_persons: Annotated[int, Range(1)] = field(default=40)
 
     def __post_init__(self) -> None:
         if not self.sizes or len(set(self.sizes)) < len(self.sizes):
             raise ValueError(f"sizes: expected numbers of persons, each once, got {self.sizes}")
 
+    def run(self, work: Work) -> Steps[Results]:
+        """Train and measure; a row ``persons_<number>`` per size."""
+        from omote.datasets.cache import read_shard, shard_folders
+        from omote.head.shipped import shipped_head
+        from omote.rgbd.identity_stage import load_first_stage
+        from omote.rgbd.train.edit_cache import encode_population
 
-def study_data_size(config: DataSize, out: Path) -> Iterator[Step]:
-    """Train and measure into ``out``: ``table.csv``, ``metrics.json``, ``figure.svg`` with a row ``persons_<number>`` per size.
+        counts = {shard: read_shard(shard).num_persons for shard in shard_folders(self.population)}
+        sizes = {f"{ROW}_{size}": size for size in sizes_in(self, sum(counts.values()))}
+        with work.lock("population"):
+            pieces = cut(counts, list(sizes.values()), work.out / "population")
+        first_stage = load_first_stage(self.autoencoder).float().eval().requires_grad_(False)
+        yield from encode_population(
+            work.out / "population", first_stage, shipped_head(), work.out / "edits", seed=self.seed
+        )
 
-    Raises:
-        ConfigError: the population holds fewer persons than the least size.
-        CheckpointError: the first stage does not load.
-        JudgeError: the judges' weights are not installed.
-    """
-    counts = _persons_per_shard(config.population)
-    sizes = sizes_in(config, sum(counts.values()))
-    pieces = cut(counts, sizes, out / "population")
-    first_stage = load_first_stage(config.autoencoder).float().eval().requires_grad_(False)
-    yield from encode_population(out / "population", first_stage, shipped_head(), out / "edits", seed=config.seed)
-    networks = {}
-    for size in sizes:
-        run = out / "sizes" / str(size)
-        for part in ("population", "edits"):
-            link([out / part / name for name, last in pieces.items() if last <= size], run / part)
-        yield from trained(config, run, f"{size} persons")
-        networks[row(size)] = load_model_parts(config.autoencoder, run / "export/editor", backend=config.backend)
-    condition = Condition(name="", edits={name: Edit(network=name) for name in networks})
-    yield from run_conditions(
-        config,
-        [condition],
-        out,
-        lambda table: _drawn(table, sizes),
-        networks=networks,
-        overall=lambda found: {row(size): cost(out / "sizes" / str(size), size) for size in sizes},
-    )
+        def train(row: str) -> Steps[None]:
+            run = work.out / "runs" / row
+            for part in ("population", "edits"):
+                link([work.out / part / name for name, last in pieces.items() if last <= sizes[row]], run / part)
+            yield from train_editor(self, run)
+
+        table = yield from measure_trained(self, work, sizes, train)
+        at = [(float(size), str(size)) for size in sizes.values()]
+        charts = [
+            curves(
+                table,
+                metric,
+                at,
+                "persons trained on",
+                lines={ROW: "editor"},
+                levels=levels_of(table, metric),
+                logarithmic=True,
+            )
+            for metric in (DEPTH, MOVING, COLOR, IDENTITY, TOP1)
+        ]
+        return Results(table=table, figure=figure(charts))
 
 
 def sizes_in(config: DataSize, num_persons: int) -> list[int]:
-    """The sizes that a population of so many persons has, in order.
+    """The sizes that a population has, in order.
 
     Raises:
         ConfigError: none.
@@ -88,22 +96,19 @@ def sizes_in(config: DataSize, num_persons: int) -> list[int]:
     return sizes
 
 
-def row(size: int) -> str:
-    """The name of a size's row."""
-    return f"{ROW}_{size}"
-
-
 def cut(counts: Mapping[Path, int], sizes: Sequence[int], folder: Path) -> dict[str, int]:
-    """Lay the shards into a folder in pieces that no size divides; those that are there are kept.
+    """Lay shards into a folder in pieces that no size divides; pieces that are there are kept.
 
     Args:
-        counts: shard → persons in it, in order.
-        sizes: numbers of persons, from the first on.
+        counts: shard → number of its persons, in order.
+        sizes: numbers of persons, counted from the first.
         folder: of the pieces; whole shards are linked.
 
     Returns:
         Name of a piece → number of persons up to its end.
     """
+    from omote.datasets.cache import ARRAYS, read_shard, write_shard
+
     folder.mkdir(parents=True, exist_ok=True)
     pieces, start = {}, 0
     for shard, count in counts.items():
@@ -121,32 +126,3 @@ def cut(counts: Mapping[Path, int], sizes: Sequence[int], folder: Path) -> dict[
                 write_shard(piece, arrays, {"of": str(shard), "start": first, "stop": last})
         start += count
     return pieces
-
-
-def _persons_per_shard(population: Path) -> dict[Path, int]:
-    return {shard: read_shard(shard).num_persons for shard in shard_folders(population)}
-
-
-def _drawn(table: Table, sizes: Sequence[int]) -> str:
-    at = [(float(size), str(size)) for size in sizes]
-    return figure(
-        [
-            curves(
-                table,
-                metric,
-                at,
-                "persons trained on",
-                lines={ROW: "editor"},
-                levels=levels_of(table, metric),
-                logarithmic=True,
-            )
-            for metric in (DEPTH, MOVING, COLOR, IDENTITY, TOP1)
-        ]
-    )
-
-
-def tiny_data_size(population: Path) -> DataSize:
-    """Seconds on any machine, for tests; the results mean nothing."""
-    return DataSize(
-        population=population, sizes=(1, EVERYONE), images=16, channels=(16, 32), batch_size=8, num_persons=1
-    )

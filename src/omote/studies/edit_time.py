@@ -1,13 +1,14 @@
 """How long an edit takes and how much memory, each row in a process of its own: a process's peak never falls again.
 
-    python -m omote.studies.edit_time REQUEST.json ANSWER.json
+    echo REQUEST | python -m omote.studies.edit_time
 
-measures one row and ends. A source is already a frontal image here: aligning a scan is not counted, finding the head in the
-image is, and is also said apart.
+measures one row and prints an `EditTime` as JSON. A source is already a frontal image here: aligning a scan is not counted,
+finding the head in the image is, and has a number of its own.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -19,14 +20,13 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from omote.config import Range, dumps, load
+from omote.config import Range, dumps, from_json, to_json
 from omote.datasets.population import PopulationConfig
 from omote.errors import OmoteError
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.testsets import SetName, draw_test_person
 from omote.evaluation.truth import captured_truth
-from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.head.shipped import population_heads
 from omote.memory import peak_memory_mb
@@ -37,7 +37,7 @@ from omote.types import Expression, Rgbd
 
 NETWORK_FREE = ("head_edit", "deformation_transfer")
 TIMED = ("model", "model_category", "model_token", *NETWORK_FREE, *NETWORK_ROWS)
-# What edits without a head being found first.
+# Rows that edit without finding the head.
 UNFITTED = ("model_token",)
 Edit = Callable[[Any, Sequence[Expression]], Sequence[Rgbd]]
 
@@ -49,15 +49,14 @@ class TimeRequest:
     Attributes:
         row: of `TIMED`.
         weights: of its networks; None for rows without.
-        backend: that runs them.
-        settings: of the model's sampler; `NETWORK_ROWS` say the steps of other networks.
+        backend: what runs them.
+        settings: of the model's sampler; `NETWORK_ROWS` gives the steps of other networks.
         test_set: how the source is captured.
         size: pixels of its side.
         seed: of the person.
         repeat: measurements, of which the median counts.
         threads: of torch; 0 leaves its own choice.
-        clock: of all seconds: on the wall, or of this process's computing on all cores together, which other work on a machine
-            does not change.
+        clock: of all seconds: "wall", or "cpu" for this process's computing on all cores together.
     """
 
     row: str
@@ -77,7 +76,7 @@ class EditTime:
     """Medians, seconds.
 
     Attributes:
-        head_fit: finding the head in the source; 0 for what needs none.
+        head_fit: finding the head in the source; 0 for rows that need none.
         one_edit: of one expression, with the head's fit.
         seven_edits: of all seven in one batch, with one fit.
         peak_memory_mb: of a process that does nothing else, MiB.
@@ -91,28 +90,19 @@ class EditTime:
     threads: int
 
 
-def timed_apart(request: TimeRequest, answer: Path) -> EditTime:
-    """`time_edits` in a process of its own; an answer that is there is taken.
-
-    Args:
-        request: what.
-        answer: file that keeps it.
+def timed_apart(request: TimeRequest) -> EditTime:
+    """`time_edits` in a process of its own.
 
     Raises:
-        OmoteError: it could not be measured; its reason is said.
+        OmoteError: it could not be measured, with the reason.
     """
-    if not answer.exists():
-        asked = answer.with_suffix(".request.json")
-        with atomic_path(asked) as temporary:
-            temporary.write_text(dumps(request), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", __name__, str(asked), str(answer)], capture_output=True, text=True, check=False
-        )
-        if done.returncode or not answer.exists():
-            why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise OmoteError(f"{request.row}: its edits could not be timed ({why})")
-        asked.unlink()
-    return load(EditTime, answer)
+    command = [sys.executable, "-m", __name__]
+    done = subprocess.run(command, input=dumps(request), capture_output=True, text=True, check=False)
+    try:
+        return from_json(EditTime, json.loads(done.stdout.splitlines()[-1]))
+    except (ValueError, IndexError):
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise OmoteError(f"{request.row}: its edits could not be timed ({why})") from None
 
 
 def time_edits(request: TimeRequest) -> EditTime:
@@ -157,7 +147,7 @@ def time_edits(request: TimeRequest) -> EditTime:
 
 
 def _networks(request: TimeRequest, source: Rgbd) -> tuple[Callable[[], Any], Edit]:
-    """How a row's networks find the head and edit, as the release suite has them do."""
+    """How a row's networks find the head and edit, as in the release suite."""
     assert request.weights is not None
     network, settings = load_editor(request.weights, request.backend), request.settings
     if request.row in NETWORK_ROWS:
@@ -177,15 +167,14 @@ def _networks(request: TimeRequest, source: Rgbd) -> tuple[Callable[[], Any], Ed
     return fit, edit
 
 
-def main(request: str, answer: str) -> None:
-    """Measure what a file asks for into another; a failure is one line."""
+def main() -> None:
+    """Measure the request on standard input; a failure is one line."""
     try:
-        measured = time_edits(load(TimeRequest, Path(request)))
+        measured = time_edits(from_json(TimeRequest, json.loads(sys.stdin.read())))
     except OmoteError as error:
         sys.exit(str(error))
-    with atomic_path(answer) as temporary:
-        temporary.write_text(dumps(measured), encoding="utf-8")
+    print(json.dumps(to_json(measured)))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -32,13 +32,13 @@ from omote.evaluation.measure import EvaluationStep, Judges, measure
 from omote.evaluation.pictures import save_strips
 from omote.evaluation.sets import load_set_networks, save_features, summarise_sets
 from omote.evaluation.statistics import Interval, bootstrap_mean
-from omote.evaluation.table import summarised
 from omote.evaluation.truth import Truth, answered, render_truth, stacked
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.head.shipped import population_heads
 from omote.rgbd.load import load_model, load_model_parts
 from omote.rgbd.model import SHIPPED_WEIGHTS, Backend, EditingModel, EditSettings
+from omote.studies.measured_edits import summarised
 from omote.studies.rows import without_weights
 from omote.studies.samplers import MEASURES, high_frequency_ratio
 from omote.types import Expression, Rgbd

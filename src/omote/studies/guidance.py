@@ -11,25 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 from omote.config import Range
+from omote.diffusion.settings import EditSettings
 from omote.evaluation.figures import figure
-from omote.evaluation.statistics import Interval
-from omote.evaluation.table import DEPTH, IDENTITY, LINES, OTHERS, TOP1, Table, curves, row_of, trade_off
-from omote.progress import Step
-from omote.rgbd.model import EditSettings
-from omote.studies.conditions import Asks, Condition, Edit, StudyOfEdits, at_intensity, run_conditions
+from omote.studies.base import Results, Steps, Table, Work
+from omote.studies.conditions import Asks, Condition, Edit, StudyOfEdits, at_intensity
+from omote.studies.table import DEPTH, IDENTITY, LINES, OTHERS, TOP1, cell, curves, row_of, trade_off
 
 ASKED_BY: Mapping[Asks, str] = {"weights": "weights given", "category": "weights drawn", "token": "category alone"}
-# Against the scale; what an expression and an identity are seen by stands beside: true renders, and other persons.
+# Metric over the scale → the row that bounds it, and its name.
 MEASURED = {TOP1: ("ceiling", "true render"), IDENTITY: (OTHERS, "other persons"), DEPTH: ("copy_source", "copy")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance(StudyOfEdits):
-    """The study.
+    """Identity against expression strength, over scales of guidance.
 
     Attributes:
         asks: how an expression is asked for.
@@ -37,6 +35,8 @@ class Guidance(StudyOfEdits):
         intensities: asked for.
         steps: of the sampler.
     """
+
+    NAME = "guidance"
 
     asks: tuple[Asks, ...] = ("token", "weights")
     scales: tuple[Annotated[float, Range(0, 20)], ...] = (1.0, 1.5, 2.0, 3.0, 5.0)
@@ -51,29 +51,27 @@ class Guidance(StudyOfEdits):
         """Intensities, and the names of their conditions."""
         return {intensity: f"intensity_{intensity:g}" for intensity in self.intensities}
 
+    def run(self, work: Work) -> Steps[Results]:
+        """Measure; rows are ``<asks>_guidance_<scale>_intensity_<intensity>``."""
+        from omote.studies.measured_edits import measure_conditions
 
-def study_guidance(config: Guidance, out: Path) -> Iterator[Step]:
-    """Run the study into ``out`` (`run_conditions`); rows are ``<asks>_guidance_<scale>_intensity_<intensity>``."""
-    edits = {
-        _edit(asks, scale): Edit(asks=asks, settings=EditSettings(steps=config.steps, guidance_scale=scale))
-        for asks in config.asks
-        for scale in config.scales
-    }
-    conditions = [
-        Condition(name=name, edits=edits, shown=partial(at_intensity, intensity=intensity))
-        for intensity, name in config.at().items()
-    ]
-    yield from run_conditions(config, conditions, out, lambda table: _drawn(table, config))
+        edits = {
+            _edit(asks, scale): Edit(asks=asks, settings=EditSettings(steps=self.steps, guidance_scale=scale))
+            for asks in self.asks
+            for scale in self.scales
+        }
+        conditions = [
+            Condition(name=name, edits=edits, shown=partial(at_intensity, intensity=intensity))
+            for intensity, name in self.at().items()
+        ]
+        table = yield from measure_conditions(self, work, conditions)
+        # For each way of asking the trade-off, and its parts over the scale.
+        charts = [chart for asks in self.asks for chart in _charts(table, self, asks)]
+        return Results(table=table, figure=figure(charts, columns=1 + len(MEASURED)))
 
 
 def _edit(asks: Asks, scale: float) -> str:
     return f"{asks}_guidance_{scale:g}"
-
-
-def _drawn(table: Table, config: Guidance) -> str:
-    """For each way of asking the trade-off, and what it is made of against the scale."""
-    charts = [chart for asks in config.asks for chart in _charts(table, config, asks)]
-    return figure(charts, columns=1 + len(MEASURED))
 
 
 def _charts(table: Table, config: Guidance, asks: Asks) -> Iterator[str]:
@@ -82,27 +80,28 @@ def _charts(table: Table, config: Guidance, asks: Asks) -> Iterator[str]:
         f"intensity {intensity:g}": [row_of(_edit(asks, scale), name) for scale in config.scales]
         for intensity, name in at.items()
     }
-    # A copy of the source: as much identity as an expression leaves, and no expression.
+    # A copy of the source: all of the identity that an expression leaves, and no expression.
     for row in ("copy_source", "autoencoder_ceiling"):
         traded[LINES[row]] = [row_of(row, name) for name in at.values()]
     yield trade_off(table, IDENTITY, TOP1, traded, by=ASKED_BY[asks])
-    for metric, (beside, called) in MEASURED.items():
-        # Scales stand across here, and a line is an intensity: rows are named the other way round.
+
+    for metric, (bound, called) in MEASURED.items():
+        # Over the scale, a line per intensity: rows are named the other way round.
         turned = {
             row_of(name, f"{scale:g}"): table[row_of(_edit(asks, scale), name)]
             for name in at.values()
             for scale in config.scales
         }
         lines = {name: f"intensity {intensity:g}" for intensity, name in at.items()}
-        levels = _levels({i: table.get(row_of(beside, name), {}).get(metric) for i, name in at.items()}, called)
+        levels = _levels(table, metric, {i: row_of(bound, name) for i, name in at.items()}, called)
         scales = [(scale, f"{scale:g}") for scale in config.scales]
         yield curves(turned, metric, scales, f"guidance scale, {ASKED_BY[asks]}", lines=lines, levels=levels)
 
 
-def _levels(found: Mapping[float, Interval | None], called: str) -> dict[str, float]:
-    """Intensity → value, as levels; those that would lie on each other become one, so that its name can be read."""
+def _levels(table: Table, metric: str, rows: Mapping[float, str], called: str) -> dict[str, float]:
+    """A level per intensity; equal levels become one, so that its name can be read."""
     at: dict[float, list[float]] = {}
-    for intensity, cell in found.items():
-        if cell is not None:
-            at.setdefault(round(cell.value, 2), []).append(intensity)
+    for intensity, row in rows.items():
+        if (found := cell(table, row, metric)) is not None:
+            at.setdefault(round(found.value, 2), []).append(intensity)
     return {f"{called}, {' '.join(f'{i:g}' for i in those)}": value for value, those in at.items()}

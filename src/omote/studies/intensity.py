@@ -1,49 +1,51 @@
 """Intensity: how strong an expression is asked for, against how strong it is shown.
 
 Measured in two ways. A judge's probability of the category that is asked for stands for the intensity that it sees, and its
-correlation with what was asked is CLS. And the change of depth, edit minus source, is measured in millimetres: its root mean
-square over what both see (``displacement/rms_mm``), and its projection onto the true change, over the true change
-(``displacement/ratio``): 1 moves as far as the truth, 0 stays where the source is; left out where the truth hardly moves, as at
-an intensity of 0, where faces still differ by how they rest. Of a category there is no true change, only one of many, so there
-the first of the two says how far, and the second how much of it the truth shares.
+correlation with the asked intensity is CLS. And the change of depth, edit minus source, is measured in millimetres: its root mean
+square over the pixels that both show (``displacement/rms_mm``), and its projection onto the true change, over the true change
+(``displacement/ratio``): 1 moves as far as the truth, 0 stays where the source is. The ratio is left out where the truth hardly
+moves, as at an intensity of 0, where faces still differ by how they rest. A category alone has many true changes, of which the
+truth is one: there the first number says how far an edit moves, and the second how much of it the truth shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from omote.config import Range
 from omote.evaluation.figures import figure
-from omote.evaluation.metrics import intensity_correlation
-from omote.evaluation.statistics import bootstrap
-from omote.evaluation.table import ASKED, DEPTH, LINES, OBTAINED, RATIO, TOP1, Table, curves
-from omote.evaluation.truth import Truth
+from omote.evaluation.statistics import Interval, bootstrap
 from omote.head.expressions import CATEGORIES
-from omote.progress import Step
-from omote.studies.conditions import BESIDE, Condition, Edit, StudyOfEdits, at_intensity, run_conditions
-from omote.types import Rgbd
+from omote.studies.base import Record, Results, Steps, Table, Work
+from omote.studies.conditions import BESIDE, Condition, Edit, StudyOfEdits, at_intensity
+from omote.studies.table import ASKED, DEPTH, LINES, OBTAINED, RATIO, TOP1, curves
+
+if TYPE_CHECKING:
+    from omote.evaluation.truth import Truth
+    from omote.types import Rgbd
 
 EDITS = {"weights": Edit(), "category": Edit(asks="category")}
 CORRELATED = {"asked_both": "expression/cls_both", "displaced": "displacement/pearson"}
 # A correlation takes longer than a mean, and its interval is no finer than the persons are many.
 NUM_RESAMPLES = 500
-# What is no expression yet: how a face rests differs by .3 mm from one image to another, a quarter of an expression by 2.
+# Below an expression: how a face rests differs by .3 mm from one image to another, a quarter of an expression by 2.
 LEAST_MM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intensity(StudyOfEdits):
-    """The study.
+    """Asked against obtained intensity of an expression.
 
     Attributes:
         intensities: asked for.
     """
+
+    NAME = "intensity"
 
     intensities: tuple[Annotated[float, Range(0, 1)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -55,15 +57,20 @@ class Intensity(StudyOfEdits):
         """Intensities, and the names of their conditions."""
         return [(value, f"intensity_{value:g}") for value in sorted(set(self.intensities))]
 
+    def run(self, work: Work) -> Steps[Results]:
+        """Measure; rows without an intensity are over all of them."""
+        from omote.studies.measured_edits import measure_conditions
 
-def study_intensity(config: Intensity, out: Path) -> Iterator[Step]:
-    """Run the study into ``out`` (`run_conditions`); rows without an intensity are over all of them."""
-    conditions = [
-        Condition(name=name, edits=EDITS, shown=partial(at_intensity, intensity=value)) for value, name in config.at()
-    ]
-    yield from run_conditions(
-        config, conditions, out, lambda table: _drawn(table, config), more=displacements, overall=correlations
-    )
+        conditions = [
+            Condition(name=name, edits=EDITS, shown=partial(at_intensity, intensity=value)) for value, name in self.at()
+        ]
+        table = yield from measure_conditions(self, work, conditions, more=displacements, overall=correlations)
+        lines = {**{edit: edit for edit in EDITS}, **{row: LINES[row] for row in ("ceiling", "copy_source")}}
+        charts = [
+            curves(table, metric, self.at(), "asked intensity", lines=lines)
+            for metric in (OBTAINED, RATIO, ASKED, TOP1, DEPTH)
+        ]
+        return Results(table=table, figure=figure(charts, columns=3))
 
 
 def displacements(images: Mapping[str, Sequence[Rgbd]], truth: Truth) -> dict[str, list[float]]:
@@ -88,20 +95,22 @@ def displacements(images: Mapping[str, Sequence[Rgbd]], truth: Truth) -> dict[st
     return out
 
 
-def correlations(found: Mapping[str, Sequence[Mapping[str, object]]]) -> Table:
+def correlations(found: Mapping[str, Sequence[Record]]) -> Table:
     """Pearson of asked and obtained over all intensities, within categories, per row; neutral left out.
 
     Args:
-        found: condition → its persons' numbers.
+        found: condition → records of its persons.
     """
 
     def column(key: str) -> np.ndarray:
         return np.stack([np.array([p[key] for p in persons], np.float64) for persons in found.values()], axis=1)
 
+    from omote.evaluation.metrics import intensity_correlation
+
     category = column("category").astype(int)
     counts = category != CATEGORIES.index("neutral")
     asked = column("intensity")
-    table: Table = {}
+    table: dict[str, dict[str, Interval]] = {}
     for row in (*EDITS, *BESIDE):
         table[row] = {}
         for measure, name in CORRELATED.items():
@@ -113,14 +122,3 @@ def correlations(found: Mapping[str, Sequence[Mapping[str, object]]]) -> Table:
 
             table[row][name] = bootstrap(correlation, len(category), num_resamples=NUM_RESAMPLES)
     return table
-
-
-def _drawn(table: Table, config: Intensity) -> str:
-    lines = {**{edit: edit for edit in EDITS}, **{row: LINES[row] for row in ("ceiling", "copy_source")}}
-    return figure(
-        [
-            curves(table, metric, config.at(), "asked intensity", lines=lines)
-            for metric in (OBTAINED, RATIO, ASKED, TOP1, DEPTH)
-        ],
-        columns=3,
-    )

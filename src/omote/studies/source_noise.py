@@ -1,29 +1,28 @@
 """Source noise: error against a depth camera's noise, holes and quantisation, one at a time.
 
-The source alone is captured so (`omote.rendering.sensor`); what is asked for, and what an answer is measured against, is the true
-render. The copy is that of the captured source, holes filled by its median depth, so what an edit is better by was cleaned.
+Only the source is captured so (`omote.rendering.sensor`); an edit is asked for and measured by the true render. The copy is that
+of the captured source, with holes filled by its median depth: what an edit is better by was cleaned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from omote.config import Range
-from omote.datasets.population import Person
 from omote.evaluation.figures import figure
-from omote.evaluation.table import DEPTH, IDENTITY, LINES, TOP1, Table, curves, levels_of
-from omote.evaluation.testsets import holes
 from omote.geometry.camera import FRONT_DISTANCE_MM
-from omote.progress import Step
-from omote.rendering.sensor import SensorModel, sense
-from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits, run_conditions
-from omote.types import Rgbd
+from omote.studies.base import Results, Steps, Work
+from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
+from omote.studies.table import DEPTH, IDENTITY, LINES, TOP1, curves, levels_of
+
+if TYPE_CHECKING:
+    from omote.datasets.population import Person
+    from omote.types import Rgbd
 
 CLEAN = "clean"
 NOISE_STREAM = 73
@@ -37,14 +36,16 @@ AXES: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SourceNoise(StudyOfEdits):
-    """The study.
+    """Error against depth noise, holes, quantisation and colour noise of the source.
 
     Attributes:
         noise_mm: standard deviations of depth, at the standard camera's distance and facing it.
-        holes: shares of the head that have no depth, in round patches.
+        holes: shares of the head without depth, in round patches.
         quantisation_mm: steps of depth at that distance; a sensor's are even in disparity.
         color_noise: standard deviations of colours in [0, 1].
     """
+
+    NAME = "source-noise"
 
     noise_mm: tuple[Annotated[float, Range(0)], ...] = (0.5, 1.0, 2.0, 4.0)
     holes: tuple[Annotated[float, Range(0, 0.9)], ...] = (0.03, 0.1, 0.2, 0.4)
@@ -52,22 +53,34 @@ class SourceNoise(StudyOfEdits):
     color_noise: tuple[Annotated[float, Range(0, 1)], ...] = (0.02, 0.05, 0.1)
 
     def on(self, axis: str) -> list[tuple[float, str]]:
-        """Values of an axis with the names of their conditions, the clean source among them."""
+        """Values of an axis and the names of their conditions, the clean source among them."""
         values: tuple[float, ...] = getattr(self, axis)
         return sorted([(0.0, CLEAN), *((value, f"{axis}_{value:g}") for value in values if value > 0)])
 
+    def run(self, work: Work) -> Steps[Results]:
+        """Measure; rows are ``<row>_<axis>_<value>`` and ``<row>_clean``."""
+        from omote.studies.measured_edits import measure_conditions
 
-def study_source_noise(config: SourceNoise, out: Path) -> Iterator[Step]:
-    """Run the study into ``out`` (`run_conditions`)."""
-    edits = {MODEL: Edit()}
-    conditions = [Condition(name=CLEAN, edits=edits)]
-    for axis in AXES:
-        for value, name in config.on(axis):
-            if name != CLEAN:
-                # The truth is the same everywhere, and so are what is judged of it and what its latent holds.
-                noisy = partial(captured, axis=axis, value=value)
-                conditions.append(Condition(name=name, edits=edits, captured=noisy, beside=("copy_source",)))
-    yield from run_conditions(config, conditions, out, lambda table: _drawn(table, config))
+        edits = {MODEL: Edit()}
+        conditions = [Condition(name=CLEAN, edits=edits)]
+        for axis in AXES:
+            for value, name in self.on(axis):
+                if name != CLEAN:
+                    # The truth is the same everywhere, and so are its judgement and its latent.
+                    noisy = partial(captured, axis=axis, value=value)
+                    conditions.append(Condition(name=name, edits=edits, captured=noisy, beside=("copy_source",)))
+        table = yield from measure_conditions(self, work, conditions)
+
+        charts = []
+        for metric in (DEPTH, IDENTITY, TOP1):
+            levels = levels_of(table, metric, CLEAN)
+            # Each axis has the copies of its own sources.
+            del levels[LINES["copy_source"]]
+            lines = {row: LINES[row] for row in (MODEL, "copy_source")}
+            charts += [
+                curves(table, metric, self.on(axis), label, lines=lines, levels=levels) for axis, label in AXES.items()
+            ]
+        return Results(table=table, figure=figure(charts, columns=len(AXES)))
 
 
 def captured(image: Rgbd, person: Person, axis: str, value: float) -> Rgbd:
@@ -79,6 +92,9 @@ def captured(image: Rgbd, person: Person, axis: str, value: float) -> Rgbd:
         axis: of `AXES`.
         value: how much of it.
     """
+    from omote.evaluation.testsets import holes
+    from omote.rendering.sensor import SensorModel, sense
+
     rng = np.random.default_rng([NOISE_STREAM, person.index])
     metres = FRONT_DISTANCE_MM / 1000
     if axis == "noise_mm":
@@ -91,16 +107,3 @@ def captured(image: Rgbd, person: Person, axis: str, value: float) -> Rgbd:
     while mask.sum() > (1 - value) * image.mask.sum():
         mask &= ~holes(mask, rng)
     return replace(image, mask=mask, depth_mm=np.where(mask, image.depth_mm, 0.0).astype(np.float32))
-
-
-def _drawn(table: Table, config: SourceNoise) -> str:
-    charts = []
-    for metric in (DEPTH, IDENTITY, TOP1):
-        levels = levels_of(table, metric, CLEAN)
-        # Each axis has the copies of its own sources.
-        del levels[LINES["copy_source"]]
-        lines = {row: LINES[row] for row in (MODEL, "copy_source")}
-        charts += [
-            curves(table, metric, config.on(axis), label, lines=lines, levels=levels) for axis, label in AXES.items()
-        ]
-    return figure(charts, columns=len(AXES))

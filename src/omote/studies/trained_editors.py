@@ -1,49 +1,48 @@
 """What studies of training data share: editors of one network, trained from nothing for the same number of images.
 
-All learn behind one frozen first stage with the recipe of `editor-cpu`; only the persons differ. Work is kept per part: pieces of
-the population, their encoded edits, each run with its checkpoints, and each person's numbers, so that a killed study goes on
-where it was.
+All are trained behind one frozen first stage with the recipe of `editor-cpu`; only the persons differ. Each training is an item
+of work with checkpoints of its own, in ``runs/ROW``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from omote.config import Range
-from omote.engine.checkpoint import progress_of
-from omote.engine.loop import EngineConfig, train
-from omote.evaluation.statistics import Interval
-from omote.evaluation.table import alone
-from omote.head.shipped import population_heads
 from omote.progress import Step
-from omote.recipes.cpu import editor_cpu
-from omote.rgbd.model import SHIPPED_WEIGHTS
-from omote.rgbd.train.editor import EditorConfig, EditorTask
-from omote.studies.conditions import StudyOfEdits
+from omote.rgbd.weights import fingerprint
+from omote.studies.base import FREE, Record, Steps, Table, Work
+from omote.studies.conditions import Condition, Edit, StudyOfEdits
 
-# What no run reaches: its time ends it.
+if TYPE_CHECKING:
+    from omote.engine.loop import EngineConfig
+    from omote.rgbd.train.editor import EditorConfig
+
+# More images than any run reaches: its time ends it.
 ENDLESS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOfTraining(StudyOfEdits):
-    """The editors; ``weights`` are whose first stage they are trained behind.
+    """A study that trains editors; ``weights`` gives the first stage behind which they are trained.
 
     Attributes:
-        population: folder of rendered shards.
-        images: that each run sees.
-        minutes: that each run trains instead; 0 counts images.
-        clock: of those minutes.
+        population: folder of `omote population`.
+        persons: unseen, each with seven expressions.
+        images: that each editor trains on.
+        minutes: of training for each editor, instead of images; 0 counts images.
+        clock: of those minutes: "wall", or "cpu" for the process's own computing where others share the machine.
         channels: of the editor's U-Net.
         batch_size: images per step.
-        learning_rate: AdamW's.
+        learning_rate: of AdamW.
         threads: of torch; 0 leaves its own choice.
     """
 
     population: Path
+    persons: Annotated[int, Range(1), FREE] = 40
     images: Annotated[int, Range(1)] = 40_000
     minutes: Annotated[float, Range(0)] = 0.0
     clock: Literal["wall", "cpu"] = "wall"
@@ -55,13 +54,18 @@ class StudyOfTraining(StudyOfEdits):
     @property
     def autoencoder(self) -> Path:
         """Folder of the first stage."""
-        return (SHIPPED_WEIGHTS if self.weights is None else self.weights) / "autoencoder"
+        return self.folder / "autoencoder"
+
+    def fingerprints(self) -> Mapping[str, str]:
+        """Of the first stage."""
+        return {"autoencoder": fingerprint(self.autoencoder)}
 
     def engine(self) -> EngineConfig:
-        """How long and how to optimise, the same for every run."""
-        given = editor_cpu(Path()).engine
+        """How long and how to optimise, the same for every editor."""
+        from omote.recipes.cpu import editor_cpu
+
         return replace(
-            given,
+            editor_cpu(Path()).engine,
             total_images=ENDLESS if self.minutes else self.images,
             max_seconds=60 * self.minutes,
             clock=self.clock,
@@ -73,7 +77,9 @@ class StudyOfTraining(StudyOfEdits):
         )
 
     def editor_of(self, run: Path, *, unit_style: bool = True) -> EditorConfig:
-        """The recipe of one run, whose data lies in its folder."""
+        """The recipe of one editor, whose data lies in its run's folder."""
+        from omote.recipes.cpu import editor_cpu
+
         return replace(
             editor_cpu(run),
             population=run / "population",
@@ -85,28 +91,68 @@ class StudyOfTraining(StudyOfEdits):
         )
 
 
-def trained(config: StudyOfTraining, run: Path, what: str, *, unit_style: bool = True) -> Iterator[Step]:
-    """Train one run, or what is left of it."""
-    recipe = config.editor_of(run, unit_style=unit_style)
+def train_editor(study: StudyOfTraining, run: Path, *, unit_style: bool = True) -> Steps[None]:
+    """Train one editor, or the rest of it."""
+    from omote.engine.loop import train
+    from omote.head.shipped import population_heads
+    from omote.rgbd.train.editor import EditorTask
+
+    recipe = study.editor_of(run, unit_style=unit_style)
     for report in train(EditorTask(recipe, population_heads()), recipe.engine, run, recipe):
-        done, total = report.images, config.images
-        if config.minutes:
-            done, total = round(report.seconds), round(60 * config.minutes)
-        yield Step(stage=what, done=done, total=total, note=f"mse {report.metrics['mse']:.3f}")
+        done, total = report.images, study.images
+        if study.minutes:
+            done, total = round(report.seconds), round(60 * study.minutes)
+        yield Step(stage=f"train {run.name}", done=done, total=total, note=f"mse {report.metrics['mse']:.3f}")
 
 
-def cost(run: Path, persons: int) -> dict[str, Interval]:
-    """What a run took, as cells of a table."""
-    progress = progress_of(run)
-    return {
-        "training/persons": alone(float(persons)),
-        "training/images": alone(float(progress.images)),
-        "training/minutes": alone(progress.seconds / 60),
+def measure_trained(
+    study: StudyOfTraining,
+    work: Work,
+    persons: Mapping[str, int],
+    train: Callable[[str], Steps[None]],
+    *,
+    overall: Callable[[Sequence[Record]], Table] = lambda found: {},
+) -> Steps[Table]:
+    """Train the editor of each row, then measure all of them on the same unseen persons.
+
+    Args:
+        study: persons and first stage.
+        work: the folder.
+        persons: row → number of persons that it is trained on.
+        train: trains a row's editor in ``runs/ROW``.
+        overall: records of the persons → further rows.
+
+    Returns:
+        The table, with what each training took.
+    """
+    from omote.engine.checkpoint import progress_of
+    from omote.rgbd.load import load_model_parts
+    from omote.studies.measured_edits import measure_conditions
+
+    def trained(row: str) -> Steps[Record]:
+        yield from train(row)
+        progress = progress_of(work.out / "runs" / row)
+        return {
+            "training/persons": persons[row],
+            "training/images": progress.images,
+            "training/minutes": progress.seconds / 60,
+        }
+
+    costs = yield from work.records("trainings", list(persons), trained)
+    networks = {
+        row: load_model_parts(study.autoencoder, work.out / "runs" / row / "export/editor", backend=study.backend)
+        for row in persons
     }
+    condition = Condition(name="", edits={row: Edit(network=row) for row in networks})
+    return (
+        yield from measure_conditions(
+            study, work, [condition], networks=networks, overall=lambda found: {**overall(found[""]), **costs}
+        )
+    )
 
 
 def link(folders: Sequence[Path], into: Path, name: str = "") -> None:
-    """Lay folders into another without a copy; those that are there are kept."""
+    """Lay folders into another without a copy; links that are there are kept."""
     into.mkdir(parents=True, exist_ok=True)
     for folder in folders:
         at = into / (name or folder.name)

@@ -1,226 +1,200 @@
 """Verification: training time, inference time, depth accuracy and expression accuracy of every row in one table.
 
-Accuracies are those of a finished `omote evaluate release` folder, with their intervals over persons. Inference is timed by this
-study, each row in a process of its own (`omote.studies.edit_time`); training is read from the runs that are named, and
-of networks whose runs are not, from the record beside their weights (`omote.studies.training_cost`).
+Accuracies are those of a finished `omote evaluate release` folder, with their intervals over persons. Inference is timed here,
+each row in a process of its own (`omote.studies.edit_time`); hours of training are read from the runs that are given, and for
+other networks from the record beside their weights (`omote.studies.training_cost`).
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from omote.config import Range, from_json
+from omote.config import Range, from_json, to_json
+from omote.diffusion.settings import EditSettings
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
-from omote.evaluation.report.results import CEILING, FLOOR, Results, load_results, title
-from omote.evaluation.report.tables import HEADLINE, bounds_of, interval, is_expression, measured
-from omote.evaluation.statistics import Interval
-from omote.files import atomic_path
-from omote.progress import Step
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, Backend, check_weights, fingerprint
-from omote.studies.edit_time import NETWORK_FREE, TIMED, EditTime, TimeRequest, timed_apart
-from omote.studies.release import ReleaseConfig
-from omote.studies.rows import NETWORK_ROWS
+from omote.studies.base import FREE, Cell, Record, Results, Steps, Study, Table, Work
+from omote.studies.table import DEPTH, TOP1, cell
 from omote.studies.training_cost import Cost, cost_of, stages_of
 
-METRICS = tuple(metric for metric in HEADLINE if metric.key != "color/ssim")
-TOP1 = next(metric for metric in METRICS if is_expression(metric))
-GROUPS = ("training", "time_s", "memory_mb", "time")
-DEPTH = "depth/mae_mm_metric"
+if TYPE_CHECKING:
+    from omote.evaluation.report.results import Results as Release
+    from omote.studies.edit_time import EditTime, TimeRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
-    """The study.
+class Verification(Study):
+    """Training time, inference time, depth and expression accuracy of every row of a release evaluation.
 
     Attributes:
         release: finished folder of `omote evaluate release`.
-        runs: folders of trainings, for their hours; of other networks the record beside the weights says them.
-        weights: of the model that the folder is of; the shipped ones if None.
-        regression: run or weights of the row of that name; those in ``rivals/`` beside the weights if None.
-        pixel_diffusion: the same.
+        runs: folders of trainings, for their hours; those of other networks are in the record beside the weights.
+        weights: of the model that the folder is of; the shipped weights by default.
+        regression: run or weights of the row of that name; those in ``rivals/`` beside the weights by default.
+        pixel_diffusion: run or weights of the row of that name; those in ``rivals/`` beside the weights by default.
         repeat: edits that are timed, of which the median counts.
         threads: of torch while it is timed; 0 leaves its own choice.
-        clock: of edits: on the wall, or of computing on all cores together, which other work on a machine does not change.
+        clock: of edits: "wall", or "cpu" for computing on all cores together, where others share the machine.
     """
 
+    NAME = "verification"
+
     release: Path
-    runs: tuple[Path, ...] = ()
-    weights: Path | None = None
+    runs: Annotated[tuple[Path, ...], FREE] = ()
+    weights: Annotated[Path | None, FREE] = None
     regression: Path | None = None
     pixel_diffusion: Path | None = None
     repeat: Annotated[int, Range(1)] = 5
     threads: Annotated[int, Range(0)] = 0
     clock: Literal["wall", "cpu"] = "wall"
 
+    @property
+    def folder(self) -> Path:
+        """The model's weights."""
+        return SHIPPED_WEIGHTS if self.weights is None else self.weights
+
     def weights_of(self, row: str) -> Path | None:
-        """Folder of a row's networks, or None where there are none."""
-        model = SHIPPED_WEIGHTS if self.weights is None else self.weights
+        """Folder of a row's networks, or None for a row without."""
+        from omote.studies.edit_time import NETWORK_FREE
+        from omote.studies.rows import NETWORK_ROWS
+
         if row not in NETWORK_ROWS:
-            return None if row in NETWORK_FREE else model
+            return None if row in NETWORK_FREE else self.folder
         given = {"regression": self.regression, "pixel_diffusion": self.pixel_diffusion}[row]
-        beside = model / RIVALS / row
+        beside = self.folder / RIVALS / row
         return given or (beside if beside.is_dir() else None)
 
+    def fingerprints(self) -> Mapping[str, str]:
+        """Of the model."""
+        return {"model": fingerprint(self.folder)}
 
-@dataclass(frozen=True, kw_only=True)
-class Verified:
-    """A row of the table.
+    def check(self) -> None:
+        """Refuse folders that are no release evaluation, no weights, or not of each other."""
+        from omote.evaluation.report.results import load_results
 
-    Attributes:
-        accuracy: metric's key → its interval; what the row has.
-        cost: of its networks, if it has some and their training is known.
-        times: backend → how long edits take; "torch" where no network is in it.
-    """
+        results = load_results(self.release)
+        check_weights(self.folder)
+        used = fingerprint(self.folder)
+        if results.run.get("run/weights", used) != used:
+            raise ConfigError(
+                f"{self.release}: is of other weights than {self.folder}; give the weights that it is of with --weights"
+            )
+        stages_of(self.runs, [])
 
-    accuracy: Mapping[str, Interval]
-    cost: Cost | None
-    times: Mapping[str, EditTime]
+    def run(self, work: Work) -> Steps[Results]:
+        """Time the rows, and join times with accuracies and hours; a row is a row of the release evaluation."""
+        from omote.evaluation.report.results import load_results
+        from omote.evaluation.report.tables import bounds_of, interval, measured
+        from omote.studies.edit_time import EditTime, timed_apart
+        from omote.studies.measured_edits import METRICS
+        from omote.studies.rows import NETWORK_ROWS
 
-    def numbers(self) -> dict[str, float]:
-        """Flat columns."""
-        out: dict[str, float] = {}
-        if self.cost is not None:
-            out |= {"training/hours": self.cost.hours, "training/images": float(self.cost.images)}
-        for backend, time in self.times.items():
-            end = "" if backend == "torch" else f"_{backend}"
-            out |= {
-                f"time_s/one_edit{end}": time.one_edit,
-                f"time_s/seven_edits{end}": time.seven_edits,
-                f"time_s/head_fit{end}": time.head_fit,
-                f"memory_mb/peak{end}": time.peak_memory_mb,
-                f"time/threads{end}": float(time.threads),
+        results = load_results(self.release)
+        requests = self._requests(results)
+        times = yield from work.records("times", list(requests), lambda name: to_json(timed_apart(requests[name])))
+        others = [path for row in NETWORK_ROWS if (path := self.weights_of(row)) is not None]
+        # A rival given as its run has its own hours.
+        runs = dict.fromkeys((*self.runs, *(path for path in others if (path / "checkpoint").is_dir())))
+        stages = stages_of(list(runs), [self.folder, *others])
+
+        costs = {row: cost for row in results.rows if (cost := cost_of(row, stages)) is not None}
+        table: dict[str, dict[str, Cell]] = {row: _hours(costs.get(row)) for row in results.rows}
+        for name, request in requests.items():
+            table[request.row] |= _seconds(from_json(EditTime, times[name]), request.backend)
+        for row in results.rows:
+            table[row] |= {m.key: interval(results, m, row) for m in METRICS if measured(results, m, row)}
+        top1 = next(metric for metric in METRICS if metric.key == TOP1)
+        bounds = {name: found.value for name, found in bounds_of(results, top1).items()}
+        notes: dict[str, Record] = {
+            row: {
+                f"{TOP1}_ceiling": bounds["ceiling"],
+                f"{TOP1}_floor": bounds["copy_source"],
+                "training_stages": " ".join(costs[row].stages) if row in costs else None,
             }
-        for key, found in self.accuracy.items():
-            out |= {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
-        return out
-
-
-def study_verification(config: Verification, out: Path) -> Iterator[Step]:
-    """Time what is to be timed into ``out/times``; then ``table.csv``, ``metrics.json`` and ``figure.svg``.
-
-    Args:
-        config: the study.
-        out: folder of everything; made if missing.
-
-    Raises:
-        ConfigError: not a finished result folder, or not a run's folder.
-        CheckpointError: missing weights.
-        OmoteError: a row cannot be timed.
-    """
-    results = load_results(config.release)
-    asked = from_json(ReleaseConfig, results.config["config"])
-    folder = config.weights_of("model")
-    assert folder is not None
-    check_weights(folder)
-    if results.run.get("run/weights", fingerprint(folder)) != fingerprint(folder):
-        raise ConfigError(f"{config.release}: is of other weights than {folder}; give those of it with --weights")
-    others = [path for row in NETWORK_ROWS if (path := config.weights_of(row)) is not None]
-    # A rival given as its run says its own hours.
-    runs = dict.fromkeys((*config.runs, *(path for path in others if (path / "checkpoint").is_dir())))
-    stages = stages_of(list(runs), [folder, *others])
-    requests = [
-        TimeRequest(
-            row=row,
-            weights=config.weights_of(row),
-            backend=backend,
-            settings=asked.settings,
-            test_set=asked.test_set,
-            size=asked.population.size,
-            seed=asked.population.seed,
-            repeat=config.repeat,
-            threads=config.threads,
-            clock=config.clock,
+            for row in results.rows
+        }
+        return Results(
+            table=table,
+            notes=notes,
+            numbers={"count/persons": len(results.persons)},
+            figure=draw_verification(table, bounds),
         )
-        for row in results.rows
-        if row in TIMED and (row in NETWORK_FREE or config.weights_of(row) is not None)
-        for backend in backends_of(row)
-    ]
-    times: dict[str, dict[str, EditTime]] = {row: {} for row in results.rows}
-    (out / "times").mkdir(parents=True, exist_ok=True)
-    for done, request in enumerate(requests):
-        yield Step(stage="time", done=done, total=len(requests), note=f"{request.row} {request.backend}")
-        answer = out / "times" / f"{request.row}_{request.backend}.json"
-        times[request.row][request.backend] = timed_apart(request, answer)
-    yield Step(stage="table")
-    rows = {
-        row: Verified(
-            accuracy={m.key: interval(results, m, row) for m in METRICS if measured(results, m, row)},
-            cost=cost_of(row, stages),
-            times=times[row],
-        )
-        for row in results.rows
-    }
-    write_verification(rows, results, out)
+
+    def _requests(self, results: Release) -> dict[str, TimeRequest]:
+        """What is timed, by the name of its file."""
+        from omote.studies.edit_time import NETWORK_FREE, TIMED, TimeRequest
+
+        asked = results.config["config"]
+        return {
+            f"{row}_{backend}": TimeRequest(
+                row=row,
+                weights=self.weights_of(row),
+                backend=backend,
+                settings=EditSettings(seed=asked["seed"]),
+                test_set=asked["test_set"],
+                seed=asked["seed"],
+                repeat=self.repeat,
+                threads=self.threads,
+                clock=self.clock,
+            )
+            for row in results.rows
+            if row in TIMED and (row in NETWORK_FREE or self.weights_of(row) is not None)
+            for backend in backends_of(row)
+        }
 
 
 def backends_of(row: str) -> tuple[Backend, ...]:
-    """What a row's networks run in here: OpenVINO too where it is installed."""
+    """The backends of a row's networks here: OpenVINO too where it is installed."""
+    from omote.studies.edit_time import NETWORK_FREE
+
     return ("torch",) if row in NETWORK_FREE or find_spec("openvino") is None else ("torch", "openvino")
 
 
-def write_verification(rows: Mapping[str, Verified], results: Results, out: Path) -> None:
-    """The table with the judges' ceiling and floor in every line, flat numbers ``<metric>/<row>``, and the figure."""
-    bounds = {name: found.value for name, found in bounds_of(results, TOP1).items()}
-    beside = {f"{TOP1.key}_{name}": bounds[row] for name, row in (("ceiling", CEILING), ("floor", FLOOR))}
-    numbers = {row: verified.numbers() for row, verified in rows.items()}
-    columns = sorted({key: None for row in numbers.values() for key in row}, key=_place)
-    with atomic_path(out / "table.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", *columns, *beside, "training_stages"])
-        for row, found in numbers.items():
-            cost = rows[row].cost
-            writer.writerow(
-                [
-                    row,
-                    *("" if math.isnan(value := found.get(key, math.nan)) else f"{value:.6g}" for key in columns),
-                    *(f"{value:.6g}" for value in beside.values()),
-                    "" if cost is None else " ".join(cost.stages),
-                ]
-            )
-    flat = {f"{key}/{row}": value for row, found in numbers.items() for key, value in found.items()}
-    flat["count/persons"] = float(len(results.persons))
-    with atomic_path(out / "metrics.json") as temporary:
-        temporary.write_text(
-            json.dumps({k: None if math.isnan(v) else v for k, v in flat.items()}, indent=2, sort_keys=True) + "\n"
-        )
-    with atomic_path(out / "figure.svg") as temporary:
-        temporary.write_text(draw_verification(rows, bounds), encoding="utf-8")
+def _hours(cost: Cost | None) -> dict[str, Cell]:
+    return {} if cost is None else {"training/hours": cost.hours, "training/images": float(cost.images)}
 
 
-def _place(column: str) -> int:
-    """Sorts columns: training, time, memory, then accuracy as it came."""
-    group = column.partition("/")[0]
-    return GROUPS.index(group) if group in GROUPS else len(GROUPS)
-
-
-def draw_verification(rows: Mapping[str, Verified], bounds: Mapping[str, float]) -> str:
-    """Four charts of the same rows: depth, expression, seconds, hours; an SVG file's text."""
-    drawn = []
-    for key, label, logarithmic in (
-        (DEPTH, "depth error, mm (lower is better)", True),
-        (TOP1.key, "expression top-1 (higher is better)", False),
-    ):
-        found = {title(r): v.accuracy[key] for r, v in rows.items() if key in v.accuracy}
-        values = {name: (i.value, i.low, i.high) for name, i in found.items()}
-        shown = [x for ends in values.values() for x in ends if not math.isnan(x)]
-        # A level of the judges is told by its row too, but every row is to be seen against it.
-        levels = {"ceiling": bounds[CEILING], "floor": bounds[FLOOR]} if key == TOP1.key else {}
-        axis = axis_over(label, [*shown, *levels.values()], logarithmic=logarithmic and min(shown) > 0)
-        drawn.append(row_chart(label.partition(" (")[0], values, axis, levels))
-    seconds = {
-        f"{title(row)}{', ' + backend if backend == 'openvino' else ''}": time.seven_edits
-        for row, verified in rows.items()
-        for backend, time in verified.times.items()
+def _seconds(time: EditTime, backend: Backend) -> dict[str, Cell]:
+    end = "" if backend == "torch" else f"_{backend}"
+    return {
+        f"time_s/one_edit{end}": time.one_edit,
+        f"time_s/seven_edits{end}": time.seven_edits,
+        f"time_s/head_fit{end}": time.head_fit,
+        f"memory_mb/peak{end}": time.peak_memory_mb,
+        f"time/threads{end}": float(time.threads),
     }
-    hours = {title(row): verified.cost.hours for row, verified in rows.items() if verified.cost is not None}
+
+
+def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
+    """Four charts of the same rows: depth, expression, seconds, hours; an SVG file's text."""
+    from omote.evaluation.report.results import title
+
+    charts = []
+    for metric, label, logarithmic in (
+        (DEPTH, "depth error, mm (lower is better)", True),
+        (TOP1, "expression top-1 (higher is better)", False),
+    ):
+        cells = ((title(row), cell(table, row, metric)) for row in table)
+        values = {name: (found.value, found.low, found.high) for name, found in cells if found is not None}
+        shown = [x for ends in values.values() for x in ends if not math.isnan(x)]
+        # Every row is to be seen against the judges' levels.
+        levels = {"ceiling": bounds["ceiling"], "floor": bounds["copy_source"]} if metric == TOP1 else {}
+        axis = axis_over(label, [*shown, *levels.values()], logarithmic=logarithmic and min(shown) > 0)
+        charts.append(row_chart(label.partition(" (")[0], values, axis, levels))
+
+    seconds = {
+        title(row) + name: found.value
+        for row in table
+        for end, name in (("", ""), ("_openvino", ", openvino"))
+        if (found := cell(table, row, f"time_s/seven_edits{end}")) is not None
+    }
+    hours = {title(row): found.value for row in table if (found := cell(table, row, "training/hours")) is not None}
     for name, values_of, logarithmic in (
         ("seconds for seven edits, head fit included", seconds, True),
         ("hours of training", hours, False),
@@ -229,5 +203,5 @@ def draw_verification(rows: Mapping[str, Verified], bounds: Mapping[str, float])
             alone = {row: (value, math.nan, math.nan) for row, value in values_of.items()}
             # Hours are compared by their length from nothing.
             ends = list(values_of.values()) if logarithmic else [0.0, *values_of.values()]
-            drawn.append(row_chart(name, alone, axis_over(name.partition(",")[0], ends, logarithmic=logarithmic)))
-    return figure(drawn)
+            charts.append(row_chart(name, alone, axis_over(name.partition(",")[0], ends, logarithmic=logarithmic)))
+    return figure(charts)

@@ -1,0 +1,205 @@
+"""Edits under conditions, measured: an item per person and condition, a table of rows under conditions at the end.
+
+Every condition is measured as the release suite measures (`omote.evaluation.measure`), beside the true render (``ceiling``), the
+autoencoder of the truth (``autoencoder_ceiling``) and the source itself (``copy_source``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from omote.datasets.population import Person, draw_person
+from omote.errors import AlignmentError, ConfigError
+from omote.evaluation.judges import load_expression_judges, load_identity_judge
+from omote.evaluation.measure import Judges, measure
+from omote.evaluation.metrics import identity_distance
+from omote.evaluation.report.results import Results
+from omote.evaluation.report.tables import HEADLINE, Metric, interval, measured
+from omote.evaluation.statistics import Interval
+from omote.evaluation.truth import Truth, render_truth
+from omote.head.model import HeadModel
+from omote.head.rest_face import RestFace
+from omote.head.shipped import population_heads
+from omote.progress import Step
+from omote.rgbd.model import EditingModel
+from omote.studies.base import Cell, Record, Steps, Table, Work
+from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
+from omote.studies.rows import without_weights
+from omote.studies.table import ASKED, IDENTITY, OBTAINED, OTHERS, RATIO, REFUSED, TITLES, row_of
+from omote.types import Rgbd
+
+# Row → images, and the truth → further measures, ``<measure>/<row>`` → a value per image.
+More: TypeAlias = Callable[[Mapping[str, Sequence[Rgbd]], Truth], Mapping[str, list[float]]]
+# Condition → records of its persons, in order → rows or cells that are no mean over persons.
+Overall: TypeAlias = Callable[[Mapping[str, Sequence[Record]]], Table]
+
+METRICS: tuple[Metric, ...] = (
+    *(metric for metric in HEADLINE if metric.key != "color/ssim"),
+    # Finer than whether it ranks first.
+    Metric(key=ASKED, measure="asked_both", title=TITLES[ASKED], unit="", better="more", digits=2,
+           with_neutral=False, in_bounds=True),
+    Metric(key=REFUSED, measure="refused", title="sources without a face found", unit="", better="less", digits=2),
+    Metric(key=OBTAINED, measure="displaced", title=TITLES[OBTAINED], unit="mm", better="more", digits=2,
+           with_neutral=False, in_bounds=True),
+    Metric(key=RATIO, measure="displacement", title=TITLES[RATIO], unit="", better="more", digits=2,
+           with_neutral=False, in_bounds=True),
+)  # fmt: skip
+
+
+def measure_conditions(
+    study: StudyOfEdits,
+    work: Work,
+    conditions: Sequence[Condition],
+    *,
+    networks: Mapping[str, EditingModel] | None = None,
+    more: More | None = None,
+    overall: Overall | None = None,
+) -> Steps[Table]:
+    """Measure into ``persons/<person>_<condition>.json``.
+
+    Args:
+        study: persons and networks.
+        work: the folder.
+        conditions: of different names.
+        networks: named by edits; the study's own model if None.
+        more: further measures of a person.
+        overall: further rows and cells.
+
+    Returns:
+        The table: rows under conditions, with intervals over persons.
+
+    Raises:
+        ConfigError: no conditions, or two of one name.
+        JudgeError: the judges are not installed.
+        CheckpointError: missing or damaged weights.
+    """
+    _check_names([condition.name for condition in conditions])
+    yield Step(stage="load")
+    networks = {MODEL: study.model()} if networks is None else networks
+    population = study.unseen()
+    heads = population_heads(population.ict)
+    judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
+    items = {row_of(name, condition.name): (int(name), condition) for name in study.names() for condition in conditions}
+
+    def measured_item(name: str) -> Record:
+        index, condition = items[name]
+        person = condition.shown(draw_person(population, index, heads))
+        return _measured(condition, person, heads, networks, judges, study.seed, more)
+
+    records = yield from work.records("persons", list(items), measured_item)
+    found: dict[str, list[Record]] = {condition.name: [] for condition in conditions}
+    for name, (_, condition) in items.items():
+        found[condition.name].append(records[name])
+    table: dict[str, Mapping[str, Cell]] = {}
+    for condition in conditions:
+        persons = found[condition.name]
+        table |= {**summarised(persons, condition.rows, condition.name), **other_persons(persons, condition.name)}
+    for row, cells in ({} if overall is None else overall(found)).items():
+        table[row] = {**table.get(row, {}), **cells}
+    return table
+
+
+def summarised(persons: Sequence[Record], rows: Sequence[str], condition: str) -> dict[str, dict[str, Interval]]:
+    """Intervals over persons of the rows under a condition.
+
+    Args:
+        persons: their records.
+        rows: without the condition's name.
+        condition: added to the rows' names.
+    """
+    results = Results(folder=Path(), name=condition, persons=tuple(persons), metrics={}, config={}, run={})
+    return {
+        row_of(row, condition): {m.key: interval(results, m, row) for m in METRICS if measured(results, m, row)}
+        for row in rows
+    }
+
+
+def other_persons(persons: Sequence[Record], condition: str) -> Table:
+    """Mean identity distance between different persons at rest, the scale of every identity distance."""
+    descriptors = np.array([person["descriptor"] for person in persons], np.float64)
+    if len(descriptors) < 2:
+        return {}
+    mine, theirs = np.triu_indices(len(descriptors), 1)
+    mean = float(identity_distance(descriptors[mine], descriptors[theirs]).mean())
+    return {row_of(OTHERS, condition): {IDENTITY: mean}}
+
+
+def _check_names(names: Sequence[str]) -> None:
+    # Two of one name would share their files, and count each person twice.
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        got = f"{twice[0]} twice" if twice else "none"
+        raise ConfigError(f"conditions: expected at least one, each once, got {got}; change the values that are varied")
+
+
+def _measured(
+    condition: Condition,
+    person: Person,
+    heads: Sequence[HeadModel],
+    networks: Mapping[str, EditingModel],
+    judges: Judges,
+    seed: int,
+    more: More | None,
+) -> Record:
+    """A person's numbers under a condition."""
+    truth = render_truth(person, heads)
+    truth = replace(truth, capture=condition.captured(truth.images[0], person))
+    images: dict[str, Sequence[Rgbd]] = {}
+    refused: dict[str, list[float]] = {}
+    used = dict.fromkeys(edit.network for edit in condition.edits.values())
+    faces = {name: _found(networks[name], truth.source) for name in used}
+
+    for row, edit in condition.edits.items():
+        face = faces[edit.network]
+        refuses = face is None and edit.asks != "token"
+        if refuses:
+            # A user would get an error and keep the source: leaving such persons out would flatter hard conditions.
+            images[row] = [truth.source] * len(truth.images)
+        else:
+            images[row] = _edited(networks[edit.network], edit, person, truth, face, seed + 1000 * person.index)
+        refused[f"refused/{row}"] = [float(refuses)] * len(truth.images)
+
+    if "ceiling" in condition.beside:
+        images["ceiling"] = truth.images
+    if "autoencoder_ceiling" in condition.beside:
+        # Networks of a study share the first stage, and the last is the best at finding faces.
+        *_, last = faces
+        images["autoencoder_ceiling"] = _reconstructed(networks[last], faces[last], person, truth)
+    if "copy_source" in condition.beside:
+        images["copy_source"] = [truth.source] * len(truth.images)
+
+    found = measure(images, person, heads, truth, judges) | refused
+    return found if more is None else found | dict(more(images, truth))
+
+
+def _found(network: EditingModel, source: Rgbd) -> RestFace | None:
+    """The person's head, or None where the network finds no face."""
+    try:
+        return network.face_of(source)
+    except AlignmentError:
+        return None
+
+
+def _edited(
+    network: EditingModel, edit: Edit, person: Person, truth: Truth, face: RestFace | None, seed: int
+) -> Sequence[Rgbd]:
+    settings = replace(edit.settings, seed=seed)
+    wanted = list(person.expressions)
+    if edit.asks == "token":
+        return network.edit(truth.source, without_weights(wanted), settings)
+    if edit.asks == "category":
+        wanted = network.expression_prior.drawn(without_weights(wanted), seed)
+    return network.edit(truth.source, wanted, settings, face=face)
+
+
+def _reconstructed(network: EditingModel, face: RestFace | None, person: Person, truth: Truth) -> Sequence[Rgbd]:
+    """The truth through the autoencoder; where no face is found, nothing of the source is moved."""
+    sources = [truth.source] * len(truth.images)
+    if face is None:
+        return network.reconstruct(truth.images, sources)
+    return network.reconstruct(truth.images, sources, person.expressions, face=face)

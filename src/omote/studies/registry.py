@@ -1,0 +1,52 @@
+"""Every suite and study: an import and a line each. Importing this imports their options alone, which takes no time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omote.studies.base import Study
+from omote.studies.camera import Cameras
+from omote.studies.cross_model import CrossModel
+from omote.studies.data_size import DataSize
+from omote.studies.diffusion import WhereDiffusionPays
+from omote.studies.effect_of_f.study import EffectOfF
+from omote.studies.guidance import Guidance
+from omote.studies.intensity import Intensity
+from omote.studies.source_noise import SourceNoise
+from omote.studies.suites import (
+    EditorSuite,
+    FirstStageSuite,
+    JudgeSuite,
+    PopulationSuite,
+    QuickSuite,
+    ReleaseSuite,
+    SamplerSuite,
+    ScanSuite,
+    TextSuite,
+)
+from omote.studies.verification import Verification
+
+# `omote evaluate NAME`
+SUITES: Sequence[type[Study]] = (
+    ReleaseSuite,
+    QuickSuite,
+    EditorSuite,
+    SamplerSuite,
+    TextSuite,
+    ScanSuite,
+    FirstStageSuite,
+    JudgeSuite,
+    PopulationSuite,
+)
+# `omote study NAME`
+STUDIES: Sequence[type[Study]] = (
+    EffectOfF,
+    Guidance,
+    Cameras,
+    Intensity,
+    SourceNoise,
+    WhereDiffusionPays,
+    DataSize,
+    CrossModel,
+    Verification,
+)
