@@ -6,10 +6,13 @@ looks the same whatever the unit. Splats grow with the spacing of the points, wh
 
 from __future__ import annotations
 
-import numba
+import math
+
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import uniform_filter
+
+from omote.compiled import kernel
 
 CHANNELS = 5  # normal x, y; seen; depth from the window's centre; depth from the local mean
 
@@ -27,11 +30,11 @@ def splat(points_px: Float[np.ndarray, "n 3"], size: int, radius: int) -> Float[
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _splat(points: np.ndarray, radius: int, out: np.ndarray) -> None:
     size = out.shape[0]
     for i in range(len(points)):
-        u, v = int(np.floor(points[i, 0])), int(np.floor(points[i, 1]))
+        u, v = math.floor(points[i, 0]), math.floor(points[i, 1])
         if u < -radius or v < -radius or u >= size + radius or v >= size + radius:
             continue
         for y in range(max(0, v - radius), min(size, v + radius + 1)):

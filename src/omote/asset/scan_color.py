@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from omote.compiled import kernel
 from omote.geometry.camera import project
 from omote.geometry.cloud import spacing
 from omote.geometry.mesh import vertex_normals
@@ -101,9 +101,9 @@ def _from_mesh(
     vertices = np.ascontiguousarray(scan.vertices[used], dtype=np.float64)
     _, start = cKDTree(vertices).query(points, workers=-1)
     first, incident = _incident(faces, len(vertices))
-    face, weights, distance = _closest(
-        np.ascontiguousarray(points, np.float64), start, first, incident, vertices, faces
-    )
+    face, weights, squared = np.zeros(len(points), np.int64), np.zeros((len(points), 3)), np.full(len(points), np.inf)
+    _closest(np.ascontiguousarray(points, np.float64), start, first, incident, vertices, faces, face, weights, squared)
+    distance = np.sqrt(squared)
     surface_normal = np.einsum("nkc,nk->nc", vertex_normals(vertices, faces)[faces[face]], weights)
     cosine = np.einsum("nc,nc->n", surface_normal, normals)
     if scan.texture is not None and scan.uv is not None:
@@ -131,48 +131,39 @@ def _incident(faces: Int[np.ndarray, "f 3"], num_vertices: int) -> tuple[Int[np.
     return first, order // 3
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _closest(
     points: np.ndarray, start: np.ndarray, first: np.ndarray, incident: np.ndarray, vertices: np.ndarray,
-    faces: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Nearest triangle around the nearest vertex: (face, barycentric weights, distance)."""
-    n = len(points)
-    best_face = np.zeros(n, np.int64)
-    best_weight = np.zeros((n, 3))
-    best = np.full(n, np.inf)
-    w = np.zeros(3)
-    for i in range(n):
+    faces: np.ndarray, best_face: np.ndarray, best_weight: np.ndarray, best: np.ndarray,
+) -> None:  # fmt: skip
+    """Fill the last three arguments: nearest triangle around the nearest vertex, barycentric weights, squared distance."""
+    for i in range(len(points)):
         px, py, pz = points[i, 0], points[i, 1], points[i, 2]
         for row in range(first[start[i]], first[start[i] + 1]):
             f = incident[row]
-            a, b, c = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
-            abx, aby, abz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
-            acx, acy, acz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
-            apx, apy, apz = px - a[0], py - a[1], pz - a[2]
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            ax, ay, az = vertices[a, 0], vertices[a, 1], vertices[a, 2]
+            abx, aby, abz = vertices[b, 0] - ax, vertices[b, 1] - ay, vertices[b, 2] - az
+            acx, acy, acz = vertices[c, 0] - ax, vertices[c, 1] - ay, vertices[c, 2] - az
+            apx, apy, apz = px - ax, py - ay, pz - az
             d00 = abx * abx + aby * aby + abz * abz
             d01 = abx * acx + aby * acy + abz * acz
             d11 = acx * acx + acy * acy + acz * acz
             d20 = apx * abx + apy * aby + apz * abz
             d21 = apx * acx + apy * acy + apz * acz
             det = max(d00 * d11 - d01 * d01, 1e-20)
-            w[1] = (d11 * d20 - d01 * d21) / det
-            w[2] = (d00 * d21 - d01 * d20) / det
-            w[0] = 1 - w[1] - w[2]
+            w1 = (d11 * d20 - d01 * d21) / det
+            w2 = (d00 * d21 - d01 * d20) / det
+            w0 = 1 - w1 - w2
             # Clamped to the triangle; exact inside, near enough beyond an edge, where a neighbour wins.
-            total = 0.0
-            for k in range(3):
-                w[k] = max(w[k], 0.0)
-                total += w[k]
-            for k in range(3):
-                w[k] /= total
-            dx = apx - w[1] * abx - w[2] * acx
-            dy = apy - w[1] * aby - w[2] * acy
-            dz = apz - w[1] * abz - w[2] * acz
+            w0, w1, w2 = max(w0, 0.0), max(w1, 0.0), max(w2, 0.0)
+            total = w0 + w1 + w2
+            w0, w1, w2 = w0 / total, w1 / total, w2 / total
+            dx = apx - w1 * abx - w2 * acx
+            dy = apy - w1 * aby - w2 * acy
+            dz = apz - w1 * abz - w2 * acz
             distance = dx * dx + dy * dy + dz * dz
             if distance < best[i]:
                 best[i] = distance
                 best_face[i] = f
-                best_weight[i] = w
-        best[i] = np.sqrt(best[i])
-    return best_face, best_weight, best
+                best_weight[i, 0], best_weight[i, 1], best_weight[i, 2] = w0, w1, w2

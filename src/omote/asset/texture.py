@@ -26,7 +26,7 @@ from omote.rendering.appearance import SKIN, Appearance, default_appearance, pai
 from omote.rendering.rgbd import interpolate
 from omote.rendering.shade import fast_normals
 from omote.rendering.source import has_color
-from omote.rendering.zbuffer import fill as fill_triangles
+from omote.rendering.zbuffer import fill
 from omote.types import Mesh, PointCloud, Rgbd
 
 LID_EDGE_MM = 1.3  # skin so near the eyeball may have the eye's colour in the scan
@@ -122,11 +122,8 @@ def locate_texels(atlas: Atlas, size: int) -> Texels:
     """Rasterise the UV triangles: which surface point each texel's centre shows."""
     height, width = size, size * atlas.num_tiles
     screen = np.stack([atlas.uv[:, 0] * width, (1 - atlas.uv[:, 1]) * height, np.ones(len(atlas.uv))], axis=1)
-    face = np.empty((height, width), np.int32)
-    weights = np.empty((height, width, 3), np.float32)
-    depth = np.empty((height, width), np.float32)
-    fill_triangles(screen.astype(np.float64), atlas.faces_uv, 0.5, False, face, weights, depth)
-    return Texels(covered=face >= 0, face=face, weights=weights)
+    raster = fill(screen.astype(np.float64), atlas.faces_uv, height, width, near_mm=0.5)
+    return Texels(covered=raster.face_id >= 0, face=raster.face_id, weights=raster.barycentric)
 
 
 def _trust(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:

@@ -214,10 +214,8 @@ def one_thread() -> None:
 
     With BLAS threads of their own in each worker, small products wait for each other: fits took more than twice as long.
     """
-    import numba
     from threadpoolctl import threadpool_limits
 
-    numba.set_num_threads(1)
     threadpool_limits(1)
 
 

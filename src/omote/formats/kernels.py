@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import no_type_check
-
-import numba
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from omote.compiled import kernel
 
-@numba.njit(cache=True)
-@no_type_check  # run-time checkers in tests must not wrap what numba compiles
+
 def walk_rows(
     data: UInt8[np.ndarray, " n"],
     num_rows: int,
@@ -21,15 +18,29 @@ def walk_rows(
     big_endian: bool,
 ) -> tuple[Int[np.ndarray, "rows properties"], Int[np.ndarray, "rows properties"], int]:
     """Byte offset of every property of every row, the list lengths, and where the rows end (−1: past the data)."""
-    num_properties = len(is_list)
-    offsets = np.zeros((num_rows, num_properties), np.int64)
-    counts = np.zeros((num_rows, num_properties), np.int64)
+    offsets, counts = np.zeros((2, num_rows, len(is_list)), np.int64)
+    end = _walk_rows(data, is_list, head_sizes, signed, item_sizes, big_endian, offsets, counts)
+    return offsets, counts, end
+
+
+@kernel()
+def _walk_rows(
+    data: np.ndarray,
+    is_list: np.ndarray,
+    head_sizes: np.ndarray,
+    signed: np.ndarray,
+    item_sizes: np.ndarray,
+    big_endian: bool,
+    offsets: np.ndarray,
+    counts: np.ndarray,
+) -> int:
+    num_rows, num_properties = offsets.shape
     cursor = np.int64(0)
     for row in range(num_rows):
         for k in range(num_properties):
             size = head_sizes[k]
             if cursor + size > len(data):
-                return offsets, counts, -1
+                return -1
             offsets[row, k] = cursor
             if is_list[k]:
                 count = np.int64(0)
@@ -37,17 +48,15 @@ def walk_rows(
                     place = byte if big_endian else size - 1 - byte
                     count = (count << 8) | np.int64(data[cursor + place])
                 if signed[k] and count >= (np.int64(1) << (8 * size - 1)):
-                    return offsets, counts, -1
+                    return -1
                 counts[row, k] = count
                 size += count * item_sizes[k]
                 if cursor + size > len(data):
-                    return offsets, counts, -1
+                    return -1
             cursor += size
-    return offsets, counts, int(cursor)
+    return int(cursor)
 
 
-@numba.njit(cache=True)
-@no_type_check  # run-time checkers in tests must not wrap what numba compiles
 def lzf_decompress(data: UInt8[np.ndarray, " n"], size: int) -> tuple[UInt8[np.ndarray, " size"], bool]:
     """Undo LibLZF; the second value tells whether the data was whole and gave exactly ``size`` bytes.
 
@@ -56,16 +65,21 @@ def lzf_decompress(data: UInt8[np.ndarray, " n"], size: int) -> tuple[UInt8[np.n
     distance − 1 back into the output.
     """
     out = np.empty(size, np.uint8)
+    return out, _lzf_decompress(data, out)
+
+
+@kernel()
+def _lzf_decompress(data: np.ndarray, out: np.ndarray) -> bool:
     i = np.int64(0)
     o = np.int64(0)
-    n = len(data)
+    n, size = len(data), len(out)
     while i < n:
         control = np.int64(data[i])
         i += 1
         if control < 32:
             run = control + 1
             if i + run > n or o + run > size:
-                return out, False
+                return False
             for k in range(run):
                 out[o + k] = data[i + k]
             i += run
@@ -73,17 +87,17 @@ def lzf_decompress(data: UInt8[np.ndarray, " n"], size: int) -> tuple[UInt8[np.n
             run = control >> 5
             if run == 7:
                 if i >= n:
-                    return out, False
+                    return False
                 run += np.int64(data[i])
                 i += 1
             run += 2
             if i >= n:
-                return out, False
+                return False
             source = o - ((control & 31) << 8) - np.int64(data[i]) - 1
             i += 1
             if source < 0 or o + run > size:
-                return out, False
+                return False
             for k in range(run):  # byte by byte: the run may overlap what it writes
                 out[o + k] = out[source + k]
         o += run
-    return out, o == size
+    return o == size

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from omote.compiled import kernel
 from omote.geometry.mesh import face_normals, vertex_normals
 from omote.head.eyes import CORNEA_BULGE, IRIS_ANGLE_RAD
 from omote.head.model import HeadModel, once_per_head
@@ -218,19 +217,21 @@ def clearance(
     near = ((corners[:, :, :2].max(axis=1) > low) & (corners[:, :, :2].min(axis=1) < high)).all(axis=1)
     near &= face_normals(vertices, triangles)[:, 2] > 0
     points = vertices[ids]
-    return _foremost(points, corners[near]) - points[:, 2]
+    foremost = np.full(len(points), -np.inf)
+    _foremost(points, corners[near], foremost)
+    return np.where(foremost == -np.inf, np.inf, foremost) - points[:, 2]
 
 
-@numba.njit(cache=True, nogil=True)
-@no_type_check  # run-time checkers in tests must not wrap what numba compiles
-def _foremost(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Largest z over each point among triangles that cover it in the frontal plane; infinite where none does."""
-    out = np.full(len(points), -np.inf)
+@kernel()
+def _foremost(points: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
+    """Largest z over each point among triangles that cover it in the frontal plane; ``out`` as it is where none does."""
     for t in range(len(corners)):
-        a, b, c = corners[t, 0], corners[t, 1], corners[t, 2]
-        left, right = min(a[0], b[0], c[0]), max(a[0], b[0], c[0])
-        low, high = min(a[1], b[1], c[1]), max(a[1], b[1], c[1])
-        x1, y1, x2, y2 = b[0] - a[0], b[1] - a[1], c[0] - a[0], c[1] - a[1]
+        ax, ay, az = corners[t, 0, 0], corners[t, 0, 1], corners[t, 0, 2]
+        bx, by, bz = corners[t, 1, 0], corners[t, 1, 1], corners[t, 1, 2]
+        cx, cy, cz = corners[t, 2, 0], corners[t, 2, 1], corners[t, 2, 2]
+        left, right = min(ax, bx, cx), max(ax, bx, cx)
+        low, high = min(ay, by, cy), max(ay, by, cy)
+        x1, y1, x2, y2 = bx - ax, by - ay, cx - ax, cy - ay
         area = x1 * y2 - y1 * x2
         if area == 0.0:
             continue
@@ -238,14 +239,10 @@ def _foremost(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
             x, y = points[i, 0], points[i, 1]
             if x < left or x > right or y < low or y > high:
                 continue
-            u = ((x - a[0]) * y2 - (y - a[1]) * x2) / area
-            v = ((y - a[1]) * x1 - (x - a[0]) * y1) / area
+            u = ((x - ax) * y2 - (y - ay) * x2) / area
+            v = ((y - ay) * x1 - (x - ax) * y1) / area
             if u >= 0.0 and v >= 0.0 and u + v <= 1.0:
-                out[i] = max(out[i], a[2] + u * (b[2] - a[2]) + v * (c[2] - a[2]))
-    for i in range(len(points)):
-        if out[i] == -np.inf:
-            out[i] = np.inf
-    return out
+                out[i] = max(out[i], az + u * (bz - az) + v * (cz - az))
 
 
 @once_per_head

@@ -38,8 +38,6 @@ def template_occlusion(head_model: HeadModel) -> Float[np.ndarray, "v"]:
     span = float(np.linalg.norm(vertices.max(0) - vertices.min(0)))
     seen = np.zeros(len(vertices))
     total = np.full(len(vertices), 1e-6)
-    face_id, weights = np.empty((size, size), np.int32), np.empty((size, size, 3), np.float32)
-    depth = np.empty((size, size), np.float32)
     for p, q in zip(polar, azimuth, strict=True):
         camera = orbit_camera(
             size=size, yaw_rad=float(q), pitch_rad=float(np.pi / 2 - p) * 0.999, distance_mm=20 * span,
@@ -47,11 +45,10 @@ def template_occlusion(head_model: HeadModel) -> Float[np.ndarray, "v"]:
         )  # fmt: skip
         direction = -camera.cam_from_world[2, :3]
         screen = to_screen(camera, vertices)
-        fill(screen, faces, 1.0, False, face_id, weights, depth)
         u = np.clip((screen[:, 0] / screen[:, 2]).astype(int), 0, size - 1)
         v = np.clip((screen[:, 1] / screen[:, 2]).astype(int), 0, size - 1)
         cosine = np.clip(normal @ direction, 0, None)
-        near = depth[v, u]
+        near = fill(screen, faces, size, size).depth_mm[v, u]
         # A slanted surface changes depth within a pixel: the tolerance grows with the slant.
         slack = 1.0 + 2.5 * (span / size) / np.maximum(cosine, 0.15)
         seen += cosine * ((near == 0) | (screen[:, 2] < near + slack))

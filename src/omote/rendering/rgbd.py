@@ -6,10 +6,12 @@ across an edge; the mask is where that centre hits.
 
 from __future__ import annotations
 
-import numba
-import numpy as np
-from jaxtyping import Float
+import math
 
+import numpy as np
+from jaxtyping import Float, Int
+
+from omote.compiled import kernel
 from omote.head.model import PARTS, HeadModel
 from omote.rendering.appearance import Appearance, default_appearance, eye_texture, paint
 from omote.rendering.regions import head_shading
@@ -29,7 +31,8 @@ from omote.types import Camera, Rgbd
 SUPERSAMPLE = 2
 BACKGROUND = np.array([0.5, 0.5, 0.5])
 EYE_PARTS = (PARTS.index("eye_left"), PARTS.index("eye_right"))
-EYE_GLOSS_POWER = 120.0
+EYE_GLOSS_POWER, GLOSS_FROM = np.float32(120.0), np.float32(0.9)
+ZERO, ONE, TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 
 
 def render_head(
@@ -69,11 +72,12 @@ def render_head(
     radiance[inner] *= lip_shadow(vertices[inner], marks)
     radiance[eyeballs] *= lid_shadow(vertices[eyeballs], marks)[:, None]
     size = (camera.height, camera.width, 3)
-    rgb = _resolve(
+    rgb = np.empty(size, np.float32)
+    _resolve(
         seen.face_id, seen.barycentric, shading.faces, radiance,
         head_model.face_part, head_model.faces_uv, head_model.uv, eye_texture(appearance), vertices, normals,
         eye_mm.astype(np.float32), light.directions.astype(np.float32), light.colors.astype(np.float32),
-        np.ascontiguousarray(np.broadcast_to(np.asarray(background, np.float32), size)), ENCODE,
+        np.ascontiguousarray(np.broadcast_to(np.asarray(background, np.float32), size)), ENCODE, rgb,
     )  # fmt: skip
     return Rgbd(rgb=rgb, depth_mm=seen.depth_mm, mask=seen.depth_mm > 0, camera=camera)
 
@@ -91,11 +95,25 @@ def render_normals(
     return np.where(length > 0, normals / np.maximum(length, 1e-12), 0.0).astype(np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
-def interpolate(face_id: np.ndarray, barycentric: np.ndarray, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
+def interpolate(
+    face_id: Int[np.ndarray, "height width"],
+    barycentric: Float[np.ndarray, "height width 3"],
+    faces: Int[np.ndarray, "f 3"],
+    values: Float[np.ndarray, "v c"],
+) -> Float[np.ndarray, "height width c"]:
     """Per-vertex values at every pixel of a raster; 0 where nothing is hit."""
+    out = np.zeros((*face_id.shape, values.shape[1]), np.float32)
+    _interpolate(
+        face_id, barycentric, np.ascontiguousarray(faces, np.int32), np.ascontiguousarray(values, np.float32), out
+    )
+    return out
+
+
+@kernel()
+def _interpolate(
+    face_id: np.ndarray, barycentric: np.ndarray, faces: np.ndarray, values: np.ndarray, out: np.ndarray
+) -> None:
     height, width = face_id.shape
-    out = np.zeros((height, width, values.shape[1]), np.float32)
     for y in range(height):
         for x in range(width):
             f = face_id[y, x]
@@ -105,10 +123,9 @@ def interpolate(face_id: np.ndarray, barycentric: np.ndarray, faces: np.ndarray,
                 weight, corner = barycentric[y, x, c], faces[f, c]
                 for k in range(values.shape[1]):
                     out[y, x, k] += weight * values[corner, k]
-    return out
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _resolve(
     face_id: np.ndarray,
     barycentric: np.ndarray,
@@ -125,22 +142,21 @@ def _resolve(
     colors: np.ndarray,
     background: np.ndarray,
     encode: np.ndarray,
-) -> np.ndarray:
+    out: np.ndarray,
+) -> None:
     """Mean of each pixel's samples in linear light, encoded; eyes take colour from their texture and a sharp gloss."""
     height, width = background.shape[0], background.shape[1]
     per_side = face_id.shape[0] // height
     share = np.float32(1.0 / (per_side * per_side))
     top = np.float32(len(encode) - 1)
-    one, zero = np.float32(1.0), np.float32(0.0)
     texels = eye_texture.shape[0]
-    out = np.empty((height, width, 3), np.float32)
     value = np.empty(3, np.float32)
     point = np.empty(3, np.float32)
     normal = np.empty(3, np.float32)
     total = np.empty(3, np.float32)
     for y in range(height):
         for x in range(width):
-            total[:] = zero
+            total[0], total[1], total[2] = ZERO, ZERO, ZERO
             covered = 0
             for sy in range(per_side):
                 for sx in range(per_side):
@@ -163,24 +179,23 @@ def _resolve(
                             point[k] = eye[k] - (b0 * vertices[i0, k] + b1 * vertices[i1, k] + b2 * vertices[i2, k])
                             normal[k] = b0 * normals[i0, k] + b1 * normals[i1, k] + b2 * normals[i2, k]
                             value[k] *= eye_texture[ty, tx, k]
-                        n_v = one / np.sqrt(point[0] ** 2 + point[1] ** 2 + point[2] ** 2)
-                        n_n = one / np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
+                        n_v = ONE / math.sqrt(point[0] * point[0] + point[1] * point[1] + point[2] * point[2])
+                        n_n = ONE / math.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2])
                         for m in range(len(directions)):
                             hx = directions[m, 0] + point[0] * n_v
                             hy = directions[m, 1] + point[1] * n_v
                             hz = directions[m, 2] + point[2] * n_v
                             c = (normal[0] * hx + normal[1] * hy + normal[2] * hz) * n_n
-                            c /= np.sqrt(hx * hx + hy * hy + hz * hz)
-                            if c > np.float32(0.9):
-                                gloss = np.float32(2.0) * c ** np.float32(EYE_GLOSS_POWER)
+                            c /= math.sqrt(hx * hx + hy * hy + hz * hz)
+                            if c > GLOSS_FROM:
+                                gloss = TWO * c**EYE_GLOSS_POWER
                                 for k in range(3):
                                     value[k] += gloss * colors[m, k]
                     for k in range(3):
                         # Clip before the mean, as a sensor's highlights do not outshine their edge.
-                        total[k] += min(max(value[k], zero), one)
+                        total[k] += min(max(value[k], ZERO), ONE)
             # The background is already encoded, so the covered part is encoded before the two are mixed.
             alpha = covered * share
             for k in range(3):
                 lit = encode[int(total[k] / max(covered, 1) * top)]
-                out[y, x, k] = alpha * lit + (one - alpha) * background[y, x, k]
-    return out
+                out[y, x, k] = alpha * lit + (ONE - alpha) * background[y, x, k]

@@ -7,15 +7,21 @@ gloss, and a hemisphere of ambient light dimmed where the surface is hollow.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from omote.compiled import kernel
 
 # How far past the terminator light wraps around, per colour: red travels farthest in skin.
 SKIN_WRAP = np.array([0.42, 0.26, 0.20])
 _LUT_SIZE = 4096
+# Kernels take constants of their own precision from here: one that is made inside costs as much to compile as a line.
+ZERO, HALF, ONE, TINY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(1e-9)
+# A hollow dims direct light by this share of what it takes of the ambient; gloss at normal incidence.
+SHADOW, FACING_GLOSS = np.float32(0.6), np.float32(0.35)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,17 +161,19 @@ def shade_vertices(
         wanted: the vertices to shade; the others are 0. All if None.
     """
     wanted = np.ones(len(vertices_mm), np.bool_) if wanted is None else wanted
-    return _shade(
+    out = np.zeros((len(vertices_mm), 3), np.float32)
+    _shade(
         np.ascontiguousarray(vertices_mm, np.float32), normals, np.ascontiguousarray(albedo, np.float32),
         np.ascontiguousarray(occlusion, np.float32), np.ascontiguousarray(gloss, np.float32),
         light.directions.astype(np.float32), light.colors.astype(np.float32), light.sky.astype(np.float32),
         light.ground.astype(np.float32), np.float32(light.gloss), np.float32(light.gloss_power),
         np.float32(light.cavity), np.float32(light.exposure), eye_mm.astype(np.float32),
-        SKIN_WRAP.astype(np.float32), DECODE, wanted,
+        SKIN_WRAP.astype(np.float32), DECODE, wanted, out,
     )  # fmt: skip
+    return out
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _shade(
     vertices: np.ndarray,
     normals: np.ndarray,
@@ -176,59 +184,68 @@ def _shade(
     colors: np.ndarray,
     sky: np.ndarray,
     ground: np.ndarray,
-    gloss_weight: float,
-    gloss_power: float,
-    cavity: float,
-    exposure: float,
+    gloss_weight: np.float32,
+    gloss_power: np.float32,
+    cavity: np.float32,
+    exposure: np.float32,
     eye: np.ndarray,
     wrap: np.ndarray,
     decode: np.ndarray,
     wanted: np.ndarray,
-) -> np.ndarray:
-    out = np.zeros((len(vertices), 3), np.float32)
+    out: np.ndarray,
+) -> None:
     top = np.float32(len(decode) - 1)
-    one, zero = np.float32(1.0), np.float32(0.0)
     for i in range(len(vertices)):
         if not wanted[i]:
             continue
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
         vx, vy, vz = eye[0] - vertices[i, 0], eye[1] - vertices[i, 1], eye[2] - vertices[i, 2]
-        n_v = one / np.sqrt(vx * vx + vy * vy + vz * vz)
+        n_v = ONE / math.sqrt(vx * vx + vy * vy + vz * vz)
         vx, vy, vz = vx * n_v, vy * n_v, vz * n_v
-        open_to_sky = one - cavity * (one - occlusion[i])
-        up = np.float32(0.5) * (ny + one)
+        open_to_sky = ONE - cavity * (ONE - occlusion[i])
+        up = HALF * (ny + ONE)
         r = open_to_sky * (ground[0] + up * (sky[0] - ground[0]))
         g = open_to_sky * (ground[1] + up * (sky[1] - ground[1]))
         b = open_to_sky * (ground[2] + up * (sky[2] - ground[2]))
         # A hollow also dims direct light, though less: its walls cast short shadows.
-        direct = one - np.float32(0.6) * cavity * (one - occlusion[i])
-        sr, sg, sb = zero, zero, zero
+        direct = ONE - SHADOW * cavity * (ONE - occlusion[i])
+        sr, sg, sb = ZERO, ZERO, ZERO
         for k in range(len(directions)):
             lx, ly, lz = directions[k, 0], directions[k, 1], directions[k, 2]
             c = nx * lx + ny * ly + nz * lz
-            r += direct * colors[k, 0] * max(zero, (c + wrap[0]) / (one + wrap[0]))
-            g += direct * colors[k, 1] * max(zero, (c + wrap[1]) / (one + wrap[1]))
-            b += direct * colors[k, 2] * max(zero, (c + wrap[2]) / (one + wrap[2]))
-            if c > zero and gloss_weight > zero and gloss[i] > zero:
+            r += direct * colors[k, 0] * max(ZERO, (c + wrap[0]) / (ONE + wrap[0]))
+            g += direct * colors[k, 1] * max(ZERO, (c + wrap[1]) / (ONE + wrap[1]))
+            b += direct * colors[k, 2] * max(ZERO, (c + wrap[2]) / (ONE + wrap[2]))
+            if c > ZERO and gloss_weight > ZERO and gloss[i] > ZERO:
                 hx, hy, hz = lx + vx, ly + vy, lz + vz
-                n_h = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz + np.float32(1e-9))
-                if n_h > np.float32(0.5):
+                n_h = (nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz + TINY)
+                if n_h > HALF:
                     # Schlick: skin reflects most at grazing view.
-                    grazing = one - max(zero, nx * vx + ny * vy + nz * vz)
-                    s = gloss_weight * gloss[i] * direct * n_h**gloss_power * (np.float32(0.35) + grazing * grazing)
+                    grazing = ONE - max(ZERO, nx * vx + ny * vy + nz * vz)
+                    s = gloss_weight * gloss[i] * direct * n_h**gloss_power * (FACING_GLOSS + grazing * grazing)
                     sr += s * colors[k, 0]
                     sg += s * colors[k, 1]
                     sb += s * colors[k, 2]
-        out[i, 0] = exposure * (r * decode[int(min(max(albedo[i, 0], zero), one) * top)] + sr)
-        out[i, 1] = exposure * (g * decode[int(min(max(albedo[i, 1], zero), one) * top)] + sg)
-        out[i, 2] = exposure * (b * decode[int(min(max(albedo[i, 2], zero), one) * top)] + sb)
-    return out
+        out[i, 0] = exposure * (r * decode[int(min(max(albedo[i, 0], ZERO), ONE) * top)] + sr)
+        out[i, 1] = exposure * (g * decode[int(min(max(albedo[i, 1], ZERO), ONE) * top)] + sg)
+        out[i, 2] = exposure * (b * decode[int(min(max(albedo[i, 2], ZERO), ONE) * top)] + sb)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def fast_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """`omote.geometry.mesh.vertex_normals` in float32 and one pass; (0, 0, 1) where no face is incident."""
-    out = np.zeros((len(vertices), 3), np.float32)
+def fast_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:
+    """`omote.geometry.mesh.vertex_normals` in float32 and one pass; (0, 0, 1) where no face is incident.
+
+    Args:
+        vertices: of float32.
+        faces: counter-clockwise from outside.
+    """
+    return _summed_normals(vertices, np.ascontiguousarray(faces, np.int32))
+
+
+@kernel(fastmath=True, error_model="numpy")
+def _summed_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    out = np.empty((len(vertices), 3), np.float32)
+    for i in range(len(out)):
+        out[i, 0] = out[i, 1] = out[i, 2] = ZERO
     for f in range(len(faces)):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
         ax, ay, az = vertices[j, 0] - vertices[i, 0], vertices[j, 1] - vertices[i, 1], vertices[j, 2] - vertices[i, 2]
@@ -240,7 +257,7 @@ def fast_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
             out[v, 2] += z
     for i in range(len(out)):
         x, y, z = out[i, 0], out[i, 1], out[i, 2]
-        length = np.sqrt(x * x + y * y + z * z)
+        length = math.sqrt(x * x + y * y + z * z)
         if length > 1e-12:
             out[i, 0], out[i, 1], out[i, 2] = x / length, y / length, z / length
         else:

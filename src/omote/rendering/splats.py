@@ -9,12 +9,14 @@ Source: Zwicker, Pfister, van Baar and Gross, "Surface Splatting" (SIGGRAPH 2001
 
 from __future__ import annotations
 
-import numba
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from omote.compiled import kernel
 from omote.geometry.camera import project, transform
 from omote.types import Camera, PointCloud
 
@@ -96,15 +98,21 @@ def splat(
     """
     seen = transform(camera.cam_from_world, np.ascontiguousarray(points, np.float64))
     turned = np.ascontiguousarray(normals, np.float64) @ camera.cam_from_world[:3, :3].T
-    rgb, depth, weight, nearest_radius_px = _splat(
+    size = (camera.height, camera.width)
+    nearest, nearest_radius_px = np.full(size, np.inf), np.zeros(size)
+    rgb, depth, weight = np.zeros((*size, 3)), np.zeros(size), np.zeros(size)
+    _splat(
         seen,
         turned,
         np.ascontiguousarray(radius_mm, np.float64),
         np.ascontiguousarray(colors, np.float64),
         np.ascontiguousarray(camera.intrinsics, np.float64),
         float(np.median(radius_mm)) + 1.0 if len(radius_mm) else 1.0,
-        camera.height,
-        camera.width,
+        nearest,
+        nearest_radius_px,
+        rgb,
+        depth,
+        weight,
     )
     mask = weight > 0
     if mask.any():
@@ -120,7 +128,7 @@ def _seen_through(
 
     What a nearer surface hides in part, as a chin a neck, is as wide as the disc somewhere, so it stays.
     """
-    reach = int(np.ceil(max(1.5, radius_px)))
+    reach = math.ceil(max(1.5, radius_px))
     rows, columns = np.indices((2 * reach + 1, 2 * reach + 1)) - reach
     disc = rows**2 + columns**2 <= (reach + 0.3) ** 2
     far = np.where(mask, depth_mm, np.float64(np.finfo(np.float32).max))
@@ -130,7 +138,7 @@ def _seen_through(
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def _splat(
     points: np.ndarray,
     normals: np.ndarray,
@@ -138,15 +146,14 @@ def _splat(
     colors: np.ndarray,
     intrinsics: np.ndarray,
     tolerance_mm: float,
-    height: int,
-    width: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    nearest: np.ndarray,
+    nearest_radius: np.ndarray,
+    rgb: np.ndarray,
+    depth: np.ndarray,
+    weight: np.ndarray,
+) -> None:
+    height, width = weight.shape
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
-    nearest = np.full((height, width), np.inf)
-    nearest_radius = np.zeros((height, width))
-    rgb = np.zeros((height, width, 3))
-    depth = np.zeros((height, width))
-    weight = np.zeros((height, width))
     for second in range(2):
         for i in range(len(points)):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
@@ -157,8 +164,8 @@ def _splat(
             r = radius_mm[i]
             r_px = min(r * fx / pz, MAX_RADIUS_PX)
             offset = px * nx + py * ny + pz * nz
-            for y in range(max(0, int(np.floor(v - r_px))), min(height, int(np.ceil(v + r_px)) + 1)):
-                for x in range(max(0, int(np.floor(u - r_px))), min(width, int(np.ceil(u + r_px)) + 1)):
+            for y in range(max(0, math.floor(v - r_px)), min(height, math.ceil(v + r_px) + 1)):
+                for x in range(max(0, math.floor(u - r_px)), min(width, math.ceil(u + r_px) + 1)):
                     # Where the pixel's ray meets the point's plane.
                     dx, dy = (x + 0.5 - cx) / fx, (y + 0.5 - cy) / fy
                     facing = dx * nx + dy * ny + nz
@@ -169,7 +176,7 @@ def _splat(
                         share = ((z * dx - px) ** 2 + (z * dy - py) ** 2 + (z - pz) ** 2) / (r * r)
                     # The pixel that holds the point shows it, however thin its disc is from here.
                     if share > 1.0:
-                        if not (np.floor(u) == x and np.floor(v) == y):
+                        if not (math.floor(u) == x and math.floor(v) == y):
                             continue
                         z, share = min(max(z, pz - r), pz + r), 1.0
                     if second == 0:
@@ -188,4 +195,3 @@ def _splat(
                 depth[y, x] /= weight[y, x]
                 for k in range(3):
                     rgb[y, x, k] /= weight[y, x]
-    return rgb, depth, weight, nearest_radius

@@ -11,12 +11,13 @@ One image runs on one thread and releases the GIL; populations parallelise over 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from omote.compiled import kernel
 from omote.types import Camera
 
 NEAR_MM = 1.0
@@ -72,12 +73,7 @@ def rasterize(
         supersample: samples per pixel and side; the raster is that many times larger than the camera's image.
     """
     screen = to_screen(camera, vertices_mm, supersample)
-    height, width = camera.height * supersample, camera.width * supersample
-    face_id = np.empty((height, width), np.int32)
-    barycentric = np.empty((height, width, 3), np.float32)
-    depth = np.empty((height, width), np.float32)
-    fill(screen, np.ascontiguousarray(faces), near_mm, cull_back, face_id, barycentric, depth)
-    return Raster(face_id=face_id, barycentric=barycentric, depth_mm=depth)
+    return fill(screen, faces, camera.height * supersample, camera.width * supersample, near_mm, cull_back)
 
 
 def rasterize_samples(
@@ -93,125 +89,96 @@ def rasterize_samples(
     Equal to them bit by bit where ``supersample`` is a power of two, and a third faster.
     """
     screen = to_screen(camera, vertices_mm, supersample)
-    height, width = camera.height * supersample, camera.width * supersample
-    face_id = np.empty((height, width), np.int32)
-    barycentric = np.zeros((height, width, 3), np.float32)
     depth = np.empty((camera.height, camera.width), np.float32)
-    fill_samples(screen, np.ascontiguousarray(faces), near_mm, supersample, face_id, barycentric, depth)
+    face_id, barycentric = _filled(
+        screen, faces, (camera.height * supersample, camera.width * supersample), near_mm, False, depth
+    )
     return Samples(face_id=face_id, barycentric=barycentric, depth_mm=depth)
+
+
+def fill(
+    screen: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    height: int,
+    width: int,
+    near_mm: float = NEAR_MM,
+    cull_back: bool = False,
+) -> Raster:
+    """`rasterize` for vertices that are on the screen already.
+
+    Args:
+        screen: homogeneous pixels (u z, v z, z).
+        faces: counter-clockwise from outside.
+        height: pixels.
+        width: pixels.
+        near_mm: nothing nearer is seen.
+        cull_back: leave out faces seen from behind.
+    """
+    depth = np.empty((height, width), np.float32)
+    face_id, barycentric = _filled(screen, faces, (height, width), near_mm, cull_back, depth)
+    return Raster(face_id=face_id, barycentric=barycentric, depth_mm=depth)
 
 
 def to_screen(camera: Camera, vertices_mm: Float[np.ndarray, "v 3"], supersample: int = 1) -> Float[np.ndarray, "v 3"]:
     """Homogeneous pixels (u z, v z, z) of world points."""
-    intrinsics = np.diag([supersample, supersample, 1.0]) @ camera.intrinsics
-    matrix = intrinsics @ camera.cam_from_world[:3]
-    return _transform(np.ascontiguousarray(vertices_mm), matrix)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=False)
-def _transform(points: np.ndarray, m: np.ndarray) -> np.ndarray:
-    out = np.empty((len(points), 3), np.float64)
-    for i in range(len(points)):
-        x, y, z = float(points[i, 0]), float(points[i, 1]), float(points[i, 2])
-        for k in range(3):
-            out[i, k] = m[k, 0] * x + m[k, 1] * y + m[k, 2] * z + m[k, 3]
+    m = np.diag([supersample, supersample, 1.0]) @ camera.intrinsics @ camera.cam_from_world[:3]
+    out = np.empty((len(vertices_mm), 3))
+    _transform(np.ascontiguousarray(vertices_mm, np.float64), m, out)
     return out
 
 
-@numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-def fill(
+def vertices_used(
+    face_id: Int[np.ndarray, "height width"], faces: Int[np.ndarray, "f 3"], num_vertices: int
+) -> Bool[np.ndarray, " v"]:
+    """Tell which vertices belong to a face that a raster shows."""
+    used = np.zeros(num_vertices, np.bool_)
+    _mark_used(face_id, faces, used)
+    return used
+
+
+def _filled(
+    screen: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    size: tuple[int, int],
+    near_mm: float,
+    cull_back: bool,
+    depth: Float[np.ndarray, "rows columns"],
+) -> tuple[Int[np.ndarray, "height width"], Float[np.ndarray, "height width 3"]]:
+    """(face, barycentric weights) of each sample; ``depth``, of that size or a whole fraction of it, is filled too."""
+    face_id = np.full(size, -1, np.int32)
+    barycentric = np.zeros((*size, 3), np.float32)
+    central = np.zeros((0, 0) if depth.shape == size else depth.shape)
+    place = np.empty((len(screen), 2))
+    faces = np.ascontiguousarray(faces, np.int32)
+    _fill(screen, place, faces, near_mm, cull_back, np.zeros(size), central, face_id, barycentric, depth)
+    return face_id, barycentric
+
+
+# Arrays are made outside of kernels: each kind of array that one makes takes numba a tenth of a second to compile.
+@kernel(error_model="numpy")
+def _fill(
     screen: np.ndarray,
+    place: np.ndarray,
     faces: np.ndarray,
     near: float,
     cull_back: bool,
+    inverse: np.ndarray,
+    central: np.ndarray,
     face_id: np.ndarray,
     barycentric: np.ndarray,
     depth: np.ndarray,
 ) -> None:
-    """The kernel of `rasterize`, writing into its last three arguments."""
-    height, width = face_id.shape
-    face_id[:] = -1
-    barycentric[:] = 0.0
-    inverse = np.zeros((height, width), np.float64)  # 1/z of the nearest so far; 0 is infinitely far
-    nearest_allowed = 1.0 / near
-    u = np.empty(len(screen), np.float64)
-    v = np.empty(len(screen), np.float64)
-    for i in range(len(screen)):
-        z = screen[i, 2]
-        if z >= near:
-            u[i], v[i] = screen[i, 0] / z, screen[i, 1] / z
-    for f in range(len(faces)):
-        i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
-        z0, z1, z2 = screen[i0, 2], screen[i1, 2], screen[i2, 2]
-        if z0 >= near and z1 >= near and z2 >= near:
-            u_lo, u_hi = min(u[i0], u[i1], u[i2]), max(u[i0], u[i1], u[i2])
-            v_lo, v_hi = min(v[i0], v[i1], v[i2]), max(v[i0], v[i1], v[i2])
-        elif z0 < near and z1 < near and z2 < near:
-            continue
-        else:
-            u_lo, u_hi, v_lo, v_hi = _clipped_bounds(screen, i0, i1, i2, near)
-        # Most faces of a head are smaller than a pixel and cover no centre: this test is the fast way out. NaNs fail it.
-        if not (u_hi >= 0.5 and v_hi >= 0.5 and u_lo <= width - 0.5 and v_lo <= height - 0.5):
-            continue
-        x_lo, x_hi = int(np.ceil(max(u_lo, 0.5) - 0.5)), int(np.floor(min(u_hi, width - 0.5) - 0.5))
-        y_lo, y_hi = int(np.ceil(max(v_lo, 0.5) - 0.5)), int(np.floor(min(v_hi, height - 0.5) - 0.5))
-        if x_lo > x_hi or y_lo > y_hi:
-            continue
-        x0, y0 = screen[i0, 0], screen[i0, 1]
-        x1, y1 = screen[i1, 0], screen[i1, 1]
-        x2, y2 = screen[i2, 0], screen[i2, 1]
-        ax, ay, az = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
-        bx, by, bz = y2 * z0 - z2 * y0, z2 * x0 - x2 * z0, x2 * y0 - y2 * x0
-        cx, cy, cz = y0 * z1 - z0 * y1, z0 * x1 - x0 * z1, x0 * y1 - y0 * x1
-        det = x0 * ax + y0 * ay + z0 * az
-        # v points down, so a face that is counter-clockwise from outside has a negative determinant.
-        if det == 0.0 or (cull_back and det > 0.0):
-            continue
-        sign = 1.0 if det > 0.0 else -1.0
-        scale = 1.0 / abs(det)
-        for y in range(y_lo, y_hi + 1):
-            py = y + 0.5
-            for x in range(x_lo, x_hi + 1):
-                px = x + 0.5
-                a = sign * (ax * px + ay * py + az)
-                b = sign * (bx * px + by * py + bz)
-                c = sign * (cx * px + cy * py + cz)
-                if a < 0.0 or b < 0.0 or c < 0.0:
-                    continue
-                total = (a + b + c) * scale
-                if total > inverse[y, x] and total <= nearest_allowed:
-                    inverse[y, x] = total
-                    face_id[y, x] = f
-                    share = 1.0 / (a + b + c)
-                    barycentric[y, x, 0] = a * share
-                    barycentric[y, x, 1] = b * share
-                    barycentric[y, x, 2] = c * share
-    for y in range(height):
-        for x in range(width):
-            depth[y, x] = 1.0 / inverse[y, x] if inverse[y, x] > 0.0 else 0.0
+    """Fill the last three arguments.
 
-
-@numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-def fill_samples(
-    screen: np.ndarray,
-    faces: np.ndarray,
-    near: float,
-    per_side: int,
-    face_id: np.ndarray,
-    barycentric: np.ndarray,
-    depth: np.ndarray,
-) -> None:
-    """Fill the last three arguments of `rasterize_samples`; the arithmetic is `fill`'s, in samples instead of pixels."""
-    height, width = face_id.shape
-    rows, columns = depth.shape
-    face_id[:] = -1
-    inverse = np.zeros((height, width), np.float64)
-    central = np.zeros((rows, columns), np.float64)
+    ``inverse`` and ``central`` hold 1/z of the nearest so far, per sample and at pixel centres; 0 is infinitely far.
+    """
+    height, width = inverse.shape
+    has_central = len(central) > 0
+    per_side = height // len(central) if has_central else 1
     nearest_allowed = 1.0 / near
     half, step = 0.5 * per_side, float(per_side)
     per_sample = 1.0 / step
     # Bounds need both coordinates of a vertex at once: one array keeps them on one cache line.
-    place = np.empty((len(screen), 2), np.float64)
     for i in range(len(screen)):
         z = screen[i, 2]
         if z >= near:
@@ -230,14 +197,17 @@ def fill_samples(
         else:
             u_lo, u_hi, v_lo, v_hi = _clipped_bounds(screen, i0, i1, i2, near)
             nearest = np.inf
+        # Most faces of a head are smaller than a pixel and cover no centre: this test is the fast way out. NaNs fail it.
         if not (u_hi >= 0.5 and v_hi >= 0.5 and u_lo <= width - 0.5 and v_lo <= height - 0.5):
             continue
         u_lo, u_hi = max(u_lo, 0.5), min(u_hi, width - 0.5)
         v_lo, v_hi = max(v_lo, 0.5), min(v_hi, height - 0.5)
-        x_lo, x_hi = int(np.ceil(u_lo - 0.5)), int(np.floor(u_hi - 0.5))
-        y_lo, y_hi = int(np.ceil(v_lo - 0.5)), int(np.floor(v_hi - 0.5))
-        c_lo, c_hi = int(np.ceil(u_lo * per_sample - 0.5)), int(np.floor(u_hi * per_sample - 0.5))
-        r_lo, r_hi = int(np.ceil(v_lo * per_sample - 0.5)), int(np.floor(v_hi * per_sample - 0.5))
+        x_lo, x_hi = math.ceil(u_lo - 0.5), math.floor(u_hi - 0.5)
+        y_lo, y_hi = math.ceil(v_lo - 0.5), math.floor(v_hi - 0.5)
+        c_lo, c_hi = math.ceil(u_lo * per_sample - 0.5), math.floor(u_hi * per_sample - 0.5)
+        r_lo, r_hi = math.ceil(v_lo * per_sample - 0.5), math.floor(v_hi * per_sample - 0.5)
+        if not has_central:
+            r_hi = r_lo - 1
         if (x_lo > x_hi or y_lo > y_hi) and (c_lo > c_hi or r_lo > r_hi):
             continue
         # A head hides half of itself (teeth, sockets, the back): most such faces lie behind all that they could cover.
@@ -261,10 +231,13 @@ def fill_samples(
         bx, by, bz = y2 * z0 - z2 * y0, z2 * x0 - x2 * z0, x2 * y0 - y2 * x0
         cx, cy, cz = y0 * z1 - z0 * y1, z0 * x1 - x0 * z1, x0 * y1 - y0 * x1
         det = x0 * ax + y0 * ay + z0 * az
-        if det == 0.0:
+        # v points down, so a face that is counter-clockwise from outside has a negative determinant.
+        if det == 0.0 or (cull_back and det > 0.0):
             continue
         if det < 0.0:
-            ax, ay, az, bx, by, bz, cx, cy, cz = -ax, -ay, -az, -bx, -by, -bz, -cx, -cy, -cz
+            ax, ay, az = -ax, -ay, -az
+            bx, by, bz = -bx, -by, -bz
+            cx, cy, cz = -cx, -cy, -cz
         scale = 1.0 / abs(det)
         for y in range(y_lo, y_hi + 1):
             py = y + 0.5
@@ -295,35 +268,41 @@ def fill_samples(
                 total = (a + b + c) * scale
                 if total > central[y, x] and total <= nearest_allowed:
                     central[y, x] = total
-    for y in range(rows):
-        for x in range(columns):
-            depth[y, x] = 1.0 / central[y, x] if central[y, x] > 0.0 else 0.0
+    nearest_seen = central if has_central else inverse
+    for y in range(len(depth)):
+        for x in range(depth.shape[1]):
+            depth[y, x] = 1.0 / nearest_seen[y, x] if nearest_seen[y, x] > 0.0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
-def vertices_used(face_id: np.ndarray, faces: np.ndarray, num_vertices: int) -> np.ndarray:
-    """Tell which vertices belong to a face that a raster shows."""
-    out = np.zeros(num_vertices, np.bool_)
+@kernel()
+def _transform(points: np.ndarray, m: np.ndarray, out: np.ndarray) -> None:
+    for i in range(len(points)):
+        for k in range(3):
+            out[i, k] = m[k, 0] * points[i, 0] + m[k, 1] * points[i, 1] + m[k, 2] * points[i, 2] + m[k, 3]
+
+
+@kernel()
+def _mark_used(face_id: np.ndarray, faces: np.ndarray, used: np.ndarray) -> None:
     for y in range(face_id.shape[0]):
         for x in range(face_id.shape[1]):
             f = face_id[y, x]
             if f >= 0:
-                out[faces[f, 0]] = out[faces[f, 1]] = out[faces[f, 2]] = True
-    return out
+                used[faces[f, 0]] = used[faces[f, 1]] = used[faces[f, 2]] = True
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel(error_model="numpy")
 def _clipped_bounds(screen: np.ndarray, i0: int, i1: int, i2: int, near: float) -> tuple[float, float, float, float]:
     """Pixel bounds of the part of a triangle that lies beyond the near plane."""
     u_lo, u_hi, v_lo, v_hi = np.inf, -np.inf, np.inf, -np.inf
-    ids = (i0, i1, i2)
+    i, j = i0, i1
     for k in range(3):
-        p, q = screen[ids[k]], screen[ids[(k + 1) % 3]]
-        if p[2] >= near:
-            pu, pv = p[0] / p[2], p[1] / p[2]
-            u_lo, u_hi, v_lo, v_hi = min(u_lo, pu), max(u_hi, pu), min(v_lo, pv), max(v_hi, pv)
-        if (p[2] >= near) != (q[2] >= near):
-            t = (near - p[2]) / (q[2] - p[2])
-            pu, pv = (p[0] + t * (q[0] - p[0])) / near, (p[1] + t * (q[1] - p[1])) / near
-            u_lo, u_hi, v_lo, v_hi = min(u_lo, pu), max(u_hi, pu), min(v_lo, pv), max(v_hi, pv)
+        x, y, z, next_z = screen[i, 0], screen[i, 1], screen[i, 2], screen[j, 2]
+        if z >= near:
+            u, v = x / z, y / z
+            u_lo, u_hi, v_lo, v_hi = min(u_lo, u), max(u_hi, u), min(v_lo, v), max(v_hi, v)
+        if (z >= near) != (next_z >= near):
+            t = (near - z) / (next_z - z)
+            u, v = (x + t * (screen[j, 0] - x)) / near, (y + t * (screen[j, 1] - y)) / near
+            u_lo, u_hi, v_lo, v_hi = min(u_lo, u), max(u_hi, u), min(v_lo, v), max(v_hi, v)
+        i, j = (i1, i2) if k == 0 else (i2, i0)
     return u_lo, u_hi, v_lo, v_hi
