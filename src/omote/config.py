@@ -137,6 +137,20 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
     return from_json(type(config), data)
 
 
+def check_ranges(config: object) -> None:
+    """Check the numbers of a config that was not read from JSON against the bounds of its fields.
+
+    Raises:
+        ConfigError: a number out of range; the message names the field.
+    """
+    kind: Any = type(config)
+    for name, hint in _hints(kind).items():
+        value = getattr(config, name)
+        for bounds in getattr(hint, "__metadata__", ()):
+            if isinstance(bounds, Range) and value is not None and value not in bounds:
+                raise _fail(name, str(bounds), value)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known word was probably meant: `` (did you mean 'x'?)``, or list them all where none is near."""
     words = sorted(known)

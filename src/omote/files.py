@@ -91,6 +91,22 @@ def check_file(path: Path | None, suffixes: Sequence[str]) -> None:
     _check_writable(folder, path)
 
 
+def check_distinct(*paths: Path | None) -> None:
+    """Check that no two files have one name; None is no file.
+
+    Raises:
+        OutputError: two have.
+    """
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if path is None:
+            continue
+        key = os.path.realpath(path)
+        if key in seen:
+            raise OutputError(f"cannot write {path}: it is also the name of {seen[key]}; give different names")
+        seen[key] = path
+
+
 def check_folder(path: Path) -> None:
     """Check that files can be written in the folder ``path``, or that it can be made.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 Result = TypeVar("Result")
 
@@ -26,7 +26,11 @@ class Step:
     note: str = ""
 
 
-def finish(work: Generator[Step, None, Result], on_step: Callable[[Step], None] | None = None) -> Result:
+# Work that yields its progress and returns a result.
+Steps: TypeAlias = Generator[Step, None, Result]
+
+
+def finish(work: Steps[Result], on_step: Callable[[Step], None] | None = None) -> Result:
     """Run a generator of steps to its end and give what it returns.
 
     Args:

@@ -8,6 +8,7 @@ left, y up, z out of the face, origin midway between the eyeball centres, millim
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -75,6 +76,11 @@ class Mesh:
     uv: Float[np.ndarray, "num_uv 2"] | None = None
     faces_uv: Int[np.ndarray, "num_faces 3"] | None = None
     texture: Float[np.ndarray, "tex_height tex_width 3"] | None = None
+
+
+Scan: TypeAlias = PointCloud | Mesh | Rgbd
+# Of a scan's coordinates; "auto" is estimated.
+Unit = Literal["auto", "mm", "cm", "m", "in"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omote.api.avatars import expressions_of
 from omote.api.scans import read, read_landmarks
 from omote.errors import ConfigError, OutputError, ScanError
 from omote.files import all_or_nothing, check_folder
-from omote.formats.frame_write import DEPTH_UNIT_MM, depth_picture, save_rgbd
+from omote.formats.frame_write import DEPTH_UNIT_MM, depth_greys, save_rgbd
 from omote.geometry.camera import orbit_camera
-from omote.head.expressions import CATEGORIES
+from omote.head.expressions import CATEGORIES, expressions_of
 from omote.runs import Stopwatch, machine, peak_memory_mb, prefixed, run_facts, write_json
 from omote.types import Expression, Rgbd
 
@@ -79,7 +78,7 @@ def test_depth_that_16_bits_cannot_hold_is_refused_not_wrapped(tmp_path: Path) -
 
 def test_near_is_lighter_than_far() -> None:
     wall = image()
-    picture = depth_picture(wall)
+    picture = depth_greys(wall)
     near, far = (np.unravel_index(f(np.where(wall.mask, wall.depth_mm, np.nan)), wall.mask.shape)
                  for f in (np.nanargmin, np.nanargmax))  # fmt: skip
     assert picture[near][0] > picture[far][0]

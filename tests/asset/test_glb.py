@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from omote.asset.atlas import skin_atlas
-from omote.asset.export import avatar_mesh, export_meshes
+from omote.asset.export import avatar_mesh
 from omote.asset.glb import glb_bytes, write_glb
-from omote.asset.glb_read import read_glb
+from omote.asset.glb_read import read_avatar
+from omote.asset.materials import materials_of
 from omote.asset.primitives import PRIMITIVES, target_order
 from omote.errors import OmoteError, OutputError
 from omote.formats.read import read
+from omote.formats.write import save_obj, save_ply
 from omote.geometry.camera import orbit_camera
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES, typical_expression
 from omote.head.shipped import shipped_head
@@ -52,7 +54,7 @@ def data() -> bytes:
 
 
 def test_names_and_primitives_come_in_the_fixed_order(data: bytes) -> None:
-    file = read_glb(data)
+    file = read_avatar(data)
     assert file.target_names == (*CATEGORIES, *ARKIT_NAMES)
     assert [p.name for p in file.primitives] == list(PRIMITIVES)
     assert file.extras["seed"] == 7
@@ -60,7 +62,7 @@ def test_names_and_primitives_come_in_the_fixed_order(data: bytes) -> None:
 
 
 def test_every_vertex_is_where_the_head_is_in_metres(data: bytes) -> None:
-    file = read_glb(data)
+    file = read_avatar(data)
     for name in ("happy", "jawOpen", "eyeLookInLeft", "neutral"):
         posed = (AVATAR.neutral.vertices_mm + AVATAR.morphs_mm[name]) / 1000
         for p in file.primitives:
@@ -76,7 +78,7 @@ def test_every_vertex_is_where_the_head_is_in_metres(data: bytes) -> None:
 
 
 def test_skin_uv_seams_are_split_and_nothing_else(data: bytes) -> None:
-    skin = read_glb(data).primitives[0]
+    skin = read_avatar(data).primitives[0]
     atlas = skin_atlas(MODEL)
     pairs = np.stack([MODEL.faces[atlas.face_ids].ravel(), atlas.faces_uv.ravel()], axis=1)
     assert len(skin.positions) == len(np.unique(pairs, axis=0))
@@ -87,9 +89,9 @@ def test_skin_uv_seams_are_split_and_nothing_else(data: bytes) -> None:
 
 def test_unknown_target_lists_the_known(data: bytes) -> None:
     with pytest.raises(OmoteError, match="happy"):
-        read_glb(data).weights(joyful=1.0)
+        read_avatar(data).weights(joyful=1.0)
     with pytest.raises(OmoteError, match="glTF"):
-        read_glb(b"not a file")
+        read_avatar(b"not a file")
 
 
 def test_unwritable_path_is_an_output_error(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_unwritable_path_is_an_output_error(tmp_path: Path) -> None:
 
 
 def test_render_of_the_file_moves_with_a_morph(data: bytes) -> None:
-    file = read_glb(data)
+    file = read_avatar(data)
     camera = orbit_camera(size=96)
     rest = render_glb(file, file.weights(), camera)
     again = render_glb(file, file.weights(neutral=1.0), camera)
@@ -111,21 +113,22 @@ def test_render_of_the_file_moves_with_a_morph(data: bytes) -> None:
 def test_sheet_has_a_column_per_image(data: bytes) -> None:
     camera = orbit_camera(size=64)
     image = render_head(MODEL, MODEL.template_mm, camera)
-    one = draw_sheet(read_glb(data), source=image, generated={"happy": image}, cell=64)
-    two = draw_sheet(read_glb(data), source=image, generated={"happy": image, "sad": image}, cell=64)
+    one = draw_sheet(read_avatar(data), source=image, generated={"happy": image}, cell=64)
+    two = draw_sheet(read_avatar(data), source=image, generated={"happy": image, "sad": image}, cell=64)
     assert two.shape[1] - one.shape[1] == 64
     assert one.std() > 10
 
 
 def test_meshes_read_back_in_correspondence(tmp_path: Path) -> None:
-    for file_format in ("ply", "obj"):
-        paths = export_meshes(AVATAR, MODEL, tmp_path / file_format, file_format=file_format, targets=["happy"])
-        assert [p.stem for p in paths] == ["rest", "happy"]
-        mesh = read(paths[1])
+    made = avatar_mesh(AVATAR, MODEL, "happy", materials=materials_of())
+    rest = avatar_mesh(AVATAR, MODEL, None, materials=materials_of())
+    np.testing.assert_allclose(made.vertices - rest.vertices, AVATAR.morphs_mm["happy"], atol=1e-6)
+    for save, path in ((save_ply, tmp_path / "happy.ply"), (save_obj, tmp_path / "happy.obj")):
+        save(made, path)
+        mesh = read(path)
         assert isinstance(mesh, Mesh)
-        np.testing.assert_allclose(mesh.vertices, avatar_mesh(AVATAR, MODEL, "happy").vertices, atol=2e-3)
-    with pytest.raises(OutputError, match="ply, obj"):
-        export_meshes(AVATAR, MODEL, tmp_path, file_format="fbx")
+        np.testing.assert_allclose(mesh.vertices, made.vertices, atol=2e-3)
+        np.testing.assert_allclose(mesh.vertex_colors, made.vertex_colors, atol=0.5 / 255 + 1e-6)
 
 
 def test_khronos_validator_finds_no_errors(tmp_path: Path, data: bytes) -> None:
@@ -141,7 +144,7 @@ def test_khronos_validator_finds_no_errors(tmp_path: Path, data: bytes) -> None:
 
 
 def test_textures_survive(data: bytes) -> None:
-    skin, eyes = read_glb(data).primitives[:2]
+    skin, eyes = read_avatar(data).primitives[:2]
     assert skin.texture is not None
     assert eyes.texture is not None
     np.testing.assert_allclose(skin.texture.mean((0, 1)), (0.8, 0.6, 0.5), atol=0.01)

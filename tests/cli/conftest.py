@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from omote.head.model import HeadModel
-from omote.progress import Step
+from omote.pipelines.result import AvatarResult
+from omote.pipelines.settings import AvatarSettings
+from omote.progress import Step, Steps
 from omote.rendering.appearance import default_appearance
+from omote.runs import Stopwatch
 from omote.types import Avatar, Camera, Expression, Head, Rgbd
 
 NUM_VERTICES = 4
@@ -49,14 +52,19 @@ class FakePipeline:
 
     calls: list[dict[str, Any]]
 
-    @classmethod
-    def load(cls, *, backend: str, head: HeadModel, weights: Path | None, editor: object) -> FakePipeline:
-        pipeline = cls()
-        pipeline.head = head
-        return pipeline
+    def __init__(self, editor: object, head: HeadModel) -> None:
+        self.head = head
 
-    def __call__(self, scan: object, *, expressions: Sequence[Expression], **settings: Any) -> Generator:
-        self.calls.append({"scan": scan, "expressions": expressions, **settings})
+    def __call__(
+        self,
+        scan: object,
+        expressions: Sequence[Expression],
+        settings: AvatarSettings,
+        *,
+        watch: Stopwatch,
+        **more: Any,
+    ) -> Steps[AvatarResult]:
+        self.calls.append({"scan": scan, "expressions": expressions, "settings": settings, **more})
         yield Step(stage="align")
         yield Step(stage="diffuse", done=0, total=2)
         rest = Head(model_name=self.head.name, vertices_mm=self.head.template_mm, inferred=np.zeros(NUM_VERTICES, bool))
@@ -66,18 +74,20 @@ class FakePipeline:
             texture=np.full((8, 8, 3), 0.5),
             texture_inferred=np.zeros((8, 8), bool),
         )
-        return SimpleNamespace(
+        watch.stages_s |= {"align": 0.25, "diffuse": 0.5}
+        return AvatarResult(
             avatar=avatar,
+            head=self.head,
             appearance=default_appearance(),
             source=tiny_image(),
             generated={e.category: tiny_image() for e in expressions},
-            timings_s={"align": 0.25, "diffuse": 0.5},
-            report={"fit/median_mm": 0.4, "fit/p90_mm": 1.2},
+            expressions=tuple(expressions),
+            facts={"fit/median_mm": 0.4, "fit/p90_mm": 1.2},
         )
 
 
 class FakeProcess:
-    """Instead of a process that loads networks nobody asks."""
+    """Instead of a process or thread that loads networks which nobody asks."""
 
     peak_memory_mb = 0.0
 
@@ -97,9 +107,10 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     module.RgbdPipeline = FakePipeline  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "omote.pipelines.rgbd", module)
     monkeypatch.setattr("omote.rgbd.backends.process.EditingProcess", FakeProcess)
+    monkeypatch.setattr("omote.rgbd.backends.thread.EditingThread", FakeProcess)
     monkeypatch.setattr("omote.api.avatars.load_head", lambda path: tiny_head())
     monkeypatch.setattr("omote.asset.glb.write_glb", _write_glb)
-    monkeypatch.setattr("omote.api.avatars.AvatarMade._write_sheet", lambda self, glb, path: path.write_bytes(b"png"))
+    monkeypatch.setattr(AvatarResult, "_write_sheet", lambda self, glb, path: path.write_bytes(b"png"))
     return calls
 
 

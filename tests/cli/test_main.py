@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import importlib
 import inspect
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -54,12 +55,22 @@ def test_every_command_explains_every_option(name: str, capsys: pytest.CaptureFi
     text = capsys.readouterr().out
     assert COMMANDS[name].rstrip(".") in text
     assert "{None}" not in text
-    source = inspect.getsource(importlib.import_module(f"omote.cli.commands.{name}"))
     # Options of suites and studies are fields of their configs (tests/studies/test_registry.py).
     options = importlib.import_module(f"omote.cli.commands.{name}").Options
-    for option in getattr(options, "__dataclass_fields__", ()):
-        field = source[source.index(f"    {option}: ") :].splitlines()[1]
-        assert field.strip().startswith('"""'), f"{name}: {option} has no help"
+    if dataclasses.is_dataclass(options):
+        assert_explained(options)
+
+
+def assert_explained(options: type) -> None:
+    """Every field has a docstring below it or a line among its class's attributes; nested options too."""
+    source, told = inspect.getsource(options), inspect.getdoc(options) or ""
+    hints = get_type_hints(options)
+    for option in dataclasses.fields(options):
+        if dataclasses.is_dataclass(hints[option.name]):
+            assert_explained(hints[option.name])
+            continue
+        below = source[source.index(f"    {option.name}: ") :].partition('\n    """')[0]
+        assert f"    {option.name}: " in told or "\n\n" not in below, f"{options.__module__}: {option.name} has no help"
 
 
 def test_every_command_is_a_function_of_the_same_name() -> None:
@@ -166,7 +177,8 @@ def test_avatar_writes_everything_it_is_asked_for(
     assert {p.name for p in (out / "meshes").iterdir()} == {"happy.ply", "happy.obj", "sad.ply", "sad.obj"}
     (call,) = pipeline
     assert [(e.category, e.intensity) for e in call["expressions"]] == [("happy", 0.5), ("sad", 0.5)]
-    assert (call["seed"], call["steps"], call["guidance_scale"], call["unit"]) == (7, 3, 1.5, "cm")
+    how = call["settings"]
+    assert (how.seed, how.steps, how.guidance_scale, how.unit) == (7, 3, 1.5, "cm")
     report = json.loads((out / "a.json").read_text())
     assert report["fit/median_mm"] == 0.4
     assert report["time_s/diffuse"] == 0.5
@@ -183,7 +195,7 @@ def test_three_lines_make_an_avatar(pipeline: list[dict[str, Any]], cloud: Path,
     assert (tmp_path / "avatar.glb").read_bytes().startswith(b"glTF")
     assert [e.category for e in pipeline[0]["expressions"]][:2] == ["neutral", "happy"]
     assert len(pipeline[0]["expressions"]) == 7
-    assert pipeline[0]["unit"] is None
+    assert pipeline[0]["settings"].unit == "auto"
 
 
 def test_dry_run_prints_a_config_that_reads_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

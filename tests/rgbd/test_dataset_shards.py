@@ -94,7 +94,7 @@ def test_what_moved_is_measured_and_what_has_no_category_has_none(shards: Path) 
     assert shard.category[0, jaw] == NO_CATEGORY
     assert list(shard.intensity[0]) == [0.0, 1.0, 1.0]
     # The fit at rest lies where the person's landmarks are.
-    face = shard.face(0)
+    face = shard.face(0, shipped_head())
     from omote.geometry.camera import project
 
     found = project(face.camera, shipped_head().landmarks(face.vertices_mm))[17:, :2]
@@ -102,9 +102,8 @@ def test_what_moved_is_measured_and_what_has_no_category_has_none(shards: Path) 
 
 
 def test_training_draws_from_it(shards: Path) -> None:
-    batch = PairSource(shards, population_heads()).batch(
-        0, seed=0, size=4, part=0, targets_per_source=4
-    )  # more targets than scans
+    # More targets than scans.
+    batch = PairSource(shards, population_heads()).batch(0, seed=0, size=4, part=0, targets_per_source=4)
     assert batch.target.rgb.shape == (4, 3, 128, 128)
     shard = read_shard(shard_folders(shards)[0])
     pairs = draw_pairs([shard], [np.random.default_rng(0)], shipped_head(), targets_per_source=3, augment=False)

@@ -77,9 +77,8 @@ def test_an_editor_answers_alike_to_made_and_to_read_edits(population, autoencod
         )
         rng = np.random.default_rng([0, int(shards[number].head[0]), int(shards[number].person[0]), capture])
         source = 0 if rng.random() < 0.75 else int(rng.integers(4))
-        made = encoded(
-            autoencoder, pairs_of([Pick(shard=shards[number], person=0, source=source, targets=np.arange(4), rng=rng)])
-        )
+        pick = Pick(shard=shards[number], person=0, source=source, targets=np.arange(4), rng=rng)
+        made = encoded(autoencoder, pairs_of([pick], shipped_head()))
         order = [int((made.condition.arkit - a).abs().sum(1).argmin()) for a in read.condition.arkit[row : row + 4]]
         z, t = torch.randn(4, 9, 32, 32), torch.full((4,), 0.7)
         with torch.no_grad():

@@ -19,8 +19,8 @@ from omote.config import Range
 from omote.errors import ConfigError, OutputError
 from omote.evaluation.figures import axis_over, figure, row_chart
 from omote.evaluation.statistics import bootstrap_mean
-from omote.progress import Step, finish
-from omote.studies.base import FREE, PersonStudy, Record, Results, Steps, Work, run_study
+from omote.progress import Step, Steps, finish
+from omote.studies.base import FREE, PersonStudy, Record, Results, Work, run_study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,12 @@ from omote.datasets.pair_source import PairSource
 from omote.errors import ConfigError
 from omote.head import shipped
 from omote.head.shipped import population_heads, shipped_head
-from omote.progress import Step, finish
+from omote.progress import Step, Steps, finish
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.model import EditingModel
 from omote.rgbd.train.autoencoder import measure_latents
 from omote.studies import measured_edits
-from omote.studies.base import Record, Steps, Table, Work, run_study
+from omote.studies.base import Record, Table, Work, run_study
 from omote.studies.cross_model import CrossModel, by_family, laid_out, sets_of
 from omote.studies.table import DEPTH
 

@@ -16,14 +16,14 @@ from omote.datasets.cache import read_shard, shard_folders
 from omote.datasets.pair_source import PairSource
 from omote.errors import ConfigError
 from omote.head.shipped import population_heads
-from omote.progress import Step, finish
+from omote.progress import Step, Steps, finish
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.identity_stage import load_first_stage
 from omote.rgbd.model import EditingModel
 from omote.rgbd.train.autoencoder import measure_latents
 from omote.rgbd.train.edit_cache import EncodedEdits
 from omote.studies import measured_edits
-from omote.studies.base import Record, Steps, Table, Work, run_study
+from omote.studies.base import Record, Table, Work, run_study
 from omote.studies.data_size import DataSize, cut, sizes_in
 from omote.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1
 

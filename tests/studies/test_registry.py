@@ -12,8 +12,9 @@ import pytest
 
 from omote.cli.main import main
 from omote.evaluation.figures import axis_over, bar_chart, figure
+from omote.progress import Steps
 from omote.studies import registry
-from omote.studies.base import PersonStudy, Results, Steps, Study, Work
+from omote.studies.base import PersonStudy, Results, Study, Work
 
 KINDS = (*registry.SUITES, *registry.STUDIES)
 

@@ -21,10 +21,10 @@ from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera, project
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads, shipped_head
-from omote.progress import finish
+from omote.progress import Steps, finish
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.studies import measured_edits
-from omote.studies.base import Results, Steps, Work, run_study
+from omote.studies.base import Results, Work, run_study
 from omote.studies.camera import AXES, STANDARD, Cameras, seen_from
 from omote.studies.conditions import Condition, Edit, StudyOfEdits, at_intensity
 from omote.studies.guidance import Guidance

@@ -122,7 +122,7 @@ def align(
     *,
     head: HeadModel,
     landmarks: Float[np.ndarray, "68 3"] | None = None,
-    unit: str | None = None,
+    unit: str = "auto",
     refinement: bool = True,
 ) -> Alignment:
     """Align a scan.
@@ -131,17 +131,17 @@ def align(
         scan: in any pose and unit; a depth camera's frame counts as millimetres.
         head: the head model to fit.
         landmarks: 68 points in scan coordinates (NaN rows unknown) that replace the networks.
-        unit: "mm", "cm", "m" or "in"; estimated if None.
+        unit: "mm", "cm", "m" or "in"; "auto" estimates it.
         refinement: also move each vertex onto the scan.
 
     Raises:
         AlignmentError: no face, several faces, or one that the fit does not confirm; says what to give.
         ScanError: too few points.
     """
-    if unit is not None and unit not in MM_PER_UNIT:
-        raise AlignmentError(f"unit: expected one of {', '.join(MM_PER_UNIT)}, got {unit!r}")
+    if unit != "auto" and unit not in MM_PER_UNIT:
+        raise AlignmentError(f"unit: expected auto or one of {', '.join(MM_PER_UNIT)}, got {unit!r}")
     clock = _Clock()
-    given_unit = unit or ("mm" if isinstance(scan, Rgbd) else None)
+    given_unit = unit if unit != "auto" else "mm" if isinstance(scan, Rgbd) else None
     surface = surface_of(scan)
     clock("sample")
     if landmarks is not None:

@@ -1,27 +1,31 @@
 """What the commands do, as functions of the same names; heavy libraries are imported by the calls that need them."""
 
-from omote.api.avatars import AvatarMade, avatar, demo
+from omote.api.avatars import avatar, demo
 from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.facts import info
 from omote.api.images import generate, pack
-from omote.api.outputs import AvatarOutputs, FitOutputs
-from omote.api.populations import population
+from omote.api.populations import PopulationSettings, population
 from omote.api.reconstruction import Reconstruction, reconstruct
 from omote.api.reports import report
-from omote.api.samples import SampledPeople, sample
-from omote.api.scans import FitMade, fit, read, render
+from omote.api.samples import SampledPeople, SampleSettings, sample
+from omote.api.scans import FitOutputs, FittedHead, fit, read, render
 from omote.api.studies import evaluate, study
 from omote.api.trainings import count_parameters, encode, estimate_training, recipe, train
 from omote.files import check_folder
 from omote.formats.frame_write import save_rgbd
+from omote.pipelines.result import AvatarOutputs, AvatarResult
+from omote.pipelines.settings import AvatarSettings
 
 __all__ = [
-    "AvatarMade",
     "AvatarOutputs",
-    "FitMade",
+    "AvatarResult",
+    "AvatarSettings",
     "FitOutputs",
+    "FittedHead",
+    "PopulationSettings",
     "Reconstruction",
     "RenderedDataset",
+    "SampleSettings",
     "SampledPeople",
     "avatar",
     "check_folder",

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from omote.api.scans import Unit
 from omote.datasets.layouts.layout import Problem, ScanItem, problem_of, usable
 from omote.datasets.layouts.registry import LayoutName, list_items
 from omote.datasets.layouts.report import DatasetReport, report_on
 from omote.datasets.layouts.splits import DATASET_SPLITS, split_of
 from omote.errors import ConfigError, DatasetError, ScanError
 from omote.files import atomic_path, check_file, check_folder
-from omote.progress import Step
+from omote.progress import Step, Steps, finish
+from omote.types import Unit
 
 SplitName = Literal["train", "validation", "test", "all"]
 
@@ -66,7 +66,7 @@ def data(
     check_file(report, (".json",))
     found, listing = list_items(folder, layout)
     problems: list[Problem] = []
-    good = list(listing.items) if quick else _opened(listing.items, problems, on_step)
+    good = list(listing.items) if quick else finish(_opened(listing.items, problems), on_step)
     subjects, lone = usable(good, folder)
     result = report_on(
         folder,
@@ -88,16 +88,13 @@ def data(
     return result
 
 
-def _opened(
-    items: tuple[ScanItem, ...], problems: list[Problem], on_step: Callable[[Step], None] | None
-) -> list[ScanItem]:
+def _opened(items: tuple[ScanItem, ...], problems: list[Problem]) -> Steps[list[ScanItem]]:
     """The items that read; the others go to ``problems``."""
     from omote.rgbd.train.dataset_scans import read_item
 
     good = []
     for number, item in enumerate(items):
-        if on_step is not None:
-            on_step(Step(stage="read", done=number, total=len(items), note=item.geometry.name))
+        yield Step(stage="read", done=number, total=len(items), note=item.geometry.name)
         try:
             read_item(item)
         except ScanError as error:
@@ -153,7 +150,7 @@ def render_dataset(
             "choose another --split or --seed"
         )
 
-    from omote.rgbd.train.dataset_shards import DatasetRender, make_dataset_shards
+    from omote.rgbd.train.dataset_shards import DatasetRender, SubjectDone, make_dataset_shards
 
     config = DatasetRender(
         dataset=found.name,
@@ -163,13 +160,16 @@ def render_dataset(
         split=None if split == "all" else split,
         seed=seed,
     )
-    if on_step is not None:
-        on_step(Step(stage="render", done=0, total=len(chosen)))
-    done = []
-    for subject in make_dataset_shards(chosen, config, out, num_workers=workers):
-        done.append(subject)
-        if on_step is not None:
-            on_step(Step(stage="render", done=len(done), total=len(chosen), note=subject.subject))
+
+    def subjects_rendered() -> Steps[list[SubjectDone]]:
+        done = []
+        yield Step(stage="render", done=0, total=len(chosen))
+        for subject in make_dataset_shards(chosen, config, out, num_workers=workers):
+            done.append(subject)
+            yield Step(stage="render", done=len(done), total=len(chosen), note=subject.subject)
+        return done
+
+    done = finish(subjects_rendered(), on_step)
     problems = [*listing.problems, *lone, *(p for subject in done for p in subject.problems)]
     rendered = [subject for subject in done if subject.num_images]
     if not rendered:

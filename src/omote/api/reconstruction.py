@@ -1,20 +1,21 @@
-"""``omote.reconstruct``: what the autoencoder alone loses of a scan; the best that any edit of it can be."""
+"""``omote.reconstruct``: what the autoencoder alone loses of a scan, which bounds every edit of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from omote.api.scans import Scan, Unit, render
+from omote.api.scans import rendered
 from omote.files import all_or_nothing, make_folder
-from omote.formats.frame_write import as_bytes, depth_picture, save_rgbd, side_by_side
-from omote.progress import Step
+from omote.formats.frame_write import as_bytes, depth_greys, save_rgbd, side_by_side
+from omote.geometry.camera import orbit_camera
+from omote.progress import Step, Steps, finish
+from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, name_of
 from omote.runs import Stopwatch, Value, prefixed, run_facts, write_json
-from omote.types import Rgbd
+from omote.types import Rgbd, Scan, Unit
 
 NETWORK_SIZE_PX = 128
 FULL_RED_MM = 5.0
@@ -58,9 +59,7 @@ class Reconstruction:
         both = self.source.mask & self.image.mask
         share = np.clip(np.abs(self.image.depth_mm - self.source.depth_mm) / FULL_RED_MM, 0, 1) * both
         error = np.stack([share, 0 * share, 0.15 * both], axis=-1)
-        return side_by_side(
-            self.source.rgb, self.image.rgb, depth_picture(self.source), depth_picture(self.image), error
-        )
+        return side_by_side(self.source.rgb, self.image.rgb, depth_greys(self.source), depth_greys(self.image), error)
 
     def summary(self) -> str:
         """Say in one line what was lost."""
@@ -72,7 +71,7 @@ def reconstruct(
     *,
     unit: Unit = "auto",
     landmarks: Path | str | np.ndarray | None = None,
-    backend: Literal["auto", "torch", "openvino"] = "auto",
+    backend: Backend = "auto",
     weights: Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Reconstruction:
@@ -90,19 +89,22 @@ def reconstruct(
         ScanError, AlignmentError: as `omote.avatar`.
         CheckpointError: missing or damaged weights.
     """
+    folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
+    return finish(_reconstruct(scan, unit, landmarks, backend, folder), on_step)
+
+
+def _reconstruct(
+    scan: Path | str | Scan, unit: Unit, landmarks: Path | str | np.ndarray | None, backend: Backend, weights: Path
+) -> Steps[Reconstruction]:
     watch = Stopwatch()
     with watch("render"):
-        source = render(scan, size=NETWORK_SIZE_PX, unit=unit, landmarks=landmarks, on_step=on_step)
-
-    if on_step is not None:
-        on_step(Step(stage="load"))
+        source = yield from rendered(scan, orbit_camera(size=NETWORK_SIZE_PX), unit, landmarks)
+    yield Step(stage="load")
     with watch("load"):
         from omote.rgbd.load import load_model
-        from omote.rgbd.weights import SHIPPED_WEIGHTS
 
-        model = load_model(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
-    if on_step is not None:
-        on_step(Step(stage="autoencode"))
+        model = load_model(weights, backend=backend)
+    yield Step(stage="autoencode")
     with watch("autoencode"):
         image = model.reconstruct([source])[0]
 
@@ -115,7 +117,7 @@ def reconstruct(
         "depth/rmse_mm_metric": float(depth.rmse_mm[0]),
         "color/psnr_db": float(psnr_db(image.rgb[None], source.rgb[None], mask)[0]),
         "mask/iou": float((source.mask & image.mask).sum() / max((source.mask | image.mask).sum(), 1)),
-        **prefixed("settings", {"unit": unit, "backend": backend, "weights": weights or "shipped"}),
+        **prefixed("settings", {"unit": unit, "backend": backend, "weights": name_of(weights)}),
         **run_facts(watch),
     }
     return Reconstruction(source=source, image=image, facts=facts)

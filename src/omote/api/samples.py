@@ -1,26 +1,63 @@
-"""``omote.sample``: people who never were, and the expressions that the network which drew them gives them."""
+"""``omote.sample``: synthetic people drawn by the network, and their expressions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from jaxtyping import Float
+from tyro.conf import arg
 
-from omote.api.avatars import expressions_of
+from omote.config import Range, check_ranges
 from omote.diffusion.settings import DRAW_SETTINGS, EditSettings, SamplerName
-from omote.errors import AlignmentError, ConfigError
+from omote.errors import AlignmentError
 from omote.files import all_or_nothing, make_folder
-from omote.formats.frame_write import as_bytes, depth_picture, save_rgbd
-from omote.progress import Step
+from omote.formats.frame_write import as_bytes, depth_greys, save_rgbd
+from omote.head.expressions import expressions_of, with_weights
+from omote.progress import Step, Steps, finish
+from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, name_of
 from omote.runs import Stopwatch, Value, prefixed, run_facts, write_json
 from omote.types import Expression, Rgbd
 
+if TYPE_CHECKING:
+    from omote.rgbd.model import EditingModel
+
 AT_ONCE = 8
 REST = "neutral"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """What is drawn, and how.
+
+    Attributes:
+        expressions: some of: neutral happy sad angry surprised fearful disgusted, or all. Each person's image
+            at rest comes with them.
+        count: number of people.
+        seed: of the noise: another seed, other people. Person i is the same however many are drawn.
+        intensity: strength of the expressions given by name, 0 to 1.
+        steps: steps of the drawing; more are slower. An edit takes one.
+        sampler: sampler of the drawing.
+        guidance_scale: of the drawing: above 1 shows more of what is asked for and less variety; 1 means no guidance.
+        weights: a folder with autoencoder/ and editor/ that were trained to draw, instead of the shipped weights.
+        backend: what runs the networks.
+    """
+
+    expressions: Annotated[tuple[str | Expression, ...], arg(constructor=tuple[str, ...], metavar="NAME ...")] = (REST,)
+    count: Annotated[int, Range(1, 100_000)] = 4
+    seed: Annotated[int, Range(0, 2**62)] = 0
+    intensity: Annotated[float, Range(0, 1)] = 1.0
+    steps: Annotated[int, Range(1, 1000)] = DRAW_SETTINGS.steps
+    sampler: SamplerName = DRAW_SETTINGS.sampler
+    guidance_scale: Annotated[float, Range(0, 20)] = 1.0
+    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    backend: Backend = "auto"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +65,7 @@ class SampledPeople:
     """People who were drawn.
 
     Attributes:
-        people: of each, the images by the expressions' names; the first is the drawn one, at rest.
+        people: the images of each by the expressions' names; the first is the drawn one, at rest.
         facts: the report, flat.
     """
 
@@ -55,9 +92,7 @@ class SampledPeople:
 
     def sheet(self) -> Float[np.ndarray, "height width 3"]:
         """Draw a row per person: every expression's colour, then every expression's depth."""
-        rows = [
-            [i.rgb for i in images.values()] + [depth_picture(i) for i in images.values()] for images in self.people
-        ]
+        rows = [[i.rgb for i in images.values()] + [depth_greys(i) for i in images.values()] for images in self.people]
         return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
 
     def summary(self) -> str:
@@ -69,86 +104,53 @@ class SampledPeople:
         return ", ".join(parts)
 
 
-def sample(
-    *,
-    expressions: Sequence[str | Expression] = (REST,),
-    count: int = 4,
-    seed: int = 0,
-    intensity: float = 1.0,
-    steps: int | None = None,
-    sampler: SamplerName = DRAW_SETTINGS.sampler,
-    guidance_scale: float = 1.0,
-    weights: Path | str | None = None,
-    backend: Literal["auto", "torch", "openvino"] = "auto",
-    on_step: Callable[[Step], None] | None = None,
-) -> SampledPeople:
+def sample(settings: SampleSettings | None = None, *, on_step: Callable[[Step], None] | None = None) -> SampledPeople:
     """Draw people at rest, and edit each into the wanted expressions with the same network.
 
     Args:
-        expressions: categories, `Expression`s, or "all"; each person's face at rest comes with them.
-        count: how many people.
-        seed: of the noise; person i is the same for the same seed, however many are drawn.
-        intensity: [0, 1], of the expressions given by category.
-        steps: of the drawing; the setting that suits it if None. An edit takes its own.
-        sampler: of the drawing.
-        guidance_scale: of the drawing; 1 means none.
-        weights: a folder with ``autoencoder/`` and ``editor/`` that were trained to draw; the shipped one if None.
-        backend: what runs the networks.
+        settings: how; `SampleSettings`' defaults if None.
         on_step: called with progress.
 
     Raises:
-        ConfigError: an unknown expression, or a number out of range.
+        ConfigError: an unknown expression.
         CheckpointError: weights that do not load, or that edit but do not draw.
     """
-    steps = DRAW_SETTINGS.steps if steps is None else steps
-    for name, value, low, high in (
-        ("count", count, 1, 100_000), ("steps", steps, 1, 1000), ("guidance-scale", guidance_scale, 0, 20),
-        ("seed", seed, 0, 2**62),
-    ):  # fmt: skip
-        if not low <= value <= high:
-            raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
-    wanted = [e for e in expressions_of(expressions, intensity) if e.name != REST]
-    watch = Stopwatch()
-    if on_step is not None:
-        on_step(Step(stage="load"))
-    with watch("load"):
-        from omote.pipelines.rgbd import with_weights
-        from omote.rgbd.load import load_model
-        from omote.rgbd.weights import SHIPPED_WEIGHTS
+    return finish(_sample(settings or SampleSettings()), on_step)
 
-        model = load_model(SHIPPED_WEIGHTS if weights is None else Path(weights), backend=backend)
-    settings = replace(DRAW_SETTINGS, steps=steps, sampler=sampler, guidance_scale=guidance_scale)
-    people: list[dict[str, Rgbd]] = []
+
+def _sample(settings: SampleSettings) -> Steps[SampledPeople]:
+    wanted = [e for e in expressions_of(settings.expressions, settings.intensity) if e.name != REST]
+    watch = Stopwatch()
+    yield Step(stage="load")
+    with watch("load"):
+        from omote.rgbd.load import load_model
+
+        model = load_model(SHIPPED_WEIGHTS if settings.weights is None else settings.weights, backend=settings.backend)
     with watch("draw"):
-        for start in range(0, count, AT_ONCE):
-            if on_step is not None:
-                on_step(Step(stage="draw", done=start, total=count))
-            seeds = range(seed + start, seed + min(start + AT_ONCE, count))
-            people += [{REST: i} for i in model.draw([Expression(category=REST)] * len(seeds), settings, seeds=seeds)]
+        people = yield from _drawn(model, settings)
     without_a_fit = 0
     with watch("edit"):
         for number, images in enumerate(people if wanted else []):
-            if on_step is not None:
-                on_step(Step(stage="edit", done=number, total=count))
-            how = EditSettings(seed=seed + number)
-            led = [with_weights(e, how.seed) for e in wanted]
+            yield Step(stage="edit", done=number, total=settings.count)
+            how = EditSettings(seed=settings.seed + number)
             try:
-                edits = model.edit(images[REST], led, how)
+                edits = model.edit(images[REST], [with_weights(e, how.seed) for e in wanted], how)
             except AlignmentError:
-                # A drawn face may be none that a head fits; what it should show is known by category all the same.
+                # No head may fit a drawn face; a category alone needs none.
                 without_a_fit += 1
                 edits = model.edit(images[REST], wanted, how)
             images |= {e.name: image for e, image in zip(wanted, edits, strict=True)}
-    asked = {
-        "expressions": [e.name for e in wanted],
-        "intensity": intensity,
-        "count": count,
-        "seed": seed,
-        "steps": steps,
-        "sampler": sampler,
-        "guidance_scale": guidance_scale,
-        "weights": weights or "shipped",
-        "backend": backend,
-    }
+    asked = {**vars(settings), "expressions": [e.name for e in wanted], "weights": name_of(settings.weights)}
     facts = {**prefixed("settings", asked), "edit/without_a_fit": without_a_fit, **run_facts(watch)}
     return SampledPeople(people=tuple(people), facts=facts)
+
+
+def _drawn(model: EditingModel, settings: SampleSettings) -> Steps[list[dict[str, Rgbd]]]:
+    """Each person's image at rest, under its name."""
+    how = replace(DRAW_SETTINGS, steps=settings.steps, sampler=settings.sampler, guidance_scale=settings.guidance_scale)
+    people: list[dict[str, Rgbd]] = []
+    for start in range(0, settings.count, AT_ONCE):
+        yield Step(stage="draw", done=start, total=settings.count)
+        seeds = range(settings.seed + start, settings.seed + min(start + AT_ONCE, settings.count))
+        people += [{REST: i} for i in model.draw([Expression(category=REST)] * len(seeds), how, seeds=seeds)]
+    return people

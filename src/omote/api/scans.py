@@ -1,4 +1,4 @@
-"""``omote.read``, ``omote.fit`` and ``omote.render``: a scan file, the head model fitted to it, and its RGB-D image."""
+"""``omote.read``, ``omote.fit`` and ``omote.render``: what can be done with a scan without the trained networks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from omote.api.outputs import FitOutputs
 from omote.errors import ConfigError, ScanError
-from omote.files import all_or_nothing
+from omote.files import all_or_nothing, check_distinct, check_file
 from omote.head.model import HeadModel
-from omote.progress import Step, finish
+from omote.progress import Step, Steps, finish
 from omote.runs import Stopwatch, Value, doubts, prefixed, run_facts, write_json
-from omote.types import Camera, Mesh, PointCloud, Rgbd
+from omote.types import Camera, Mesh, Rgbd, Scan, Unit
 
-Scan = PointCloud | Mesh | Rgbd
-Unit = Literal["auto", "mm", "cm", "m", "in"]
 MAX_LANDMARK_BYTES = 1 << 20
 
 
@@ -73,23 +69,61 @@ def read_landmarks(path: Path | str) -> Float[np.ndarray, "68 3"]:
     return values
 
 
-def load_head(path: Path | str | None) -> HeadModel:
-    """Load the shipped head, or ICT-FaceKit from a path.
+def opened_landmarks(landmarks: Path | str | np.ndarray | None) -> Float[np.ndarray, "68 3"] | None:
+    """Landmarks as an array: `read_landmarks` of a path."""
+    return read_landmarks(landmarks) if isinstance(landmarks, Path | str) else landmarks
+
+
+def load_head(head: HeadModel | Path | str | None) -> HeadModel:
+    """A head model that can be an avatar's: with expression units, of its own or through correspondence.
+
+    Args:
+        head: a head model, a path of ICT-FaceKit, or None for the shipped head.
 
     Raises:
         HeadModelError: it is missing or of an unknown layout.
     """
-    if path is None:
-        from omote.head.shipped import shipped_head
+    from omote.head.shipped import shipped_head
 
+    if head is None:
         return shipped_head()
-    from omote.head.ict import ict_head
+    if not isinstance(head, HeadModel):
+        from omote.head.ict import ict_head
 
-    return ict_head(Path(path))
+        head = ict_head(Path(head))
+    if head.has_units:
+        return head
+    from omote.head.correspondence import with_units_of
+
+    return with_units_of(head, shipped_head())
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitMade:
+class FitOutputs:
+    """Files of `omote fit`.
+
+    Attributes:
+        mesh: PLY or OBJ.
+        report: JSON, or None.
+    """
+
+    mesh: Path
+    report: Path | None = None
+
+    def checked(self, scan: Path | None = None) -> FitOutputs:
+        """Return itself if all of it can be written.
+
+        Raises:
+            OutputError: a wrong suffix, a folder that is missing or not writable, or two outputs of one name.
+        """
+        check_file(self.mesh, (".ply", ".obj"))
+        check_file(self.report, (".json",))
+        check_distinct(scan, self.mesh, self.report)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedHead:
     """A head model fitted to a scan.
 
     Attributes:
@@ -125,11 +159,8 @@ class FitMade:
 
     def summary(self) -> str:
         """Say in one line how well it fits."""
-        keys = ("fit/median_mm", "fit/p90_mm")
-        parts = [
-            f"{k.removeprefix('fit/').removesuffix('_mm')} {self.facts[k]:.2f} mm" for k in keys if k in self.facts
-        ]
-        return ", ".join([f"{len(self.mesh.vertices):,} vertices", *parts, *doubts(self.facts)])
+        fits = [f"{name} {self.facts[f'fit/{name}_mm']:.2f} mm" for name in ("median", "p90")]
+        return ", ".join([f"{len(self.mesh.vertices):,} vertices", *fits, *doubts(self.facts)])
 
 
 def fit(
@@ -137,16 +168,16 @@ def fit(
     *,
     unit: Unit = "auto",
     landmarks: Path | str | np.ndarray | None = None,
-    head: Path | str | None = None,
+    head: HeadModel | Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
-) -> FitMade:
+) -> FittedHead:
     """Find the face in a scan and fit the head model to it.
 
     Args:
         scan: a file, or what `omote.read` returns.
         unit: of the scan's coordinates; "auto" estimates it.
         landmarks: 68 × 3 in the scan's coordinates, or a file of them; found by themselves if None.
-        head: ICT-FaceKit, by path; the shipped head if None.
+        head: a head model, or ICT-FaceKit by path; the shipped head if None.
         on_step: called with progress.
 
     Raises:
@@ -154,20 +185,30 @@ def fit(
         AlignmentError: no face was found with confidence; the message says what to give.
         HeadModelError: a head that does not load.
     """
+    return finish(_fit(scan, unit, landmarks, head), on_step)
+
+
+def _fit(
+    scan: Path | str | Scan,
+    unit: Unit,
+    landmarks: Path | str | np.ndarray | None,
+    head: HeadModel | Path | str | None,
+) -> Steps[FittedHead]:
     watch = Stopwatch()
     with watch("read"):
-        points = read_landmarks(landmarks) if isinstance(landmarks, Path | str) else landmarks
+        points = opened_landmarks(landmarks)
         scan = read(scan) if isinstance(scan, Path | str) else scan
-    # A scan that does not read is told before anything slow is imported.
+    # A scan that does not read is refused before anything slow is imported.
     with watch("load"):
-        from omote.asset.fitting import fit_scan
+        from omote.align.align import align
 
         model = load_head(head)
-    fitted = finish(fit_scan(scan, model, unit=None if unit == "auto" else unit, landmarks=points), on_step)
-    watch.stages_s.update(fitted.timings_s)
-    mesh = Mesh(vertices=fitted.vertices_mm, faces=model.faces, uv=model.uv, faces_uv=model.faces_uv)
+    yield Step(stage="align")
+    with watch("align"):
+        found = align(scan, head=model, unit=unit, landmarks=points)
+    mesh = Mesh(vertices=found.vertices_mm, faces=model.faces, uv=model.uv, faces_uv=model.faces_uv)
     settings = {"unit": unit, "landmarks": "estimated" if points is None else "given", "head": model.name}
-    return FitMade(mesh=mesh, facts={**prefixed("settings", settings), **fitted.report, **run_facts(watch)})
+    return FittedHead(mesh=mesh, facts={**prefixed("settings", settings), **found.report(), **run_facts(watch)})
 
 
 def render(
@@ -199,18 +240,23 @@ def render(
         raise ConfigError(f"size: expected 16 to 4096, got {size}")
     if not (abs(yaw_deg) <= 180 and abs(pitch_deg) <= 85):
         raise ConfigError(f"yaw-deg, pitch-deg: expected within 180 and 85 degrees, got {yaw_deg} and {pitch_deg}")
-    points = read_landmarks(landmarks) if isinstance(landmarks, Path | str) else landmarks
-    scan = read(scan) if isinstance(scan, Path | str) else scan
-
-    from omote.align.align import align
     from omote.geometry.camera import orbit_camera
 
-    if on_step is not None:
-        on_step(Step(stage="align"))
-    alignment = align(scan, head=load_head(None), unit=None if unit == "auto" else unit, landmarks=points)
-    if on_step is not None:
-        on_step(Step(stage="render"))
     camera = orbit_camera(size=size, yaw_rad=math.radians(yaw_deg), pitch_rad=math.radians(pitch_deg))
+    return finish(rendered(scan, camera, unit, landmarks), on_step)
+
+
+def rendered(
+    scan: Path | str | Scan, camera: Camera, unit: Unit, landmarks: Path | str | np.ndarray | None
+) -> Steps[Rgbd]:
+    """`render` from any camera in the canonical frame, a step at a time."""
+    points = opened_landmarks(landmarks)
+    scan = read(scan) if isinstance(scan, Path | str) else scan
+    from omote.align.align import align
+
+    yield Step(stage="align")
+    alignment = align(scan, head=load_head(None), unit=unit, landmarks=points)
+    yield Step(stage="render")
     return render_aligned(scan, alignment.canonical_from_scan, camera)
 
 

@@ -80,7 +80,7 @@ class GlbAvatar:
         return out
 
 
-def read_glb(source: Path | str | bytes) -> GlbAvatar:
+def read_avatar(source: Path | str | bytes) -> GlbAvatar:
     """Read a GLB written by `omote.asset.glb`.
 
     Args:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from omote.datasets.population import Person
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
-from omote.rendering.pictures import depth_picture
+from omote.rendering.pictures import depth_colors
 from omote.types import Rgbd
 
 CELL_PX = 96
@@ -67,7 +67,7 @@ def row_picture(
     """Three strips of cells: the images' colour, their depth, and the depth error of ``compared`` against the truth."""
     strips = (
         [i.rgb for i in images],
-        [depth_picture(i) for i in images],
+        [depth_colors(i) for i in images],
         [error_picture(i, t) for i, t in zip(compared, truth, strict=True)],
     )
     return np.concatenate([np.concatenate([_cell(x) for x in strip], axis=1) for strip in strips])

@@ -53,11 +53,11 @@ def save_rgbd(image: Rgbd, folder: Path) -> None:
         color, depth_file, picture, intrinsics = (temporary[name] for name in names)
         Image.fromarray(as_bytes(image.rgb)).save(color, format="PNG")
         Image.fromarray(depth).save(depth_file, format="PNG")
-        Image.fromarray(as_bytes(side_by_side(image.rgb, depth_picture(image)))).save(picture, format="PNG")
+        Image.fromarray(as_bytes(side_by_side(image.rgb, depth_greys(image)))).save(picture, format="PNG")
         intrinsics.write_text(json.dumps(layout, indent=2) + "\n", encoding="utf-8")
 
 
-def depth_picture(image: Rgbd) -> Float[np.ndarray, "height width 3"]:
+def depth_greys(image: Rgbd) -> Float[np.ndarray, "height width 3"]:
     """Draw depth: near is light, holes are dark blue; the range is the central 98 % of the valid depths."""
     out = np.broadcast_to(np.array([0.08, 0.09, 0.2]), (*image.mask.shape, 3)).copy()
     if image.mask.any():

@@ -7,12 +7,13 @@ emotion predictions; EMFACS-7 (1984) for the variants. The ARKit column is ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
+from omote.config import nearest
 from omote.errors import ConfigError
 from omote.types import Expression
 
@@ -192,3 +193,42 @@ def typical_expression(category: str, intensity: float = 1.0, *, recipe: int = 0
         intensity=intensity,
         arkit=arkit_weights({k: v * intensity for k, v in recipes[recipe % len(recipes)].weights.items()}),
     )
+
+
+def with_weights(expression: Expression, recipe: int) -> Expression:
+    """The expression with ARKit weights; where it has none, those of its category's recipe of that number.
+
+    An editor takes a category alone too and then decides itself what it looks like; weights lead it with more accuracy.
+    """
+    if expression.arkit is not None:
+        return expression
+    typical = typical_expression(expression.category, expression.intensity, recipe=recipe)
+    return replace(expression, arkit=typical.arkit)
+
+
+def expressions_of(wanted: Sequence[str | Expression], intensity: float = 1.0) -> tuple[Expression, ...]:
+    """Turn names (``"happy"``, ``"happy,sad"``, ``"all"``) into expressions, each name once.
+
+    Raises:
+        ConfigError: an unknown name, one given twice, none at all, or an intensity out of [0, 1].
+    """
+    if not 0 <= intensity <= 1:
+        raise ConfigError(f"intensity: expected 0 to 1, got {intensity}")
+    out: dict[str, Expression] = {}
+    for item in wanted:
+        if isinstance(item, Expression):
+            given = [item]
+        else:
+            names = [name.strip().lower() for name in item.split(",") if name.strip()]
+            names = [c for name in names for c in (CATEGORIES if name == "all" else (name,))]
+            given = [Expression(category=name, intensity=intensity) for name in names]
+        for expression in given:
+            category, name = expression.category, expression.name
+            if category not in CATEGORIES:
+                raise ConfigError(f"expressions: unknown {category!r}{nearest(category, [*CATEGORIES, 'all'])}")
+            if name in out:
+                raise ConfigError(f"expressions: {name!r} is given twice; give it once")
+            out[name] = expression
+    if not out:
+        raise ConfigError("expressions: expected at least one, got none; leave the option out for all")
+    return tuple(out.values())

@@ -35,7 +35,7 @@ class HeadModel:
         faces_uv: ids into ``uv`` per corner.
         face_part: index into `PARTS` per triangle.
         identity_mm: identity modes, scaled to one standard deviation.
-        expression_mm: ARKit-52 unit shapes in `expressions.ARKIT_NAMES` order.
+        expression_mm: ARKit-52 unit shapes in `expressions.ARKIT_NAMES` order; all zero where a head family has none.
         landmark_vertices: vertex ids of the 68 landmarks' supporting triangles (Multi-PIE order).
         landmark_weights: their barycentric weights.
         arch_width: width of a person's dental arches, as a multiple of a fitted head's.
@@ -64,6 +64,11 @@ class HeadModel:
     def num_identity(self) -> int:
         """Number of identity modes."""
         return len(self.identity_mm)
+
+    @property
+    def has_units(self) -> bool:
+        """Whether any expression unit moves a vertex; a head family may come without (`omote.head.correspondence`)."""
+        return bool(self.expression_mm.any())
 
     def vertices(
         self, identity: Float[np.ndarray, "i"] | None = None, expression: Float[np.ndarray, "52"] | None = None

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float
@@ -16,44 +12,23 @@ from jaxtyping import Float
 from omote.align.align import Alignment, align
 from omote.asset.mouth import seat_mouth
 from omote.asset.personalise import personal_units
-from omote.asset.texture import bake_texture
+from omote.asset.texture import Baked, bake_texture
 from omote.diffusion.settings import EditSettings
-from omote.geometry.camera import rgbd_points
-from omote.head.expressions import ARKIT_NAMES, typical_expression
+from omote.head.expressions import ARKIT_NAMES, with_weights
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.lift.motion import rigid_vertices
-from omote.lift.register import register_expression
-from omote.progress import Step
-from omote.rendering.appearance import Appearance
+from omote.lift.register import Registered, register_expression
+from omote.pipelines.result import AvatarResult
+from omote.pipelines.settings import AvatarSettings
+from omote.progress import Step, Steps
 from omote.rendering.source import has_color, source_image
-from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, Editor, check_weights
-from omote.types import Avatar, Camera, Expression, Head, Mesh, PointCloud, Rgbd
+from omote.rgbd.weights import Editor
+from omote.runs import Stopwatch, Value
+from omote.types import Avatar, Camera, Expression, Head, Rgbd, Scan
 
-Value = float | int | str
-
-
-@dataclass(frozen=True, kw_only=True)
-class AvatarResult:
-    """What the pipeline made, and what it went through.
-
-    Attributes:
-        avatar: neutral, morph targets, texture.
-        appearance: skin tone and iris as estimated from the scan.
-        alignment: where the face was found.
-        source: the RGB-D image that was edited.
-        generated: the edited images by the expressions' names.
-        timings_s: seconds per stage.
-        report: estimates, flat.
-    """
-
-    avatar: Avatar
-    appearance: Appearance
-    alignment: Alignment
-    source: Rgbd
-    generated: dict[str, Rgbd]
-    timings_s: dict[str, float]
-    report: dict[str, Value]
+NEUTRAL = "neutral"
+Vertices = Float[np.ndarray, "v 3"]
 
 
 def rest_face(alignment: Alignment, head: HeadModel, camera: Camera) -> RestFace:
@@ -73,199 +48,153 @@ def rest_face(alignment: Alignment, head: HeadModel, camera: Camera) -> RestFace
     )
 
 
-def with_weights(expression: Expression, seed: int) -> Expression:
-    """The expression with ARKit weights; where it has none, those of its category's recipe number ``seed``.
-
-    The editor takes a category alone too, and then decides itself what it looks like; weights lead it with more accuracy.
-    """
-    if expression.arkit is not None:
-        return expression
-    typical = typical_expression(expression.category, expression.intensity, recipe=seed)
-    return replace(typical, text=expression.text)
-
-
 class RgbdPipeline:
-    """Scan → avatar, with the networks loaded once."""
+    """Scan → avatar.
 
-    def __init__(self, model: Editor | Future[Editor], head: HeadModel) -> None:
-        self._model = model
+    Args:
+        editor: the networks; asked for the first time when the scan is aligned, so that they can load meanwhile.
+        head: the output head.
+    """
+
+    def __init__(self, editor: Editor, head: HeadModel) -> None:
+        self.editor = editor
         self.head = head
-
-    @property
-    def model(self) -> Editor:
-        """The networks; waits for them.
-
-        Raises:
-            CheckpointError: they do not load.
-        """
-        if isinstance(self._model, Future):
-            self._model = self._model.result()
-        return self._model
-
-    @classmethod
-    def load(
-        cls,
-        *,
-        head: HeadModel,
-        backend: Backend = "auto",
-        weights: Path | None = None,
-        editor: Editor | None = None,
-    ) -> RgbdPipeline:
-        """Begin to load the networks, in a thread: a scan can be aligned meanwhile.
-
-        Args:
-            head: the output head.
-            backend: what runs the networks.
-            weights: folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
-            editor: what edits, if it is there already; ``backend`` and ``weights`` are its own then.
-
-        Raises:
-            CheckpointError: there are none. Damaged ones are found when they are used.
-        """
-        if editor is not None:
-            return cls(editor, head)
-        folder = SHIPPED_WEIGHTS if weights is None else weights
-        check_weights(folder)
-
-        def networks() -> Editor:
-            from omote.rgbd.load import load_model
-
-            return load_model(folder, backend=backend)
-
-        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
-        future = pool.submit(networks)
-        pool.shutdown(wait=False)
-        return cls(future, head)
 
     def __call__(
         self,
-        scan: Mesh | PointCloud | Rgbd,
-        *,
+        scan: Scan,
         expressions: Sequence[Expression],
-        seed: int = 0,
-        steps: int = 1,
-        guidance_scale: float = 1.0,
-        unit: str | None = None,
+        settings: AvatarSettings,
+        *,
         landmarks: Float[np.ndarray, "68 3"] | None = None,
-    ) -> Generator[Step, None, AvatarResult]:
-        """Make an avatar, yielding the stages.
+        watch: Stopwatch,
+    ) -> Steps[AvatarResult]:
+        """Make an avatar, a step at a time.
 
         Args:
             scan: in its own coordinates.
-            expressions: what to generate.
-            seed: of the noise.
-            steps: network evaluations.
-            guidance_scale: 1 means none.
-            unit: of the scan; estimated if None.
+            expressions: what to generate; those without ARKit weights get a typical recipe of their category.
+            settings: seed, steps, guidance and unit.
             landmarks: in the scan's coordinates; found if None.
+            watch: takes the seconds per stage.
 
         Raises:
             AlignmentError: no face found with confidence.
         """
-        timings: dict[str, float] = {}
-        model = self.head
-
-        @contextmanager
-        def timed(stage: str) -> Iterator[None]:
-            start = time.perf_counter()
-            yield
-            timings[stage] = time.perf_counter() - start
-
+        head, wanted = self.head, [with_weights(expression, settings.seed) for expression in expressions]
         yield Step(stage="align")
-        with timed("align"):
-            alignment = align(scan, head=model, unit=unit, landmarks=landmarks)
+        with watch("align"):
+            alignment = align(scan, head=head, unit=settings.unit, landmarks=landmarks)
         # A face at rest still gets some fitted expression, and taking that off costs more than it gives: the scan is
         # the avatar's rest.
-        neutral = seat_mouth(model, alignment.vertices_mm)
-        seen = alignment.scan if isinstance(alignment.scan, Mesh | PointCloud) else _cloud(alignment.scan)
+        neutral = seat_mouth(head, alignment.vertices_mm)
         # Texture and units need the neutral alone, and expressions do not need each other: what waits, waits together.
         pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         try:
-            units_ready = pool.submit(personal_units, model, neutral)
-            baked_ready = pool.submit(bake_texture, model, neutral, seen)
+            units_ready = pool.submit(personal_units, head, neutral)
+            baked_ready = pool.submit(bake_texture, head, neutral, alignment.scan)
             yield Step(stage="source")
-            with timed("source"):
-                size = self.model.sample_size
-                source = source_image(seen, model, neutral, size)
-            yield Step(stage="edit", note=f"{len(expressions)} expressions, {steps} steps")
-            with timed("edit"):
-                # Another output head is not in correspondence with the shipped one, which motion images are drawn from.
-                face = None
-                if model.name == "omote":
-                    face = rest_face(alignment, model, source.camera)
-                wanted = [with_weights(e, seed) for e in expressions]
-                edits = list(wanted)
-                if all(e.name != "neutral" for e in wanted):
-                    edits.append(with_weights(Expression(category="neutral"), seed))
-                settings = EditSettings(steps=steps, guidance_scale=guidance_scale, seed=seed)
-                images = self.model.edit(source, edits, settings, face=face)
-                generated = {e.name: image for e, image in zip(edits, images, strict=True)}
-            morphs: dict[str, Float[np.ndarray, "v 3"]] = {}
-            residuals: dict[str, float] = {}
+            with watch("source"):
+                source = source_image(alignment.scan, head, neutral, self.editor.sample_size)
+            yield Step(stage="edit", note=f"{len(wanted)} expressions, {settings.steps} steps")
+            with watch("edit"):
+                generated = self._edited(source, rest_face(alignment, head, source.camera), wanted, settings)
             yield Step(stage="texture")
-            with timed("texture"):
+            with watch("texture"):
                 units, baked = units_ready.result(), baked_ready.result()
+            with watch("lift"):
                 # A scan without colour is shown with painted, open eyes.
-                eyes_open = baked.eyes_open or not has_color(seen)
-            with timed("lift"):
-                lifted = {
-                    e.name: pool.submit(
-                        register_expression,
-                        model,
-                        neutral,
-                        generated[e.name],
-                        generated["neutral"],
-                        units_mm=units,
-                        prior=e.arkit,
-                        eyes_open=eyes_open,
-                    )
-                    for e in wanted
-                    if e.category != "neutral"
-                }
-                for number, expression in enumerate(wanted):
-                    yield Step(stage="lift", done=number, total=len(wanted), note=expression.name)
-                    if expression.category == "neutral":
-                        morphs[expression.name] = np.zeros_like(neutral)
-                        continue
-                    registered = lifted[expression.name].result()
-                    morphs[expression.name] = (registered.vertices_mm - neutral).astype(np.float32)
-                    residuals[f"lift/residual_mm_{expression.name}"] = registered.residual_mm
-            for name, unit_mm in zip(ARKIT_NAMES, units, strict=True):
-                morphs[name] = unit_mm.astype(np.float32)
+                eyes_open = baked.eyes_open or not has_color(alignment.scan)
+                lifted = yield from self._lifted(neutral, generated, wanted, units, eyes_open=eyes_open, pool=pool)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        avatar = Avatar(
-            neutral=Head(
-                model_name=model.name,
-                vertices_mm=neutral.astype(np.float32),
-                inferred=alignment.inferred,
-            ),
-            morphs_mm=morphs,
-            texture=baked.texture,
-            texture_inferred=baked.inferred,
-        )
-        rigid = rigid_vertices(model)
-        report: dict[str, Value] = {
-            **alignment.report(),
-            **residuals,
-            "avatar/inferred_vertices": float(alignment.inferred.mean()),
-            "avatar/inferred_texels": float(baked.inferred.mean()),
-            # Skull, ears and nose bridge: no expression moves them.
-            "avatar/rigid_motion_max_mm": max(
-                float(np.linalg.norm(morphs[e.name][rigid], axis=1).max()) for e in wanted
-            ),
-        }
+        avatar = _avatar(head, neutral, lifted, wanted, units, alignment, baked)
+        names = {expression.name for expression in wanted}
         return AvatarResult(
             avatar=avatar,
+            head=head,
             appearance=baked.appearance,
-            alignment=alignment,
             source=source,
-            generated={k: v for k, v in generated.items() if k in morphs},
-            timings_s=timings,
-            report=report,
+            generated={name: image for name, image in generated.items() if name in names},
+            expressions=tuple(wanted),
+            facts={**alignment.report(), **_facts(head, avatar, lifted, names)},
         )
 
+    def _edited(
+        self, source: Rgbd, face: RestFace, wanted: Sequence[Expression], settings: AvatarSettings
+    ) -> dict[str, Rgbd]:
+        """The edited images by name, always with one at rest."""
+        edits = list(wanted)
+        if all(expression.name != NEUTRAL for expression in wanted):
+            edits.append(with_weights(Expression(category=NEUTRAL), settings.seed))
+        how = EditSettings(steps=settings.steps, guidance_scale=settings.guidance_scale, seed=settings.seed)
+        images = self.editor.edit(source, edits, how, face=face)
+        return {expression.name: image for expression, image in zip(edits, images, strict=True)}
 
-def _cloud(image: Rgbd) -> PointCloud:
-    points, colors = rgbd_points(image)
-    return PointCloud(points=points, colors=colors)
+    def _lifted(
+        self,
+        neutral: Vertices,
+        generated: Mapping[str, Rgbd],
+        wanted: Sequence[Expression],
+        units: Float[np.ndarray, "52 v 3"],
+        *,
+        eyes_open: bool,
+        pool: ThreadPoolExecutor,
+    ) -> Steps[dict[str, Registered]]:
+        """The head registered to every image that is not at rest, by name."""
+        pending = {
+            e.name: pool.submit(
+                register_expression,
+                self.head,
+                neutral,
+                generated[e.name],
+                generated[NEUTRAL],
+                units_mm=units,
+                prior=e.arkit,
+                eyes_open=eyes_open,
+            )
+            for e in wanted
+            if e.category != NEUTRAL
+        }
+        lifted = {}
+        for number, (name, registered) in enumerate(pending.items()):
+            yield Step(stage="lift", done=number, total=len(pending), note=name)
+            lifted[name] = registered.result()
+        return lifted
+
+
+def _avatar(
+    head: HeadModel,
+    neutral: Vertices,
+    lifted: Mapping[str, Registered],
+    wanted: Sequence[Expression],
+    units: Float[np.ndarray, "52 v 3"],
+    alignment: Alignment,
+    baked: Baked,
+) -> Avatar:
+    """Expressions first, in the order they were asked for, then the units."""
+    morphs = {
+        e.name: (lifted[e.name].vertices_mm - neutral).astype(np.float32)
+        if e.name in lifted
+        else np.zeros_like(neutral)
+        for e in wanted
+    }
+    morphs |= {name: unit.astype(np.float32) for name, unit in zip(ARKIT_NAMES, units, strict=True)}
+    return Avatar(
+        neutral=Head(model_name=head.name, vertices_mm=neutral.astype(np.float32), inferred=alignment.inferred),
+        morphs_mm=morphs,
+        texture=baked.texture,
+        texture_inferred=baked.inferred,
+    )
+
+
+def _facts(head: HeadModel, avatar: Avatar, lifted: Mapping[str, Registered], names: set[str]) -> dict[str, Value]:
+    rigid = rigid_vertices(head)
+    # Skull, ears and nose bridge: no expression moves them.
+    moved = [float(np.linalg.norm(avatar.morphs_mm[name][rigid], axis=1).max(initial=0.0)) for name in names]
+    return {
+        **{f"lift/residual_mm_{name}": registered.residual_mm for name, registered in lifted.items()},
+        "avatar/inferred_vertices": float(avatar.neutral.inferred.mean()),
+        "avatar/inferred_texels": float(avatar.texture_inferred.mean()),
+        "avatar/rigid_motion_max_mm": max(moved),
+    }

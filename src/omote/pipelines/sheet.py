@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from omote.asset.glb_read import GlbAvatar, GlbPrimitive, read_glb
+from omote.asset.glb_read import GlbAvatar, GlbPrimitive, read_avatar
 from omote.asset.primitives import MM_PER_M
 from omote.files import atomic_path
 from omote.geometry.camera import orbit_camera
 from omote.lift.points import sample_image
-from omote.rendering.pictures import DEPTH_RANGE_MM, depth_picture, turbo
+from omote.rendering.pictures import DEPTH_RANGE_MM, depth_colors, turbo
 from omote.rendering.rgbd import interpolate
 from omote.rendering.shade import to_linear, to_srgb
 from omote.rendering.zbuffer import rasterize
@@ -45,7 +45,7 @@ def write_sheet(
         generated: per morph target name, the image it was registered to; targets without one show their mesh only.
         cell: pixels per picture.
     """
-    picture = draw_sheet(read_glb(glb), source=source, generated=generated, cell=cell)
+    picture = draw_sheet(read_avatar(glb), source=source, generated=generated, cell=cell)
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, "PNG")
 
@@ -67,7 +67,7 @@ def draw_sheet(
         x = margin + cell * k
         # The built-in font knows Latin letters alone.
         draw.text((x + 4, 1), name if name.isascii() else f"text {k}", (255, 255, 255), font)
-        cells: list[np.ndarray | None] = [None, None] if rgbd is None else [rgbd.rgb, depth_picture(rgbd)]
+        cells: list[np.ndarray | None] = [None, None] if rgbd is None else [rgbd.rgb, depth_colors(rgbd)]
         cells += [render_glb(avatar, avatar.weights(**weights), _camera(v, cell)) for v in VIEWS_DEG]
         for row, image in enumerate(cells):
             if image is not None:

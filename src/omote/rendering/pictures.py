@@ -16,7 +16,7 @@ TURBO = ((0.48, 0.02, 0.01), (0.89, 0.27, 0.04), (0.99, 0.65, 0.19), (0.74, 0.94
          (0.11, 0.74, 0.92), (0.27, 0.40, 0.89), (0.19, 0.07, 0.23))  # fmt: skip
 
 
-def depth_picture(rgbd: Rgbd) -> Float[np.ndarray, "height width 3"]:
+def depth_colors(rgbd: Rgbd) -> Float[np.ndarray, "height width 3"]:
     """Depth in fixed colours, relative to the eyes' plane: the same colour is the same millimetre in every cell."""
     eyes_mm = float(rgbd.camera.cam_from_world[2, 3])
     low, high = DEPTH_RANGE_MM

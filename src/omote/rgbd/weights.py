@@ -32,6 +32,11 @@ def check_weights(folder: Path) -> None:
             raise CheckpointError(f"{folder / name}: expected config.json and weights; give a run's export folder")
 
 
+def name_of(folder: Path | None) -> str:
+    """What a report calls weights: "shipped", or their folder."""
+    return "shipped" if folder in (None, SHIPPED_WEIGHTS) else str(folder)
+
+
 @runtime_checkable
 class Editor(Protocol):
     """What edits: `EditingModel` here, or `EditingProcess` in a process of its own."""

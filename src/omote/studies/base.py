@@ -48,7 +48,7 @@ from omote.config import Range, from_json, to_json
 from omote.errors import OutputError
 from omote.evaluation.statistics import Interval
 from omote.files import atomic_path, check_folder, make_folder
-from omote.progress import Step
+from omote.progress import Step, Steps
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, fingerprint
 from omote.runs import Stopwatch, Value, prefixed, write_json, write_run
 
@@ -59,8 +59,6 @@ if TYPE_CHECKING:
     from omote.rgbd.model import EditingModel
 
 Result = TypeVar("Result")
-# Work that yields its progress and returns a result.
-Steps: TypeAlias = Generator[Step, None, Result]
 # What an item's JSON file holds.
 Record: TypeAlias = Mapping[str, Any]
 # Row → metric → value; an interval gives three columns of table.csv.

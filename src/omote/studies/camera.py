@@ -18,7 +18,8 @@ import numpy as np
 from omote.config import Range
 from omote.evaluation.figures import figure
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, orbit_camera
-from omote.studies.base import Results, Steps, Work
+from omote.progress import Steps
+from omote.studies.base import Results, Work
 from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
 from omote.studies.table import DEPTH, IDENTITY, TOP1, curves
 

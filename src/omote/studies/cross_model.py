@@ -18,7 +18,8 @@ import numpy as np
 from omote.config import Range
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
-from omote.studies.base import Record, Results, Steps, Table, Work
+from omote.progress import Steps
+from omote.studies.base import Record, Results, Table, Work
 from omote.studies.conditions import BESIDE
 from omote.studies.table import COLOR, DEPTH, IDENTITY, LINES, MOVING, TITLES, TOP1, cell, row_of
 from omote.studies.trained_editors import StudyOfTraining, link, measure_trained, train_editor

@@ -14,7 +14,8 @@ from typing import Annotated, ClassVar
 from omote.config import Range
 from omote.errors import ConfigError
 from omote.evaluation.figures import figure
-from omote.studies.base import Results, Steps, Work
+from omote.progress import Steps
+from omote.studies.base import Results, Work
 from omote.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, curves, levels_of
 from omote.studies.trained_editors import StudyOfTraining, link, measure_trained, train_editor
 

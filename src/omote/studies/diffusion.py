@@ -15,8 +15,9 @@ from typing import Annotated
 
 from omote.config import Range
 from omote.errors import ConfigError
+from omote.progress import Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS
-from omote.studies.base import FREE, Results, Steps, Work
+from omote.studies.base import FREE, Results, Work
 from omote.studies.suites import EditorSuite, row_names
 
 REGRESSION = "regression"

@@ -16,7 +16,8 @@ from typing import Annotated
 from omote.config import Range
 from omote.diffusion.settings import EditSettings
 from omote.evaluation.figures import figure
-from omote.studies.base import Results, Steps, Table, Work
+from omote.progress import Steps
+from omote.studies.base import Results, Table, Work
 from omote.studies.conditions import Asks, Condition, Edit, StudyOfEdits, at_intensity
 from omote.studies.table import DEPTH, IDENTITY, LINES, OTHERS, TOP1, cell, curves, row_of, trade_off
 

@@ -21,7 +21,8 @@ from omote.config import Range
 from omote.evaluation.figures import figure
 from omote.evaluation.statistics import Interval, bootstrap
 from omote.head.expressions import CATEGORIES
-from omote.studies.base import Record, Results, Steps, Table, Work
+from omote.progress import Steps
+from omote.studies.base import Record, Results, Table, Work
 from omote.studies.conditions import BESIDE, Condition, Edit, StudyOfEdits, at_intensity
 from omote.studies.table import ASKED, DEPTH, LINES, OBTAINED, RATIO, TOP1, curves
 

@@ -25,9 +25,9 @@ from omote.evaluation.truth import Truth, render_truth
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
-from omote.progress import Step
+from omote.progress import Step, Steps
 from omote.rgbd.model import EditingModel
-from omote.studies.base import Cell, Record, Steps, Table, Work
+from omote.studies.base import Cell, Record, Table, Work
 from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
 from omote.studies.rows import without_weights
 from omote.studies.table import ASKED, IDENTITY, OBTAINED, OTHERS, RATIO, REFUSED, TITLES, row_of

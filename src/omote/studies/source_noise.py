@@ -16,7 +16,8 @@ import numpy as np
 from omote.config import Range
 from omote.evaluation.figures import figure
 from omote.geometry.camera import FRONT_DISTANCE_MM
-from omote.studies.base import Results, Steps, Work
+from omote.progress import Steps
+from omote.studies.base import Results, Work
 from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
 from omote.studies.table import DEPTH, IDENTITY, LINES, TOP1, curves, levels_of
 

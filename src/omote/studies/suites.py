@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from omote.config import Range, to_json
 from omote.diffusion.settings import EditSettings, SamplerName
 from omote.errors import ConfigError
-from omote.progress import Step
+from omote.progress import Step, Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, Backend, fingerprint
 from omote.runs import Value
-from omote.studies.base import FREE, MODEL, ModelStudy, PersonStudy, Results, Steps, Work
+from omote.studies.base import FREE, MODEL, ModelStudy, PersonStudy, Results, Work
 from omote.studies.conditions import StudyOfEdits
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from omote.config import Range
-from omote.progress import Step
+from omote.progress import Step, Steps
 from omote.rgbd.weights import fingerprint
-from omote.studies.base import FREE, Record, Steps, Table, Work
+from omote.studies.base import FREE, Record, Table, Work
 from omote.studies.conditions import Condition, Edit, StudyOfEdits
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from omote.config import Range, from_json, to_json
 from omote.diffusion.settings import EditSettings
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
+from omote.progress import Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, Backend, check_weights, fingerprint
-from omote.studies.base import FREE, Cell, Record, Results, Steps, Study, Table, Work
+from omote.studies.base import FREE, Cell, Record, Results, Study, Table, Work
 from omote.studies.table import DEPTH, TOP1, cell
 from omote.studies.training_cost import Cost, cost_of, stages_of
 

@@ -8,25 +8,20 @@ from typing import Annotated
 
 import tyro
 
-from omote.cli import flags
+from omote.pipelines.settings import AvatarSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Make an avatar of a made-up person.
+    """Make an avatar of a synthetic person.
 
-    Draws a person from the shipped head model, takes one frame with a simulated depth camera, writes it to DIR/scan as
-    any user's frame, and makes the avatar of that: DIR/avatar.glb, DIR/sheet.png, DIR/report.json.
+    Draws a person (by the seed) from the shipped head model, takes one frame with a simulated depth camera, writes it to
+    DIR/scan as any user's frame, and makes the avatar of that: DIR/avatar.glb, DIR/sheet.png, DIR/report.json.
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out")
     """folder of the results; made if missing"""
-    seed: int = 0
-    """which person"""
-    steps: flags.Steps = None
-    """diffusion steps"""
-    backend: flags.Backend = "auto"
-    """what runs the networks"""
+    settings: tyro.conf.OmitArgPrefixes[AvatarSettings] = AvatarSettings()
 
 
 def run(options: Options) -> None:
@@ -35,12 +30,5 @@ def run(options: Options) -> None:
     from omote.cli.display import Display
 
     with Display() as display:
-        result = api.demo(
-            options.out,
-            seed=options.seed,
-            steps=options.steps,
-            backend=options.backend,
-            own_process=True,
-            on_step=display,
-        )
+        result = api.demo(options.out, options.settings, own_process=True, on_step=display)
     print(f"{options.out / 'avatar.glb'}: {result.summary()}; pictures in {options.out / 'sheet.png'}")

@@ -141,7 +141,7 @@ def render_subject(
 
 
 def _aligned(item: ScanItem, config: DatasetRender) -> Alignment:
-    return align(read_item(item), head=shipped_head(), unit=config.unit)
+    return align(read_item(item), head=shipped_head(), unit=config.unit or "auto")
 
 
 def _own_head(rest_mm: Float[np.ndarray, "v 3"]) -> HeadModel:

@@ -23,12 +23,12 @@ from omote.evaluation.face_features import Extractor, face_features
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.head.shipped import population_heads
-from omote.progress import Step
+from omote.progress import Step, Steps
 from omote.recipes.first_stage import first_stage_cpu
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.train.autoencoder import AutoencoderTask
 from omote.rgbd.train.preview import grid
-from omote.studies.base import Record, Steps, Work
+from omote.studies.base import Record, Work
 from omote.studies.effect_of_f.gan import FaceGenerator
 from omote.studies.effect_of_f.generator import LatentGenerator
 from omote.studies.effect_of_f.latents import LatentSet, encode_images, pack_population, read_latents

@@ -18,7 +18,8 @@ from omote.config import Range
 from omote.diffusion.settings import SamplerName
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, bar_chart, figure, line_chart
-from omote.studies.base import FREE, Cell, Record, Results, Steps, Study, Work
+from omote.progress import Steps
+from omote.studies.base import FREE, Cell, Record, Results, Study, Work
 
 Row = Literal[
     "pixel", "kl-f2", "kl-f4", "kl-f8", "kl-f16", "kl-f32", "vq-f2", "vq-f4", "vq-f8", "vq-f16", "vq-f32", "gan"

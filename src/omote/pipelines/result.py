@@ -1,0 +1,149 @@
+"""What a pipeline made of a scan, and the files that are written of it: all of them, or after an error none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import arg
+
+from omote.files import all_or_nothing, check_distinct, check_file, check_folder, make_folder
+from omote.head.model import HeadModel
+from omote.progress import Step, Steps, finish
+from omote.runs import Stopwatch, Value, doubts, write_json
+from omote.types import Avatar, Expression, Mesh, Rgbd
+
+if TYPE_CHECKING:  # its module compiles the renderer
+    from omote.rendering.appearance import Appearance
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvatarOutputs:
+    """Where the results go.
+
+    Attributes:
+        glb: the avatar; its folder must exist.
+        report: every estimate, time, memory, version and seed.
+        sheet: a picture of the source and of every expression.
+        meshes: folder of a PLY and an OBJ of every expression; made if missing.
+    """
+
+    glb: Annotated[Path, arg(name="out", metavar="FILE.glb")]
+    report: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
+    sheet: Annotated[Path | None, arg(metavar="FILE.png", help_behavior_hint="")] = None
+    meshes: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+
+    def checked(self, scan: Path | None = None) -> AvatarOutputs:
+        """Return itself if all of it can be written.
+
+        Raises:
+            OutputError: a wrong suffix, a folder that is missing or not writable, or two outputs of one name.
+        """
+        check_file(self.glb, (".glb",))
+        check_file(self.report, (".json",))
+        check_file(self.sheet, (".png",))
+        check_distinct(scan, self.glb, self.report, self.sheet)
+        if self.meshes is not None:
+            check_folder(self.meshes)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvatarResult:
+    """An avatar and how it was made.
+
+    Attributes:
+        avatar: the head at rest, its morph targets and its texture.
+        head: the head model of its meshes.
+        appearance: skin tone and iris as estimated from the scan.
+        source: the RGB-D image that was edited.
+        generated: the edited images by the expressions' names.
+        expressions: the expressions asked for.
+        facts: the report, flat: settings, estimates, times, memory, versions.
+    """
+
+    avatar: Avatar
+    head: HeadModel
+    appearance: Appearance
+    source: Rgbd
+    generated: Mapping[str, Rgbd]
+    expressions: tuple[Expression, ...]
+    facts: Mapping[str, Value]
+
+    def save(self, path: Path | str) -> None:
+        """Write the avatar as GLB.
+
+        Raises:
+            OutputError: ``path`` does not end in .glb, or cannot be written; then nothing is.
+        """
+        self.save_all(AvatarOutputs(glb=Path(path)).checked())
+
+    def save_all(self, outputs: AvatarOutputs, *, on_step: Callable[[Step], None] | None = None) -> None:
+        """Write the GLB and the other files that are wanted.
+
+        Raises:
+            OutputError: one of the files cannot be written; then none is.
+        """
+        finish(self.saving(outputs), on_step)
+
+    def saving(self, outputs: AvatarOutputs) -> Steps[None]:
+        """`save_all`, a step at a time."""
+        from omote.asset.glb import write_glb
+        from omote.asset.materials import materials_of
+
+        watch = Stopwatch()
+        meshes = self._mesh_paths(outputs.meshes)
+        files = [path for path in (outputs.glb, outputs.sheet, outputs.report) if path is not None]
+        with all_or_nothing(*files, *meshes) as temporary:
+            yield Step(stage="write")
+            with watch("write"):
+                materials = materials_of(self.appearance)
+                size = write_glb(self.avatar, self.head, temporary[outputs.glb], materials=materials)
+                for path, name in meshes.items():
+                    _write_mesh(self.mesh(name), temporary[path])
+            if outputs.sheet is not None:
+                yield Step(stage="sheet")
+                with watch("sheet"):
+                    self._write_sheet(temporary[outputs.glb], temporary[outputs.sheet])
+            if outputs.report is not None:
+                spent = {f"time_s/{stage}": round(t, 4) for stage, t in watch.stages_s.items()}
+                total = float(self.facts["time_s/total"] or 0.0) + sum(watch.stages_s.values())
+                facts = {**self.facts, **spent, "time_s/total": round(total, 4), "output/glb_bytes": size}
+                write_json(facts, temporary[outputs.report])
+
+    def summary(self) -> str:
+        """Say in one line what was made."""
+        parts = [f"{len(self.avatar.morphs_mm)} morph targets"]
+        if isinstance(median := self.facts.get("fit/median_mm"), float):
+            parts.append(f"fit {median:.2f} mm median")
+        return ", ".join([*parts, f"{self.facts['time_s/total']:.1f} s", *doubts(self.facts)])
+
+    def mesh(self, name: str | None = None) -> Mesh:
+        """The head (mm) at a morph target's full weight, or at rest, with a colour per vertex."""
+        from omote.asset.export import avatar_mesh
+        from omote.asset.materials import materials_of
+
+        return avatar_mesh(self.avatar, self.head, name, materials=materials_of(self.appearance))
+
+    def _mesh_paths(self, folder: Path | None) -> dict[Path, str]:
+        if folder is None:
+            return {}
+        make_folder(folder)
+        # Words may hold characters that a file name cannot.
+        stems = {
+            e.name: e.category if e.text is None else f"text_{i}_{e.category}" for i, e in enumerate(self.expressions)
+        }
+        return {folder / f"{stem}{suffix}": name for name, stem in stems.items() for suffix in (".ply", ".obj")}
+
+    def _write_sheet(self, glb: Path, path: Path) -> None:
+        from omote.pipelines.sheet import write_sheet
+
+        write_sheet(path, glb, source=self.source, generated=self.generated)
+
+
+def _write_mesh(mesh: Mesh, path: Path) -> None:
+    from omote.formats.write import save_obj, save_ply
+
+    (save_ply if path.suffix == ".ply" else save_obj)(mesh, path)
