@@ -18,6 +18,7 @@ import pytest
 from omote.config import Range
 from omote.errors import ConfigError, OutputError
 from omote.evaluation.figures import axis_over, figure, row_chart
+from omote.evaluation.records import Row
 from omote.evaluation.statistics import bootstrap_mean
 from omote.progress import Step, Steps, finish
 from omote.studies.base import FREE, PersonStudy, Record, Results, Work, run_study
@@ -57,10 +58,12 @@ class Coins(PersonStudy):
         chart = row_chart("heads", {"coin": (heads.value, heads.low, heads.high)}, axis_over("share", [0.0, 1.0]))
         return Results(
             table={
-                "coin": {"share/heads": heads, "share/fair": self.chance, "metal": "silver"},
-                "none": {"share/fair": 0.5},
+                Row("coin"): {"share/heads": heads, "share/fair": self.chance},
+                Row("coin").under(side="b"): {"share/fair": 0.5},
+                Row().under(side="b"): {"count/coins": 1},
             },
-            numbers={"count/persons": len(found), "share/undefined": float("nan")},
+            notes={Row("coin"): {"metal": "silver"}},
+            numbers={"share/undefined": float("nan")},
             figure=figure([chart]),
             page=lambda out: (out / "report.html").write_text((out / "run.json").read_text()) and None,
         )
@@ -74,11 +77,15 @@ def test_a_study_writes_numbers_table_figure_facts_and_page(tmp_path: Path) -> N
     numbers = finish(run_study(Coins(persons=4), tmp_path))
     assert json.loads((tmp_path / "metrics.json").read_text()) == {**numbers, "share/undefined": None}
     assert numbers["share/heads/coin"] in (0, 0.25, 0.5, 0.75, 1)
-    assert numbers["metal/coin"] == "silver"
+    assert numbers["share/fair/coin/side=b"] == 0.5
+    assert numbers["count/coins/side=b"] == 1
     first, second = csv.DictReader((tmp_path / "table.csv").open())
-    assert list(first) == ["row", "share/heads", "share/heads_low", "share/heads_high", "share/fair", "metal"]
+    assert list(first) == [
+        "row", "side", "share/heads", "share/heads_low", "share/heads_high", "share/fair", "metal",
+    ]  # fmt: skip
     assert float(first["share/heads_low"]) <= float(first["share/heads"]) <= float(first["share/heads_high"])
-    assert (second["row"], second["share/heads"], second["share/fair"]) == ("none", "", "0.5")
+    assert list(second.values()) == ["coin", "b", "", "", "", "0.5", ""]
+    assert first["metal"] == "silver"
     assert (tmp_path / "figure.svg").read_text().startswith("<svg")
     run = json.loads((tmp_path / "report.html").read_text())
     assert run["run/study"] == "coins"
@@ -160,9 +167,9 @@ def test_a_study_may_train_before_it_measures_and_show_that(tmp_path: Path) -> N
                 return {"loss": len(name)}
 
             found = yield from work.records("runs", ["a", "bb"], train)
-            return Results(table={name: {"training/loss": record["loss"]} for name, record in found.items()})
+            return Results(table={Row(name): {"training/loss": record["loss"]} for name, record in found.items()})
 
     steps: list[Step] = []
     numbers = finish(run_study(Trained(), tmp_path), steps.append)
-    assert numbers == {"training/loss/a": 1, "training/loss/bb": 2}
+    assert numbers == {"count/persons": 20, "training/loss/a": 1, "training/loss/bb": 2}
     assert [step.stage for step in steps] == ["runs", "train a", "runs", "train bb"]

@@ -12,6 +12,7 @@ import pytest
 from omote.datasets.cache import ARRAYS, read_shard, shard_folders, write_shard
 from omote.datasets.pair_source import PairSource
 from omote.errors import ConfigError
+from omote.evaluation.records import Row
 from omote.head import shipped
 from omote.head.shipped import population_heads, shipped_head
 from omote.progress import Step, Steps, finish
@@ -19,9 +20,9 @@ from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.model import EditingModel
 from omote.rgbd.train.autoencoder import measure_latents
 from omote.studies import measured_edits
-from omote.studies.base import Record, Table, Work, run_study
+from omote.studies.base import Record, Work, run_study
 from omote.studies.cross_model import CrossModel, by_family, laid_out, sets_of
-from omote.studies.table import DEPTH
+from omote.studies.table import DEPTH, MODEL, Table
 
 FAMILIES = [replace(shipped_head(), name=name) for name in ("first", "second")]
 
@@ -76,12 +77,12 @@ def test_three_editors_learn_and_are_kept(config: CrossModel, tmp_path: Path, mo
         conditions: object,
         *,
         networks: Mapping[str, EditingModel],
-        overall: Callable[[Mapping[str, list[Record]]], Table],
+        overall: Callable[[list[list[Record]]], Table],
     ) -> Steps[Table]:
         given.extend(f"{name} {network.editor.config.unit_style}" for name, network in networks.items())
         yield Step(stage="measure")
-        rows = {f"{name}_on_{head.name}": {DEPTH: 1.0} for name in networks for head in FAMILIES}
-        return {**overall({"": []}), **rows}
+        rows = {Row(name).under(head=head.name): {DEPTH: 1.0} for name in networks for head in FAMILIES}
+        return {**overall([[]]), **rows}
 
     monkeypatch.setattr(measured_edits, "measure_conditions", measured)
     monkeypatch.setattr(shipped, "population_heads", lambda ict=None: FAMILIES if ict else population_heads())
@@ -102,6 +103,6 @@ def test_numbers_are_told_apart_by_family() -> None:
         {"head": head, "category": [0, 1], "intensity": [0.0, 1.0], "mae/model": [value, value]}
         for head, value in (("first", 1.0), ("second", 3.0), ("second", 5.0))
     ]
-    table = by_family(persons, ["model"])
-    assert table["model_on_first"][DEPTH].value == 1.0
-    assert table["model_on_second"][DEPTH].value == 4.0
+    table = by_family(persons, [MODEL])
+    assert table[MODEL.under(head="first")][DEPTH].value == 1.0
+    assert table[MODEL.under(head="second")][DEPTH].value == 4.0

@@ -23,9 +23,9 @@ from omote.rgbd.model import EditingModel
 from omote.rgbd.train.autoencoder import measure_latents
 from omote.rgbd.train.edit_cache import EncodedEdits
 from omote.studies import measured_edits
-from omote.studies.base import Record, Table, Work, run_study
+from omote.studies.base import Record, Work, run_study
 from omote.studies.data_size import DataSize, cut, sizes_in
-from omote.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1
+from omote.studies.table import AUTOENCODER, CEILING, COLOR, COPY, DEPTH, IDENTITY, MOVING, TOP1, Table
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,14 @@ def done(config: DataSize, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         conditions: object,
         *,
         networks: Mapping[str, EditingModel],
-        overall: Callable[[Mapping[str, list[Record]]], Table],
+        overall: Callable[[list[list[Record]]], Table],
     ) -> Steps[Table]:
         given.extend(networks)
-        rows = [*networks, "ceiling", "autoencoder_ceiling", "copy_source"]
+        costs = overall([[]])
+        rows = [*costs, CEILING, AUTOENCODER, COPY]
         table = {row: {key: 1.0 + n for key in (DEPTH, MOVING, COLOR, IDENTITY, TOP1)} for n, row in enumerate(rows)}
         yield Step(stage="measure")
-        return {row: {**table.get(row, {}), **overall({"": []}).get(row, {})} for row in table}
+        return {row: {**table[row], **costs.get(row, {})} for row in table}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measured_edits, "measure_conditions", measured)
@@ -74,8 +75,8 @@ def test_every_size_that_there_is_has_a_network(config: DataSize, done: tuple[Pa
     assert given == ["persons_2", "persons_5", "persons_10"] * 2
     numbers = json.loads((out / "metrics.json").read_text())
     for size in (2, 5, 10):
-        assert numbers[f"training/persons/persons_{size}"] == size
-        assert numbers[f"training/images/persons_{size}"] == config.images
+        assert numbers[f"training/persons/editor/persons={size}"] == size
+        assert numbers[f"training/images/editor/persons={size}"] == config.images
 
 
 def test_the_first_persons_are_part_of_every_larger_set(config: DataSize, done: tuple[Path, list[str]]) -> None:

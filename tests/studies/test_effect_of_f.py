@@ -73,26 +73,26 @@ def done(config, tmp_path_factory, steady_clock):
 def test_every_row_is_measured_at_every_time(config, done):
     metrics = json.loads((done / "metrics.json").read_text())
     for row in config.rows:
-        early, late = (metrics[f"seconds/{row}{end}"] for end in ("/0.5", ""))
+        early, late = (60 * metrics[f"training/minutes/{row}{end}"] for end in ("/share=0.5", ""))
         # A step over its time at most.
         assert 0.5 * 60 * config.minutes <= early < late
         assert late >= 60 * config.minutes
-        assert metrics[f"images/{row}/0.5"] < metrics[f"images/{row}"]
+        assert metrics[f"training/images/{row}/share=0.5"] < metrics[f"training/images/{row}"]
         for key in ("fd/pooled", "fd/pooled_shaded_depth", "precision/pooled", "recall/pooled", "depth/nearest_mm"):
             assert np.isfinite(metrics[f"{key}/{row}"])
-        assert metrics[f"samples_per_s/{row}"] > 0
+        assert metrics[f"speed/samples_per_s/{row}"] > 0
         assert (done / f"rows/{row}/mark_1.png").exists()
     assert metrics["fd/pooled/real"] > 0
     # The time of a first stage is counted apart.
-    assert metrics["first_stage_seconds/kl-f4"] >= 60 * config.first_stage_minutes
-    assert "first_stage_seconds/pixel" not in metrics
-    assert (metrics["f/pixel"], metrics["f/kl-f4"]) == (1, 4)
+    assert metrics["first_stage/minutes/kl-f4"] >= config.first_stage_minutes
+    assert "first_stage/minutes/pixel" not in metrics
+    assert (metrics["model/f/pixel"], metrics["model/f/kl-f4"]) == (1, 4)
 
 
 def test_the_table_and_the_figure_have_every_row(config, done):
     with (done / "table.csv").open() as file:
-        rows = [line["row"] for line in csv.DictReader(file)]
-    assert rows == ["real", *(f"{row}{end}" for row in config.rows for end in ("/0.5", ""))]
+        rows = [(line["row"], line["share"]) for line in csv.DictReader(file)]
+    assert rows == [("real", ""), *((row, share) for row in config.rows for share in ("0.5", ""))]
     figure = (done / "figure.svg").read_text()
     assert figure.count("<polyline") == len(config.rows)
     assert all(f">{row}<" in figure for row in config.rows)

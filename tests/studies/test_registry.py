@@ -12,6 +12,7 @@ import pytest
 
 from omote.cli.main import main
 from omote.evaluation.figures import axis_over, bar_chart, figure
+from omote.evaluation.records import Row
 from omote.progress import Steps
 from omote.studies import registry
 from omote.studies.base import PersonStudy, Results, Study, Work
@@ -35,7 +36,9 @@ class Powers(PersonStudy):
         found = yield from work.records("persons", self.names(), lambda name: {"power": int(name) ** self.exponent})
         powers = {name: record["power"] for name, record in found.items()}
         chart = bar_chart("powers", powers, axis_over("power", [0.0, *powers.values()]))
-        return Results(table={name: {"power": power} for name, power in powers.items()}, figure=figure([chart]))
+        return Results(
+            table={Row(name): {"speed/power": power} for name, power in powers.items()}, figure=figure([chart])
+        )
 
 
 @pytest.fixture
@@ -52,11 +55,11 @@ def powers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_further_study_runs_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "powers", "--out", str(tmp_path), "--persons", "3", "--exponent", "3"]) == 0
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
-        "power/000000": 0, "power/000001": 1, "power/000002": 8,
+        "count/persons": 3, "speed/power/000000": 0, "speed/power/000001": 1, "speed/power/000002": 8,
     }  # fmt: skip
-    assert (tmp_path / "table.csv").read_text().splitlines() == ["row,power", "000000,0", "000001,1", "000002,8"]
+    assert (tmp_path / "table.csv").read_text().splitlines() == ["row,speed/power", "000000,0", "000001,1", "000002,8"]
     assert (tmp_path / "figure.svg").read_text().startswith("<svg")
-    assert "3 numbers" in capsys.readouterr().out
+    assert "4 numbers" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["study", "powers", "--help"])
     said = capsys.readouterr().out

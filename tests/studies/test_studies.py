@@ -16,6 +16,7 @@ import pytest
 
 from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.errors import AlignmentError, ConfigError
+from omote.evaluation.records import Row
 from omote.evaluation.truth import Truth, render_truth
 from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera, project
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES
@@ -25,13 +26,13 @@ from omote.progress import Steps, finish
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.studies import measured_edits
 from omote.studies.base import Results, Work, run_study
-from omote.studies.camera import AXES, STANDARD, Cameras, seen_from
+from omote.studies.camera import AXES, Cameras, seen_from
 from omote.studies.conditions import Condition, Edit, StudyOfEdits, at_intensity
 from omote.studies.guidance import Guidance
 from omote.studies.intensity import Intensity, correlations, displacements
 from omote.studies.measured_edits import measure_conditions
-from omote.studies.source_noise import CLEAN, SourceNoise, captured
-from omote.studies.table import DEPTH
+from omote.studies.source_noise import SourceNoise, captured
+from omote.studies.table import COPY, DEPTH, MODEL
 from omote.types import Expression, Rgbd
 from stand_ins import Colours, Pooled
 
@@ -81,12 +82,12 @@ def person() -> Person:
 
 
 TWO = (
-    Condition(name="near", edits={"model": Edit(), "model_slow": Edit(settings=EditSettings(steps=5))}),
+    Condition(at={"at": "near"}, edits={MODEL: Edit(), Row("model_slow"): Edit(settings=EditSettings(steps=5))}),
     Condition(
-        name="far",
-        edits={"model": Edit(asks="category")},
+        at={"at": "far"},
+        edits={MODEL: Edit(asks="category")},
         captured=lambda image, person: replace(image, depth_mm=image.depth_mm + 100),
-        beside=("copy_source",),
+        beside=(COPY,),
     ),
 )
 
@@ -103,13 +104,13 @@ class NearAndFar(StudyOfEdits):
 
 def test_a_condition_of_a_person_is_an_item(networks: Shifting, tmp_path: Path) -> None:
     work = run_study(NearAndFar(persons=2), tmp_path)
-    assert [next(work).note for _ in range(4)] == ["", "000000_near", "000000_far", "000001_near"]
+    assert [next(work).note for _ in range(4)] == ["", "000000_at_near", "000000_at_far", "000001_at_near"]
     work.close()
     before = len(networks.asked)
     finish(run_study(NearAndFar(persons=2), tmp_path))
     assert len(networks.asked) == before + 3
     assert {path.stem for path in (tmp_path / "persons").iterdir()} == {
-        f"00000{i}_{name}" for i in (0, 1) for name in ("near", "far")
+        f"00000{i}_at_{name}" for i in (0, 1) for name in ("near", "far")
     }
 
 
@@ -125,14 +126,18 @@ def test_a_condition_changes_source_settings_and_what_is_asked(networks: Shiftin
 
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     # The truth is the same, whatever the source.
-    assert numbers["depth/mae_mm_metric/copy_source_far"] == pytest.approx(100, abs=2)
-    assert numbers["depth/mae_mm_metric/model_near"] > numbers["depth/mae_mm_metric/autoencoder_ceiling_near"] == 0
-    assert numbers["depth/mae_mm_metric/model_slow_near"] > numbers["depth/mae_mm_metric/model_near"]
-    assert "expression/top1_both/ceiling_near" in numbers
-    assert "expression/top1_both/ceiling_far" not in numbers
-    assert numbers["refused/share/model_near"] == 0
+    assert numbers["depth/mae_mm_metric/copy_source/at=far"] == pytest.approx(100, abs=2)
+    assert (
+        numbers["depth/mae_mm_metric/model/at=near"] > numbers["depth/mae_mm_metric/autoencoder_ceiling/at=near"] == 0
+    )
+    assert numbers["depth/mae_mm_metric/model_slow/at=near"] > numbers["depth/mae_mm_metric/model/at=near"]
+    assert "expression/top1_both/ceiling/at=near" in numbers
+    assert "expression/top1_both/ceiling/at=far" not in numbers
+    assert numbers["refused/share/model/at=near"] == 0
     lines = list(csv.DictReader((tmp_path / "table.csv").open()))
-    assert {"model_near", "copy_source_far", "ceiling_near"} <= {line["row"] for line in lines}
+    assert {("model", "near"), ("copy_source", "far"), ("ceiling", "near")} <= {
+        (line["row"], line["at"]) for line in lines
+    }
 
 
 def test_a_face_that_is_not_found_is_a_copy_and_counted(networks: Shifting, tmp_path: Path) -> None:
@@ -140,11 +145,11 @@ def test_a_face_that_is_not_found_is_a_copy_and_counted(networks: Shifting, tmp_
     model.blind = True
     finish(run_study(NearAndFar(persons=2), tmp_path))
     numbers = json.loads((tmp_path / "metrics.json").read_text())
-    assert numbers["refused/share/model_near"] == 1
-    assert numbers["depth/mae_mm_metric/model_near"] == numbers["depth/mae_mm_metric/copy_source_near"]
+    assert numbers["refused/share/model/at=near"] == 1
+    assert numbers["depth/mae_mm_metric/model/at=near"] == numbers["depth/mae_mm_metric/copy_source/at=near"]
     assert not model.asked
     # Different persons are told apart by something, which stands beside every distance.
-    assert numbers["identity/faceapi/other_persons_near"] > 0
+    assert numbers["identity_apart/faceapi/at=near"] > 0
 
 
 def test_conditions_that_would_count_persons_twice_are_refused(networks: Shifting, tmp_path: Path) -> None:
@@ -172,8 +177,8 @@ def test_guidance_is_swept_at_every_intensity_with_weights_and_without(networks:
     finish(run_study(config, tmp_path / "blind"))
     assert all(e[1].arkit is None for e, _ in model.asked)
     numbers = json.loads((tmp_path / "blind/metrics.json").read_text())
-    assert numbers["refused/share/token_guidance_3_intensity_1"] == 0
-    assert numbers["refused/share/weights_guidance_3_intensity_1"] == 1
+    assert numbers["refused/share/token/guidance=3/intensity=1"] == 0
+    assert numbers["refused/share/weights/guidance=3/intensity=1"] == 1
 
 
 def test_each_axis_of_cameras_changes_what_it_says(person: Person) -> None:
@@ -202,12 +207,12 @@ def test_each_axis_of_cameras_changes_what_it_says(person: Person) -> None:
 
 def test_every_axis_is_a_chart_through_the_standard_camera(networks: Shifting, tmp_path: Path) -> None:
     config = Cameras(persons=1, yaw=(30.0,), pitch=(), focal=(1.2,), distance=())
-    assert config.on("focal") == [(1.0, STANDARD), (1.2, "focal_1.2")]
+    assert config.on("focal") == [(1.0, {}), (1.2, {"focal": 1.2})]
     steps = list(run_study(config, tmp_path))
-    names = [f"000000_{name}" for name in (STANDARD, "yaw_30", "focal_1.2")]
+    names = ["000000", "000000_yaw_30", "000000_focal_1.2"]
     assert [step.note for step in steps if step.stage == "persons"] == names
     numbers = json.loads((tmp_path / "metrics.json").read_text())
-    assert {f"{DEPTH}/model_{name}" for name in (STANDARD, "yaw_30", "focal_1.2")} <= set(numbers)
+    assert {f"{DEPTH}/model{at}" for at in ("", "/yaw=30", "/focal=1.2")} <= set(numbers)
 
 
 def test_a_persons_expression_grows_with_its_intensity(person: Person) -> None:
@@ -249,32 +254,32 @@ def test_displacement_is_a_share_of_the_true_change(person: Person) -> None:
 def test_what_is_obtained_follows_what_is_asked_or_does_not() -> None:
     rng = np.random.default_rng(0)
     category = [0, 1, 2, 3]
-    found: dict[str, list[dict[str, object]]] = {}
+    found: list[list[dict[str, object]]] = []
     for asked in (0.0, 0.5, 1.0):
-        found[f"intensity_{asked:g}"] = []
+        found.append([])
         for _ in range(3):
             noise = [float(x) for x in rng.normal(0, 0.02, 4)]
             up, down = ([sign * asked + x for x in noise] for sign in (1, -1))
             person: dict[str, object] = {"category": category, "intensity": [0.0, asked, asked, asked]}
             for row in ("weights", "category", "ceiling", "autoencoder_ceiling", "copy_source"):
                 person |= {f"asked_both/{row}": down if row == "category" else up, f"displaced/{row}": up}
-            found[f"intensity_{asked:g}"].append(person)
+            found[-1].append(person)
     table = correlations(found)
-    assert table["weights"]["expression/cls_both"].value > 0.95
-    assert table["category"]["expression/cls_both"].value < -0.95
-    assert table["category"]["displacement/pearson"].value > 0.95
-    assert table["weights"]["expression/cls_both"].low <= table["weights"]["expression/cls_both"].value
+    assert table[Row("weights")]["expression/cls_both"].value > 0.95
+    assert table[Row("category")]["expression/cls_both"].value < -0.95
+    assert table[Row("category")]["displacement/pearson"].value > 0.95
+    assert table[Row("weights")]["expression/cls_both"].low <= table[Row("weights")]["expression/cls_both"].value
 
 
 def test_a_copy_moves_nowhere_at_any_intensity(networks: Shifting, tmp_path: Path) -> None:
     finish(run_study(Intensity(persons=2, intensities=(0.25, 1.0)), tmp_path))
     numbers = json.loads((tmp_path / "metrics.json").read_text())
-    moved = [numbers[f"displacement/rms_mm/ceiling_intensity_{i}"] for i in ("0.25", "1")]
+    moved = [numbers[f"displacement/rms_mm/ceiling/intensity={i}"] for i in ("0.25", "1")]
     assert moved[1] > 2 * moved[0] > 0
-    assert numbers["displacement/rms_mm/copy_source_intensity_1"] == 0
-    assert numbers["displacement/ratio/ceiling_intensity_1"] == pytest.approx(1)
+    assert numbers["displacement/rms_mm/copy_source/intensity=1"] == 0
+    assert numbers["displacement/ratio/ceiling/intensity=1"] == pytest.approx(1)
     assert numbers["displacement/pearson/ceiling"] > 0.9
-    assert numbers["displacement/rms_mm/weights_intensity_1"] == pytest.approx(1)
+    assert numbers["displacement/rms_mm/weights/intensity=1"] == pytest.approx(1)
     with pytest.raises(ValueError, match="at least two"):
         Intensity(intensities=(1.0,))
 
@@ -311,6 +316,6 @@ def test_a_source_has_the_fault_that_is_asked_for_and_no_other(person: Person, i
 def test_noise_makes_the_copy_worse_and_leaves_the_truth_alone(networks: Shifting, tmp_path: Path) -> None:
     config = SourceNoise(persons=1, noise_mm=(1.0, 4.0), holes=(), quantisation_mm=(), color_noise=())
     numbers = finish(run_study(config, tmp_path))
-    copies = [float(numbers[f"{DEPTH}/copy_source_{name}"]) for name in (CLEAN, "noise_mm_1", "noise_mm_4")]
+    copies = [float(numbers[f"{DEPTH}/copy_source{at}"]) for at in ("", "/noise_mm=1", "/noise_mm=4")]
     assert copies[0] < copies[1] < copies[2]
-    assert f"{DEPTH}/autoencoder_ceiling_noise_mm_1" not in numbers
+    assert f"{DEPTH}/autoencoder_ceiling/noise_mm=1" not in numbers

@@ -21,7 +21,7 @@ Attributes:
 
             found = yield from work.records("persons", self.names(), measure)
             spread = bootstrap_mean(np.array([record["mean"] ** 2 for record in found.values()]))
-            return Results(table={"normal": {"spread/variance": spread}})
+            return Results(table={Row("normal"): {"spread/variance": spread}})
 
 Listed in `omote.studies.registry`, it is ``omote study means --out DIR --persons 100 --count 5``. `run_study` claims the folder
 (``config.json``), calls `Study.run` and writes what it returns: ``metrics.json`` (``<metric>/<row>``), ``table.csv`` (with the
@@ -33,7 +33,6 @@ processes may run the same command on one folder: each takes the items that no o
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import time
@@ -46,11 +45,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar, 
 
 from omote.config import Range, from_json, to_json
 from omote.errors import OutputError
-from omote.evaluation.statistics import Interval
+from omote.evaluation.records import Row
 from omote.files import atomic_path, check_folder, make_folder
 from omote.progress import Step, Steps
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, fingerprint
 from omote.runs import Stopwatch, Value, prefixed, write_json, write_run
+from omote.studies.table import Table, flat, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +58,9 @@ if TYPE_CHECKING:
     from omote.datasets.population import PopulationConfig
     from omote.rgbd.model import EditingModel
 
-Result = TypeVar("Result")
+Item = TypeVar("Item")
 # What an item's JSON file holds.
 Record: TypeAlias = Mapping[str, Any]
-# Row → metric → value; an interval gives three columns of table.csv.
-Cell: TypeAlias = Interval | float | int | str | None
-Table: TypeAlias = Mapping[str, Mapping[str, Cell]]
 
 # Marks a field that kept items do not depend on: it may grow, or `Study.fingerprints` compares what it names.
 FREE = "free"
@@ -80,24 +77,18 @@ class Results:
     Attributes:
         table: ``table.csv``, and flat in ``metrics.json``.
         notes: further columns of ``table.csv`` alone, by row.
-        numbers: flat keys of ``metrics.json`` that belong to no row.
+        numbers: further flat keys of ``metrics.json``.
         figure: the text of ``figure.svg``; none if empty.
         facts: more for ``run.json``.
         page: writes the study's page into the folder, last of all; it may read the other files.
     """
 
     table: Table = field(default_factory=dict)
-    notes: Table = field(default_factory=dict)
+    notes: Mapping[Row, Mapping[str, str | float]] = field(default_factory=dict)
     numbers: Mapping[str, Value] = field(default_factory=dict)
     figure: str = ""
     facts: Mapping[str, Value] = field(default_factory=dict)
     page: Callable[[Path], None] | None = None
-
-    def flat(self) -> dict[str, Value]:
-        """``<metric>/<row>`` → value."""
-        cells = {f"{key}/{row}": cell for row, cells in self.table.items() for key, cell in cells.items()}
-        values = {key: cell.value if isinstance(cell, Interval) else cell for key, cell in cells.items()}
-        return {**values, **self.numbers}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,34 +194,40 @@ class Work:
     def records(
         self, folder: str, names: Sequence[str], measure: Callable[[str], Record | Steps[Record]]
     ) -> Steps[dict[str, Record]]:
-        """Measure each item into ``folder/NAME.json``, unless it is there.
+        """`kept` as JSON."""
+        return self.kept(folder, names, measure, _save, _load)
+
+    def kept(
+        self,
+        folder: str,
+        names: Sequence[str],
+        make: Callable[[str], Item | Steps[Item]],
+        save: Callable[[Path, Item], None],
+        load: Callable[[Path], Item],
+    ) -> Steps[dict[str, Item]]:
+        """Make each item into ``folder/NAME.json``, unless it is there.
 
         Args:
             folder: of the files, inside the result folder.
             names: of the items.
-            measure: an item's name → what its file holds; a generator may yield steps of its own before it returns that.
+            make: an item's name → what its file holds; a generator may yield steps of its own before it returns that.
+            save: writes a file, whole or not at all.
+            load: reads it back.
 
         Returns:
-            Name → record, of all items.
+            Name → what its file holds, of all items.
         """
         files = {name: self.out / folder / f"{name}.json" for name in names}
         make_folder(self.out / folder)
 
-        def make(name: str) -> Steps[None]:
-            record = measure(name)
-            if isinstance(record, Generator):
-                record = yield from record
-            with atomic_path(files[name]) as temporary:
-                temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+        def made(name: str) -> Steps[None]:
+            item = make(name)
+            if isinstance(item, Generator):
+                item = yield from item
+            save(files[name], item)
 
-        yield from self.items({name: [path] for name, path in files.items()}, make, stage=folder)
-        kept = self.kept(folder)
-        return {name: kept[name] for name in names}
-
-    def kept(self, folder: str) -> dict[str, Record]:
-        """Every record that lies in a folder, by name."""
-        files = sorted((self.out / folder).glob("*.json"))
-        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+        yield from self.items({name: [path] for name, path in files.items()}, made, stage=folder)
+        return {name: load(path) for name, path in files.items()}
 
     def items(
         self, files: Mapping[str, Sequence[Path]], make: Callable[[str], Steps[None]], *, stage: str
@@ -330,11 +327,11 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, Value]]:
     work.claim(study)
     with work.watch("measure"):
         results = yield from study.run(work)
-    numbers = results.flat()
-    write_metrics(numbers, out / "metrics.json")
+    count = {"count/persons": study.persons} if isinstance(study, PersonStudy) else {}
+    numbers = {**count, **flat(results.table), **results.numbers}
+    write_json(dict(sorted(numbers.items())), out / "metrics.json")
     if results.table:
-        rows = {row: {**cells, **results.notes.get(row, {})} for row, cells in results.table.items()}
-        write_table(rows, out / "table.csv")
+        write_table(results.table, out / "table.csv", results.notes)
     if results.figure:
         with atomic_path(out / "figure.svg") as temporary:
             temporary.write_text(results.figure, encoding="utf-8")
@@ -353,29 +350,14 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, Value]]:
     return numbers
 
 
-def write_metrics(numbers: Mapping[str, Value], path: Path) -> None:
-    """Write flat keys ``<metric>/<row>``, sorted; NaN becomes null."""
-    write_json(dict(sorted(numbers.items())), path)
+def _save(path: Path, record: Record) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_table(table: Table, path: Path) -> None:
-    """Write a line per row; a metric with an interval has three columns: ``<metric>``, ``<metric>_low``, ``<metric>_high``."""
-    metrics = list(dict.fromkeys(key for cells in table.values() for key in cells))
-    wide = {key for cells in table.values() for key, cell in cells.items() if isinstance(cell, Interval)}
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", *(f"{key}{end}" for key in metrics for end in _ends(key in wide))])
-        for row, cells in table.items():
-            writer.writerow([row, *(text for key in metrics for text in _texts(cells.get(key), key in wide))])
-
-
-def _ends(wide: bool) -> Sequence[str]:
-    return ("", "_low", "_high") if wide else ("",)
-
-
-def _texts(cell: Cell, wide: bool) -> list[str]:
-    values = [cell.value, cell.low, cell.high] if isinstance(cell, Interval) else [cell, *([None] * 2 * wide)]
-    return ["" if v is None or v != v else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
+def _load(path: Path) -> Record:
+    record: Record = json.loads(path.read_text(encoding="utf-8"))
+    return record
 
 
 def _all_there(files: Sequence[Path]) -> bool:

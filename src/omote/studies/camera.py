@@ -20,14 +20,13 @@ from omote.evaluation.figures import figure
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, orbit_camera
 from omote.progress import Steps
 from omote.studies.base import Results, Work
-from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
-from omote.studies.table import DEPTH, IDENTITY, TOP1, curves
+from omote.studies.conditions import Condition, Edit, StudyOfEdits
+from omote.studies.table import DEPTH, IDENTITY, MODEL, TOP1, At, curves
 
 if TYPE_CHECKING:
     from omote.datasets.population import Person
 
-STANDARD = "standard"
-# Axis → its label, and where on it the standard camera stands.
+# Axis → its label, and where on it the standard camera stands, whose rows have no condition.
 AXES: Mapping[str, tuple[str, float]] = {
     "yaw": ("yaw, degrees to either side", 0.0),
     "pitch": ("pitch, degrees (up is positive)", 0.0),
@@ -54,21 +53,23 @@ class Cameras(StudyOfEdits):
     focal: tuple[Annotated[float, Range(0.1, 10)], ...] = (0.7, 0.85, 1.2, 1.4)
     distance: tuple[Annotated[float, Range(250)], ...] = (350.0, 500.0, 1000.0, 1400.0)
 
-    def on(self, axis: str) -> list[tuple[float, str]]:
-        """Values of an axis and the names of their conditions, the standard camera among them, in order."""
+    def on(self, axis: str) -> list[tuple[float, At]]:
+        """Values of an axis with their conditions, the standard camera's among them, in order."""
         values: tuple[float, ...] = getattr(self, axis)
-        return sorted([(AXES[axis][1], STANDARD), *((value, f"{axis}_{value:g}") for value in values)])
+        at = [(AXES[axis][1], {}), *((value, {axis: value}) for value in values)]
+        return sorted(at, key=lambda pair: pair[0])
 
     def run(self, work: Work) -> Steps[Results]:
-        """Measure; rows are ``<row>_<axis>_<value>`` and ``<row>_standard``."""
+        """Measure; rows are ``<row>/<axis>=<value>``, and ``<row>`` by the standard camera."""
         from omote.studies.measured_edits import measure_conditions
 
-        at = {STANDARD: ("yaw", 0.0)}
-        at |= {name: (axis, value) for axis in AXES for value, name in self.on(axis) if name != STANDARD}
-        conditions = [
-            Condition(name=name, edits={MODEL: Edit()}, shown=partial(seen_from, axis=axis, value=value))
-            for name, (axis, value) in at.items()
-        ]
+        edits = {MODEL: Edit()}
+        conditions = [Condition(edits=edits, shown=partial(seen_from, axis="yaw", value=0.0))]
+        for axis in AXES:
+            for value, at in self.on(axis):
+                if at:
+                    seen = partial(seen_from, axis=axis, value=value)
+                    conditions.append(Condition(at=at, edits=edits, shown=seen))
         table = yield from measure_conditions(self, work, conditions)
         charts = [
             curves(table, metric, self.on(axis), label)

@@ -7,23 +7,23 @@ A `Condition` says how a person is shown (camera, expressions), how the source i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from omote.diffusion.settings import EditSettings
+from omote.evaluation.records import Row
 from omote.head.expressions import CATEGORIES, draw_expression
-from omote.studies.base import MODEL, ModelStudy, PersonStudy
+from omote.studies.base import ModelStudy, PersonStudy
+from omote.studies.table import AUTOENCODER, CEILING, COPY, At
 
 if TYPE_CHECKING:
     from omote.datasets.population import Person
     from omote.types import Rgbd
 
-__all__ = ["BESIDE", "MODEL", "Asks", "Condition", "Edit", "StudyOfEdits", "at_intensity"]
-
 # Rows that no edit makes.
-BESIDE = ("ceiling", "autoencoder_ceiling", "copy_source")
+BESIDE = (CEILING, AUTOENCODER, COPY)
 # An own stream for expressions that a study draws anew.
 EXPRESSION_STREAM = 71
 Asks = Literal["weights", "category", "token"]
@@ -47,7 +47,7 @@ class Edit:
 
     settings: EditSettings = EditSettings()
     asks: Asks = "weights"
-    network: str = MODEL
+    network: str = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +55,27 @@ class Condition:
     """One value of what is varied.
 
     Attributes:
-        name: a row is ``<edit>_<name>``, or the edit alone where it is empty.
+        at: axis → value; rows are under it. Empty for what is not varied.
         edits: by row.
         shown: a person as this condition shows them: another camera, other expressions.
         captured: the captured source of a person, from the true render at rest.
         beside: of `BESIDE`; rows that are the same in every condition are measured in one of them.
     """
 
-    name: str
-    edits: Mapping[str, Edit]
+    at: At = field(default_factory=dict)
+    edits: Mapping[Row, Edit]
     shown: Callable[[Person], Person] = lambda person: person
     captured: Callable[[Rgbd, Person], Rgbd] = lambda image, person: image
-    beside: Sequence[str] = BESIDE
+    beside: Sequence[Row] = BESIDE
 
     @property
-    def rows(self) -> list[str]:
-        """All rows, without the condition's name."""
+    def rows(self) -> list[Row]:
+        """All rows, without the condition."""
         return [*self.edits, *self.beside]
+
+    def item(self, person: str) -> str:
+        """The item of a person under this condition."""
+        return str(Row(person).under(**self.at)).replace("/", "_").replace("=", "_")
 
 
 def at_intensity(person: Person, intensity: float) -> Person:

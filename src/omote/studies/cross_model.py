@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,11 +19,12 @@ import numpy as np
 from omote.config import Range
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
+from omote.evaluation.records import Row
 from omote.progress import Steps
-from omote.studies.base import Record, Results, Table, Work
+from omote.studies.base import Record, Results, Work
 from omote.studies.conditions import BESIDE
-from omote.studies.table import COLOR, DEPTH, IDENTITY, LINES, MOVING, TITLES, TOP1, cell, row_of
-from omote.studies.trained_editors import StudyOfTraining, link, measure_trained, train_editor
+from omote.studies.table import AUTOENCODER, COLOR, COPY, DEPTH, IDENTITY, LINES, MOVING, TITLES, TOP1, Table, cell
+from omote.studies.trained_editors import StudyOfTraining, Training, link, measure_trained, train_editor
 
 if TYPE_CHECKING:
     from omote.datasets.cache import Shard
@@ -50,7 +52,7 @@ class CrossModel(StudyOfTraining):
             raise ConfigError("cross-model: expected a second head family; give --ict")
 
     def run(self, work: Work) -> Steps[Results]:
-        """Train and measure; rows are ``<trained on>_on_<measured on>``, and ``<trained on>`` over both families.
+        """Train and measure; rows are ``<trained on>/head=<measured on>``, and ``<trained on>`` over both families.
 
         Raises:
             ConfigError: fewer than two persons of a family to train on.
@@ -69,8 +71,8 @@ class CrossModel(StudyOfTraining):
         }
         first_stage = load_first_stage(self.autoencoder).float().eval().requires_grad_(False)
 
-        def train(row: str) -> Steps[None]:
-            run, unit_style = work.out / "runs" / row, row != heads[SHIPPED_HEAD]
+        def train(run: Path, row: str) -> Steps[None]:
+            unit_style = row != heads[SHIPPED_HEAD]
             link(parts[row], run / "population")
             yield from encode_population(
                 run / "population",
@@ -83,10 +85,12 @@ class CrossModel(StudyOfTraining):
             yield from train_editor(self, run, unit_style=unit_style)
 
         persons = {row: sum(read_shard(part).num_persons for part in those) for row, those in parts.items()}
-        table = yield from measure_trained(
-            self, work, persons, train, overall=lambda found: by_family(found, [*parts, *BESIDE])
-        )
-        return Results(table=table, figure=_drawn(table, list(parts), heads))
+        trainings = {
+            row: Training(row=Row(row), persons=count, train=partial(train, row=row)) for row, count in persons.items()
+        }
+        rows = [*map(Row, parts), *BESIDE]
+        table = yield from measure_trained(self, work, trainings, overall=lambda found: by_family(found, rows))
+        return Results(table=table, figure=_drawn(table, list(map(Row, parts)), heads))
 
 
 def laid_out(config: CrossModel, folder: Path) -> list[tuple[str, str]]:
@@ -131,7 +135,7 @@ def sets_of(names: Sequence[str], halves: Sequence[tuple[str, str]]) -> dict[str
     return {BOTH: [first[0], second[0]], names[0]: list(first), names[1]: list(second)}
 
 
-def by_family(persons: Sequence[Record], rows: Sequence[str]) -> Table:
+def by_family(persons: Sequence[Record], rows: Sequence[Row]) -> Table:
     """The rows' numbers over the persons of each family.
 
     Args:
@@ -142,17 +146,18 @@ def by_family(persons: Sequence[Record], rows: Sequence[str]) -> Table:
 
     table: Table = {}
     for head in sorted({str(person["head"]) for person in persons}):
-        table = {**table, **summarised([person for person in persons if person["head"] == head], rows, f"on_{head}")}
+        of_head = [person for person in persons if person["head"] == head]
+        table = {**table, **summarised(of_head, rows, {"head": head})}
     return table
 
 
-def _drawn(table: Table, networks: Sequence[str], heads: Sequence[str]) -> str:
+def _drawn(table: Table, editors: Sequence[Row], heads: Sequence[str]) -> str:
     charts = []
     for metric in (DEPTH, MOVING, COLOR, IDENTITY, TOP1):
         for head in heads:
             rows = {}
-            for row in (*networks, "autoencoder_ceiling", "copy_source"):
-                if (found := cell(table, row_of(row, f"on_{head}"), metric)) is not None:
+            for row in (*editors, AUTOENCODER, COPY):
+                if (found := cell(table, row.under(head=head), metric)) is not None:
                     rows[LINES.get(row, f"trained on {row}")] = (found.value, found.low, found.high)
             if rows:
                 ends = [v for values in rows.values() for v in values if np.isfinite(v)]

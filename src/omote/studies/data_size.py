@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from omote.config import Range
 from omote.errors import ConfigError
 from omote.evaluation.figures import figure
+from omote.evaluation.records import Row
 from omote.progress import Steps
 from omote.studies.base import Results, Work
 from omote.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, curves, levels_of
-from omote.studies.trained_editors import StudyOfTraining, link, measure_trained, train_editor
+from omote.studies.trained_editors import StudyOfTraining, Training, link, measure_trained, train_editor
 
 EVERYONE = 0
-ROW = "persons"
+EDITOR = Row("editor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,36 +49,39 @@ class DataSize(StudyOfTraining):
             raise ValueError(f"sizes: expected numbers of persons, each once, got {self.sizes}")
 
     def run(self, work: Work) -> Steps[Results]:
-        """Train and measure; a row ``persons_<number>`` per size."""
+        """Train and measure; rows are ``editor/persons=<number>``."""
         from omote.datasets.cache import read_shard, shard_folders
         from omote.head.shipped import shipped_head
         from omote.rgbd.identity_stage import load_first_stage
         from omote.rgbd.train.edit_cache import encode_population
 
         counts = {shard: read_shard(shard).num_persons for shard in shard_folders(self.population)}
-        sizes = {f"{ROW}_{size}": size for size in sizes_in(self, sum(counts.values()))}
+        sizes = sizes_in(self, sum(counts.values()))
         with work.lock("population"):
-            pieces = cut(counts, list(sizes.values()), work.out / "population")
+            pieces = cut(counts, sizes, work.out / "population")
         first_stage = load_first_stage(self.autoencoder).float().eval().requires_grad_(False)
         yield from encode_population(
             work.out / "population", first_stage, shipped_head(), work.out / "edits", seed=self.seed
         )
 
-        def train(row: str) -> Steps[None]:
-            run = work.out / "runs" / row
+        def train(run: Path, size: int) -> Steps[None]:
             for part in ("population", "edits"):
-                link([work.out / part / name for name, last in pieces.items() if last <= sizes[row]], run / part)
+                link([work.out / part / name for name, last in pieces.items() if last <= size], run / part)
             yield from train_editor(self, run)
 
-        table = yield from measure_trained(self, work, sizes, train)
-        at = [(float(size), str(size)) for size in sizes.values()]
+        trainings = {
+            f"persons_{size}": Training(row=EDITOR.under(persons=size), persons=size, train=partial(train, size=size))
+            for size in sizes
+        }
+        table = yield from measure_trained(self, work, trainings)
+        at = [(float(size), {"persons": size}) for size in sizes]
         charts = [
             curves(
                 table,
                 metric,
                 at,
                 "persons trained on",
-                lines={ROW: "editor"},
+                lines={EDITOR: EDITOR.name},
                 levels=levels_of(table, metric),
                 logarithmic=True,
             )

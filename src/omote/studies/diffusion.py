@@ -19,6 +19,7 @@ from omote.progress import Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS
 from omote.studies.base import FREE, Results, Work
 from omote.studies.suites import EditorSuite, row_names
+from omote.studies.table import flat
 
 REGRESSION = "regression"
 SHIPPED = tuple(SHIPPED_WEIGHTS / RIVALS / name for name in ("flow", REGRESSION))
@@ -48,7 +49,9 @@ class WhereDiffusionPays(EditorSuite):
     def run(self, work: Work) -> Steps[Results]:
         """Measure as the suite for editors does, and compare with the regression."""
         results = yield from super().run(work)
-        return replace(results, numbers={**results.numbers, **against_regression(results.flat())})
+        return replace(
+            results, numbers={**results.numbers, **against_regression({**flat(results.table), **results.numbers})}
+        )
 
 
 def against_regression(numbers: Mapping[str, object]) -> dict[str, float]:

@@ -30,6 +30,7 @@ from omote.evaluation.figures import axis_over, figure, line_chart
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
 from omote.evaluation.measure import EvaluationStep, Judges, measure
 from omote.evaluation.pictures import save_strips
+from omote.evaluation.records import Row
 from omote.evaluation.sets import load_set_networks, save_features, summarise_sets
 from omote.evaluation.statistics import Interval, bootstrap_mean
 from omote.evaluation.truth import Truth, answered, render_truth, stacked
@@ -279,7 +280,9 @@ def summarise(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> d
 def intervals(persons: Sequence[Mapping[str, object]], rows: Sequence[str]) -> dict[str, Interval]:
     """Bootstraps over persons of what each person has a value of, by ``<metric>/<row>``; sets of images have none."""
     out = {
-        f"{key}/{row}": found for row, cells in summarised(persons, rows, "").items() for key, found in cells.items()
+        f"{key}/{row}": found
+        for row, cells in summarised(persons, list(map(Row, rows)), {}).items()
+        for key, found in cells.items()
     }
     for row in rows:
         for key, name in PER_SAMPLE.items():

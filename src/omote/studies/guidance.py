@@ -16,14 +16,33 @@ from typing import Annotated
 from omote.config import Range
 from omote.diffusion.settings import EditSettings
 from omote.evaluation.figures import figure
+from omote.evaluation.records import Row
+from omote.evaluation.statistics import Interval
 from omote.progress import Steps
-from omote.studies.base import Results, Table, Work
+from omote.studies.base import Results, Work
 from omote.studies.conditions import Asks, Condition, Edit, StudyOfEdits, at_intensity
-from omote.studies.table import DEPTH, IDENTITY, LINES, OTHERS, TOP1, cell, curves, row_of, trade_off
+from omote.studies.table import (
+    APART,
+    AUTOENCODER,
+    CEILING,
+    COPY,
+    DEPTH,
+    IDENTITY,
+    LINES,
+    TOP1,
+    Table,
+    cell,
+    curves,
+    trade_off,
+)
 
 ASKED_BY: Mapping[Asks, str] = {"weights": "weights given", "category": "weights drawn", "token": "category alone"}
-# Metric over the scale → the row that bounds it, and its name.
-MEASURED = {TOP1: ("ceiling", "true render"), IDENTITY: (OTHERS, "other persons"), DEPTH: ("copy_source", "copy")}
+# Metric over the scale → the row and metric that bound it, and their name.
+MEASURED = {
+    TOP1: (CEILING, TOP1, "true render"),
+    IDENTITY: (Row(), APART, "other persons"),
+    DEPTH: (COPY, DEPTH, "copy"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +67,20 @@ class Guidance(StudyOfEdits):
         if not (self.asks and self.scales and self.intensities):
             raise ValueError("expected at least one of asks, one of scales and one of intensities")
 
-    def at(self) -> dict[float, str]:
-        """Intensities, and the names of their conditions."""
-        return {intensity: f"intensity_{intensity:g}" for intensity in self.intensities}
-
     def run(self, work: Work) -> Steps[Results]:
-        """Measure; rows are ``<asks>_guidance_<scale>_intensity_<intensity>``."""
+        """Measure; rows are ``<asks>/guidance=<scale>/intensity=<intensity>``."""
         from omote.studies.measured_edits import measure_conditions
 
         edits = {
-            _edit(asks, scale): Edit(asks=asks, settings=EditSettings(steps=self.steps, guidance_scale=scale))
+            Row(asks).under(guidance=scale): Edit(
+                asks=asks, settings=EditSettings(steps=self.steps, guidance_scale=scale)
+            )
             for asks in self.asks
             for scale in self.scales
         }
         conditions = [
-            Condition(name=name, edits=edits, shown=partial(at_intensity, intensity=intensity))
-            for intensity, name in self.at().items()
+            Condition(at={"intensity": value}, edits=edits, shown=partial(at_intensity, intensity=value))
+            for value in self.intensities
         ]
         table = yield from measure_conditions(self, work, conditions)
         # For each way of asking the trade-off, and its parts over the scale.
@@ -71,38 +88,35 @@ class Guidance(StudyOfEdits):
         return Results(table=table, figure=figure(charts, columns=1 + len(MEASURED)))
 
 
-def _edit(asks: Asks, scale: float) -> str:
-    return f"{asks}_guidance_{scale:g}"
-
-
 def _charts(table: Table, config: Guidance, asks: Asks) -> Iterator[str]:
-    at = config.at()
+    named = {value: f"intensity {value:g}" for value in config.intensities}
     traded = {
-        f"intensity {intensity:g}": [row_of(_edit(asks, scale), name) for scale in config.scales]
-        for intensity, name in at.items()
+        name: [Row(asks).under(guidance=scale, intensity=value) for scale in config.scales]
+        for value, name in named.items()
     }
     # A copy of the source: all of the identity that an expression leaves, and no expression.
-    for row in ("copy_source", "autoencoder_ceiling"):
-        traded[LINES[row]] = [row_of(row, name) for name in at.values()]
+    for row in (COPY, AUTOENCODER):
+        traded[LINES[row]] = [row.under(intensity=value) for value in config.intensities]
     yield trade_off(table, IDENTITY, TOP1, traded, by=ASKED_BY[asks])
 
-    for metric, (bound, called) in MEASURED.items():
-        # Over the scale, a line per intensity: rows are named the other way round.
-        turned = {
-            row_of(name, f"{scale:g}"): table[row_of(_edit(asks, scale), name)]
-            for name in at.values()
-            for scale in config.scales
-        }
-        lines = {name: f"intensity {intensity:g}" for intensity, name in at.items()}
-        levels = _levels(table, metric, {i: row_of(bound, name) for i, name in at.items()}, called)
-        scales = [(scale, f"{scale:g}") for scale in config.scales]
+    # Over the scale, a line per intensity: the axes are named the other way round.
+    turned = {
+        Row(asks).under(intensity=value, guidance=scale): table[Row(asks).under(guidance=scale, intensity=value)]
+        for value in config.intensities
+        for scale in config.scales
+    }
+    lines = {Row(asks).under(intensity=value): name for value, name in named.items()}
+    scales = [(scale, {"guidance": scale}) for scale in config.scales]
+    for metric, (row, bound, called) in MEASURED.items():
+        bounds = {value: cell(table, row.under(intensity=value), bound) for value in config.intensities}
+        levels = _levels(bounds, called)
         yield curves(turned, metric, scales, f"guidance scale, {ASKED_BY[asks]}", lines=lines, levels=levels)
 
 
-def _levels(table: Table, metric: str, rows: Mapping[float, str], called: str) -> dict[str, float]:
+def _levels(bounds: Mapping[float, Interval | None], called: str) -> dict[str, float]:
     """A level per intensity; equal levels become one, so that its name can be read."""
     at: dict[float, list[float]] = {}
-    for intensity, row in rows.items():
-        if (found := cell(table, row, metric)) is not None:
+    for intensity, found in bounds.items():
+        if found is not None:
             at.setdefault(round(found.value, 2), []).append(intensity)
     return {f"{called}, {' '.join(f'{i:g}' for i in those)}": value for value, those in at.items()}

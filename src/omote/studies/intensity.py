@@ -19,18 +19,19 @@ import numpy as np
 
 from omote.config import Range
 from omote.evaluation.figures import figure
+from omote.evaluation.records import Row
 from omote.evaluation.statistics import Interval, bootstrap
 from omote.head.expressions import CATEGORIES
 from omote.progress import Steps
-from omote.studies.base import Record, Results, Table, Work
+from omote.studies.base import Record, Results, Work
 from omote.studies.conditions import BESIDE, Condition, Edit, StudyOfEdits, at_intensity
-from omote.studies.table import ASKED, DEPTH, LINES, OBTAINED, RATIO, TOP1, curves
+from omote.studies.table import ASKED, CEILING, COPY, DEPTH, LINES, OBTAINED, RATIO, TOP1, At, Table, curves
 
 if TYPE_CHECKING:
     from omote.evaluation.truth import Truth
     from omote.types import Rgbd
 
-EDITS = {"weights": Edit(), "category": Edit(asks="category")}
+EDITS = {Row("weights"): Edit(), Row("category"): Edit(asks="category")}
 CORRELATED = {"asked_both": "expression/cls_both", "displaced": "displacement/pearson"}
 # A correlation takes longer than a mean, and its interval is no finer than the persons are many.
 NUM_RESAMPLES = 500
@@ -54,21 +55,19 @@ class Intensity(StudyOfEdits):
         if len(set(self.intensities)) < 2:
             raise ValueError(f"intensities: expected at least two, got {self.intensities}")
 
-    def at(self) -> list[tuple[float, str]]:
-        """Intensities, and the names of their conditions."""
-        return [(value, f"intensity_{value:g}") for value in sorted(set(self.intensities))]
-
     def run(self, work: Work) -> Steps[Results]:
         """Measure; rows without an intensity are over all of them."""
         from omote.studies.measured_edits import measure_conditions
 
+        at: list[tuple[float, At]] = [(value, {"intensity": value}) for value in sorted(set(self.intensities))]
         conditions = [
-            Condition(name=name, edits=EDITS, shown=partial(at_intensity, intensity=value)) for value, name in self.at()
+            Condition(at=condition, edits=EDITS, shown=partial(at_intensity, intensity=value))
+            for value, condition in at
         ]
         table = yield from measure_conditions(self, work, conditions, more=displacements, overall=correlations)
-        lines = {**{edit: edit for edit in EDITS}, **{row: LINES[row] for row in ("ceiling", "copy_source")}}
+        lines = {**{row: row.name for row in EDITS}, **{row: LINES[row] for row in (CEILING, COPY)}}
         charts = [
-            curves(table, metric, self.at(), "asked intensity", lines=lines)
+            curves(table, metric, at, "asked intensity", lines=lines)
             for metric in (OBTAINED, RATIO, ASKED, TOP1, DEPTH)
         ]
         return Results(table=table, figure=figure(charts, columns=3))
@@ -96,22 +95,22 @@ def displacements(images: Mapping[str, Sequence[Rgbd]], truth: Truth) -> dict[st
     return out
 
 
-def correlations(found: Mapping[str, Sequence[Record]]) -> Table:
+def correlations(found: Sequence[Sequence[Record]]) -> Table:
     """Pearson of asked and obtained over all intensities, within categories, per row; neutral left out.
 
     Args:
-        found: condition → records of its persons.
+        found: of each intensity, the records of its persons.
     """
 
     def column(key: str) -> np.ndarray:
-        return np.stack([np.array([p[key] for p in persons], np.float64) for persons in found.values()], axis=1)
+        return np.stack([np.array([p[key] for p in persons], np.float64) for persons in found], axis=1)
 
     from omote.evaluation.metrics import intensity_correlation
 
     category = column("category").astype(int)
     counts = category != CATEGORIES.index("neutral")
     asked = column("intensity")
-    table: dict[str, dict[str, Interval]] = {}
+    table: dict[Row, dict[str, Interval]] = {}
     for row in (*EDITS, *BESIDE):
         table[row] = {}
         for measure, name in CORRELATED.items():

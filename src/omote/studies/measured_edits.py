@@ -18,6 +18,7 @@ from omote.errors import AlignmentError, ConfigError
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
 from omote.evaluation.measure import Judges, measure
 from omote.evaluation.metrics import identity_distance
+from omote.evaluation.records import Row
 from omote.evaluation.report.results import Results
 from omote.evaluation.report.tables import HEADLINE, Metric, interval, measured
 from omote.evaluation.statistics import Interval
@@ -27,16 +28,30 @@ from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
 from omote.progress import Step, Steps
 from omote.rgbd.model import EditingModel
-from omote.studies.base import Cell, Record, Table, Work
-from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
+from omote.studies.base import Record, Work
+from omote.studies.conditions import Condition, Edit, StudyOfEdits
 from omote.studies.rows import without_weights
-from omote.studies.table import ASKED, IDENTITY, OBTAINED, OTHERS, RATIO, REFUSED, TITLES, row_of
+from omote.studies.table import (
+    APART,
+    ASKED,
+    AUTOENCODER,
+    CEILING,
+    COPY,
+    MODEL,
+    OBTAINED,
+    RATIO,
+    REFUSED,
+    TITLES,
+    At,
+    Cell,
+    Table,
+)
 from omote.types import Rgbd
 
 # Row → images, and the truth → further measures, ``<measure>/<row>`` → a value per image.
 More: TypeAlias = Callable[[Mapping[str, Sequence[Rgbd]], Truth], Mapping[str, list[float]]]
-# Condition → records of its persons, in order → rows or cells that are no mean over persons.
-Overall: TypeAlias = Callable[[Mapping[str, Sequence[Record]]], Table]
+# Records of each condition's persons → rows or cells that are no mean over persons.
+Overall: TypeAlias = Callable[[Sequence[Sequence[Record]]], Table]
 
 METRICS: tuple[Metric, ...] = (
     *(metric for metric in HEADLINE if metric.key != "color/ssim"),
@@ -60,7 +75,7 @@ def measure_conditions(
     more: More | None = None,
     overall: Overall | None = None,
 ) -> Steps[Table]:
-    """Measure into ``persons/<person>_<condition>.json``.
+    """Measure into ``persons/<person>_<axis>_<value>.json``.
 
     Args:
         study: persons and networks.
@@ -78,13 +93,13 @@ def measure_conditions(
         JudgeError: the judges are not installed.
         CheckpointError: missing or damaged weights.
     """
-    _check_names([condition.name for condition in conditions])
+    _check([condition.at for condition in conditions])
     yield Step(stage="load")
-    networks = {MODEL: study.model()} if networks is None else networks
+    networks = {MODEL.name: study.model()} if networks is None else networks
     population = study.unseen()
     heads = population_heads(population.ict)
     judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
-    items = {row_of(name, condition.name): (int(name), condition) for name in study.names() for condition in conditions}
+    items = {condition.item(name): (int(name), condition) for name in study.names() for condition in conditions}
 
     def measured_item(name: str) -> Record:
         index, condition = items[name]
@@ -92,48 +107,44 @@ def measure_conditions(
         return _measured(condition, person, heads, networks, judges, study.seed, more)
 
     records = yield from work.records("persons", list(items), measured_item)
-    found: dict[str, list[Record]] = {condition.name: [] for condition in conditions}
-    for name, (_, condition) in items.items():
-        found[condition.name].append(records[name])
-    table: dict[str, Mapping[str, Cell]] = {}
-    for condition in conditions:
-        persons = found[condition.name]
-        table |= {**summarised(persons, condition.rows, condition.name), **other_persons(persons, condition.name)}
+    found = [[records[condition.item(name)] for name in study.names()] for condition in conditions]
+    table: dict[Row, Mapping[str, Cell]] = {}
+    for condition, persons in zip(conditions, found, strict=True):
+        table |= {**summarised(persons, condition.rows, condition.at), **persons_apart(persons, condition.at)}
     for row, cells in ({} if overall is None else overall(found)).items():
         table[row] = {**table.get(row, {}), **cells}
     return table
 
 
-def summarised(persons: Sequence[Record], rows: Sequence[str], condition: str) -> dict[str, dict[str, Interval]]:
+def summarised(persons: Sequence[Record], rows: Sequence[Row], at: At) -> dict[Row, dict[str, Interval]]:
     """Intervals over persons of the rows under a condition.
 
     Args:
         persons: their records.
-        rows: without the condition's name.
-        condition: added to the rows' names.
+        rows: without the condition.
+        at: the condition.
     """
-    results = Results(folder=Path(), name=condition, persons=tuple(persons), metrics={}, config={}, run={})
+    results = Results(folder=Path(), name="", persons=tuple(persons), metrics={}, config={}, run={})
     return {
-        row_of(row, condition): {m.key: interval(results, m, row) for m in METRICS if measured(results, m, row)}
+        row.under(**at): {m.key: interval(results, m, str(row)) for m in METRICS if measured(results, m, str(row))}
         for row in rows
     }
 
 
-def other_persons(persons: Sequence[Record], condition: str) -> Table:
+def persons_apart(persons: Sequence[Record], at: At) -> Table:
     """Mean identity distance between different persons at rest, the scale of every identity distance."""
     descriptors = np.array([person["descriptor"] for person in persons], np.float64)
     if len(descriptors) < 2:
         return {}
     mine, theirs = np.triu_indices(len(descriptors), 1)
-    mean = float(identity_distance(descriptors[mine], descriptors[theirs]).mean())
-    return {row_of(OTHERS, condition): {IDENTITY: mean}}
+    return {Row().under(**at): {APART: float(identity_distance(descriptors[mine], descriptors[theirs]).mean())}}
 
 
-def _check_names(names: Sequence[str]) -> None:
-    # Two of one name would share their files, and count each person twice.
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if not names or twice:
-        got = f"{twice[0]} twice" if twice else "none"
+def _check(at: Sequence[At]) -> None:
+    # Two equal ones would share their files, and count each person twice.
+    twice = [condition for condition in at if at.count(condition) > 1]
+    if not at or twice:
+        got = f"{dict(twice[0])} twice" if twice else "none"
         raise ConfigError(f"conditions: expected at least one, each once, got {got}; change the values that are varied")
 
 
@@ -149,7 +160,7 @@ def _measured(
     """A person's numbers under a condition."""
     truth = render_truth(person, heads)
     truth = replace(truth, capture=condition.captured(truth.images[0], person))
-    images: dict[str, Sequence[Rgbd]] = {}
+    images: dict[Row, Sequence[Rgbd]] = {}
     refused: dict[str, list[float]] = {}
     used = dict.fromkeys(edit.network for edit in condition.edits.values())
     faces = {name: _found(networks[name], truth.source) for name in used}
@@ -164,17 +175,18 @@ def _measured(
             images[row] = _edited(networks[edit.network], edit, person, truth, face, seed + 1000 * person.index)
         refused[f"refused/{row}"] = [float(refuses)] * len(truth.images)
 
-    if "ceiling" in condition.beside:
-        images["ceiling"] = truth.images
-    if "autoencoder_ceiling" in condition.beside:
+    if CEILING in condition.beside:
+        images[CEILING] = truth.images
+    if AUTOENCODER in condition.beside:
         # Networks of a study share the first stage, and the last is the best at finding faces.
         *_, last = faces
-        images["autoencoder_ceiling"] = _reconstructed(networks[last], faces[last], person, truth)
-    if "copy_source" in condition.beside:
-        images["copy_source"] = [truth.source] * len(truth.images)
+        images[AUTOENCODER] = _reconstructed(networks[last], faces[last], person, truth)
+    if COPY in condition.beside:
+        images[COPY] = [truth.source] * len(truth.images)
 
-    found = measure(images, person, heads, truth, judges) | refused
-    return found if more is None else found | dict(more(images, truth))
+    named = {str(row): seen for row, seen in images.items()}
+    found = measure(named, person, heads, truth, judges) | refused
+    return found if more is None else found | dict(more(named, truth))
 
 
 def _found(network: EditingModel, source: Rgbd) -> RestFace | None:

@@ -18,14 +18,13 @@ from omote.evaluation.figures import figure
 from omote.geometry.camera import FRONT_DISTANCE_MM
 from omote.progress import Steps
 from omote.studies.base import Results, Work
-from omote.studies.conditions import MODEL, Condition, Edit, StudyOfEdits
-from omote.studies.table import DEPTH, IDENTITY, LINES, TOP1, curves, levels_of
+from omote.studies.conditions import Condition, Edit, StudyOfEdits
+from omote.studies.table import COPY, DEPTH, IDENTITY, LINES, MODEL, TOP1, At, curves, levels_of
 
 if TYPE_CHECKING:
     from omote.datasets.population import Person
     from omote.types import Rgbd
 
-CLEAN = "clean"
 NOISE_STREAM = 73
 AXES: Mapping[str, str] = {
     "noise_mm": "depth noise at 0.7 m, mm",
@@ -53,31 +52,31 @@ class SourceNoise(StudyOfEdits):
     quantisation_mm: tuple[Annotated[float, Range(0)], ...] = (0.5, 1.0, 2.0, 4.0)
     color_noise: tuple[Annotated[float, Range(0, 1)], ...] = (0.02, 0.05, 0.1)
 
-    def on(self, axis: str) -> list[tuple[float, str]]:
-        """Values of an axis and the names of their conditions, the clean source among them."""
+    def on(self, axis: str) -> list[tuple[float, At]]:
+        """Values of an axis with their conditions, the clean source's among them, in order."""
         values: tuple[float, ...] = getattr(self, axis)
-        return sorted([(0.0, CLEAN), *((value, f"{axis}_{value:g}") for value in values if value > 0)])
+        return [(0.0, {}), *((value, {axis: value}) for value in sorted(values) if value > 0)]
 
     def run(self, work: Work) -> Steps[Results]:
-        """Measure; rows are ``<row>_<axis>_<value>`` and ``<row>_clean``."""
+        """Measure; rows are ``<row>/<axis>=<value>``, and ``<row>`` of the clean source."""
         from omote.studies.measured_edits import measure_conditions
 
         edits = {MODEL: Edit()}
-        conditions = [Condition(name=CLEAN, edits=edits)]
+        conditions = [Condition(edits=edits)]
         for axis in AXES:
-            for value, name in self.on(axis):
-                if name != CLEAN:
+            for value, at in self.on(axis):
+                if at:
                     # The truth is the same everywhere, and so are its judgement and its latent.
                     noisy = partial(captured, axis=axis, value=value)
-                    conditions.append(Condition(name=name, edits=edits, captured=noisy, beside=("copy_source",)))
+                    conditions.append(Condition(at=at, edits=edits, captured=noisy, beside=(COPY,)))
         table = yield from measure_conditions(self, work, conditions)
 
         charts = []
         for metric in (DEPTH, IDENTITY, TOP1):
-            levels = levels_of(table, metric, CLEAN)
+            levels = levels_of(table, metric)
             # Each axis has the copies of its own sources.
-            del levels[LINES["copy_source"]]
-            lines = {row: LINES[row] for row in (MODEL, "copy_source")}
+            del levels[LINES[COPY]]
+            lines = {row: LINES[row] for row in (MODEL, COPY)}
             charts += [
                 curves(table, metric, self.on(axis), label, lines=lines, levels=levels) for axis, label in AXES.items()
             ]

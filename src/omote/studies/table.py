@@ -1,16 +1,23 @@
-"""Tables of rows under conditions: names, levels and charts that studies share. Importing it takes no time.
-
-A row under a condition is ``<row>_<condition>``; a table is row → metric → interval (`omote.studies.base`).
-"""
+"""Tables of suites and studies: a row, perhaps under a condition, with its metrics; as CSV and as lines of charts."""
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
 
 from omote.evaluation.figures import axis_over, line_chart
+from omote.evaluation.records import Row
 from omote.evaluation.statistics import Interval
-from omote.studies.base import Cell, Table
+from omote.files import atomic_path
+
+# A value with its interval over persons, or one that is not of single persons.
+Cell: TypeAlias = Interval | float | int
+Table: TypeAlias = Mapping[Row, Mapping[str, Cell]]
+# Axis → value of a condition.
+At: TypeAlias = Mapping[str, float | int | str]
 
 DEPTH, MOVING, COLOR, IDENTITY, TOP1 = (
     "depth/mae_mm_metric",
@@ -21,6 +28,8 @@ DEPTH, MOVING, COLOR, IDENTITY, TOP1 = (
 )
 ASKED, REFUSED = "expression/asked_both", "refused/share"
 OBTAINED, RATIO = "displacement/rms_mm", "displacement/ratio"
+# Mean identity distance between different persons.
+APART = "identity_apart/faceapi"
 TITLES: Mapping[str, str] = {
     DEPTH: "depth error",
     MOVING: "depth error, moving",
@@ -31,44 +40,78 @@ TITLES: Mapping[str, str] = {
     OBTAINED: "change of depth",
     RATIO: "change over the truth's",
 }
+MODEL, CEILING, AUTOENCODER, COPY = (
+    Row("model"),
+    Row("ceiling"),
+    Row("autoencoder_ceiling"),
+    Row("copy_source"),
+)
 # Names of rows in charts.
-LINES: Mapping[str, str] = {
-    "model": "model",
-    "autoencoder_ceiling": "autoencoder",
-    "ceiling": "true render",
-    "copy_source": "copy",
-}
-# The row of mean identity distances between different persons.
-OTHERS = "other_persons"
+LINES: Mapping[Row, str] = {MODEL: "model", AUTOENCODER: "autoencoder", CEILING: "true render", COPY: "copy"}
 
 
-def row_of(row: str, condition: str) -> str:
-    """The name of a row under a condition."""
-    return f"{row}_{condition}" if condition else row
+def flat(table: Table) -> dict[str, float | int]:
+    """``<metric>/<row>`` → value without its interval."""
+    cells = {f"{key}/{row}".rstrip("/"): cell for row, cells in table.items() for key, cell in cells.items()}
+    return {key: cell.value if isinstance(cell, Interval) else cell for key, cell in cells.items()}
 
 
-def cell(table: Table, row: str, metric: str) -> Interval | None:
+def cell(table: Table, row: Row, metric: str) -> Interval | None:
     """A cell, or None where the row or its metric is missing or NaN; a plain number has no interval."""
-    found: Cell = table.get(row, {}).get(metric)
-    if isinstance(found, int | float):
+    found = table.get(row, {}).get(metric, math.nan)
+    if not isinstance(found, Interval):
         found = Interval(value=float(found), low=math.nan, high=math.nan, num_persons=0)
-    return found if isinstance(found, Interval) and not math.isnan(found.value) else None
+    return None if math.isnan(found.value) else found
 
 
-def levels_of(table: Table, metric: str, condition: str = "") -> dict[str, float]:
+def write_table(table: Table, path: Path, notes: Mapping[Row, Mapping[str, str | float]]) -> None:
+    """Write a line per row, with a column per axis of its conditions; an interval has three columns.
+
+    Args:
+        table: rows without a name are left out.
+        path: of the CSV file.
+        notes: further columns.
+    """
+    rows = [row for row in table if row.name]
+    axes = list(dict.fromkeys(axis for row in rows for axis, _ in row.at))
+    metrics = list(dict.fromkeys(key for row in rows for key in table[row]))
+    wide = {key for row in rows for key, found in table[row].items() if isinstance(found, Interval)}
+    more = list(dict.fromkeys(key for row in rows for key in notes.get(row, {})))
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        ends = {key: ("", "_low", "_high") if key in wide else ("",) for key in metrics}
+        writer.writerow(["row", *axes, *(f"{key}{end}" for key in metrics for end in ends[key]), *more])
+        for row in rows:
+            values: list[str | float | int | None] = [row.on(axis) for axis in axes]
+            for key in metrics:
+                found = cell(table, row, key)
+                three = [None] * 3 if found is None else [found.value, found.low, found.high]
+                values += three[: len(ends[key])]
+            values += [notes.get(row, {}).get(key) for key in more]
+            writer.writerow([row.name, *map(_text, values)])
+
+
+def _text(value: str | float | int | None) -> str:
+    if value is None or value != value:
+        return ""
+    return value if isinstance(value, str) else f"{value:.6g}"
+
+
+def levels_of(table: Table, metric: str, at: At = {}) -> dict[str, float]:  # noqa: B006 (never changed)
     """Levels of a chart: true render, autoencoder, copy and other persons under a condition."""
-    names = {row: name for row, name in LINES.items() if row != "model"} | {OTHERS: "other persons"}
-    cells = {name: cell(table, row_of(row, condition), metric) for row, name in names.items()}
+    cells = {name: cell(table, row.under(**at), metric) for row, name in LINES.items() if row != MODEL}
+    if metric == IDENTITY:
+        cells["other persons"] = cell(table, Row().under(**at), APART)
     return {name: found.value for name, found in cells.items() if found is not None}
 
 
 def curves(
     table: Table,
     metric: str,
-    at: Sequence[tuple[float, str]],
+    at: Sequence[tuple[float, At]],
     label: str,
     *,
-    lines: Mapping[str, str] = LINES,
+    lines: Mapping[Row, str] = LINES,
     levels: Mapping[str, float] | None = None,
     logarithmic: bool = False,
 ) -> str:
@@ -77,7 +120,7 @@ def curves(
     Args:
         table: the table.
         metric: its key.
-        at: values on the axis and the names of their conditions, in order.
+        at: values on the axis with their conditions, in order.
         label: of that axis.
         lines: row without its condition → name of its line.
         levels: dashed.
@@ -85,7 +128,7 @@ def curves(
     """
     series, whiskers = {}, {}
     for row, name in lines.items():
-        cells = [(x, cell(table, row_of(row, condition), metric)) for x, condition in at]
+        cells = [(x, cell(table, row.under(**condition), metric)) for x, condition in at]
         if known := [(x, found) for x, found in cells if found is not None]:
             series[name] = [(x, found.value) for x, found in known]
             whiskers[name] = [(x, found.low, found.high) for x, found in known]
@@ -95,7 +138,7 @@ def curves(
     return line_chart(TITLES.get(metric, metric), series, x, axis_over(metric, values), levels, whiskers)
 
 
-def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[str]], *, by: str = "") -> str:
+def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[Row]], *, by: str = "") -> str:
     """Two metrics against each other.
 
     Args:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from omote.config import Range
+from omote.evaluation.records import Row
 from omote.progress import Step, Steps
 from omote.rgbd.weights import fingerprint
-from omote.studies.base import FREE, Record, Table, Work
+from omote.studies.base import FREE, Record, Work
 from omote.studies.conditions import Condition, Edit, StudyOfEdits
+from omote.studies.table import Table
 
 if TYPE_CHECKING:
     from omote.engine.loop import EngineConfig
@@ -105,21 +107,34 @@ def train_editor(study: StudyOfTraining, run: Path, *, unit_style: bool = True) 
         yield Step(stage=f"train {run.name}", done=done, total=total, note=f"mse {report.metrics['mse']:.3f}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """An editor to be trained.
+
+    Attributes:
+        row: of the table.
+        persons: that it is trained on.
+        train: trains it in a folder.
+    """
+
+    row: Row
+    persons: int
+    train: Callable[[Path], Steps[None]]
+
+
 def measure_trained(
     study: StudyOfTraining,
     work: Work,
-    persons: Mapping[str, int],
-    train: Callable[[str], Steps[None]],
+    trainings: Mapping[str, Training],
     *,
     overall: Callable[[Sequence[Record]], Table] = lambda found: {},
 ) -> Steps[Table]:
-    """Train the editor of each row, then measure all of them on the same unseen persons.
+    """Train editors, each in ``runs/NAME``, then measure all of them on the same unseen persons.
 
     Args:
         study: persons and first stage.
         work: the folder.
-        persons: row → number of persons that it is trained on.
-        train: trains a row's editor in ``runs/ROW``.
+        trainings: by name.
         overall: records of the persons → further rows.
 
     Returns:
@@ -129,24 +144,27 @@ def measure_trained(
     from omote.rgbd.load import load_model_parts
     from omote.studies.measured_edits import measure_conditions
 
-    def trained(row: str) -> Steps[Record]:
-        yield from train(row)
-        progress = progress_of(work.out / "runs" / row)
+    runs = {name: work.out / "runs" / name for name in trainings}
+
+    def trained(name: str) -> Steps[Record]:
+        yield from trainings[name].train(runs[name])
+        progress = progress_of(runs[name])
         return {
-            "training/persons": persons[row],
+            "training/persons": trainings[name].persons,
             "training/images": progress.images,
             "training/minutes": progress.seconds / 60,
         }
 
-    costs = yield from work.records("trainings", list(persons), trained)
+    costs = yield from work.records("trainings", list(trainings), trained)
     networks = {
-        row: load_model_parts(study.autoencoder, work.out / "runs" / row / "export/editor", backend=study.backend)
-        for row in persons
+        name: load_model_parts(study.autoencoder, run / "export/editor", backend=study.backend)
+        for name, run in runs.items()
     }
-    condition = Condition(name="", edits={row: Edit(network=row) for row in networks})
+    condition = Condition(edits={training.row: Edit(network=name) for name, training in trainings.items()})
+    beside = {training.row: costs[name] for name, training in trainings.items()}
     return (
         yield from measure_conditions(
-            study, work, [condition], networks=networks, overall=lambda found: {**overall(found[""]), **costs}
+            study, work, [condition], networks=networks, overall=lambda found: {**overall(found[0]), **beside}
         )
     )
 

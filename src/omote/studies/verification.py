@@ -18,10 +18,11 @@ from omote.config import Range, from_json, to_json
 from omote.diffusion.settings import EditSettings
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
+from omote.evaluation.records import Row
 from omote.progress import Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, Backend, check_weights, fingerprint
-from omote.studies.base import FREE, Cell, Record, Results, Study, Table, Work
-from omote.studies.table import DEPTH, TOP1, cell
+from omote.studies.base import FREE, Results, Study, Work
+from omote.studies.table import DEPTH, TOP1, Cell, Table, cell
 from omote.studies.training_cost import Cost, cost_of, stages_of
 
 if TYPE_CHECKING:
@@ -105,18 +106,18 @@ class Verification(Study):
         stages = stages_of(list(runs), [self.folder, *others])
 
         costs = {row: cost for row in results.rows if (cost := cost_of(row, stages)) is not None}
-        table: dict[str, dict[str, Cell]] = {row: _hours(costs.get(row)) for row in results.rows}
+        table: dict[Row, dict[str, Cell]] = {Row(row): _hours(costs.get(row)) for row in results.rows}
         for name, request in requests.items():
-            table[request.row] |= _seconds(from_json(EditTime, times[name]), request.backend)
+            table[Row(request.row)] |= _seconds(from_json(EditTime, times[name]), request.backend)
         for row in results.rows:
-            table[row] |= {m.key: interval(results, m, row) for m in METRICS if measured(results, m, row)}
+            table[Row(row)] |= {m.key: interval(results, m, row) for m in METRICS if measured(results, m, row)}
         top1 = next(metric for metric in METRICS if metric.key == TOP1)
         bounds = {name: found.value for name, found in bounds_of(results, top1).items()}
-        notes: dict[str, Record] = {
-            row: {
+        notes: dict[Row, dict[str, str | float]] = {
+            Row(row): {
                 f"{TOP1}_ceiling": bounds["ceiling"],
                 f"{TOP1}_floor": bounds["copy_source"],
-                "training_stages": " ".join(costs[row].stages) if row in costs else None,
+                "training_stages": " ".join(costs[row].stages) if row in costs else "",
             }
             for row in results.rows
         }
@@ -181,7 +182,7 @@ def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
         (DEPTH, "depth error, mm (lower is better)", True),
         (TOP1, "expression top-1 (higher is better)", False),
     ):
-        cells = ((title(row), cell(table, row, metric)) for row in table)
+        cells = ((title(row.name), cell(table, row, metric)) for row in table)
         values = {name: (found.value, found.low, found.high) for name, found in cells if found is not None}
         shown = [x for ends in values.values() for x in ends if not math.isnan(x)]
         # Every row is to be seen against the judges' levels.
@@ -190,12 +191,12 @@ def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
         charts.append(row_chart(label.partition(" (")[0], values, axis, levels))
 
     seconds = {
-        title(row) + name: found.value
+        title(row.name) + name: found.value
         for row in table
         for end, name in (("", ""), ("_openvino", ", openvino"))
         if (found := cell(table, row, f"time_s/seven_edits{end}")) is not None
     }
-    hours = {title(row): found.value for row in table if (found := cell(table, row, "training/hours")) is not None}
+    hours = {title(row.name): found.value for row in table if (found := cell(table, row, "training/hours")) is not None}
     for name, values_of, logarithmic in (
         ("seconds for seven edits, head fit included", seconds, True),
         ("hours of training", hours, False),

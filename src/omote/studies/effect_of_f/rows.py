@@ -153,19 +153,19 @@ def _measured(
     drawn, rate = _drawn(config, row, run / "export/generator", latents, autoencoder)
     progress = progress_of(run)
     result: dict[str, float | int] = {
-        **({} if row == "gan" else {"f": factor_of(row)}),
-        "seconds": progress.seconds,
-        "images": progress.images,
-        "parameters": sum(p.numel() for p in _network(row, run / "export/generator").parameters()),
-        "samples_per_s": rate,
+        **({} if row == "gan" else {"model/f": factor_of(row)}),
+        "training/minutes": progress.seconds / 60,
+        "training/images": progress.images,
+        "model/parameters": sum(p.numel() for p in _network(row, run / "export/generator").parameters()),
+        "speed/samples_per_s": rate,
         **compare(
             face_set(drawn, reference.extractor), reference.real, reference.extractor.name, alone=reference.alone
         ),
     }
     if autoencoder is not None:
         first = progress_of(folder / "first_stage")
-        result["first_stage_seconds"], result["first_stage_images"] = first.seconds, first.images
-        result["first_stage_parameters"] = sum(p.numel() for p in autoencoder.parameters())
+        result["first_stage/minutes"], result["first_stage/images"] = first.seconds / 60, first.images
+        result["first_stage/parameters"] = sum(p.numel() for p in autoencoder.parameters())
     _picture(drawn[:SHOWN], picture)
     return result
 

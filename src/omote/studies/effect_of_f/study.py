@@ -18,14 +18,16 @@ from omote.config import Range
 from omote.diffusion.settings import SamplerName
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, bar_chart, figure, line_chart
+from omote.evaluation.records import Row
 from omote.progress import Steps
-from omote.studies.base import FREE, Cell, Record, Results, Study, Work
+from omote.studies.base import FREE, Record, Results, Study, Work
+from omote.studies.table import Cell
 
-Row = Literal[
+RowName = Literal[
     "pixel", "kl-f2", "kl-f4", "kl-f8", "kl-f16", "kl-f32", "vq-f2", "vq-f4", "vq-f8", "vq-f16", "vq-f32", "gan"
 ]  # fmt: skip
-ROWS: tuple[Row, ...] = get_args(Row)
-DEFAULT_ROWS: tuple[Row, ...] = ("pixel", "kl-f2", "kl-f4", "kl-f8", "kl-f16", "kl-f32", "gan")
+ROWS: tuple[RowName, ...] = get_args(RowName)
+DEFAULT_ROWS: tuple[RowName, ...] = ("pixel", "kl-f2", "kl-f4", "kl-f8", "kl-f16", "kl-f32", "gan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class EffectOfF(Study):
 
     population: Path
     size: Annotated[int, Range(16)] = 64
-    rows: Annotated[tuple[Row, ...], FREE] = DEFAULT_ROWS
+    rows: Annotated[tuple[RowName, ...], FREE] = DEFAULT_ROWS
     minutes: float = 10.0
     first_stage_minutes: float = 6.0
     first_stage_width: int = 32
@@ -98,7 +100,7 @@ class EffectOfF(Study):
                 raise ConfigError(f"{row}: images of {self.size} pixels leave no latent; give a larger size")
 
     def run(self, work: Work) -> Steps[Results]:
-        """Train and measure the rows; ``<metric>/<row>`` is at the end of training, ``.../<share of the time>`` before it.
+        """Train and measure; rows are ``<row>`` at the end of training, and ``<row>/share=<share of the time>`` before it.
 
         Raises:
             ConfigError: too few persons, or a size that does not fit the population.
@@ -109,12 +111,12 @@ class EffectOfF(Study):
         reference = yield from reference_of(self, work)
         yield from work.records("rows", self.rows, lambda row: run_row(self, row, work.out, reference))
         # Earlier runs may have made other rows.
-        kept = work.kept("rows")
-        found: dict[str, Record] = {row: kept[row] for row in ROWS if row in kept}
-        table: dict[str, Mapping[str, Cell]] = {"real": reference.floor}
-        for row, record in found.items():
+        whole = [row for row in ROWS if (work.out / "rows" / f"{row}.json").exists()]
+        found = yield from work.records("rows", whole, lambda row: run_row(self, row, work.out, reference))
+        table: dict[Row, Mapping[str, Cell]] = {Row("real"): reference.floor}
+        for name, record in found.items():
             for share, mark in zip(self.marks, record["marks"], strict=True):
-                table[row if share == self.marks[-1] else f"{row}/{share:g}"] = mark
+                table[Row(name) if share == self.marks[-1] else Row(name).under(share=share)] = mark
         return Results(table=table, figure=_drawn(found, reference.floor, f"fd/{reference.extractor.name}"))
 
 
@@ -125,9 +127,9 @@ def factor_of(row: str) -> int:
 
 def _drawn(rows: Mapping[str, Record], real: Mapping[str, float], key: str) -> str:
     """Fréchet distance over time, and drawing speed."""
-    lines = {row: [(mark["seconds"] / 60, mark[key]) for mark in record["marks"]] for row, record in rows.items()}
+    lines = {row: [(mark["training/minutes"], mark[key]) for mark in record["marks"]] for row, record in rows.items()}
     every = [point for points in lines.values() for point in points]
-    speeds = {row: record["marks"][-1]["samples_per_s"] for row, record in rows.items()}
+    speeds = {row: record["marks"][-1]["speed/samples_per_s"] for row, record in rows.items()}
     x = axis_over("minutes of training", [a for a, _ in every], logarithmic=True)
     y = axis_over(f"{key} (lower is better)", [real[key], *(b for _, b in every)], logarithmic=True)
     charts = [
