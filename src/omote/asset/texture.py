@@ -27,7 +27,7 @@ from omote.rendering.rgbd import interpolate
 from omote.rendering.shade import fast_normals
 from omote.rendering.source import has_color
 from omote.rendering.zbuffer import fill
-from omote.types import Mesh, PointCloud, Rgbd
+from omote.types import Mesh, PointCloud
 
 LID_EDGE_MM = 1.3  # skin so near the eyeball may have the eye's colour in the scan
 FADE = 2e-3  # of the painted skin's own colour against smoothness: about 20 edges
@@ -71,7 +71,7 @@ class Baked:
 def bake_texture(
     model: HeadModel,
     neutral_mm: Float[np.ndarray, "v 3"],
-    scan: Mesh | PointCloud | Rgbd | None,
+    scan: Mesh | PointCloud | None,
     *,
     size: int = 1024,
     appearance: Appearance | None = None,
@@ -203,7 +203,7 @@ def _match_tone(model: HeadModel, seen: Float[np.ndarray, "n 3"]) -> Appearance:
 
 
 def iris_color(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud | Rgbd
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud
 ) -> tuple[float, float, float] | None:
     """The iris' colour if the scan's eyes are open, else None.
 

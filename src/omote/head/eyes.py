@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 
 # Anatomy (Bekerman et al. 2014; the visible iris is 11.7 mm wide on a 24 mm ball): angles about the gaze axis.
 IRIS_ANGLE_RAD = 0.50
-PUPIL_ANGLE_RAD = 0.17
 CORNEA_BULGE = 0.045  # of the radius, at the pole
 # Rotation of the gaze at an eyeLook weight of 1 (ARKit's rigs turn by about this much).
 LOOK_SIDE_RAD = 0.48

@@ -25,7 +25,7 @@ from omote.rendering.shade import (
     shade_vertices,
     studio_light,
 )
-from omote.rendering.zbuffer import rasterize, rasterize_samples, vertices_used
+from omote.rendering.zbuffer import rasterize_samples, vertices_used
 from omote.types import Camera, Rgbd
 
 SUPERSAMPLE = 2
@@ -80,19 +80,6 @@ def render_head(
         np.ascontiguousarray(np.broadcast_to(np.asarray(background, np.float32), size)), ENCODE, rgb,
     )  # fmt: skip
     return Rgbd(rgb=rgb, depth_mm=seen.depth_mm, mask=seen.depth_mm > 0, camera=camera)
-
-
-def render_normals(
-    camera: Camera, vertices_mm: Float[np.ndarray, "v 3"], faces: np.ndarray
-) -> Float[np.ndarray, "height width 3"]:
-    """Unit normals at pixel centres in the camera's frame (x right, y down, z forward); 0 where nothing is hit."""
-    vertices = np.ascontiguousarray(vertices_mm, np.float32)
-    faces = np.ascontiguousarray(faces, np.int32)
-    raster = rasterize(camera, vertices, faces)
-    world = interpolate(raster.face_id, raster.barycentric, faces, fast_normals(vertices, faces))
-    normals = world @ camera.cam_from_world[:3, :3].T.astype(np.float32)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    return np.where(length > 0, normals / np.maximum(length, 1e-12), 0.0).astype(np.float32)
 
 
 def interpolate(

@@ -63,13 +63,6 @@ def studio_light() -> Light:
     )
 
 
-def ambient_light() -> Light:
-    """Flat light without shadow or gloss, as in a light-stage albedo capture."""
-    return Light(
-        directions=np.zeros((0, 3)), colors=np.zeros((0, 3)), sky=np.ones(3), ground=np.ones(3), gloss=0.0, cavity=0.0
-    )
-
-
 def _temperature(kelvin_shift: float) -> Float[np.ndarray, "3"]:
     """Tint of a light that is warmer (> 0) or cooler (< 0) than the camera's white, luminance about 1."""
     tint = np.array([1 + 0.22 * kelvin_shift, 1.0, 1 - 0.30 * kelvin_shift])
@@ -298,8 +291,3 @@ def lid_shadow(points_mm: Float[np.ndarray, "n 3"], landmarks_mm: Float[np.ndarr
 def camera_center(cam_from_world: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3"]:
     """A camera's centre in the world frame, mm."""
     return -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
-
-
-def contiguous_faces(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3"]:
-    """Faces as the kernels like them."""
-    return np.ascontiguousarray(faces, np.int32)

@@ -18,10 +18,8 @@ from omote.rendering.scans import render_mesh, render_points
 from omote.types import Mesh, PointCloud, Rgbd
 
 
-def has_color(scan: Mesh | PointCloud | Rgbd) -> bool:
+def has_color(scan: Mesh | PointCloud) -> bool:
     """Whether a scan says anything about colour."""
-    if isinstance(scan, Rgbd):
-        return True
     if isinstance(scan, PointCloud):
         return scan.colors is not None
     return scan.vertex_colors is not None or (scan.texture is not None and scan.uv is not None)
