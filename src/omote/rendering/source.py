@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from omote.geometry.camera import orbit_camera, rgbd_points
-from omote.geometry.holes import closed, with_colors_in_holes
+from omote.geometry.holes import closed, holes_of, with_colors_in_holes
 from omote.head.model import HeadModel
 from omote.rendering.appearance import default_appearance
 from omote.rendering.rgbd import render_head
@@ -64,4 +64,5 @@ def source_image(
     mask[image.mask] = distance < CROP_MM
     rgb = np.where(mask[..., None], image.rgb, 0.5).astype(np.float32)
     cropped = replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
-    return closed(with_colors_in_holes(cropped))
+    holes = holes_of(cropped)
+    return closed(with_colors_in_holes(cropped, holes), holes)
