@@ -121,7 +121,7 @@ def test_given_landmarks_and_unit_override(head: HeadModel) -> None:
     np.testing.assert_array_equal(found.landmark_confidence[:17], 0)
     with pytest.raises(AlignmentError, match="--unit"):
         align(scan, head=head, landmarks=landmarks, unit="mm")
-    with pytest.raises(AlignmentError, match="unit: expected one of"):
+    with pytest.raises(AlignmentError, match="unit: expected auto or one of"):
         align(scan, head=head, unit="furlong")
     with pytest.raises(AlignmentError, match="landmarks"):
         align(scan, head=head, landmarks=landmarks + 5000.0)

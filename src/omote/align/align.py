@@ -2,8 +2,8 @@
 
     points ─ find_faces → candidate poses ─ predict_landmarks ×3 → landmarks ─ fit_head → pose, identity, unit ─ refine
 
-Every candidate must survive a fit: networks propose, geometry confirms. What is not confirmed is an `AlignmentError` that
-says what to give.
+Every candidate must survive a fit: networks propose, geometry confirms. Without confirmation, an `AlignmentError` asks for
+landmarks, a unit or a crop.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Alignment:
     Attributes:
         canonical_from_scan: similarity from scan coordinates to canonical mm.
         unit: "mm", "cm", "m", "in", or "unknown" where the size fits none of them.
-        mm_per_unit: its scale.
+        mm_per_unit: scale of the unit.
         unit_given: the unit came from the user (or from the depth camera), not from the estimate.
         landmarks_mm: the 68 landmarks on the refined head.
         detected_mm: the landmarks as they were detected or given, before any fit; NaN where unknown.
@@ -51,9 +51,9 @@ class Alignment:
         camera: the depth camera in the canonical frame, for an RGB-D scan.
         confidence: [0, 1]; at least `MIN_CONFIDENCE`.
         scan: the scan itself, aligned, with its hair and clothing.
-        on_face: which of its vertices or points lie on the face.
-        median_mm: of the scan's face points to the refined surface.
-        p90_mm: the same, 90th percentile.
+        on_face: mask of the scan's vertices or points that lie on the face.
+        median_mm: median distance of the scan's face points to the refined surface.
+        p90_mm: 90th percentile of the same distance.
         time_s: seconds per stage.
     """
 
@@ -115,14 +115,14 @@ def align(
     """Align a scan.
 
     Args:
-        scan: in any pose and unit; a depth camera's frame counts as millimetres.
+        scan: a face in any pose and unit; a depth camera's frame counts as millimetres.
         head: the head model to fit.
         landmarks: 68 points in scan coordinates (NaN rows unknown) that replace the networks.
         unit: "mm", "cm", "m" or "in"; "auto" estimates it.
-        refinement: also move each vertex onto the scan.
+        refinement: move each vertex onto the scan after the fit.
 
     Raises:
-        AlignmentError: no face, several faces, or one that the fit does not confirm; says what to give.
+        AlignmentError: no face, several faces, or one that the fit does not confirm; the message asks for what is missing.
         ScanError: too few points.
     """
     if unit != "auto" and unit not in MM_PER_UNIT:
@@ -258,7 +258,7 @@ def transformed(scan: Scan, matrix: Float[np.ndarray, "4 4"]) -> PointCloud | Me
     """A scan in another frame; a depth camera's as points, holes around the head closed, outlines without background.
 
     Args:
-        scan: in its own coordinates.
+        scan: a scan in its own coordinates.
         matrix: similarity of those into the canonical frame, mm.
     """
     if isinstance(scan, Mesh):

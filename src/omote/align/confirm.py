@@ -25,7 +25,7 @@ class Located:
     Attributes:
         landmarks: the 68; NaN where unknown.
         confidence: [0, 1] of each landmark.
-        fit: with few modes of identity and no expression.
+        fit: quick fit of few identity modes and no expression.
         score: `confidence_of` the fit.
     """
 

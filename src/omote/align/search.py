@@ -15,7 +15,7 @@ from omote.runs import Stopwatch
 
 MOST_CANDIDATES = 10
 CONFIRMED_FACES = 3  # candidates that get a fit
-SURE_SCORE = 0.8  # a second look at a face confirmed so well says nothing new
+SURE_SCORE = 0.8  # from here on, further candidates at the same face are skipped
 SECOND_FACE_SCORE = 0.6
 NO_FACE = "no face found in the scan: give --landmarks FILE, or crop the scan to the head"
 
@@ -26,7 +26,7 @@ def located(head: HeadModel, surface: ScanSurface, watch: Stopwatch) -> Located:
     Args:
         head: the head model to fit.
         surface: the scan.
-        watch: takes the seconds of load, find, landmarks and confirm.
+        watch: stopwatch that takes the seconds of load, find, landmarks and confirm.
 
     Raises:
         AlignmentError: no face, or two.
@@ -76,7 +76,7 @@ def _confirmed(
 def _look(
     surface: ScanSurface, pose: Float[np.ndarray, "4 4"], mean: Float[np.ndarray, "68 3"], networks: Networks
 ) -> tuple[Float[np.ndarray, "68 3"], Float[np.ndarray, " 68"], float]:
-    """Landmarks from three looks, each from where the one before says the front is: (landmarks, confidence, scale mm)."""
+    """(landmarks, confidence, scale in mm) after three predictions, each from the frontal view that the one before implies."""
     landmarks, scale = np.zeros((68, 3)), np.ones(68)
     for _ in range(3):
         landmarks, scale = predict_landmarks(surface.coarse, pose, networks)

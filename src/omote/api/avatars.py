@@ -28,14 +28,14 @@ def avatar(
 
     Args:
         scan: a file, or what `omote.read` returns.
-        settings: how; `AvatarSettings`' defaults if None.
+        settings: settings of the avatar; the defaults of `AvatarSettings` if None.
         own_process: load the networks in a process beside this one, which saves seconds where a single avatar is made. A
             script that does so must guard its main part (``if __name__ == "__main__"``).
         on_step: called with progress.
 
     Raises:
         ScanError: the file cannot be read.
-        AlignmentError: no face was found with confidence; the message says what to give.
+        AlignmentError: no face was found with confidence.
         ConfigError: an unknown expression, or words that name none.
         HeadModelError, CheckpointError: a head or weights that do not load.
     """
@@ -53,8 +53,8 @@ def demo(
 
     Args:
         out: folder, made if missing: scan/ (the camera's frame), avatar.glb, sheet.png, report.json.
-        settings: as for `avatar`; the seed also draws the person.
-        own_process: as for `avatar`.
+        settings: settings of the avatar; the seed also draws the person.
+        own_process: load the networks in a process beside this one, as for `avatar`.
         on_step: called with progress.
 
     Raises:

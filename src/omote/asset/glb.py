@@ -53,8 +53,8 @@ def write_glb(
     Args:
         avatar: neutral, morphs and skin texture.
         model: the head model that ``avatar.neutral`` belongs to.
-        path: where to; written atomically.
-        materials: of eyes, teeth, tongue and mouth; the plain person's if None.
+        path: file name; written atomically.
+        materials: materials of eyes, teeth, tongue and mouth; those of the default appearance if None.
         extras: seeds and the like, written into ``asset.extras`` beside omote's version.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Bake a skin texture from the scan's own colours, and fill what no camera saw.
+"""Bake a skin texture from the scan's own colours, and fill the parts that no camera saw.
 
-Every texel looks its colour up on the scan. What is left is painted skin, moved to the scan's tone by Poisson blending
+Every texel looks its colour up on the scan. The rest is painted skin, moved to the scan's tone by Poisson blending
 over the mesh (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003, on vertices instead of pixels): it meets the seen
 colours without a step, knows no UV seams, and fades to the plain skin far away, so nothing smears.
 """
@@ -84,8 +84,8 @@ def bake_texture(
         neutral_mm: fitted to the scan, canonical frame.
         scan: canonical frame, mm; without colour or None, all skin is painted.
         size: height in pixels; a head model with n UV tiles gets n times the width.
-        appearance: of painted skin; matched to the scan's tone if None.
-        seed: of the painted detail.
+        appearance: appearance of painted skin; matched to the scan's tone if None.
+        seed: seed of the painted detail.
     """
     atlas = skin_atlas(model)
     texels = locate_texels(atlas, size)

@@ -17,7 +17,7 @@ MAX_RADIUS_MM = 20.0
 MAX_RIM_DEPTH_MM = 40.0
 # Depth cameras lose pixels along outlines: bays of this width belong to the surface that they cut into.
 BAY_MM = 20.0
-# Between surfaces further apart than a head is deep lies what the nearer one hides.
+# Pixels between surfaces further apart than a head is deep are shadows of the nearer one.
 MAX_STEP_MM = 250.0
 RIM_PX = 3
 # How far a lens mixes colours over an outline.
@@ -34,8 +34,8 @@ def closed(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
     A colour camera sees an eye or glossy skin where structured light and time of flight find no depth.
 
     Args:
-        image: its ``rgb`` holds colour in the holes too.
-        holes: what to close; `holes_of` the image if None. A spline through all of a room takes seconds.
+        image: an image whose ``rgb`` holds colour in the holes too.
+        holes: pixels to close; `holes_of` the image if None. A spline through all of a room takes seconds.
 
     Returns:
         The same image where there is nothing to close.
@@ -64,7 +64,7 @@ def with_colors_in_holes(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = No
     """A rendered image, with the nearest colour in its holes in place of the background's; depth stays.
 
     Args:
-        image: its ``rgb`` holds colour where its mask is.
+        image: an image with colour where its mask is.
         holes: `holes_of` the image if None.
     """
     wanted = holes_of(image) if holes is None else holes
@@ -80,10 +80,10 @@ def with_colors_from_inside(image: Rgbd, holes: Bool[np.ndarray, "h w"]) -> Rgbd
     """An image whose outline has the nearest colour from further inside, and the bays in it too; depth stays.
 
     A pixel on an outline is part background, and a bay that `closed` fills may be all of it. As a surface's own colour that would
-    be wrong skin. Enclosed holes keep what the camera saw in them: an eye is not its lids.
+    be wrong skin. Enclosed holes keep their colours: an eye is not its lids.
 
     Args:
-        image: as it was captured, its holes still open.
+        image: a captured image, its holes still open.
         holes: `holes_of` the image.
     """
     outside = ~(image.mask | holes)
@@ -151,5 +151,5 @@ def _is_gap(
     if ndimage.distance_transform_edt(np.pad(hole, 1)).max() * pitch_mm > MAX_RADIUS_MM:
         return True
     rim = ndimage.binary_dilation(hole, np.ones((3, 3))) & mask
-    # Without a rim it is what is left in the middle of a step.
+    # Without a rim it is the middle of a step.
     return not rim.any() or (enclosed and bool(np.ptp(depth_mm[rim]) > MAX_RIM_DEPTH_MM))

@@ -55,7 +55,7 @@ def look_deltas(
 
     Args:
         vertices_mm: the eyeball at rest.
-        center_mm: its centre.
+        center_mm: centre of the ball.
         left: the person's left eye (at +x), whose "in" is towards -x.
     """
     side = "Left" if left else "Right"

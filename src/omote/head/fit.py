@@ -48,7 +48,7 @@ class Fit:
         identity: coefficients in σ.
         expression: ARKit-52 weights of the scan's own expression.
         origin_mm: vertices_mm = model.vertices(identity, expression) - origin_mm.
-        vertices_mm: with the scan's expression.
+        vertices_mm: vertices with the scan's expression.
         neutral_mm: the same person at rest.
         landmark_residual_mm: distance of each given landmark from the fitted one; NaN where none was given.
         median_mm: median distance of the scan's face points to the fitted surface.
@@ -137,8 +137,8 @@ def fit_head(
         fixed_scale: mm per scan unit; solved for if None.
         num_identity: modes used.
         iterations: ICP steps.
-        expression: also solve ARKit weights, so that a smile doesn't become identity.
-        expression_sigma: their prior deviation; the default is that of a face at rest.
+        expression: solve ARKit weights too, so that a smile doesn't become identity.
+        expression_sigma: prior deviation of the ARKit weights; the default is that of a face at rest.
 
     Raises:
         AlignmentError: fewer than six usable landmarks, or no points near them.
@@ -442,7 +442,7 @@ def fit_expression(
     Args:
         model: the head.
         neutral_mm: the person at rest.
-        targets_mm: where each vertex went; NaN rows are ignored.
+        targets_mm: target of each vertex; NaN rows are ignored.
         weights: belief per vertex; default `Region.weight` (lids count fully here: blinks live there).
         prior: expected weights; zeros if None.
         prior_sigma: deviation from ``prior`` that is as likely as ``noise_mm`` over ~100 independent vertices.

@@ -22,7 +22,7 @@ class RestFace:
 
     Attributes:
         head: the head model.
-        vertices_mm: in the camera's world.
+        vertices_mm: vertices in the camera's world.
         camera: the camera of the image.
         style: share of the head model's second set of units, in [0, 1] (`HeadModel.style_share`).
         identity: coefficients of the head model in σ, if known.
@@ -51,7 +51,7 @@ class FittedFace:
         head: the head model.
         identity: σ.
         expression: ARKit weights. A face at rest has some too, which belong to how it rests.
-        camera: its world is the head model's own frame.
+        camera: camera of the image, whose world is the head model's own frame.
     """
 
     head: HeadModel
@@ -94,8 +94,8 @@ def fit_face(head: HeadModel, image: Rgbd, landmarks_mm: Float[np.ndarray, "68 3
 
     Args:
         head: the head model.
-        image: in its own camera, metric.
-        landmarks_mm: in the camera's world; NaN rows are unknown.
+        image: metric RGB-D image.
+        landmarks_mm: landmarks in the camera's world; NaN rows are unknown.
 
     Raises:
         AlignmentError: fewer than six landmarks, or no depth near them.

@@ -22,7 +22,7 @@ def clean_mask(rgbd: Rgbd, *, border_px: int = 1) -> Bool[np.ndarray, "height wi
 
     Args:
         rgbd: the image.
-        border_px: how many pixels the mask's border takes with it.
+        border_px: width of the mask's border that is dropped, pixels.
     """
     mask = rgbd.mask & np.isfinite(rgbd.depth_mm) & (rgbd.depth_mm > 0)
     if not mask.any():

@@ -6,7 +6,7 @@ doesn't have, what is left of the fit) cancels, and a perfect copy of the neutra
 
 1. Gauss-Newton over the 52 units (a bounded 3DMM edit; Bouaziz et al., "Online Modeling for Realtime Facial Animation",
    SIGGRAPH 2013, for the combination of depth and colour terms and the prior).
-2. A smooth displacement along the normals for what the units can't say (wrinkles, fuller cheeks).
+2. A smooth displacement along the normals for shapes that the units can't express (wrinkles, fuller cheeks).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FIXED_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith("eyeLook") or n in ("
 LID_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith(("eyeBlink", "eyeSquint", "eyeWide")))
 MAX_WEIGHT = 1.15
 MAX_SAMPLES = 4500
-OFFSET_LIMIT_MM = 8.0  # where the neutral image is further from the head than this (hair), a vertex says nothing
+OFFSET_LIMIT_MM = 8.0  # a vertex further than this from the neutral image (hair) is no evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class RegisterConfig:
         robust: residuals beyond this many sigmas lose weight (Geman-McClure).
         information: independent observations per vertex sample; neighbours share pixels.
         residual_mm: expected size of the smooth residual; 0 leaves step 2 out.
-        smoothness: of the residual; larger is smoother.
+        smoothness: smoothness of the residual; larger is smoother.
         antisymmetric: share of the residual's left-right difference that is kept.
     """
 
@@ -73,7 +73,7 @@ class Registered:
     """A registered expression.
 
     Attributes:
-        vertices_mm: in correspondence with the neutral.
+        vertices_mm: vertices in correspondence with the neutral.
         weights: the 52 units' weights that step 1 found.
         residual_mm: median absolute depth residual that is left, over the vertices used.
     """
@@ -130,7 +130,7 @@ def register_expression(
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """Vertices that a frontal camera sees at rest, with what the reference image says there."""
+    """Vertices that a frontal camera sees at rest, with the reference image's offset there."""
 
     ids: Int[np.ndarray, "n"]
     rest_mm: Float[np.ndarray, "n 3"]
@@ -190,7 +190,7 @@ def _depth_residual(
 def _motion_residual(
     generated: Rgbd, reference: Rgbd, points_mm: Float[np.ndarray, "n 3"], samples: _Samples, blur_px: float | None
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]:
-    """`_depth_residual` less what the same vertices show at rest, under the same smoothing."""
+    """`_depth_residual` minus that of the same vertices at rest, under the same smoothing."""
     now, slope, valid = _depth_residual(generated, points_mm, blur_px)
     then, _, valid_then = _depth_residual(reference, samples.rest_mm, blur_px)
     return now - np.clip(then, -OFFSET_LIMIT_MM, OFFSET_LIMIT_MM), slope, valid & valid_then

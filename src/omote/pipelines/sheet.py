@@ -39,10 +39,10 @@ def write_sheet(
     """Write the sheet as PNG: a column per image, rows colour, depth, and the mesh from three sides.
 
     Args:
-        path: where to; written atomically.
+        path: file name; written atomically.
         glb: the exported avatar.
         source: the input as the network saw it.
-        generated: per morph target name, the image it was registered to; targets without one show their mesh only.
+        generated: the image that each morph target was registered to, by name.
         cell: pixels per picture.
     """
     picture = draw_sheet(read_avatar(glb), source=source, generated=generated, cell=cell)

@@ -50,7 +50,7 @@ def render_head(
     Args:
         head_model: gives topology, parts and eye UVs.
         vertices_mm: canonical frame (the camera moves, not the head).
-        camera: where to look from.
+        camera: camera of the image.
         appearance: skin, hair and eyes; a plain mid-tone person if None.
         albedo: `paint(head_model, appearance)` if already at hand (it costs more than the render).
         light: `studio_light()` if None.

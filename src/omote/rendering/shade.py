@@ -1,4 +1,4 @@
-"""Light and how skin answers it: per vertex, in linear light.
+"""Shading of skin: per vertex, in linear light.
 
 Skin is lit by wrap-diffuse terms whose wrap is widest in red, which reddens the terminator as subsurface scattering
 does (the cheap model of Green, "Real-Time Approximations to Subsurface Scattering", GPU Gems 2004), a weak Blinn-Phong
@@ -34,7 +34,7 @@ class Light:
         sky: ambient light from above.
         ground: ambient light from below.
         gloss: weight of skin's specular term.
-        gloss_power: its exponent; higher is wetter.
+        gloss_power: exponent of the gloss; higher is wetter.
         cavity: 0 ignores the ambient-occlusion term, 1 applies it in full.
         exposure: factor on the whole image.
     """
@@ -228,7 +228,7 @@ def fast_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3
     """`omote.geometry.mesh.vertex_normals` in float32 and one pass; (0, 0, 1) where no face is incident.
 
     Args:
-        vertices: of float32.
+        vertices: float32 positions.
         faces: counter-clockwise from outside.
     """
     return _summed_normals(vertices, np.ascontiguousarray(faces, np.int32))

@@ -19,7 +19,7 @@ from omote.types import Mesh, PointCloud, Rgbd
 
 
 def has_color(scan: Mesh | PointCloud) -> bool:
-    """Whether a scan says anything about colour."""
+    """Whether a scan has colour."""
     if isinstance(scan, PointCloud):
         return scan.colors is not None
     return scan.vertex_colors is not None or (scan.texture is not None and scan.uv is not None)
@@ -43,14 +43,14 @@ def source_image(
 
     Args:
         scan: canonical frame, mm.
-        model: of the fitted head.
+        model: head model of the fit.
         vertices_mm: fitted to the scan.
         size: pixels.
-        parts: of the head that the crop keeps; an open mouth needs more than its skin.
+        parts: parts of the head that the crop keeps; an open mouth needs more than its skin.
     """
     camera = orbit_camera(size=size)
     if not has_color(scan):
-        # What colour there is comes from the head model; the geometry stays the scan's.
+        # Colour comes from the head model, geometry from the scan.
         dressed = render_head(model, vertices_mm, camera, appearance=default_appearance())
         bare = render_mesh(scan, camera) if isinstance(scan, Mesh) else render_points(scan, camera)
         rgb = np.where(dressed.mask[..., None], dressed.rgb, bare.rgb)
