@@ -97,7 +97,7 @@ def test_every_row_has_its_accuracy_time_and_training(asked: list[TimeRequest], 
 
 def test_results_of_other_weights_are_refused(asked: list[TimeRequest], tmp_path: Path) -> None:
     release = write_results(tmp_path / "release")
-    (release / "run.json").write_text('{"run/weights": "other"}')
+    (release / "run.json").write_text('{"run/weights_model": "other"}')
     with pytest.raises(ConfigError, match="other weights"):
         finish(run_study(Verification(release=release), tmp_path / "out"))
     assert not asked

@@ -83,7 +83,7 @@ class Verification(Study):
         results = load_results(self.release)
         check_weights(self.folder)
         used = fingerprint(self.folder)
-        if results.run.get("run/weights", used) != used:
+        if results.run.get("run/weights_model", used) != used:
             raise ConfigError(
                 f"{self.release}: is of other weights than {self.folder}; give the weights that it is of with --weights"
             )
