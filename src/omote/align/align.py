@@ -22,7 +22,7 @@ from omote.head.fit import Fit, eyeball_centers, face_distance, face_points, fit
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
 from omote.runs import Stopwatch
-from omote.types import Camera, Mesh, PointCloud, Rgbd, Scan
+from omote.types import Mesh, PointCloud, Rgbd, Scan
 
 MIN_CONFIDENCE = 0.5
 # Half a side of a box that holds a head.
@@ -48,7 +48,6 @@ class Alignment:
         vertices_mm: the refined head with the scan's own expression.
         neutral_mm: the refined head at rest.
         inferred: vertices that no scan point supports.
-        camera: the depth camera in the canonical frame, for an RGB-D scan.
         confidence: [0, 1]; at least `MIN_CONFIDENCE`.
         scan: the scan itself, aligned, with its hair and clothing.
         on_face: mask of the scan's vertices or points that lie on the face.
@@ -68,7 +67,6 @@ class Alignment:
     vertices_mm: Float[np.ndarray, "v 3"]
     neutral_mm: Float[np.ndarray, "v 3"]
     inferred: Bool[np.ndarray, " v"]
-    camera: Camera | None
     confidence: float
     scan: PointCloud | Mesh
     on_face: Bool[np.ndarray, " n"]
@@ -165,7 +163,6 @@ def align(
         vertices_mm=refined.vertices_mm,
         neutral_mm=refined.neutral_mm,
         inferred=refined.inferred,
-        camera=_camera(scan, canonical_from_scan) if isinstance(scan, Rgbd) else None,
         confidence=confidence,
         scan=aligned,
         on_face=on_face,
@@ -303,16 +300,6 @@ def _on_face(
     grid[used] = face_points(head, vertices_mm, centers)
     out[box] = grid[code]
     return out
-
-
-def _camera(scan: Rgbd, matrix: Float[np.ndarray, "4 4"]) -> Camera:
-    """The scan's camera in the canonical frame; a scale other than 1 moves it, its picture stays the same."""
-    scale = _scale_of(matrix)
-    rotation = scan.camera.cam_from_world[:3, :3] @ (matrix[:3, :3] / scale).T
-    out = np.eye(4)
-    out[:3, :3] = rotation
-    out[:3, 3] = scale * scan.camera.cam_from_world[:3, 3] - rotation @ matrix[:3, 3]
-    return replace(scan.camera, cam_from_world=out)
 
 
 def _scale_of(similarity: Float[np.ndarray, "4 4"]) -> float:
