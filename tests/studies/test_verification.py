@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import sys
 from pathlib import Path
-from subprocess import CompletedProcess
 from types import SimpleNamespace
 from typing import Literal
 from xml.etree import ElementTree
@@ -15,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from omote.cli.main import main
-from omote.errors import CheckpointError, ConfigError, OmoteError
+from omote.errors import ConfigError, OmoteError
 from omote.progress import finish
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.studies import edit_time, verification
@@ -177,30 +174,6 @@ def test_the_head_is_found_once_for_one_and_for_seven(
     assert found.peak_memory_mb > 50
 
 
-def test_what_cannot_be_timed_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    kept = EditTime(head_fit=0.5, one_edit=1.0, seven_edits=4.0, peak_memory_mb=700.0, threads=1)
-    monkeypatch.setattr(edit_time, "time_edits", lambda request: kept)
-
-    def run(command: list[str], *, input: str, **_: object) -> CompletedProcess[str]:
-        """The process's own part, here."""
-        assert command[1:] == ["-m", edit_time.__name__]
-        out = io.StringIO("a word of a library\n")
-        out.seek(0, io.SEEK_END)
-        monkeypatch.setattr(sys, "stdin", io.StringIO(input))
-        monkeypatch.setattr(sys, "stdout", out)
-        try:
-            edit_time.main()
-        except SystemExit as end:
-            return CompletedProcess(command, 1, stdout="", stderr=f"a warning\n{end}\n")
-        return CompletedProcess(command, 0, stdout=out.getvalue(), stderr="")
-
-    monkeypatch.setattr(edit_time.subprocess, "run", run)
-    request = TimeRequest(row="model", weights=tmp_path / "none")
-    assert timed_apart(request) == kept
-
-    def fail(request: TimeRequest) -> EditTime:
-        raise CheckpointError(f"{request.weights}: no weights")
-
-    monkeypatch.setattr(edit_time, "time_edits", fail)
+def test_what_cannot_be_timed_is_told_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(OmoteError, match=r"model: its edits could not be timed \(.*none"):
-        timed_apart(request)
+        timed_apart(TimeRequest(row="model", weights=tmp_path / "none"))
