@@ -22,7 +22,7 @@ from omote.studies.training_cost import Stage, cost_of, read_run, stages_of
 from omote.studies.verification import Verification
 from results import write_results
 
-EDITOR = {"drop_arkit": 0.3, "pixels": False, "objective": {"at_noise": 0.9}}
+EDITOR = {"drop_source": 0.0, "pixels": False, "objective": {"at_noise": 0.9}}
 
 
 def write_run(run: Path, config: dict[str, object], *, images: int = 1000, seconds: float = 360.0) -> Path:

@@ -150,6 +150,7 @@ def render_dataset(
             "choose another --split or --seed"
         )
 
+    from omote.head.shipped import shipped_head
     from omote.rgbd.train.dataset_shards import DatasetRender, SubjectDone, make_dataset_shards
 
     config = DatasetRender(
@@ -164,7 +165,7 @@ def render_dataset(
     def subjects_rendered() -> Steps[list[SubjectDone]]:
         done = []
         yield Step(stage="render", done=0, total=len(chosen))
-        for subject in make_dataset_shards(chosen, config, out, num_workers=workers):
+        for subject in make_dataset_shards(chosen, config, shipped_head(), out, num_workers=workers):
             done.append(subject)
             yield Step(stage="render", done=len(done), total=len(chosen), note=subject.subject)
         return done

@@ -101,9 +101,10 @@ def _reconstruct(
         source = yield from rendered(scan, orbit_camera(size=NETWORK_SIZE_PX), unit, landmarks)
     yield Step(stage="load")
     with watch("load"):
+        from omote.head.shipped import shipped_head
         from omote.rgbd.load import load_model
 
-        model = load_model(weights, backend=backend)
+        model = load_model(shipped_head(), weights, backend=backend)
     yield Step(stage="autoencode")
     with watch("autoencode"):
         image = model.reconstruct([source])[0]

@@ -123,9 +123,12 @@ def _sample(settings: SampleSettings) -> Steps[SampledPeople]:
     watch = Stopwatch()
     yield Step(stage="load")
     with watch("load"):
+        from omote.head.shipped import shipped_head
         from omote.rgbd.load import load_model
 
-        model = load_model(SHIPPED_WEIGHTS if settings.weights is None else settings.weights, backend=settings.backend)
+        model = load_model(
+            shipped_head(), SHIPPED_WEIGHTS if settings.weights is None else settings.weights, backend=settings.backend
+        )
     with watch("draw"):
         people = yield from _drawn(model, settings)
     without_a_fit = 0

@@ -38,6 +38,15 @@ class RestFace:
         """The same face, which moves by the head model's own units alone."""
         return replace(self, style=0.0)
 
+    def in_head(self, head: HeadModel) -> RestFace:
+        """The same person as another head model, which is fitted to the skin at rest.
+
+        Raises:
+            AlignmentError: the head model does not fit.
+        """
+        skin = self.vertices_mm[self.head.part_vertices("skin")].astype(np.float64)
+        return _fitted(head, skin, self.head.landmarks(self.vertices_mm), self.camera).rest()
+
     def moved(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "v 3"]:
         """Vertices (mm, single precision) under ARKit weights, in the camera's world."""
         return self.head.moved(np.ascontiguousarray(self.vertices_mm, np.float32), arkit, self.style)
@@ -100,7 +109,13 @@ def fit_face(head: HeadModel, image: Rgbd, landmarks_mm: Float[np.ndarray, "68 3
     Raises:
         AlignmentError: fewer than six landmarks, or no depth near them.
     """
-    fit = fit_head(head, rgbd_points(image)[0], landmarks=landmarks_mm, fixed_scale=1.0)
+    return _fitted(head, rgbd_points(image)[0], landmarks_mm, image.camera)
+
+
+def _fitted(
+    head: HeadModel, points_mm: Float[np.ndarray, "n 3"], landmarks_mm: Float[np.ndarray, "68 3"], camera: Camera
+) -> FittedFace:
+    fit = fit_head(head, points_mm, landmarks=landmarks_mm, fixed_scale=1.0)
     canonical_from_head = np.eye(4)
     canonical_from_head[:3, 3] = -fit.origin_mm
     world_from_head = np.linalg.inv(fit.canonical_from_scan) @ canonical_from_head
@@ -108,5 +123,5 @@ def fit_face(head: HeadModel, image: Rgbd, landmarks_mm: Float[np.ndarray, "68 3
         head=head,
         identity=fit.identity.astype(np.float32),
         expression=fit.expression.astype(np.float32),
-        camera=replace(image.camera, cam_from_world=image.camera.cam_from_world @ world_from_head),
+        camera=replace(camera, cam_from_world=camera.cam_from_world @ world_from_head),
     )

@@ -23,7 +23,7 @@ from omote.pipelines.result import AvatarResult
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps
 from omote.rendering.source import has_color, source_image
-from omote.rgbd.weights import Editor
+from omote.rgbd.protocol import Editor
 from omote.runs import Stopwatch, Value
 from omote.types import Avatar, Camera, Expression, Head, Rgbd, Scan
 

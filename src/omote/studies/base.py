@@ -171,9 +171,10 @@ class ModelStudy(Study):
         Raises:
             CheckpointError: missing or damaged weights.
         """
+        from omote.head.shipped import shipped_head
         from omote.rgbd.load import load_model
 
-        return load_model(self.folder, backend=self.backend)
+        return load_model(shipped_head(), self.folder, backend=self.backend)
 
 
 class Work:

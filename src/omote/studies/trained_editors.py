@@ -141,6 +141,7 @@ def measure_trained(
         The table, with what each training took.
     """
     from omote.engine.checkpoint import progress_of
+    from omote.head.shipped import shipped_head
     from omote.rgbd.load import load_model_parts
     from omote.studies.measured_edits import measure_conditions
 
@@ -157,7 +158,7 @@ def measure_trained(
 
     costs = yield from work.records("trainings", list(trainings), trained)
     networks = {
-        name: load_model_parts(study.autoencoder, run / "export/editor", backend=study.backend)
+        name: load_model_parts(shipped_head(), study.autoencoder, run / "export/editor", backend=study.backend)
         for name, run in runs.items()
     }
     condition = Condition(edits={training.row: Edit(network=name) for name, training in trainings.items()})

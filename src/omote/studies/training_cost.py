@@ -152,7 +152,7 @@ def _kind_of(config: Mapping[str, Any]) -> Kind | None:
         return "decoder"
     if "teacher" in config:
         return "editor"
-    if "drop_arkit" in config:
+    if "drop_source" in config:
         if config.get("pixels"):
             return "pixel"
         # At pure noise alone there is no diffusion left (recipe editor-cpu-regression).

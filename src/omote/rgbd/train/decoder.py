@@ -28,14 +28,18 @@ from omote.nets.adversarial import AdversarialModule
 from omote.nets.discriminator import PatchDiscriminator
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import NUM_CHANNELS, RGB
-from omote.rgbd.conditions.motion import NUM_READ, READ, moved
+from omote.rgbd.conditions.arkit import Arkit
+from omote.rgbd.conditions.category import Category
+from omote.rgbd.conditions.identity import Identity
+from omote.rgbd.conditions.kinds import condition_of_pairs
+from omote.rgbd.conditions.motion import Motion, motion_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.losses import ReconstructionLoss
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
 from omote.rgbd.train.autoencoder import packed, preview_rngs
-from omote.rgbd.train.edits import condition_of_batch
 from omote.rgbd.train.preview import grid
+from omote.rgbd.warp import NUM_READ, READ, moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +146,8 @@ class DecoderTask:
             self.model = EditingModel(
                 Networks(
                     load_pretrained(RgbdAutoencoder, config.autoencoder), load_pretrained(LatentEditor, config.editor)
-                )
+                ),
+                heads[0],
             )
         # A discriminator begins as a draw.
         torch.manual_seed(config.engine.seed)
@@ -162,17 +167,20 @@ class DecoderTask:
         generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
         clean = float(torch.rand((), generator=generator)) < config.clean_share
         unmoved = clean and float(torch.rand((), generator=generator)) < config.unmoved_share
-        condition = condition_of_batch(pairs)
+        target = packed(pairs.target)
+        # The target's geometry stays unknown: it would give the edit away.
+        condition = condition_of_pairs(pairs, target, (Category, Arkit, Identity))
+        condition = condition.including(Motion.drawn(condition[Arkit], pairs.faces))
         alone = bool(config.alone_share) and float(torch.rand((), generator=generator)) < config.alone_share
         if self.model is not None and not clean and not alone:
             source = self.model.networks.encode(packed(pairs.source)).repeat_interleave(config.targets_per_source, 0)
             settings = EditSettings(steps=config.steps, seed=(seed * 1_000_003 + step) * size * parts + part * size)
             z, motion = self.model.edit_latents(source, condition, settings)
             return DecoderBatch(pairs=pairs, z=z, motion=motion)
-        z = self.autoencoder.encode(packed(pairs.target)).mode()
+        z = self.autoencoder.encode(target).mode()
         if not clean:
             z = self._disturbed(z, generator, mine, size * parts)
-        motion = torch.zeros_like(condition.motion) if unmoved or alone else condition.motion
+        motion = motion_of(condition.unconditional() if unmoved or alone else condition, z)
         return DecoderBatch(pairs=pairs, z=z, motion=motion, alone=alone)
 
     @torch.no_grad()
@@ -182,7 +190,8 @@ class DecoderTask:
         device = next(self._module.parameters()).device
         source, target = packed(pairs.source).repeat_interleave(4, 0), packed(pairs.target)
         z = self.autoencoder.encode(target.to(device)).mode()
-        image = self.autoencoder.decode(z, source.to(device), condition_of_batch(pairs).motion.to(device))
+        motion = Motion.drawn(Arkit.of_pairs(pairs, target), pairs.faces).image
+        image = self.autoencoder.decode(z, source.to(device), motion.to(device))
         return grid([source, target, image])
 
     def _disturbed(self, z: Tensor, generator: torch.Generator, mine: slice, total: int) -> Tensor:

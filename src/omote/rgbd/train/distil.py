@@ -11,7 +11,7 @@ Consistency Models", 2023).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -45,9 +45,8 @@ class DistilConfig:
         steps: numbers of steps that the student learns to take, a power of two each.
         teacher_steps: that the teacher takes from noise to image, a multiple of all of them.
         guidance_scale: of the teacher, folded into the student.
-        drop_category: share of items that see ARKit weights alone.
-        drop_arkit: share that see category and intensity alone.
-        huber: where the loss turns from a square into an absolute value, in deviations.
+        dropout: of `EditorConfig`.
+        huber: error, in deviations, from which the loss is absolute and not squared.
         targets_per_source: edits trained per source.
         latents: of `EditorConfig`.
     """
@@ -60,8 +59,7 @@ class DistilConfig:
     steps: tuple[Annotated[int, Range(1)], ...] = (4, 2, 1)
     teacher_steps: Annotated[int, Range(1)] = 8
     guidance_scale: float = 1.0
-    drop_category: float = 0.1
-    drop_arkit: float = 0.5
+    dropout: dict[str, float] = field(default_factory=lambda: {"category": 0.1, "arkit": 0.5})
     huber: float = 0.3
     targets_per_source: int = 4
     latents: Path | None = None
@@ -143,7 +141,7 @@ class DistilModule(nn.Module):
         """Where the guided teacher arrives after ``length`` in ``count`` steps."""
         (teacher,) = self.teacher
         wanted = teacher.context(edits.source, edits.condition)
-        free = teacher.context(edits.source, edits.condition.dropped())
+        free = teacher.context(edits.source, edits.condition.unconditional())
         velocity = guided(
             lambda z, t: teacher.velocity(z, t, edits.source, wanted),
             lambda z, t: teacher.velocity(z, t, edits.source, free),
@@ -171,9 +169,8 @@ class DistilTask:
                 autoencoder=config.autoencoder,
                 engine=config.engine,
                 objective=Objective(prediction=teacher.config.prediction),
-                drop_category=config.drop_category,
-                drop_arkit=config.drop_arkit,
-                drop_both=0.0,
+                dropout=config.dropout,
+                drop_everything=0.0,
                 targets_per_source=config.targets_per_source,
                 start_from=config.teacher,
                 latents=config.latents,

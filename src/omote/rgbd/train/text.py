@@ -20,6 +20,7 @@ from omote.engine.loop import EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
 from omote.head.expressions import CATEGORIES
+from omote.rgbd.conditions.category import Category, CategoryReader
 from omote.rgbd.conditions.text.captions import draw_caption
 from omote.rgbd.conditions.text.conditioner import TextConditioner
 from omote.rgbd.conditions.text.encoders import TextFeatures, encode_texts
@@ -97,7 +98,7 @@ class TextTask:
 
     def __init__(self, config: TextConfig) -> None:
         self.config = config
-        teacher = load_pretrained(LatentEditor, config.editor or SHIPPED_WEIGHTS / "editor").float().conditioner
+        teacher = load_pretrained(LatentEditor, config.editor or SHIPPED_WEIGHTS / "editor").float()
         rng = np.random.default_rng([5, config.engine.seed])
         captions = [draw_caption(rng) for _ in range(config.num_captions)]
         self.features = [
@@ -107,7 +108,9 @@ class TextTask:
         self.category = torch.tensor([CATEGORIES.index(c.category) for c in captions])
         self.intensity = torch.tensor([c.intensity for c in captions])
         with torch.no_grad():
-            self.token = teacher.expression_token(self.category, self.intensity)
+            reader = teacher.conditioner.reader(Category)
+            assert isinstance(reader, CategoryReader)
+            self.token = reader.token(self.category, self.intensity)
         torch.manual_seed(config.engine.seed)
         conditioner = TextConditioner(
             context_width=self.token.shape[1], width=config.width, num_queries=config.num_queries, heads=config.heads
