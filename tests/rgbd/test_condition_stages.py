@@ -122,7 +122,7 @@ def test_the_command_draws_people_that_it_can_edit_and_read_back(weights, tmp_pa
         ("--expressions", "smug", "expressions: unknown 'smug'"),
         ("--count", "0", "count: expected 1 to"),
         ("--steps", "0", "steps: expected 1 to 1000"),
-        ("--guidance-scale", "50", "guidance-scale: expected 0 to 20"),
+        ("--guidance-scale", "50", "guidance_scale: expected 0 to 20"),
         ("--weights", "nowhere", "expected config.json"),
     ],
 )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from omote.config import Range
 from omote.diffusion.flow import noised
 from omote.diffusion.objective import Objective
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.errors import ConfigError
 from omote.images.first_stage import ImageAutoencoder, decoded, encoded, factor_of, load_image_autoencoder
 from omote.images.generator import Conditioning, ImageGenerator, Tokenizer
@@ -147,12 +147,14 @@ class ImageGeneratorModule(nn.Module):
         return loss, {self.objective.prediction: loss.detach()}
 
 
-class ImageGeneratorTask:
-    """The denoiser as a `omote.engine.loop.Task`.
+class ImageGeneratorTask(BaseTask):
+    """The denoiser as an `omote.engine.loop.Task`.
 
     Raises:
         ConfigError: the first stage's latents are of another shape, or the images lack the condition.
     """
+
+    module: ImageGeneratorModule
 
     def __init__(self, config: ImageGeneratorConfig) -> None:
         self.config = config
@@ -177,12 +179,7 @@ class ImageGeneratorTask:
         self.tokenizer = Tokenizer(config.tokenizer)
         torch.manual_seed(config.engine.seed)
         generator = config.network(images.classes, self.tokenizer.vocabulary)
-        self._module = ImageGeneratorModule(generator, autoencoder.eval().requires_grad_(False), config.objective)
-
-    @property
-    def module(self) -> nn.Module:
-        """The denoiser with its loss."""
-        return self._module
+        self.module = ImageGeneratorModule(generator, autoencoder.eval().requires_grad_(False), config.objective)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> ImageLatentBatch:
         """Images with their conditions, noise and times."""
@@ -200,18 +197,13 @@ class ImageGeneratorTask:
             posterior_noise=posterior_noise,
             noise=noise,
             t=t,
-            label=torch.where(dropped, self._module.generator.null_class, label),
+            label=torch.where(dropped, self.module.generator.null_class, label),
             tokens=self._tokens(texts),
         )
 
-    def schedule(self, images: int) -> None:
-        """Nothing changes along the run."""
-
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format; the first stage and the tokenizer beside them."""
-        generator = ImageGenerator.from_config(self._module.generator.config)
-        generator.load_state_dict({k.removeprefix("generator."): v.cpu() for k, v in weights.items()})
-        generator.save_pretrained(folder / "generator")
+        self.averaged("generator", weights).save_pretrained(folder / "generator")
         if self.tokenizer.file is not None:
             shutil.copyfile(self.tokenizer.file, folder / "generator" / TOKENIZER)
         if not (folder / "autoencoder" / "config.json").exists():
@@ -223,12 +215,12 @@ class ImageGeneratorTask:
         images = self.source.images
         count = min(PREVIEWS, len(images))
         which = torch.linspace(0, len(images) - 1, count).long()
-        generator = self._module.generator
+        generator = self.module.generator
         device = next(generator.parameters()).device
         label = torch.from_numpy(images.labels)[which].to(device)
         tokens = self._tokens([images.captions[int(i)] for i in which]).to(device)
         z = generator.draw(label, tokens, range(count), steps=PREVIEW_STEPS)
-        return rows_of([self.source.first(count), decoded(self._module.frozen[0].to(device), z)])
+        return rows_of([self.source.first(count), decoded(self.module.frozen[0].to(device), z)])
 
     def _tokens(self, texts: list[str]) -> Tensor:
         if self.config.condition != "text":

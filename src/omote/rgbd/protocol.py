@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from omote.diffusion.settings import EditSettings
     from omote.head.rest_face import RestFace
@@ -47,3 +47,37 @@ class Editor(Protocol):
     ) -> list[Rgbd]:
         """Latents → images, each in the camera of its source."""
         ...
+
+
+class ForwardedEditor(ABC):
+    """An `Editor` that forwards its calls."""
+
+    @abstractmethod
+    def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of an `EditingModel`, and raise what it raises."""
+
+    def encode(self, images: Sequence[Rgbd]) -> Any:
+        """`EditingModel.encode`."""
+        return self.ask("encode", images)
+
+    def edit(
+        self,
+        source: Rgbd,
+        expressions: Sequence[Expression],
+        settings: EditSettings | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """`EditingModel.edit`."""
+        return list(self.ask("edit", source, expressions, settings, face=face))
+
+    def decode(
+        self,
+        latents: Any,
+        sources: Sequence[Rgbd],
+        expressions: Sequence[Expression] | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """`EditingModel.decode`."""
+        return list(self.ask("decode", latents, sources, expressions, face=face))

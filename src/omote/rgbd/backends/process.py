@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omote.errors import CheckpointError, OmoteError
 from omote.memory import peak_memory_mb
+from omote.rgbd.protocol import ForwardedEditor
 from omote.rgbd.weights import Backend
 
 if TYPE_CHECKING:
-    from omote.diffusion.settings import EditSettings
     from omote.head.model import HeadModel
-    from omote.head.rest_face import RestFace
     from omote.rgbd.model import EditingModel
-    from omote.types import Expression, Rgbd
 
 
-class EditingProcess:
+class EditingProcess(ForwardedEditor):
     """An `EditingModel` that loads and edits in another process, which ends with its owner.
 
     A script that makes one must guard its own main part (``if __name__ == "__main__"``), as with every spawned process.
@@ -57,43 +55,14 @@ class EditingProcess:
             self._size = int(self._answer())
         return self._size
 
-    def encode(self, images: Sequence[Rgbd]) -> Any:
-        """`EditingModel.encode`."""
-        return self._ask("encode", list(images))
-
-    def edit(
-        self,
-        source: Rgbd,
-        expressions: Sequence[Expression],
-        settings: EditSettings | None = None,
-        *,
-        face: RestFace | None = None,
-    ) -> list[Rgbd]:
-        """`EditingModel.edit`.
-
-        Raises:
-            Exception: as there.
-        """
-        return list(self._ask("edit", source, list(expressions), settings, face=face))
-
-    def decode(
-        self,
-        latents: Any,
-        sources: Sequence[Rgbd],
-        expressions: Sequence[Expression] | None = None,
-        *,
-        face: RestFace | None = None,
-    ) -> list[Rgbd]:
-        """`EditingModel.decode`."""
-        return list(self._ask("decode", latents, list(sources), expressions, face=face))
-
     def close(self) -> None:
         """End the process."""
         self._connection.close()
         self._process.terminate()
         self._process.join()
 
-    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+    def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the `EditingModel` there."""
         assert self.sample_size
         # Sent at the start, the head model would wait for the process to have imported its libraries.
         head, self._head = None if self._head is None else self._head(), None

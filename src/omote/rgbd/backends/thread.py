@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omote.diffusion.settings import EditSettings
+from omote.rgbd.protocol import ForwardedEditor
 from omote.rgbd.weights import Backend
 
 if TYPE_CHECKING:
     from omote.head.model import HeadModel
-    from omote.head.rest_face import RestFace
     from omote.rgbd.model import EditingModel
-    from omote.types import Expression, Rgbd
 
 
-class EditingThread:
+class EditingThread(ForwardedEditor):
     """An `EditingModel` that its first use waits for.
 
     Args:
@@ -44,28 +42,6 @@ class EditingThread:
         """Side of the images in pixels."""
         return self._model.result().sample_size
 
-    def edit(
-        self,
-        source: Rgbd,
-        expressions: Sequence[Expression],
-        settings: EditSettings | None = None,
-        *,
-        face: RestFace | None = None,
-    ) -> list[Rgbd]:
-        """`EditingModel.edit`."""
-        return self._model.result().edit(source, expressions, settings, face=face)
-
-    def encode(self, images: Sequence[Rgbd]) -> Any:
-        """`EditingModel.encode`."""
-        return self._model.result().encode(images)
-
-    def decode(
-        self,
-        latents: Any,
-        sources: Sequence[Rgbd],
-        expressions: Sequence[Expression] | None = None,
-        *,
-        face: RestFace | None = None,
-    ) -> list[Rgbd]:
-        """`EditingModel.decode`."""
-        return self._model.result().decode(latents, sources, expressions, face=face)
+    def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the `EditingModel`."""
+        return getattr(self._model.result(), method)(*arguments, **options)

@@ -14,13 +14,13 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from omote.config import Range
 from omote.datasets.pair_source import PairSource
 from omote.datasets.pairs import PairBatch
 from omote.datasets.population import PopulationConfig
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
 from omote.head.model import HeadModel
@@ -124,8 +124,10 @@ class DecoderModule(AdversarialModule):
         return loss, terms | judged
 
 
-class DecoderTask:
-    """The decoder as a `training.engine.Task`."""
+class DecoderTask(BaseTask):
+    """The decoder as an `omote.engine.loop.Task`."""
+
+    module: DecoderModule
 
     def __init__(self, config: DecoderConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
@@ -151,13 +153,8 @@ class DecoderTask:
             )
         # A discriminator begins as a draw.
         torch.manual_seed(config.engine.seed)
-        self._module = DecoderModule(self.autoencoder, config)
+        self.module = DecoderModule(self.autoencoder, config)
         self.pairs = PairSource(config.population, heads)
-
-    @property
-    def module(self) -> nn.Module:
-        """The autoencoder, its decoder trainable."""
-        return self._module
 
     @torch.no_grad()
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> DecoderBatch:
@@ -187,7 +184,7 @@ class DecoderTask:
     def preview(self) -> Tensor:
         """Sources, targets, and targets decoded from their own latents."""
         pairs = self.pairs.draw(preview_rngs(), 4)
-        device = next(self._module.parameters()).device
+        device = self.device
         source, target = packed(pairs.source).repeat_interleave(4, 0), packed(pairs.target)
         z = self.autoencoder.encode(target.to(device)).mode()
         motion = Motion.drawn(Arkit.of_pairs(pairs, target), pairs.faces).image
@@ -206,12 +203,8 @@ class DecoderTask:
 
     def schedule(self, images: int) -> None:
         """The decoder begins to pay the discriminator."""
-        self._module.paying = images >= self.config.adversarial_start
+        self.module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""
-        autoencoder = RgbdAutoencoder.from_config(self._module.autoencoder.config)
-        prefix = "autoencoder."
-        own = {k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)}
-        autoencoder.load_state_dict(own)
-        autoencoder.save_pretrained(folder / "autoencoder")
+        self.averaged("autoencoder", weights).save_pretrained(folder / "autoencoder")

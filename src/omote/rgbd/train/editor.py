@@ -18,9 +18,9 @@ from omote.datasets.pair_source import PairSource
 from omote.datasets.pairs import PairBatch
 from omote.datasets.population import PopulationConfig
 from omote.diffusion.flow import heun, noised
-from omote.diffusion.objective import Objective
+from omote.diffusion.objective import Objective, pseudo_huber
 from omote.diffusion.settings import DRAW_SETTINGS
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_extended
 from omote.errors import ConfigError, OutputError
@@ -187,8 +187,7 @@ class EditorModule(nn.Module):
         edited = ~batch.drawn.view(-1, 1, 1, 1)
         weight = 1 + self.config.moved_weight * moved * edited
         first = batch.t == 1
-        c = self.config.huber
-        charged = torch.where(first.view(-1, 1, 1, 1), 2 * c * (torch.sqrt(error + c**2) - c), error)
+        charged = torch.where(first.view(-1, 1, 1, 1), pseudo_huber(error, self.config.huber), error)
         charged = weight * self.channel_weight * charged
         loss = charged.sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
         # The locator learns beside the editor; the editor always reads what the locator really says.
@@ -204,8 +203,10 @@ class EditorModule(nn.Module):
         return loss.mean() + self.config.locator_weight * located.mean(), metrics
 
 
-class EditorTask:
-    """The second stage as a `training.engine.Task`."""
+class EditorTask(BaseTask):
+    """The second stage as an `omote.engine.loop.Task`."""
+
+    module: EditorModule
 
     def __init__(self, config: EditorConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
@@ -213,7 +214,7 @@ class EditorTask:
         self.autoencoder = self._first_stage().eval().requires_grad_(False)
         torch.manual_seed(config.engine.seed)
         editor = self._new_editor(heads[0]) if config.start_from is None else self._extended_editor(heads[0])
-        self._module = EditorModule(editor, config)
+        self.module = EditorModule(editor, config)
         self.kinds = editor.conditioner.kinds
         self.cached = (
             None
@@ -288,17 +289,12 @@ class EditorTask:
                     f"cannot write {folder}: {error.strerror or error}; give another autoencoder"
                 ) from None
 
-    @property
-    def module(self) -> nn.Module:
-        """The editor with its loss."""
-        return self._module
-
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> LatentBatch:
         """Latents of a step's pairs, with times, noise and dropout drawn from (seed, step)."""
         config, autoencoder, total = self.config, self.autoencoder, size * parts
         edits = self._edits(step, seed, size, part, parts)
         generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
-        device = next(self._module.parameters()).device
+        device = self.device
         source, delta = edits.source.to(device), edits.delta.to(device)
         whole = source + delta * (autoencoder.delta_std / autoencoder.latent_std)
 
@@ -334,7 +330,7 @@ class EditorTask:
 
     def _edits(self, step: int, seed: int, size: int, part: int, parts: int) -> Edits:
         """A step's pairs, as latents."""
-        per_source, device = self.config.targets_per_source, next(self._module.parameters()).device
+        per_source, device = self.config.targets_per_source, self.device
         self.autoencoder.to(device)
         if self.cached is not None:
             return self.cached.batch(step, seed, size, part, per_source)
@@ -344,20 +340,15 @@ class EditorTask:
     def _encoded(self, pairs: PairBatch, device: torch.device) -> Edits:
         return encoded(self.autoencoder, pairs, device, unit_style=self.config.unit_style, kinds=self.kinds)
 
-    def schedule(self, images: int) -> None:
-        """Nothing changes along the run."""
-
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""
-        editor = LatentEditor.from_config(self._module.editor.config)
-        editor.load_state_dict({k.removeprefix("editor."): v.cpu() for k, v in weights.items()})
-        editor.save_pretrained(folder / "editor")
+        self.averaged("editor", weights).save_pretrained(folder / "editor")
 
     @torch.no_grad()
     def preview(self) -> Tensor:
         """Sources, targets, and one-step edits, decoded by the first stage; sampled persons, if that is learned."""
         pairs = self.pairs.draw(preview_rngs(), 4)
-        editor, device = self._module.editor, next(self._module.parameters()).device
+        editor, device = self.module.editor, self.device
         autoencoder = self.autoencoder.to(device)
         edits = self._encoded(pairs, device).with_motion()
         source, condition = edits.source, edits.condition.to(device)
