@@ -8,23 +8,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from omote.engine.loop import BaseTask
 from omote.studies.effect_of_f.latents import read_latents
 
 Width = TypeVar("Width")
 
 
-class FaceTask:
-    """Part of an `omote.engine.loop.Task`; subclasses give the module and the batches.
+class FaceTask(BaseTask):
+    """An `omote.engine.loop.Task` without its module and batches, which subclasses add.
 
     Args:
         folder: of the set (`omote.studies.effect_of_f.latents`).
         held_out_share: of the persons, the last ones, that no network sees.
         seed: of the network.
     """
-
-    module: nn.Module
 
     def __init__(self, folder: Path, held_out_share: float, seed: int) -> None:
         self.set = read_latents(folder)
@@ -38,18 +37,9 @@ class FaceTask:
         mean, std = self.set.units
         return (self.set.take(chosen) - mean) / std, torch.from_numpy(self.set.category[chosen])
 
-    def schedule(self, images: int) -> None:
-        """Nothing changes on the way."""
-
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """The generator's averaged weights in diffusers' format."""
-        trained: Any = self.module.generator
-        prefix, generator = "generator.", type(trained).from_config(trained.config)
-        generator.load_state_dict({k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)})
-        generator.save_pretrained(folder / "generator")
-
-    def preview(self) -> None:
-        """None: drawing takes longer than a step is worth, and rows draw when they are measured."""
+        self.averaged("generator", weights).save_pretrained(folder / "generator")
 
 
 def nearest(parameters: int, widths: Iterable[Width], network: Callable[[Width], Any]) -> Width:
