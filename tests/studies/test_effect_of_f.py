@@ -11,19 +11,16 @@ import torch
 from omote.config import override
 from omote.engine import loop as engine
 from omote.errors import ConfigError
-from omote.evaluation.face_features import Extractor
+from omote.evaluation.features import FeatureExtractor
 from omote.progress import finish
 from omote.recipes.first_stage import FACTORS
 from omote.studies.base import run_study
 from omote.studies.effect_of_f import rows as effect_of_f
 from omote.studies.effect_of_f.study import ROWS, EffectOfF, factor_of
 
-
-def pooled(rgb):
-    return torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).numpy().astype(np.float64)
-
-
-EXTRACTOR = Extractor(name="pooled", features=pooled)
+EXTRACTOR = FeatureExtractor(
+    name="pooled", forward=lambda rgb: torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).double()
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def config(discs):
 @pytest.fixture(autouse=True, scope="module")
 def extractor():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(effect_of_f, "face_features", lambda: EXTRACTOR)
+        patch.setattr(effect_of_f, "load_extractor", lambda name: EXTRACTOR)
         yield
 
 

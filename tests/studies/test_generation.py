@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from omote.evaluation.face_features import Extractor
-from omote.studies.effect_of_f.measure import clay, compare, face_set, nearest_mm
+from omote.evaluation.features import FeatureExtractor
+from omote.studies.effect_of_f.measure import clay, compare, face_set
 
-
-def pooled(rgb):
-    return torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).numpy().astype(np.float64)
-
-
-EXTRACTOR = Extractor(name="pooled", features=pooled)
+EXTRACTOR = FeatureExtractor(
+    name="pooled", forward=lambda rgb: torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).double()
+)
 
 
 def faces(count, seed, bump=0.3):
@@ -45,17 +42,6 @@ def test_a_shape_no_face_has_is_far_in_depth_and_not_in_colour():
     assert far["fd/pooled"] == pytest.approx(near["fd/pooled"])
     assert far["fd/pooled_shaded_depth"] > 5 * near["fd/pooled_shaded_depth"]
     assert far["depth/nearest_mm"] > 10 * near["depth/nearest_mm"]
-
-
-def test_the_nearest_real_face_counts_inside_its_mask():
-    real = face_set(faces(3, 0), EXTRACTOR)
-    moved = faces(3, 0)
-    moved[:, 3] += 0.05  # 5 mm
-    moved[:, 3, 0, 0] = 9  # outside every mask
-    np.testing.assert_allclose(
-        nearest_mm(face_set(moved[:1], EXTRACTOR), face_set(faces(1, 0), EXTRACTOR)), 5, rtol=1e-3
-    )
-    assert float(nearest_mm(face_set(moved, EXTRACTOR), real).max()) <= 5.001
 
 
 def test_clay_is_grey_and_lit_from_one_side():

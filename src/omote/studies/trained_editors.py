@@ -20,7 +20,6 @@ from omote.studies.conditions import Condition, Edit, StudyOfEdits
 from omote.studies.table import Table
 
 if TYPE_CHECKING:
-    from omote.engine.loop import EngineConfig
     from omote.rgbd.train.editor import EditorConfig
 
 # More images than any run reaches: its time ends it.
@@ -62,12 +61,13 @@ class StudyOfTraining(StudyOfEdits):
         """Of the first stage."""
         return {"autoencoder": fingerprint(self.autoencoder)}
 
-    def engine(self) -> EngineConfig:
-        """How long and how to optimise, the same for every editor."""
+    def recipe(self, run: Path, *, unit_style: bool = True) -> EditorConfig:
+        """Of one editor, whose data lies in its run's folder; length and optimiser are the same for all."""
         from omote.recipes.cpu import editor_cpu
 
-        return replace(
-            editor_cpu(Path()).engine,
+        recipe = editor_cpu(run)
+        engine = replace(
+            recipe.engine,
             total_images=ENDLESS if self.minutes else self.images,
             max_seconds=60 * self.minutes,
             clock=self.clock,
@@ -77,18 +77,13 @@ class StudyOfTraining(StudyOfEdits):
             threads=self.threads,
             grid_images=0,
         )
-
-    def editor_of(self, run: Path, *, unit_style: bool = True) -> EditorConfig:
-        """The recipe of one editor, whose data lies in its run's folder."""
-        from omote.recipes.cpu import editor_cpu
-
         return replace(
-            editor_cpu(run),
+            recipe,
             population=run / "population",
             latents=run / "edits",
             autoencoder=self.autoencoder,
             channels=self.channels,
-            engine=self.engine(),
+            engine=engine,
             unit_style=unit_style,
         )
 
@@ -99,7 +94,7 @@ def train_editor(study: StudyOfTraining, run: Path, *, unit_style: bool = True) 
     from omote.head.shipped import population_heads
     from omote.rgbd.train.editor import EditorTask
 
-    recipe = study.editor_of(run, unit_style=unit_style)
+    recipe = study.recipe(run, unit_style=unit_style)
     for report in train(EditorTask(recipe, population_heads()), recipe.engine, run, recipe):
         done, total = report.images, study.images
         if study.minutes:

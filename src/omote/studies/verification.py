@@ -175,33 +175,30 @@ def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
     """Four charts of the same rows: depth, expression, seconds, hours; an SVG file's text."""
     from omote.evaluation.report.results import title
 
-    charts = []
-    for metric, label, logarithmic in (
-        (DEPTH, "depth error, mm (lower is better)", True),
-        (TOP1, "expression top-1 (higher is better)", False),
-    ):
-        cells = ((title(row.name), cell(table, row, metric)) for row in table)
-        values = {name: (found.value, found.low, found.high) for name, found in cells if found is not None}
-        shown = [x for ends in values.values() for x in ends if not math.isnan(x)]
-        # Every row is to be seen against the judges' levels.
-        levels = {"ceiling": bounds["ceiling"], "floor": bounds["copy_source"]} if metric == TOP1 else {}
-        axis = axis_over(label, [*shown, *levels.values()], logarithmic=logarithmic and min(shown) > 0)
-        charts.append(row_chart(label.partition(" (")[0], values, axis, levels))
+    def chart(
+        name: str, metrics: Mapping[str, str], levels: Mapping[str, float], *, scale: str = "linear"
+    ) -> list[str]:
+        """Metric → what is added to a row's title."""
+        rows = {
+            title(row.name) + end: (found.value, found.low, found.high)
+            for row in table
+            for metric, end in metrics.items()
+            if (found := cell(table, row, metric)) is not None
+        }
+        # Lengths from nothing are compared by eye.
+        ends = [x for row in rows.values() for x in row if not math.isnan(x)] + [0.0] * (scale == "from 0")
+        logarithmic = scale == "logarithmic" and min(ends, default=0.0) > 0
+        axis = axis_over(name, [*ends, *levels.values()], logarithmic=logarithmic)
+        return [row_chart(name.partition(", ")[0].partition(" (")[0], rows, axis, levels)] if rows else []
 
-    seconds = {
-        title(row.name) + name: found.value
-        for row in table
-        for end, name in (("", ""), ("_openvino", ", openvino"))
-        if (found := cell(table, row, f"time_s/seven_edits{end}")) is not None
-    }
-    hours = {title(row.name): found.value for row in table if (found := cell(table, row, "training/hours")) is not None}
-    for name, values_of, logarithmic in (
-        ("seconds for seven edits, head fit included", seconds, True),
-        ("hours of training", hours, False),
-    ):
-        if values_of:
-            alone = {row: (value, math.nan, math.nan) for row, value in values_of.items()}
-            # Hours are compared by their length from nothing.
-            ends = list(values_of.values()) if logarithmic else [0.0, *values_of.values()]
-            charts.append(row_chart(name, alone, axis_over(name.partition(",")[0], ends, logarithmic=logarithmic)))
-    return figure(charts)
+    seconds = {"time_s/seven_edits": "", "time_s/seven_edits_openvino": ", openvino"}
+    # Every row is to be seen against the judges' levels.
+    judged = {"ceiling": bounds["ceiling"], "floor": bounds["copy_source"]}
+    return figure(
+        [
+            *chart("depth error, mm (lower is better)", {DEPTH: ""}, {}, scale="logarithmic"),
+            *chart("expression top-1 (higher is better)", {TOP1: ""}, judged),
+            *chart("seconds for seven edits, head fit included", seconds, {}, scale="logarithmic"),
+            *chart("hours of training", {"training/hours": ""}, {}, scale="from 0"),
+        ]
+    )

@@ -3,9 +3,9 @@
 * ``fd/<features>``, ``precision/<features>``, ``recall/<features>``: of the colours (`omote.evaluation.distribution`).
 * ``fd/<features>_shaded_depth``: the Fréchet distance of the shapes alone, drawn as grey clay under one light: a surface that
   no face has is far from all, however good its colours.
-* ``depth/nearest_mm``: a drawn face has no true depth of its own, so its depth is held against every real one and the nearest
+* ``depth/nearest_mm``: a drawn face has no true depth of its own, so its depth is compared with every real one and the nearest
   counts: the mean over pixels of |d - g| inside the real one's mask. The mean face scores well here, so this stands beside
-  recall; what real faces of other persons score is its floor (row ``real``).
+  recall; its floor are real faces of other persons (row ``real``).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from omote.evaluation.distribution import feature_statistics, frechet_distance, precision_recall
-from omote.evaluation.face_features import Extractor
+from omote.evaluation.distribution import feature_statistics, frechet_distance, nearest_depth_mm, precision_recall
+from omote.evaluation.features import FeatureExtractor
 from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera
 from omote.geometry.depth import depth_normals
 from omote.rgbd.codec import unpack
@@ -46,13 +46,13 @@ class FaceSet:
     mask: Bool[np.ndarray, "n t t"]
 
 
-def face_set(images: Float[Tensor, "n 5 s s"], extractor: Extractor) -> FaceSet:
+def face_set(images: Float[Tensor, "n 5 s s"], extractor: FeatureExtractor) -> FaceSet:
     """Measure packed images, real or drawn."""
     rgb, depth_mm, mask = unpack(images.float().cpu())
     side = min(DEPTH_SIDE, depth_mm.shape[-1])
     return FaceSet(
-        color=extractor.features(rgb.contiguous()),
-        shape=extractor.features(clay(depth_mm[:, 0].numpy(), mask[:, 0].numpy())),
+        color=extractor(rgb.contiguous()).numpy(),
+        shape=extractor(clay(depth_mm[:, 0].numpy(), mask[:, 0].numpy())).numpy(),
         depth_mm=F.adaptive_avg_pool2d(depth_mm, side)[:, 0].numpy(),
         mask=F.adaptive_avg_pool2d(mask.float(), side)[:, 0].numpy() > 0.5,
     )
@@ -68,22 +68,14 @@ def clay(depth_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"]) 
     return grey[:, None].expand(-1, 3, -1, -1).contiguous()
 
 
-def nearest_mm(drawn: FaceSet, real: FaceSet) -> Float[np.ndarray, "n"]:
-    """Per drawn face, the least mean |d - g| over a real face's mask."""
-    truth, inside = (x.reshape(len(x), -1) for x in (real.depth_mm, real.mask.astype(np.float32)))
-    inside = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
-    flat = drawn.depth_mm.reshape(len(drawn.depth_mm), -1)
-    return np.array([(np.abs(truth - d) * inside).sum(axis=1).min() for d in flat], np.float64)
-
-
 def compare(drawn: FaceSet, real: FaceSet, name: str, *, alone: Int[np.ndarray, "p"]) -> dict[str, float]:
     """The measures of this module, with the extractor's name in their keys.
 
     Args:
-        drawn: what is judged.
-        real: what it is held against.
-        name: the extractor's.
-        alone: which real faces are of different persons, for precision and recall: a manifold's width is the distance to a
+        drawn: faces that are measured.
+        real: faces that they are compared with.
+        name: of the extractor.
+        alone: indices of real faces of different persons, for precision and recall: a manifold's width is the distance to a
             neighbour, and another picture of the same person is none.
     """
     near = precision_recall(real.color[alone], drawn.color)
@@ -92,5 +84,5 @@ def compare(drawn: FaceSet, real: FaceSet, name: str, *, alone: Int[np.ndarray, 
         f"fd/{name}_shaded_depth": frechet_distance(feature_statistics(drawn.shape), feature_statistics(real.shape)),
         f"precision/{name}": near.precision,
         f"recall/{name}": near.recall,
-        "depth/nearest_mm": float(nearest_mm(drawn, real).mean()),
+        "depth/nearest_mm": float(nearest_depth_mm(drawn.depth_mm, real.depth_mm, real.mask).mean()),
     }

@@ -18,7 +18,7 @@ from omote.engine.checkpoint import progress_of
 from omote.engine.loop import EngineConfig, train
 from omote.engine.weights import load_pretrained
 from omote.errors import ConfigError
-from omote.evaluation.face_features import Extractor, face_features
+from omote.evaluation.features import FeatureExtractor, load_extractor
 from omote.files import atomic_path
 from omote.formats.frame_write import as_bytes
 from omote.head.expressions import CATEGORIES
@@ -56,7 +56,7 @@ class Reference:
     images: LatentSet
     real: FaceSet
     alone: np.ndarray
-    extractor: Extractor
+    extractor: FeatureExtractor
 
     def compared(self, drawn: Tensor) -> dict[str, float]:
         """The measures of drawn faces."""
@@ -75,7 +75,7 @@ def reference_of(config: EffectOfF, work: Work) -> Steps[tuple[Reference, Record
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    extractor = face_features()
+    extractor = load_extractor("face_id_mean_crop")
     yield Step(stage="images")
     with work.lock("images"):
         images = pack_population(config.population, config.size, work.out / "images", max_persons=config.max_persons)
