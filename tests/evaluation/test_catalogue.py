@@ -20,7 +20,7 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def metric(key: str) -> Metric:
-    return Metric(key=key, title="", better="neither", definition="", function=len)
+    return Metric(key=key, title="", unit="", better="neither", digits=0, function=len, definition="")
 
 
 def test_a_key_is_read_back_as_the_metric_and_the_row_that_it_was_written_of() -> None:
@@ -88,7 +88,7 @@ def test_names_that_would_make_a_key_ambiguous_are_refused() -> None:
 
 def person(*records: Record) -> PersonRecords:
     return PersonRecords(
-        parts={"head": "omote", "yaw_deg": -30}, category=(0, 1), intensity=(0.0, 0.7), records=records
+        parts={"head": "omote", "yaw_deg": "-30"}, category=(0, 1), intensity=(0.0, 0.7), records=records
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import html.parser
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,15 @@ import pytest
 from PIL import Image
 
 from omote.errors import ConfigError
+from omote.evaluation.figures import ticks
 from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
+from omote.evaluation.records import Row, load_records, save_records
 from omote.evaluation.report import load_results, write_comparison, write_report
 from omote.evaluation.report.results import names_of
-from omote.evaluation.report.svg import ticks
-from omote.evaluation.report.tables import DETAIL, HEADLINE, interval, measured, rivalries
+from omote.evaluation.report.tables import DETAIL, HEADLINE, interval, rivalries
 from omote.evaluation.report.words import aim, verdict
 from omote.evaluation.statistics import paired_test
+from omote.evaluation.summary import per_person
 from results import write_results
 
 
@@ -69,9 +71,8 @@ def test_the_tables_numbers_are_those_of_metrics_json(folder: Path) -> None:
     compared = 0
     for metric in (*HEADLINE, *DETAIL):
         for row in results.rows:
-            if measured(results, metric, row):
-                got = interval(results, metric, row)
-                assert got.value == pytest.approx(results.metrics[f"{metric.key}/{row}"], rel=1e-9), (metric.key, row)
+            if (got := interval(results, metric, row)) is not None:
+                assert got.value == pytest.approx(results.numbers[metric.key, row], rel=1e-9), (metric.key, row)
                 assert got.low <= got.value <= got.high
                 compared += 1
     assert compared > 70
@@ -119,7 +120,7 @@ def test_the_verdict_says_where_the_model_loses_before_where_it_wins(folder: Pat
     assert "beats" in lines[1]
     assert "copy of the source" in lines[1]
     (lost,) = [r for r in rivalries(results) if r.verdict == "worse"]
-    assert lost.baseline == "head_edit"
+    assert lost.baseline == Row("head_edit")
     assert lost.test.difference.high < 0
 
 
@@ -139,7 +140,7 @@ def test_the_first_page_says_where_the_aim_is_missed(tmp_path: Path) -> None:
     page = (tmp_path / "results/report.html").read_text(encoding="utf-8")
     assert page.index("does not beat") < page.index("<table")
 
-    beaten = [r for r in rivalries(results) if r.baseline != "head_edit"]
+    beaten = [r for r in rivalries(results) if r.baseline != Row("head_edit")]
     (only,) = aim(beaten)
     assert "beats" in only
 
@@ -148,8 +149,8 @@ def test_rows_of_networks_are_shown_and_those_without_weights_named(tmp_path: Pa
     folder = write_results(tmp_path / "results", networks=["regression"])
     (folder / "run.json").write_text(json.dumps({"run/missing_pixel_diffusion": True}))
     results = load_results(folder)
-    assert "regression" in results.baselines
-    assert {r.baseline for r in rivalries(results)} >= {"regression", "deformation_transfer"}
+    assert Row("regression") in results.baselines
+    assert {r.baseline.name for r in rivalries(results)} >= {"regression", "deformation_transfer"}
     write_report(results)
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "for want of weights: <b>pixel diffusion</b>" in text
@@ -161,15 +162,16 @@ def test_rows_of_networks_are_shown_and_those_without_weights_named(tmp_path: Pa
 def test_a_report_says_which_persons_and_how_they_stand(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "results")
     for path in folder.glob("persons/*.json"):
-        person = json.loads(path.read_text()) | {"yaw_deg": -30 if int(path.stem) % 3 else 10}
-        path.write_text(json.dumps(person))
+        person = load_records(path)
+        turn = "-30" if int(path.stem.partition("_")[0]) % 3 else "10"
+        save_records(path, replace(person, parts={**person.parts, "yaw_deg": turn}))
     config = json.loads((folder / "config.json").read_text())
     config["config"]["test_set"] = "pose"
     (folder / "config.json").write_text(json.dumps(config))
     write_report(load_results(folder))
     shown = " ".join(Reader((folder / "report.html").read_text(encoding="utf-8")).text)
     assert re.search(r"Test set\s+pose", shown)
-    assert "20 persons of -30°, 10 persons of 10°" in shown
+    assert "20 persons of -30, 10 persons of 10" in shown
 
 
 def test_a_handful_of_persons_is_called_one(tmp_path: Path) -> None:
@@ -181,42 +183,18 @@ def test_a_handful_of_persons_is_called_one(tmp_path: Path) -> None:
     assert "3 persons are few" in (tmp_path / "few/report.html").read_text(encoding="utf-8")
 
 
-def test_table_csv_has_every_row_and_interval(folder: Path) -> None:
-    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
-        rows = {row["row"]: row for row in csv.DictReader(file)}
-    assert set(rows) == set(load_results(folder).rows)
-    model = rows["model"]
-    assert float(model["depth/mae_mm_metric_low"]) < float(model["depth/mae_mm_metric"])
-    assert float(model["depth/mae_mm_metric"]) < float(model["depth/mae_mm_metric_high"])
-    assert rows["ceiling"]["depth/mae_mm_metric"] == ""
-    assert rows["ceiling"]["expression/top1_both"]
-
-
-def test_results_without_the_newer_measures_are_reported_without_them(tmp_path: Path) -> None:
-    folder = write_results(tmp_path / "old")
-    for path in (*folder.glob("persons/*.json"), *folder.glob("rivals/*.json")):
-        person = json.loads(path.read_text())
-        kept = {k: v for k, v in person.items() if not k.startswith(("ssim", "asked", "normals", "descriptor"))}
-        path.write_text(json.dumps(kept))
-    write_report(load_results(folder))
-    shown = " ".join(Reader((folder / "report.html").read_text(encoding="utf-8")).text)
-    assert "PSNR" in shown
-    assert "SSIM" not in shown.split("Rows and metrics")[0]
-
-
 def test_a_comparison_finds_what_pairing_finds(tmp_path: Path) -> None:
     folders = [write_results(tmp_path / "a"), write_results(tmp_path / "b", better_by=0.02)]
     first, second = (load_results(f) for f in folders)
     mae = HEADLINE[0]
-    a, b = interval(first, mae, "model"), interval(second, mae, "model")
+    a, b = interval(first, mae, Row("model")), interval(second, mae, Row("model"))
     # The persons' spread hides it from the intervals.
     assert a.low < b.high
     write_comparison([first, second], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert Reader(text).open == []
-    from omote.evaluation.report.tables import per_person
-
-    test = paired_test(per_person(second, mae, "model"), per_person(first, mae, "model"))
+    model = Row("model")
+    test = paired_test(*(per_person(r.persons, mae.key, model) for r in (second, first)))
     assert test.p_value < 0.001
     assert f'<span class="better">{test.difference.value:+.3f}</span>' in text
     assert text.count("copy of the source</th>") == 1
@@ -244,16 +222,24 @@ def test_other_persons_are_not_paired(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_result_is_one_line(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "broken")
-    (folder / "persons/000003.json").write_text("{")
+    (folder / "metrics.json").write_text("{")
     for bad in (folder, tmp_path / "none"):
         with pytest.raises(ConfigError, match="expected the finished result folder") as caught:
             load_results(bad)
         assert "\n" not in str(caught.value)
     folder = write_results(tmp_path / "apart")
-    for path in folder.glob("rivals/*"):
+    for path in folder.glob("persons/*_rivals.json"):
         path.unlink()
-    (folder / "rivals").rmdir()
-    with pytest.raises(ConfigError, match="--rivals"):
+    with pytest.raises(ConfigError, match="its rows without networks are missing"):
+        load_results(folder)
+
+
+def test_an_older_versions_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "old")
+    person = json.loads((folder / "persons/000003_model.json").read_text())
+    values = {f"{r['measure']}/{r['row']}": r["values"] for r in person["records"]}
+    (folder / "persons/000003_model.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="made by an older version of omote; measure into another folder"):
         load_results(folder)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from omote.evaluation.distribution import feature_statistics, frechet_distance
 from omote.evaluation.features import FeatureExtractor, PerceptualDistance
+from omote.evaluation.records import PersonRecords, Record, Row, value_of
 from omote.evaluation.sets import SetNetworks, save_features, summarise_sets
 from omote.geometry.camera import orbit_camera
 from omote.types import Rgbd
@@ -18,11 +19,11 @@ from omote.types import Rgbd
 NETWORKS = SetNetworks(
     extractors=(
         FeatureExtractor(
-            name="quarters",
+            name="efficientnet_lite0",
             forward=lambda x: torch.nn.functional.avg_pool2d(x[:, :1], 4).flatten(1),
         ),
     ),
-    perceptual=PerceptualDistance(name="pixels", stages=lambda x: [x]),
+    perceptual=PerceptualDistance(name="lpips_vgg16", stages=lambda x: [x]),
 )
 LANDMARKS = np.zeros((68, 2))
 
@@ -37,38 +38,45 @@ def images(seed: int, shift: float = 0.0) -> list[Rgbd]:
     ]
 
 
+CEILING, MODEL, SAME = Row("ceiling"), Row("model"), Row("same").under(steps=1)
+
+
+def person(*rows: Row) -> PersonRecords:
+    """Seven images, the first neutral, of rows of which something was measured."""
+    records = tuple(Record(row=row, measure="depth/silog", values=np.zeros(7)) for row in rows)
+    return PersonRecords(parts={}, category=tuple(range(7)), intensity=(1.0,) * 7, records=records)
+
+
 def test_rows_are_compared_with_the_true_renders(tmp_path: Path) -> None:
-    files, moved = [], np.ones((4, 7), bool)
-    moved[:, 0] = False
+    files = []
     for k in range(4):
         truth = images(k)
         paths = [tmp_path / f"{k}_{name}.safetensors" for name in ("model", "rivals")]
-        save_features(paths[0], NETWORKS, {"model": images(k, 0.1), "same": truth}, truth, LANDMARKS)
-        save_features(paths[1], NETWORKS, {"ceiling": truth}, truth, LANDMARKS)
+        save_features(paths[0], NETWORKS, {MODEL: images(k, 0.1), SAME: truth}, truth, LANDMARKS)
+        save_features(paths[1], NETWORKS, {CEILING: truth}, truth, LANDMARKS)
         files.append(paths)
-    got = summarise_sets(files, moved, NETWORKS)
-    assert got["fd/quarters/same"] == pytest.approx(0, abs=1e-6)
-    assert got["precision/quarters/same"] == got["recall/quarters/same"] == 1
-    assert got["perceptual/pixels/same"] == pytest.approx(0, abs=1e-6)
+    got = summarise_sets(files, [person(MODEL, SAME, CEILING, Row("elsewhere"))] * 4, NETWORKS)
+    assert set(got) == {MODEL, SAME, Row()}
+    assert got[SAME]["fd/efficientnet_lite0"] == pytest.approx(0, abs=1e-6)
+    assert got[SAME]["precision/efficientnet_lite0"] == got[SAME]["recall/efficientnet_lite0"] == 1
+    assert value_of(got[SAME]["perceptual/lpips_vgg16"]) == pytest.approx(0, abs=1e-6)
     # A shift of every feature by .1 and nothing else: four features.
-    assert got["fd/quarters/model"] == pytest.approx(4 * 0.1**2, rel=1e-3)
-    assert got["kid/quarters/model"] > got["kid/quarters/same"]
-    assert got["count/set_images"] == got["count/kid_subset_size"] == 28
-    assert not any(key.endswith("/ceiling") for key in got)
+    assert got[MODEL]["fd/efficientnet_lite0"] == pytest.approx(4 * 0.1**2, rel=1e-3)
+    assert got[MODEL]["kid/efficientnet_lite0"] > got[SAME]["kid/efficientnet_lite0"]
+    assert got[Row()] == {"count/set_images": 28, "count/kid_subset_size": 28}
 
     def features(shift: float) -> np.ndarray:
         rgb = np.concatenate([[i.rgb[..., 0] for i in images(k, shift)] for k in range(4)])
         return rgb.reshape(28, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(28, 4)
 
     reference = frechet_distance(feature_statistics(features(0.0)), feature_statistics(features(0.1)))
-    assert got["fd/quarters/model"] == pytest.approx(reference, rel=1e-3)
+    assert got[MODEL]["fd/efficientnet_lite0"] == pytest.approx(reference, rel=1e-3)
 
 
-def test_neutral_images_do_not_count_for_the_perceptual_distance(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("changed", "counts"), [(0, False), (1, True)])
+def test_neutral_images_do_not_count_for_the_perceptual_distance(tmp_path: Path, changed: int, counts: bool) -> None:
     truth, path = images(0), tmp_path / "0.safetensors"
-    shown = [images(9)[0], *truth[1:]]  # only the first, neutral, differs
-    save_features(path, NETWORKS, {"model": shown, "ceiling": truth}, truth, LANDMARKS)
-    moved = np.ones((1, 7), bool)
-    assert summarise_sets([[path]], moved, NETWORKS)["perceptual/pixels/model"] > 1e-4
-    moved[0, 0] = False
-    assert summarise_sets([[path]], moved, NETWORKS)["perceptual/pixels/model"] == pytest.approx(0, abs=1e-9)
+    shown = [images(9)[k] if k == changed else image for k, image in enumerate(truth)]
+    save_features(path, NETWORKS, {MODEL: shown, CEILING: truth}, truth, LANDMARKS)
+    got = value_of(summarise_sets([[path]], [person(MODEL)], NETWORKS)[MODEL]["perceptual/lpips_vgg16"])
+    assert (got > 1e-4) == counts

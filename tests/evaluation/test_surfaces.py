@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from omote.evaluation.metrics import normals_error_deg
-from omote.evaluation.surfaces import depth_normals, registered_error_mm, surface_errors
+from omote.evaluation.surfaces import registered_error_mm, surface_errors
 from omote.types import Mesh
 
 INTRINSICS = np.array([[60.0, 0.0, 20.0], [0.0, 60.0, 16.0], [0.0, 0.0, 1.0]])
@@ -66,30 +65,3 @@ def test_registered_error_is_per_vertex_and_not_to_the_nearest() -> None:
     truth = np.array([[0.0, 0, 0], [10, 0, 0], [20, 0, 0], [30, 0, 0]])
     assert registered_error_mm(np.roll(truth, 1, axis=0), truth).median_mm == pytest.approx(10.0)
     assert registered_error_mm(truth + np.array([0.0, 3.0, 4.0]), truth).mean_mm == pytest.approx(5.0)
-
-
-def plane_depth(normal: np.ndarray, offset_mm: float) -> np.ndarray:
-    """Depth of the plane normal · p = offset at each pixel centre of a 40 × 32 image."""
-    v, u = np.meshgrid(np.arange(32) + 0.5, np.arange(40) + 0.5, indexing="ij")
-    rays = np.stack([(u - 20) / 60, (v - 16) / 60, np.ones_like(u)], axis=-1)
-    return offset_mm / (rays @ normal)
-
-
-def test_a_planes_normals_are_its_own_and_face_the_camera() -> None:
-    normal = np.array([0.3, -0.2, -1.0])
-    normal /= np.linalg.norm(normal)
-    depth = plane_depth(normal, -600.0)[None]
-    got = depth_normals(depth, np.ones(depth.shape, bool), INTRINSICS)
-    assert got.mask.sum() == 30 * 38
-    truth = np.broadcast_to(normal, got.normals.shape)
-    assert normals_error_deg(got.normals, truth, got.mask)[0] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_a_pixel_beside_a_hole_has_no_normal() -> None:
-    depth = plane_depth(np.array([0.0, 0.0, -1.0]), -600.0)[None]
-    mask = np.ones(depth.shape, bool)
-    mask[0, 10, 10] = False
-    got = depth_normals(np.where(mask, depth, 0.0), mask, INTRINSICS)
-    assert not got.mask[0, [10, 9, 11, 10, 10], [10, 10, 10, 9, 11]].any()
-    assert got.mask[0, 9, 9]
-    assert (got.normals[~got.mask] == 0).all()

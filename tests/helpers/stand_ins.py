@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
+from omote.datasets.population import PopulationConfig
+from omote.evaluation import catalogue, registry
 from omote.evaluation.features import FeatureExtractor, PerceptualDistance
 from omote.evaluation.judges import ExpressionJudges, ExpressionScores, IdentityJudge
+from omote.evaluation.measure import Judges
 from omote.evaluation.sets import SetNetworks
+from omote.head.expressions import CATEGORIES
+from omote.studies import persons
+from omote.studies.base import PersonStudy
 
 
 class Colours(ExpressionJudges):
@@ -28,6 +35,30 @@ class Pooled(IdentityJudge):
 def small_networks() -> SetNetworks:
     """Some pixels as features, all of them as a distance."""
     return SetNetworks(
-        extractors=(FeatureExtractor(name="small", forward=lambda x: x[:, :, ::16, ::16].flatten(1)),),
-        perceptual=PerceptualDistance(name="pixels", stages=lambda x: [x]),
+        extractors=(FeatureExtractor(name="efficientnet_lite0", forward=lambda x: x[:, :, ::16, ::16].flatten(1)),),
+        perceptual=PerceptualDistance(name="efficientnet_lite0", stages=lambda x: [x]),
     )
+
+
+JUDGES = Judges(expression=object.__new__(Colours), identity=object.__new__(Pooled))
+
+
+def use_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let suites have these judges, and small persons of the shipped head."""
+    monkeypatch.setattr(persons, "load_expression_judges", lambda: JUDGES.expression)
+    monkeypatch.setattr(persons, "load_identity_judge", lambda: JUDGES.identity)
+    use_small_persons(monkeypatch)
+
+
+def use_small_persons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let suites have persons of the shipped head, 64 pixels each way."""
+    monkeypatch.setattr(
+        PersonStudy, "unseen", lambda self: PopulationConfig(split="test", size=64, num_images=len(CATEGORIES))
+    )
+
+
+def use_metrics(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
+    """Add metrics to the catalogue for a test."""
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    for key in keys:
+        catalogue.register(catalogue.Metric(key, key, "", "neither", 2, len, "Of a test."))

@@ -9,12 +9,11 @@ from torch import nn
 from omote.config import override
 from omote.diffusion.flow import noised
 from omote.errors import ConfigError
-from omote.head.shipped import population_heads, shipped_head
+from omote.head.shipped import population_heads
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
-from omote.rgbd.conditions.category import Category
-from omote.rgbd.conditions.kinds import condition_of
+from omote.rgbd.conditions.base import make_condition
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
@@ -29,7 +28,7 @@ class Toy(nn.Module):
     step_length = None
 
     def context(self, source, condition):
-        return torch.full((condition.size,), float(Category in condition))
+        return condition.has_category.float()
 
     def for_steps(self, context, length):
         return context
@@ -60,7 +59,9 @@ class Student(nn.Module):
 
 
 def wish(count):
-    return condition_of([Expression(category="neutral")] * count)
+    every = torch.ones(count, dtype=torch.bool)
+    return make_condition(category=torch.zeros(count, dtype=torch.long), intensity=torch.ones(count),
+                          arkit=torch.zeros(count, 52), has_category=every, has_arkit=~every)  # fmt: skip
 
 
 def toy_edits(count, generator):
@@ -129,7 +130,7 @@ def test_the_student_exports_as_an_editor_that_reads_the_length_of_its_steps(run
     config = PopulationConfig(num_images=2)
     person = draw_person(config, 0, population_heads(config.ict))
     source = next(iter(render_person(person, population_heads(config.ict))))[0]
-    model = EditingModel(Networks(autoencoder, editor), shipped_head())
+    model = EditingModel(Networks(autoencoder, editor))
     one, four = (model.edit(source, [Expression(category="happy")], EditSettings(steps=n))[0] for n in (1, 4))
     assert abs(one.depth_mm - four.depth_mm).max() > 0
 

@@ -22,6 +22,7 @@ from omote.evaluation.records import Row
 from omote.evaluation.statistics import bootstrap_mean
 from omote.progress import Step, Steps, finish
 from omote.studies.base import FREE, PersonStudy, Record, Results, Work, run_study
+from stand_ins import use_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,11 @@ class Coins(PersonStudy):
         )
 
 
+@pytest.fixture(autouse=True)
+def metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_metrics(monkeypatch, "share/heads", "share/fair", "share/undefined", "count/coins", "training/loss")
+
+
 def thrown(out: Path) -> list[str]:
     return [line.split()[0] for line in (out / "thrown.txt").read_text().splitlines()]
 
@@ -91,7 +97,7 @@ def test_a_study_writes_numbers_table_figure_facts_and_page(tmp_path: Path) -> N
     assert run["run/study"] == "coins"
     assert run["config/persons"] == run["count/persons"] == run["count/measured_last"] == 4
     assert run["version/omote"]
-    assert not list(tmp_path.rglob(".*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_killed_run_resumes_with_the_same_bytes(tmp_path: Path) -> None:
@@ -125,6 +131,10 @@ def test_a_folder_of_other_settings_or_weights_is_refused_in_one_line(tmp_path: 
     for other in (replace(coins, coin=tmp_path / "b"), replace(coins, coin=tmp_path / "moved", seed=1)):
         with pytest.raises(OutputError, match="other settings or weights; give another folder"):
             finish(run_study(other, out))
+    settings = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({"suite": "coins", "config": settings["config"]}))
+    with pytest.raises(OutputError, match="made by an older version of omote; measure into another folder"):
+        finish(run_study(replace(coins, coin=tmp_path / "moved"), out))
     (out / "config.json").write_text("{")
     with pytest.raises(OutputError, match="give another folder"):
         finish(run_study(replace(coins, coin=tmp_path / "moved"), out))
@@ -173,3 +183,19 @@ def test_a_study_may_train_before_it_measures_and_show_that(tmp_path: Path) -> N
     numbers = finish(run_study(Trained(), tmp_path), steps.append)
     assert numbers == {"count/persons": 20, "training/loss/a": 1, "training/loss/bb": 2}
     assert [step.stage for step in steps] == ["runs", "train a", "runs", "train bb"]
+
+
+def test_a_number_that_is_no_metric_of_the_catalogue_is_not_written(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Undefined(PersonStudy):
+        """A study whose number nobody defined."""
+
+        NAME = "undefined"
+
+        def run(self, work: Work) -> Steps[Results]:
+            yield Step(stage="nothing")
+            return Results(table={Row("coin"): {"share/tails": 0.5}})
+
+    with pytest.raises(ValueError, match="share/tails/coin: no such metric in the catalogue"):
+        finish(run_study(Undefined(), tmp_path))
+    assert not (tmp_path / "metrics.json").exists()

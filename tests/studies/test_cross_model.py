@@ -12,7 +12,7 @@ import pytest
 from omote.datasets.cache import ARRAYS, read_shard, shard_folders, write_shard
 from omote.datasets.pair_source import PairSource
 from omote.errors import ConfigError
-from omote.evaluation.records import Row
+from omote.evaluation.records import PersonRecords, Row, Table
 from omote.head import shipped
 from omote.head.shipped import population_heads, shipped_head
 from omote.progress import Step, Steps, finish
@@ -20,9 +20,9 @@ from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.model import EditingModel
 from omote.rgbd.train.autoencoder import measure_latents
 from omote.studies import measured_edits
-from omote.studies.base import Record, Work, run_study
-from omote.studies.cross_model import CrossModel, by_family, laid_out, sets_of
-from omote.studies.table import DEPTH, MODEL, Table
+from omote.studies.base import Work, run_study
+from omote.studies.cross_model import CrossModel, laid_out, sets_of
+from omote.studies.table import DEPTH
 
 FAMILIES = [replace(shipped_head(), name=name) for name in ("first", "second")]
 
@@ -77,7 +77,7 @@ def test_three_editors_learn_and_are_kept(config: CrossModel, tmp_path: Path, mo
         conditions: object,
         *,
         networks: Mapping[str, EditingModel],
-        overall: Callable[[list[list[Record]]], Table],
+        overall: Callable[[list[list[PersonRecords]]], Table],
     ) -> Steps[Table]:
         given.extend(f"{name} {network.editor.config.unit_style}" for name, network in networks.items())
         yield Step(stage="measure")
@@ -96,13 +96,3 @@ def test_three_editors_learn_and_are_kept(config: CrossModel, tmp_path: Path, mo
     assert given == ["both True", "first False", "second True"] * 2
     assert {numbers[f"training/persons/{name}"] for name in ("both", "first", "second")} == {4}
     assert "trained on first" in (tmp_path / "figure.svg").read_text()
-
-
-def test_numbers_are_told_apart_by_family() -> None:
-    persons = [
-        {"head": head, "category": [0, 1], "intensity": [0.0, 1.0], "mae/model": [value, value]}
-        for head, value in (("first", 1.0), ("second", 3.0), ("second", 5.0))
-    ]
-    table = by_family(persons, [MODEL])
-    assert table[MODEL.under(head="first")][DEPTH].value == 1.0
-    assert table[MODEL.under(head="second")][DEPTH].value == 4.0

@@ -15,6 +15,7 @@ from omote.config import override
 from omote.datasets.cache import read_shard, shard_folders
 from omote.datasets.pair_source import PairSource
 from omote.errors import ConfigError
+from omote.evaluation.records import Table
 from omote.head.shipped import population_heads
 from omote.progress import Step, Steps, finish
 from omote.rgbd.autoencoder import RgbdAutoencoder
@@ -25,7 +26,7 @@ from omote.rgbd.train.edit_cache import EncodedEdits
 from omote.studies import measured_edits
 from omote.studies.base import Record, Work, run_study
 from omote.studies.data_size import DataSize, cut, sizes_in
-from omote.studies.table import AUTOENCODER, CEILING, COLOR, COPY, DEPTH, IDENTITY, MOVING, TOP1, Table
+from omote.studies.table import AUTOENCODER, CEILING, COLOR, COPY, DEPTH, IDENTITY, MOVING, TOP1
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +122,13 @@ def test_pieces_end_where_a_size_ends(config: DataSize, tmp_path: Path) -> None:
     assert (tmp_path / "whole/shard_0000000").is_symlink()
 
 
-def test_sizes_that_cannot_be_are_refused(config: DataSize, tmp_path: Path) -> None:
+def test_sizes_that_cannot_be_are_refused(config: DataSize) -> None:
     assert sizes_in(config, 1000) == [2, 5, 1000]
     with pytest.raises(ConfigError, match="expected at least 20"):
         sizes_in(replace(config, sizes=(20,)), 10)
     with pytest.raises(ConfigError, match="each once"):
         override(config, ["sizes=[2,2]"])
     # In minutes, images do not count.
-    engine = replace(config, minutes=2.0).recipe(tmp_path).engine
+    engine = replace(config, minutes=2.0).engine()
     assert engine.max_seconds == 120
     assert engine.total_images > 10**8

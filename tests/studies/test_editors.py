@@ -1,4 +1,4 @@
-"""The suite for editors with networks that shift depth: what is guided, drawn, compared and gone on with."""
+"""The suite for editors with networks that shift depth: what is guided, drawn, compared and resumed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 
-from omote.datasets.population import PopulationConfig
 from omote.errors import CheckpointError
+from omote.evaluation.records import Row
 from omote.evaluation.truth import Truth
 from omote.geometry.camera import orbit_camera
-from omote.head.shipped import shipped_head
+from omote.progress import finish
 from omote.rgbd.load import load_model
 from omote.rgbd.model import SHIPPED_WEIGHTS, EditingModel, EditSettings
 from omote.studies import editors
-from omote.studies.editors import Edited, EditorSuite, evaluate_editors, load_editor
+from omote.studies.base import run_study
+from omote.studies.editors import Edited
+from omote.studies.networks import load_editor
+from omote.studies.suites import EditorSuite
 from omote.types import Expression, Rgbd
-from stand_ins import Colours, Pooled, small_networks
+from stand_ins import small_networks, use_stand_ins
+
+DEPTH = "depth/mae_mm_metric"
 
 
 class Shifting(EditingModel):
@@ -49,58 +55,61 @@ class Shifting(EditingModel):
         return list(images)
 
 
+MODELS = {"many": Shifting(), "few_arkit_1": Shifting(folded=2.0)}
+
+
 @pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch) -> EditorSuite:
-    monkeypatch.setattr(editors, "load_expression_judges", lambda: object.__new__(Colours))
-    monkeypatch.setattr(editors, "load_identity_judge", lambda: object.__new__(Pooled))
+def suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> EditorSuite:
+    use_stand_ins(monkeypatch)
     monkeypatch.setattr(editors, "load_set_networks", small_networks)
-    return EditorSuite(
-        population=PopulationConfig(split="test", size=64), num_persons=2, steps=(4, 1), samples=3, guidance_scale=2.0
-    )
+    monkeypatch.setattr(editors, "load_editor", lambda run, backend: MODELS[run.name])
+    runs = tuple(tmp_path / name for name in MODELS)
+    return EditorSuite(runs=runs, persons=2, steps=(4, 1), samples=3, guidance_scale=2.0)
 
 
-def test_editors_are_compared_with_the_first_at_its_most_steps(config: EditorSuite, tmp_path: Path) -> None:
-    models = {"many": Shifting(), "few_ones": Shifting(folded=2.0)}
-    work = evaluate_editors(models, config, tmp_path)
-    next(work)
+def test_editors_are_compared_with_the_first_at_its_most_steps(suite: EditorSuite, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    work = run_study(suite, out)
+    assert [next(work).done for _ in range(3)] == [0, 0, 1]
     work.close()
-    assert not (tmp_path / "metrics.json").exists()
-    measured = len(models["many"].asked)
-    list(evaluate_editors(models, config, tmp_path))
+    assert not (out / "metrics.json").exists()
+    many, few = MODELS.values()
+    measured = len(many.asked)
+    finish(run_study(suite, out))
     # The person that was there is not measured again; guidance that is folded in is not applied twice.
-    assert len(models["many"].asked) == 2 * measured
-    assert {s.guidance_scale for s in models["many"].asked} == {2.0}
-    assert {s.guidance_scale for s in models["few_ones"].asked} == {1.0}
+    assert len(many.asked) == 2 * measured
+    assert {s.guidance_scale for s in many.asked} == {2.0}
+    assert {s.guidance_scale for s in few.asked} == {1.0}
 
-    numbers = json.loads((tmp_path / "metrics.json").read_text())
-    assert numbers["ratio/depth/mae_mm_metric/many_arkit_4"] == 1
-    assert numbers["ratio/depth/mae_mm_metric/few_ones_arkit_1"] == pytest.approx(
-        numbers["depth/mae_mm_metric/few_ones_arkit_1"] / numbers["depth/mae_mm_metric/many_arkit_4"]
-    )
-    assert numbers["depth/mae_mm_metric/autoencoder_ceiling"] == 0
-    assert numbers["depth/mae_mm_metric/copy_source"] > 0
+    numbers = json.loads((out / "metrics.json").read_text())
+    first, named = "many/condition=arkit/steps=4", "few_arkit_1/condition=arkit/steps=1"
+    assert numbers[f"ratio/{DEPTH}/{first}"] == 1
+    assert numbers[f"ratio/{DEPTH}/{named}"] == pytest.approx(numbers[f"{DEPTH}/{named}"] / numbers[f"{DEPTH}/{first}"])
+    assert numbers[f"{DEPTH}/autoencoder_ceiling"] == 0
+    assert numbers[f"{DEPTH}/copy_source"] > 0
     assert "expression/top1_both/ceiling" in numbers
     # Three draws, 0, 1 and 2 mm further back each.
-    assert numbers["diversity/depth_mm/many_category_4"] == pytest.approx(np.std([0, 1, 2]), rel=1e-3)
-    assert numbers["depth/mae_mm_best_of/many_category_4"] <= numbers["depth/mae_mm_metric/many_category_4"]
-    assert "diversity/depth_mm/many_arkit_4" not in numbers
+    by_category = "many/condition=category/steps=4"
+    assert numbers[f"diversity/depth_mm/{by_category}"] == pytest.approx(np.std([0, 1, 2]), rel=1e-3)
+    best = "depth/mae_mm_best_of_3"
+    assert numbers[f"{best}/{by_category}"] <= numbers[f"{DEPTH}/{by_category}"]
+    assert f"diversity/depth_mm/{first}" not in numbers
     # With weights drawn for each sample, and the same for each editor.
-    assert numbers["depth/mae_mm_best_of/many_prior_4"] == numbers["depth/mae_mm_best_of/few_ones_prior_4"]
+    assert numbers[f"{best}/many/condition=prior/steps=4"] == numbers[f"{best}/few_arkit_1/condition=prior/steps=4"]
 
-    lines = list(csv.reader((tmp_path / "table.csv").open()))
-    assert [line[0] for line in lines[1:]] == [
-        *(f"{name}_{c}_{s}" for name in models for c in ("arkit", "category", "prior") for s in (4, 1)),
-        "autoencoder_ceiling",
-        "copy_source",
-    ]
+    lines = list(csv.DictReader((out / "table.csv").open()))
+    assert {(line["row"], line["condition"], line["steps"]) for line in lines} == {
+        *((name, c, s) for name in MODELS for c in ("arkit", "category", "prior") for s in ("4", "1")),
+        *((name, "", "") for name in ("ceiling", "autoencoder_ceiling", "copy_source")),
+    }
     # Every number that persons have lies between the ends of its interval; sets of images have none.
-    cells = next(line for line in csv.DictReader((tmp_path / "table.csv").open()) if line["row"] == "few_ones_arkit_1")
-    for key in ("depth/mae_mm_metric", "expression/top1_both", "color/psnr_db"):
+    cells = next(line for line in lines if line["row"] == "few_arkit_1" and line["steps"] == "1")
+    for key in (DEPTH, "expression/top1_both", "color/psnr_db", "time_s/edit"):
         assert float(cells[f"{key}_low"]) <= float(cells[key]) <= float(cells[f"{key}_high"])
-    assert not [name for name in lines[0] if name.startswith("fd/") and name.endswith("_low")]
-    said = [e.text for e in ElementTree.parse(tmp_path / "figure.svg").iter("{http://www.w3.org/2000/svg}text")]
-    assert "few_ones category" in said
-    assert (tmp_path / "images/000001.png").stat().st_size > 0
+    assert not [name for name in cells if name.startswith("fd/") and name.endswith("_low")]
+    said = [e.text for e in ElementTree.parse(out / "figure.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert {"few_arkit_1 category", "depth error"} <= set(said)
+    assert (out / "images/000001.png").stat().st_size > 0
 
 
 def test_the_best_sample_counts_by_image() -> None:
@@ -111,16 +120,21 @@ def test_the_best_sample_counts_by_image() -> None:
         return Rgbd(rgb=np.full((8, 8, 3), 0.5, np.float32), depth_mm=full, mask=full > 0, camera=camera)
 
     truth = Truth(images=[at(700), at(710)], landmarks_px=np.zeros((2, 68, 2)), landmarks_mm=np.zeros((2, 68, 3)))
-    found = Edited(samples=[[at(701), at(715)], [at(705), at(712)]], seconds=0.5).measured(truth)
-    assert found["best_of"] == pytest.approx([1, 2])
-    assert found["diversity"] == pytest.approx([2, 1.5])
-    assert found["seconds"] == [0.5, 0.5]
-    assert "best_of" not in Edited(samples=[[at(701), at(715)]], seconds=0.5).measured(truth)
+
+    def measured(*samples: list[Rgbd]) -> dict[str, Any]:
+        records = Edited(samples=list(samples), seconds=0.5).records(Row("a"), truth)
+        return {record.measure: record.values.tolist() for record in records}
+
+    found = measured([at(701), at(715)], [at(705), at(712)])
+    assert found["depth/mae_mm_best_of_2"] == pytest.approx([1, 2])
+    assert found["diversity/depth_mm"] == pytest.approx([2, 1.5])
+    assert found["time_s/edit"] == [0.5, 0.5]
+    assert set(measured([at(701), at(715)])) == {"time_s/edit", "color/high_frequency_ratio"}
 
 
 def test_a_rival_without_a_first_stage_shares_the_shipped_one(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED_WEIGHTS / "editor", tmp_path / "editor")
-    model, shipped = load_editor(tmp_path), load_model(shipped_head())
+    model, shipped = load_editor(tmp_path), load_model()
     assert model.weights == tmp_path
     for name, tensor in shipped.autoencoder.state_dict().items():
         assert torch.equal(model.autoencoder.state_dict()[name], tensor)

@@ -18,9 +18,12 @@ from omote.studies.base import run_study
 from omote.studies.effect_of_f import rows as effect_of_f
 from omote.studies.effect_of_f.study import ROWS, EffectOfF, factor_of
 
-EXTRACTOR = FeatureExtractor(
-    name="pooled", forward=lambda rgb: torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).double()
-)
+
+def pooled(rgb):
+    return torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).double()
+
+
+EXTRACTOR = FeatureExtractor(name="face_id_mean_crop", forward=pooled)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +50,12 @@ def done(config, tmp_path_factory, steady_clock):
         patch.setattr(engine, "time", steady_clock)
 
         # After the first time of the second row is trained, before it is measured.
-        def drawn(config, row, *rest, real=effect_of_f._measured):
+        def drawn(config, row, *rest, real=effect_of_f._drawn):
             if row == "kl-f4":
                 raise Killed
             return real(config, row, *rest)
 
-        patch.setattr(effect_of_f, "_measured", drawn)
+        patch.setattr(effect_of_f, "_drawn", drawn)
         with pytest.raises(Killed):
             finish(run_study(config, out))
     kept = {path: path.stat().st_mtime_ns for path in out.glob("rows/pixel/mark_*.json")}
@@ -75,11 +78,17 @@ def test_every_row_is_measured_at_every_time(config, done):
         assert 0.5 * 60 * config.minutes <= early < late
         assert late >= 60 * config.minutes
         assert metrics[f"training/images/{row}/share=0.5"] < metrics[f"training/images/{row}"]
-        for key in ("fd/pooled", "fd/pooled_shaded_depth", "precision/pooled", "recall/pooled", "depth/nearest_mm"):
+        for key in (
+            "fd/face_id_mean_crop",
+            "fd/face_id_mean_crop_shaded_depth",
+            "precision/face_id_mean_crop",
+            "recall/face_id_mean_crop",
+            "depth/nearest_mm",
+        ):
             assert np.isfinite(metrics[f"{key}/{row}"])
         assert metrics[f"speed/samples_per_s/{row}"] > 0
         assert (done / f"rows/{row}/mark_1.png").exists()
-    assert metrics["fd/pooled/real"] > 0
+    assert metrics["fd/face_id_mean_crop/real"] > 0
     # The time of a first stage is counted apart.
     assert metrics["first_stage/minutes/kl-f4"] >= config.first_stage_minutes
     assert "first_stage/minutes/pixel" not in metrics

@@ -2,22 +2,25 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from omote.datasets.population import PopulationConfig
 from omote.errors import CheckpointError, ConfigError
-from omote.evaluation.face_features import Extractor
+from omote.evaluation.features import FeatureExtractor
+from omote.evaluation.truth import Truth
 from omote.geometry.camera import orbit_camera
+from omote.progress import finish
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.studies import first_stage
-from omote.studies.first_stage import FirstStageSuite, evaluate_first_stages, weights_folder
+from omote.studies.base import run_study
+from omote.studies.first_stage import weights_folder
+from omote.studies.suites import FirstStageSuite, row_names
 from omote.types import Rgbd
 
 SIZE = 64
-SUITE = FirstStageSuite(population=PopulationConfig(split="test"), num_persons=1)
 
 
 def squared(a, b):
@@ -25,7 +28,7 @@ def squared(a, b):
 
 
 def pooled(rgb):
-    return torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).numpy().astype(np.float64)
+    return torch.nn.functional.adaptive_avg_pool2d(rgb, 2).flatten(1).double()
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +48,10 @@ def faces(monkeypatch):
         for k in range(2)
     ]
     landmarks = np.full((2, 68, 2), SIZE / 2) + np.linspace(-12, 12, 68)[:, None]
-    monkeypatch.setattr(
-        first_stage, "render_truth", lambda config, size: first_stage.Truth(images=images, landmarks_px=landmarks)
-    )
+    truth = Truth(images=images, landmarks_px=landmarks, landmarks_mm=np.zeros((2, 68, 3)))
+    monkeypatch.setattr(first_stage, "render_truth", lambda population, persons, size: truth)
+    monkeypatch.setattr(first_stage, "load_extractor", lambda name: FeatureExtractor(name=name, forward=pooled))
+    monkeypatch.setattr(first_stage, "perceptual_distances", lambda path: {"perceptual/hed_vgg16_all": squared})
 
 
 @pytest.fixture(scope="module")
@@ -62,25 +66,24 @@ def runs(tmp_path_factory):
 
 
 def test_rows_are_measured_once_and_tell_f_apart(runs, tmp_path):
-    given = [runs / "kl-f2", runs / "vq-f8"]
-    own = {"extractor": Extractor(name="pooled", features=pooled), "distances": {"perceptual_squared": squared}}
-    assert [step.done for step in evaluate_first_stages(given, SUITE, tmp_path, **own)] == [1, 2]
+    suite = FirstStageSuite(runs=(runs / "kl-f2", runs / "vq-f8"), persons=1)
+    finish(run_study(suite, tmp_path))
     with (tmp_path / "table.csv").open() as file:
         kl, vq = csv.DictReader(file)
-    assert (kl["row"], kl["f"], kl["regularisation"]) == ("kl-f2", "2", "kl")
-    assert (vq["row"], vq["f"], vq["latent_values"]) == ("vq-f8", "8", str(7 * 8 * 8))
-    better = ("color/psnr_db", "color/psnr_db_mouth", "color/ssim", "mask/iou")
-    worse = ("depth/mae_mm_metric", "depth/rmse_mm_metric", "depth/normals_error_deg", "color/fd_pooled",
-             "color/perceptual_squared")  # fmt: skip
+    assert (kl["row"], kl["model/f"], kl["model/vq"]) == ("kl-f2", "2", "0")
+    assert (vq["row"], vq["model/f"], vq["model/vq"], vq["model/latent_values"]) == ("vq-f8", "8", "1", str(7 * 8 * 8))
+    better = ("color/psnr_db_all", "color/psnr_db_mouth_all", "color/ssim_all", "mask/iou")
+    worse = ("depth/mae_mm_metric", "depth/rmse_mm_metric", "depth/normals_deg", "fd/face_id_mean_crop",
+             "perceptual/hed_vgg16_all")  # fmt: skip
     assert all(float(kl[key]) > float(vq[key]) for key in better)
     assert all(float(kl[key]) < float(vq[key]) for key in worse)
     assert kl["codebook/perplexity"] == ""
     assert 1 <= float(vq["codebook/perplexity"]) <= 32
     # A second run reads; a row of other weights would be measured anew.
     path = next((tmp_path / "rows").glob("kl-f2.*.json"))
-    path.write_text(json.dumps({**json.loads(path.read_text()), "color/ssim": 0.125}))
-    list(evaluate_first_stages(given[:1], SUITE, tmp_path, **own))
-    assert json.loads((tmp_path / "metrics.json").read_text())["color/ssim/kl-f2"] == 0.125
+    path.write_text(json.dumps({**json.loads(path.read_text()), "color/ssim_all": 0.125}))
+    finish(run_study(replace(suite, runs=suite.runs[:1]), tmp_path))
+    assert json.loads((tmp_path / "metrics.json").read_text())["color/ssim_all/kl-f2"] == 0.125
 
 
 def test_what_is_no_first_stage_is_refused(runs, tmp_path):
@@ -88,4 +91,4 @@ def test_what_is_no_first_stage_is_refused(runs, tmp_path):
     with pytest.raises(CheckpointError, match="export/autoencoder"):
         weights_folder(tmp_path)
     with pytest.raises(ConfigError, match="different names"):
-        list(evaluate_first_stages([runs / "kl-f2", runs / "kl-f2"], SUITE, tmp_path))
+        row_names((runs / "kl-f2", runs / "kl-f2"))

@@ -8,19 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omote.datasets.population import PopulationConfig
 from omote.evaluation.judges import JudgeError, locate
+from omote.evaluation.records import Row, Table
+from omote.evaluation.verification import best_threshold, calibration_error, verification
 from omote.head.expressions import CATEGORIES
-from omote.studies.judge_check import (
-    JudgeCheck,
-    best_threshold,
-    calibration_error,
-    check_judges,
-    expression_numbers,
-    identity_numbers,
-    table_rows,
-    verification,
-)
+from omote.progress import finish
+from omote.studies.base import run_study
+from omote.studies.judge_check import identity_numbers
+from omote.studies.judge_page import table_rows
+from omote.studies.suites import JudgeSuite
+from stand_ins import use_small_persons
 
 
 def persons(spread: float, count: int = 40) -> np.ndarray:
@@ -29,15 +26,22 @@ def persons(spread: float, count: int = 40) -> np.ndarray:
     return rng.normal(size=(count, 1, 8)) + spread * rng.normal(size=(count, 4, 8))
 
 
+def of(table: Table, key: str, pairs: str = "") -> float:
+    value = table[Row().under(pairs=pairs) if pairs else Row()][f"identity_pairs/{key}"]
+    assert isinstance(value, float)
+    return value
+
+
 def test_a_network_that_knows_persons_is_told_from_one_that_does_not() -> None:
     good = identity_numbers(persons(0.05))
-    assert good["verification_accuracy"] > 0.97
-    assert good["auc"] > 0.999
-    assert good["same_other_capture_p95"] < good["threshold"] < good["different_p05"]
+    assert of(good, "accuracy") > 0.97
+    assert of(good, "auc") > 0.999
+    threshold = of(good, "threshold")
+    assert of(good, "distance_p95", "same_other_capture") < threshold < of(good, "distance_p05", "different")
     clueless = np.random.default_rng(1).normal(size=(60, 4, 8))
     bad = identity_numbers(clueless)
-    assert 0.35 < bad["verification_accuracy"] < 0.65
-    assert 0.35 < bad["auc"] < 0.65
+    assert 0.35 < of(bad, "accuracy") < 0.65
+    assert 0.35 < of(bad, "auc") < 0.65
 
 
 def test_auc_is_the_share_of_pairs_in_order() -> None:
@@ -63,8 +67,8 @@ def test_the_best_threshold_is_the_best_of_all() -> None:
 
 def test_two_persons_have_distances_but_no_verification() -> None:
     got = identity_numbers(persons(0.05, count=2))
-    assert np.isnan(got["verification_accuracy"])
-    assert got["different_mean"] > 0
+    assert np.isnan(of(got, "accuracy"))
+    assert of(got, "distance_mean", "different") > 0
 
 
 def test_confidence_is_calibrated_when_it_is_right_as_often_as_it_says() -> None:
@@ -75,34 +79,35 @@ def test_confidence_is_calibrated_when_it_is_right_as_often_as_it_says() -> None
     assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0.0
 
 
-def test_expression_numbers_of_a_known_judge() -> None:
-    category = np.repeat(np.arange(7), 4)
-    probabilities = np.full((28, 7), 0.05)
-    probabilities[np.arange(28), np.where(category == 3, 6, category)] = 0.7
-    got = expression_numbers(probabilities, category)
-    assert got["top1"] == pytest.approx(6 / 7)
-    assert got["top1_angry"] == 0.0
-    assert got["confusion_angry_disgusted"] == 1.0
-    assert got["confidence_mean"] == pytest.approx(0.7)
-
-
-def test_a_check_can_be_cut_short_and_gives_the_same(tmp_path: Path) -> None:
+def test_a_check_can_be_cut_short_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         locate()
     except JudgeError as error:
         pytest.skip(str(error))
-    population = PopulationConfig(split="test", size=64)
-    config = JudgeCheck(population=population, num_persons=2)
-    list(check_judges(config, tmp_path / "whole"))
-    work = check_judges(config, tmp_path / "cut")
-    next(work)
+    use_small_persons(monkeypatch)
+    suite = JudgeSuite(persons=2)
+    finish(run_study(suite, tmp_path / "whole"))
+    work = run_study(suite, tmp_path / "cut")
+    assert [next(work).note for _ in range(3)] == ["", "000000", "000001"]
     work.close()
     assert not (tmp_path / "cut/metrics.json").exists()
-    list(check_judges(config, tmp_path / "cut"))
+    finish(run_study(suite, tmp_path / "cut"))
     for name in ("metrics.json", "table.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     numbers = json.loads((tmp_path / "whole/metrics.json").read_text())
-    assert numbers["identity/faceapi/same_other_capture_mean"] < numbers["identity/faceapi/different_mean"]
+    same, different = (
+        numbers[f"identity_pairs/distance_mean/faceapi/pairs={pairs}"] for pairs in ("same_other_capture", "different")
+    )
+    assert same < different
+    # The ceiling of every accuracy, under the key that other suites have it by.
+    per_class = [numbers[f"expression/top1_fer_{name}/ceiling"] for name in CATEGORIES]
+    assert numbers["expression/top1_fer/ceiling"] == pytest.approx(np.mean(per_class))
+    assert numbers["expression/confusion_fer/ceiling/true=happy/judged=happy"] == per_class[1]
+    assert 0 < numbers["expression/confidence_both/ceiling"] < 1
     lines = table_rows(numbers)
-    assert [line[0] for line in lines] == ["identity", "faceapi", "expression", "faceapi", "fer", "both"]
+    assert [line[0] for line in lines] == ["identity", "faceapi", "expression", "both", "faceapi", "fer"]
     assert len(lines[2]) == len(lines[3]) == len(CATEGORIES) + 3
+    assert suite.summary(numbers).count("\n") == len(lines) - 1
+    page = (tmp_path / "whole/report.html").read_text()
+    assert "2 persons of the test split" in page
+    assert page.count("<svg") == 3

@@ -1,9 +1,10 @@
-"""The release suite end to end with networks that copy: killed, gone on with, and taken over it gives the same bytes."""
+"""The release suite end to end with networks that copy: killed, resumed and taken over it gives the same bytes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omote.datasets.population import PopulationConfig
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.features import FeatureExtractor
-from omote.rgbd.model import SHIPPED_WEIGHTS, EditingModel, EditSettings
-from omote.studies.release import ReleaseConfig, evaluate_release
+from omote.progress import finish
+from omote.rgbd.model import EditingModel, EditSettings
+from omote.studies.base import run_study
 from omote.studies.rows import NETWORK_ROWS
+from omote.studies.suites import ReleaseSuite, WithNetworks
 from omote.types import Expression, Rgbd
-from stand_ins import Colours, Pooled, small_networks
+from stand_ins import small_networks, use_stand_ins
+
+DEPTH = "depth/mae_mm_metric"
 
 
 class Copying(EditingModel):
     """In the place of the networks: every edit is the source, every reconstruction the truth."""
-
-    weights = SHIPPED_WEIGHTS
 
     def __init__(self) -> None:
         pass
@@ -37,6 +39,13 @@ class Copying(EditingModel):
 
     def reconstruct(self, images: Sequence[Rgbd], *_: object, **__: object) -> list[Rgbd]:
         return list(images)
+
+    @property
+    def expression_prior(self) -> Any:
+        return self
+
+    def drawn(self, expressions: Sequence[Expression], seed: int) -> list[Expression]:
+        return list(expressions)
 
 
 class CopyingToo(HeadEdit):
@@ -60,113 +69,140 @@ class Shifting(Copying):
         return [replace(source, depth_mm=source.depth_mm + settings.steps)] * len(expressions)
 
 
+NETWORKS: dict[str, EditingModel] = {}
+
+
 @pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch) -> ReleaseConfig:
+def suite(monkeypatch: pytest.MonkeyPatch) -> ReleaseSuite:
+    use_stand_ins(monkeypatch)
     monkeypatch.setattr("omote.studies.release.HeadEdit", CopyingToo)
     monkeypatch.setattr("omote.studies.release.DeformationTransfer", CopyingToo)
-    monkeypatch.setattr("omote.studies.release.load_expression_judges", lambda: object.__new__(Colours))
-    monkeypatch.setattr("omote.studies.release.load_identity_judge", lambda: object.__new__(Pooled))
-    return ReleaseConfig(population=PopulationConfig(split="test", size=64), num_persons=2, best_of=1, num_best_of=1)
+    monkeypatch.setattr("omote.studies.release.load_set_networks", small_networks)
+    monkeypatch.setattr(WithNetworks, "model", lambda self: Copying())
+    monkeypatch.setattr(WithNetworks, "networks", lambda self: NETWORKS)
+    monkeypatch.setattr(WithNetworks, "fingerprints", lambda self: {"model": "a", **dict.fromkeys(NETWORKS, "b")})
+    NETWORKS.clear()
+    return ReleaseSuite(persons=2, best_of=2, best_of_persons=1)
 
 
-def run(config: ReleaseConfig, out: Path, rivals: Path | None = None, **more: Any) -> dict[str, bytes]:
-    list(evaluate_release(Copying(), config, out, rivals=rivals, **more))
-    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+def run(suite: ReleaseSuite, out: Path) -> dict[str, bytes]:
+    """Every file but what tells of the run."""
+    finish(run_study(suite, out))
+    told = ("run.json", "report.html", "config.json")
+    return {
+        str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file() and p.name not in told
+    }
 
 
-def test_killed_and_taken_over_it_gives_the_same_bytes(config: ReleaseConfig, tmp_path: Path) -> None:
-    whole = run(config, tmp_path / "whole")
+def numbers_of(files: Mapping[str, bytes]) -> dict[str, float]:
+    numbers: dict[str, float] = json.loads(files["metrics.json"])
+    return numbers
+
+
+def test_killed_and_taken_over_it_gives_the_same_bytes(suite: ReleaseSuite, tmp_path: Path) -> None:
+    whole = run(suite, tmp_path / "whole")
     assert {
         f"images/00000{i}_{row}.png" for i in (0, 1) for row in ("ceiling", "model", "deformation_transfer")
     } <= set(whole)
 
-    work = evaluate_release(Copying(), config, tmp_path / "killed")
-    next(work)
+    work = run_study(suite, tmp_path / "killed")
+    assert [next(work).done for _ in range(3)] == [0, 0, 1]
     work.close()
     assert not (tmp_path / "killed/metrics.json").exists()
-    assert run(config, tmp_path / "killed") == whole
+    assert run(suite, tmp_path / "killed") == whole
 
     # Rows without networks from elsewhere, one of them not measured there yet.
-    (tmp_path / "killed/rivals/000001.json").unlink()
-    assert run(config, tmp_path / "other", tmp_path / "killed/rivals") == whole
+    (tmp_path / "killed/persons/000001_rivals.json").unlink()
+    assert run(replace(suite, rivals=tmp_path / "killed"), tmp_path / "other") == whole
 
-    # A folder of a version that kept no pictures gets those that the report shows.
-    for path in (tmp_path / "killed/images").iterdir():
-        path.unlink()
-    assert run(config, tmp_path / "killed") == whole
-
-    metrics = json.loads(whole["metrics.json"])
-    assert metrics["depth/mae_mm_metric/model"] == metrics["depth/mae_mm_metric/copy_source"]
-    assert metrics["depth/mae_mm_metric/autoencoder_ceiling"] == 0
-    assert metrics["color/ssim/autoencoder_ceiling"] == pytest.approx(1)
-    assert metrics["expression/gain_faceapi/autoencoder_ceiling"] == pytest.approx(1)
+    numbers = numbers_of(whole)
+    assert numbers[f"{DEPTH}/model"] == numbers[f"{DEPTH}/copy_source"]
+    assert numbers[f"{DEPTH}/autoencoder_ceiling"] == 0
+    assert numbers["color/ssim/autoencoder_ceiling"] == pytest.approx(1)
+    assert numbers["expression/gain_faceapi/autoencoder_ceiling"] == pytest.approx(1)
+    assert numbers[f"{DEPTH}/model/head=omote"] == numbers[f"{DEPTH}/model"]
+    assert (numbers["count/persons"], numbers["count/images"], numbers["count/persons/head=omote"]) == (2, 14, 2)
+    assert "3DMM edit" in (tmp_path / "whole/report.html").read_text()
 
 
-def test_sets_are_added_to_a_finished_folder(config: ReleaseConfig, tmp_path: Path) -> None:
-    sets = small_networks()
-    config = replace(config, num_persons=1, num_best_of=0)
-    before = run(config, tmp_path / "a")
-    list(evaluate_release(Copying(), config, tmp_path / "a", sets=sets))
-    metrics = json.loads((tmp_path / "a/metrics.json").read_text())
-    assert {k: v for k, v in metrics.items() if k in json.loads(before["metrics.json"])} == json.loads(
-        before["metrics.json"]
-    )
-    assert metrics["fd/small/autoencoder_ceiling"] == pytest.approx(0, abs=1e-6)
-    assert metrics["fd/small/model"] == metrics["fd/small/copy_source"] > 0
-    assert metrics["perceptual/pixels/model"] > metrics["perceptual/pixels/autoencoder_ceiling"] == 0
-    list(evaluate_release(Copying(), config, tmp_path / "b", sets=sets))
-    assert (tmp_path / "b/metrics.json").read_bytes() == (tmp_path / "a/metrics.json").read_bytes()
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_best_of_several_is_named_by_their_true_number(suite: ReleaseSuite, tmp_path: Path, count: int) -> None:
+    numbers = numbers_of(run(replace(suite, best_of=count, persons=1), tmp_path))
+    assert {key for key in numbers if "best_of" in key} == {
+        f"depth/mae_mm_best_of_{count}/model_category",
+        f"ratio/best_of_{count}_over_determined",
+    }
+    # Every sample is the same copy.
+    assert numbers[f"ratio/best_of_{count}_over_determined"] == 1
+    assert not [
+        key for key in numbers_of(run(replace(suite, best_of_persons=0), tmp_path / "none")) if "best_of" in key
+    ]
 
 
-def test_networks_beside_the_model_are_rows_that_go_on_too(config: ReleaseConfig, tmp_path: Path) -> None:
-    networks = {row: Shifting() for row in NETWORK_ROWS}
-    config = replace(config, num_best_of=0)
-    whole = run(config, tmp_path / "whole", networks=networks)
-    metrics = json.loads(whole["metrics.json"])
-    copied = metrics["depth/mae_mm_metric/copy_source"]
+def test_sets_are_added_to_a_finished_folder(suite: ReleaseSuite, tmp_path: Path) -> None:
+    suite = replace(suite, persons=1, best_of_persons=0)
+    before = numbers_of(run(suite, tmp_path / "a"))
+    after = run(replace(suite, sets=True), tmp_path / "a")
+    numbers = numbers_of(after)
+    assert {key: value for key, value in numbers.items() if key in before} == before
+    fd = "fd/efficientnet_lite0"
+    assert numbers[f"{fd}/autoencoder_ceiling"] == pytest.approx(0, abs=1e-6)
+    assert numbers[f"{fd}/model"] == numbers[f"{fd}/copy_source"] > 0
+    perceptual = "perceptual/efficientnet_lite0"
+    assert numbers[f"{perceptual}/model"] > numbers[f"{perceptual}/autoencoder_ceiling"] == 0
+    assert run(replace(suite, sets=True), tmp_path / "b")["metrics.json"] == after["metrics.json"]
+
+
+def test_networks_beside_the_model_are_rows_that_resume_too(suite: ReleaseSuite, tmp_path: Path) -> None:
+    shifting = {row: Shifting() for row in NETWORK_ROWS}
+    NETWORKS.update(shifting)
+    suite = replace(suite, best_of_persons=0)
+    whole = run(suite, tmp_path / "whole")
+    numbers = numbers_of(whole)
     # Regression is one pass; diffusion of pixels takes several.
-    assert copied < metrics["depth/mae_mm_metric/regression"] < metrics["depth/mae_mm_metric/pixel_diffusion"]
+    assert numbers[f"{DEPTH}/copy_source"] < numbers[f"{DEPTH}/regression"] < numbers[f"{DEPTH}/pixel_diffusion"]
     assert "images/000001_pixel_diffusion.png" in whole
 
-    (tmp_path / "whole/rivals/000001_regression.json").unlink()
-    asked = [len(network.sources) for network in networks.values()]
-    assert run(config, tmp_path / "whole", networks=networks) == whole
-    assert [len(network.sources) for network in networks.values()] == [asked[0] + 1, asked[1]]
+    (tmp_path / "whole/persons/000001_regression.json").unlink()
+    asked = [len(network.sources) for network in shifting.values()]
+    assert run(suite, tmp_path / "whole") == whole
+    assert [len(network.sources) for network in shifting.values()] == [asked[0] + 1, asked[1]]
     # Rows measured elsewhere come along with their pictures.
-    assert run(config, tmp_path / "other", tmp_path / "whole/rivals", networks=networks) == whole
-    assert [len(network.sources) for network in networks.values()] == [asked[0] + 1, asked[1]]
+    assert run(replace(suite, rivals=tmp_path / "whole"), tmp_path / "other") == whole
+    assert [len(network.sources) for network in shifting.values()] == [asked[0] + 1, asked[1]]
 
 
 def test_a_second_identity_network_judges_every_row_but_the_truth_by_name(
-    config: ReleaseConfig, tmp_path: Path
+    suite: ReleaseSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = FeatureExtractor(name="arcface_r50", forward=lambda x: x[:, :, ::8, ::8].flatten(1))
-    config = replace(config, num_persons=1, num_best_of=0)
-    metrics = json.loads(run(config, tmp_path, second_identity=second)["metrics.json"])
-    assert metrics["identity/arcface_r50/autoencoder_ceiling"] == pytest.approx(0, abs=1e-9)
-    assert 0 < metrics["identity/arcface_r50/model"] == metrics["identity/arcface_r50/copy_source"] < 1
-    assert "identity/arcface_r50/head_edit" in metrics
+    for module in ("omote.studies.release", "omote.evaluation.features"):
+        monkeypatch.setattr(f"{module}.load_arcface", lambda path: second)
+    (tmp_path / "weights").write_bytes(b"")
+    suite = replace(suite, persons=1, best_of_persons=0, arcface=tmp_path / "weights")
+    numbers = numbers_of(run(suite, tmp_path / "out"))
+    assert numbers["identity/arcface_r50/autoencoder_ceiling"] == pytest.approx(0, abs=1e-9)
+    assert 0 < numbers["identity/arcface_r50/model"] == numbers["identity/arcface_r50/copy_source"] < 1
+    assert "identity/arcface_r50/head_edit" in numbers
 
 
-def test_every_row_is_given_what_the_set_captures_and_judged_by_the_truth(
-    config: ReleaseConfig, tmp_path: Path
-) -> None:
+def test_every_row_is_given_what_the_set_captures_and_judged_by_the_truth(suite: ReleaseSuite, tmp_path: Path) -> None:
     sources = {}
     for name in ("in-model", "sensor", "expressive"):
         network = Shifting()
-        asked = replace(config, test_set=name, num_persons=1, num_best_of=0)
-        metrics = json.loads(run(asked, tmp_path / name, networks={"regression": network})["metrics.json"])
-        assert metrics["depth/mae_mm_metric/autoencoder_ceiling"] == 0
-        assert metrics["depth/mae_mm_metric/copy_source"] > 0
+        NETWORKS["regression"] = network
+        numbers = numbers_of(run(replace(suite, test_set=name, persons=1, best_of_persons=0), tmp_path / name))
+        assert numbers[f"{DEPTH}/autoencoder_ceiling"] == 0
+        assert numbers[f"{DEPTH}/copy_source"] > 0
         (sources[name],) = network.sources
     rest, sensed, moved = sources.values()
     assert (rest.mask & ~sensed.mask).sum() > 20
     assert not np.array_equal(rest.rgb, moved.rgb)
 
 
-def test_cameras_from_the_side_have_numbers_of_their_own(config: ReleaseConfig, tmp_path: Path) -> None:
-    config = replace(config, test_set="pose", num_best_of=0)
-    metrics = json.loads(run(config, tmp_path)["metrics.json"])
-    assert metrics["count/persons_yaw_-30"] == metrics["count/persons_yaw_-20"] == 1
-    parts = [metrics[f"depth/mae_mm_metric/copy_source_yaw_{yaw}"] for yaw in (-30, -20)]
-    assert np.mean(parts) == pytest.approx(metrics["depth/mae_mm_metric/copy_source"])
+def test_cameras_from_the_side_have_numbers_of_their_own(suite: ReleaseSuite, tmp_path: Path) -> None:
+    numbers = numbers_of(run(replace(suite, test_set="pose"), tmp_path))
+    assert numbers["count/persons/yaw_deg=-30"] == numbers["count/persons/yaw_deg=-20"] == 1
+    parts = [numbers[f"{DEPTH}/copy_source/yaw_deg={yaw}"] for yaw in (-30, -20)]
+    assert np.mean(parts) == pytest.approx(numbers[f"{DEPTH}/copy_source"])
+    assert re.search(r"1 persons of -20, 1 persons of -30", (tmp_path / "report.html").read_text())

@@ -1,54 +1,73 @@
-"""What the sampler survey measures beside the release suite's metrics, and how it sums persons up."""
+"""The survey of samplers: which methods there are, and a folder of one person."""
 
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
-from scipy.ndimage import uniform_filter
 
-from omote.geometry.camera import orbit_camera
-from omote.studies.samplers import draw_figure, high_frequency_ratio, summarise
-from omote.types import Rgbd
+from omote.evaluation.records import Row
+from omote.progress import finish
+from omote.rgbd.model import EditingModel, EditSettings
+from omote.studies import samplers
+from omote.studies.base import ModelStudy, run_study
+from omote.studies.editors import drawn_over_steps
+from omote.studies.samplers import methods
+from omote.studies.suites import SamplerSuite
+from omote.types import Expression, Rgbd
+from stand_ins import small_networks, use_stand_ins
 
-
-def image(rgb):
-    size = rgb.shape[0]
-    depth = np.full((size, size), 700, np.float32)
-    return Rgbd(rgb=rgb.astype(np.float32), depth_mm=depth, mask=depth > 0, camera=orbit_camera(size=size))
-
-
-def test_noise_raises_the_finest_detail_and_blur_lowers_it():
-    rng = np.random.default_rng(0)
-    truth = uniform_filter(rng.random((32, 32, 3)), (3, 3, 1))
-    noisy = np.clip(truth + 0.05 * rng.normal(size=truth.shape), 0, 1)
-    assert high_frequency_ratio(image(truth), image(truth)) == pytest.approx(1)
-    assert high_frequency_ratio(image(noisy), image(truth)) > 1.2
-    assert high_frequency_ratio(image(uniform_filter(truth, (3, 3, 1))), image(truth)) < 0.7
+SPACE = "{http://www.w3.org/2000/svg}"
 
 
-def test_persons_are_summed_up_per_row():
-    def person(offset):
-        out = {"category": list(range(7)), "judged_both/ceiling": list(range(7)), "judged_both/ddim_2": [0] * 7}
-        for key in ("mae", "mae_moving", "psnr", "identity", "high_frequency", "seconds"):
-            out[f"{key}/ddim_2"] = [offset + i for i in range(7)]
-        return out
+class Copying(EditingModel):
+    """In the place of the networks; what was asked for is kept."""
 
-    numbers = summarise([person(0), person(2)], ["ddim_2"])
-    assert numbers["expression/top1_both/ceiling"] == 1
-    assert numbers["expression/top1_both/ddim_2"] == pytest.approx(1 / 7)
-    assert numbers["depth/mae_mm_metric/ddim_2"] == pytest.approx(4)
-    # Neutral, the first, does not count for colour.
-    assert numbers["color/psnr_db/ddim_2"] == pytest.approx(4.5)
-    assert numbers["count/persons"] == 2
+    def __init__(self) -> None:
+        self.asked: list[EditSettings] = []
+
+    def face_of(self, source: Rgbd) -> None:
+        return None
+
+    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings, **_: object) -> list[Rgbd]:
+        self.asked.append(settings)
+        return [source] * len(expressions)
 
 
-def test_the_figure_has_a_line_per_method_and_all_of_its_points():
-    numbers = {"mae/ddim_1": 2.0, "mae/ddim_4": 1.0, "mae/sdedit_0.5_10": 3.0}
-    text = draw_figure(numbers, ["ddim_1", "ddim_4", "sdedit_0.5_10"], [("mae", "error")])
-    root = ElementTree.fromstring(text)
-    space = "{http://www.w3.org/2000/svg}"
-    lines = [e.get("points").split() for e in root.iter(f"{space}polyline")]
+def test_every_method_is_measured_and_drawn_over_its_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_stand_ins(monkeypatch)
+    monkeypatch.setattr(samplers, "load_set_networks", small_networks)
+    model = Copying()
+    monkeypatch.setattr(ModelStudy, "model", lambda self: model)
+    suite = SamplerSuite(persons=1, samplers=("ddim", "heun"), steps=(1, 4), strengths=(0.5,), inversions=(2,), seed=7)
+    finish(run_study(suite, tmp_path))
+    assert model.asked == list(methods(suite).values())
+    assert {settings.seed for settings in model.asked} == {7}
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    for key in ("depth/mae_mm_metric", "identity/faceapi", "time_s/edit", "color/high_frequency_ratio",
+                "fd/efficientnet_lite0"):  # fmt: skip
+        assert {f"{key}/{row}" for row in methods(suite)} <= set(numbers)
+    assert "depth/mae_mm_metric/sdedit/strength=0.5/steps=10" in numbers
+    assert "expression/top1_both/ceiling" in numbers
+    lines = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert ("sdedit", "0.5", "10") in {(line["row"], line["strength"], line["steps"]) for line in lines}
+    said = {e.text for e in ElementTree.parse(tmp_path / "figure.svg").iter(f"{SPACE}text")}
+    assert {"ddim", "sdedit 0.5", "inversion", "steps"} <= said
+
+
+def test_the_figure_has_a_line_per_method_and_all_of_its_points() -> None:
+    table = {
+        Row("ddim").under(steps=4): {"depth/silog": 1.0},
+        Row("ddim").under(steps=1): {"depth/silog": 2.0},
+        Row("sdedit").under(strength=0.5, steps=10): {"depth/silog": 3.0},
+        Row("ceiling"): {"expression/top1_both": 1.0},
+    }
+    root = ElementTree.fromstring(drawn_over_steps(table, ["depth/silog"]))
+    lines = [(e.get("points") or "").split() for e in root.iter(f"{SPACE}polyline")]
     assert sorted(map(len, lines)) == [1, 2]
-    said = [e.text for e in root.iter(f"{space}text")]
-    assert "ddim" in said
-    assert "sdedit_0.5" in said
+    # In the order of steps, not of measurement.
+    assert all(line == sorted(line, key=lambda point: float(point.split(",")[0])) for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +13,20 @@ import pytest
 
 from omote.align.align import Alignment
 from omote.errors import AlignmentError, ConfigError
-from omote.evaluation.measure import Judges
+from omote.evaluation.records import PersonRecords, Record, Row, value_of
 from omote.geometry.camera import orbit_camera
 from omote.head.expressions import CATEGORIES
 from omote.head.fit import Fit
 from omote.head.shipped import shipped_head
-from omote.rgbd.model import EditingModel
+from omote.progress import finish
 from omote.studies import real_scans as scans
-from omote.studies.real_scans import ScanSuite, evaluate_scans, fit_errors, measure, summarise_scans
-from omote.studies.real_scans_page import write_scan_report
+from omote.studies.base import run_study
+from omote.studies.real_scans import fit_errors, measure, person_of, summarise_scans
+from omote.studies.real_scans_page import FIT
+from omote.studies.suites import ScanSuite, WithNetworks, scan_names
 from omote.types import Mesh, Rgbd
-from stand_ins import Colours, Pooled
+from stand_ins import JUDGES, use_stand_ins
 
-JUDGES = Judges(expression=object.__new__(Colours), identity=object.__new__(Pooled))
 LANDMARKS = np.random.default_rng(0).uniform(20, 44, (68, 2))
 
 
@@ -47,38 +49,50 @@ def lowered(image: Rgbd, rows: slice, by_mm: float) -> Rgbd:
     return replace(image, depth_mm=depth)
 
 
-def rows(source: Rgbd) -> dict[str, list[Rgbd]]:
+def rows(source: Rgbd) -> dict[Row, list[Rgbd]]:
     """The head model moves the lower half; one row does the same, and one moves all, also at rest."""
     half = [source, *[lowered(source, slice(32, None), 5.0)] * 6]
-    return {
+    shown = {
         "copy_source": [source] * 7,
         "head_edit": half,
         "model": half,
         "model_token": [lowered(source, slice(None), 2.0)] * 7,
     }
+    return {Row(name): images for name, images in shown.items()}
+
+
+def measured(source: Rgbd, p90: float = 1.0) -> PersonRecords:
+    fits = [
+        Record(row=Row(name), measure=metric.key, values=np.array([p90]))
+        for name in ("linear", "refined")
+        for metric in FIT
+    ]
+    return person_of([*fits, *measure(rows(source), source, LANDMARKS, JUDGES)])
 
 
 def test_only_what_nothing_moves_counts_as_still_and_only_neutral_as_rest(source: Rgbd) -> None:
-    found = measure(rows(source), source, LANDMARKS, JUDGES)
-    np.testing.assert_allclose([found["rest/model"], found["rest/model_token"]], [[0.0], [2.0]], atol=1e-4)
-    np.testing.assert_allclose(found["still/model"], [0.0] * 6, atol=1e-6)
-    np.testing.assert_allclose(found["still/model_token"], [2.0] * 6, atol=1e-4)
-    assert found["identity/copy_source"] == [0.0] * 6
+    found = measured(source)
+    for name, moved in (("model", 0.0), ("model_token", 2.0)):
+        assert found.find(Row(name), "depth/mae_mm_rest") == pytest.approx([moved], abs=1e-4)
+        assert found.find(Row(name), "depth/mae_mm_unmoved")[1:] == pytest.approx([moved] * 6, abs=1e-4)
+    copy = Row("copy_source")
+    assert found.find(copy, "identity_to_source/faceapi").tolist() == [0.0] * 7
     # A judge sees the same seven times, which can be right once.
-    assert sum(found["hit_both/copy_source"]) == 1
-    assert sum(found["asked_both/copy_source"]) == pytest.approx(1)
+    cells = summarise_scans({"a": found})[copy]
+    assert value_of(cells["expression/top1_both"]) == pytest.approx(1 / 7)
+    assert found.find(copy, "expression/asked_both").sum() == pytest.approx(1)
 
 
 def test_scans_are_summed_up_each_and_together(source: Rgbd) -> None:
-    first = {"fit": {"p90": 1.0}, **measure(rows(source), source, LANDMARKS, JUDGES)}
     other = replace(source, rgb=source.rgb[::-1].copy())
-    second = {"fit": {"p90": 3.0}, **measure(rows(other), other, LANDMARKS, JUDGES)}
+    first, second = measured(source), measured(other, p90=3.0)
     found = summarise_scans({"a": first, "b": second})
-    assert found["count/scans"] == 2
-    assert (found["fit/p90_a"], found["fit/p90_b"], found["fit/p90"]) == (1.0, 3.0, 2.0)
-    assert found["depth/mae_mm_rest/model_token"] == pytest.approx(2.0, abs=1e-4)
-    assert found["identity/faceapi/other_scans"] > 0
-    assert "identity/faceapi/other_scans" not in summarise_scans({"a": first})
+    refined, key = Row("refined"), "fit/scan_to_surface_p90_mm"
+    fits = [value_of(found[row][key]) for row in (refined.under(scan="a"), refined.under(scan="b"), refined)]
+    assert fits == [1.0, 3.0, 2.0]
+    assert value_of(found[Row("model_token")]["depth/mae_mm_rest"]) == pytest.approx(2.0, abs=1e-4)
+    assert value_of(found[Row()]["identity_apart/faceapi"]) > 0
+    assert Row() not in summarise_scans({"a": first})
 
 
 def test_a_head_that_is_off_by_a_millimetre_is_off_by_that_both_ways() -> None:
@@ -90,56 +104,47 @@ def test_a_head_that_is_off_by_a_millimetre_is_off_by_that_both_ways() -> None:
     known = {"scan": Mesh(vertices=rest, faces=head.faces), "inferred": ~every, "on_face": every, "vertices_mm": rest}
     for name, value in (known | {"fit": fit}).items():
         object.__setattr__(alignment, name, value)
-    found = fit_errors(head, alignment)
+    found = {(record.row.name, record.measure): record.values[0] for record in fit_errors(head, alignment)}
     for way in ("scan_to_surface", "surface_to_scan"):
-        assert found[f"{way}_median_mm_refined"] == pytest.approx(0.0, abs=1e-4)
-        assert 0.4 < found[f"{way}_median_mm_linear"] <= 1.0
-
-
-class Nothing(EditingModel):
-    """In the place of the networks, which nobody asks."""
-
-    def __init__(self) -> None:
-        pass
+        assert found["refined", f"fit/{way}_median_mm"] == pytest.approx(0.0, abs=1e-4)
+        assert 0.4 < found["linear", f"fit/{way}_median_mm"] <= 1.0
 
 
 @pytest.fixture
 def suite(source: Rgbd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScanSuite:
-    monkeypatch.setattr(scans, "load_expression_judges", lambda: object.__new__(Colours))
-    monkeypatch.setattr(scans, "load_identity_judge", lambda: object.__new__(Pooled))
+    use_stand_ins(monkeypatch)
 
-    def measured(path: Path, model: Any, networks: Any, settings: Any, head: Any, judges: Judges, picture: Path) -> Any:
+    def made(path: Path, *_: Any) -> tuple[dict[Row, list[Rgbd]], PersonRecords]:
         if path.stem == "nobody":
             raise AlignmentError("no face found; give --landmarks")
-        scans.save_strips(picture, rows(source))
-        fit = {
-            f"{way}_{kind}_mm_{name}": 1.0
-            for way in ("scan_to_surface", "surface_to_scan")
-            for kind in ("median", "p90")
-            for name in ("linear", "refined")
-        }
-        return {"fit": fit, **measure(rows(source), source, LANDMARKS, judges)}
+        return rows(source), measured(source)
 
-    monkeypatch.setattr(scans, "_measured", measured)
+    monkeypatch.setattr(scans, "measured", made)
+    monkeypatch.setattr(WithNetworks, "model", lambda self: None)
+    monkeypatch.setattr(WithNetworks, "networks", lambda self: {})
     return ScanSuite(scans=(tmp_path / "a.ply", tmp_path / "nobody.ply", tmp_path / "b.obj"))
 
 
-def test_what_cannot_be_measured_is_counted_and_a_killed_run_goes_on(suite: ScanSuite, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_counted_and_a_killed_run_resumes(suite: ScanSuite, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    list(evaluate_scans(Nothing(), suite, whole))
-    work = evaluate_scans(Nothing(), suite, killed)
-    next(work)
+    finish(run_study(suite, whole))
+    work = run_study(suite, killed)
+    assert [next(work).note for _ in range(3)] == ["", "a", "nobody"]
     work.close()
     assert not (killed / "metrics.json").exists()
     first = (killed / "scans/a.json").stat().st_mtime_ns
-    list(evaluate_scans(Nothing(), suite, killed))
+    finish(run_study(suite, killed))
     assert (killed / "scans/a.json").stat().st_mtime_ns == first
-    assert (killed / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    for name in ("metrics.json", "table.csv"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
     numbers = json.loads((whole / "metrics.json").read_text())
     assert (numbers["count/scans"], numbers["count/skipped"]) == (2, 1)
-    lines = (whole / "table.csv").read_text().splitlines()
-    assert len(lines) == 1 + 3 * 4  # each scan and all of them, four rows
-    write_scan_report(whole, numbers, {"run/suite": "scans"})
+    lines = list(csv.DictReader((whole / "table.csv").open()))
+    assert {(line["row"], line["scan"]) for line in lines} == {
+        (row, scan)
+        for row in ("copy_source", "head_edit", "model", "model_token", "linear", "refined")
+        for scan in ("", "a", "b")
+    }
     page = (whole / "report.html").read_text()
     assert "no face found" in page
     assert page.count("data:image/png") == 2
@@ -148,8 +153,8 @@ def test_what_cannot_be_measured_is_counted_and_a_killed_run_goes_on(suite: Scan
 
 def test_no_scans_two_of_one_name_and_none_with_a_face_are_refused(suite: ScanSuite, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --scans"):
-        ScanSuite(scans=()).names()
+        scan_names(())
     with pytest.raises(ConfigError, match="got a twice"):
-        ScanSuite(scans=(Path("x/a.ply"), Path("y/a.obj"))).names()
+        scan_names((Path("x/a.ply"), Path("y/a.obj")))
     with pytest.raises(ConfigError, match="none of 1 could be measured; the first: no face found"):
-        list(evaluate_scans(Nothing(), replace(suite, scans=(tmp_path / "nobody.ply",)), tmp_path / "none"))
+        finish(run_study(replace(suite, scans=(tmp_path / "nobody.ply",)), tmp_path / "none"))

@@ -16,7 +16,7 @@ import pytest
 
 from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.errors import AlignmentError, ConfigError
-from omote.evaluation.records import Row
+from omote.evaluation.records import PersonRecords, Record, Row
 from omote.evaluation.truth import Truth, render_truth
 from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera, project
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES
@@ -32,9 +32,9 @@ from omote.studies.guidance import Guidance
 from omote.studies.intensity import Intensity, correlations, displacements
 from omote.studies.measured_edits import measure_conditions
 from omote.studies.source_noise import SourceNoise, captured
-from omote.studies.table import COPY, DEPTH, MODEL
+from omote.studies.table import COPY, DEPTH, MODEL, OBTAINED, RATIO
 from omote.types import Expression, Rgbd
-from stand_ins import Colours, Pooled
+from stand_ins import JUDGES
 
 MEAN_FACE = RestFace(head=shipped_head(), vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=64))
 
@@ -66,8 +66,7 @@ class Shifting(EditingModel):
 def networks(monkeypatch: pytest.MonkeyPatch) -> Shifting:
     """Stand-ins for the judges and for every study's model."""
     model = Shifting()
-    monkeypatch.setattr(measured_edits, "load_expression_judges", lambda: object.__new__(Colours))
-    monkeypatch.setattr(measured_edits, "load_identity_judge", lambda: object.__new__(Pooled))
+    monkeypatch.setattr(measured_edits, "load_judges", lambda: JUDGES)
     monkeypatch.setattr(
         StudyOfEdits, "unseen", lambda self: PopulationConfig(split="test", size=64, num_images=len(CATEGORIES))
     )
@@ -241,29 +240,30 @@ def test_displacement_is_a_share_of_the_true_change(person: Person) -> None:
         ]
 
     rows = {"ceiling": truth.images, "half": part(0.5), "back": part(-1), "copy_source": [rest] * len(truth.images)}
-    found = displacements(rows, truth)
+    records = displacements({Row(name): images for name, images in rows.items()}, truth)
+    found = {(record.row.name, record.measure): record.values for record in records}
     for row, share in (("ceiling", 1), ("half", 0.5), ("back", -1), ("copy_source", 0)):
         # The first is the person at rest, who moves nowhere: no share of nothing.
-        assert np.isnan(found[f"displacement/{row}"][0])
-        assert found[f"displacement/{row}"][1:] == pytest.approx([share] * 6, abs=1e-4)
-        assert found[f"displaced/{row}"] == pytest.approx(
-            [abs(share) * x for x in found["displaced/ceiling"]], abs=1e-4
-        )
+        assert np.isnan(found[row, RATIO][0])
+        assert found[row, RATIO][1:] == pytest.approx([share] * 6, abs=1e-4)
+        assert found[row, OBTAINED] == pytest.approx(abs(share) * found["ceiling", OBTAINED], abs=1e-4)
 
 
 def test_what_is_obtained_follows_what_is_asked_or_does_not() -> None:
     rng = np.random.default_rng(0)
-    category = [0, 1, 2, 3]
-    found: list[list[dict[str, object]]] = []
+    category = (0, 1, 2, 3)
+    found: list[list[PersonRecords]] = []
     for asked in (0.0, 0.5, 1.0):
         found.append([])
         for _ in range(3):
-            noise = [float(x) for x in rng.normal(0, 0.02, 4)]
-            up, down = ([sign * asked + x for x in noise] for sign in (1, -1))
-            person: dict[str, object] = {"category": category, "intensity": [0.0, asked, asked, asked]}
-            for row in ("weights", "category", "ceiling", "autoencoder_ceiling", "copy_source"):
-                person |= {f"asked_both/{row}": down if row == "category" else up, f"displaced/{row}": up}
-            found[-1].append(person)
+            noise = rng.normal(0, 0.02, 4)
+            records = []
+            for name in ("weights", "category", "ceiling", "autoencoder_ceiling", "copy_source"):
+                seen = noise + (-asked if name == "category" else asked)
+                records.append(Record(row=Row(name), measure="expression/asked_both", values=seen))
+                records.append(Record(row=Row(name), measure=OBTAINED, values=noise + asked))
+            shown = (0.0, asked, asked, asked)
+            found[-1].append(PersonRecords(parts={}, category=category, intensity=shown, records=tuple(records)))
     table = correlations(found)
     assert table[Row("weights")]["expression/cls_both"].value > 0.95
     assert table[Row("category")]["expression/cls_both"].value < -0.95

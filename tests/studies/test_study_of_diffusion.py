@@ -6,24 +6,31 @@ import pytest
 
 import omote
 from omote.errors import ConfigError
+from omote.evaluation.records import Row
 from omote.studies.diffusion import WhereDiffusionPays, against_regression
+
+BEST, DIVERSITY = "depth/mae_mm_best_of_8", "diversity/depth_mm"
 
 
 def test_rows_asked_by_category_are_compared_with_the_regression() -> None:
-    numbers = {
-        "depth/mae_mm_best_of/flow_category_8": 3.0,
-        "depth/mae_mm_best_of/flow_prior_1": 1.0,
-        "depth/mae_mm_best_of/flow_arkit_1": 0.5,
-        "depth/mae_mm_best_of/regression_category_1": 2.0,
-        "diversity/depth_mm/flow_prior_1": 0.4,
-        "diversity/depth_mm/regression_category_1": 0.0,
-        "count/persons": 2.0,
+    def row(name: str, condition: str, steps: int) -> Row:
+        return Row(name).under(condition=condition, steps=steps)
+
+    table = {
+        row("flow", "category", 8): {BEST: 3.0, f"ratio/{BEST}": 1.5},
+        row("flow_category_1", "prior", 1): {BEST: 1.0, DIVERSITY: 0.4},
+        row("flow", "arkit", 1): {BEST: 0.5},
+        row("regression", "category", 1): {BEST: 2.0, DIVERSITY: 0.0},
+        Row("ceiling"): {BEST: 1.0},
     }
-    assert against_regression(numbers) == {
-        "against_regression/depth/mae_mm_best_of/flow_category_8": 1.5,
-        "against_regression/depth/mae_mm_best_of/flow_prior_1": 0.5,
-        "against_regression/depth/mae_mm_best_of/regression_category_1": 1.0,
-    }
+    found = against_regression(table)
+    ratios = {of: cells[f"against_regression/{BEST}"] for of, cells in found.items()}
+    assert ratios == {
+        row("flow", "category", 8): 1.5, row("flow_category_1", "prior", 1): 0.5, row("regression", "category", 1): 1.0,
+    }  # fmt: skip
+    # What the regression has none of is no ratio, and nor are ratios.
+    added = {key for cells in found.values() for key in cells if key.startswith("against_regression/")}
+    assert added == {f"against_regression/{BEST}"}
 
 
 def test_without_a_regression_there_is_nothing_to_compare_with(tmp_path: Path) -> None:

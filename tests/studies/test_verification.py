@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import SimpleNamespace
 from typing import Literal
 from xml.etree import ElementTree
@@ -12,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from omote.cli.main import main
-from omote.errors import ConfigError, OmoteError
+from omote.errors import CheckpointError, ConfigError, OmoteError
 from omote.progress import finish
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.studies import edit_time, verification
@@ -22,13 +25,13 @@ from omote.studies.training_cost import Stage, cost_of, read_run, stages_of
 from omote.studies.verification import Verification
 from results import write_results
 
-EDITOR = {"drop_source": 0.0, "pixels": False, "objective": {"at_noise": 0.9}}
+EDITOR = {"drop_arkit": 0.3, "pixels": False, "objective": {"at_noise": 0.9}}
 
 
 def write_run(run: Path, config: dict[str, object], *, images: int = 1000, seconds: float = 360.0) -> Path:
     (run / "checkpoint").mkdir(parents=True)
     (run / "config.json").write_text(json.dumps(config))
-    (run / "checkpoint/progress.json").write_text(json.dumps({"images": images, "seconds": float(seconds)}))
+    (run / "checkpoint/progress.json").write_text(json.dumps({"images": images, "seconds": seconds}))
     return run
 
 
@@ -64,14 +67,14 @@ def test_every_row_has_its_accuracy_time_and_training(asked: list[TimeRequest], 
     assert next(r.weights for r in asked if r.row == "regression") == rival
 
     numbers = json.loads((out / "metrics.json").read_text())
-    table = {line["row"]: line for line in csv.DictReader((out / "table.csv").open())}
+    table = {line["row"]: line for line in csv.DictReader((out / "table.csv").open()) if not line["backend"]}
     told = json.loads((release / "metrics.json").read_text())
     for row in ("model", "copy_source", "head_edit", "regression"):
         for key in ("depth/mae_mm_metric", "depth/mae_mm_moving", "color/psnr_db", "expression/top1_both"):
             assert numbers[f"{key}/{row}"] == pytest.approx(told[f"{key}/{row}"])
             ends = [float(table[row][f"{key}{end}"]) for end in ("_low", "", "_high")]
             assert ends == sorted(ends)
-    assert numbers["time_s/seven_edits/head_edit"] == numbers["time_s/seven_edits_openvino/model"] == 4
+    assert numbers["time_s/seven_edits/head_edit"] == numbers["time_s/seven_edits/model/backend=openvino"] == 4
     assert "time_s/one_edit/copy_source" not in numbers
     # The shipped record says the rest: 40 minutes of the autoencoder, 350 of the decoder.
     assert numbers["training/hours/model"] == pytest.approx(2 + (40 + 350) / 60)
@@ -94,7 +97,8 @@ def test_every_row_has_its_accuracy_time_and_training(asked: list[TimeRequest], 
 
 def test_results_of_other_weights_are_refused(asked: list[TimeRequest], tmp_path: Path) -> None:
     release = write_results(tmp_path / "release")
-    (release / "run.json").write_text('{"run/weights_model": "other"}')
+    settings = json.loads((release / "config.json").read_text())
+    (release / "config.json").write_text(json.dumps({**settings, "weights": {"model": "other"}}))
     with pytest.raises(ConfigError, match="other weights"):
         finish(run_study(Verification(release=release), tmp_path / "out"))
     assert not asked
@@ -128,6 +132,15 @@ def test_a_run_says_what_it_trained(tmp_path: Path) -> None:
         read_run(write_run(tmp_path / "text", {"num_captions": 3}))
     few = write_run(tmp_path / "few", {"teacher": "runs/editor-flow/export/editor"})
     assert (read_run(few).kind, read_run(few).starts_from) == ("editor", "editor-flow")
+
+
+def test_runs_without_seconds_are_timed_by_their_rate(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "old", EDITOR, images=300, seconds=0.0)
+    with pytest.raises(ConfigError, match=r"stats\.jsonl"):
+        read_run(run)
+    rows = [{"images": 100, "images_per_s": 2.0}, {"images": 300, "images_per_s": 4.0}]
+    (run / "stats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_run(run).minutes == pytest.approx((50 + 50) / 60)
 
 
 def test_a_rival_counts_the_editor_that_it_goes_on_with_and_no_other() -> None:
@@ -174,6 +187,30 @@ def test_the_head_is_found_once_for_one_and_for_seven(
     assert found.peak_memory_mb > 50
 
 
-def test_what_cannot_be_timed_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_what_cannot_be_timed_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept = EditTime(head_fit=0.5, one_edit=1.0, seven_edits=4.0, peak_memory_mb=700.0, threads=1)
+    monkeypatch.setattr(edit_time, "time_edits", lambda request: kept)
+
+    def run(command: list[str], *, input: str, **_: object) -> CompletedProcess[str]:
+        """The process's own part, here."""
+        assert command[1:] == ["-m", edit_time.__name__]
+        out = io.StringIO("a word of a library\n")
+        out.seek(0, io.SEEK_END)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(input))
+        monkeypatch.setattr(sys, "stdout", out)
+        try:
+            edit_time.main()
+        except SystemExit as end:
+            return CompletedProcess(command, 1, stdout="", stderr=f"a warning\n{end}\n")
+        return CompletedProcess(command, 0, stdout=out.getvalue(), stderr="")
+
+    monkeypatch.setattr(edit_time.subprocess, "run", run)
+    request = TimeRequest(row="model", weights=tmp_path / "none")
+    assert timed_apart(request) == kept
+
+    def fail(request: TimeRequest) -> EditTime:
+        raise CheckpointError(f"{request.weights}: no weights")
+
+    monkeypatch.setattr(edit_time, "time_edits", fail)
     with pytest.raises(OmoteError, match=r"model: its edits could not be timed \(.*none"):
-        timed_apart(TimeRequest(row="model", weights=tmp_path / "none"))
+        timed_apart(request)

@@ -1,4 +1,4 @@
-"""``omote.info``: versions, weights, head models, judges and the machine."""
+"""``omote.info``: what is installed and what is there."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
@@ -25,10 +24,10 @@ from omote.evaluation.features import PerceptualDistance
 from omote.evaluation.judges.crop import CropRule
 from omote.evaluation.judges.panel import ExpressionJudges
 from omote.evaluation.registry import (
-    Better,
     Metric,
     catalogue,
     checked,
+    markdown,
     metric_of,
     register,
     split,
@@ -37,380 +36,250 @@ from omote.evaluation.registry import (
 from omote.memory import peak_memory_mb
 from omote.nets.quantiser import codebook_use
 
-__all__ = ["Metric", "catalogue", "checked", "metric_of", "register", "split", "write_metrics"]
+__all__ = ["Metric", "catalogue", "checked", "markdown", "metric_of", "register", "split", "write_metrics"]
 
-EIGEN, WANG = "Eigen et al., NeurIPS 2014", "Wang et al., IEEE TIP 2004"
+EIGEN, WANG, HEUSEL = "Eigen et al., NeurIPS 2014", "Wang et al., IEEE TIP 2004", "Heusel et al., NeurIPS 2017"
+MANIFOLD, ZHANG = "Kynkäänniemi et al., NeurIPS 2019", "Zhang et al., CVPR 2018"
 
-# Depth of a row's images against the true render, over the true render's valid pixels.
+
+# Depth of a row's images, d, against the true render's, g, over the pixels that are valid there.
 DEPTH = (
-    Metric(
-        key="depth/mae_mm_metric", title="depth error", unit="mm", better="lower", digits=2, function=metrics.depth_errors,
-        definition="Mean |d − g| of z-depth over the true render's valid pixels, not aligned; per image, then averaged.",
-        measure=lambda c: c.depth.mae_mm,
-    ),
-    Metric(
-        key="depth/mae_mm_moving", title="depth error, moving", unit="mm", better="lower", digits=2,
-        function=metrics.moving_mask, measure=lambda c: c.depth_mae_mm(c.moving),
-        definition="The same over pixels whose true depth differs from the source's by more than 2 mm.",
-    ),
-    Metric(
-        key="depth/mae_mm_still", title="depth error, still", unit="mm", better="lower", digits=2,
-        function=metrics.depth_errors, measure=lambda c: c.depth_mae_mm(c.still),
-        definition="The same over pixels whose true depth differs from the source's by less than 0.1 mm: forehead, bridge of the "
-        "nose, ears.",
-    ),
-    Metric(
-        key="depth/rmse_mm_metric", title="depth RMSE", unit="mm", better="lower", digits=2, function=metrics.depth_errors,
-        definition="Root of the mean (d − g)², not aligned.", source=EIGEN, measure=lambda c: c.depth.rmse_mm,
-    ),
-    Metric(
-        key="depth/mae_mm_affine_aligned", title="depth error, affine aligned", unit="mm", better="lower", digits=2,
-        function=metrics.affine_aligned,
-        definition="Mean |d − g| after scaling and shifting d to g by least squares.",
-        measure=lambda c: metrics.depth_errors(
-            metrics.affine_aligned(c.shown.depth_mm, c.true.depth_mm, c.true.mask), c.true.depth_mm, c.true.mask
-        ).mae_mm,
-    ),
-    Metric(
-        key="depth/absrel", title="depth abs. rel.", better="lower", digits=5, function=metrics.depth_errors, source=EIGEN,
-        definition="Mean |d − g| / g.", measure=lambda c: c.depth.absrel,
-    ),
-    Metric(
-        key="depth/delta1", title="δ1", better="higher", digits=5, function=metrics.depth_errors, source=EIGEN,
-        definition="Share of pixels with max(d/g, g/d) < 1.25.", measure=lambda c: c.depth.delta1,
-    ),
-    Metric(
-        key="depth/delta2", title="δ2", better="higher", digits=5, function=metrics.depth_errors, source=EIGEN,
-        definition="The same with 1.25².", measure=lambda c: c.depth.delta2,
-    ),
-    Metric(
-        key="depth/delta3", title="δ3", better="higher", digits=5, function=metrics.depth_errors, source=EIGEN,
-        definition="The same with 1.25³.", measure=lambda c: c.depth.delta3,
-    ),
-    Metric(
-        key="depth/silog", title="silog", better="lower", function=metrics.depth_errors, source=EIGEN,
-        definition="100 × the standard deviation of log d − log g.", measure=lambda c: c.depth.silog,
-    ),
-    Metric(
-        key="depth/normals_deg", title="normals", unit="°", better="lower", digits=1,
-        function=metrics.depth_normals_error_deg,
-        definition="Mean angle between the normals of the two depth images, where the true one's neighbours are all valid.",
-        measure=lambda c: metrics.depth_normals_error_deg(
-            c.shown.depth_mm, c.true.depth_mm, c.true.mask, c.intrinsics
-        ),
-    ),
-    Metric(
-        key="depth/mae_mm_best_of_{n}", title="depth error, best of {n}", unit="mm", better="lower", digits=2,
-        function=metrics.depth_errors,
-        definition="The least depth error among {n} samples of an image, of category and intensity alone.",
-    ),
-    Metric(
-        key="ratio/best_of_{n}_over_determined", title="best of {n} over determined", better="lower", digits=2,
-        function=metrics.depth_errors,
-        definition="Depth error of the best of {n} samples over that of `model` on the same persons.",
-    ),
-    Metric(
-        key="diversity/depth_mm", title="diversity", unit="mm", better="neither", digits=2, function=np.std,
-        definition="Standard deviation of depth over the samples of an image, averaged over the true render's pixels.",
-    ),
-    Metric(
-        key="depth/nearest_mm", title="nearest real depth", unit="mm", better="lower", digits=1,
-        function=distribution.nearest_depth_mm,
-        definition="Mean |d − g| of a drawn face over the mask of the real face that is nearest.",
-    ),
-    Metric(
-        key="displacement/rms_mm", title="change of depth", unit="mm", better="neither", digits=2, with_neutral=False,
-        of_truth=True, function=metrics.displacement_mm,
-        definition="Root mean square of the change of depth, row against source, over what both see.",
-    ),
-    Metric(
-        key="displacement/ratio", title="change over the truth's", better="neither", digits=2, with_neutral=False,
-        of_truth=True, function=metrics.displacement_ratio,
-        definition="The change of depth projected onto the true change, over the true change: 1 moves as far as the truth, 0 not "
-        "at all.",
-    ),
-    Metric(
-        key="displacement/pearson", title="change of depth follows intensity", better="higher", digits=2, of_truth=True,
-        function=metrics.intensity_correlation,
-        definition="Pearson's correlation of the asked intensity and the change of depth, per category, averaged.",
-    ),
+    Metric("depth/mae_mm_metric", "depth error", "mm", "lower", 2, metrics.depth_errors,
+           "Mean |d − g| of z-depth over the true render's valid pixels, not aligned; per image, then averaged.",
+           measure=lambda c: c.depth.mae_mm),
+    Metric("depth/mae_mm_moving", "depth error, moving", "mm", "lower", 2, metrics.moving_mask,
+           "Mean |d − g| over pixels whose true depth differs from the source's by more than 2 mm.",
+           measure=lambda c: c.depth_mae_mm(c.moving)),
+    Metric("depth/mae_mm_still", "depth error, still", "mm", "lower", 2, metrics.depth_errors,
+           "Mean |d − g| over pixels whose true depth differs from the source's by less than 0.1 mm: forehead, bridge of the "
+           "nose, ears. What is wrong there is invented.", measure=lambda c: c.depth_mae_mm(c.still)),
+    Metric("depth/rmse_mm_metric", "depth RMSE", "mm", "lower", 2, metrics.depth_errors,
+           "Root of the mean (d − g)², not aligned.", source=EIGEN, measure=lambda c: c.depth.rmse_mm),
+    Metric("depth/mae_mm_affine_aligned", "depth error, affine aligned", "mm", "lower", 2, metrics.affine_aligned,
+           "Mean |d − g| after d is scaled and shifted to g by least squares.", measure=lambda c: c.aligned_mae_mm),
+    Metric("depth/absrel", "depth abs. rel.", "", "lower", 5, metrics.depth_errors,
+           "Mean |d − g| / g.", source=EIGEN, measure=lambda c: c.depth.absrel),
+    Metric("depth/delta1", "δ1", "", "higher", 5, metrics.depth_errors,
+           "Share of pixels with max(d/g, g/d) < 1.25.", source=EIGEN, measure=lambda c: c.depth.delta1),
+    Metric("depth/delta2", "δ2", "", "higher", 5, metrics.depth_errors,
+           "Share of pixels with max(d/g, g/d) < 1.25².", source=EIGEN, measure=lambda c: c.depth.delta2),
+    Metric("depth/delta3", "δ3", "", "higher", 5, metrics.depth_errors,
+           "Share of pixels with max(d/g, g/d) < 1.25³.", source=EIGEN, measure=lambda c: c.depth.delta3),
+    Metric("depth/silog", "silog", "", "lower", 3, metrics.depth_errors,
+           "100 × the standard deviation of log d − log g.", source=EIGEN, measure=lambda c: c.depth.silog),
+    Metric("depth/normals_deg", "normals", "°", "lower", 1, metrics.depth_normals_error_deg,
+           "Mean angle between the normals of the two depth images, where a pixel's neighbours are valid too.",
+           measure=lambda c: c.normals_deg),
+    Metric("depth/mae_mm_best_of_{n}", "depth error, best of {n}", "mm", "lower", 2, metrics.depth_errors,
+           "The least depth error among {n} samples of an image from category and intensity alone."),
+    Metric("ratio/best_of_{n}_over_determined", "best of {n} over determined", "", "lower", 2, metrics.depth_errors,
+           "Depth error of the best of {n} samples of `model_category` over that of `model`, on the same persons."),
+    Metric("diversity/depth_mm", "diversity", "mm", "neither", 2, np.std,
+           "Standard deviation of depth over the samples of an image, averaged over the true render's pixels."),
+    Metric("depth/nearest_mm", "nearest real depth", "mm", "lower", 1, distribution.nearest_depth_mm,
+           "Mean |d − g| of a drawn face over the mask of the real face that is nearest."),
+    Metric("displacement/rms_mm", "change of depth", "mm", "neither", 2, metrics.displacement_mm,
+           "Root mean square of the change of depth, row against source, over what both see.",
+           with_neutral=False, of_truth=True),
+    Metric("displacement/ratio", "change over the truth's", "", "neither", 2, metrics.displacement_ratio,
+           "The change of depth projected onto the true change, over the true change: 1 moves as far as the truth, 0 not at "
+           "all.", with_neutral=False, of_truth=True),
+    Metric("displacement/pearson", "change of depth follows intensity", "", "higher", 2, metrics.intensity_correlation,
+           "Pearson's correlation of the asked intensity and the change of depth, per category, averaged.", of_truth=True),
 )  # fmt: skip
 
-# Colour of a row's images against the true render.
+# Colour of a row's images against the true render, in [0, 1], over the true render's valid pixels.
 COLOR = (
-    Metric(
-        key="color/psnr_db", title="PSNR", unit="dB", better="higher", digits=1, with_neutral=False, function=metrics.psnr_db,
-        definition="Peak signal-to-noise ratio of colours in [0, 1] over the true render's valid pixels, neutral left out.",
-        measure=lambda c: metrics.psnr_db(c.shown.rgb, c.true.rgb, c.true.mask),
-    ),
-    Metric(
-        key="color/psnr_db_mouth", title="PSNR, mouth", unit="dB", better="higher", digits=1, with_neutral=False,
-        function=metrics.mouth_boxes, definition="The same in a box about the true mouth.",
-        measure=lambda c: metrics.psnr_db(c.shown.rgb, c.true.rgb, c.mouth),
-    ),
-    Metric(
-        key="color/ssim", title="SSIM", better="higher", with_neutral=False, function=metrics.ssim, source=WANG,
-        definition="Structural similarity over the true render's valid pixels, 11 × 11 Gaussian windows, neutral left out.",
-        measure=lambda c: metrics.ssim(c.shown.rgb, c.true.rgb, c.true.mask),
-    ),
-    Metric(
-        key="color/psnr_db_all", title="PSNR", unit="dB", better="higher", digits=1, function=metrics.psnr_db,
-        definition="`color/psnr_db` with neutral images.",
-    ),
-    Metric(
-        key="color/psnr_db_mouth_all", title="PSNR, mouth", unit="dB", better="higher", digits=1,
-        function=metrics.mouth_boxes, definition="`color/psnr_db_mouth` with neutral images.",
-    ),
-    Metric(
-        key="color/ssim_all", title="SSIM", better="higher", function=metrics.ssim, source=WANG,
-        definition="`color/ssim` with neutral images.",
-    ),
-    Metric(
-        key="color/high_frequency_ratio", title="finest detail over the truth's", better="neither", digits=2,
-        function=metrics.high_frequency_ratio,
-        definition="Energy of colour's second differences over the true render's: above 1 noise is left, below it detail is "
-        "lost.",
-    ),
-    Metric(
-        key="mask/iou", title="mask", better="higher", function=metrics.mask_iou,
-        definition="Intersection over union of the two masks.",
-    ),
+    Metric("color/psnr_db", "PSNR", "dB", "higher", 1, metrics.psnr_db,
+           "Peak signal-to-noise ratio over the true render's valid pixels; neutral left out, as copying it is perfect.",
+           measure=lambda c: c.psnr_db, with_neutral=False),
+    Metric("color/psnr_db_mouth", "PSNR, mouth", "dB", "higher", 1, metrics.mouth_boxes,
+           "PSNR in a box about the true mouth; neutral left out.", measure=lambda c: c.mouth_psnr_db, with_neutral=False),
+    Metric("color/ssim", "SSIM", "", "higher", 3, metrics.ssim,
+           "Structural similarity, 11 × 11 Gaussian windows; neutral left out.",
+           source=WANG, measure=lambda c: c.ssim, with_neutral=False),
+    Metric("color/psnr_db_all", "PSNR", "dB", "higher", 1, metrics.psnr_db,
+           "`color/psnr_db` with neutral images."),
+    Metric("color/psnr_db_mouth_all", "PSNR, mouth", "dB", "higher", 1, metrics.mouth_boxes,
+           "`color/psnr_db_mouth` with neutral images."),
+    Metric("color/ssim_all", "SSIM", "", "higher", 3, metrics.ssim,
+           "`color/ssim` with neutral images.", source=WANG),
+    Metric("color/high_frequency_ratio", "finest detail over the truth's", "", "neither", 2, metrics.high_frequency_ratio,
+           "Energy of colour's second differences over the true render's: above 1 noise is left, below it detail is lost."),
+    Metric("mask/iou", "mask", "", "higher", 3, metrics.mask_iou,
+           "Intersection over union of the two masks."),
 )  # fmt: skip
 
-# Identity: descriptors of faces.
+# Identity: distances of the descriptors of a face recognition network; Euclidean for face-api, 1 − cosine for ArcFace.
+PAIRS = (
+    "descriptor distances over pairs of images: of one person in another capture or with another expression, or of two"
+)
 IDENTITY = (
-    Metric(
-        key="identity/{network}", title="identity distance ({network})", better="lower", with_neutral=False,
-        function=metrics.identity_distance,
-        definition="Distance of descriptors, row against true render of the same expression, neutral left out: Euclidean for "
-        "face-api, 1 − cosine for ArcFace.",
-    ),
-    Metric(
-        key="identity_to_source/{network}", title="identity distance to the source ({network})", better="lower",
-        with_neutral=False, function=metrics.identity_distance,
-        definition="The same, row against the source's own image.",
-    ),
-    Metric(
-        key="identity_apart/{network}", title="identity distance of different persons ({network})", better="neither",
-        function=pdist, definition="Mean distance of the descriptors of different persons, true images at rest.",
-    ),
-    *(
-        Metric(
-            key=f"identity_pairs/distance_{name}", title=title, better="neither", digits=2, function=np.percentile,
-            definition=f"{title.capitalize()} of descriptor distances over pairs of images: of one person in another capture, of "
-            "one person with another expression, or of different persons.",
-        )
-        for name, title in (("mean", "mean"), ("p05", "5th percentile"), ("p95", "95th percentile"))
-    ),
-    Metric(
-        key="identity_pairs/accuracy", title="accuracy", better="higher", function=verification.verification,
-        definition="Share of same and different pairs told rightly by a threshold chosen on other persons (ten folds); both "
-        "kinds count half.",
-    ),
-    Metric(
-        key="identity_pairs/threshold", title="threshold", better="neither", function=verification.verification,
-        definition="Mean of the folds' thresholds.",
-    ),
-    Metric(
-        key="identity_pairs/auc", title="AUC", better="higher", function=verification.verification,
-        definition="How often a pair of one person is nearer than a pair of two.",
-    ),
+    Metric("identity/{network}", "identity distance ({network})", "", "lower", 3, metrics.identity_distance,
+           "Distance of descriptors, row against true render of the same expression; neutral left out.", with_neutral=False),
+    Metric("identity_to_source/{network}", "identity distance to source ({network})", "", "lower", 3, metrics.identity_distance,
+           "Distance of descriptors, row against the source's own image; neutral left out.", with_neutral=False),
+    Metric("identity_apart/{network}", "identity distance of different persons ({network})", "", "neither", 3, pdist,
+           "Mean distance of the descriptors of different persons' true images at rest."),
+    Metric("identity_pairs/distance_mean", "mean", "", "neither", 2, np.mean,
+           f"Mean of {PAIRS}."),
+    Metric("identity_pairs/distance_p05", "5th percentile", "", "neither", 2, np.percentile,
+           f"5th percentile of {PAIRS}."),
+    Metric("identity_pairs/distance_p95", "95th percentile", "", "neither", 2, np.percentile,
+           f"95th percentile of {PAIRS}."),
+    Metric("identity_pairs/accuracy", "accuracy", "", "higher", 3, verification.verification,
+           "Share of pairs of one person and of two told rightly by a threshold chosen on other persons (ten folds); both "
+           "kinds count half."),
+    Metric("identity_pairs/threshold", "threshold", "", "neither", 3, verification.verification,
+           "Mean of the folds' thresholds."),
+    Metric("identity_pairs/auc", "AUC", "", "higher", 3, verification.verification,
+           "How often a pair of one person is nearer than a pair of two."),
 )  # fmt: skip
 
-# Expression: what judges see. Judges are networks that no model here was trained with; "both" sums their probabilities.
+# Expression: what judges see. They are networks that no model here was trained with; "both" sums their probabilities.
 EXPRESSION = (
-    Metric(
-        key="expression/top1_{judge}", title="expression top-1 ({judge})", better="higher", digits=2, of_truth=True,
-        function=metrics.accuracy,
-        definition="How often the judge's first class is the asked one, averaged over the seven classes.",
-    ),
-    Metric(
-        key="expression/top1_{judge}_{category}", title="{category} ({judge})", better="higher", digits=2, of_truth=True,
-        function=metrics.accuracy, definition="The same of images of one true class.",
-    ),
-    Metric(
-        key="expression/confusion_{judge}", title="confusion ({judge})", better="neither", digits=2, of_truth=True,
-        function=metrics.confusion_counts,
-        definition="Share of the images of one class that are judged as another.",
-    ),
-    Metric(
-        key="expression/mscr_{judge}", title="mSCR ({judge})", better="lower", digits=2, of_truth=True,
-        function=metrics.mean_symmetric_confusion_rate,
-        definition="Mean of ½ (C_ij + C_ji) over fearful/surprised and angry/disgusted.",
-    ),
-    Metric(
-        key="expression/asked_{judge}", title="probability of what is asked ({judge})", better="higher", digits=2,
-        with_neutral=False, of_truth=True, function=ExpressionJudges.probabilities,
-        definition="The judge's probability of the asked category, neutral left out.",
-    ),
-    Metric(
-        key="expression/cls_{judge}", title="CLS ({judge})", better="higher", digits=2, of_truth=True,
-        function=metrics.intensity_correlation,
-        definition="Pearson's correlation of the asked intensity and the judge's probability of the asked category, per "
-        "category, averaged; neutral left out.",
-    ),
-    Metric(
-        key="expression/gain_{judge}", title="gain ({judge})", better="higher", digits=2, of_truth=True,
-        function=metrics.relative_expression_gain,
-        definition="Share of the true change in the asked category's probability that a row reaches: copy 0, true render 1.",
-    ),
-    Metric(
-        key="expression/confidence_{judge}", title="confidence ({judge})", better="neither", digits=2, of_truth=True,
-        function=np.max, definition="Mean probability of the judge's first class.",
-    ),
-    Metric(
-        key="expression/calibration_error_{judge}", title="calibration error ({judge})", better="lower", digits=2,
-        of_truth=True, function=verification.calibration_error, source="Guo et al., ICML 2017",
-        definition="|accuracy − confidence| in ten bins, weighed by their images.",
-    ),
-    Metric(
-        key="judge/crop_side", title="crop's side", better="neither", digits=2, function=CropRule,
-        definition="Side of the square that a judge sees, over the distance from eyes to chin.",
-    ),
-    Metric(
-        key="judge/crop_down", title="crop's centre", better="neither", digits=2, function=CropRule,
-        definition="Centre of that square, from the eyes (0) to the chin (1).",
-    ),
+    Metric("expression/top1_{judge}", "expression top-1 ({judge})", "", "higher", 2, metrics.accuracy,
+           "How often the judge's first class is the asked one, averaged over the seven classes. Ceiling: true renders. Floor: "
+           "the copy.", of_truth=True),
+    Metric("expression/top1_{judge}_{category}", "{category} ({judge})", "", "higher", 2, metrics.accuracy,
+           "How often the judge's first class is {category}, of images that show it.", of_truth=True),
+    Metric("expression/confusion_{judge}", "confusion ({judge})", "", "neither", 2, metrics.confusion_counts,
+           "Share of the images of one class that are judged as another.", of_truth=True),
+    Metric("expression/mscr_{judge}", "mSCR ({judge})", "", "lower", 2, metrics.mean_symmetric_confusion_rate,
+           "Mean of ½ (C_ij + C_ji) over fearful/surprised and angry/disgusted.", of_truth=True),
+    Metric("expression/asked_{judge}", "probability of what is asked ({judge})", "", "higher", 2, ExpressionJudges.probabilities,
+           "The judge's probability of the asked category; neutral left out.", with_neutral=False, of_truth=True),
+    Metric("expression/cls_{judge}", "CLS ({judge})", "", "higher", 2, metrics.intensity_correlation,
+           "Pearson's correlation of the asked intensity and the judge's probability of the asked category, per category, "
+           "averaged; neutral left out.", of_truth=True),
+    Metric("expression/gain_{judge}", "gain ({judge})", "", "higher", 2, metrics.relative_expression_gain,
+           "Share of the true change in the asked category's probability that a row reaches: copy 0, true render 1.",
+           of_truth=True),
+    Metric("expression/confidence_{judge}", "confidence ({judge})", "", "neither", 2, np.max,
+           "Mean probability of the judge's first class.", of_truth=True),
+    Metric("expression/calibration_error_{judge}", "calibration error ({judge})", "", "lower", 2, verification.calibration_error,
+           "|accuracy − confidence| in ten bins, weighed by their images.", source="Guo et al., ICML 2017", of_truth=True),
+    Metric("judge/crop_side", "crop's side", "", "neither", 2, CropRule,
+           "Side of the square that a judge sees, over the distance from eyes to chin."),
+    Metric("judge/crop_down", "crop's centre", "", "neither", 2, CropRule,
+           "Centre of that square, from the eyes (0) to the chin (1)."),
 )  # fmt: skip
 
-# Sets of images, in features of a named network.
+# Sets of images, in features of a named network. Only with inception_v3 is the Fréchet distance FID.
 SETS = (
-    Metric(
-        key="fd/{extractor}", title="Fréchet distance ({extractor})", better="lower", function=distribution.frechet_distance,
-        source="Heusel et al., NeurIPS 2017",
-        definition="Fréchet distance of the features of the row's images and of the true renders. Few images make it large.",
-    ),
-    Metric(
-        key="fd/{extractor}_shaded_depth", title="Fréchet distance of shapes ({extractor})", better="lower",
-        function=distribution.frechet_distance, source="Heusel et al., NeurIPS 2017",
-        definition="The same of the shapes alone, drawn as grey clay under one light.",
-    ),
-    Metric(
-        key="kid/{extractor}", title="KID ({extractor})", better="lower", digits=6, function=distribution.kernel_distance,
-        source="Bińkowski et al., ICLR 2018",
-        definition="Kernel distance of the same two sets, over random subsets.",
-    ),
-    Metric(
-        key="precision/{extractor}", title="precision ({extractor})", better="higher", function=distribution.precision_recall,
-        source="Kynkäänniemi et al., NeurIPS 2019",
-        definition="Share of the row's images inside the true renders' manifold.",
-    ),
-    Metric(
-        key="recall/{extractor}", title="recall ({extractor})", better="higher", function=distribution.precision_recall,
-        source="Kynkäänniemi et al., NeurIPS 2019",
-        definition="Share of the true renders inside the manifold of the row's images.",
-    ),
-    Metric(
-        key="is/{extractor}", title="Inception score ({extractor})", better="higher", digits=2,
-        function=distribution.inception_score, source="Salimans et al., NeurIPS 2016",
-        definition="Exp E KL(p(y|x) ‖ p(y)) of the network's classes.",
-    ),
-    Metric(
-        key="perceptual/{perceptual}", title="perceptual distance ({perceptual})", better="lower", with_neutral=False,
-        function=PerceptualDistance, source="Zhang et al., CVPR 2018",
-        definition="Distance of feature maps, row against true render, neutral left out. Only `lpips_vgg16` is LPIPS.",
-    ),
-    Metric(
-        key="perceptual/{perceptual}_all", title="perceptual distance ({perceptual})", better="lower",
-        function=PerceptualDistance, source="Zhang et al., CVPR 2018",
-        definition="`perceptual/{perceptual}` with neutral images.",
-    ),
+    Metric("fd/{extractor}", "Fréchet distance ({extractor})", "", "lower", 3, distribution.frechet_distance,
+           "Fréchet distance of the features of the row's images and of the true renders. Few images make it large.",
+           source=HEUSEL),
+    Metric("fd/{extractor}_shaded_depth", "Fréchet distance, shapes ({extractor})", "", "lower", 3, distribution.frechet_distance,
+           "Fréchet distance of the shapes alone, drawn as grey clay under one light.", source=HEUSEL),
+    Metric("kid/{extractor}", "KID ({extractor})", "", "lower", 6, distribution.kernel_distance,
+           "Kernel distance of the same two sets, over random subsets.", source="Bińkowski et al., ICLR 2018"),
+    Metric("precision/{extractor}", "precision ({extractor})", "", "higher", 3, distribution.precision_recall,
+           "Share of the row's images inside the true renders' manifold.", source=MANIFOLD),
+    Metric("recall/{extractor}", "recall ({extractor})", "", "higher", 3, distribution.precision_recall,
+           "Share of the true renders inside the manifold of the row's images.", source=MANIFOLD),
+    Metric("is/{extractor}", "Inception score ({extractor})", "", "higher", 2, distribution.inception_score,
+           "Exp E KL(p(y|x) ‖ p(y)) of the network's classes.", source="Salimans et al., NeurIPS 2016"),
+    Metric("perceptual/{perceptual}", "perceptual distance ({perceptual})", "", "lower", 3, PerceptualDistance,
+           "Distance of feature maps, row against true render; neutral left out. Only `lpips_vgg16` is LPIPS.",
+           source=ZHANG, with_neutral=False),
+    Metric("perceptual/{perceptual}_all", "perceptual distance ({perceptual})", "", "lower", 3, PerceptualDistance,
+           "`perceptual/{perceptual}` with neutral images.", source=ZHANG),
 )  # fmt: skip
 
-# Real scans, of which nobody knows another expression.
+# Real scans, of which no other expression is known.
 SCANS = (
-    Metric(
-        key="depth/mae_mm_rest", title="change at rest", unit="mm", better="lower", digits=2, function=metrics.depth_errors,
-        definition="Mean |d − s| of the row asked for neutral, s the scan's own depth, over the scan's pixels.",
-    ),
-    Metric(
-        key="depth/mae_mm_unmoved", title="change where nothing moves", unit="mm", better="lower", digits=2,
-        function=metrics.depth_errors, with_neutral=False,
-        definition="The same of the six other categories, over pixels whose depth the head model's own edit changes by less than "
-        "0.1 mm.",
-    ),
+    Metric("depth/mae_mm_rest", "change at rest", "mm", "lower", 2, metrics.depth_errors,
+           "Mean |d − s| of the row asked for neutral, s the scan's own depth, over the scan's pixels. A copy has none."),
+    Metric("depth/mae_mm_unmoved", "change where nothing moves", "mm", "lower", 2, metrics.depth_errors,
+           "Mean |d − s| of the six other categories, over pixels whose depth the head model's own edit changes by less than "
+           "0.1 mm.", with_neutral=False),
     *(
-        Metric(
-            key=f"fit/{way}_{name}_mm", title=f"{said}, {name}", unit="mm", better="lower", digits=2,
-            function=surfaces.surface_errors,
-            definition=f"{'Median' if name == 'median' else '90th percentile'} of the distances from {said}, of the fitted head "
-            "model alone (`linear`) or refined.",
-        )
+        Metric(f"fit/{way}_{short}_mm", f"{said}, {short}", "mm", "lower", 2, surfaces.surface_errors,
+               f"{long} of the distances from {said}; of the fitted head model alone (`linear`) and refined.")
         for way, said in (("scan_to_surface", "scan to head"), ("surface_to_scan", "head to scan"))
-        for name in ("median", "p90")
+        for short, long in (("median", "Median"), ("p90", "90th percentile"))
     ),
 )  # fmt: skip
 
-# What is asked in words, and what is compared with another row.
+# Expressions asked for in words, and rows over other rows.
 RATIOS = (
-    Metric(
-        key="text/category_accuracy", title="category read right", better="higher", digits=2, function=np.mean,
-        definition="How often a caption is read as the category that it was written of.",
-    ),
-    Metric(
-        key="text/intensity_mae", title="intensity error", better="lower", digits=2, function=np.mean,
-        definition="Mean |read − asked| of the intensity, neutral left out.",
-    ),
-    Metric(
-        key="ratio/top1_over_category", title="top-1 over category's", better="higher", digits=2, function=metrics.accuracy,
-        definition="`expression/top1_both` of a row asked in words over that of the row asked by category.",
-    ),
-    Metric(
-        key="ratio/{metric}", title="{metric}, over the first editor's", better="neither", digits=2, function=np.divide,
-        definition="A row's value over that of the first editor at its most steps, in the same condition.",
-    ),
-    Metric(
-        key="against_regression/{metric}", title="{metric}, over the regression's", better="neither", digits=2,
-        function=np.divide, definition="A row's value over that of the regression's one step by category.",
-    ),
-    Metric(
-        key="refused/share", title="sources without a face found", better="lower", digits=2, function=np.mean,
-        definition="Share of persons in whose source no face was found; their row answers with the source.",
-    ),
+    Metric("text/category_accuracy", "category read right", "", "higher", 2, np.mean,
+           "How often a caption is read as the category that it was written of."),
+    Metric("text/intensity_mae", "intensity error", "", "lower", 2, np.mean,
+           "Mean |read − asked| of the intensity; neutral left out.", with_neutral=False),
+    Metric("ratio/top1_over_category", "top-1 over category's", "", "higher", 2, np.divide,
+           "`expression/top1_both` of a row asked in words over that of the row asked by category."),
+    Metric("ratio/{metric}", "{metric}, over the first editor's", "", "neither", 2, np.divide,
+           "A row's value over that of the first editor at its most steps, in the same condition."),
+    Metric("against_regression/{metric}", "{metric}, over the regression's", "", "neither", 2, np.divide,
+           "A row's value over that of the regression's one step by category."),
+    Metric("refused/share", "sources without a face found", "", "lower", 2, np.mean,
+           "Share of persons in whose source no face was found; their row answers with the source."),
 )  # fmt: skip
-
-
-def _m(
-    key: str, title: str, unit: str, better: Better, digits: int, function: Callable[..., object], definition: str
-) -> Metric:
-    return Metric(
-        key=key, title=title, unit=unit, better=better, digits=digits, function=function, definition=definition
-    )
-
 
 # Costs, facts and counts.
 COSTS = (
-    _m("time_s/edit", "seconds per edit", "s", "lower", 2, perf_counter, "Wall time of an edit in a batch of seven."),
-    _m("time_s/one_edit", "one edit", "s", "lower", 2, perf_counter, "Edit of one expression, with finding the head."),
-    _m("time_s/seven_edits", "seven edits", "s", "lower", 2, perf_counter, "All seven in one batch, with finding the head."),
-    _m("time_s/head_fit", "finding the head", "s", "lower", 2, perf_counter, "Finding the head in the source."),
-    _m("time/threads", "threads", "", "neither", 2, get_num_threads, "Threads that torch had."),
-    _m("memory_mb/peak", "peak memory", "MiB", "lower", 2, peak_memory_mb, "Of a process that measures this row alone."),
-    _m("speed/samples_per_s", "faces per second", "1/s", "higher", 2, perf_counter, "With the decoder."),
-    _m("training/hours", "hours of training", "h", "lower", 2, perf_counter, "Training of all networks of a row together."),
-    _m("training/minutes", "minutes of training", "min", "neither", 2, perf_counter, "Training of a run."),
-    _m("training/images", "images trained on", "", "neither", 2, len, "Images seen, repeats counted."),
-    _m("training/persons", "persons trained on", "", "neither", 2, len, "Persons that the images are of."),
-    _m("first_stage/minutes", "minutes of the first stage", "min", "neither", 2, perf_counter, "Of its training, counted apart."),
-    _m("first_stage/images", "images of the first stage", "", "neither", 2, len, "Images that a row's first stage has seen."),
-    _m("first_stage/parameters", "parameters of the first stage", "", "neither", 2, Module.parameters, "Of a row's first stage."),
+    Metric("time_s/edit", "seconds per edit", "s", "lower", 2, perf_counter,
+           "Wall time of an edit in a batch of seven."),
+    Metric("time_s/one_edit", "one edit", "s", "lower", 2, perf_counter,
+           "Edit of one expression, with finding the head."),
+    Metric("time_s/seven_edits", "seven edits", "s", "lower", 2, perf_counter,
+           "All seven in one batch, with finding the head."),
+    Metric("time_s/head_fit", "finding the head", "s", "lower", 2, perf_counter,
+           "Finding the head in the source."),
+    Metric("time/threads", "threads", "", "neither", 2, get_num_threads,
+           "Threads that torch had."),
+    Metric("memory_mb/peak", "peak memory", "MiB", "lower", 2, peak_memory_mb,
+           "Of a process that measures this row alone."),
+    Metric("speed/samples_per_s", "faces per second", "1/s", "higher", 2, perf_counter,
+           "With the decoder."),
+    Metric("training/hours", "hours of training", "h", "lower", 2, perf_counter,
+           "Training of all networks of a row together."),
+    Metric("training/minutes", "minutes of training", "min", "neither", 2, perf_counter,
+           "Training of a run."),
+    Metric("training/images", "images trained on", "", "neither", 2, len,
+           "Images seen, repeats counted."),
+    Metric("training/persons", "persons trained on", "", "neither", 2, len,
+           "Persons that the images are of."),
+    Metric("first_stage/minutes", "minutes of the first stage", "min", "neither", 2, perf_counter,
+           "Of its training, counted apart."),
+    Metric("first_stage/images", "images of the first stage", "", "neither", 2, len,
+           "Images that a row's first stage has seen."),
+    Metric("first_stage/parameters", "parameters of the first stage", "", "neither", 2, Module.parameters,
+           "Of a row's first stage."),
 )  # fmt: skip
 FACTS = (
-    _m("model/f", "f", "", "neither", 0, len, "By how much a first stage shrinks a side."),
-    _m("model/vq", "vector quantised", "", "neither", 0, bool, "1 where a latent is quantised (VQ-reg.), else 0 (KL-reg.)."),
-    _m("model/size_px", "size", "", "neither", 0, len, "Pixels of an image's side."),
-    _m("model/parameters", "parameters", "", "neither", 0, Module.parameters, "Parameters of a network."),
-    _m("model/latent_values", "latent values", "", "neither", 0, len, "Numbers in a latent."),
-    _m("model/learned_channels", "learned channels", "", "neither", 0, len, "Channels of a latent that are learned."),
-    _m("codebook/codes", "codes", "", "neither", 0, len, "Size of a codebook."),
-    _m("codebook/share_used", "codes used", "", "higher", 2, codebook_use, "Share of the codes that occur."),
-    _m("codebook/perplexity", "perplexity", "", "higher", 0, codebook_use, "Exp of the entropy of their frequencies."),
-    _m("count/persons", "persons", "", "neither", 0, len, "Persons that were measured."),
-    _m("count/images", "images", "", "neither", 0, len, "Images of them."),
-    _m("count/set_images", "images of a set", "", "neither", 0, len, "Images in each of the sets that are compared."),
-    _m("count/kid_subset_size", "images of a KID subset", "", "neither", 0, len, "In each of KID's random subsets."),
-    _m("count/scans", "scans", "", "neither", 0, len, "Real scans that were measured."),
-    _m("count/skipped", "scans skipped", "", "neither", 0, len, "Real scans that could not be read or show no face."),
+    Metric("model/f", "f", "", "neither", 0, len,
+           "By how much a first stage shrinks a side."),
+    Metric("model/vq", "vector quantised", "", "neither", 0, bool,
+           "1 where a latent is quantised (VQ-reg.), else 0 (KL-reg.)."),
+    Metric("model/size_px", "size", "", "neither", 0, len,
+           "Pixels of an image's side."),
+    Metric("model/parameters", "parameters", "", "neither", 0, Module.parameters,
+           "Parameters of a network."),
+    Metric("model/latent_values", "latent values", "", "neither", 0, len,
+           "Numbers in a latent."),
+    Metric("model/learned_channels", "learned channels", "", "neither", 0, len,
+           "Channels of a latent that are learned."),
+    Metric("codebook/codes", "codes", "", "neither", 0, len,
+           "Size of a codebook."),
+    Metric("codebook/share_used", "codes used", "", "higher", 2, codebook_use,
+           "Share of the codes that occur."),
+    Metric("codebook/perplexity", "perplexity", "", "higher", 0, codebook_use,
+           "Exp of the entropy of their frequencies."),
+    Metric("count/persons", "persons", "", "neither", 0, len,
+           "Persons that were measured."),
+    Metric("count/images", "images", "", "neither", 0, len,
+           "Images of them."),
+    Metric("count/set_images", "images of a set", "", "neither", 0, len,
+           "Images in each of the sets that are compared."),
+    Metric("count/kid_subset_size", "images of a KID subset", "", "neither", 0, len,
+           "In each of KID's random subsets."),
+    Metric("count/scans", "scans", "", "neither", 0, len,
+           "Real scans that were measured."),
+    Metric("count/skipped", "scans skipped", "", "neither", 0, len,
+           "Real scans that could not be read or show no face."),
 )  # fmt: skip
 
 for _metric in (*DEPTH, *COLOR, *IDENTITY, *EXPRESSION, *SETS, *SCANS, *RATIOS, *COSTS, *FACTS):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from omote.evaluation import metrics
 from omote.types import Rgbd
@@ -29,6 +31,11 @@ def stacked(images: Sequence[Rgbd]) -> Images:
         depth_mm=np.stack([i.depth_mm for i in images]),
         mask=np.stack([i.mask for i in images]),
     )
+
+
+def batch(images: Images) -> Float[Tensor, "n 3 h w"]:
+    """Colours as networks take them."""
+    return torch.from_numpy(images.rgb).permute(0, 3, 1, 2).float().contiguous()
 
 
 def answered(images: Images) -> Float[np.ndarray, "n h w"]:
@@ -65,6 +72,17 @@ class Comparison:
         return metrics.depth_errors(self.shown.depth_mm, self.true.depth_mm, mask).mae_mm
 
     @property
+    def aligned_mae_mm(self) -> Float[np.ndarray, "n"]:
+        """Mean absolute depth error after affine alignment."""
+        aligned = metrics.affine_aligned(self.shown.depth_mm, self.true.depth_mm, self.true.mask)
+        return metrics.depth_errors(aligned, self.true.depth_mm, self.true.mask).mae_mm
+
+    @property
+    def normals_deg(self) -> Float[np.ndarray, "n"]:
+        """Mean angle between normals."""
+        return metrics.depth_normals_error_deg(self.shown.depth_mm, self.true.depth_mm, self.true.mask, self.intrinsics)
+
+    @property
     def moving(self) -> Bool[np.ndarray, "n h w"]:
         """Pixels that move in truth by more than `omote.evaluation.metrics.MOVING_MM`."""
         return metrics.moving_mask(self.true.depth_mm, self.true.mask, self.source.depth_mm, self.source.mask)
@@ -76,10 +94,21 @@ class Comparison:
         return self.true.mask & self.source.mask & (change < metrics.STILL_MM)
 
     @property
-    def mouth(self) -> Bool[np.ndarray, "n h w"]:
-        """Pixels of the true mask in a box about the true mouth."""
+    def psnr_db(self) -> Float[np.ndarray, "n"]:
+        """Peak signal-to-noise ratio."""
+        return metrics.psnr_db(self.shown.rgb, self.true.rgb, self.true.mask)
+
+    @property
+    def mouth_psnr_db(self) -> Float[np.ndarray, "n"]:
+        """Peak signal-to-noise ratio in a box about the true mouth."""
         height, width = self.true.mask.shape[1:]
-        return self.true.mask & metrics.box_mask(metrics.mouth_boxes(self.landmarks_px), height=height, width=width)
+        mouth = metrics.box_mask(metrics.mouth_boxes(self.landmarks_px), height=height, width=width)
+        return metrics.psnr_db(self.shown.rgb, self.true.rgb, self.true.mask & mouth)
+
+    @property
+    def ssim(self) -> Float[np.ndarray, "n"]:
+        """Structural similarity."""
+        return metrics.ssim(self.shown.rgb, self.true.rgb, self.true.mask)
 
 
 def compared(

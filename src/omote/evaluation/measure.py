@@ -1,30 +1,28 @@
-"""What is measured of images against the truth, per image: the panel of judges, and all numbers of a row of one person."""
+"""What is measured of images against the truth: every metric of the catalogue that images alone give, and the panel of judges."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from omote.datasets.population import Person
 from omote.evaluation import metrics
-from omote.evaluation.added import added_measures
+from omote.evaluation.catalogue import catalogue
+from omote.evaluation.comparison import Comparison, Images, batch, compared, stacked
 from omote.evaluation.features import FeatureExtractor
 from omote.evaluation.judges import ExpressionJudges, IdentityJudge
-from omote.evaluation.truth import Truth, answered, stacked
+from omote.evaluation.records import PersonRecords, Record, Row, descriptor_by, judged_by
+from omote.evaluation.truth import Truth
 from omote.head.expressions import CATEGORIES
 from omote.head.model import HeadModel
 from omote.types import Rgbd
 
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationStep:
-    """Progress: persons done of all."""
-
-    done: int
-    total: int
+CEILING = Row("ceiling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,56 +35,95 @@ class Judges:
 
 
 def measure(
-    images: Mapping[str, Sequence[Rgbd]], person: Person, heads: Sequence[HeadModel], truth: Truth, judges: Judges
-) -> dict[str, object]:
-    """Everything measured of one person's rows: lists over the seven images, per metric and row."""
-    true, landmarks = stacked(truth.images), truth.landmarks_px
-    # What moves, moves from what the source truly shows.
-    source_depth = np.repeat(true.depth_mm[truth.source_index][None], len(true.rgb), 0)
-    source_mask = np.repeat(true.mask[truth.source_index][None], len(true.rgb), 0)
-    moving = metrics.moving_mask(true.depth_mm, true.mask, source_depth, source_mask)
-    mouth = metrics.box_mask(metrics.mouth_boxes(landmarks), height=true.mask.shape[1], width=true.mask.shape[2])
-    neutral = torch.from_numpy(np.repeat(landmarks[:1], len(landmarks), 0))
-    out: dict[str, object] = {
-        "head": heads[person.head].name,
-        "category": [CATEGORIES.index(e.category) for e in person.expressions],
-        "intensity": [e.intensity for e in person.expressions],
-    }
-    true_identity = judges.identity.embed(torch.from_numpy(true.rgb).permute(0, 3, 1, 2), neutral).numpy()
+    images: Mapping[Row, Sequence[Rgbd]], person: Person, heads: Sequence[HeadModel], truth: Truth, judges: Judges
+) -> PersonRecords:
+    """Everything measured of a person's rows.
+
+    Args:
+        images: per row, in the order of the person's expressions; `CEILING` is the true render.
+        person: with the head family's place.
+        heads: the families.
+        truth: the true renders.
+        judges: the panel.
+    """
+    true = stacked(truth.images)
+    names = [e.category for e in person.expressions]
+    neutral = torch.from_numpy(np.repeat(truth.landmarks_px[:1], len(names), 0))
+    by_row = {row: stacked(seen) for row, seen in images.items()}
+    records = [*_identity(by_row, true, neutral, judges)]
+    for row, shown in by_row.items():
+        records += judged(row, batch(shown), neutral, names, judges.expression)
+        if row.name != CEILING.name:
+            records += measured(row, comparison(shown, truth))
+    return PersonRecords(
+        parts={"head": heads[person.head].name},
+        category=tuple(CATEGORIES.index(name) for name in names),
+        intensity=tuple(float(e.intensity) for e in person.expressions),
+        records=tuple(records),
+    )
+
+
+def comparison(shown: Images, truth: Truth) -> Comparison:
+    """A row's images beside the true renders; what moves, moves from what the source truly shows."""
+    true = stacked(truth.images)
+    return compared(
+        shown,
+        true,
+        source=stacked([truth.images[truth.source_index]] * len(truth.images)),
+        intrinsics=np.stack([image.camera.intrinsics for image in truth.images]),
+        landmarks_px=truth.landmarks_px,
+    )
+
+
+def measured(row: Row, found: Comparison) -> list[Record]:
+    """Every metric of the catalogue that is measured of images."""
+    return [
+        Record(row=row, measure=metric.key, values=metric.measure(found)) for metric in catalogue() if metric.measure
+    ]
+
+
+def judged(
+    row: Row,
+    rgb: Float[Tensor, "n 3 h w"],
+    neutral: Float[Tensor, "n 68 2"],
+    asked: Sequence[str],
+    by: ExpressionJudges,
+) -> list[Record]:
+    """What the expression judges say of images.
+
+    Args:
+        row: of the images.
+        rgb: [0, 1].
+        neutral: the true neutral landmarks.
+        asked: category of each image.
+        by: the judges.
+    """
+    place = torch.tensor([CATEGORIES.index(name) for name in asked])[:, None]
+    records = []
+    for judge, probabilities in by.probabilities(rgb, neutral).named().items():
+        share = probabilities.gather(1, place)[:, 0] / probabilities.sum(dim=1)
+        first = probabilities.argmax(dim=1)
+        records += [
+            Record(row=row, measure=judged_by(judge), values=first.numpy().astype(np.float64)),
+            Record(row=row, measure=f"expression/asked_{judge}", values=share.double().numpy()),
+        ]
+    return records
+
+
+def _identity(
+    by_row: Mapping[Row, Images], true: Images, neutral: Float[Tensor, "n 68 2"], judges: Judges
+) -> Iterator[Record]:
+    """Distances of descriptors, and the descriptor at rest, which tells persons apart."""
+    of_truth = judges.identity.embed(batch(true), neutral).numpy()
+    yield Record(row=CEILING, measure=descriptor_by("faceapi"), values=of_truth[:1].astype(np.float64))
     second = judges.second_identity
-    true_second = None if second is None else second(torch.from_numpy(true.rgb).permute(0, 3, 1, 2), neutral).numpy()
-    # What tells persons apart, as a reference for every identity distance.
-    out["descriptor"] = true_identity[0].tolist()
-    for row, seen in images.items():
-        stack = stacked(seen)
-        rgb = torch.from_numpy(stack.rgb).permute(0, 3, 1, 2).contiguous()
-        scores = judges.expression.probabilities(rgb, neutral)
-        for judge, probabilities in scores.named().items():
-            out[f"judged_{judge}/{row}"] = probabilities.argmax(dim=1).tolist()
-            asked = torch.tensor(out["category"])[:, None]
-            out[f"asked_{judge}/{row}"] = (probabilities.gather(1, asked)[:, 0] / probabilities.sum(dim=1)).tolist()
-        out[f"identity/{row}"] = metrics.identity_distance(
-            judges.identity.embed(rgb, neutral).numpy(), true_identity
-        ).tolist()
-        if second is not None and true_second is not None:
-            cosine = metrics.identity_cosine(second(rgb, neutral).numpy(), true_second)
-            out[f"identity_{second.name}/{row}"] = (1 - cosine).tolist()
-        if row == "ceiling":
+    second_of_truth = None if second is None else second(batch(true), neutral).numpy()
+    for row, shown in by_row.items():
+        if row.name == CEILING.name:
             continue
-        # The truth's mask decides; where a row shows nothing there, its median depth is its answer.
-        depth = answered(stack)
-        errors = metrics.depth_errors(depth, true.depth_mm, true.mask)
-        aligned = metrics.affine_aligned(depth, true.depth_mm, true.mask)
-        out[f"mae/{row}"] = errors.mae_mm.tolist()
-        out[f"rmse/{row}"] = errors.rmse_mm.tolist()
-        out[f"absrel/{row}"] = errors.absrel.tolist()
-        out[f"delta1/{row}"] = errors.delta1.tolist()
-        out[f"mae_aligned/{row}"] = metrics.depth_errors(aligned, true.depth_mm, true.mask).mae_mm.tolist()
-        out[f"mae_moving/{row}"] = metrics.depth_errors(depth, true.depth_mm, moving).mae_mm.tolist()
-        out[f"psnr/{row}"] = metrics.psnr_db(stack.rgb, true.rgb, true.mask).tolist()
-        out[f"psnr_mouth/{row}"] = metrics.psnr_db(stack.rgb, true.rgb, mouth & true.mask).tolist()
-        added = added_measures(
-            stack.rgb, depth, true.rgb, true.depth_mm, true.mask, truth.images[0].camera, source_depth, source_mask
-        )
-        out.update({f"{key}/{row}": values for key, values in added.items()})
-    return out
+        rgb = batch(shown)
+        distance = metrics.identity_distance(judges.identity.embed(rgb, neutral).numpy(), of_truth)
+        yield Record(row=row, measure="identity/faceapi", values=distance)
+        if second is not None and second_of_truth is not None:
+            cosine = metrics.identity_cosine(second(rgb, neutral).numpy(), second_of_truth)
+            yield Record(row=row, measure=f"identity/{second.name}", values=1 - cosine)

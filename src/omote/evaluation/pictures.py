@@ -13,6 +13,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
 from omote.datasets.population import Person
+from omote.evaluation.records import PersonRecords, Row
+from omote.evaluation.summary import CEILING, per_person
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 from omote.rendering.pictures import depth_colors
@@ -21,6 +23,7 @@ from omote.types import Rgbd
 CELL_PX = 96
 NAME_PX = 170
 SHEET_ROWS = ("ceiling", "model", "head_edit", "deformation_transfer", "regression", "pixel_diffusion")
+MODEL = Row("model")
 MAX_ERROR_MM = 10.0
 # Black, violet, orange, pale yellow: monotone in lightness, so that it survives print and colour blindness.
 ERROR_COLORS = ((0.0, 0.0, 0.02), (0.34, 0.06, 0.43), (0.73, 0.21, 0.33), (0.98, 0.56, 0.04), (0.99, 1.0, 0.64))
@@ -33,12 +36,7 @@ def picture_path(folder: Path, index: int, row: str) -> Path:
     return folder / f"{index:06d}_{row}.png"
 
 
-def missing_pictures(folder: Path, index: int, rows: Sequence[str]) -> bool:
-    """Whether one that a sheet shows is not there."""
-    return any(not picture_path(folder, index, row).exists() for row in rows if row in SHEET_ROWS)
-
-
-def save_pictures(folder: Path, person: Person, images: Mapping[str, Sequence[Rgbd]], truth: Sequence[Rgbd]) -> None:
+def save_pictures(folder: Path, person: Person, images: Mapping[Row, Sequence[Rgbd]], truth: Sequence[Rgbd]) -> None:
     """Write the pictures of the rows that a sheet shows; expressions in the order of `CATEGORIES`.
 
     Args:
@@ -48,13 +46,13 @@ def save_pictures(folder: Path, person: Person, images: Mapping[str, Sequence[Rg
         truth: the true renders, the source first.
     """
     order = sorted(range(len(truth)), key=lambda k: CATEGORIES.index(person.expressions[k].category))
-    for row in SHEET_ROWS:
-        if row not in images:
+    for row, seen in images.items():
+        if row.name not in SHEET_ROWS:
             continue
         # The truth has no error; what keeping the person at rest would be wrong by is what there is to do.
-        shown = [truth[0]] * len(truth) if row == "ceiling" else images[row]
-        picture = row_picture([images[row][k] for k in order], [shown[k] for k in order], [truth[k] for k in order])
-        with atomic_path(picture_path(folder, person.index, row)) as temporary:
+        compared = [truth[0]] * len(truth) if row.name == CEILING else seen
+        picture = row_picture([seen[k] for k in order], [compared[k] for k in order], [truth[k] for k in order])
+        with atomic_path(picture_path(folder, person.index, row.name)) as temporary:
             # A palette halves the file; at this size nothing is seen of it.
             Image.fromarray(picture).quantize(NUM_COLORS, dither=Image.Dither.NONE).save(
                 temporary, "PNG", optimize=True
@@ -73,13 +71,13 @@ def row_picture(
     return np.concatenate([np.concatenate([_cell(x) for x in strip], axis=1) for strip in strips])
 
 
-def save_strips(path: Path, images: Mapping[str, Sequence[Rgbd]]) -> None:
-    """Write a person's rows as one picture: a strip of colour cells each, its name beside it."""
+def save_strips(path: Path, images: Mapping[Row, Sequence[Rgbd]]) -> None:
+    """Write a person's rows as one picture: a strip of colour cells each, the row's name beside it."""
     strips = [np.concatenate([_cell(image.rgb) for image in row], axis=1) for row in images.values()]
     picture = Image.new("RGB", (NAME_PX + strips[0].shape[1], CELL_PX * len(strips)), "white")
     draw = ImageDraw.Draw(picture)
-    for k, (name, strip) in enumerate(zip(images, strips, strict=True)):
-        draw.text((6, CELL_PX * k + CELL_PX // 2 - 6), name, fill="black")
+    for k, (row, strip) in enumerate(zip(images, strips, strict=True)):
+        draw.text((6, CELL_PX * k + CELL_PX // 2 - 6), str(row), fill="black")
         picture.paste(Image.fromarray(strip), (NAME_PX, CELL_PX * k))
     with atomic_path(path) as temporary:
         picture.save(temporary, "PNG", optimize=True)
@@ -99,14 +97,16 @@ def _cell(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "c c 3"]:
     return np.asarray(Image.fromarray(pixels).resize((CELL_PX, CELL_PX), Image.Resampling.BOX))
 
 
-def sheet_persons(persons: Sequence[Mapping[str, object]], row: str = "model") -> dict[str, int]:
-    """Best, median and worst person (positions) by the row's depth MAE over moving pixels, averaged over their images.
+def sheet_persons(persons: Sequence[PersonRecords], row: Row = MODEL) -> dict[str, int]:
+    """Best, median and worst person (places) by the row's depth MAE over moving pixels, averaged over their images.
 
     Persons in whom nothing moves are not ranked; with fewer than three, some names are left out.
     """
-    errors = np.array([p[f"mae_moving/{row}"] for p in persons], dtype=np.float64)
-    measured = np.flatnonzero(~np.isnan(errors).all(axis=1))
-    ranked = measured[np.argsort(np.nanmean(errors[measured], axis=1), kind="stable")].tolist()
+    errors = per_person(persons, "depth/mae_mm_moving", row)
+    if errors is None:
+        return {}
+    measured = np.flatnonzero(~np.isnan(errors))
+    ranked = measured[np.argsort(errors[measured], kind="stable")].tolist()
     picked = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
     out: dict[str, int] = {}
     for name, place in picked.items():

@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from omote.errors import ConfigError
+from omote.evaluation.statistics import Interval
 from omote.files import atomic_path
 
 # Of a person's file. Files of earlier versions hid rows in the names of their keys.
 FORMAT = 2
-Coordinate = str | int | float
 
 
 @dataclass(frozen=True)
@@ -29,35 +30,43 @@ class Row:
 
     Attributes:
         name: what answers, such as ``model``; empty for a number of the persons alone.
-        at: the condition, as axes with their values: ``(("intensity", 0.5),)``.
+        at: the condition, as axes with their values: ``(("intensity", "0.5"),)``.
 
     Raises:
         ConfigError: a name, an axis or a value holds a ``/`` or a ``=``.
     """
 
     name: str = ""
-    at: tuple[tuple[str, Coordinate], ...] = ()
+    at: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        for text in (self.name, *(_text(part) for pair in self.at for part in pair)):
+        for text in (self.name, *(part for pair in self.at for part in pair)):
             if "/" in text or "=" in text:
                 raise ConfigError(f"row: expected names without / and =, got {text!r}; rename what it is named after")
 
-    def under(self, **axes: Coordinate) -> Row:
+    def under(self, **axes: str | int | float) -> Row:
         """The same row under a further condition."""
-        return replace(self, at=(*self.at, *axes.items()))
+        values = {axis: value if isinstance(value, str) else f"{value:g}" for axis, value in axes.items()}
+        return replace(self, at=(*self.at, *values.items()))
 
-    def on(self, axis: str) -> Coordinate | None:
+    def on(self, axis: str) -> str | None:
         """Where the row lies on an axis; None where it does not."""
         return dict(self.at).get(axis)
 
     def __str__(self) -> str:
         """The end of a key: ``model/intensity=0.5``."""
-        return "/".join([*([self.name] if self.name else []), *(f"{axis}={_text(value)}" for axis, value in self.at)])
+        return "/".join([*([self.name] if self.name else []), *(f"{axis}={value}" for axis, value in self.at)])
 
 
-def _text(value: Coordinate) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+# A value with its interval over persons, or one that is not of single persons.
+Cell: TypeAlias = Interval | float | int
+# Row → key of a metric → its value.
+Table: TypeAlias = Mapping[Row, Mapping[str, Cell]]
+
+
+def value_of(cell: Cell) -> float | int:
+    """A cell's value without its interval."""
+    return cell.value if isinstance(cell, Interval) else cell
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,13 +104,13 @@ class PersonRecords:
     """A person's file.
 
     Attributes:
-        parts: what sets persons apart in tables of parts: ``{"head": "omote", "yaw_deg": -30}``.
+        parts: what sets persons apart in tables of parts: ``{"head": "omote", "yaw_deg": "-30"}``.
         category: per image, a place in `omote.head.expressions.CATEGORIES`.
         intensity: per image, [0, 1].
         records: in the order of measurement.
     """
 
-    parts: Mapping[str, Coordinate]
+    parts: Mapping[str, str]
     category: tuple[int, ...]
     intensity: tuple[float, ...]
     records: tuple[Record, ...]
@@ -110,19 +119,17 @@ class PersonRecords:
         """All rows, in the order of measurement."""
         return list(dict.fromkeys(record.row for record in self.records))
 
+    def measures(self, row: Row) -> list[str]:
+        """What was measured of a row."""
+        return [record.measure for record in self.records if record.row == row]
+
     def find(self, row: Row, measure: str) -> Float[np.ndarray, "n *d"] | None:
         """The values of a measure of a row; None where it was not measured."""
         return self._values.get((row, measure))
 
-    @property
+    @cached_property
     def _values(self) -> dict[tuple[Row, str], np.ndarray]:
-        if "_index" not in self.__dict__:
-            self.__dict__["_index"] = {(record.row, record.measure): record.values for record in self.records}
-        return self.__dict__["_index"]
-
-    def under(self, **axes: Coordinate) -> PersonRecords:
-        """The same with every row under a further condition."""
-        return replace(self, records=tuple(replace(record, row=record.row.under(**axes)) for record in self.records))
+        return {(record.row, record.measure): record.values for record in self.records}
 
 
 def joined(parts: Sequence[PersonRecords]) -> PersonRecords:

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -43,7 +43,7 @@ PARAMETERS: Mapping[str, Sequence[str] | str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric:
     """What a number is.
 
@@ -52,23 +52,24 @@ class Metric:
         title: of a table's column or a figure; may name parameters.
         unit: "" where there is none.
         better: the direction.
-        definition: one or two sentences.
-        function: what computes it.
-        source: publication; "" for a definition of this project.
         digits: after the point, in tables for people.
-        measure: its value per image, where images of a row and the truth are all that it takes.
-        with_neutral: whether images of the neutral category count; copying one is perfect and says nothing of colour.
+        function: what computes it.
+        definition: one or two sentences; may name parameters.
+        source: publication; "" for a definition of this project.
+        measure: the value per image, where images of a row and the truth are all that it takes.
+        with_neutral: whether images of the neutral category count.
         of_truth: whether the true render has a value that says something.
     """
 
     key: str
     title: str
-    unit: str = ""
+    unit: str
     better: Better
-    definition: str
+    digits: int
     function: Callable[..., object]
+    definition: str
+    _: KW_ONLY
     source: str = ""
-    digits: int = 3
     measure: Callable[[Comparison], Float[np.ndarray, "n"]] | None = field(default=None, repr=False)
     with_neutral: bool = True
     of_truth: bool = False
@@ -119,6 +120,23 @@ def register(metric: Metric) -> Metric:
 def catalogue() -> Iterator[Metric]:
     """All metrics, families unnamed."""
     yield from _METRICS.values()
+
+
+def markdown() -> str:
+    """The catalogue as the table of docs/evaluation.md."""
+    lines = ["| key | unit | better | what it is | function |", "|---|---|---|---|---|"]
+    for metric in _METRICS.values():
+        definition = metric.definition + (f" ({metric.source})" if metric.source else "")
+        cells = (f"`{metric.key}`", metric.unit, metric.better, definition, f"`{_qualified(metric.function)}`")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _qualified(function: Callable[..., object]) -> str:
+    """Where a function is found; without the package that most are in."""
+    module = getattr(function, "__module__", None) or "numpy"
+    name = getattr(function, "__qualname__", function.__name__)
+    return name if module == "builtins" else f"{module}.{name}".removeprefix("omote.evaluation.")
 
 
 def metric_of(key: str) -> Metric:

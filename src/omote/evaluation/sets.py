@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from safetensors.numpy import load_file, save
-from torch import Tensor
 
-from omote.evaluation import metrics
+from omote.evaluation.comparison import batch, stacked
 from omote.evaluation.distribution import feature_statistics, frechet_distance, kernel_distance, precision_recall
 from omote.evaluation.features import FeatureExtractor, PerceptualDistance, load_extractor, load_perceptual
+from omote.evaluation.records import Cell, PersonRecords, Row, Table
+from omote.evaluation.summary import CEILING, NEUTRAL, categories, mean_over_persons
 from omote.files import atomic_path
 from omote.types import Rgbd
 
-REFERENCE = "ceiling"
 PERCEPTUAL = "perceptual"
 # A thousand features a subset is the custom for tens of thousands of images; there are seven a person here.
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 250
@@ -30,7 +30,7 @@ KID_SUBSETS, KID_SUBSET_SIZE = 100, 250
 
 @dataclass(frozen=True, kw_only=True)
 class SetNetworks:
-    """What the sets are compared by.
+    """What sets are compared by.
 
     Attributes:
         extractors: of features.
@@ -56,7 +56,7 @@ def load_set_networks() -> SetNetworks:
 def save_features(
     path: Path,
     networks: SetNetworks,
-    images: Mapping[str, Sequence[Rgbd]],
+    images: Mapping[Row, Sequence[Rgbd]],
     truth: Sequence[Rgbd],
     neutral_landmarks_px: Float[np.ndarray, "68 2"],
 ) -> None:
@@ -70,59 +70,59 @@ def save_features(
         neutral_landmarks_px: of the true face at rest.
     """
     landmarks = torch.from_numpy(np.repeat(neutral_landmarks_px[None], len(truth), 0))
-    true_maps = networks.perceptual.maps(_batch(truth))
+    true_maps = networks.perceptual.maps(batch(stacked(truth)))
     out: dict[str, np.ndarray] = {}
     for row, seen in images.items():
-        rgb = _batch(seen)
+        rgb = batch(stacked(seen))
         for extractor in networks.extractors:
             out[f"{extractor.name}/{row}"] = extractor(rgb, landmarks).numpy()
-        if row != REFERENCE:
+        if row.name != CEILING:
             out[f"{PERCEPTUAL}/{row}"] = networks.perceptual.between(networks.perceptual.maps(rgb), true_maps).numpy()
     with atomic_path(path) as temporary:
         temporary.write_bytes(save({k: np.ascontiguousarray(v) for k, v in out.items()}))
 
 
-def _batch(images: Sequence[Rgbd]) -> Tensor:
-    return torch.from_numpy(np.stack([i.rgb for i in images])).permute(0, 3, 1, 2).float().contiguous()
-
-
-def summarise_sets(
-    files: Sequence[Sequence[Path]], moved: Bool[np.ndarray, "p k"], networks: SetNetworks
-) -> dict[str, float]:
-    """Features → flat keys such as ``fd/efficientnet_lite0/model``.
+def summarise_sets(files: Sequence[Sequence[Path]], persons: Sequence[PersonRecords], networks: SetNetworks) -> Table:
+    """Distances of every row that all persons have features of.
 
     Args:
-        files: each person's, with and without networks.
-        moved: images that are not neutral: a perceptual distance is of these, as other measures of colour are.
-        networks: whose features they hold.
+        files: each person's.
+        persons: their records, in the same order.
+        networks: whose features the files hold.
     """
-    persons = [{k: v for path in paths for k, v in load_file(path).items()} for paths in files]
+    features = [{k: v for path in paths for k, v in load_file(path).items()} for paths in files]
+    rows = dict.fromkeys(row for person in persons for row in person.rows() if row.name != CEILING)
+    moved = np.array(categories(persons)) != NEUTRAL
+    table: dict[Row, dict[str, Cell]] = {}
 
-    def stacked(key: str) -> np.ndarray:
-        return np.concatenate([person[key] for person in persons])
+    def of_all(name: str, row: Row) -> list[np.ndarray] | None:
+        key = f"{name}/{row}"
+        return [person[key] for person in features] if all(key in person for person in features) else None
 
-    out: dict[str, float] = {}
     for extractor in networks.extractors:
         name = extractor.name
-        rows = sorted(key.partition("/")[2] for key in persons[0] if key.startswith(f"{name}/"))
-        real = stacked(f"{name}/{REFERENCE}")
+        of_truth = of_all(name, Row(CEILING))
+        assert of_truth is not None, "the true renders are among the rows"
+        real = np.concatenate(of_truth)
         statistics = feature_statistics(real)
+        table[Row()] = {"count/set_images": float(len(real))}
         for row in rows:
-            if row == REFERENCE:
+            if (found := of_all(name, row)) is None:
                 continue
-            made = stacked(f"{name}/{row}")
+            made = np.concatenate(found)
             kernel = kernel_distance(real, made, num_subsets=KID_SUBSETS, subset_size=KID_SUBSET_SIZE)
             inside = precision_recall(real, made)
-            out[f"fd/{name}/{row}"] = frechet_distance(statistics, feature_statistics(made))
-            out[f"kid/{name}/{row}"] = kernel.mean
-            out[f"precision/{name}/{row}"] = inside.precision
-            out[f"recall/{name}/{row}"] = inside.recall
-            out["count/kid_subset_size"] = float(kernel.subset_size)
-        out["count/set_images"] = float(len(real))
-    for key in sorted(persons[0]):
-        if key.startswith(f"{PERCEPTUAL}/"):
-            row = key.partition("/")[2]
-            out[f"{PERCEPTUAL}/{networks.perceptual.name}/{row}"] = metrics.mean_over_images(
-                stacked(key).astype(np.float64)[moved.ravel()]
+            table.setdefault(row, {}).update(
+                {
+                    f"fd/{name}": frechet_distance(statistics, feature_statistics(made)),
+                    f"kid/{name}": kernel.mean,
+                    f"precision/{name}": inside.precision,
+                    f"recall/{name}": inside.recall,
+                }
             )
-    return out
+            table[Row()]["count/kid_subset_size"] = float(kernel.subset_size)
+    for row in rows:
+        if (found := of_all(PERCEPTUAL, row)) is not None:
+            values = np.where(moved, np.stack(found).astype(np.float64), np.nan)
+            table.setdefault(row, {})[f"{PERCEPTUAL}/{networks.perceptual.name}"] = mean_over_persons(values)
+    return table

@@ -1,91 +1,81 @@
-"""Persons' records summed up: rows × metrics with intervals over persons, as ``metrics.json`` and ``table.csv``."""
+"""Persons' records summed up: a table of rows × metrics of the catalogue, with intervals over persons."""
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial.distance import pdist
 
 from omote.evaluation import metrics
-from omote.evaluation.catalogue import Metric, metric_of, write_metrics
+from omote.evaluation.catalogue import metric_of
 from omote.evaluation.judges.panel import JUDGES
-from omote.evaluation.records import PersonRecords, Row, descriptor_by, is_evidence, judged_by, values_of
-from omote.evaluation.registry import Number
+from omote.evaluation.records import Cell, PersonRecords, Row, Table, descriptor_by, is_evidence, judged_by, values_of
 from omote.evaluation.statistics import Interval, bootstrap_macro_mean, bootstrap_mean
-from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 
 NEUTRAL = CATEGORIES.index("neutral")
-# Rows of every table: the true render, and the source as it is.
+# Names of rows that every table has: the true render, and the source as it is.
 CEILING, FLOOR = "ceiling", "copy_source"
+# Metric that is a judge's accuracy → the judge.
+TOP1: Mapping[str, str] = {f"expression/top1_{judge}": judge for judge in JUDGES}
 
-# Row → key of a metric → its value with its interval.
-Table = dict[Row, dict[str, Interval]]
-
-
-def alone(value: float) -> Interval:
-    """A number without an interval: no persons were drawn for it, or it takes all of them."""
-    return Interval(value=value, low=math.nan, high=math.nan, num_persons=0)
+# A `Table` as it grows.
+Rows: TypeAlias = dict[Row, dict[str, Cell]]
 
 
-def summarise(persons: Sequence[PersonRecords], only: Collection[str] | None = None) -> Table:
+def summarise(persons: Sequence[PersonRecords], only: Collection[str] | None = None) -> Rows:
     """Every metric of every row that all persons have.
 
     Args:
         persons: their records.
-        only: keys of the metrics that are wanted; None for all.
+        only: keys of the metrics that are wanted; all if None.
     """
-    table: Table = {}
+    table: Rows = {}
     for row in dict.fromkeys(row for person in persons for row in person.rows()):
-        cells = {key: cell for key, cell in _cells(persons, row) if only is None or key in only}
-        if cells:
+        if cells := {key: cell for key, cell in _cells(persons, row, only) if only is None or key in only}:
             table[row] = cells
     return table
 
 
-def summarise_parts(persons: Sequence[PersonRecords], only: Collection[str] | None = None) -> Table:
-    """`summarise` over the persons of each part apart, such as a head family, with their count.
+def summarise_parts(persons: Sequence[PersonRecords], only: Collection[str] | None = None) -> Rows:
+    """`summarise` over the persons of each part alone, such as a head family, and how many they are.
 
     Args:
         persons: their records.
-        only: keys of the metrics that are wanted; None for all.
+        only: keys of the metrics that are wanted; all if None.
     """
-    table: Table = {}
-    for axis, value in dict.fromkeys(part for person in persons for part in person.parts.items()):
-        chosen = [person for person in persons if person.parts.get(axis) == value]
-        table |= {row.under(**{axis: value}): cells for row, cells in summarise(chosen, only).items()}
-        table[Row().under(**{axis: value})] = {"count/persons": alone(len(chosen))}
+    table: Rows = {}
+    for (axis, value), chosen in parts_of(persons).items():
+        of_part = [person for person, is_in in zip(persons, chosen, strict=True) if is_in]
+        table |= {row.under(**{axis: value}): cells for row, cells in summarise(of_part, only).items()}
+        table[Row().under(**{axis: value})] = {"count/persons": float(len(of_part))}
     return table
 
 
-def persons_apart(persons: Sequence[PersonRecords], network: str = "faceapi") -> Interval | None:
-    """Mean identity distance of different persons at rest, without which no distance says anything; None of fewer than two."""
+def parts_of(persons: Sequence[PersonRecords]) -> dict[tuple[str, str], Bool[np.ndarray, " p"]]:
+    """(axis, value) of each part → which persons are in it."""
+    parts = sorted({part for person in persons for part in person.parts.items()})
+    return {(axis, value): np.array([p.parts.get(axis) == value for p in persons]) for axis, value in parts}
+
+
+def merged(*tables: Table) -> Rows:
+    """Tables as one; rows that several have get the cells of all."""
+    out: Rows = {}
+    for table in tables:
+        for row, cells in table.items():
+            out.setdefault(row, {}).update(cells)
+    return out
+
+
+def persons_apart(persons: Sequence[PersonRecords], network: str = "faceapi") -> Rows:
+    """Mean identity distance of different persons at rest, the scale of every identity distance; empty of fewer than two."""
     found = values_of(persons, Row(CEILING), descriptor_by(network))
-    return None if found is None or len(found) < 2 else alone(float(pdist(np.concatenate(found)).mean()))
-
-
-def _cells(persons: Sequence[PersonRecords], row: Row) -> Iterator[tuple[str, Interval]]:
-    measures = dict.fromkeys(record.measure for record in persons[0].records if record.row == row)
-    for metric in (metric_of(measure) for measure in measures if not is_evidence(measure)):
-        if (values := per_image(persons, metric, row)) is not None:
-            yield metric.key, mean_over_persons(values)
-    for judge in JUDGES:
-        yield from _accuracies(persons, row, judge)
-        yield from _strengths(persons, row, judge)
-
-
-def per_image(persons: Sequence[PersonRecords], metric: Metric, row: Row) -> Float[np.ndarray, "p k"] | None:
-    """A person's values, NaN where an image does not count; None unless every person has the metric."""
-    found = values_of(persons, row, metric.key)
-    if found is None:
-        return None
-    values = np.stack(found)
-    return values if metric.with_neutral else np.where(categories(persons) == NEUTRAL, np.nan, values)
+    if found is None or len(found) < 2:
+        return {}
+    return {Row(): {f"identity_apart/{network}": float(pdist(np.concatenate(found)).mean())}}
 
 
 def categories(persons: Sequence[PersonRecords]) -> Int[np.ndarray, "p k"]:
@@ -93,30 +83,59 @@ def categories(persons: Sequence[PersonRecords]) -> Int[np.ndarray, "p k"]:
     return np.array([person.category for person in persons])
 
 
-def hits(persons: Sequence[PersonRecords], judge: str, row: Row) -> Float[np.ndarray, "p k"] | None:
-    """1 where the judge's first class is the asked one, else 0; None unless every person was judged."""
-    found = values_of(persons, row, judged_by(judge))
-    return None if found is None else (np.stack(found) == categories(persons)).astype(np.float64)
+def per_image(persons: Sequence[PersonRecords], key: str, row: Row) -> Float[np.ndarray, "p k"] | None:
+    """A metric's value of each image, NaN where an image does not count; None unless every person has it.
+
+    Args:
+        persons: their records.
+        key: of a metric; of a judge's accuracy the value is 1 for a hit and 0 for a miss.
+        row: of the table.
+    """
+    found = values_of(persons, row, judged_by(TOP1[key]) if key in TOP1 else key)
+    if found is None:
+        return None
+    values = np.stack(found)
+    if key in TOP1:
+        return (values == categories(persons)).astype(np.float64)
+    return values if metric_of(key).with_neutral else np.where(categories(persons) == NEUTRAL, np.nan, values)
+
+
+def per_person(persons: Sequence[PersonRecords], key: str, row: Row) -> Float[np.ndarray, " p"] | None:
+    """A metric's mean over the images of each person; None unless every person has it."""
+    values = per_image(persons, key, row)
+    return None if values is None else _mean_of_images(values)[0]
+
+
+def interval(persons: Sequence[PersonRecords], key: str, row: Row) -> Interval | None:
+    """A metric's mean over all images, of an accuracy the mean over classes, with its interval over persons.
+
+    Returns:
+        None unless every person has the metric.
+    """
+    values = per_image(persons, key, row)
+    if values is None:
+        return None
+    return macro_over_persons(values, categories(persons)) if key in TOP1 else mean_over_persons(values)
 
 
 def mean_over_persons(values: Float[np.ndarray, "p k"]) -> Interval:
     """The mean over all images that count, with its interval over persons."""
-    means, counts = mean_over_images(values)
+    means, counts = _mean_of_images(values)
     return bootstrap_mean(means, weights=counts)
 
 
-def mean_over_images(values: Float[np.ndarray, "p k"]) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
-    """A person's mean over the images that count, NaN without any, and how many they are."""
-    count = (~np.isnan(values)).sum(axis=1)
-    total = np.nansum(values, axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan), count.astype(np.float64)
-
-
-def macro_over_persons(hit: Float[np.ndarray, "p k"], category: Int[np.ndarray, "p k"]) -> Interval:
+def macro_over_persons(hits: Float[np.ndarray, "p k"], category: Int[np.ndarray, "p k"]) -> Interval:
     """The mean over classes of each class's share of hits, with its interval over persons."""
-    classes = [(category == c) for c in np.unique(category)]
-    means, counts = zip(*(mean_over_images(np.where(here, hit, np.nan)) for here in classes), strict=True)
-    return bootstrap_macro_mean(np.stack(means, axis=1), np.stack(counts, axis=1))
+    per_class = [_mean_of_images(np.where(category == c, hits, np.nan)) for c in np.unique(category)]
+    means, counts = (np.stack(columns, axis=1) for columns in zip(*per_class, strict=True))
+    return bootstrap_macro_mean(means, counts)
+
+
+def class_interval(persons: Sequence[PersonRecords], judge: str, row: Row, category: str) -> Interval | None:
+    """A judge's accuracy on one true class; None unless every person was judged."""
+    hits = per_image(persons, f"expression/top1_{judge}", row)
+    here = categories(persons) == CATEGORIES.index(category)
+    return None if hits is None else mean_over_persons(np.where(here, hits, np.nan))
 
 
 def confusion(persons: Sequence[PersonRecords], judge: str, row: Row) -> Float[np.ndarray, "7 7"] | None:
@@ -128,19 +147,48 @@ def confusion(persons: Sequence[PersonRecords], judge: str, row: Row) -> Float[n
     return metrics.accuracy(categories(persons).ravel(), judged, len(CATEGORIES)).confusion
 
 
-def _accuracies(persons: Sequence[PersonRecords], row: Row, judge: str) -> Iterator[tuple[str, Interval]]:
-    hit, matrix, category = hits(persons, judge, row), confusion(persons, judge, row), categories(persons)
-    if hit is None or matrix is None:
+def confusions(persons: Sequence[PersonRecords], row: Row) -> dict[str, float]:
+    """The matrices of all judges, flat."""
+    out: dict[str, float] = {}
+    for judge in JUDGES:
+        if (matrix := confusion(persons, judge, row)) is not None:
+            for i, j in np.ndindex(*matrix.shape):
+                at = row.under(true=CATEGORIES[i], judged=CATEGORIES[j])
+                out[f"expression/confusion_{judge}/{at}"] = float(matrix[i, j])
+    return out
+
+
+def _mean_of_images(values: Float[np.ndarray, "p k"]) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """A person's mean over the images that count, NaN without any, and how many they are."""
+    count = (~np.isnan(values)).sum(axis=1)
+    total = np.nansum(values, axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan), count.astype(np.float64)
+
+
+def _cells(persons: Sequence[PersonRecords], row: Row, only: Collection[str] | None) -> Iterator[tuple[str, Cell]]:
+    measures = [measure for measure in persons[0].measures(row) if not is_evidence(measure)]
+    for key in (*measures, *TOP1):
+        if (only is None or key in only) and (found := interval(persons, key, row)) is not None:
+            yield key, found
+    if only is None:
+        for judge in JUDGES:
+            yield from _by_class(persons, row, judge)
+            yield from _by_intensity(persons, row, judge)
+
+
+def _by_class(persons: Sequence[PersonRecords], row: Row, judge: str) -> Iterator[tuple[str, Cell]]:
+    """Accuracy of each class, and mSCR."""
+    if (matrix := confusion(persons, judge, row)) is None:
         return
-    yield f"expression/top1_{judge}", macro_over_persons(hit, category)
-    for k, name in enumerate(CATEGORIES):
-        yield f"expression/top1_{judge}_{name}", mean_over_persons(np.where(category == k, hit, np.nan))
+    for name in CATEGORIES:
+        if (found := class_interval(persons, judge, row, name)) is not None:
+            yield f"expression/top1_{judge}_{name}", found
     pairs = tuple((CATEGORIES.index(a), CATEGORIES.index(b)) for a, b in metrics.CONFUSING_PAIRS)
-    yield f"expression/mscr_{judge}", alone(metrics.mean_symmetric_confusion_rate(matrix, pairs))
+    yield f"expression/mscr_{judge}", metrics.mean_symmetric_confusion_rate(matrix, pairs)
 
 
-def _strengths(persons: Sequence[PersonRecords], row: Row, judge: str) -> Iterator[tuple[str, Interval]]:
-    """CLS and gain, of the judge's probability of what is asked."""
+def _by_intensity(persons: Sequence[PersonRecords], row: Row, judge: str) -> Iterator[tuple[str, Cell]]:
+    """CLS and gain, of the judge's probability of the asked category."""
     moved = categories(persons) != NEUTRAL
     measure = f"expression/asked_{judge}"
     found = [values_of(persons, Row(name, row.at), measure) for name in (row.name, FLOOR, CEILING)]
@@ -148,43 +196,6 @@ def _strengths(persons: Sequence[PersonRecords], row: Row, judge: str) -> Iterat
     if asked is None:
         return
     intensity = np.array([person.intensity for person in persons])[moved]
-    correlation = metrics.intensity_correlation(intensity, asked, categories(persons)[moved])
-    yield f"expression/cls_{judge}", alone(correlation)
+    yield f"expression/cls_{judge}", metrics.intensity_correlation(intensity, asked, categories(persons)[moved])
     if floor is not None and ceiling is not None:
-        yield f"expression/gain_{judge}", alone(metrics.relative_expression_gain(asked, floor, ceiling))
-
-
-def flat(table: Table) -> dict[str, float]:
-    """The table's values by their keys."""
-    return {f"{key}/{row}".rstrip("/"): cell.value for row, cells in table.items() for key, cell in cells.items()}
-
-
-def write_table(table: Table, out: Path, more: Mapping[str, Number] | None = None) -> None:
-    """Write ``metrics.json``, and ``table.csv`` with a column per axis and the ends of the intervals.
-
-    Args:
-        table: the table.
-        out: folder.
-        more: further numbers of ``metrics.json``, by their keys.
-
-    Raises:
-        ValueError: a key that is not of the catalogue.
-        OutputError: they cannot be written.
-    """
-    write_metrics(out / "metrics.json", {**flat(table), **(more or {})})
-    axes = list(dict.fromkeys(axis for row in table for axis, _ in row.at))
-    keys = list(dict.fromkeys(key for cells in table.values() for key in cells))
-    sure = {key for cells in table.values() for key, cell in cells.items() if not math.isnan(cell.low)}
-    with atomic_path(out / "table.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        ends = {key: ("", "_low", "_high") if key in sure else ("",) for key in keys}
-        writer.writerow(["row", *axes, *(f"{key}{end}" for key in keys for end in ends[key])])
-        for row, cells in table.items():
-            if not row.name:
-                continue
-            line: list[object] = [row.name, *("" if (at := row.on(axis)) is None else at for axis in axes)]
-            for key in keys:
-                cell = cells.get(key)
-                values = (math.nan,) * 3 if cell is None else (cell.value, cell.low, cell.high)
-                line += ["" if math.isnan(v) else f"{v:.6g}" for v in values[: len(ends[key])]]
-            writer.writerow(line)
+        yield f"expression/gain_{judge}", metrics.relative_expression_gain(asked, floor, ceiling)

@@ -1,11 +1,11 @@
-"""Errors of surfaces: between scan and mesh, between meshes in correspondence, between the normals of depth images."""
+"""Errors of surfaces: between scan and mesh, and between meshes in correspondence."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from omote.evaluation.metrics import DistanceSummary, distance_summary
@@ -58,44 +58,3 @@ def surface_errors(
 def registered_error_mm(vertices_mm: Float[np.ndarray, "v 3"], truth_mm: Float[np.ndarray, "v 3"]) -> DistanceSummary:
     """Per-vertex distances of two meshes in correspondence, in the same frame; nothing is aligned here."""
     return distance_summary(np.linalg.norm(vertices_mm.astype(np.float64) - truth_mm, axis=1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DepthNormals:
-    """Normals of depth images.
-
-    Attributes:
-        normals: unit, in the camera's frame (x right, y down, z forward), towards the camera; 0 where ``mask`` is False.
-        mask: the pixels that have one.
-    """
-
-    normals: Float[np.ndarray, "n h w 3"]
-    mask: Bool[np.ndarray, "n h w"]
-
-
-def depth_normals(
-    depth_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"], intrinsics: Float[np.ndarray, "3 3"]
-) -> DepthNormals:
-    """Normals by central differences of the unprojected points; a pixel needs its four neighbours.
-
-    Args:
-        depth_mm: z-depth.
-        mask: where it is valid.
-        intrinsics: in pixels, of all images; pixel centres lie at integer + 0.5.
-    """
-    n, height, width = depth_mm.shape
-    z = depth_mm.astype(np.float64)
-    u, v = np.arange(width) + 0.5, np.arange(height) + 0.5
-    x = z * (u - intrinsics[0, 2])[None, None, :] / intrinsics[0, 0]
-    y = z * (v - intrinsics[1, 2])[None, :, None] / intrinsics[1, 1]
-    points = np.stack([x, y, z], axis=-1)
-    normals, valid = np.zeros((n, height, width, 3)), np.zeros((n, height, width), bool)
-    across = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
-    down = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
-    # Down × across points against the optical axis: a wall that faces the camera has normal (0, 0, -1).
-    crossed = np.cross(down, across)
-    length = np.linalg.norm(crossed, axis=-1)
-    four = mask[:, 1:-1, 2:] & mask[:, 1:-1, :-2] & mask[:, 2:, 1:-1] & mask[:, :-2, 1:-1]
-    valid[:, 1:-1, 1:-1] = four & mask[:, 1:-1, 1:-1] & (length > 0)
-    normals[:, 1:-1, 1:-1] = crossed / np.maximum(length, 1e-12)[..., None]
-    return DepthNormals(normals=np.where(valid[..., None], normals, 0.0), mask=valid)

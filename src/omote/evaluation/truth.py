@@ -6,36 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from omote.datasets.population import Person, render_person
 from omote.evaluation.testsets import SetName, captured, source_index
 from omote.head.model import HeadModel
 from omote.types import Rgbd
-
-
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """One row's seven images, stacked."""
-
-    rgb: Float[np.ndarray, "n h w 3"]
-    depth_mm: Float[np.ndarray, "n h w"]
-    mask: Bool[np.ndarray, "n h w"]
-
-
-def stacked(images: Sequence[Rgbd]) -> Images:
-    """A row's images as arrays."""
-    return Images(
-        rgb=np.stack([i.rgb for i in images]),
-        depth_mm=np.stack([i.depth_mm for i in images]),
-        mask=np.stack([i.mask for i in images]),
-    )
-
-
-def answered(stack: Images) -> Float[np.ndarray, "n h w"]:
-    """Depth with a row's own holes filled by its median: a missing answer is a wrong one, not a free one."""
-    fallback = np.array([np.median(d[m]) if m.any() else 0.0 for d, m in zip(stack.depth_mm, stack.mask, strict=True)])
-    return np.where(stack.mask, stack.depth_mm, fallback[:, None, None])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ MAX_RADIUS_MM = 20.0
 MAX_RIM_DEPTH_MM = 40.0
 # Depth cameras lose pixels along outlines: bays of this width belong to the surface that they cut into.
 BAY_MM = 20.0
-# Pixels between surfaces further apart than a head is deep are shadows of the nearer one.
+# Between surfaces further apart than a head is deep lies what the nearer one hides.
 MAX_STEP_MM = 250.0
 RIM_PX = 3
 # How far a lens mixes colours over an outline.
@@ -28,21 +28,24 @@ SMOOTHING = 1.0
 NEIGHBOURS = 32
 
 
-def closed(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
+def closed(image: Rgbd, *, within: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
     """An image whose small holes have depth: a thin-plate spline through their rims, locally; colours stay.
 
-    A colour camera sees an eye or glossy skin where structured light and time of flight find no depth.
+    A colour camera sees an eye or glossy skin where structured light and time of flight find no depth. What is closed is what
+    `holes_of` finds.
 
     Args:
-        image: an image whose ``rgb`` holds colour in the holes too.
-        holes: pixels to close; `holes_of` the image if None. A spline through all of a room takes seconds.
+        image: its ``rgb`` holds colour in the holes too.
+        within: close nothing elsewhere; a spline through all of a room takes seconds.
 
     Returns:
         The same image where there is nothing to close.
 
     Source: Duchon, "Splines minimizing rotation-invariant semi-norms in Sobolev spaces" (1977), the spline.
     """
-    wanted = holes_of(image) if holes is None else holes
+    wanted = holes_of(image)
+    if within is not None:
+        wanted &= within
     if not wanted.any():
         return image
     rim = ndimage.binary_dilation(wanted, np.ones((3, 3)), iterations=RIM_PX) & image.mask
@@ -60,14 +63,13 @@ def closed(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
     return replace(image, depth_mm=depth, mask=image.mask | wanted)
 
 
-def with_colors_in_holes(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
-    """A rendered image, with the nearest colour in its holes in place of the background's; depth stays.
+def with_colors_in_holes(image: Rgbd) -> Rgbd:
+    """An image that was rendered, with the nearest colour in its holes in place of the background's; depth stays.
 
     Args:
-        image: an image with colour where its mask is.
-        holes: `holes_of` the image if None.
+        image: its ``rgb`` holds colour where its mask is.
     """
-    wanted = holes_of(image) if holes is None else holes
+    wanted = holes_of(image)
     if not wanted.any():
         return image
     _, (rows, columns) = ndimage.distance_transform_edt(~image.mask, return_indices=True)
@@ -76,17 +78,16 @@ def with_colors_in_holes(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = No
     return replace(image, rgb=rgb)
 
 
-def with_colors_from_inside(image: Rgbd, holes: Bool[np.ndarray, "h w"]) -> Rgbd:
+def with_colors_from_inside(image: Rgbd) -> Rgbd:
     """An image whose outline has the nearest colour from further inside, and the bays in it too; depth stays.
 
     A pixel on an outline is part background, and a bay that `closed` fills may be all of it. As a surface's own colour that would
-    be wrong skin. Enclosed holes keep their colours: an eye is not its lids.
+    be wrong skin. Enclosed holes keep what the camera saw in them: an eye is not its lids.
 
     Args:
-        image: a captured image, its holes still open.
-        holes: `holes_of` the image.
+        image: as it was captured, its holes still open.
     """
-    outside = ~(image.mask | holes)
+    outside = ~(image.mask | holes_of(image))
     rim = ndimage.binary_dilation(outside, np.ones((3, 3)), iterations=MIXED_PX)
     wanted = ~outside & (rim | ~ndimage.binary_fill_holes(image.mask))
     inside = image.mask & ~wanted
@@ -151,5 +152,5 @@ def _is_gap(
     if ndimage.distance_transform_edt(np.pad(hole, 1)).max() * pitch_mm > MAX_RADIUS_MM:
         return True
     rim = ndimage.binary_dilation(hole, np.ones((3, 3))) & mask
-    # Without a rim it is the middle of a step.
+    # Without a rim it is what is left in the middle of a step.
     return not rim.any() or (enclosed and bool(np.ptp(depth_mm[rim]) > MAX_RIM_DEPTH_MM))

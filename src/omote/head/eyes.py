@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 # Anatomy (Bekerman et al. 2014; the visible iris is 11.7 mm wide on a 24 mm ball): angles about the gaze axis.
 IRIS_ANGLE_RAD = 0.50
+PUPIL_ANGLE_RAD = 0.17
 CORNEA_BULGE = 0.045  # of the radius, at the pole
 # Rotation of the gaze at an eyeLook weight of 1 (ARKit's rigs turn by about this much).
 LOOK_SIDE_RAD = 0.48
@@ -55,7 +56,7 @@ def look_deltas(
 
     Args:
         vertices_mm: the eyeball at rest.
-        center_mm: centre of the ball.
+        center_mm: its centre.
         left: the person's left eye (at +x), whose "in" is towards -x.
     """
     side = "Left" if left else "Right"

@@ -1,4 +1,4 @@
-"""The result of a pipeline, and its files: written all together, or after an error not at all."""
+"""What a pipeline made of a scan, and the files that are written of it: all of them, or after an error none."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ processes may run the same command on one folder: each takes the items that no o
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -44,12 +45,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar, 
 
 from omote.config import Range, from_json, to_json
 from omote.errors import OutputError
-from omote.evaluation.records import Row
+from omote.evaluation.records import Row, Table
 from omote.files import atomic_path, check_folder, make_folder
 from omote.progress import Step, Steps
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, fingerprint
-from omote.runs import Stopwatch, Value, prefixed, write_json, write_run
-from omote.studies.table import Table, flat, write_table
+from omote.runs import Stopwatch, Value, prefixed, write_run
+from omote.studies.table import flat, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ class Results:
 
     table: Table = field(default_factory=dict)
     notes: Mapping[Row, Mapping[str, str | float]] = field(default_factory=dict)
-    numbers: Mapping[str, Value] = field(default_factory=dict)
+    numbers: Mapping[str, float | int] = field(default_factory=dict)
     figure: str = ""
     facts: Mapping[str, Value] = field(default_factory=dict)
     page: Callable[[Path], None] | None = None
@@ -113,7 +114,7 @@ class Study(ABC):
     def run(self, work: Work) -> Steps[Results]:
         """Measure into ``work.out``, and summarise."""
 
-    def summary(self, numbers: Mapping[str, Value]) -> str:
+    def summary(self, numbers: Mapping[str, float | int]) -> str:
         """Lines that the command line prints at the end."""
         return ""
 
@@ -171,10 +172,9 @@ class ModelStudy(Study):
         Raises:
             CheckpointError: missing or damaged weights.
         """
-        from omote.head.shipped import shipped_head
-        from omote.rgbd.load import load_model
+        from omote.studies.networks import load_editor
 
-        return load_model(shipped_head(), self.folder, backend=self.backend)
+        return load_editor(self.folder, self.backend)
 
 
 class Work:
@@ -260,32 +260,28 @@ class Work:
                 )
                 time.sleep(POLL_S)
 
-    def claim(self, study: Study) -> Mapping[str, str]:
+    def claim(self, study: Study) -> None:
         """Write what the folder's results are of into ``config.json``.
-
-        Returns:
-            The fingerprints of the study's weights.
 
         Raises:
             OutputError: it holds results of other settings or weights, which must not stand in one table with these.
         """
         hints = get_type_hints(type(study), include_extras=True)
         free = {name for name, hint in hints.items() if FREE in getattr(hint, "__metadata__", ())}
-        weights = dict(study.fingerprints())
-        settings = {"study": study.NAME, "weights": weights, "config": to_json(study)}
+        settings = {"study": study.NAME, "weights": dict(study.fingerprints()), "config": to_json(study)}
         path = self.out / "config.json"
         make_folder(self.out)
-        with self.lock("config"):
-            try:
-                earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
-                same = _without(earlier, free) == _without(settings, free)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise OutputError(f"{path}: expected the settings of earlier results; give another folder") from None
-            if not same:
-                raise OutputError(f"{self.out}: holds results of other settings or weights; give another folder")
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return weights
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+            if "study" not in earlier:
+                raise OutputError(f"{self.out}: made by an older version of omote; measure into another folder")
+            same = _without(earlier, free) == _without(settings, free)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise OutputError(f"{path}: expected the settings of earlier results; give another folder") from None
+        if not same:
+            raise OutputError(f"{self.out}: holds results of other settings or weights; give another folder")
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
@@ -297,8 +293,8 @@ class Work:
         """
         from filelock import FileLock, Timeout
 
-        path = self.out / f".{name.replace('/', '_')}.lock"
-        lock = FileLock(path, blocking=wait)
+        make_folder(self.out / ".locks")
+        lock = FileLock(self.out / ".locks" / f"{name.replace('/', '_')}.lock", blocking=wait)
         try:
             lock.acquire()
         except Timeout:
@@ -307,11 +303,10 @@ class Work:
         try:
             yield True
         finally:
-            path.unlink(missing_ok=True)
             lock.release()
 
 
-def run_study(study: Study, out: Path) -> Steps[dict[str, Value]]:
+def run_study(study: Study, out: Path) -> Steps[dict[str, float | int]]:
     """Run a suite or study into a folder.
 
     Args:
@@ -327,16 +322,18 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, Value]]:
         JudgeError: the judges are not installed.
         OutputError: ``out`` cannot be written, or holds results of other settings or weights.
     """
+    from omote.evaluation.catalogue import write_metrics
+
     study = from_json(type(study), to_json(study))  # checks the ranges
     check_folder(out)
     study.check()
     work = Work(out)
-    weights = work.claim(study)
+    work.claim(study)
     with work.watch("measure"):
         results = yield from study.run(work)
     count = {"count/persons": study.persons} if isinstance(study, PersonStudy) else {}
     numbers = {**count, **flat(results.table), **results.numbers}
-    write_json(dict(sorted(numbers.items())), out / "metrics.json")
+    write_metrics(out / "metrics.json", numbers)
     if results.table:
         write_table(results.table, out / "table.csv", results.notes)
     if results.figure:
@@ -344,7 +341,7 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, Value]]:
             temporary.write_text(results.figure, encoding="utf-8")
     facts = {
         "run/study": study.NAME,
-        **{f"run/weights_{row}": value for row, value in weights.items()},
+        **{f"run/weights_{row}": value for row, value in study.fingerprints().items()},
         **prefixed("config", to_json(study)),
         **{key: value for key, value in numbers.items() if key.startswith("count/")},
         **results.facts,
@@ -353,6 +350,7 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, Value]]:
     if results.page is not None:
         yield Step(stage="report")
         results.page(out)
+    shutil.rmtree(out / ".locks", ignore_errors=True)
     return numbers
 
 

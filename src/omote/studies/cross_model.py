@@ -19,11 +19,10 @@ import numpy as np
 from omote.config import Range
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
-from omote.evaluation.records import Row
+from omote.evaluation.records import Row, Table
 from omote.progress import Steps
-from omote.studies.base import Record, Results, Work
-from omote.studies.conditions import BESIDE
-from omote.studies.table import AUTOENCODER, COLOR, COPY, DEPTH, IDENTITY, LINES, MOVING, TITLES, TOP1, Table, cell
+from omote.studies.base import Results, Work
+from omote.studies.table import AUTOENCODER, COLOR, COPY, DEPTH, IDENTITY, LINES, METRICS, MOVING, TOP1, cell
 from omote.studies.trained_editors import StudyOfTraining, Training, link, measure_trained, train_editor
 
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ class CrossModel(StudyOfTraining):
             ConfigError: fewer than two persons of a family to train on.
         """
         from omote.datasets.cache import read_shard
+        from omote.evaluation.summary import summarise_parts
         from omote.head.shipped import population_heads
         from omote.rgbd.identity_stage import load_first_stage
         from omote.rgbd.train.edit_cache import encode_population
@@ -88,8 +88,7 @@ class CrossModel(StudyOfTraining):
         trainings = {
             row: Training(row=Row(row), persons=count, train=partial(train, row=row)) for row, count in persons.items()
         }
-        rows = [*map(Row, parts), *BESIDE]
-        table = yield from measure_trained(self, work, trainings, overall=lambda found: by_family(found, rows))
+        table = yield from measure_trained(self, work, trainings, overall=lambda found: summarise_parts(found, METRICS))
         return Results(table=table, figure=_drawn(table, list(map(Row, parts)), heads))
 
 
@@ -135,23 +134,9 @@ def sets_of(names: Sequence[str], halves: Sequence[tuple[str, str]]) -> dict[str
     return {BOTH: [first[0], second[0]], names[0]: list(first), names[1]: list(second)}
 
 
-def by_family(persons: Sequence[Record], rows: Sequence[Row]) -> Table:
-    """The rows' numbers over the persons of each family.
-
-    Args:
-        persons: records, with the head's name.
-        rows: that were measured.
-    """
-    from omote.studies.measured_edits import summarised
-
-    table: Table = {}
-    for head in sorted({str(person["head"]) for person in persons}):
-        of_head = [person for person in persons if person["head"] == head]
-        table = {**table, **summarised(of_head, rows, {"head": head})}
-    return table
-
-
 def _drawn(table: Table, editors: Sequence[Row], heads: Sequence[str]) -> str:
+    from omote.evaluation.catalogue import metric_of
+
     charts = []
     for metric in (DEPTH, MOVING, COLOR, IDENTITY, TOP1):
         for head in heads:
@@ -161,5 +146,5 @@ def _drawn(table: Table, editors: Sequence[Row], heads: Sequence[str]) -> str:
                     rows[LINES.get(row, f"trained on {row}")] = (found.value, found.low, found.high)
             if rows:
                 ends = [v for values in rows.values() for v in values if np.isfinite(v)]
-                charts.append(row_chart(f"{TITLES[metric]}, on {head}", rows, axis_over("", ends)))
+                charts.append(row_chart(f"{metric_of(metric).title}, on {head}", rows, axis_over("", ends)))
     return figure(charts, columns=2)

@@ -8,18 +8,17 @@ of the expression's weights before an editor of one step (`omote.rgbd.expression
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from omote.config import Range
 from omote.errors import ConfigError
+from omote.evaluation.records import Cell, Row, Table, value_of
 from omote.progress import Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS
 from omote.studies.base import FREE, Results, Work
 from omote.studies.suites import EditorSuite, row_names
-from omote.studies.table import flat
 
 REGRESSION = "regression"
 SHIPPED = tuple(SHIPPED_WEIGHTS / RIVALS / name for name in ("flow", REGRESSION))
@@ -49,27 +48,22 @@ class WhereDiffusionPays(EditorSuite):
     def run(self, work: Work) -> Steps[Results]:
         """Measure as the suite for editors does, and compare with the regression."""
         results = yield from super().run(work)
-        return replace(
-            results, numbers={**results.numbers, **against_regression({**flat(results.table), **results.numbers})}
-        )
+        return replace(results, table={**results.table, **against_regression(results.table)})
 
 
-def against_regression(numbers: Mapping[str, object]) -> dict[str, float]:
-    """Every measure of a row asked by category, over that of the regression asked so in one pass.
+def against_regression(table: Table) -> Table:
+    """The rows asked by category, with every metric also over that of the regression asked so in one pass.
 
-    Args:
-        numbers: flat keys ``<metric>/<row>``.
-
-    Returns:
-        ``against_regression/<metric>/<row>``; where the regression's is 0, as its diversity is, there is no ratio.
+    Where the regression's value is 0, as its diversity is, there is no ratio.
     """
-    reference = f"{REGRESSION}_category_1"
-    out: dict[str, float] = {}
-    for key, value in numbers.items():
-        metric, _, row = key.rpartition("/")
-        least = numbers.get(f"{metric}/{reference}")
-        asked_by_category = any(f"_{condition}_" in row for condition in ("category", "prior"))
-        compared = asked_by_category and not metric.startswith("ratio/")
-        if compared and isinstance(value, float) and isinstance(least, float) and least:
-            out[f"against_regression/{key}"] = value / least
+    reference = table.get(Row(REGRESSION).under(condition="category", steps=1), {})
+    out: dict[Row, dict[str, Cell]] = {}
+    for row, cells in table.items():
+        if row.on("condition") in ("category", "prior"):
+            ratios: dict[str, Cell] = {
+                f"against_regression/{key}": value_of(value) / value_of(reference[key])
+                for key, value in cells.items()
+                if key.partition("/")[0] != "ratio" and value_of(reference.get(key, 0.0))
+            }
+            out[row] = {**cells, **ratios}
     return out

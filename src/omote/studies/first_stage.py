@@ -6,11 +6,10 @@ decides where colour and depth count; depth is what the network answers there, w
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +18,61 @@ from jaxtyping import Float
 from torch import Tensor
 
 from omote.datasets.population import PopulationConfig, draw_person, render_person
-from omote.errors import CheckpointError, ConfigError
+from omote.errors import CheckpointError
 from omote.evaluation import metrics
+from omote.evaluation.catalogue import metric_of
+from omote.evaluation.comparison import Comparison, Images, stacked
 from omote.evaluation.distribution import feature_statistics, frechet_distance
-from omote.evaluation.face_features import Extractor, face_features
-from omote.evaluation.features import load_perceptual
-from omote.evaluation.measure import EvaluationStep
-from omote.files import atomic_path
-from omote.geometry.depth import depth_normals
-from omote.head.expressions import CATEGORIES
+from omote.evaluation.features import FeatureExtractor, load_extractor, load_perceptual
+from omote.evaluation.records import Row
+from omote.evaluation.truth import Truth
 from omote.head.shipped import population_heads
 from omote.nets.perceptual import load_hed_vgg16
 from omote.nets.quantiser import codebook_use
+from omote.progress import Steps
 from omote.rgbd.autoencoder import QuantisedLatent, RgbdAutoencoder
 from omote.rgbd.codec import DEPTH, DEPTH_SCALE_MM, pack_images, reference_depth_mm, unpack
-from omote.types import Rgbd
+from omote.studies.base import Results, Work
+from omote.studies.suites import FirstStageSuite, row_names
 
 BATCH = 28
 Distance = Callable[[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]
+# Metric of the catalogue → the key under which it is written: neutral images count here.
+MEASURED = {
+    "color/psnr_db": "color/psnr_db_all",
+    "color/psnr_db_mouth": "color/psnr_db_mouth_all",
+    "color/ssim": "color/ssim_all",
+    **{key: key for key in ("depth/mae_mm_metric", "depth/rmse_mm_metric", "depth/normals_deg")},
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class FirstStageSuite:
-    """What is measured.
+def measure_first_stages(suite: FirstStageSuite, work: Work) -> Steps[Results]:
+    """Measure each first stage into ``rows/``.
 
-    Attributes:
-        population: the split must be "test" for numbers that are published; the size is each row's own.
-        num_persons: each with seven expressions.
-        perceptual: the file of `omote.nets.perceptual`, for a second perceptual distance; None leaves that out.
+    Raises:
+        CheckpointError: a run has no autoencoder.
+        JudgeError: the features' network is not installed.
     """
+    folders = {name: weights_folder(run) for name, run in zip(row_names(suite.runs), suite.runs, strict=True)}
+    extractor, distances = load_extractor("face_id_mean_crop"), perceptual_distances(suite.perceptual)
+    # A row of other weights is another row.
+    items = {f"{name}.{_digest(folder)}": name for name, folder in folders.items()}
 
-    population: PopulationConfig
-    num_persons: int = 100
-    perceptual: Path | None = None
+    @cache
+    def truth(size: int) -> Truth:
+        return render_truth(suite.unseen(), suite.persons, size)
 
+    def measure(item: str) -> dict[str, int | float]:
+        autoencoder = RgbdAutoencoder.from_pretrained(folders[items[item]], low_cpu_mem_usage=False).eval()
+        return {
+            **facts(autoencoder),
+            **measured(autoencoder, truth(autoencoder.config.sample_size), extractor, distances),
+        }
 
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """Rendered persons at one size."""
-
-    images: list[Rgbd]
-    landmarks_px: np.ndarray
+    found = yield from work.records("rows", list(items), measure)
+    return Results(
+        table={Row(items[item]): record for item, record in found.items()}, numbers={"count/persons": suite.persons}
+    )
 
 
 def weights_folder(run: Path) -> Path:
@@ -74,99 +87,46 @@ def weights_folder(run: Path) -> Path:
     raise CheckpointError(f"{run}: expected a run's folder with export/autoencoder, or a folder with an autoencoder")
 
 
-def row_names(runs: Sequence[Path]) -> list[str]:
-    """A row is named after its run's folder.
-
-    Raises:
-        ConfigError: two have one name.
-    """
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"runs: expected folders of different names, got {', '.join(names)}")
-    return names
+def _digest(folder: Path) -> str:
+    return hashlib.sha256(min(folder.glob("*.safetensors")).read_bytes()).hexdigest()[:16]
 
 
-def evaluate_first_stages(
-    runs: Sequence[Path],
-    config: FirstStageSuite,
-    out: Path,
-    *,
-    extractor: Extractor | None = None,
-    distances: Mapping[str, Distance] | None = None,
-) -> Iterator[EvaluationStep]:
-    """Measure into ``out``: ``rows/*.json`` as it goes, ``metrics.json`` and ``table.csv`` at the end.
-
-    Args:
-        runs: see `weights_folder`.
-        config: the suite.
-        out: folder of the results.
-        extractor: of the features; `face_features` if None.
-        distances: perceptual, by their keys; `perceptual_distances` if None.
-
-    Raises:
-        CheckpointError: a run has no autoencoder.
-        JudgeError: the features' network is not installed.
-    """
-    names, folders = row_names(runs), [weights_folder(run) for run in runs]
-    extractor = extractor or face_features()
-    distances = perceptual_distances(config) if distances is None else distances
-    (out / "rows").mkdir(parents=True, exist_ok=True)
-    truths: dict[int, Truth] = {}
-    rows: dict[str, dict[str, float | int | str]] = {}
-    for done, (name, folder) in enumerate(zip(names, folders, strict=True)):
-        # A row of other weights is another row.
-        weights = next(iter(sorted(folder.glob("*.safetensors")))).read_bytes()
-        path = out / "rows" / f"{name}.{hashlib.sha256(weights).hexdigest()[:16]}.json"
-        if not path.exists():
-            autoencoder = RgbdAutoencoder.from_pretrained(folder, low_cpu_mem_usage=False).eval()
-            size = autoencoder.config.sample_size
-            if size not in truths:
-                truths[size] = render_truth(config, size)
-            measured = {**facts(autoencoder), **measure(autoencoder, truths[size], extractor, distances)}
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(measured, indent=1) + "\n")
-        rows[name] = json.loads(path.read_text())
-        yield EvaluationStep(done=done + 1, total=len(names))
-    write_table(rows, out)
-
-
-def perceptual_distances(config: FirstStageSuite) -> dict[str, Distance]:
-    """The one that is installed, and the one whose file is given."""
+def perceptual_distances(hed_vgg16: Path | None) -> dict[str, Distance]:
+    """The distance that is installed and the one whose file is given, by their keys."""
     installed = load_perceptual("efficientnet_lite0")
-    distances: dict[str, Distance] = {f"perceptual_{installed.name}": installed}
-    if config.perceptual is not None:
-        network = load_hed_vgg16(config.perceptual)
-        distances[network.KEY] = network.distance
+    distances: dict[str, Distance] = {f"perceptual/{installed.name}_all": installed}
+    if hed_vgg16 is not None:
+        distances["perceptual/hed_vgg16_all"] = load_hed_vgg16(hed_vgg16).distance
     return distances
 
 
-def render_truth(config: FirstStageSuite, size: int) -> Truth:
-    """The persons, each with seven expressions."""
-    population = replace(config.population, size=size, num_images=len(CATEGORIES))
+def render_truth(population: PopulationConfig, persons: int, size: int) -> Truth:
+    """The persons' expressions, one after the other, at one size."""
+    population = replace(population, size=size)
     heads = population_heads(population.ict)
-    people = (draw_person(population, index, heads) for index in range(config.num_persons))
-    rendered = [(image, landmarks) for person in people for image, landmarks, _ in render_person(person, heads)]
-    return Truth(images=[image for image, _ in rendered], landmarks_px=np.stack([at for _, at in rendered]))
+    people = (draw_person(population, index, heads) for index in range(persons))
+    rendered = [r for person in people for r in render_person(person, heads)]
+    images, landmarks, _ = zip(*rendered, strict=True)
+    return Truth(images=list(images), landmarks_px=np.stack(landmarks), landmarks_mm=np.zeros((len(images), 68, 3)))
 
 
-def facts(autoencoder: RgbdAutoencoder) -> dict[str, float | int | str]:
+def facts(autoencoder: RgbdAutoencoder) -> dict[str, int | float]:
     """What a row is, before anything is measured."""
     c = autoencoder.config
-    side = c.sample_size // autoencoder.factor
     return {
-        "f": autoencoder.factor,
-        "regularisation": c.regularisation,
-        "size_px": c.sample_size,
-        "parameters": sum(p.numel() for p in autoencoder.parameters()),
-        "latent_values": autoencoder.latent_channels * side**2,
-        "learned_channels": c.learned_channels,
+        "model/f": autoencoder.factor,
+        "model/vq": int(c.regularisation == "vq"),
+        "model/size_px": c.sample_size,
+        "model/parameters": sum(p.numel() for p in autoencoder.parameters()),
+        "model/latent_values": autoencoder.latent_channels * (c.sample_size // autoencoder.factor) ** 2,
+        "model/learned_channels": c.learned_channels,
     }
 
 
 @torch.no_grad()
-def measure(
-    autoencoder: RgbdAutoencoder, truth: Truth, extractor: Extractor, distances: Mapping[str, Distance]
-) -> dict[str, float]:
+def measured(
+    autoencoder: RgbdAutoencoder, truth: Truth, extractor: FeatureExtractor, distances: Mapping[str, Distance]
+) -> dict[str, int | float]:
     """A row's numbers, averaged over images."""
     x = pack_images(truth.images)
     decoded, indices = [], []
@@ -176,54 +136,28 @@ def measure(
         if isinstance(posterior, QuantisedLatent):
             indices.append(posterior.quantised.indices)
     y = torch.cat(decoded)
-    rgb, _, shown = unpack(y)
-    mask = np.stack([image.mask for image in truth.images])
-    true_rgb = np.stack([image.rgb for image in truth.images])
-    true_depth = np.stack([image.depth_mm for image in truth.images])
+    rgb, _, mask = unpack(y)
+    true = stacked(truth.images)
     reference = np.array([reference_depth_mm(image.camera) for image in truth.images], np.float32)
     depth = y[:, DEPTH][:, 0].numpy() * DEPTH_SCALE_MM + reference[:, None, None]
-    colors = np.ascontiguousarray(rgb.permute(0, 2, 3, 1).numpy())
-    mouth = metrics.box_mask(metrics.mouth_boxes(truth.landmarks_px), height=mask.shape[1], width=mask.shape[2])
-    errors = metrics.depth_errors(depth, true_depth, mask)
+    shown = Images(rgb=np.ascontiguousarray(rgb.permute(0, 2, 3, 1).numpy()), depth_mm=depth, mask=mask[:, 0].numpy())
     intrinsics = np.stack([image.camera.intrinsics for image in truth.images])
-    normals, seen = depth_normals(true_depth, mask, intrinsics)
-    answered, _ = depth_normals(depth, mask, intrinsics)
-    overlap = (shown[:, 0].numpy() & mask).sum(axis=(1, 2)) / (shown[:, 0].numpy() | mask).sum(axis=(1, 2))
-    per_image = {
-        "color/psnr_db": metrics.psnr_db(colors, true_rgb, mask),
-        "color/psnr_db_mouth": metrics.psnr_db(colors, true_rgb, mouth & mask),
-        "color/ssim": metrics.ssim(colors, true_rgb, mask),
-        "depth/mae_mm_metric": errors.mae_mm,
-        "depth/rmse_mm_metric": errors.rmse_mm,
-        "depth/normals_error_deg": metrics.normals_error_deg(answered, normals, seen),
-        "mask/iou": overlap,
-    }
-    out = {key: metrics.mean_over_images(values) for key, values in per_image.items()}
+    found = Comparison(shown=shown, true=true, source=true, intrinsics=intrinsics, landmarks_px=truth.landmarks_px)
+    out: dict[str, int | float] = {"mask/iou": metrics.mean_over_images(metrics.mask_iou(shown.mask, true.mask))}
+    for key, written in MEASURED.items():
+        measure = metric_of(key).measure
+        assert measure is not None, "these are of images"
+        out[written] = metrics.mean_over_images(measure(found))
     # Outside the head both are the grey that unpacking gives: neither features nor distances see other backgrounds.
-    truly = (
-        torch.from_numpy(np.where(mask[..., None], true_rgb, 0.5).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
-    )
-    own, real = (feature_statistics(extractor.features(images.contiguous())) for images in (rgb, truly))
-    out[f"color/fd_{extractor.name}"] = frechet_distance(own, real)
+    grey = np.where(true.mask[..., None], true.rgb, 0.5).astype(np.float32)
+    truly = torch.from_numpy(grey).permute(0, 3, 1, 2).contiguous()
+    own, real = (feature_statistics(extractor(images.contiguous()).numpy()) for images in (rgb, truly))
+    out[f"fd/{extractor.name}"] = frechet_distance(own, real)
     for key, distance in distances.items():
         parts = [distance(a, b) for a, b in zip(rgb.split(BATCH), truly.split(BATCH), strict=True)]
-        out[f"color/{key}"] = float(torch.cat(parts).mean())
+        out[key] = float(torch.cat(parts).mean())
     if autoencoder.quantiser is not None:
         use = codebook_use(torch.cat(indices), autoencoder.config.num_codes)
-        out |= {"codebook/codes": float(autoencoder.config.num_codes), "codebook/share_used": use.share_used}
+        out |= {"codebook/codes": autoencoder.config.num_codes, "codebook/share_used": use.share_used}
         out["codebook/perplexity"] = use.perplexity
     return out
-
-
-def write_table(rows: Mapping[str, Mapping[str, float | int | str]], out: Path) -> None:
-    """``table.csv`` with a row per first stage, and ``metrics.json`` with flat keys ``<metric>/<row>``."""
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    with atomic_path(out / "table.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", *columns])
-        for name, row in rows.items():
-            values = [row.get(column, "") for column in columns]
-            writer.writerow([name, *(f"{v:.5g}" if isinstance(v, float) else v for v in values)])
-    flat = {f"{key}/{name}": value for name, row in rows.items() for key, value in row.items()}
-    with atomic_path(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(flat, indent=2, sort_keys=True) + "\n")

@@ -16,25 +16,12 @@ from typing import Annotated
 from omote.config import Range
 from omote.diffusion.settings import EditSettings
 from omote.evaluation.figures import figure
-from omote.evaluation.records import Row
+from omote.evaluation.records import Row, Table
 from omote.evaluation.statistics import Interval
 from omote.progress import Steps
 from omote.studies.base import Results, Work
 from omote.studies.conditions import Asks, Condition, Edit, StudyOfEdits, at_intensity
-from omote.studies.table import (
-    APART,
-    AUTOENCODER,
-    CEILING,
-    COPY,
-    DEPTH,
-    IDENTITY,
-    LINES,
-    TOP1,
-    Table,
-    cell,
-    curves,
-    trade_off,
-)
+from omote.studies.table import APART, AUTOENCODER, CEILING, COPY, DEPTH, IDENTITY, LINES, TOP1, cell, curves, trade_off
 
 ASKED_BY: Mapping[Asks, str] = {"weights": "weights given", "category": "weights drawn", "token": "category alone"}
 # Metric over the scale → the row and metric that bound it, and their name.

@@ -10,7 +10,7 @@ truth is one: there the first number says how far an edit moves, and the second 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -19,24 +19,22 @@ import numpy as np
 
 from omote.config import Range
 from omote.evaluation.figures import figure
-from omote.evaluation.records import Row
+from omote.evaluation.records import PersonRecords, Record, Row, Table, values_of
 from omote.evaluation.statistics import Interval, bootstrap
 from omote.head.expressions import CATEGORIES
 from omote.progress import Steps
-from omote.studies.base import Record, Results, Work
+from omote.studies.base import Results, Work
 from omote.studies.conditions import BESIDE, Condition, Edit, StudyOfEdits, at_intensity
-from omote.studies.table import ASKED, CEILING, COPY, DEPTH, LINES, OBTAINED, RATIO, TOP1, At, Table, curves
+from omote.studies.table import ASKED, CEILING, COPY, DEPTH, LINES, OBTAINED, RATIO, TOP1, At, curves
 
 if TYPE_CHECKING:
     from omote.evaluation.truth import Truth
     from omote.types import Rgbd
 
 EDITS = {Row("weights"): Edit(), Row("category"): Edit(asks="category")}
-CORRELATED = {"asked_both": "expression/cls_both", "displaced": "displacement/pearson"}
+CORRELATED = {ASKED: "expression/cls_both", OBTAINED: "displacement/pearson"}
 # A correlation takes longer than a mean, and its interval is no finer than the persons are many.
 NUM_RESAMPLES = 500
-# Below an expression: how a face rests differs by .3 mm from one image to another, a quarter of an expression by 2.
-LEAST_MM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,52 +71,47 @@ class Intensity(StudyOfEdits):
         return Results(table=table, figure=figure(charts, columns=3))
 
 
-def displacements(images: Mapping[str, Sequence[Rgbd]], truth: Truth) -> dict[str, list[float]]:
-    """Per row and image ``displaced``, mm, and ``displacement``, a share of the true change.
+def displacements(images: Mapping[Row, Sequence[Rgbd]], truth: Truth) -> Iterator[Record]:
+    """The change of depth of every row, edit minus source, and its share of the true change.
 
     Args:
         images: by row.
         truth: of the same expressions.
     """
-    out: dict[str, list[float]] = {}
-    rest = truth.images[truth.source_index]
-    for row, shown in images.items():
-        moved, along = [], []
-        for image, true in zip(shown, truth.images, strict=True):
-            seen = image.mask & true.mask & rest.mask
-            change = image.depth_mm[seen].astype(np.float64) - rest.depth_mm[seen]
-            wanted = true.depth_mm[seen].astype(np.float64) - rest.depth_mm[seen]
-            moved.append(float(np.sqrt(np.mean(change**2))) if seen.any() else np.nan)
-            asked = float(np.mean(wanted**2)) if seen.any() else 0.0
-            along.append(float(np.mean(change * wanted)) / asked if asked > LEAST_MM**2 else np.nan)
-        out |= {f"displaced/{row}": moved, f"displacement/{row}": along}
-    return out
+    from omote.evaluation.comparison import stacked
+    from omote.evaluation.metrics import displacement_mm, displacement_ratio
+
+    true = stacked(truth.images)
+    rest = stacked([truth.images[truth.source_index]] * len(truth.images))
+    for row, seen in images.items():
+        shown = stacked(seen)
+        both = shown.mask & true.mask & rest.mask
+        change, wanted = shown.depth_mm - rest.depth_mm, true.depth_mm - rest.depth_mm
+        yield Record(row=row, measure=OBTAINED, values=displacement_mm(change, both))
+        yield Record(row=row, measure=RATIO, values=displacement_ratio(change, wanted, both))
 
 
-def correlations(found: Sequence[Sequence[Record]]) -> Table:
+def correlations(found: Sequence[Sequence[PersonRecords]]) -> Table:
     """Pearson of asked and obtained over all intensities, within categories, per row; neutral left out.
 
     Args:
         found: of each intensity, the records of its persons.
     """
-
-    def column(key: str) -> np.ndarray:
-        return np.stack([np.array([p[key] for p in persons], np.float64) for persons in found], axis=1)
-
     from omote.evaluation.metrics import intensity_correlation
 
-    category = column("category").astype(int)
+    category = np.array([[person.category for person in persons] for persons in found])
+    asked = np.array([[person.intensity for person in persons] for persons in found])
     counts = category != CATEGORIES.index("neutral")
-    asked = column("intensity")
     table: dict[Row, dict[str, Interval]] = {}
     for row in (*EDITS, *BESIDE):
-        table[row] = {}
-        for measure, name in CORRELATED.items():
-            got = column(f"{measure}/{row}")
+        for measure, key in CORRELATED.items():
+            values = [values_of(persons, row, measure) for persons in found]
+            got = np.array([np.stack(v) for v in values if v is not None])
 
             def correlation(chosen: np.ndarray, got: np.ndarray = got) -> float:
-                here = counts[chosen] & ~np.isnan(got[chosen])
-                return intensity_correlation(asked[chosen][here], got[chosen][here], category[chosen][here])
+                here = counts[:, chosen] & ~np.isnan(got[:, chosen])
+                return intensity_correlation(asked[:, chosen][here], got[:, chosen][here], category[:, chosen][here])
 
-            table[row][name] = bootstrap(correlation, len(category), num_resamples=NUM_RESAMPLES)
+            if len(got) == len(found):
+                table.setdefault(row, {})[key] = bootstrap(correlation, len(found[0]), num_resamples=NUM_RESAMPLES)
     return table

@@ -1,20 +1,27 @@
-"""The page of the judges' self-test."""
+"""The judges' self-test as a table for people, on the terminal and as a page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from omote.evaluation.figures import matrix
 from omote.evaluation.judges import JUDGES
-from omote.evaluation.report import html, svg
+from omote.evaluation.registry import PARAMETERS
+from omote.evaluation.report import html
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
-from omote.studies.judge_check import table_rows
+from omote.runs import Value
 
+PAIRS = {
+    "same_other_capture": "same person, other capture",
+    "same_other_expression": "same, other expression",
+    "different": "different person",
+}
 NOTES = (
     ("identity", "Euclidean distance of descriptors, mean and 5th to 95th percentile. Other capture: the same person at rest in "
      "another light and from another camera. Other expression: the same capture. Different: two persons at rest."),
@@ -26,42 +33,59 @@ NOTES = (
 )  # fmt: skip
 
 
-def write_judge_report(numbers: Mapping[str, float | int | None], run: Mapping[str, Any], path: Path) -> None:
-    """Write the page.
+def table_rows(numbers: Mapping[str, float | int]) -> list[Sequence[str]]:
+    """Identity networks, then expression networks; a first line names the columns of each.
+
+    Args:
+        numbers: of ``metrics.json``.
+    """
+
+    def shown(key: str, digits: int = 2) -> str:
+        value = numbers.get(key)
+        return f"{value:.{digits}f}" if isinstance(value, int | float) and np.isfinite(value) else "–"
+
+    lines: list[Sequence[str]] = [("identity", *PAIRS.values(), "accuracy", "AUC")]
+    for name in (name for name in PARAMETERS["network"] if f"identity_pairs/auc/{name}" in numbers):
+        cells = []
+        for pairs in PAIRS:
+            mean, low, high = (
+                shown(f"identity_pairs/distance_{k}/{name}/pairs={pairs}") for k in ("mean", "p05", "p95")
+            )
+            cells.append(f"{mean} ({low} to {high})")
+        lines.append((name, *cells, *(shown(f"identity_pairs/{k}/{name}", 3) for k in ("accuracy", "auc"))))
+    lines.append(("expression", "top-1", *CATEGORIES, "calibration error"))
+    for judge in JUDGES:
+        names = (f"top1_{judge}", *(f"top1_{judge}_{c}" for c in CATEGORIES), f"calibration_error_{judge}")
+        lines.append((judge, *(shown(f"expression/{name}/ceiling") for name in names)))
+    return lines
+
+
+def write_judge_report(out: Path, numbers: Mapping[str, float | int]) -> None:
+    """Write ``report.html``.
 
     Raises:
         OutputError: it cannot be written.
     """
-    with atomic_path(path) as temporary:
+    run = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    with atomic_path(out / "report.html") as temporary:
         temporary.write_text(html.page("omote: judges", _sections(numbers, run)), encoding="utf-8")
 
 
-def _sections(numbers: Mapping[str, float | int | None], run: Mapping[str, Any]) -> Iterator[str]:
-    count = int(numbers["count/persons"] or 0)
+def _sections(numbers: Mapping[str, float | int], run: Mapping[str, Value]) -> Iterator[str]:
     yield "<h1>Do the judges behave?</h1>"
-    yield f'<p class="soft">{count} persons of the test split, true renders only.</p>'
-    head: list[str] = []
-    lines: list[tuple[str, list[str]]] = []
-    for cells in (*table_rows(numbers), ("",)):
-        if cells[0] in ("identity", "expression", "") and head:
-            yield html.table(head, lines)
-            lines = []
-        if cells[0] in ("identity", "expression"):
-            head = [escape(cell) for cell in cells]
-        else:
-            lines.append(("bound", [escape(cell) for cell in cells]))
+    yield f'<p class="soft">{numbers["count/persons"]} persons of the test split, true renders only.</p>'
+    lines = table_rows(numbers)
+    second = next(k for k, line in enumerate(lines) if line[0] == "expression")
+    for head, *rest in (lines[:second], lines[second:]):
+        yield html.table([*map(escape, head)], [("bound", [*map(escape, cells)]) for cells in rest])
     matrices = []
     for judge in JUDGES:
-        values = [[numbers.get(f"expression/{judge}/confusion_{a}_{b}") for b in CATEGORIES] for a in CATEGORIES]
-        filled = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=np.float64)
-        matrices.append(svg.matrix(f"true render ({judge})", filled, CATEGORIES))
+        keys = [[f"expression/confusion_{judge}/ceiling/true={a}/judged={b}" for b in CATEGORIES] for a in CATEGORIES]
+        values = np.array([[numbers[key] for key in row] for row in keys], dtype=np.float64)
+        matrices.append(matrix(f"true render ({judge})", values, CATEGORIES))
     yield f'<div class="figures">{"".join(matrices)}</div>'
     yield html.definitions(NOTES)
     yield "<h2>Calibrations</h2>"
-    yield html.definitions(
-        (key.partition("/")[2].replace("_", " "), f"{value:g}")
-        for key, value in sorted(numbers.items())
-        if key.startswith("calibration/") and value is not None
-    )
+    yield html.definitions((key, f"{value:g}") for key, value in numbers.items() if key.startswith("judge/"))
     yield "<h2>What it ran on</h2>"
     yield html.definitions((key, "–" if value is None else str(value)) for key, value in sorted(run.items()))

@@ -6,64 +6,34 @@ autoencoder of the truth (``autoencoder_ceiling``) and the source itself (``copy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from omote.datasets.population import Person, draw_person
 from omote.errors import AlignmentError, ConfigError
-from omote.evaluation.judges import load_expression_judges, load_identity_judge
 from omote.evaluation.measure import Judges, measure
-from omote.evaluation.metrics import identity_distance
-from omote.evaluation.records import Row
-from omote.evaluation.report.results import Results
-from omote.evaluation.report.tables import HEADLINE, Metric, interval, measured
-from omote.evaluation.statistics import Interval
+from omote.evaluation.records import PersonRecords, Record, Row, Table, load_records, save_records
+from omote.evaluation.summary import merged, persons_apart, summarise
 from omote.evaluation.truth import Truth, render_truth
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
 from omote.progress import Step, Steps
 from omote.rgbd.model import EditingModel
-from omote.studies.base import Record, Work
+from omote.studies.base import Work
 from omote.studies.conditions import Condition, Edit, StudyOfEdits
+from omote.studies.persons import load_judges
 from omote.studies.rows import without_weights
-from omote.studies.table import (
-    APART,
-    ASKED,
-    AUTOENCODER,
-    CEILING,
-    COPY,
-    MODEL,
-    OBTAINED,
-    RATIO,
-    REFUSED,
-    TITLES,
-    At,
-    Cell,
-    Table,
-)
+from omote.studies.table import AUTOENCODER, CEILING, COPY, METRICS, MODEL, REFUSED, At
 from omote.types import Rgbd
 
-# Row → images, and the truth → further measures, ``<measure>/<row>`` → a value per image.
-More: TypeAlias = Callable[[Mapping[str, Sequence[Rgbd]], Truth], Mapping[str, list[float]]]
+# Row → images, and the truth → further records.
+More: TypeAlias = Callable[[Mapping[Row, Sequence[Rgbd]], Truth], Iterable[Record]]
 # Records of each condition's persons → rows or cells that are no mean over persons.
-Overall: TypeAlias = Callable[[Sequence[Sequence[Record]]], Table]
-
-METRICS: tuple[Metric, ...] = (
-    *(metric for metric in HEADLINE if metric.key != "color/ssim"),
-    # Finer than whether it ranks first.
-    Metric(key=ASKED, measure="asked_both", title=TITLES[ASKED], unit="", better="more", digits=2,
-           with_neutral=False, in_bounds=True),
-    Metric(key=REFUSED, measure="refused", title="sources without a face found", unit="", better="less", digits=2),
-    Metric(key=OBTAINED, measure="displaced", title=TITLES[OBTAINED], unit="mm", better="more", digits=2,
-           with_neutral=False, in_bounds=True),
-    Metric(key=RATIO, measure="displacement", title=TITLES[RATIO], unit="", better="more", digits=2,
-           with_neutral=False, in_bounds=True),
-)  # fmt: skip
+Overall: TypeAlias = Callable[[Sequence[Sequence[PersonRecords]]], Table]
 
 
 def measure_conditions(
@@ -98,46 +68,21 @@ def measure_conditions(
     networks = {MODEL.name: study.model()} if networks is None else networks
     population = study.unseen()
     heads = population_heads(population.ict)
-    judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
+    judges = load_judges()
     items = {condition.item(name): (int(name), condition) for name in study.names() for condition in conditions}
 
-    def measured_item(name: str) -> Record:
+    def measured_item(name: str) -> PersonRecords:
         index, condition = items[name]
         person = condition.shown(draw_person(population, index, heads))
         return _measured(condition, person, heads, networks, judges, study.seed, more)
 
-    records = yield from work.records("persons", list(items), measured_item)
+    records = yield from work.kept("persons", list(items), measured_item, save_records, load_records)
     found = [[records[condition.item(name)] for name in study.names()] for condition in conditions]
-    table: dict[Row, Mapping[str, Cell]] = {}
+    tables: list[Table] = []
     for condition, persons in zip(conditions, found, strict=True):
-        table |= {**summarised(persons, condition.rows, condition.at), **persons_apart(persons, condition.at)}
-    for row, cells in ({} if overall is None else overall(found)).items():
-        table[row] = {**table.get(row, {}), **cells}
-    return table
-
-
-def summarised(persons: Sequence[Record], rows: Sequence[Row], at: At) -> dict[Row, dict[str, Interval]]:
-    """Intervals over persons of the rows under a condition.
-
-    Args:
-        persons: their records.
-        rows: without the condition.
-        at: the condition.
-    """
-    results = Results(folder=Path(), name="", persons=tuple(persons), metrics={}, config={}, run={})
-    return {
-        row.under(**at): {m.key: interval(results, m, str(row)) for m in METRICS if measured(results, m, str(row))}
-        for row in rows
-    }
-
-
-def persons_apart(persons: Sequence[Record], at: At) -> Table:
-    """Mean identity distance between different persons at rest, the scale of every identity distance."""
-    descriptors = np.array([person["descriptor"] for person in persons], np.float64)
-    if len(descriptors) < 2:
-        return {}
-    mine, theirs = np.triu_indices(len(descriptors), 1)
-    return {Row().under(**at): {APART: float(identity_distance(descriptors[mine], descriptors[theirs]).mean())}}
+        of_condition = merged(summarise(persons, METRICS), persons_apart(persons))
+        tables.append({row.under(**condition.at): cells for row, cells in of_condition.items()})
+    return merged(*tables, *([] if overall is None else [overall(found)]))
 
 
 def _check(at: Sequence[At]) -> None:
@@ -156,12 +101,12 @@ def _measured(
     judges: Judges,
     seed: int,
     more: More | None,
-) -> Record:
-    """A person's numbers under a condition."""
+) -> PersonRecords:
+    """A person's records under a condition."""
     truth = render_truth(person, heads)
     truth = replace(truth, capture=condition.captured(truth.images[0], person))
     images: dict[Row, Sequence[Rgbd]] = {}
-    refused: dict[str, list[float]] = {}
+    records: list[Record] = []
     used = dict.fromkeys(edit.network for edit in condition.edits.values())
     faces = {name: _found(networks[name], truth.source) for name in used}
 
@@ -173,7 +118,7 @@ def _measured(
             images[row] = [truth.source] * len(truth.images)
         else:
             images[row] = _edited(networks[edit.network], edit, person, truth, face, seed + 1000 * person.index)
-        refused[f"refused/{row}"] = [float(refuses)] * len(truth.images)
+        records.append(Record(row=row, measure=REFUSED, values=np.array([float(refuses)])))
 
     if CEILING in condition.beside:
         images[CEILING] = truth.images
@@ -184,9 +129,8 @@ def _measured(
     if COPY in condition.beside:
         images[COPY] = [truth.source] * len(truth.images)
 
-    named = {str(row): seen for row, seen in images.items()}
-    found = measure(named, person, heads, truth, judges) | refused
-    return found if more is None else found | dict(more(named, truth))
+    found = measure(images, person, heads, truth, judges)
+    return replace(found, records=(*found.records, *records, *(more(images, truth) if more is not None else ())))
 
 
 def _found(network: EditingModel, source: Rgbd) -> RestFace | None:

@@ -3,34 +3,33 @@
 How well the head lies on the scan (``fit/…``, mm), whether the person is still there (identity distance to the scan's own image,
 beside that of different persons), whether judges see what was asked, and what an edit changes where nothing should change: all
 of a face asked to rest, and forehead, bridge of the nose and ears of one that moves. Every row is asked for the seven categories
-with the weights that an avatar gets. A file per scan is written atomically, so that a killed run goes on where it was.
+with the weights that an avatar gets.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from omote.align.align import Alignment, align
+from omote.diffusion.settings import EditSettings
 from omote.errors import AlignmentError, ConfigError, ScanError
 from omote.evaluation import metrics
-from omote.evaluation.added import STILL_MM
 from omote.evaluation.baselines import HeadEdit
+from omote.evaluation.comparison import answered, batch, stacked
 from omote.evaluation.deformation_transfer import DeformationTransfer
-from omote.evaluation.judges import JUDGES, load_expression_judges, load_identity_judge
-from omote.evaluation.measure import EvaluationStep, Judges
+from omote.evaluation.judges import JUDGES
+from omote.evaluation.measure import Judges, judged
 from omote.evaluation.pictures import save_strips
+from omote.evaluation.records import PersonRecords, Record, Row, Table, descriptor_by, load_records, save_records
+from omote.evaluation.summary import NEUTRAL, merged, persons_apart, summarise
 from omote.evaluation.surfaces import surface_errors
-from omote.evaluation.truth import answered, stacked
-from omote.files import atomic_path
+from omote.files import make_folder
 from omote.formats.read import read
 from omote.geometry.camera import project
 from omote.head.expressions import CATEGORIES, typical_expression
@@ -38,142 +37,105 @@ from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.pipelines.rgbd import rest_face
+from omote.progress import Step, Steps
 from omote.rendering.source import source_image
-from omote.rgbd.model import EditingModel, EditSettings
-from omote.studies.rows import NETWORK_ROWS, drawn, without_weights
+from omote.rgbd.model import EditingModel
+from omote.studies.base import Results, Work
+from omote.studies.persons import load_judges
+from omote.studies.real_scans_page import write_scan_report
+from omote.studies.rows import AUTOENCODER, CEILING, COPY, NETWORK_ROWS, drawn, without_weights
+from omote.studies.suites import ScanSuite, scan_names
 from omote.types import Mesh, Rgbd
 
-NEUTRAL = CATEGORIES.index("neutral")
-# Key of a row's measure in a scan's file → key in metrics.json.
-MEASURES: Mapping[str, str] = {
-    "rest": "depth/mae_mm_rest",
-    "still": "depth/mae_mm_still",
-    "identity": "identity/faceapi",
-    **{f"hit_{judge}": f"expression/top1_{judge}" for judge in JUDGES},
-    "asked_both": "expression/asked_both",
-}
+HEAD_EDIT = Row("head_edit")
+# What is said of every scan alone, beside the means.
+MEASURES = (
+    "depth/mae_mm_rest",
+    "depth/mae_mm_unmoved",
+    "identity_to_source/faceapi",
+    *(f"expression/top1_{judge}" for judge in JUDGES),
+    "expression/asked_both",
+    *(f"fit/{way}_{name}_mm" for way in ("scan_to_surface", "surface_to_scan") for name in ("median", "p90")),
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScanSuite:
-    """The suite.
-
-    Attributes:
-        scans: files or RGB-D folders; what they are called is their name without its suffix.
-        settings: how networks sample.
-    """
-
-    scans: tuple[Path, ...]
-    settings: EditSettings = EditSettings()
-
-    def names(self) -> list[str]:
-        """What each is called.
-
-        Raises:
-            ConfigError: none, or two of one name.
-        """
-        names = [scan.resolve().stem for scan in self.scans]
-        if not names:
-            raise ConfigError("scans: expected at least one scan; give --scans FILE ...")
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ConfigError(f"scans: expected files of different names, got {twice[0]} twice; rename one")
-        return names
-
-
-def evaluate_scans(
-    model: EditingModel, suite: ScanSuite, out: Path, *, networks: Mapping[str, EditingModel] | None = None
-) -> Iterator[EvaluationStep]:
-    """Measure into ``out``: ``scans/NAME.json`` and ``scans/NAME.png`` as it goes, ``metrics.json`` and ``table.csv`` at the end.
-
-    A scan that cannot be read or holds no face is listed with the reason and counted as skipped; the next run tries it again.
-
-    Args:
-        model: the networks.
-        suite: the scans.
-        out: folder of the results.
-        networks: other networks by row, of `NETWORK_ROWS`.
+def measure_scans(suite: ScanSuite, work: Work) -> Steps[Results]:
+    """Measure every scan into ``scans/``; one that cannot be read or shows no face is listed and counted as skipped.
 
     Raises:
-        ConfigError: no scans, two of one name, or none of which anything could be measured.
-        JudgeError: the judges' weights are not installed.
+        ConfigError: nothing could be measured of any scan.
+        JudgeError: the judges are not installed.
+        CheckpointError: missing or damaged weights.
     """
-    names, head = suite.names(), shipped_head()
-    judges = Judges(expression=load_expression_judges(), identity=load_identity_judge())
-    folder = out / "scans"
-    folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for number, (name, path) in enumerate(zip(names, suite.scans, strict=True)):
-        kept = folder / f"{name}.json"
-        if not kept.exists() or "skipped" in json.loads(kept.read_text()):
-            try:
-                record = _measured(path, model, networks or {}, suite.settings, head, judges, folder / f"{name}.png")
-            except (ScanError, AlignmentError) as error:
-                record = {"skipped": str(error)}
-            with atomic_path(kept) as temporary:
-                temporary.write_text(json.dumps(record))
-        found.append(json.loads(kept.read_text()))
-        yield EvaluationStep(done=number + 1, total=len(names))
-    scans = {name: record for name, record in zip(names, found, strict=True) if "skipped" not in record}
+    yield Step(stage="load")
+    paths = dict(zip(scan_names(suite.scans), suite.scans, strict=True))
+    model, networks, head, judges = suite.model(), suite.networks(), shipped_head(), load_judges()
+    settings = EditSettings(seed=suite.seed)
+    files = {name: work.out / "scans" / f"{name}.json" for name in paths}
+    skipped: dict[str, str] = {}
+    make_folder(work.out / "scans")
+
+    def make(name: str) -> Steps[None]:
+        try:
+            images, found = measured(paths[name], model, networks, settings, head, judges)
+            save_strips(files[name].with_suffix(".png"), images)
+            save_records(files[name], found)
+        except (ScanError, AlignmentError) as error:
+            skipped[name] = str(error)
+        yield from ()
+
+    yield from work.items({name: [path] for name, path in files.items()}, make, stage="scans")
+    scans = {name: load_records(path) for name, path in files.items() if name not in skipped}
     if not scans:
-        raise ConfigError(f"scans: none of {len(names)} could be measured; the first: {found[0]['skipped']}")
-    numbers = summarise_scans(scans) | {"count/skipped": len(names) - len(scans)}
-    with atomic_path(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n")
-    with atomic_path(out / "table.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["scan", "row", *MEASURES.values()])
-        for name in (*scans, ""):
-            for row in rows_of(scans):
-                values = [numbers.get(f"{key}/{row}{f'_{name}' if name else ''}") for key in MEASURES.values()]
-                writer.writerow([name or "all", row, *("" if v is None else f"{v:.6g}" for v in values)])
+        raise ConfigError(f"scans: none of {len(paths)} could be measured; the first: {skipped[next(iter(paths))]}")
+    table = summarise_scans(scans)
+    return Results(
+        table=table,
+        numbers={"count/scans": len(scans), "count/skipped": len(skipped)},
+        facts=suite.facts(),
+        page=lambda out: write_scan_report(out, table, list(scans), skipped),
+    )
 
 
-def rows_of(scans: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The rows that were measured, in order."""
-    return [key.removeprefix("identity/") for key in next(iter(scans.values())) if key.startswith("identity/")]
-
-
-def summarise_scans(scans: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
-    """Per-scan results → flat keys: ``<metric>/<row>`` over all scans, and ``<metric>/<row>_<scan>``.
+def summarise_scans(scans: Mapping[str, PersonRecords]) -> Table:
+    """The rows over all scans, and `MEASURES` of each scan.
 
     Args:
-        scans: name → what was measured of it.
+        scans: name → its records.
     """
-    out: dict[str, float | int] = {"count/scans": len(scans)}
-    for row in rows_of(scans):
-        for measure, key in MEASURES.items():
-            values = {name: float(np.mean(record[f"{measure}/{row}"])) for name, record in scans.items()}
-            out |= {f"{key}/{row}_{name}": value for name, value in values.items()}
-            out[f"{key}/{row}"] = float(np.mean(list(values.values())))
-    for name, record in scans.items():
-        out |= {f"fit/{key}_{name}": value for key, value in record["fit"].items()}
-    for key in next(iter(scans.values()))["fit"]:
-        out[f"fit/{key}"] = float(np.mean([record["fit"][key] for record in scans.values()]))
-    descriptors = np.array([record["descriptor"] for record in scans.values()], np.float64)
-    mine, theirs = np.triu_indices(len(descriptors), 1)
-    if len(mine):
-        # Without it no distance says anything: how far two persons are apart.
-        apart = metrics.identity_distance(descriptors[mine], descriptors[theirs])
-        out["identity/faceapi/other_scans"] = float(apart.mean())
-    return out
+    persons = list(scans.values())
+    table = merged(summarise(persons), persons_apart(persons))
+    for name, scan in scans.items():
+        table |= {row.under(scan=name): cells for row, cells in summarise([scan], MEASURES).items()}
+    return table
 
 
-def _measured(
+def measured(
     path: Path,
     model: EditingModel,
     networks: Mapping[str, EditingModel],
     settings: EditSettings,
     head: HeadModel,
     judges: Judges,
-    picture: Path,
-) -> dict[str, object]:
+) -> tuple[dict[Row, list[Rgbd]], PersonRecords]:
+    """A scan's rows, and what is measured of them.
+
+    Raises:
+        ScanError: the scan cannot be read.
+        AlignmentError: it shows no face.
+    """
     alignment = align(read(path), head=head)
     source = source_image(alignment.scan, head, alignment.vertices_mm, model.sample_size)
     images = edited(model, networks, settings, head, alignment, source)
     landmarks = project(source.camera, head.landmarks(alignment.vertices_mm))[:, :2]
-    record = {"fit": fit_errors(head, alignment), **measure(images, source, landmarks, judges)}
-    save_strips(picture, images)
-    return record
+    records = (*fit_errors(head, alignment), *measure(images, source, landmarks, judges))
+    return images, person_of(records)
+
+
+def person_of(records: Sequence[Record]) -> PersonRecords:
+    """The records of one scan, asked for every category at full intensity."""
+    count = len(CATEGORIES)
+    return PersonRecords(parts={}, category=tuple(range(count)), intensity=(1.0,) * count, records=tuple(records))
 
 
 def edited(
@@ -183,7 +145,7 @@ def edited(
     head: HeadModel,
     alignment: Alignment,
     source: Rgbd,
-) -> dict[str, list[Rgbd]]:
+) -> dict[Row, list[Rgbd]]:
     """Every row's seven images, in the order of `CATEGORIES`.
 
     Args:
@@ -199,21 +161,21 @@ def edited(
     edit, transfer = HeadEdit(head), DeformationTransfer(head)
     surface = edit.find(source, head.landmarks(alignment.vertices_mm))
     return {
-        "copy_source": [source] * len(wanted),
-        "head_edit": edit.edit(surface, wanted),
-        "deformation_transfer": transfer.edit(surface, wanted),
+        COPY: [source] * len(wanted),
+        HEAD_EDIT: edit.edit(surface, wanted),
+        Row("deformation_transfer"): transfer.edit(surface, wanted),
         **{
-            row: network.edit(source, wanted, replace(settings, steps=NETWORK_ROWS[row]), face=face)
+            Row(row): network.edit(source, wanted, replace(settings, steps=NETWORK_ROWS[row]), face=face)
             for row, network in networks.items()
         },
-        "model": model.edit(source, wanted, settings, face=face),
-        "model_category": model.edit(source, drawn(model, wanted, settings.seed), settings, face=face),
-        "model_token": model.edit(source, without_weights(wanted), settings),
-        "autoencoder_ceiling": model.reconstruct([source] * len(wanted)),
+        Row("model"): model.edit(source, wanted, settings, face=face),
+        Row("model_category"): model.edit(source, drawn(model, wanted, settings.seed), settings, face=face),
+        Row("model_token"): model.edit(source, without_weights(wanted), settings),
+        AUTOENCODER: model.reconstruct([source] * len(wanted)),
     }
 
 
-def fit_errors(head: HeadModel, alignment: Alignment) -> dict[str, float]:
+def fit_errors(head: HeadModel, alignment: Alignment) -> Iterator[Record]:
     """Distances between the scan's face and the head, both ways, in mm; of the head model alone and after refinement.
 
     What lies beyond the face (hair, clothing; what no point of the scan supports) does not count, but may be what is nearest.
@@ -226,7 +188,6 @@ def fit_errors(head: HeadModel, alignment: Alignment) -> dict[str, float]:
     points = (scan.vertices if isinstance(scan, Mesh) else scan.points)[alignment.on_face].astype(np.float64)
     face = head_region(head).face & ~alignment.inferred
     shown = head.faces[face[head.faces].all(axis=1)]
-    out: dict[str, float] = {}
     for name, vertices in (("linear", alignment.fit.vertices_mm), ("refined", alignment.vertices_mm)):
         found = surface_errors(
             points,
@@ -235,14 +196,14 @@ def fit_errors(head: HeadModel, alignment: Alignment) -> dict[str, float]:
             whole=scan if isinstance(scan, Mesh) else None,
         )
         for way, distances in vars(found).items():
-            out[f"{way}_median_mm_{name}"], out[f"{way}_p90_mm_{name}"] = distances.median_mm, distances.p90_mm
-    return out
+            for key, value in (("median", distances.median_mm), ("p90", distances.p90_mm)):
+                yield Record(row=Row(name), measure=f"fit/{way}_{key}_mm", values=np.array([value]))
 
 
 def measure(
-    images: Mapping[str, Sequence[Rgbd]], source: Rgbd, landmarks_px: Float[np.ndarray, "68 2"], judges: Judges
-) -> dict[str, object]:
-    """Everything measured of one scan's rows, by ``<measure>/<row>`` with a value per image that it is of.
+    images: Mapping[Row, Sequence[Rgbd]], source: Rgbd, landmarks_px: Float[np.ndarray, "68 2"], judges: Judges
+) -> Iterator[Record]:
+    """Everything measured of one scan's rows.
 
     Args:
         images: seven per row, in the order of `CATEGORIES`; ``head_edit`` among them says what no expression moves.
@@ -252,28 +213,23 @@ def measure(
     """
     count = len(CATEGORIES)
     landmarks = torch.from_numpy(np.repeat(landmarks_px[None].astype(np.float64), count, 0))
-    truth = np.repeat(source.depth_mm[None].astype(np.float64), count, 0)
-    moved = np.arange(count) != NEUTRAL
-    by_model = stacked(images["head_edit"])
+    own = stacked([source] * count)
+    by_model = stacked(images[HEAD_EDIT])
     change = np.abs(by_model.depth_mm - by_model.depth_mm[NEUTRAL])
-    still = source.mask & by_model.mask & by_model.mask[NEUTRAL] & (change < STILL_MM)
-    own = torch.from_numpy(source.rgb).permute(2, 0, 1)[None]
-    descriptor = judges.identity.embed(own, landmarks[:1]).numpy()
-    out: dict[str, object] = {"descriptor": descriptor[0].tolist()}
-    asked = np.arange(count)
+    still = own.mask & by_model.mask & by_model.mask[NEUTRAL] & (change < metrics.STILL_MM)
+    descriptor = judges.identity.embed(batch(own)[:1], landmarks[:1]).numpy()
+    yield Record(row=CEILING, measure=descriptor_by("faceapi"), values=descriptor.astype(np.float64))
     for row, seen in images.items():
-        stack = stacked(seen)
-        rgb = torch.from_numpy(stack.rgb).permute(0, 3, 1, 2).contiguous()
-        for judge, probabilities in judges.expression.probabilities(rgb, landmarks).named().items():
-            share = (probabilities / probabilities.sum(dim=1, keepdim=True)).numpy()
-            out[f"hit_{judge}/{row}"] = (share.argmax(axis=1) == asked).astype(float).tolist()
-            out[f"asked_{judge}/{row}"] = share[asked, asked].tolist()
+        shown = stacked(seen)
+        yield from judged(row, batch(shown), landmarks, CATEGORIES, judges.expression)
         distance = metrics.identity_distance(
-            judges.identity.embed(rgb, landmarks).numpy(), descriptor.repeat(count, axis=0)
+            judges.identity.embed(batch(shown), landmarks).numpy(), descriptor.repeat(count, axis=0)
         )
-        out[f"identity/{row}"] = distance[moved].tolist()
-        depth = answered(stack)
-        rest = metrics.depth_errors(depth[NEUTRAL][None], truth[:1], source.mask[None])
-        out[f"rest/{row}"] = rest.mae_mm.tolist()
-        out[f"still/{row}"] = metrics.depth_errors(depth[moved], truth[moved], still[moved]).mae_mm.tolist()
-    return out
+        depth, truth = answered(shown), own.depth_mm.astype(np.float64)
+        rest = metrics.depth_errors(depth[[NEUTRAL]], truth[[NEUTRAL]], own.mask[[NEUTRAL]])
+        for key, values in (
+            ("identity_to_source/faceapi", distance),
+            ("depth/mae_mm_rest", rest.mae_mm),
+            ("depth/mae_mm_unmoved", metrics.depth_errors(depth, truth, still).mae_mm),
+        ):
+            yield Record(row=row, measure=key, values=values)

@@ -1,53 +1,56 @@
-"""The suites' options; each runs the function that measures it."""
+"""The suites' options; each runs the function that measures it, whose networks are imported only then."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from omote.config import Range, to_json
-from omote.diffusion.settings import EditSettings, SamplerName
+from omote.diffusion.settings import SamplerName
 from omote.errors import ConfigError
-from omote.progress import Step, Steps
+from omote.progress import Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, Backend, fingerprint
 from omote.runs import Value
 from omote.studies.base import FREE, MODEL, ModelStudy, PersonStudy, Results, Work
 from omote.studies.conditions import StudyOfEdits
 
 if TYPE_CHECKING:
-    from omote.datasets.population import PopulationConfig
-    from omote.evaluation.measure import EvaluationStep
+    from omote.rgbd.model import EditingModel
 
 TestSet = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
 Asked = Literal["arkit", "category", "prior"]
 Count = Annotated[int, Range(1)]
 
 
-def measured(steps: Iterator[EvaluationStep], work: Work, **more: Any) -> Steps[Results]:
-    """Run a suite to its end and read what it wrote."""
-    for step in steps:
-        work.made += 1
-        yield Step(stage="measure", done=step.done, total=step.total)
-    return Results(numbers=json.loads((work.out / "metrics.json").read_text()), **more)
+def row_names(runs: Sequence[Path]) -> list[str]:
+    """A row is named after its run's folder.
 
-
-def plain(study: PersonStudy) -> PopulationConfig:
-    """The persons as the suites have them: each draws its own expressions."""
-    from omote.datasets.population import PopulationConfig
-
-    return PopulationConfig(seed=study.seed, split="test", ict=study.ict)
-
-
-def row_names(runs: tuple[Path, ...]) -> list[str]:
-    """A row is named after its run's folder."""
-    names = [run.resolve().name for run in runs]
+    Raises:
+        ConfigError: no runs, or two of one name.
+    """
     if not runs:
         raise ConfigError("runs: expected at least one run's folder to measure; give --runs DIR ...")
-    if len(set(names)) < len(names):
-        raise ConfigError(f"runs: expected folders of different names, got {', '.join(names)}")
+    return _different("runs", [run.resolve().name for run in runs])
+
+
+def scan_names(scans: Sequence[Path]) -> list[str]:
+    """A scan is named after its file.
+
+    Raises:
+        ConfigError: no scans, or two of one name.
+    """
+    if not scans:
+        raise ConfigError("scans: expected at least one scan; give --scans FILE ...")
+    return _different("scans", [scan.resolve().stem for scan in scans])
+
+
+def _different(what: str, names: list[str]) -> list[str]:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{what}: expected different names, got {twice[0]} twice; rename one")
     return names
 
 
@@ -75,137 +78,125 @@ class WithNetworks(ModelStudy):
 
     def facts(self) -> dict[str, Value]:
         """For run.json."""
-        given = self.fingerprints()
-        missing = [row for row in ("regression", "pixel_diffusion") if row not in given]
-        return {"run/weights": given["model"], **{f"run/missing_{row}": True for row in missing}}
+        missing = {"regression", "pixel_diffusion"} - set(self.rivals_by_row())
+        return {f"run/missing_{row}": True for row in sorted(missing)}
 
-    def networks(self) -> dict[str, Any]:
-        """The other networks."""
-        from omote.studies.editors import load_editor
+    def networks(self) -> dict[str, EditingModel]:
+        """The other networks.
+
+        Raises:
+            CheckpointError: missing or damaged weights.
+        """
+        from omote.studies.networks import load_editor
 
         return {row: load_editor(path, self.backend) for row, path in self.rivals_by_row().items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickSuite(PersonStudy, WithNetworks):
-    """The release suite on few persons, rows compared as sets of images too, in minutes.
+class ReleaseSuite(PersonStudy, WithNetworks):
+    """What a release must show: every row on many unseen persons.
 
     Attributes:
         persons: unseen, each with seven expressions.
         test_set: in-model: both heads, as training draws them; cross-model: of `ict` alone; sensor: seen by a depth camera; pose:
             turned by up to 30 degrees; expressive: the source is not at rest.
-        rivals: results of an earlier run on the same persons, whose rows without networks are taken over.
+        rivals: results of an earlier run on the same persons, whose rows without the model are taken over.
         arcface: an ArcFace backbone (.safetensors) as a second identity network.
-    """
-
-    NAME = "quick"
-
-    persons: Annotated[int, Range(1), FREE] = 10
-    test_set: TestSet = "in-model"
-    rivals: Annotated[Path | None, FREE] = None
-    arcface: Path | None = None
-
-    def config(self) -> Any:
-        """The suite's old config."""
-        from omote.studies.release import ReleaseConfig
-
-        config = ReleaseConfig(
-            population=plain(self),
-            test_set=self.test_set,
-            num_persons=self.persons,
-            settings=EditSettings(seed=self.seed),
-        )
-        if self.test_set != "in-model":
-            # How wide the model draws is no matter of how a source is captured, and takes longer than all else.
-            return replace(config, num_best_of=0)
-        return replace(config, best_of=4, num_best_of=4) if self.NAME == "quick" else config
-
-    def check(self) -> None:
-        """Refuse what cannot be measured."""
-        from omote.evaluation.features import load_arcface
-        from omote.evaluation.testsets import population_of
-
-        population_of(self.test_set, self.config().population)
-        if self.arcface is not None:
-            load_arcface(self.arcface)
-        if self.rivals is not None:
-            try:
-                theirs = json.loads((self.rivals / "config.json").read_text(encoding="utf-8"))
-                same = self._of_others(theirs) == self._of_others(
-                    {"weights": self.fingerprints(), "config": to_json(self)}
-                )
-            except (OSError, ValueError, KeyError, TypeError):
-                raise ConfigError(
-                    f"{self.rivals}: expected the result folder of an earlier release evaluation"
-                ) from None
-            if not same:
-                raise ConfigError(f"{self.rivals}: its persons or rows are others; leave --rivals out")
-
-    @staticmethod
-    def _of_others(settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What a folder's persons and the rows of others depend on."""
-        networks = {row: found for row, found in settings["weights"].items() if row != MODEL}
-        return {
-            "networks": networks,
-            **{key: settings["config"][key] for key in ("seed", "ict", "test_set", "arcface")},
-        }
-
-    def run(self, work: Work) -> Steps[Results]:
-        """Measure."""
-        from omote.evaluation.features import load_arcface
-        from omote.evaluation.report import load_results, write_report
-        from omote.evaluation.sets import load_set_networks
-        from omote.studies.release import evaluate_release
-
-        yield Step(stage="load")
-        steps = evaluate_release(
-            self.model(),
-            self.config(),
-            work.out,
-            rivals=None if self.rivals is None else self.rivals / "rivals",
-            sets=load_set_networks() if getattr(self, "sets", True) else None,
-            networks=self.networks(),
-            second_identity=None if self.arcface is None else load_arcface(self.arcface),
-        )
-        return (
-            yield from measured(
-                steps,
-                work,
-                facts={**self.facts(), "seed/persons": self.seed},
-                page=lambda out: write_report(load_results(out)),
-            )
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReleaseSuite(QuickSuite):
-    """What a release must show: every row on many unseen persons.
-
-    Attributes:
-        persons: unseen, each with seven expressions.
         sets: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall); a third longer.
+        best_of: samples per expression from the category alone, of which the best is measured on the in-model set.
+        best_of_persons: persons of whom they are drawn.
     """
 
     NAME = "release"
 
     persons: Annotated[int, Range(1), FREE] = 200
+    test_set: TestSet = "in-model"
+    rivals: Annotated[Path | None, FREE] = None
+    arcface: Annotated[Path | None, FREE] = None
     sets: Annotated[bool, FREE] = False
+    best_of: Count = 8
+    best_of_persons: Annotated[int, Range(0)] = 40
+
+    def fingerprints(self) -> Mapping[str, str]:
+        """Of the networks that are measured, and of the second identity network."""
+        arcface = (
+            {} if self.arcface is None else {"arcface": hashlib.sha256(self.arcface.read_bytes()).hexdigest()[:16]}
+        )
+        return {**super().fingerprints(), **arcface}
+
+    def check(self) -> None:
+        """Refuse what cannot be measured, and rows of other persons.
+
+        Raises:
+            ConfigError: no second head family, or ``rivals`` is no folder of these persons and rows.
+            CheckpointError: ``arcface`` does not hold such a network.
+        """
+        from omote.evaluation.features import load_arcface
+        from omote.evaluation.testsets import population_of
+
+        population_of(self.test_set, self.unseen())
+        if self.arcface is not None:
+            load_arcface(self.arcface)
+        if self.rivals is not None:
+            ours = self._of_others({"weights": self.fingerprints(), "config": to_json(self)})
+            try:
+                theirs = self._of_others(json.loads((self.rivals / "config.json").read_text(encoding="utf-8")))
+            except (OSError, ValueError, KeyError, TypeError):
+                raise ConfigError(
+                    f"{self.rivals}: expected the result folder of an earlier release evaluation"
+                ) from None
+            if theirs != ours:
+                raise ConfigError(f"{self.rivals}: its persons or rows are others; leave --rivals out")
+
+    @staticmethod
+    def _of_others(settings: Mapping[str, Any]) -> list[object]:
+        """What a folder's persons and the rows without the model depend on."""
+        networks = {row: found for row, found in settings["weights"].items() if row != MODEL}
+        return [networks, *(settings["config"][key] for key in ("seed", "ict", "test_set"))]
+
+    def run(self, work: Work) -> Steps[Results]:
+        """Measure."""
+        from omote.studies.release import measure_release
+
+        return measure_release(self, work)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickSuite(ReleaseSuite):
+    """The release suite on few persons, with sets of images, in minutes.
+
+    Attributes:
+        persons: unseen, each with seven expressions.
+        sets: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall).
+        best_of: samples per expression from the category alone, of which the best is measured on the in-model set.
+        best_of_persons: persons of whom they are drawn.
+    """
+
+    NAME = "quick"
+
+    persons: Annotated[int, Range(1), FREE] = 10
+    sets: Annotated[bool, FREE] = True
+    best_of: Count = 4
+    best_of_persons: Annotated[int, Range(0)] = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationSuite(PersonStudy):
-    """Whether true renders are recognised, and a sheet of them."""
+    """Whether true renders are recognised, and a sheet of them.
+
+    Attributes:
+        persons: unseen, each shows every category once.
+    """
 
     NAME = "population"
 
-    persons: Annotated[int, Range(1)] = 200
+    persons: Annotated[int, Range(1), FREE] = 200
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
-        from omote.studies import ground_truth
+        from omote.studies.ground_truth import measure_population
 
-        config = ground_truth.PopulationSuite(population=plain(self), num_persons=self.persons)
-        return (yield from measured(ground_truth.evaluate_population(config, work.out), work))
+        return measure_population(self, work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,21 +227,9 @@ class SamplerSuite(StudyOfEdits):
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
-        from omote.studies.samplers import SamplerSurvey, survey_samplers
+        from omote.studies.samplers import measure_samplers
 
-        yield Step(stage="load")
-        survey = SamplerSurvey(
-            population=plain(self),
-            num_persons=self.persons,
-            samplers=self.samplers,
-            steps=self.steps,
-            strengths=self.strengths,
-            inversions=self.inversions,
-            edit_steps=self.edit_steps,
-            guidance_scale=self.guidance_scale,
-            seed=self.seed,
-        )
-        return (yield from measured(survey_samplers(self.model(), survey, work.out), work))
+        return measure_samplers(self, work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,13 +246,9 @@ class TextSuite(StudyOfEdits):
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
-        from omote.studies import text_prompts
+        from omote.studies.text_prompts import measure_text
 
-        yield Step(stage="load")
-        config = text_prompts.TextSuite(
-            population=plain(self), num_persons=self.persons, settings=EditSettings(seed=self.seed)
-        )
-        return (yield from measured(text_prompts.evaluate_text(self.model(), config, work.out), work))
+        return measure_text(self, work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +266,11 @@ class JudgeSuite(PersonStudy):
     arcface: Path | None = None
 
     def check(self) -> None:
-        """Refuse a wrong identity network."""
+        """Refuse a wrong identity network.
+
+        Raises:
+            CheckpointError: ``arcface`` does not hold one.
+        """
         from omote.evaluation.features import load_arcface
 
         if self.arcface is not None:
@@ -299,21 +278,15 @@ class JudgeSuite(PersonStudy):
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
-        from omote.studies.judge_check import JudgeCheck, check_judges
-        from omote.studies.judge_page import write_judge_report
+        from omote.studies.judge_check import check_judges
 
-        def page(out: Path) -> None:
-            metrics, run = (json.loads((out / name).read_text()) for name in ("metrics.json", "run.json"))
-            write_judge_report(metrics, run, out / "report.html")
+        return check_judges(self, work)
 
-        config = JudgeCheck(population=plain(self), num_persons=self.persons, arcface=self.arcface)
-        return (yield from measured(check_judges(config, work.out), work, page=page))
-
-    def summary(self, numbers: Mapping[str, Value]) -> str:
+    def summary(self, numbers: Mapping[str, float | int]) -> str:
         """The judges' table."""
-        from omote.studies.judge_check import table_rows
+        from omote.studies.judge_page import table_rows
 
-        return "\n".join("  ".join(line) for line in table_rows(numbers))  # type: ignore[arg-type]
+        return "\n".join("  ".join(line) for line in table_rows(numbers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,22 +301,24 @@ class FirstStageSuite(PersonStudy):
 
     NAME = "first-stage"
 
+    # A row is a mean over all of its persons.
     persons: Annotated[int, Range(1)] = 200
     runs: Annotated[tuple[Path, ...], FREE]
     perceptual: Path | None = None
 
     def check(self) -> None:
-        """Refuse rows of one name."""
+        """Refuse rows of one name.
+
+        Raises:
+            ConfigError: no runs, or two of one name.
+        """
         row_names(self.runs)
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
-        from omote.studies import first_stage
+        from omote.studies.first_stage import measure_first_stages
 
-        config = first_stage.FirstStageSuite(
-            population=plain(self), num_persons=self.persons, perceptual=self.perceptual
-        )
-        return (yield from measured(first_stage.evaluate_first_stages(self.runs, config, work.out), work))
+        return measure_first_stages(self, work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,7 +346,11 @@ class EditorSuite(PersonStudy):
     guidance_scale: float = 1.0
 
     def check(self) -> None:
-        """Refuse rows of one name."""
+        """Refuse rows of one name.
+
+        Raises:
+            ConfigError: no runs, or two of one name.
+        """
         row_names(self.runs)
 
     def fingerprints(self) -> Mapping[str, str]:
@@ -380,23 +359,9 @@ class EditorSuite(PersonStudy):
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
-        from omote.studies import editors
+        from omote.studies.editors import measure_editors
 
-        yield Step(stage="load")
-        models = {
-            name: editors.load_editor(run, self.backend)
-            for name, run in zip(row_names(self.runs), self.runs, strict=True)
-        }
-        config = editors.EditorSuite(
-            population=plain(self),
-            num_persons=self.persons,
-            conditions=self.conditions,
-            steps=self.steps,
-            samples=self.samples,
-            guidance_scale=self.guidance_scale,
-            seed=self.seed,
-        )
-        return (yield from measured(editors.evaluate_editors(models, config, work.out), work))
+        return measure_editors(self, work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -414,21 +379,15 @@ class ScanSuite(WithNetworks):
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse scans of one name."""
-        from omote.studies import real_scans
+        """Refuse scans of one name.
 
-        real_scans.ScanSuite(scans=self.scans).names()
+        Raises:
+            ConfigError: no scans, or two of one name.
+        """
+        scan_names(self.scans)
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
-        from omote.studies import real_scans
-        from omote.studies.real_scans_page import write_scan_report
+        from omote.studies.real_scans import measure_scans
 
-        def page(out: Path) -> None:
-            metrics, run = (json.loads((out / name).read_text()) for name in ("metrics.json", "run.json"))
-            write_scan_report(out, metrics, run)
-
-        yield Step(stage="load")
-        config = real_scans.ScanSuite(scans=self.scans, settings=EditSettings(seed=self.seed))
-        steps = real_scans.evaluate_scans(self.model(), config, work.out, networks=self.networks())
-        return (yield from measured(steps, work, facts=self.facts(), page=page))
+        return measure_scans(self, work)

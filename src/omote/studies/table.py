@@ -1,4 +1,4 @@
-"""Tables of suites and studies: a row, perhaps under a condition, with its metrics; as CSV and as lines of charts."""
+"""Tables of suites and studies, as CSV and as lines of charts. Importing this takes no time: metrics are looked up later."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from omote.evaluation.figures import axis_over, line_chart
-from omote.evaluation.records import Row
+from omote.evaluation.records import Row, Table, value_of
 from omote.evaluation.statistics import Interval
 from omote.files import atomic_path
 
-# A value with its interval over persons, or one that is not of single persons.
-Cell: TypeAlias = Interval | float | int
-Table: TypeAlias = Mapping[Row, Mapping[str, Cell]]
 # Axis → value of a condition.
 At: TypeAlias = Mapping[str, float | int | str]
 
@@ -30,16 +27,8 @@ ASKED, REFUSED = "expression/asked_both", "refused/share"
 OBTAINED, RATIO = "displacement/rms_mm", "displacement/ratio"
 # Mean identity distance between different persons.
 APART = "identity_apart/faceapi"
-TITLES: Mapping[str, str] = {
-    DEPTH: "depth error",
-    MOVING: "depth error, moving",
-    COLOR: "PSNR",
-    IDENTITY: "identity distance",
-    TOP1: "expression top-1",
-    ASKED: "probability of what is asked",
-    OBTAINED: "change of depth",
-    RATIO: "change over the truth's",
-}
+# What a study's table says of persons.
+METRICS = (DEPTH, MOVING, COLOR, IDENTITY, TOP1, ASKED, REFUSED, OBTAINED, RATIO)
 MODEL, CEILING, AUTOENCODER, COPY = (
     Row("model"),
     Row("ceiling"),
@@ -52,8 +41,7 @@ LINES: Mapping[Row, str] = {MODEL: "model", AUTOENCODER: "autoencoder", CEILING:
 
 def flat(table: Table) -> dict[str, float | int]:
     """``<metric>/<row>`` → value without its interval."""
-    cells = {f"{key}/{row}".rstrip("/"): cell for row, cells in table.items() for key, cell in cells.items()}
-    return {key: cell.value if isinstance(cell, Interval) else cell for key, cell in cells.items()}
+    return {f"{key}/{row}".rstrip("/"): value_of(cell) for row, cells in table.items() for key, cell in cells.items()}
 
 
 def cell(table: Table, row: Row, metric: str) -> Interval | None:
@@ -126,6 +114,8 @@ def curves(
         levels: dashed.
         logarithmic: whether that axis is.
     """
+    from omote.evaluation.catalogue import metric_of
+
     series, whiskers = {}, {}
     for row, name in lines.items():
         cells = [(x, cell(table, row.under(**condition), metric)) for x, condition in at]
@@ -135,7 +125,8 @@ def curves(
     values = [value for points in series.values() for _, value in points] + list((levels or {}).values())
     values += [end for ends in whiskers.values() for _, *both in ends for end in both if not math.isnan(end)]
     x = axis_over(label, [value for value, _ in at], logarithmic=logarithmic)
-    return line_chart(TITLES.get(metric, metric), series, x, axis_over(metric, values), levels, whiskers)
+    told = metric_of(metric)
+    return line_chart(told.title, series, x, axis_over(told.label(), values), levels, whiskers)
 
 
 def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[Row]], *, by: str = "") -> str:
@@ -148,10 +139,13 @@ def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[Row]],
         series: name of a line → its rows, in order.
         by: what the rows have in common, added to the title.
     """
+    from omote.evaluation.catalogue import metric_of
+
     points = {
         name: [(a.value, b.value) for row in rows if (a := cell(table, row, x)) and (b := cell(table, row, y))]
         for name, rows in series.items()
     }
     every = [point for line in points.values() for point in line]
-    axes = axis_over(f"{x} ({TITLES[x]})", [a for a, _ in every]), axis_over(y, [b for _, b in every])
-    return line_chart(f"{TITLES[y]} against {TITLES[x]}" + (f", {by}" if by else ""), points, *axes)
+    across, up = metric_of(x), metric_of(y)
+    axes = axis_over(across.label(), [a for a, _ in every]), axis_over(up.label(), [b for _, b in every])
+    return line_chart(f"{up.title} against {across.title}" + (f", {by}" if by else ""), points, *axes)

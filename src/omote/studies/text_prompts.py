@@ -2,156 +2,150 @@
 
 Each unseen person shows seven expressions per way of asking: by category and intensity, and by an English and a Japanese
 caption that training never saw, of the same category and intensity. Twice: led by ARKit weights drawn from what was read, as an
-avatar is made, and with nothing but the token in cross-attention.
+avatar is made, and with nothing but the token in cross-attention (``given=token``).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from omote.datasets.population import Person, PopulationConfig, draw_person
-from omote.evaluation import metrics
-from omote.evaluation.judges import JUDGES, load_expression_judges
-from omote.evaluation.measure import EvaluationStep
+from omote.datasets.population import Person, draw_person
+from omote.diffusion.settings import EditSettings
+from omote.evaluation.comparison import batch, stacked
+from omote.evaluation.judges import ExpressionJudges, load_expression_judges
+from omote.evaluation.measure import judged
+from omote.evaluation.records import (
+    Cell,
+    PersonRecords,
+    Record,
+    Row,
+    Table,
+    is_evidence,
+    load_records,
+    save_records,
+    value_of,
+)
+from omote.evaluation.summary import TOP1, merged, summarise
 from omote.evaluation.truth import Truth, render_truth
-from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.shipped import population_heads
+from omote.progress import Step, Steps
 from omote.rgbd.conditions.text.captions import Caption, draw_caption
 from omote.rgbd.conditions.text.words import LANGUAGES, Language
-from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.model import EditingModel
+from omote.studies.base import Results, Work
+from omote.studies.rows import CEILING, seeded
+from omote.studies.suites import TextSuite
 from omote.types import Expression, Rgbd
 
-WAYS = ("category", *(f"text_{language}" for language in LANGUAGES))
-ROWS = (*WAYS, *(f"{way}_token" for way in WAYS), "ceiling")
+BY_CATEGORY = Row("category")
+IN_WORDS: Mapping[Language, Row] = {language: Row("text").under(language=language) for language in LANGUAGES}
+# Streams of captions and of drawn weights.
+CAPTION_STREAM, WEIGHT_STREAM = 17, 91
+BOTH = "expression/top1_both"
+assert BOTH in TOP1
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextSuite:
-    """What is measured.
-
-    Attributes:
-        population: the split must be "test" for numbers that are published.
-        num_persons: each with seven expressions, in both languages.
-        settings: how the model samples.
-    """
-
-    population: PopulationConfig
-    num_persons: int = 40
-    settings: EditSettings = EditSettings()
-
-
-def evaluate_text(model: EditingModel, config: TextSuite, out: Path) -> Iterator[EvaluationStep]:
-    """Run the suite into ``out``: ``persons/*.json`` as it goes, ``metrics.json`` at the end.
+def measure_text(suite: TextSuite, work: Work) -> Steps[Results]:
+    """Measure every way of asking.
 
     Raises:
-        CheckpointError: the text encoders are not installed.
-        JudgeError: the judges' weights are not installed.
+        CheckpointError: the text encoders are not installed, or damaged weights.
+        JudgeError: the judges are not installed.
     """
-    heads = population_heads(config.population.ict)
-    judges = load_expression_judges()
-    (out / "persons").mkdir(parents=True, exist_ok=True)
-    persons = []
-    for index in range(config.num_persons):
-        path = out / "persons" / f"{index:06d}.json"
-        if not path.exists():
-            person = draw_person(replace(config.population, num_images=len(CATEGORIES)), index, heads)
-            truth = render_truth(person, heads)
-            captions = {language: _captions(person, language) for language in LANGUAGES}
-            read = {
-                language: model.reader.expressions([c.text for c in asked], min_probability=0.0)
-                for language, asked in captions.items()
-            }
-            neutral = torch.from_numpy(np.repeat(truth.landmarks_px[:1], len(CATEGORIES), 0))
-            result: dict[str, object] = {
-                "captions": [c.text for asked in captions.values() for c in asked],
-                # True renders show the person's own draw, in its own order.
-                "true_category": [CATEGORIES.index(e.category) for e in person.expressions],
-            }
-            for language, asked in captions.items():
-                result[f"read/{language}"] = [CATEGORIES.index(e.category) for e in read[language]]
-                result[f"intensity_error/{language}"] = [
-                    abs(e.intensity - c.intensity) for e, c in zip(read[language], asked, strict=True)
-                ]
-            for row, images in _images(model, config, person, truth, captions, read).items():
-                rgb = torch.from_numpy(np.stack([i.rgb for i in images])).permute(0, 3, 1, 2).contiguous()
-                for judge, probabilities in judges.probabilities(rgb, neutral).named().items():
-                    result[f"judged_{judge}/{row}"] = probabilities.argmax(dim=1).tolist()
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(result, ensure_ascii=False))
-        persons.append(json.loads(path.read_text()))
-        yield EvaluationStep(done=index + 1, total=config.num_persons)
-    with atomic_path(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(summarise(persons), indent=2, sort_keys=True) + "\n")
+    yield Step(stage="load")
+    model, judges, population = suite.model(), load_expression_judges(), suite.unseen()
+    heads = population_heads(population.ict)
+
+    def measure(name: str) -> PersonRecords:
+        person = draw_person(population, int(name), heads)
+        truth = render_truth(person, heads)
+        captions = {language: captions_of(person, language) for language in LANGUAGES}
+        read = {
+            language: model.reader.expressions([c.text for c in asked], min_probability=0.0)
+            for language, asked in captions.items()
+        }
+        images = images_of(model, EditSettings(seed=suite.seed), person, truth, captions, read)
+        return PersonRecords(
+            parts={"head": heads[person.head].name},
+            category=tuple(range(len(CATEGORIES))),
+            intensity=tuple(c.intensity for c in captions["en"]),
+            records=(*reading(captions, read), *recognised(images, truth, judges)),
+        )
+
+    found = yield from work.kept("persons", suite.names(), measure, save_records, load_records)
+    persons = list(found.values())
+    table = summarise(persons)
+    return Results(table=merged(table, over_category(table)), numbers={"count/persons": len(persons)})
 
 
-def _captions(person: Person, language: Language) -> list[Caption]:
+def captions_of(person: Person, language: Language) -> list[Caption]:
     """A held-out caption per category, of the person's own draw."""
-    rng = np.random.default_rng([17, person.index, LANGUAGES.index(language)])
+    rng = np.random.default_rng([CAPTION_STREAM, person.index, LANGUAGES.index(language)])
     return [draw_caption(rng, language=language, category=c, split="test") for c in CATEGORIES]
 
 
-def _images(
+def reading(
+    captions: Mapping[Language, Sequence[Caption]], read: Mapping[Language, Sequence[Expression]]
+) -> Iterator[Record]:
+    """Whether captions are read as what they were written of."""
+    for language, row in IN_WORDS.items():
+        pairs = list(zip(read[language], captions[language], strict=True))
+        right = np.array([e.category == c.category for e, c in pairs], np.float64)
+        off = np.array([abs(e.intensity - c.intensity) for e, c in pairs], np.float64)
+        yield Record(row=row, measure="text/category_accuracy", values=right)
+        yield Record(row=row, measure="text/intensity_mae", values=off)
+
+
+def images_of(
     model: EditingModel,
-    config: TextSuite,
+    settings: EditSettings,
     person: Person,
     truth: Truth,
     captions: Mapping[Language, Sequence[Caption]],
     read: Mapping[Language, Sequence[Expression]],
-) -> dict[str, list[Rgbd]]:
-    source = truth.images[0]
+) -> dict[Row, Sequence[Rgbd]]:
+    """Every way of asking, and the true renders, in the order of `CATEGORIES`."""
+    source, own = truth.images[0], seeded(settings, person)
     face = model.face_of(source)
-    settings = replace(config.settings, seed=config.settings.seed + 1000 * person.index)
 
     def led(asked: Sequence[Expression]) -> list[Expression]:
         # The same draw of recipe and jitter for every way of asking: only what was understood differs.
-        rngs = [np.random.default_rng([91, settings.seed, i]) for i in range(len(asked))]
+        rngs = [np.random.default_rng([WEIGHT_STREAM, own.seed, i]) for i in range(len(asked))]
         return [
             replace(draw_expression(e.category, rng, intensity=e.intensity), text=e.text)
             for e, rng in zip(asked, rngs, strict=True)
         ]
 
-    asked = {f"text_{language}": list(read[language]) for language in LANGUAGES}
+    asked: dict[Row, Sequence[Expression]] = {row: read[language] for language, row in IN_WORDS.items()}
     # By category the asked intensities are those of the English captions.
-    asked["category"] = [Expression(category=c.category, intensity=c.intensity) for c in captions["en"]]
-    out = {"ceiling": truth.images}
-    for way, expressions in asked.items():
-        out[way] = model.edit(source, led(expressions), settings, face=face)
-        out[f"{way}_token"] = model.edit(source, expressions, settings)
-    return out
+    asked[BY_CATEGORY] = [Expression(category=c.category, intensity=c.intensity) for c in captions["en"]]
+    shown = [e.category for e in person.expressions]
+    images: dict[Row, Sequence[Rgbd]] = {CEILING: [truth.images[shown.index(name)] for name in CATEGORIES]}
+    for row, expressions in asked.items():
+        images[row] = model.edit(source, led(expressions), own, face=face)
+        images[row.under(given="token")] = model.edit(source, expressions, own)
+    return images
 
 
-def summarise(persons: Sequence[Mapping[str, object]]) -> dict[str, float]:
-    """Per-person results → flat keys ``<metric>/<row>``."""
+def recognised(images: Mapping[Row, Sequence[Rgbd]], truth: Truth, judges: ExpressionJudges) -> Iterator[Record]:
+    """What the judges rank first."""
+    neutral = torch.from_numpy(np.repeat(truth.landmarks_px[:1], len(CATEGORIES), 0))
+    for row, seen in images.items():
+        found = judged(row, batch(stacked(seen)), neutral, CATEGORIES, judges)
+        # Rows are asked for different intensities, which probabilities would be compared by.
+        yield from (record for record in found if is_evidence(record.measure))
 
-    def column(key: str) -> np.ndarray:
-        return np.array([p[key] for p in persons], dtype=np.float64)
 
-    category = np.tile(np.arange(len(CATEGORIES)), len(persons))
-    true_category = column("true_category").astype(int).ravel()
-    out: dict[str, float] = {"count/persons": float(len(persons))}
-    for row in ROWS:
-        for judge in JUDGES:
-            judged = column(f"judged_{judge}/{row}").astype(int).ravel()
-            asked = true_category if row == "ceiling" else category
-            accuracy = metrics.accuracy(asked, judged, len(CATEGORIES))
-            out[f"expression/top1_{judge}/{row}"] = accuracy.macro
-            for name, value in zip(CATEGORIES, accuracy.per_class, strict=True):
-                out[f"expression/top1_{judge}_{name}/{row}"] = float(value)
-    shown = category != CATEGORIES.index("neutral")
-    for language in LANGUAGES:
-        row = f"text_{language}"
-        for suffix in ("", "_token"):
-            ratio = out[f"expression/top1_both/{row}{suffix}"] / max(
-                out[f"expression/top1_both/category{suffix}"], 1e-9
-            )
-            out[f"ratio/top1_over_category/{row}{suffix}"] = ratio
-        out[f"text/category_accuracy/{language}"] = float((column(f"read/{language}").ravel() == category).mean())
-        out[f"text/intensity_mae/{language}"] = float(column(f"intensity_error/{language}").ravel()[shown].mean())
+def over_category(table: Table) -> Table:
+    """Accuracy of what is asked in words over that of what is asked by category."""
+    out: dict[Row, dict[str, Cell]] = {}
+    for row in IN_WORDS.values():
+        for of, reference in ((row, BY_CATEGORY), (row.under(given="token"), BY_CATEGORY.under(given="token"))):
+            ratio = value_of(table[of][BOTH]) / max(value_of(table[reference][BOTH]), 1e-9)
+            out[of] = {"ratio/top1_over_category": ratio}
     return out

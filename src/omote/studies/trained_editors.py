@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from omote.config import Range
-from omote.evaluation.records import Row
+from omote.evaluation.records import PersonRecords, Row, Table
 from omote.progress import Step, Steps
 from omote.rgbd.weights import fingerprint
 from omote.studies.base import FREE, Record, Work
 from omote.studies.conditions import Condition, Edit, StudyOfEdits
-from omote.studies.table import Table
 
 if TYPE_CHECKING:
+    from omote.engine.loop import EngineConfig
     from omote.rgbd.train.editor import EditorConfig
 
 # More images than any run reaches: its time ends it.
@@ -61,13 +61,12 @@ class StudyOfTraining(StudyOfEdits):
         """Of the first stage."""
         return {"autoencoder": fingerprint(self.autoencoder)}
 
-    def recipe(self, run: Path, *, unit_style: bool = True) -> EditorConfig:
-        """Of one editor, whose data lies in its run's folder; length and optimiser are the same for all."""
+    def engine(self) -> EngineConfig:
+        """How long and how to optimise, the same for every editor."""
         from omote.recipes.cpu import editor_cpu
 
-        recipe = editor_cpu(run)
-        engine = replace(
-            recipe.engine,
+        return replace(
+            editor_cpu(Path()).engine,
             total_images=ENDLESS if self.minutes else self.images,
             max_seconds=60 * self.minutes,
             clock=self.clock,
@@ -77,13 +76,18 @@ class StudyOfTraining(StudyOfEdits):
             threads=self.threads,
             grid_images=0,
         )
+
+    def editor_of(self, run: Path, *, unit_style: bool = True) -> EditorConfig:
+        """The recipe of one editor, whose data lies in its run's folder."""
+        from omote.recipes.cpu import editor_cpu
+
         return replace(
-            recipe,
+            editor_cpu(run),
             population=run / "population",
             latents=run / "edits",
             autoencoder=self.autoencoder,
             channels=self.channels,
-            engine=engine,
+            engine=self.engine(),
             unit_style=unit_style,
         )
 
@@ -94,7 +98,7 @@ def train_editor(study: StudyOfTraining, run: Path, *, unit_style: bool = True) 
     from omote.head.shipped import population_heads
     from omote.rgbd.train.editor import EditorTask
 
-    recipe = study.recipe(run, unit_style=unit_style)
+    recipe = study.editor_of(run, unit_style=unit_style)
     for report in train(EditorTask(recipe, population_heads()), recipe.engine, run, recipe):
         done, total = report.images, study.images
         if study.minutes:
@@ -122,7 +126,7 @@ def measure_trained(
     work: Work,
     trainings: Mapping[str, Training],
     *,
-    overall: Callable[[Sequence[Record]], Table] = lambda found: {},
+    overall: Callable[[Sequence[PersonRecords]], Table] = lambda found: {},
 ) -> Steps[Table]:
     """Train editors, each in ``runs/NAME``, then measure all of them on the same unseen persons.
 
@@ -136,7 +140,6 @@ def measure_trained(
         The table, with what each training took.
     """
     from omote.engine.checkpoint import progress_of
-    from omote.head.shipped import shipped_head
     from omote.rgbd.load import load_model_parts
     from omote.studies.measured_edits import measure_conditions
 
@@ -153,7 +156,7 @@ def measure_trained(
 
     costs = yield from work.records("trainings", list(trainings), trained)
     networks = {
-        name: load_model_parts(shipped_head(), study.autoencoder, run / "export/editor", backend=study.backend)
+        name: load_model_parts(study.autoencoder, run / "export/editor", backend=study.backend)
         for name, run in runs.items()
     }
     condition = Condition(edits={training.row: Edit(network=name) for name, training in trainings.items()})

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from omote.config import Range, from_json, to_json
+from omote.diffusion.settings import EditSettings
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
-from omote.evaluation.records import Row
+from omote.evaluation.records import Cell, Row, Table
 from omote.progress import Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, Backend, check_weights, fingerprint
 from omote.studies.base import FREE, Results, Study, Work
-from omote.studies.table import DEPTH, TOP1, Cell, Table, cell
+from omote.studies.table import DEPTH, METRICS, TOP1, cell
 from omote.studies.training_cost import Cost, cost_of, stages_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Verification(Study):
         results = load_results(self.release)
         check_weights(self.folder)
         used = fingerprint(self.folder)
-        if results.run.get("run/weights_model", used) != used:
+        if results.weights.get("model", used) != used:
             raise ConfigError(
                 f"{self.release}: is of other weights than {self.folder}; give the weights that it is of with --weights"
             )
@@ -90,10 +91,11 @@ class Verification(Study):
 
     def run(self, work: Work) -> Steps[Results]:
         """Time the rows, and join times with accuracies and hours; a row is a row of the release evaluation."""
+        from omote.evaluation.catalogue import metric_of
         from omote.evaluation.report.results import load_results
-        from omote.evaluation.report.tables import bounds_of, interval, measured
+        from omote.evaluation.report.tables import bounds_of
+        from omote.evaluation.summary import summarise
         from omote.studies.edit_time import EditTime, timed_apart
-        from omote.studies.measured_edits import METRICS
         from omote.studies.rows import NETWORK_ROWS
 
         results = load_results(self.release)
@@ -104,16 +106,16 @@ class Verification(Study):
         runs = dict.fromkeys((*self.runs, *(path for path in others if (path / "checkpoint").is_dir())))
         stages = stages_of(list(runs), [self.folder, *others])
 
-        costs = {row: cost for row in results.rows if (cost := cost_of(row, stages)) is not None}
-        table: dict[Row, dict[str, Cell]] = {Row(row): _hours(costs.get(row)) for row in results.rows}
+        costs = {row: cost for row in results.rows if (cost := cost_of(row.name, stages)) is not None}
+        accuracies = summarise(results.persons, METRICS)
+        table: dict[Row, dict[str, Cell]] = {
+            row: {**_hours(costs.get(row)), **accuracies.get(row, {})} for row in results.rows
+        }
         for name, request in requests.items():
-            table[Row(request.row)] |= _seconds(from_json(EditTime, times[name]), request.backend)
-        for row in results.rows:
-            table[Row(row)] |= {m.key: interval(results, m, row) for m in METRICS if measured(results, m, row)}
-        top1 = next(metric for metric in METRICS if metric.key == TOP1)
-        bounds = {name: found.value for name, found in bounds_of(results, top1).items()}
+            table.setdefault(_timed(request), {}).update(_seconds(from_json(EditTime, times[name])))
+        bounds = {name: found.value for name, found in bounds_of(results, metric_of(TOP1)).items()}
         notes: dict[Row, dict[str, str | float]] = {
-            Row(row): {
+            row: {
                 f"{TOP1}_ceiling": bounds["ceiling"],
                 f"{TOP1}_floor": bounds["copy_source"],
                 "training_stages": " ".join(costs[row].stages) if row in costs else "",
@@ -131,19 +133,20 @@ class Verification(Study):
         """What is timed, by the name of its file."""
         from omote.studies.edit_time import NETWORK_FREE, TIMED, TimeRequest
 
-        asked = results.config["config"]
+        asked = results.config
         return {
             f"{row}_{backend}": TimeRequest(
                 row=row,
                 weights=self.weights_of(row),
                 backend=backend,
+                settings=EditSettings(seed=asked["seed"]),
                 test_set=asked["test_set"],
                 seed=asked["seed"],
                 repeat=self.repeat,
                 threads=self.threads,
                 clock=self.clock,
             )
-            for row in results.rows
+            for row in (row.name for row in results.rows)
             if row in TIMED and (row in NETWORK_FREE or self.weights_of(row) is not None)
             for backend in backends_of(row)
         }
@@ -160,45 +163,41 @@ def _hours(cost: Cost | None) -> dict[str, Cell]:
     return {} if cost is None else {"training/hours": cost.hours, "training/images": float(cost.images)}
 
 
-def _seconds(time: EditTime, backend: Backend) -> dict[str, Cell]:
-    end = "" if backend == "torch" else f"_{backend}"
+def _timed(request: TimeRequest) -> Row:
+    """The row of a time: the networks' own in PyTorch, and one under each other backend."""
+    return Row(request.row) if request.backend == "torch" else Row(request.row).under(backend=request.backend)
+
+
+def _seconds(time: EditTime) -> dict[str, Cell]:
     return {
-        f"time_s/one_edit{end}": time.one_edit,
-        f"time_s/seven_edits{end}": time.seven_edits,
-        f"time_s/head_fit{end}": time.head_fit,
-        f"memory_mb/peak{end}": time.peak_memory_mb,
-        f"time/threads{end}": float(time.threads),
+        "time_s/one_edit": time.one_edit,
+        "time_s/seven_edits": time.seven_edits,
+        "time_s/head_fit": time.head_fit,
+        "memory_mb/peak": time.peak_memory_mb,
+        "time/threads": float(time.threads),
     }
 
 
 def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
     """Four charts of the same rows: depth, expression, seconds, hours; an SVG file's text."""
+    from omote.evaluation.catalogue import metric_of
     from omote.evaluation.report.results import title
 
-    def chart(
-        name: str, metrics: Mapping[str, str], levels: Mapping[str, float], *, scale: str = "linear"
-    ) -> list[str]:
-        """Metric → what is added to a row's title."""
-        rows = {
-            title(row.name) + end: (found.value, found.low, found.high)
-            for row in table
-            for metric, end in metrics.items()
-            if (found := cell(table, row, metric)) is not None
-        }
-        # Lengths from nothing are compared by eye.
-        ends = [x for row in rows.values() for x in row if not math.isnan(x)] + [0.0] * (scale == "from 0")
-        logarithmic = scale == "logarithmic" and min(ends, default=0.0) > 0
-        axis = axis_over(name, [*ends, *levels.values()], logarithmic=logarithmic)
-        return [row_chart(name.partition(", ")[0].partition(" (")[0], rows, axis, levels)] if rows else []
+    charts = []
+    for metric, logarithmic in ((metric_of(DEPTH), True), (metric_of(TOP1), False)):
+        cells = ((title(row), cell(table, row, metric.key)) for row in table)
+        values = {name: (found.value, found.low, found.high) for name, found in cells if found is not None}
+        shown = [x for ends in values.values() for x in ends if not math.isnan(x)]
+        # Every row is to be seen against the judges' levels.
+        levels = {"ceiling": bounds["ceiling"], "floor": bounds["copy_source"]} if metric.key == TOP1 else {}
+        axis = axis_over(metric.label(), [*shown, *levels.values()], logarithmic=logarithmic and min(shown) > 0)
+        charts.append(row_chart(metric.title, values, axis, levels))
 
-    seconds = {"time_s/seven_edits": "", "time_s/seven_edits_openvino": ", openvino"}
-    # Every row is to be seen against the judges' levels.
-    judged = {"ceiling": bounds["ceiling"], "floor": bounds["copy_source"]}
-    return figure(
-        [
-            *chart("depth error, mm (lower is better)", {DEPTH: ""}, {}, scale="logarithmic"),
-            *chart("expression top-1 (higher is better)", {TOP1: ""}, judged),
-            *chart("seconds for seven edits, head fit included", seconds, {}, scale="logarithmic"),
-            *chart("hours of training", {"training/hours": ""}, {}, scale="from 0"),
-        ]
-    )
+    for metric, logarithmic in ((metric_of("time_s/seven_edits"), True), (metric_of("training/hours"), False)):
+        cells = ((", ".join([title(row), *(v for _, v in row.at)]), cell(table, row, metric.key)) for row in table)
+        alone = {name: (found.value, math.nan, math.nan) for name, found in cells if found is not None}
+        if alone:
+            # Hours are compared by their length from nothing.
+            ends = [*([] if logarithmic else [0.0]), *(value for value, _, _ in alone.values())]
+            charts.append(row_chart(metric.title, alone, axis_over(metric.label(), ends, logarithmic=logarithmic)))
+    return figure(charts)

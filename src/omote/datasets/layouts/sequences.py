@@ -25,7 +25,7 @@ def _frames(folder: Path) -> list[Path]:
 
 
 class _Sequences:
-    """Common parts of both layouts."""
+    """What the two share."""
 
     def is_subject(self, name: str) -> bool:
         raise NotImplementedError

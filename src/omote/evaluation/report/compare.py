@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from omote.evaluation.report import html, svg, words
-from omote.evaluation.report.page import kind_of, run_facts, sections
-from omote.evaluation.report.results import BOUNDS, CEILING, MODEL, Results, is_model, place, title
-from omote.evaluation.report.tables import HEADLINE, Metric, interval, measured, per_person, verdict_of
+from omote.evaluation.catalogue import Metric
+from omote.evaluation.figures import Dot, dots
+from omote.evaluation.records import Row
+from omote.evaluation.report import html, words
+from omote.evaluation.report.page import column_title, run_facts, sections
+from omote.evaluation.report.results import AUTOENCODER, MODEL, Results, is_model, kind_of, place, title
+from omote.evaluation.report.tables import HEADLINE, interval, verdict_of
 from omote.evaluation.statistics import paired_test
+from omote.evaluation.summary import per_person
 from omote.files import atomic_path
 
 
@@ -44,12 +47,12 @@ def comparison(all_results: Sequence[Results]) -> Iterator[str]:
     for other in others:
         yield f"<h3>{escape(other.name)} − {escape(first.name)}</h3>"
         yield _paired(first, other)
-    yield html.definitions(words.METRICS)
+    yield html.definitions(words.definitions(HEADLINE))
     for results in all_results:
         yield f"<details><summary>What {escape(results.name)} ran on</summary>{run_facts(results)}</details>"
 
 
-def _lines(all_results: Sequence[Results]) -> Iterator[tuple[Results, str, str]]:
+def _lines(all_results: Sequence[Results]) -> Iterator[tuple[Results, Row, str]]:
     """(folder, row, label): rows of networks, each with all folders together; the others once for each set of persons."""
     own = sorted({row for results in all_results for row in results.rows if _is_networks(row)}, key=place)
     for row in own:
@@ -72,50 +75,36 @@ def _same_rivals(a: Results, b: Results) -> bool:
         same_persons(a, b)
         and len(a.persons) == len(b.persons)
         and words.test_set(a) == words.test_set(b)
-        and a.config.get("networks") == b.config.get("networks")
+        and all(a.weights.get(row) == b.weights.get(row) for row in {*a.weights, *b.weights} - {MODEL.name})
     )
 
 
-def _is_networks(row: str) -> bool:
-    return is_model(row) or row == "autoencoder_ceiling"
+def _is_networks(row: Row) -> bool:
+    return is_model(row) or row.name == AUTOENCODER
 
 
 def _table(all_results: Sequence[Results]) -> str:
-    head = [
-        "row",
-        *(f"{escape(m.title)}<br><small>{m.unit} {'↓' if m.better == 'less' else '↑'}</small>" for m in HEADLINE),
-    ]
     lines = []
     for results, row, label in _lines(all_results):
-        cells = [
-            html.with_interval(interval(results, m, row), m.digits) if measured(results, m, row) else "–"
-            for m in HEADLINE
-        ]
+        cells = [html.with_interval(interval(results, m, row), m.digits) for m in HEADLINE]
         lines.append((kind_of(row), [escape(label), *cells]))
-    return html.table(head, lines)
+    return html.table(["row", *map(column_title, HEADLINE)], lines)
 
 
 def _figures(all_results: Sequence[Results]) -> str:
     parts = []
     for m in HEADLINE:
-        lines = [
-            svg.Dot(label=results.name, value=interval(results, m, MODEL), kind="model")
-            for results in all_results
-            if measured(results, m, MODEL)
-        ]
-        unit = f", {m.unit}" if m.unit else ""
-        direction = "less is better" if m.better == "less" else "more is better"
-        parts.append(svg.dots(f"model: {m.title}{unit} ({direction})", lines, digits=m.digits, from_zero=False))
+        found = {results.name: interval(results, m, MODEL) for results in all_results}
+        lines = [Dot(label=name, value=cell, kind="model") for name, cell in found.items() if cell is not None]
+        parts.append(dots(f"model: {m.label()}", lines, digits=m.digits, from_zero=False))
     return f'<div class="figures">{"".join(parts)}</div>'
 
 
 def same_persons(a: Results, b: Results) -> bool:
-    """Whether person k of one is person k of the other: the same population, and the same head of each."""
-    common = min(len(a.persons), len(b.persons))
-    # Where the second head family lies differs between machines; whether there is one is in the persons' heads.
-    return a.config["config"].get("seed") == b.config["config"].get("seed") and all(
-        p["head"] == q["head"] and p["category"] == q["category"] and p["intensity"] == q["intensity"]
-        for p, q in zip(a.persons[:common], b.persons[:common], strict=True)
+    """Whether person k of one is person k of the other: the same seed, head family, expressions and camera of each."""
+    return a.config["seed"] == b.config["seed"] and all(
+        (p.parts, p.category, p.intensity) == (q.parts, q.category, q.intensity)
+        for p, q in zip(a.persons, b.persons, strict=False)
     )
 
 
@@ -123,20 +112,20 @@ def _paired(first: Results, other: Results) -> str:
     if not same_persons(first, other):
         return "<p>Their persons are others: intervals can be compared, pairs cannot be made.</p>"
     common = min(len(first.persons), len(other.persons))
-    a, b = (replace(r, persons=r.persons[:common]) for r in (first, other))
-    rows = [row for row in a.rows if row in b.rows and (is_model(row) or row in BOUNDS) and row != CEILING]
+    rows = [row for row in first.rows if row in other.rows and _is_networks(row)]
     lines = []
     for row in rows:
-        cells = [_difference(a, b, m, row) for m in HEADLINE]
+        cells = [_difference(first, other, common, m, row) for m in HEADLINE]
         lines.append((kind_of(row), [escape(title(row)), *cells]))
     note = f"<p>The {common} persons that both have. Green is better than {escape(first.name)}, red worse, at p ≤ 0.05.</p>"
     return note + html.table(["row", *(escape(m.title) for m in HEADLINE)], lines)
 
 
-def _difference(a: Results, b: Results, metric: Metric, row: str) -> str:
-    if not (measured(a, metric, row) and measured(b, metric, row)):
+def _difference(a: Results, b: Results, common: int, metric: Metric, row: Row) -> str:
+    ours, theirs = (per_person(r.persons[:common], metric.key, row) for r in (b, a))
+    if ours is None or theirs is None:
         return "–"
-    test = paired_test(per_person(b, metric, row), per_person(a, metric, row))
+    test = paired_test(ours, theirs)
     d, digits = test.difference, metric.digits + 1
     if np.isnan(d.value):
         return "–"

@@ -70,8 +70,10 @@ def number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def with_interval(value: Interval, digits: int) -> str:
-    """A number above its 95 % interval."""
+def with_interval(value: Interval | None, digits: int) -> str:
+    """A number above its 95 % interval; a dash where there is none."""
+    if value is None:
+        return "–"
     if math.isnan(value.low):
         return number(value.value, digits)
     return f"{number(value.value, digits)}<small>{value.low:.{digits}f} to {value.high:.{digits}f}</small>"

@@ -2,51 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 import numpy as np
-from scipy.spatial.distance import pdist
+from jaxtyping import Bool
 
+from omote.evaluation.catalogue import Metric, metric_of
+from omote.evaluation.figures import Dot, dots, matrix
+from omote.evaluation.judges.panel import JUDGES
 from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
-from omote.evaluation.report import html, svg, words
+from omote.evaluation.records import Row
+from omote.evaluation.report import html, words
 from omote.evaluation.report.published import published_tables
-from omote.evaluation.report.results import BOUNDS, CEILING, FLOOR, JUDGES, MODEL, ROW_TITLES, Results, is_model, title
-from omote.evaluation.report.tables import (
-    DETAIL,
-    HEADLINE,
-    Metric,
-    bounds_of,
-    class_interval,
-    confusion,
-    csv_rows,
-    interval,
-    is_expression,
-    measured,
-    rivalries,
-)
+from omote.evaluation.report.results import MODEL, ROW_TITLES, Results, kind_of, title
+from omote.evaluation.report.tables import DETAIL, HEADLINE, bounds_of, interval, rivalries
+from omote.evaluation.summary import CEILING, FLOOR, TOP1, class_interval, confusion, parts_of, per_image, per_person
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 
 SHEET_TITLES = {
+    **{row: f"{ROW_TITLES[row]}: colour, depth, depth error" for row in SHEET_ROWS},
     CEILING: "true render: colour, depth, and how far the depth moves from rest",
-    MODEL: "model: colour, depth, depth error",
-    **{row: f"{ROW_TITLES[row]}: colour, depth, depth error" for row in SHEET_ROWS if row not in (CEILING, MODEL)},
 }
 
 
 def write_report(results: Results) -> None:
-    """Write ``report.html`` and ``table.csv`` into the result folder.
+    """Write ``report.html`` into the result folder.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: it cannot be written.
     """
-    with (
-        atomic_path(results.folder / "table.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        csv.writer(file).writerows(csv_rows(results))
     with atomic_path(results.folder / "report.html") as temporary:
         temporary.write_text(html.page(f"omote: {results.name}", sections(results)), encoding="utf-8")
 
@@ -55,7 +41,7 @@ def sections(results: Results) -> Iterator[str]:
     """The report's parts."""
     count = len(results.persons)
     yield f"<h1>Evaluation: {escape(results.name)}</h1>"
-    yield f'<p class="soft">{count} persons × {results.category.shape[1]} expressions. {escape(words.SYNTHETIC)}</p>'
+    yield f'<p class="soft">{count} persons × {len(results.persons[0].category)} expressions. {escape(words.SYNTHETIC)}</p>'
     name = words.test_set(results)
     yield f'<p class="soft">Test set <b>{escape(name)}</b>. {escape(words.TEST_SETS.get(name, ""))}</p>'
     yield _in_short(results)
@@ -69,11 +55,13 @@ def sections(results: Results) -> Iterator[str]:
     yield figures(results)
     yield "<h2>Expression by class</h2>"
     yield from _expressions(results)
-    yield "<h2>By head family</h2>"
-    yield _parts(results, results.heads(), HEADLINE)
-    if turns := results.turns():
-        yield "<h2>By the camera's turn</h2>"
-        yield _parts(results, turns, HEADLINE[:1])
+    for axis, heading, columns in (
+        ("head", "By head family", HEADLINE),
+        ("yaw_deg", "By the camera's turn, degrees", HEADLINE[:1]),
+    ):
+        if parts := {value: chosen for (of, value), chosen in parts_of(results.persons).items() if of == axis}:
+            yield f"<h2>{heading}</h2>"
+            yield _parts(results, parts, columns)
     yield "<h2>More metrics</h2>"
     yield metric_table(results, DETAIL)
     yield _sets(results)
@@ -81,7 +69,7 @@ def sections(results: Results) -> Iterator[str]:
     yield from _sheets(results)
     yield "<h2>Rows and metrics</h2>"
     yield html.definitions((title(row), words.describe(row)) for row in results.rows)
-    yield html.definitions(words.METRICS)
+    yield html.definitions(words.definitions((*HEADLINE, *DETAIL, *_of_judge(JUDGES[0]))))
     yield published_tables()
     yield "<h2>What it ran on</h2>"
     yield run_facts(results)
@@ -90,21 +78,16 @@ def sections(results: Results) -> Iterator[str]:
 def _in_short(results: Results) -> str:
     run = results.run
     parts = [f"{name} {run[key]}" for name, key in (
-        ("weights", "run/weights"), ("commit", "run/commits"), ("seed", "seed/persons"), ("measured", "run/finished_utc"),
+        ("weights", "run/weights_model"), ("commit", "run/commits"), ("seed", "seed/persons"), ("measured", "run/finished_utc"),
         ("on", "machine/processor"),
     ) if run.get(key) is not None]  # fmt: skip
     return f'<p class="soft">{escape(", ".join(parts))}</p>' if parts else ""
 
 
-def kind_of(row: str) -> str:
-    """CSS class of a row."""
-    return "model" if is_model(row) else "bound" if row in BOUNDS else "baseline"
-
-
-def _column_title(metric: Metric) -> str:
-    arrow = "↓" if metric.better == "less" else "↑"
-    unit = f" {metric.unit}" if metric.unit else ""
-    return f"{escape(metric.title)}<br><small>{escape(unit)} {arrow}</small>"
+def column_title(metric: Metric) -> str:
+    """HTML of a column's head: title, unit, and an arrow towards what is better."""
+    arrow = {"lower": " ↓", "higher": " ↑", "neither": ""}[metric.better]
+    return f"{escape(metric.title)}<br><small>{escape(metric.unit)}{arrow}</small>"
 
 
 def headline_table(results: Results) -> str:
@@ -112,23 +95,19 @@ def headline_table(results: Results) -> str:
     return metric_table(results, HEADLINE)
 
 
-def metric_table(results: Results, metrics: Sequence[Metric]) -> str:
+def metric_table(results: Results, columns: Sequence[Metric]) -> str:
     """Rows × metrics with intervals; metrics that no row has are left out."""
-    shown = [m for m in metrics if any(measured(results, m, row) for row in results.rows)]
+    shown = [m for m in columns if any(interval(results, m, row) for row in results.rows)]
     bounds = {m.key: bounds_of(results, m) for m in shown}
-    head = ["row", *map(_column_title, shown)]
     lines: list[tuple[str, list[str]]] = []
     for row in results.rows:
-        if not any(measured(results, m, row) for m in shown):
+        found = {m.key: interval(results, m, row) for m in shown}
+        if not any(found.values()):
             continue
         cells = []
         for m in shown:
-            if not measured(results, m, row):
-                cells.append("–")
-                continue
-            cell = html.with_interval(interval(results, m, row), m.digits)
-            if is_expression(m) and len(bounds[m.key]) == 2:
-                ends = bounds[m.key]
+            cell = html.with_interval(found[m.key], m.digits)
+            if found[m.key] is not None and len(ends := bounds[m.key]) == 2:
                 cell += (
                     f"<small>ceiling {html.number(ends[CEILING].value, m.digits)}, "
                     f"floor {html.number(ends[FLOOR].value, m.digits)}</small>"
@@ -136,18 +115,18 @@ def metric_table(results: Results, metrics: Sequence[Metric]) -> str:
             cells.append(cell)
         new_group = bool(lines) and not lines[-1][0].startswith(kind_of(row))
         lines.append((kind_of(row) + (" group" if new_group else ""), [escape(title(row)), *cells]))
-    return html.table(head, lines)
+    return html.table(["row", *map(column_title, shown)], lines)
 
 
 def _identity_note(results: Results) -> str:
-    values = results.column(f"identity/{FLOOR}")
-    same = float(np.nanmean(np.where(results.moved, values, np.nan)))
+    values = per_image(results.persons, "identity/faceapi", Row(FLOOR))
+    assert values is not None, "`load_results` refuses folders without a copy of the source"
     note = (
-        f"For scale: a person's source and their true face with an expression are {same:.2f} apart in identity distance"
+        f"For scale: a person's source and their true face with an expression are {np.nanmean(values):.2f} apart in identity "
+        "distance"
     )
-    if all("descriptor" in p for p in results.persons) and len(results.persons) > 1:
-        descriptors = np.array([p["descriptor"] for p in results.persons], dtype=np.float64)
-        note += f", two different persons {float(pdist(descriptors).mean()):.2f} (their true faces at rest)"
+    if (apart := results.numbers.get(("identity_apart/faceapi", Row()))) is not None:
+        note += f", two different persons {apart:.2f} (their true faces at rest)"
     return note + ". Copying the source scores what a change of expression alone does."
 
 
@@ -155,14 +134,10 @@ def figures(results: Results) -> str:
     """The headline as dots with intervals."""
     parts = []
     for m in HEADLINE:
-        rows = [row for row in results.rows if measured(results, m, row)]
-        if not rows:
-            continue
-        lines = [svg.Dot(label=title(r), value=interval(results, m, r), kind=kind_of(r)) for r in rows]
-        unit = f", {m.unit}" if m.unit else ""
-        direction = "less is better" if m.better == "less" else "more is better"
-        from_zero = m.better == "less" or is_expression(m)
-        parts.append(svg.dots(f"{m.title}{unit} ({direction})", lines, digits=m.digits, from_zero=from_zero))
+        found = {row: interval(results, m, row) for row in results.rows}
+        lines = [Dot(label=title(r), value=cell, kind=kind_of(r)) for r, cell in found.items() if cell is not None]
+        if lines:
+            parts.append(dots(m.label(), lines, digits=m.digits, from_zero=m.better == "lower" or m.key in TOP1))
     return f'<div class="figures">{"".join(parts)}</div>'
 
 
@@ -170,86 +145,73 @@ def _expressions(results: Results) -> Iterator[str]:
     judge = JUDGES[0]
     yield "<p>Top-1 of both judges' summed probabilities on each true class; the true render's row is the ceiling.</p>"
     yield _class_table(results, judge)
-    matrices = [row for row in (CEILING, MODEL, *results.baselines) if row in results.rows and row != FLOOR]
+    matrices = [row for row in (Row(CEILING), MODEL, *results.baselines) if row.name != FLOOR]
     yield f'<div class="figures">{"".join(_matrix(results, judge, row) for row in matrices)}</div>'
     yield _expression_summary(results)
     for other in JUDGES[1:]:
         inner = _class_table(results, other)
-        inner += f'<div class="figures">{"".join(_matrix(results, other, row) for row in (CEILING, MODEL))}</div>'
+        inner += f'<div class="figures">{"".join(_matrix(results, other, row) for row in (Row(CEILING), MODEL))}</div>'
         yield f"<details><summary>{escape(other)} alone</summary>{inner}</details>"
 
 
 def _class_table(results: Results, judge: str) -> str:
     lines = []
     for row in results.rows:
-        cells = [html.with_interval(class_interval(results, judge, row, c), 2) for c in CATEGORIES]
-        lines.append((kind_of(row), [escape(title(row)), *cells]))
+        found = [class_interval(results.persons, judge, row, c) for c in CATEGORIES]
+        lines.append((kind_of(row), [escape(title(row)), *(html.with_interval(cell, 2) for cell in found)]))
     return html.table(["row", *CATEGORIES], lines)
 
 
-def _matrix(results: Results, judge: str, row: str) -> str:
-    return svg.matrix(f"{title(row)} ({judge})", confusion(results, judge, row), CATEGORIES)
+def _matrix(results: Results, judge: str, row: Row) -> str:
+    found = confusion(results.persons, judge, row)
+    return "" if found is None else matrix(f"{title(row)} ({judge})", found, CATEGORIES)
+
+
+def _of_judge(judge: str) -> list[Metric]:
+    return [metric_of(f"expression/{name}_{judge}") for name in ("gain", "cls", "mscr")]
 
 
 def _expression_summary(results: Results) -> str:
-    columns = (("gain ↑", "expression/gain"), ("CLS ↑", "expression/cls"), ("mSCR ↓", "expression/mscr"))
-    head, lines = ["row"], []
-    keys = [(f"{name}<br><small>{judge}</small>", f"{key}_{judge}") for name, key in columns for judge in JUDGES]
-    keys = [(name, key) for name, key in keys if any(f"{key}/{row}" in results.metrics for row in results.rows)]
-    head += [name for name, _ in keys]
-    for row in results.rows:
-        cells = [html.number(results.metrics.get(f"{key}/{row}", np.nan), 2) for _, key in keys]
-        lines.append((kind_of(row), [escape(title(row)), *cells]))
-    return html.table(head, lines)
+    return _numbers(results, [metric for judge in JUDGES for metric in _of_judge(judge)])
 
 
-def _parts(results: Results, parts: Mapping[str, np.ndarray], metrics: Sequence[Metric]) -> str:
-    """Rows × metrics of each part of the persons."""
-    shown = [m for m in metrics if any(measured(results, m, row) for row in results.rows)]
-    head = ["row", *(f"{escape(m.title)}<br><small>{escape(name)}</small>" for m in shown for name in parts)]
+def _numbers(results: Results, columns: Sequence[Metric]) -> str:
+    """Rows × metrics without intervals."""
+    shown = [m for m in columns if any((m.key, row) in results.numbers for row in results.rows)]
     lines = []
     for row in results.rows:
-        if row == CEILING:
-            continue
-        cells = [
-            html.with_interval(interval(results, m, row, chosen), m.digits) if measured(results, m, row) else "–"
-            for m in shown
-            for chosen in parts.values()
-        ]
+        cells = [html.number(results.numbers.get((m.key, row), np.nan), m.digits) for m in shown]
         lines.append((kind_of(row), [escape(title(row)), *cells]))
+    return html.table(["row", *map(column_title, shown)], lines) if shown else ""
+
+
+def _parts(results: Results, parts: Mapping[str, Bool[np.ndarray, " p"]], columns: Sequence[Metric]) -> str:
+    """Rows × metrics of each part of the persons."""
+    head = ["row", *(f"{escape(m.title)}<br><small>{escape(name)}</small>" for m in columns for name in parts)]
+    lines = []
+    for row in results.rows:
+        if row.name == CEILING:
+            continue
+        found = [(m, interval(results, m, row, chosen)) for m in columns for chosen in parts.values()]
+        lines.append((kind_of(row), [escape(title(row)), *(html.with_interval(cell, m.digits) for m, cell in found)]))
     counts = ", ".join(f"{int(chosen.sum())} persons of {name}" for name, chosen in parts.items())
     return f"<p>{escape(counts)}.</p>" + html.table(head, lines)
 
 
 def _sets(results: Results) -> str:
     """Rows as sets of images, where that was measured."""
-    names = {
-        "fd": "Fréchet ↓",
-        "kid": "KID × 1000 ↓",
-        "precision": "precision ↑",
-        "recall": "recall ↑",
-        "perceptual": "perceptual ↓",
-    }
-    found = {key.rpartition("/")[0] for key in results.metrics}
-    columns = [key for kind in names for key in sorted(found) if key.startswith(f"{kind}/")]
-    if not columns:
+    groups = ("fd", "kid", "precision", "recall", "perceptual")
+    keys = sorted({key for key, _ in results.numbers if key.partition("/")[0] in groups})
+    if not keys:
         return ""
-    head = ["row", *(f"{names[k.partition('/')[0]]}<br><small>{escape(k.partition('/')[2])}</small>" for k in columns)]
-    lines = []
-    for row in results.rows:
-        if row == CEILING:
-            continue
-        cells = []
-        for key in columns:
-            value = results.metrics.get(f"{key}/{row}", np.nan)
-            cells.append(html.number(1000 * value if key.startswith("kid/") else value, 3))
-        lines.append((kind_of(row), [escape(title(row)), *cells]))
+    keys.sort(key=lambda key: groups.index(key.partition("/")[0]))
+    images, subset = (results.numbers[f"count/{name}", Row()] for name in ("set_images", "kid_subset_size"))
     note = (
-        f"<h2>Sets of images</h2><p>Against the true renders of the same persons: {results.metrics['count/set_images']:.0f} "
-        f"images a set, KID over subsets of {results.metrics['count/kid_subset_size']:.0f}. Few images make a Fréchet distance "
-        "large: compare rows of one table only. Networks are named; none of these is FID or LPIPS.</p>"
+        f"<h2>Sets of images</h2><p>Against the true renders of the same persons: {images:.0f} images a set, KID over subsets of "
+        f"{subset:.0f}. Few images make a Fréchet distance large: compare rows of one table only. Networks are named; none of "
+        "these is FID or LPIPS.</p>"
     )
-    return note + html.table(head, lines)
+    return note + _numbers(results, [metric_of(key) for key in keys])
 
 
 def _sheets(results: Results) -> Iterator[str]:
@@ -260,22 +222,19 @@ def _sheets(results: Results) -> Iterator[str]:
         "at the same distance everywhere; errors go from black (0) to pale (10 mm and more, or a hole).</p>"
     )
     for name, index in sheet_persons(results.persons).items():
-        person = results.persons[index]
-        error = float(np.nanmean(np.array(person["mae_moving/model"], dtype=np.float64)))
-        yield f"<h3>{name}: person {index} ({escape(str(person['head']))}), {error:.2f} mm where it moves</h3>"
+        errors, head = per_person(results.persons, "depth/mae_mm_moving", MODEL), results.persons[index].parts["head"]
+        assert errors is not None, "persons are picked by it"
+        yield f"<h3>{name}: person {index} ({escape(head)}), {errors[index]:.2f} mm where it moves</h3>"
         heads = "".join(f"<span>{category}</span>" for category in CATEGORIES)
         cells = [f'<div class="heads">{heads}</div>']
         for row in SHEET_ROWS:
-            if row not in results.rows:
+            if Row(row) not in results.rows:
                 continue
-            shown = html.picture(picture_path(images, index, row), f"{name} person, {title(row)}")
+            shown = html.picture(picture_path(images, index, row), f"{name} person, {title(Row(row))}")
             cells.append(f"<figure><figcaption>{escape(SHEET_TITLES[row])}</figcaption>{shown}</figure>")
         yield f'<div class="scroll"><div class="sheet">{"".join(cells)}</div></div>'
 
 
 def run_facts(results: Results) -> str:
-    """Versions, seeds, commit, machine and counts, or that they were not kept."""
-    if not results.run:
-        return '<p class="soft">This folder was measured by a version that kept no record of it.</p>'
-    facts = html.definitions((key, "–" if value is None else str(value)) for key, value in sorted(results.run.items()))
-    return f"{facts}"
+    """Versions, seeds, commit, machine and counts."""
+    return html.definitions((key, "–" if value is None else str(value)) for key, value in sorted(results.run.items()))

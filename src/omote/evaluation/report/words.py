@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
+from omote.evaluation.catalogue import Metric
+from omote.evaluation.records import Row
 from omote.evaluation.report.html import number, p_value
-from omote.evaluation.report.results import FLOOR, Results, title
+from omote.evaluation.report.results import Results, title
 from omote.evaluation.report.tables import ALPHA, Rivalry
+from omote.evaluation.summary import FLOOR
 
 ROWS: Mapping[str, str] = {
     "model": "The networks measured here, given the ARKit weights of the true expression: the answer is determined.",
@@ -39,23 +42,7 @@ TEST_SETS: Mapping[str, str] = {
 AIM_METRICS = ("depth/mae_mm_metric", "expression/top1_both", "identity/faceapi")
 AIM_BASELINES = (FLOOR, "head_edit", "deformation_transfer")
 
-METRICS: Sequence[tuple[str, str]] = (
-    ("depth error", "Mean |d − g| of z-depth in mm over the true render's valid pixels, not aligned; per image, then averaged."),
-    ("moving", "The same over pixels whose true depth differs from the source's by more than 2 mm."),
-    ("still", "The same over pixels whose true depth differs from the source's by less than 0.1 mm: forehead, bridge of the "
-     "nose, ears. What is wrong there is invented."),
-    ("PSNR, SSIM", "Of colours in [0, 1] over the true render's valid pixels, neutral images left out. SSIM: Wang et al. 2004, "
-     "11 × 11 Gaussian windows."),
-    ("identity distance", "Euclidean distance of face-api's 128-d descriptors, row against true render of the same expression, "
-     "neutral left out."),
-    ("identity, ArcFace", "1 − cosine of the descriptors of a user's own backbone, row against true render, neutral left out."),
-    ("expression top-1", "How often the judges' first class is the asked one, averaged over the seven classes. “Both” sums the "
-     "probabilities of face-api and fer, networks that no model here was trained with. Ceiling: true renders. Floor: copy."),
-    ("normals", "Mean angle between the normals of depth images, in degrees."),
-    ("δ1, silog, abs. rel.", "Share of pixels with max(d/g, g/d) < 1.25; 100 × deviation of log d − log g; mean |d − g| / g."),
-    ("gain", "Share of the true change in the asked class's probability that a row reaches: copy 0, true render 1."),
-    ("CLS", "Pearson's correlation of asked intensity and the judges' probability of the asked class, per category, averaged."),
-    ("mSCR", "Mean of ½ (C_ij + C_ji) over fearful/surprised and angry/disgusted; less is better."),
+STATISTICS: Sequence[tuple[str, str]] = (
     ("intervals", "95 % percentile bootstrap over persons (2000 resamples, seed 0): a person's images are not independent. "
      "An interval without width says that all persons agree, not that the next one will."),
     ("p", "Sign-flip permutation test over persons, paired, two-sided; not corrected for the number of tests."),
@@ -67,21 +54,27 @@ SYNTHETIC = (
 )
 
 
-def describe(row: str) -> str:
+def describe(row: Row) -> str:
     """What a row is."""
-    return ROWS.get(row, "A row of this suite.")
+    return ROWS.get(row.name, "A row of this suite.")
+
+
+def definitions(metrics: Iterable[Metric]) -> Iterator[tuple[str, str]]:
+    """What columns mean."""
+    yield from ((metric.title, metric.definition) for metric in metrics)
+    yield from STATISTICS
 
 
 def test_set(results: Results) -> str:
-    """The name of the persons' set; folders of earlier versions know one."""
-    return str(results.config.get("config", {}).get("test_set", "in-model"))
+    """The name of the persons' set."""
+    return str(results.config["test_set"])
 
 
 def aim(rivals: Sequence[Rivalry]) -> Iterator[str]:
     """HTML paragraphs: whether the model beats the rows without networks in depth, expression and identity together."""
-    asked = [r for r in rivals if r.metric.key in AIM_METRICS and r.baseline in AIM_BASELINES]
+    asked = [r for r in rivals if r.metric.key in AIM_METRICS and r.baseline.name in AIM_BASELINES]
     missed = [r for r in asked if r.verdict != "better"]
-    won = [row for row in AIM_BASELINES if any(r.baseline == row for r in asked)]
+    won = [row for row in map(Row, AIM_BASELINES) if any(r.baseline == row for r in asked)]
     won = [row for row in won if not any(r.baseline == row for r in missed)]
     together = "in depth, expression accuracy and identity together"
     if missed:
@@ -98,7 +91,7 @@ def missing(results: Results) -> Iterator[str]:
     """HTML paragraphs: rows that could not be measured."""
     rows = [key.removeprefix("run/missing_") for key in sorted(results.run) if key.startswith("run/missing_")]
     if rows:
-        named = ", ".join(f"<b>{escape(title(row))}</b>" for row in rows)
+        named = ", ".join(f"<b>{escape(title(Row(row)))}</b>" for row in rows)
         yield f"Not measured for want of weights: {named}."
 
 
@@ -122,7 +115,7 @@ def verdict(rivals: Sequence[Rivalry]) -> list[str]:
 
 
 def _by_baseline(rivals: Sequence[Rivalry]) -> str:
-    parts: dict[str, list[str]] = {}
+    parts: dict[Row, list[str]] = {}
     for r in rivals:
         unit = f" {r.metric.unit}" if r.metric.unit else ""
         ours, theirs = (number(v.value, r.metric.digits) for v in (r.model_value, r.baseline_value))

@@ -16,11 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omote.engine.loop import BaseTask, EngineConfig
+from omote.engine.loop import EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
 from omote.head.expressions import CATEGORIES
-from omote.rgbd.conditions.category import Category, CategoryReader
 from omote.rgbd.conditions.text.captions import draw_caption
 from omote.rgbd.conditions.text.conditioner import TextConditioner
 from omote.rgbd.conditions.text.encoders import TextFeatures, encode_texts
@@ -93,14 +92,12 @@ class TextModule(nn.Module):
         return token + 0.5 * category + intensity, {k: v.detach() for k, v in metrics.items()}
 
 
-class TextTask(BaseTask):
-    """The text conditioner as an `omote.engine.loop.Task`."""
-
-    module: TextModule
+class TextTask:
+    """The text conditioner as a `training.engine.Task`."""
 
     def __init__(self, config: TextConfig) -> None:
         self.config = config
-        teacher = load_pretrained(LatentEditor, config.editor or SHIPPED_WEIGHTS / "editor").float()
+        teacher = load_pretrained(LatentEditor, config.editor or SHIPPED_WEIGHTS / "editor").float().conditioner
         rng = np.random.default_rng([5, config.engine.seed])
         captions = [draw_caption(rng) for _ in range(config.num_captions)]
         self.features = [
@@ -110,14 +107,17 @@ class TextTask(BaseTask):
         self.category = torch.tensor([CATEGORIES.index(c.category) for c in captions])
         self.intensity = torch.tensor([c.intensity for c in captions])
         with torch.no_grad():
-            reader = teacher.conditioner.reader(Category)
-            assert isinstance(reader, CategoryReader)
-            self.token = reader.token(self.category, self.intensity)
+            self.token = teacher.expression_token(self.category, self.intensity)
         torch.manual_seed(config.engine.seed)
         conditioner = TextConditioner(
             context_width=self.token.shape[1], width=config.width, num_queries=config.num_queries, heads=config.heads
         )
-        self.module = TextModule(conditioner, self.token.std(dim=0).mean(), config.smoothing)
+        self._module = TextModule(conditioner, self.token.std(dim=0).mean(), config.smoothing)
+
+    @property
+    def module(self) -> nn.Module:
+        """The conditioner with its loss."""
+        return self._module
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> TextBatch:
         """Captions of a step, drawn from (seed, step)."""
@@ -141,7 +141,7 @@ class TextTask(BaseTask):
         features = TextFeatures(
             tokens=tokens * mask[..., None], mask=mask, vector=torch.where(no_vector[:, None], 0.0, vector)
         )
-        device = self.device
+        device = next(self._module.parameters()).device
         return TextBatch(
             features=features.to(device),
             category=self.category[chosen].to(device),
@@ -149,6 +149,16 @@ class TextTask(BaseTask):
             token=self.token[chosen].to(device),
         )
 
+    def schedule(self, images: int) -> None:
+        """Nothing changes along the run."""
+
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""
-        self.averaged("conditioner", weights).save_pretrained(folder / "text")
+        conditioner = TextConditioner.from_config(self._module.conditioner.config)
+        own = {k: v.cpu() for k, v in weights.items() if k.startswith("conditioner.")}
+        conditioner.load_state_dict({k.removeprefix("conditioner."): v for k, v in own.items()})
+        conditioner.save_pretrained(folder / "text")
+
+    def preview(self) -> None:
+        """There is nothing to look at."""
+        return

@@ -18,10 +18,9 @@ from omote.config import Range
 from omote.diffusion.settings import SamplerName
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, bar_chart, figure, line_chart
-from omote.evaluation.records import Row
+from omote.evaluation.records import Cell, Row
 from omote.progress import Steps
 from omote.studies.base import FREE, Record, Results, Study, Work
-from omote.studies.table import Cell
 
 RowName = Literal[
     "pixel", "kl-f2", "kl-f4", "kl-f8", "kl-f16", "kl-f32", "vq-f2", "vq-f4", "vq-f8", "vq-f16", "vq-f32", "gan"
@@ -108,16 +107,16 @@ class EffectOfF(Study):
         """
         from omote.studies.effect_of_f.rows import reference_of, run_row
 
-        reference, floor = yield from reference_of(self, work)
+        reference = yield from reference_of(self, work)
         yield from work.records("rows", self.rows, lambda row: run_row(self, row, work.out, reference))
         # Earlier runs may have made other rows.
         whole = [row for row in ROWS if (work.out / "rows" / f"{row}.json").exists()]
         found = yield from work.records("rows", whole, lambda row: run_row(self, row, work.out, reference))
-        table: dict[Row, Mapping[str, Cell]] = {Row("real"): floor}
+        table: dict[Row, Mapping[str, Cell]] = {Row("real"): reference.floor}
         for name, record in found.items():
             for share, mark in zip(self.marks, record["marks"], strict=True):
                 table[Row(name) if share == self.marks[-1] else Row(name).under(share=share)] = mark
-        return Results(table=table, figure=_drawn(found, floor, f"fd/{reference.extractor.name}"))
+        return Results(table=table, figure=_drawn(found, reference.floor, f"fd/{reference.extractor.name}"))
 
 
 def factor_of(row: str) -> int:

@@ -1,0 +1,50 @@
+"""Editors to compare, by the folders of their runs or their weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from omote.errors import CheckpointError
+from omote.rgbd.load import load_model, load_model_parts
+from omote.rgbd.model import EditingModel
+from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
+
+
+def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
+    """The editor of a run with the autoencoder that it was trained behind, or both from a weights folder.
+
+    A weights folder without ``autoencoder/`` shares the shipped one, so that a rival of the shipped editor ships without a
+    second copy.
+
+    Raises:
+        CheckpointError: nothing usable there, or an editor that was trained behind another autoencoder than the shipped one.
+    """
+    editor = run / "export" / "editor"
+    if not (editor / "config.json").is_file():
+        if (run / "editor" / "config.json").is_file() and not (run / "autoencoder").exists():
+            return _behind_shipped(run, backend)
+        return load_model(run, backend=backend)
+    try:
+        autoencoder = Path(json.loads((run / "config.json").read_text(encoding="utf-8"))["autoencoder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{run}: expected config.json of a run of an editor, which names its autoencoder"
+        ) from None
+    return load_model_parts(autoencoder, editor, weights=editor.parent, backend=backend)
+
+
+def _behind_shipped(weights: Path, backend: Backend) -> EditingModel:
+    model = load_model_parts(SHIPPED_WEIGHTS / "autoencoder", weights / "editor", weights=weights, backend=backend)
+    # The units are measured on what an encoder gives: no two encoders' are alike. Weights ship in half precision.
+    units = (
+        (model.editor.delta_std, model.autoencoder.delta_std),
+        (model.editor.latent_std, model.autoencoder.latent_std),
+    )
+    if not all(torch.equal(a.half(), b.half()) for a, b in units):
+        raise CheckpointError(
+            f"{weights}: its editor was trained behind another autoencoder than the shipped one; put that beside it"
+        )
+    return model

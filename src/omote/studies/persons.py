@@ -1,0 +1,133 @@
+"""Persons measured: one function makes a person's rows of images, and everything of the catalogue is measured of them.
+
+A suite has one `Group` of rows or several that are kept apart. Each group of a person is a file of records, and where rows are
+compared as sets of images too, a file of features. All of a person is one item of work (`omote.studies.base`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from omote.datasets.population import Person
+from omote.evaluation.judges import load_expression_judges, load_identity_judge
+from omote.evaluation.measure import Judges, measure
+from omote.evaluation.records import PersonRecords, Record, Row, load_records, save_records
+from omote.evaluation.sets import SetNetworks, save_features
+from omote.evaluation.truth import Truth
+from omote.files import make_folder
+from omote.head.model import HeadModel
+from omote.progress import Steps
+from omote.studies.base import Work
+from omote.types import Rgbd
+
+# Folder, person, images per row and the true renders.
+Pictures = Callable[[Path, Person, Mapping[Row, Sequence[Rgbd]], Sequence[Rgbd]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A person's rows.
+
+    Attributes:
+        images: per row, in the order of the person's expressions.
+        records: what the makers of the images know of them, such as their time.
+        parts: what sets the person apart, beside the head family.
+    """
+
+    images: Mapping[Row, Sequence[Rgbd]]
+    records: Sequence[Record] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rows that are made and kept together.
+
+    Attributes:
+        name: of its files.
+        make: a person and the true renders → the rows.
+    """
+
+    name: str
+    make: Callable[[Person, Truth], Made]
+
+    def records(self, out: Path, name: str) -> Path:
+        """A person's file of records."""
+        return out / "persons" / f"{name}_{self.name}.json"
+
+    def features(self, out: Path, name: str) -> Path:
+        """A person's file of features."""
+        return out / "features" / f"{name}_{self.name}.safetensors"
+
+
+def load_judges() -> Judges:
+    """The installed panel.
+
+    Raises:
+        JudgeError: it is not installed.
+    """
+    return Judges(expression=load_expression_judges(), identity=load_identity_judge())
+
+
+def measure_persons(
+    work: Work,
+    names: Sequence[str],
+    draw: Callable[[int], tuple[Person, Truth]],
+    groups: Sequence[Group],
+    heads: Sequence[HeadModel],
+    judges: Judges,
+    *,
+    sets: SetNetworks | None = None,
+    pictures: Pictures | None = None,
+) -> Steps[list[list[PersonRecords]]]:
+    """Measure each person's groups, unless they are there.
+
+    Args:
+        work: the result folder.
+        names: of the items, a person's number each.
+        draw: number → person and true renders.
+        groups: of rows.
+        heads: the head families of the population.
+        judges: the panel.
+        sets: networks whose features are kept, for comparisons of sets; None keeps none.
+        pictures: keeps pictures of a group in a folder, before its records.
+
+    Returns:
+        Each person's records by group.
+    """
+    out = work.out
+    for folder in (
+        "persons",
+        *(["features"] if sets is not None else []),
+        *(["images"] if pictures is not None else []),
+    ):
+        make_folder(out / folder)
+
+    def make(name: str) -> Steps[None]:
+        person, truth = draw(int(name))
+        for group in groups:
+            records, features = group.records(out, name), group.features(out, name)
+            if records.exists() and (sets is None or features.exists()):
+                continue
+            made = group.make(person, truth)
+            if sets is not None:
+                save_features(features, sets, made.images, truth.images, truth.landmarks_px[0])
+            if pictures is not None:
+                pictures(out / "images", person, made.images, truth.images)
+            found = measure(made.images, person, heads, truth, judges)
+            kept = replace(found, parts={**found.parts, **made.parts}, records=(*found.records, *made.records))
+            save_records(records, kept)
+        yield from ()
+
+    files = {
+        name: [
+            path
+            for group in groups
+            for path in (group.records(out, name), *([group.features(out, name)] if sets is not None else []))
+        ]
+        for name in names
+    }
+    yield from work.items(files, make, stage="persons")
+    return [[load_records(group.records(out, name)) for group in groups] for name in names]

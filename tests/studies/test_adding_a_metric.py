@@ -1,0 +1,44 @@
+"""A metric from outside: registered, it is measured of every row of a person, summed up and in the table of the docs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from omote.evaluation import registry
+from omote.evaluation.catalogue import Metric, markdown, register
+from omote.evaluation.comparison import Comparison
+from omote.progress import finish
+from omote.rgbd.model import EditingModel
+from omote.studies import samplers
+from omote.studies.base import ModelStudy, run_study
+from omote.studies.suites import SamplerSuite
+from stand_ins import small_networks, use_stand_ins
+
+
+def test_a_metric_is_added_in_a_few_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    use_stand_ins(monkeypatch)
+    monkeypatch.setattr(samplers, "load_set_networks", small_networks)
+    model = type("Copying", (EditingModel,), {"__init__": lambda self: None, "face_of": lambda *_: None})
+    model.edit = lambda self, source, expressions, *_, **__: [source] * len(expressions)
+    monkeypatch.setattr(ModelStudy, "model", lambda self: model())
+
+    # What somebody writes who adds one.
+    def brightness_error(found: Comparison) -> np.ndarray:
+        return np.abs(found.shown.rgb.mean(axis=(1, 2, 3)) - found.true.rgb.mean(axis=(1, 2, 3))).astype(np.float64)
+
+    register(
+        Metric(
+            "mine/brightness", "brightness", "", "lower", 3, brightness_error, "|mean colour − true mean colour|.",
+            measure=brightness_error,
+        )
+    )  # fmt: skip
+
+    finish(run_study(SamplerSuite(persons=1, samplers=("ddim",), steps=(1,), strengths=(), inversions=()), tmp_path))
+    assert json.loads((tmp_path / "metrics.json").read_text())["mine/brightness/ddim/steps=1"] > 0
+    assert "mine/brightness_low" in (tmp_path / "table.csv").read_text()
+    assert "| `mine/brightness` |  | lower | \\|mean colour − true mean colour\\|. |" in markdown()
