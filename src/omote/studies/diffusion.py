@@ -16,7 +16,7 @@ from omote.config import Range
 from omote.errors import ConfigError
 from omote.evaluation.records import Cell, Row, Table, value_of
 from omote.progress import Steps
-from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS
+from omote.rgbd.weights import RIVALS, RIVALS_ELSEWHERE, SHIPPED_WEIGHTS
 from omote.studies.base import FREE, Results, Work
 from omote.studies.suites import EditorSuite, row_names
 
@@ -41,7 +41,9 @@ class WhereDiffusionPays(EditorSuite):
     steps: tuple[Annotated[int, Range(1)], ...] = (8, 1)
 
     def check(self) -> None:
-        """Refuse runs without a regression."""
+        """Refuse runs that are not there, or that have no regression among them."""
+        if self.runs == SHIPPED and not all(run.is_dir() for run in SHIPPED):
+            raise ConfigError(f"runs: {SHIPPED[0]} is not there; {RIVALS_ELSEWHERE}: give --runs DIR ...")
         if REGRESSION not in (names := row_names(self.runs)):
             raise ConfigError(f"runs: expected one of a folder named {REGRESSION}, got {', '.join(names)}")
 

@@ -13,7 +13,7 @@ from omote.config import Range, to_json
 from omote.diffusion.settings import SamplerName
 from omote.errors import ConfigError
 from omote.progress import Steps
-from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, Backend, fingerprint
+from omote.rgbd.weights import RIVALS, RIVALS_ELSEWHERE, SHIPPED_WEIGHTS, Backend, fingerprint
 from omote.runs import Value
 from omote.studies.base import FREE, MODEL, ModelStudy, PersonStudy, Results, Work
 from omote.studies.conditions import StudyOfEdits
@@ -78,8 +78,17 @@ class WithNetworks(ModelStudy):
 
     def facts(self) -> dict[str, Value]:
         """For run.json."""
-        missing = {"regression", "pixel_diffusion"} - set(self.rivals_by_row())
-        return {f"run/missing_{row}": True for row in sorted(missing)}
+        return {f"run/missing_{row}": True for row in self._missing()}
+
+    def _missing(self) -> list[str]:
+        return sorted({"regression", "pixel_diffusion"} - set(self.rivals_by_row()))
+
+    def summary(self, numbers: Mapping[str, float | int]) -> str:
+        """Name the rows without weights, and say where these are."""
+        if not (missing := self._missing()):
+            return ""
+        options = " and ".join(f"--{row.replace('_', '-')} DIR" for row in missing)
+        return f"not measured: {', '.join(missing)}; {RIVALS_ELSEWHERE}: give {options}"
 
     def networks(self) -> dict[str, EditingModel]:
         """The other networks.

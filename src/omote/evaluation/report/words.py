@@ -92,7 +92,7 @@ def missing(results: Results) -> Iterator[str]:
     rows = [key.removeprefix("run/missing_") for key in sorted(results.run) if key.startswith("run/missing_")]
     if rows:
         named = ", ".join(f"<b>{escape(title(Row(row)))}</b>" for row in rows)
-        yield f"Not measured for want of weights: {named}."
+        yield f"Not measured for want of weights: {named} (they come with omote's repository, not with its wheel)."
 
 
 def verdict(rivals: Sequence[Rivalry]) -> list[str]:
