@@ -1,5 +1,10 @@
 """Errors that a user can act on: one line that says what was expected, what came, and the way out."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class OmoteError(Exception):
     """Base of all errors caused by input; the command line prints one line and exits with code 2."""
@@ -31,3 +36,16 @@ class OutputError(OmoteError):
 
 class DatasetError(OmoteError):
     """A dataset folder of no known layout, or with nothing in it that can be used."""
+
+
+@contextmanager
+def of_extra(name: str) -> Iterator[None]:
+    """A block that imports what an extra installs: a missing package is one line that names the extra.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is not installed; pip install 'omote[{name}]'") from None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from omote.datasets.cache import ARRAYS, Shard
-from omote.errors import DatasetError
+from omote.errors import ConfigError, DatasetError, of_extra
 from omote.files import atomic_path
 
 SUFFIX, INDEX = ".tar", "index.json"
@@ -64,8 +64,8 @@ def shard_urls(population: Path) -> list[str]:
     """The tars of a population: those in a folder, or what a text file lists, a pattern a line (``…/{000..099}.tar``)."""
     if population.is_dir():
         return [str(path) for path in sorted(population.glob(f"*{SUFFIX}"))]
-    _library()
-    from webdataset.shardlists import expand_urls
+    with of_extra("train"):
+        from webdataset.shardlists import expand_urls
 
     lines = (line.strip() for line in population.read_text(encoding="utf-8", errors="replace").splitlines())
     urls = [url for line in lines if line and not line.startswith("#") for url in expand_urls(line)]
@@ -93,6 +93,8 @@ def read_tar_shard(url: str, expected: int | None = None) -> Shard:
         arrays = {name: np.stack(values) for name, values in rows.items()}
     except KeyError as error:
         reason = f"a person without {error.args[0]}"
+    except ConfigError:
+        raise
     # A URL may fail in whatever way its transport does.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -105,18 +107,11 @@ def read_tar_shard(url: str, expected: int | None = None) -> Shard:
 
 
 def _samples(url: str) -> Iterator[dict[str, Any]]:
-    webdataset = _library()
+    with of_extra("train"):
+        import webdataset
     yield from webdataset.WebDataset(
         [url], shardshuffle=False, handler=webdataset.reraise_exception, nodesplitter=None, empty_check=False
     )
-
-
-def _library() -> Any:
-    try:
-        import webdataset
-    except ImportError:
-        raise DatasetError("WebDataset shards: expected the package webdataset; pip install 'omote[train]'") from None
-    return webdataset
 
 
 class TarShards:

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tensorboardX import SummaryWriter
 from torch import Tensor
+
+from omote.errors import of_extra
+
+with of_extra("train"):
+    from tensorboardX import SummaryWriter
 
 
 @dataclass(frozen=True, kw_only=True)

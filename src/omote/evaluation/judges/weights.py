@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omote.errors import OmoteError
+from omote.errors import OmoteError, of_extra
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,7 +165,8 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     """A Keras HDF5 file's weights: "layer/weight" → float32 array in Keras' layout."""
     import io
 
-    import h5py
+    with of_extra("judges"):
+        import h5py
 
     out: dict[str, np.ndarray] = {}
 

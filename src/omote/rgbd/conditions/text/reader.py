@@ -46,7 +46,7 @@ class TextReader:
         """For cross-attention, in the category's place.
 
         Raises:
-            CheckpointError: an encoder is not installed.
+            ConfigError: an encoder is not installed.
         """
         return self.conditioner(encode_texts(texts)).token
 
@@ -59,8 +59,7 @@ class TextReader:
             min_probability: a category less certain is an error; 0 takes the best whatever it is.
 
         Raises:
-            CheckpointError: an encoder is not installed.
-            ConfigError: a text that asks for nothing recognisable.
+            ConfigError: an encoder is not installed, or a text asks for nothing recognisable.
         """
         reading = self.conditioner(encode_texts(texts))
         out = []
