@@ -21,7 +21,7 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion_superresolut
 
 from omote.datasets.population import PopulationConfig, draw_person, render_person
 from omote.head.expressions import CATEGORIES
-from omote.head.shipped import population_heads
+from omote.head.shipped import population_heads, shipped_head
 from omote.pipelines.rgbd import with_weights
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditSettings
@@ -69,7 +69,7 @@ def run() -> dict[str, float | int | str]:
     config = PopulationConfig(split="test", num_images=1)
     person = draw_person(config, 0, population_heads(config.ict))
     source = next(iter(render_person(person, population_heads(config.ict))))[0]
-    model = load_model(backend="torch")
+    model = load_model(shipped_head(), backend="torch")
     wanted = [with_weights(Expression(category=c), 0) for c in CATEGORIES]
     one = least(lambda: model.edit(source, wanted, EditSettings(steps=1)), 5)
     four = least(lambda: model.edit(source, wanted, EditSettings(steps=4)), 3)

@@ -21,7 +21,7 @@ from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.evaluation import metrics
 from omote.evaluation.truth import Truth, render_truth
 from omote.head.expressions import CATEGORIES
-from omote.head.shipped import population_heads
+from omote.head.shipped import population_heads, shipped_head
 from omote.memory import peak_memory_mb
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
@@ -49,7 +49,7 @@ def edit(kind: str, model: EditingModel, person: Person, truth: Truth) -> list[R
 
 
 def measure(kind: str) -> dict[str, float]:
-    model, drawn = load_model(backend="torch"), persons()
+    model, drawn = load_model(shipped_head(), backend="torch"), persons()
     edit(kind, model, *drawn[0])
     seconds, errors, moving = [], [], []
     for person, truth in drawn:

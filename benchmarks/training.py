@@ -40,10 +40,9 @@ from omote.engine.loop import optimiser_of
 from omote.engine.prefetch import batches
 from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
-from omote.rgbd.train.autoencoder import packed
 from omote.rgbd.train.edit_cache import encode_population
 from omote.rgbd.train.editor import EditorTask
-from omote.rgbd.train.edits import condition_of_batch, encode_pairs
+from omote.rgbd.train.edits import encoded
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 
 BATCH, STEPS, ROUNDS = 12, 6, 3
@@ -87,8 +86,8 @@ def stock(task: EditorTask) -> Callable[[], None]:
 
     def step() -> None:
         pairs = next(batches)
-        source, delta = encode_pairs(task.autoencoder, packed(pairs.source), packed(pairs.target))
-        condition = condition_of_batch(pairs)
+        edits = encoded(task.autoencoder, pairs, kinds=task.kinds).with_motion()
+        source, delta, condition = edits.source, edits.delta, edits.condition
         noise = torch.randn_like(delta)
         timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(delta),))
         noisy = scheduler.add_noise(delta, noise, timesteps)

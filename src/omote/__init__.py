@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omote.api import (
+        AvatarSettings,
+        PopulationSettings,
+        SampleSettings,
         avatar,
         data,
         demo,
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AvatarSettings",
+    "PopulationSettings",
+    "SampleSettings",
     "__version__",
     "avatar",
     "data",

@@ -19,7 +19,7 @@ from omote.files import atomic_path
 from omote.memory import peak_memory_mb
 
 Value = float | int | str | bool | None
-LIBRARIES = ("numpy", "scipy", "numba", "torch", "diffusers", "openvino", "trimesh", "pygltflib", "pillow")
+LIBRARIES = ("numpy", "scipy", "numba", "torch", "diffusers", "openvino", "pygltflib", "pillow")
 
 
 class Stopwatch:
@@ -67,7 +67,7 @@ def run_facts(watch: Stopwatch, *, elsewhere_mb: float = 0.0) -> dict[str, Value
 
 
 def doubts(facts: Mapping[str, Value]) -> list[str]:
-    """What a summary must not keep to itself."""
+    """Warnings for a summary."""
     if not facts.get("align/doubtful"):
         return []
     return [f"the pose is doubtful (confidence {facts['align/confidence']:.2f}): check it, or give --landmarks FILE"]
@@ -106,9 +106,9 @@ def write_run(path: Path, settings: Mapping[str, Value], watch: Stopwatch, *, me
     A run that measured nothing keeps the earlier record. Where runs of several commits filled a folder, all are named.
 
     Args:
-        path: of run.json.
+        path: path of run.json.
         settings: study, seeds, counts, weights.
-        watch: of this run.
+        watch: stopwatch of this run.
         measured: items that this run measured.
 
     Returns:

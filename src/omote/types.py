@@ -7,7 +7,7 @@ left, y up, z out of the face, origin midway between the eyeball centres, millim
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -138,4 +138,3 @@ class Avatar:
     morphs_mm: dict[str, Float[np.ndarray, "num_vertices 3"]]
     texture: Float[np.ndarray, "tex_height tex_width 3"]
     texture_inferred: Bool[np.ndarray, "tex_height tex_width"]
-    normals_mm: dict[str, Float[np.ndarray, "num_vertices 3"]] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from omote.asset.atlas import skin_atlas
 from omote.asset.personalise import blink_pairs, personal_units
 from omote.asset.scan_color import scan_color
 from omote.asset.texture import bake_texture, locate_texels
-from omote.geometry.camera import orbit_camera
+from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.geometry.mesh import vertex_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.region import head_region
@@ -48,14 +48,14 @@ def _cloud() -> PointCloud:
     return PointCloud(points=points, colors=_position_colors(points))
 
 
-def _frame() -> Rgbd:
-    image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=256))
-    from omote.geometry.camera import rgbd_points
+def _seen(image: Rgbd) -> PointCloud:
+    points, colors = rgbd_points(image)
+    return PointCloud(points=points, colors=colors)
 
-    points, _ = rgbd_points(image)
-    rgb = np.zeros_like(image.rgb)
-    rgb[image.mask] = _position_colors(points)
-    return Rgbd(rgb=rgb, depth_mm=image.depth_mm, mask=image.mask, camera=image.camera)
+
+def _frame() -> PointCloud:
+    points = _seen(render_head(MODEL, MODEL.template_mm, orbit_camera(size=256))).points
+    return PointCloud(points=points, colors=_position_colors(points))
 
 
 @pytest.mark.parametrize("make", [_mesh, _cloud, _frame])
@@ -73,8 +73,7 @@ def test_texels_take_the_scans_colour_at_their_place(make) -> None:
 def test_fill_meets_the_seen_colours_and_spreads_no_foreign_colour() -> None:
     frame = _frame()
     tone = np.array([0.7, 0.5, 0.4], np.float32)
-    frame = Rgbd(rgb=np.where(frame.mask[..., None], tone, 0.0), depth_mm=frame.depth_mm, mask=frame.mask,
-                 camera=frame.camera)  # fmt: skip
+    frame = replace(frame, colors=np.broadcast_to(tone, frame.points.shape))
     baked = bake_texture(MODEL, MODEL.template_mm, frame, size=SIZE)
     back = baked.texture[baked.inferred & locate_texels(skin_atlas(MODEL), SIZE).covered]
     assert np.abs(np.median(back, axis=0) - tone).max() < 0.12
@@ -136,9 +135,9 @@ def test_bake_says_whether_the_scan_shows_open_eyes() -> None:
     image = render_head(
         MODEL, MODEL.template_mm, orbit_camera(size=480, field_mm=300.0), appearance=default_appearance()
     )
-    assert bake_texture(MODEL, MODEL.template_mm, image, size=128).eyes_open
+    assert bake_texture(MODEL, MODEL.template_mm, _seen(image), size=128).eyes_open
     blind = replace(image, rgb=np.full_like(image.rgb, 0.6))
-    assert not bake_texture(MODEL, MODEL.template_mm, blind, size=128).eyes_open
+    assert not bake_texture(MODEL, MODEL.template_mm, _seen(blind), size=128).eyes_open
     assert not bake_texture(MODEL, MODEL.template_mm, None, size=128).eyes_open
 
 
@@ -147,8 +146,8 @@ def test_iris_is_found_on_open_eyes_and_not_on_skin() -> None:
 
     blue = replace(default_appearance(), iris=(0.38, 0.48, 0.56))
     image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=512), appearance=blue)
-    found = iris_color(MODEL, MODEL.template_mm, image)
+    found = iris_color(MODEL, MODEL.template_mm, _seen(image))
     assert found is not None
     assert found[2] > found[0]
     skin = replace(image, rgb=np.broadcast_to(np.array([0.8, 0.6, 0.5], np.float32), image.rgb.shape).copy())
-    assert iris_color(MODEL, MODEL.template_mm, skin) is None
+    assert iris_color(MODEL, MODEL.template_mm, _seen(skin)) is None

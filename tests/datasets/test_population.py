@@ -7,7 +7,9 @@ from omote.datasets.population import PopulationConfig, draw_person, fit_as_foun
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.codec import pack_images
-from omote.rgbd.conditions.motion import motion_images, moved
+from omote.rgbd.conditions.arkit import Arkit
+from omote.rgbd.conditions.motion import Motion
+from omote.rgbd.warp import moved
 
 CONFIG = PopulationConfig(split="validation", num_images=5)
 
@@ -20,11 +22,12 @@ def test_a_fits_motion_is_nearly_the_persons_own_and_moves_their_image():
     extra = torch.from_numpy(weights - weights[:1]).clamp_min(0)[1:]
     rendered = list(render_person(person, heads))
     fit = fit_as_found(person, heads, rendered[0][0], rendered[0][2])
-    fitted = motion_images(extra, [fit.rest()] * 4)
+    moving = Arkit(weights=extra, given=torch.ones(4, dtype=torch.bool))
+    fitted = Motion.drawn(moving, [fit.rest()] * 4).image
     own = RestFace(
         head=shipped_head(), vertices_mm=shipped_head().vertices(person.identity, weights[0]), camera=person.camera
     )
-    truth = motion_images(extra, [own] * 4)
+    truth = Motion.drawn(moving, [own] * 4).image
     assert float((fitted - truth)[:, :2].abs().mean()) < 0.35 * float(truth[:, :2].abs().mean())
 
     images = pack_images([image for image, _, _ in rendered])

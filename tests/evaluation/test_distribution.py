@@ -12,6 +12,7 @@ from omote.evaluation.distribution import (
     frechet_distance,
     inception_score,
     kernel_distance,
+    nearest_depth_mm,
     precision_recall,
 )
 
@@ -123,3 +124,12 @@ def test_too_few_features_are_one_line():
         precision_recall(features(0, count=3), features(1))
     with pytest.raises(OmoteError, match="at least 2"):
         kernel_distance(features(0, count=1), features(1))
+
+
+def test_the_nearest_real_depth_counts_inside_its_mask():
+    real = np.stack([np.zeros((4, 4)), np.full((4, 4), 20.0)])
+    mask = np.ones((2, 4, 4), bool)
+    mask[:, 0] = False
+    drawn = np.stack([np.full((4, 4), 5.0), np.full((4, 4), 18.0)])
+    drawn[:, 0] = 900  # outside every mask
+    np.testing.assert_allclose(nearest_depth_mm(drawn, real, mask), [5, 2])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from omote.geometry.camera import orbit_camera
-from omote.geometry.holes import closed, with_colors_from_inside, with_colors_in_holes
+from omote.geometry.holes import closed, holes_of, with_colors_from_inside, with_colors_in_holes
 from omote.types import Rgbd
 
 SIZE = 128
@@ -73,7 +73,7 @@ def test_an_outline_has_no_background_in_it(dome: Rgbd) -> None:
     bay = disc(64, 14, 4) & dome.mask
     mixed[bay] = [0, 1, 0]
     captured = without(replace(dome, rgb=mixed), eye | bay)
-    found = closed(with_colors_from_inside(captured))
+    found = closed(with_colors_from_inside(captured, holes_of(captured)))
     assert found.mask[bay].mean() > 0.5
     assert found.rgb[found.mask][:, 1].max() < 0.02
     np.testing.assert_array_equal(found.rgb[eye], mixed[eye])
@@ -83,7 +83,8 @@ def test_an_outline_has_no_background_in_it(dome: Rgbd) -> None:
 
 def test_nothing_is_closed_outside_of_what_is_asked(dome: Rgbd) -> None:
     lost = disc(50, 60, 5) | disc(80, 70, 3)
-    found = closed(without(dome, lost), within=disc(80, 70, 6))
+    captured = without(dome, lost)
+    found = closed(captured, holes_of(captured) & disc(80, 70, 6))
     np.testing.assert_array_equal(~found.mask & dome.mask, disc(50, 60, 5))
 
 

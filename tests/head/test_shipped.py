@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.eyes import CORNEA_BULGE
 from omote.head.model import PARTS
-from omote.head.shipped import shipped_head, shipped_regions
+from omote.head.shipped import _arrays, shipped_head
 
 LIPS_CLOSED = ("jawForward", "jawLeft", "jawRight", "mouthPucker", "mouthPressLeft", "mouthPressRight", "cheekPuff")
 EYE_IDS = {"Left": range(42, 48), "Right": range(36, 42)}
@@ -141,7 +141,7 @@ def lids_inside_eyeball(head, vertices, side):
     radius = float(rest[:, 0].max() - rest[:, 0].min()) / 2
     center = (rest.max(axis=0) + rest.min(axis=0)) / 2  # the ball is cut off behind, so its z comes from the cornea
     center[2] = rest[:, 2].max() - radius * (1 + CORNEA_BULGE)
-    names, region = shipped_regions()
+    names, region = _arrays()["region_names"].tolist(), _arrays()["region"]
     lid = np.flatnonzero(region == names.index(f"lid_{side}"))
     arm = head.template_mm[lid] - center
     outer = lid[(np.linalg.norm(arm, axis=1) > 1.04 * radius) & (arm[:, 2] > 0)]
@@ -219,7 +219,7 @@ def test_random_persons_keep_eyes_seated_and_lips_closed(head):
 
 
 def test_regions_name_every_vertex(head):
-    names, region = shipped_regions()
+    names, region = _arrays()["region_names"].tolist(), _arrays()["region"]
     assert len(region) == head.num_vertices
     assert region.max() < len(names)
     count = np.bincount(region, minlength=len(names))

@@ -12,13 +12,12 @@ from omote.geometry.camera import orbit_camera
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES, draw_expression, typical_expression
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
-from omote.lift.complete import complete, visible_vertices
 from omote.lift.contact import eye_sphere, lip_pairs, resting_eyes, separate
 from omote.lift.motion import head_motion, rigid_vertices
-from omote.lift.points import clean_mask, clean_points, sample_image
+from omote.lift.points import clean_mask, sample_image
 from omote.lift.register import LID_UNITS, register_expression
 from omote.rendering.rgbd import render_head
-from omote.types import Head, Rgbd
+from omote.types import Rgbd
 
 MODEL = shipped_head()
 CAMERA = orbit_camera(size=128)
@@ -162,25 +161,3 @@ def test_clean_points_lie_on_a_tilted_plane_and_face_the_camera() -> None:
     keep = clean_mask(image)
     assert not keep[:, 39:41].any()
     assert keep[5:-5, 5:38].all()
-    cloud = clean_points(image)
-    assert cloud.normals is not None
-    rotation = camera.cam_from_world[:3, :3]
-    wanted = rotation.T @ (np.array([0.5, 0.0, -1.0]) / np.hypot(0.5, 1.0))
-    before_step = np.nonzero(keep)[1] < 39
-    error = cloud.normals[before_step] - wanted
-    assert np.abs(error).max() < 1e-6
-
-
-def test_completion_marks_what_moved_unseen() -> None:
-    neutral = MODEL.template_mm
-    image = render_head(MODEL, neutral, CAMERA)
-    seen = visible_vertices(MODEL, neutral, CAMERA)
-    nose, back = MODEL.landmark_vertices[30, 0], int(neutral[:, 2].argmin())
-    assert seen[nose]
-    assert not seen[back]
-    rest = Head(model_name=MODEL.name, vertices_mm=neutral, inferred=np.zeros(MODEL.num_vertices, bool))
-    moved = neutral.copy()
-    moved[[nose, back]] += 1.0
-    head = complete(MODEL, rest, moved, image)
-    assert head.inferred[back]
-    assert not head.inferred[nose]

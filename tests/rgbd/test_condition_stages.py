@@ -9,9 +9,12 @@ from PIL import Image
 
 from omote.cli.main import main
 from omote.diffusion.settings import DRAW_SETTINGS
+from omote.head.shipped import shipped_head
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
+from omote.rgbd.conditions.arkit import Arkit
+from omote.rgbd.conditions.motion import motion_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.load import load_model
 from omote.types import Expression
@@ -37,7 +40,7 @@ def weights(trained, tmp_path_factory):
 
 def test_training_on_every_condition_lowers_the_loss(runs, trained):
     config = RECIPES["editor-tiny-conditions"](runs)
-    task = task_of(replace(config, draw_share=0.5, drop_geometry=0.1))
+    task = task_of(replace(config, draw_share=0.5, dropout={"geometry": 0.1}))
     batches = [task.batch(step, 1, 8, 0, 1) for step in range(3)]
     after = LatentEditor.from_pretrained(trained / "editor-tiny-conditions/export/editor", low_cpu_mem_usage=False)
     losses = []
@@ -62,8 +65,8 @@ def test_drawn_items_have_no_source_and_whole_latents(runs):
     task = task_of(replace(RECIPES["editor-tiny-conditions"](runs), draw_share=1.0))
     batch = task.batch(0, 0, 8, 0, 1)
     assert not batch.source.any()
-    assert not batch.condition.has_arkit.any()
-    assert not batch.condition.motion.any()
+    assert not batch.condition[Arkit].given.any()
+    assert not motion_of(batch.condition, batch.source).any()
     # Unit deviation about a mean face, not a difference of some per mille.
     assert 0.5 < float(batch.delta.std()) < 2
     edit = task_of(replace(RECIPES["editor-tiny-conditions"](runs), draw_share=0.0, drop_source=0.0)).batch(
@@ -98,7 +101,7 @@ def test_the_command_draws_people_that_it_can_edit_and_read_back(weights, tmp_pa
     assert (tmp_path / "a/report.json").is_file()
     from omote.formats.read import read_with_report
 
-    model = load_model(weights)
+    model = load_model(shipped_head(), weights)
     drawn = model.draw([Expression(category="neutral")] * 2, replace(DRAW_SETTINGS, steps=2), seeds=[5, 6])
     for number, person in enumerate(drawn):
         frame, _ = read_with_report(tmp_path / f"a/person_{number:03d}/neutral")
@@ -119,7 +122,7 @@ def test_the_command_draws_people_that_it_can_edit_and_read_back(weights, tmp_pa
         ("--expressions", "smug", "expressions: unknown 'smug'"),
         ("--count", "0", "count: expected 1 to"),
         ("--steps", "0", "steps: expected 1 to 1000"),
-        ("--guidance-scale", "50", "guidance-scale: expected 0 to 20"),
+        ("--guidance-scale", "50", "guidance_scale: expected 0 to 20"),
         ("--weights", "nowhere", "expected config.json"),
     ],
 )

@@ -18,9 +18,11 @@ from omote.datasets.population import draw_identity
 from omote.errors import ConfigError, DatasetError
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES, arkit_weights
 from omote.head.shipped import population_heads, shipped_head
-from omote.rgbd.conditions.base import ExpressionConditioner
+from omote.rgbd.conditions.category import Category
+from omote.rgbd.conditions.conditioner import Conditioner
+from omote.rgbd.conditions.kinds import condition_of_pairs
+from omote.rgbd.train.autoencoder import packed
 from omote.rgbd.train.dataset_shards import shard_folder
-from omote.rgbd.train.edits import condition_of_batch
 
 SHOWN = {"neutral": {}, "happy": {"mouthSmile": 0.9, "cheekSquint": 0.5}, "jawOpen": {"jawOpen": 0.7}}
 
@@ -107,13 +109,13 @@ def test_training_draws_from_it(shards: Path) -> None:
     assert batch.target.rgb.shape == (4, 3, 128, 128)
     shard = read_shard(shard_folders(shards)[0])
     pairs = draw_pairs([shard], [np.random.default_rng(0)], shipped_head(), targets_per_source=3, augment=False)
-    condition = condition_of_batch(pairs)
-    assert condition.has_category.tolist() == [c != NO_CATEGORY for c in pairs.category.tolist()]
+    condition = condition_of_pairs(pairs, packed(pairs.target))
+    assert condition[Category].given.tolist() == [c != NO_CATEGORY for c in pairs.category.tolist()]
     assert sorted(pairs.category.tolist()) == [NO_CATEGORY, 0, 1]
-    conditioner = ExpressionConditioner(8)
-    tokens, _ = conditioner(condition)
-    without = condition.has_category.logical_not()
-    torch.testing.assert_close(tokens[without, 0], conditioner.no_category.expand(1, -1))
+    conditioner = Conditioner(8)
+    tokens, *_ = conditioner(condition)
+    without = condition[Category].given.logical_not()
+    torch.testing.assert_close(tokens[without, 0], conditioner.reader(Category).null.expand(1, -1))
 
 
 def test_the_same_command_keeps_what_is_there(

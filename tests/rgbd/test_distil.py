@@ -9,11 +9,12 @@ from torch import nn
 from omote.config import override
 from omote.diffusion.flow import noised
 from omote.errors import ConfigError
-from omote.head.shipped import population_heads
+from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
-from omote.rgbd.conditions.base import make_condition
+from omote.rgbd.conditions.category import Category
+from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
@@ -28,7 +29,7 @@ class Toy(nn.Module):
     step_length = None
 
     def context(self, source, condition):
-        return condition.has_category.float()
+        return torch.full((condition.size,), float(Category in condition))
 
     def for_steps(self, context, length):
         return context
@@ -59,9 +60,7 @@ class Student(nn.Module):
 
 
 def wish(count):
-    every = torch.ones(count, dtype=torch.bool)
-    return make_condition(category=torch.zeros(count, dtype=torch.long), intensity=torch.ones(count),
-                          arkit=torch.zeros(count, 52), has_category=every, has_arkit=~every)  # fmt: skip
+    return condition_of([Expression(category="neutral")] * count)
 
 
 def toy_edits(count, generator):
@@ -130,7 +129,7 @@ def test_the_student_exports_as_an_editor_that_reads_the_length_of_its_steps(run
     config = PopulationConfig(num_images=2)
     person = draw_person(config, 0, population_heads(config.ict))
     source = next(iter(render_person(person, population_heads(config.ict))))[0]
-    model = EditingModel(Networks(autoencoder, editor))
+    model = EditingModel(Networks(autoencoder, editor), shipped_head())
     one, four = (model.edit(source, [Expression(category="happy")], EditSettings(steps=n))[0] for n in (1, 4))
     assert abs(one.depth_mm - four.depth_mm).max() > 0
 

@@ -10,8 +10,9 @@ from omote.diffusion.flow import heun
 from omote.engine.weights import load_extended
 from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
+from omote.head.shipped import shipped_head
 from omote.rgbd.autoencoder import RgbdAutoencoder
-from omote.rgbd.conditions.base import condition_of
+from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
@@ -39,7 +40,7 @@ def model():
     torch.manual_seed(1)
     autoencoder = RgbdAutoencoder(sample_size=32, channels=(16,), fine_channels=16)
     autoencoder.latent_mean.fill_(0.5)
-    return EditingModel(Networks(autoencoder, tiny_editor(draws=True)))
+    return EditingModel(Networks(autoencoder, tiny_editor(draws=True)), shipped_head())
 
 
 def test_drawn_people_have_the_standard_camera_and_their_seeds(model):
@@ -64,11 +65,11 @@ def test_every_sampler_and_guidance_draws(model):
 
 def test_what_draws_ignores_the_source_and_what_edits_has_one(model):
     editor, condition = model.editor, condition_of([HAPPY, SAD])
-    drawn = replace(condition, draws=torch.tensor([True, False]))
+    drawn = torch.tensor([True, False])
     z, t, source = torch.randn(2, 9, 8, 8), torch.tensor([0.7, 0.4]), torch.randn(2, 9, 8, 8)
     with torch.no_grad():
-        first = editor(z, t, source, drawn)
-        other = editor(z, t, torch.randn_like(source), drawn)
+        first = editor(z, t, source, condition, drawn)
+        other = editor(z, t, torch.randn_like(source), condition, drawn)
         edit = editor(z, t, source, condition)
         torch.testing.assert_close(first[0], other[0])
         assert (first[1] - other[1]).abs().max() > 1e-3
@@ -96,14 +97,14 @@ def test_what_cannot_be_drawn_is_one_line(model):
     with pytest.raises(ConfigError, match="a seed for each of 2"):
         model.draw([HAPPY, SAD], QUICK, seeds=[1])
     with pytest.raises(CheckpointError, match="was not trained to draw"):
-        EditingModel(Networks(model.autoencoder, tiny_editor())).draw([HAPPY])
+        EditingModel(Networks(model.autoencoder, tiny_editor()), shipped_head()).draw([HAPPY])
 
 
 def test_openvino_draws_and_edits_as_torch_does(model):
     pytest.importorskip("openvino", reason="the openvino extra is not installed")
     from omote.rgbd.backends.openvino import OpenVinoNetworks
 
-    there = EditingModel(OpenVinoNetworks(model.autoencoder, model.editor))
+    there = EditingModel(OpenVinoNetworks(model.autoencoder, model.editor), shipped_head())
     person = model.draw([HAPPY], QUICK)[0]
     for a, b in (
         (person, there.draw([HAPPY], QUICK)[0]),
@@ -121,13 +122,11 @@ def test_an_untrained_network_draws_the_populations_gaussian():
     offset = torch.randn(9, 8, 8)
     editor.people.fit(offset + torch.einsum("nk,kdhw->ndhw", torch.randn(400, 2) * torch.tensor([1.5, 0.4]), basis))
     n = 300
-    condition = replace(condition_of([HAPPY]), draws=torch.ones(1, dtype=torch.bool))
+    condition, drawn = condition_of([HAPPY] * n), torch.ones(n, dtype=torch.bool)
     noise = torch.randn(n, 9, 8, 8)
-    mean = editor.source_or_mean(torch.zeros_like(noise), condition)
+    mean = editor.source_or_mean(torch.zeros_like(noise), drawn)
     with torch.no_grad():
-        context = editor.context(mean, replace(condition, **{
-            k: v.expand(n, *v.shape[1:]) for k, v in vars(condition).items() if v is not None
-        }))  # fmt: skip
+        context = editor.context(mean, condition, drawn)
         *_, last = heun(lambda z, t: editor.velocity(z, t, mean, context), noise, 40, shift=4.0)
     z = last.z
     torch.testing.assert_close(z.mean(dim=0), offset, atol=0.35, rtol=0)

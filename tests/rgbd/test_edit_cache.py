@@ -14,7 +14,8 @@ from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe
 from omote.rgbd.autoencoder import RgbdAutoencoder
-from omote.rgbd.conditions.base import with_motion
+from omote.rgbd.conditions.arkit import Arkit
+from omote.rgbd.conditions.identity import Identity
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.train.edit_cache import EncodedEdits, encode_population
 from omote.rgbd.train.edits import encoded
@@ -63,7 +64,10 @@ def test_an_editor_answers_alike_to_made_and_to_read_edits(population, autoencod
     read = cached.batch(3, 0, 8, 0, 4)
     torch.manual_seed(1)
     editor = LatentEditor(
-        channels=(16, 16), context_width=16, geometry="depth", num_identity=read.condition.identity.shape[1]
+        channels=(16, 16),
+        context_width=16,
+        geometry="depth",
+        num_identity=read.condition[Identity].coefficients.shape[1],
     )
     torch.nn.init.normal_(editor.unet.conv_out.weight, std=0.1)
     # The same captures, made: which they are is found by their sources.
@@ -77,18 +81,21 @@ def test_an_editor_answers_alike_to_made_and_to_read_edits(population, autoencod
         )
         rng = np.random.default_rng([0, int(shards[number].head[0]), int(shards[number].person[0]), capture])
         source = 0 if rng.random() < 0.75 else int(rng.integers(4))
-        pick = Pick(shard=shards[number], person=0, source=source, targets=np.arange(4), rng=rng)
-        made = encoded(autoencoder, pairs_of([pick], shipped_head()))
-        order = [int((made.condition.arkit - a).abs().sum(1).argmin()) for a in read.condition.arkit[row : row + 4]]
+        made = encoded(
+            autoencoder,
+            pairs_of(
+                [Pick(shard=shards[number], person=0, source=source, targets=np.arange(4), rng=rng)], shipped_head()
+            ),
+        )
+        order = [
+            int((made.condition[Arkit].weights - a).abs().sum(1).argmin())
+            for a in read.condition[Arkit].weights[row : row + 4]
+        ]
         z, t = torch.randn(4, 9, 32, 32), torch.full((4,), 0.7)
         with torch.no_grad():
-            a = editor(z, t, read.source[row : row + 4], _rows(read.condition, slice(row, row + 4)))
-            b = editor(z, t, made.source[order], _rows(with_motion(made.condition, made.faces), order))
+            a = editor(z, t, read.source[row : row + 4], read.condition.select(list(range(row, row + 4))))
+            b = editor(z, t, made.source[order], made.with_motion().condition.select(order))
         torch.testing.assert_close(a, b, atol=2e-2, rtol=2e-2)
-
-
-def _rows(condition, which):
-    return replace(condition, **{k: v[which] for k, v in vars(condition).items() if v is not None})
 
 
 def test_a_batch_is_the_same_in_parts(autoencoder, edits):
@@ -122,7 +129,7 @@ def test_what_is_there_is_kept_and_others_are_refused(population, autoencoder, e
 
 
 def test_a_cut_shard_is_one_line(autoencoder, edits):
-    path = next(edits.rglob("motion.npy"))
+    path = next(edits.rglob("motion.image.npy"))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(OmoteError, match="not a whole shard"):
         EncodedEdits(edits, autoencoder)

@@ -8,10 +8,10 @@ import torch
 
 from omote.datasets.population import PopulationConfig, draw_person, render_person
 from omote.errors import CheckpointError
-from omote.head.shipped import population_heads
+from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import pack_images, unpack_images
-from omote.rgbd.conditions.base import condition_of
+from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.identity_stage import IdentityStage, load_first_stage
 from omote.rgbd.load import load_model
@@ -45,8 +45,9 @@ def model():
         sample_size=SIZE, latent_channels=5, patch=4, channels=(16, 32), context_width=32, head_channels=16
     )
     editor.use_units_of(stage)
+    editor.locator.start_from(shipped_head())
     torch.nn.init.normal_(editor.unet.conv_out.weight, std=0.01)
-    return EditingModel(Networks(stage, editor))
+    return EditingModel(Networks(stage, editor), shipped_head())
 
 
 def saved(model, folder):
@@ -80,7 +81,9 @@ def test_an_edit_arrives_at_a_clean_image(source, model, settings):
     networks = Networks(model.autoencoder, model.editor)
     # ε - z_0 = (z_t - z_0) / t
     networks.velocity = lambda z_t, t, *_: (z_t - delta) / t.view(-1, 1, 1, 1)
-    out, motion = EditingModel(networks).edit_latents(z, condition_of([Expression(category="sad")], None), settings)
+    out, motion = EditingModel(networks, shipped_head()).edit_latents(
+        z, condition_of([Expression(category="sad")], None), settings
+    )
     edited = networks.decode(out, z, motion)
     torch.testing.assert_close(edited, target, atol=1e-4, rtol=0)
 
@@ -96,7 +99,7 @@ def test_one_model_answers_several_wishes_by_any_number_of_steps(source, model):
 
 
 def test_a_folder_says_what_stage_it_holds(tmp_path, model):
-    again = load_model(saved(model, tmp_path)).autoencoder
+    again = load_model(shipped_head(), saved(model, tmp_path)).autoencoder
     assert isinstance(again, IdentityStage)
     assert again.config.sample_size == SIZE
     for name in ("latent_mean", "latent_std", "delta_std"):
@@ -109,7 +112,7 @@ def test_what_is_no_first_stage_is_one_line(tmp_path, model):
     saved(model, tmp_path)
     with pytest.raises(CheckpointError, match="train that stage first"):
         load_first_stage(tmp_path)
-    with pytest.raises(CheckpointError, match="RgbdAutoencoder or IdentityStage\\), got LatentEditor"):
+    with pytest.raises(CheckpointError, match="RgbdAutoencoder or IdentityStage, got LatentEditor"):
         load_first_stage(tmp_path / "editor")
     config = tmp_path / "autoencoder/config.json"
     whole = config.read_text()
@@ -122,12 +125,12 @@ def test_what_is_no_first_stage_is_one_line(tmp_path, model):
     weights = next((tmp_path / "autoencoder").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="do not load"):
-        load_model(tmp_path)
+        load_model(shipped_head(), tmp_path)
 
 
 def test_openvino_answers_as_torch(source, model, tmp_path):
     pytest.importorskip("openvino")
-    fast = load_model(saved(model, tmp_path), backend="openvino")
+    fast = load_model(shipped_head(), saved(model, tmp_path), backend="openvino")
     settings = EditSettings(steps=2)
     for a, b in zip(fast.edit(source, WANTED, settings), model.edit(source, WANTED, settings), strict=True):
         np.testing.assert_allclose(a.rgb, b.rgb, atol=1e-4)

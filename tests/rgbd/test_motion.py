@@ -10,21 +10,20 @@ from omote.head.expressions import ARKIT_INDEX
 from omote.head.shipped import shipped_head
 from omote.rendering.zbuffer import rasterize
 from omote.rgbd.codec import pack, reference_depth_mm
-from omote.rgbd.conditions.motion import (
-    FLOW_UNIT_PX,
-    IMAGE_SIZE,
-    NUM_CHANNELS,
-    SIZE,
-    LandmarkLocator,
-    mean_face,
-    mean_landmarks,
-    motion_image,
-    motion_images,
-    moved,
-    shifted,
-    surfaced,
-    warped,
-)
+from omote.rgbd.conditions.arkit import Arkit
+from omote.rgbd.conditions.motion import SIZE, Motion, MotionPainter, mean_face
+from omote.rgbd.locator import LandmarkLocator, mean_landmarks
+from omote.rgbd.warp import FLOW_UNIT_PX, IMAGE_SIZE, NUM_CHANNELS, moved, shifted, surfaced, warped
+
+MEAN = mean_face(shipped_head())
+
+
+def motion_image(arkit, face=MEAN):
+    return MotionPainter(face)(arkit)
+
+
+def motion_images(arkit, faces):
+    return Motion.drawn(Arkit(weights=arkit, given=torch.ones(len(arkit), dtype=torch.bool)), faces).image
 
 
 def weights(**units):
@@ -42,7 +41,7 @@ def test_nothing_moves_at_rest():
 
 def test_an_opening_jaw_brings_the_chin_from_above_and_shows_the_mouth():
     motion = motion_image(weights(jawOpen=0.8))
-    x, y = (mean_landmarks()[8] / (IMAGE_SIZE / SIZE)).long().tolist()
+    x, y = (mean_landmarks(shipped_head())[8] / (IMAGE_SIZE / SIZE)).long().tolist()
     # The chin's skin came from higher up: smaller y.
     assert motion[1, y, x] * FLOW_UNIT_PX < -2
     shown, before = motion[4:].sum(axis=(1, 2)), motion_image(weights())[4:].sum(axis=(1, 2))
@@ -54,14 +53,14 @@ def test_an_opening_jaw_brings_the_chin_from_above_and_shows_the_mouth():
 
 def test_a_batch_is_its_rows():
     rows = torch.from_numpy(np.stack([weights(jawOpen=0.5), weights(mouthSmileLeft=1.0)]))
-    batch = motion_images(rows)
+    batch = motion_images(rows, [MEAN, MEAN])
     assert batch.shape == (2, NUM_CHANNELS, SIZE, SIZE)
     np.testing.assert_array_equal(batch[1].numpy(), motion_image(rows[1].numpy()))
 
 
 def test_it_follows_the_face_in_its_camera():
     """The same head, seen by a camera turned by whole pixels: the motion image shifts and nothing else."""
-    face = mean_face()
+    face = MEAN
     shift = 4
     intrinsics = face.camera.intrinsics.copy()
     intrinsics[0, 2] += shift
@@ -72,7 +71,7 @@ def test_it_follows_the_face_in_its_camera():
 
 def test_a_persons_own_jaw_moves_where_theirs_is():
     """A longer face: its chin moves lower in the picture than the mean's."""
-    mean = mean_face()
+    mean = MEAN
     longer = replace(mean, vertices_mm=mean.vertices_mm * np.array([1.0, 1.15, 1.0], np.float32))
     jaw = weights(jawOpen=0.8)
     for face in (mean, longer):
@@ -82,7 +81,7 @@ def test_a_persons_own_jaw_moves_where_theirs_is():
 
 
 def test_faces_of_a_batch_are_their_own():
-    mean = mean_face()
+    mean = MEAN
     wider = replace(mean, vertices_mm=mean.vertices_mm * np.array([1.1, 1.0, 1.0], np.float32))
     rows = torch.from_numpy(np.stack([weights(jawOpen=0.5)] * 3))
     batch = motion_images(rows, [mean, wider, mean])
@@ -122,7 +121,7 @@ def test_moved_depth_follows_the_head_in_millimetres():
 
 def seen(expression, *, behind_mm=0.0):
     """The mean head's depth from its reference plane and where it shows, under ARKit weights."""
-    face, head = mean_face(), shipped_head()
+    face, head = MEAN, shipped_head()
     vertices = face.vertices_mm + np.tensordot(expression, head.expression_mm, 1)
     depth = rasterize(face.camera, vertices.astype(np.float32), head.faces, cull_back=True).depth_mm
     mask = torch.from_numpy(depth > 0)[None, None]
@@ -138,7 +137,7 @@ def test_a_surface_keeps_its_outlines_and_the_persons_distance_from_it(behind_mm
     mask[..., 30:36, 60:70] = False
     image = pack(torch.full((1, 3, SIZE, SIZE), 0.5), depth, mask.float())
     truth, shown = seen(expression, behind_mm=behind_mm)
-    motion = motion_images(torch.from_numpy(expression)[None], [mean_face()])
+    motion = motion_images(torch.from_numpy(expression)[None], [MEAN])
     by_surface = ((surfaced(image, motion) * 100 - truth).abs())[shown]
     by_pixels = ((moved(image, motion)[:, 3:4] * 100 - truth).abs())[shown]
     assert float(by_surface.max()) < 0.01
@@ -158,12 +157,14 @@ def test_what_lies_far_from_the_fitted_head_does_not_pull_on_it():
     depth, mask = seen(weights())
     depth[..., :20, :] -= 60
     image = pack(torch.full((1, 3, SIZE, SIZE), 0.5), depth, mask.float())
-    motion = motion_images(torch.from_numpy(weights(jawOpen=0.5))[None], [mean_face()])
+    motion = motion_images(torch.from_numpy(weights(jawOpen=0.5))[None], [MEAN])
     truth, shown = seen(weights(jawOpen=0.5))
     error = ((surfaced(image, motion) * 100 - truth).abs() * shown)[..., 20:, :]
     assert float(error.max()) < 0.01
 
 
-def test_a_fresh_locator_says_the_mean_face():
-    located = LandmarkLocator(9, 32)(torch.randn(2, 9, 32, 32))
-    torch.testing.assert_close(located, mean_landmarks().expand(2, -1, -1))
+def test_a_fresh_locator_finds_the_mean_face():
+    locator = LandmarkLocator(9, 32)
+    locator.start_from(shipped_head())
+    located = locator(torch.randn(2, 9, 32, 32))
+    torch.testing.assert_close(located, mean_landmarks(shipped_head()).expand(2, -1, -1))

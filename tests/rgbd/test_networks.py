@@ -6,14 +6,18 @@ import torch
 
 from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
+from omote.head.shipped import shipped_head
 from omote.rgbd.autoencoder import RgbdAutoencoder
-from omote.rgbd.conditions.base import Condition, ExpressionConditioner, condition_of, drop_conditions
-from omote.rgbd.conditions.motion import NUM_CHANNELS, mean_face
+from omote.rgbd.conditions.kinds import condition_of
+from omote.rgbd.conditions.motion import mean_face
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
+from omote.rgbd.warp import NUM_CHANNELS
 from omote.types import Expression, Rgbd
+
+HEAD = shipped_head()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def model():
         for parameter in module.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
     autoencoder.gate_open.fill_(1.0)
-    return EditingModel(Networks(autoencoder, editor))
+    return EditingModel(Networks(autoencoder, editor), HEAD)
 
 
 def source_image(size=64):
@@ -132,9 +136,10 @@ def test_openvino_agrees_with_torch(model):
     smile = np.zeros(52, np.float32)
     smile[23:25] = 0.8
     expressions = [Expression(category="happy", arkit=smile), Expression(category="fearful")]
-    here = model.edit(source_image(), expressions, face=mean_face())
-    there = EditingModel(OpenVinoNetworks(model.autoencoder, model.editor)).edit(
-        source_image(), expressions, face=mean_face()
+    face = mean_face(HEAD)
+    here = model.edit(source_image(), expressions, face=face)
+    there = EditingModel(OpenVinoNetworks(model.autoencoder, model.editor), HEAD).edit(
+        source_image(), expressions, face=face
     )
     for a, b in zip(here, there, strict=True):
         np.testing.assert_allclose(a.rgb, b.rgb, atol=1e-4)
@@ -155,40 +160,6 @@ def test_cross_attention_is_softmax_qk_v(model):
     torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-4)
 
 
-def test_a_condition_that_is_not_given_does_not_matter():
-    conditioner = ExpressionConditioner(16)
-    for parameter in conditioner.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    happy = condition_of([Expression(category="happy", arkit=np.full(52, 0.3, np.float32))])
-    sad = condition_of([Expression(category="sad", intensity=0.2)])
-    torch.testing.assert_close(conditioner(happy.dropped())[0], conditioner(sad.dropped())[0])
-    assert not torch.allclose(conditioner(happy)[0], conditioner(sad)[0])
-
-
-def test_guidance_dropout_has_the_asked_shares():
-    n = 1_000
-    every = torch.ones(n, dtype=torch.bool)
-    condition = Condition(
-        category=torch.zeros(n, dtype=torch.long),
-        intensity=torch.ones(n),
-        arkit=torch.zeros(n, 52),
-        has_category=every,
-        has_arkit=every.clone(),
-        motion=torch.ones(n, NUM_CHANNELS, 8, 8),
-    )
-    dropped = drop_conditions(
-        condition, torch.rand(n, 3, generator=torch.Generator().manual_seed(0)), category=0.2, arkit=0.4, both=0.1
-    )
-    only_arkit = (~dropped.has_category & dropped.has_arkit).float().mean()
-    only_category = (dropped.has_category & ~dropped.has_arkit).float().mean()
-    nothing = (~dropped.has_category & ~dropped.has_arkit).float().mean()
-    assert only_arkit == pytest.approx(0.2, abs=0.05)
-    assert only_category == pytest.approx(0.4, abs=0.05)
-    assert nothing == pytest.approx(0.1, abs=0.05)
-    # A motion image tells the weights: where they are forgotten, it must be too.
-    torch.testing.assert_close(dropped.motion[:, 0, 0, 0], dropped.has_arkit.float())
-
-
 def test_an_untrained_editor_moves_the_source_by_the_flow():
     """Before any training, one step gives most of the moved source: the part that need not be learned."""
     torch.manual_seed(0)
@@ -197,7 +168,7 @@ def test_an_untrained_editor_moves_the_source_by_the_flow():
     source = torch.randn(1, 9, 32, 32)
     weights = np.zeros(52, np.float32)
     weights[17] = 1.0
-    context = editor.context(source, condition_of([Expression(category="surprised", arkit=weights)]))
+    context = editor.context(source, condition_of([Expression(category="surprised", arkit=weights)], mean_face(HEAD)))
     noise = torch.randn_like(source)
     one = torch.ones(1)
     torch.testing.assert_close(noise - editor.velocity(noise, one, source, context), 0.7 * context.moved)
@@ -212,12 +183,12 @@ def test_unknown_category_is_one_line():
 
 def test_missing_and_cut_weights_are_one_line(tmp_path, model):
     with pytest.raises(CheckpointError, match="expected config.json"):
-        load_model(tmp_path, backend="torch")
+        load_model(HEAD, tmp_path, backend="torch")
     model.autoencoder.save_pretrained(tmp_path / "autoencoder")
     model.editor.save_pretrained(tmp_path / "editor")
-    load_model(tmp_path, backend="torch")
+    load_model(HEAD, tmp_path, backend="torch")
     weights = next((tmp_path / "editor").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="do not load") as error:
-        load_model(tmp_path, backend="torch")
+        load_model(HEAD, tmp_path, backend="torch")
     assert "\n" not in str(error.value)

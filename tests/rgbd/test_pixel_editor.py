@@ -16,7 +16,7 @@ from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.recipes.run import estimate_recipe, run_recipe, task_of
 from omote.recipes.tiny import ENGINE
-from omote.rgbd.conditions.base import with_motion
+from omote.rgbd.conditions.arkit import Arkit
 from omote.rgbd.identity_stage import IdentityStage, load_first_stage
 from omote.rgbd.model import EditSettings
 from omote.rgbd.train.autoencoder import packed
@@ -142,9 +142,12 @@ def test_encoded_edits_are_the_edits(trained, folder, tmp_path):
     editor = task_of(trained).module.editor.eval()
     batches = (cached.batch(step, 0, 4, 0, 4) for step in range(20))
     read = next(batch for batch in batches if np.array_equal(batch.source[0].half().numpy(), kept.source[0]))
-    order = [int((made.condition.arkit - weights).abs().sum(1).argmin()) for weights in read.condition.arkit]
+    order = [
+        int((made.condition[Arkit].weights - weights).abs().sum(1).argmin())
+        for weights in read.condition[Arkit].weights
+    ]
     moved = editor.context(read.source, read.condition).moved
-    known = with_motion(made.condition, made.faces)
+    known = made.with_motion().condition
     expected = editor.context(made.source, known).moved[order]
     torch.testing.assert_close(moved, expected, atol=5e-2, rtol=1e-2)
 

@@ -9,7 +9,7 @@ import pytest
 from omote.datasets.population import PopulationConfig, draw_person, render_person
 from omote.errors import CheckpointError, ConfigError
 from omote.head.expressions import typical_expression
-from omote.head.shipped import population_heads
+from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.backends.process import EditingProcess
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditSettings
@@ -26,10 +26,13 @@ def source():
 
 
 def test_it_edits_as_the_model_does_and_ends_when_closed(source):
-    process, wanted = EditingProcess(SHIPPED_WEIGHTS), [typical_expression("happy"), typical_expression("sad")]
+    process, wanted = (
+        EditingProcess(shipped_head, SHIPPED_WEIGHTS),
+        [typical_expression("happy"), typical_expression("sad")],
+    )
     settings = EditSettings(seed=4)
     try:
-        here = load_model()
+        here = load_model(shipped_head())
         assert process.sample_size == here.sample_size
         there, here_images = process.edit(source, wanted, settings), here.edit(source, wanted, settings)
         for a, b in zip(there, here_images, strict=True):
@@ -50,14 +53,14 @@ def test_damaged_weights_are_one_clear_line(tmp_path):
     shutil.copytree(SHIPPED_WEIGHTS / "editor", tmp_path / "editor")
     for path in (tmp_path / "editor").glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:1000])
-    process = EditingProcess(tmp_path)
+    process = EditingProcess(shipped_head, tmp_path)
     with pytest.raises(CheckpointError, match="do not load"):
         assert process.sample_size
     process.close()
 
 
 def test_a_process_that_dies_is_said(source):
-    process = EditingProcess(SHIPPED_WEIGHTS)
+    process = EditingProcess(shipped_head, SHIPPED_WEIGHTS)
     time.sleep(0.2)
     process._process.kill()
     with pytest.raises(CheckpointError, match="ended without an answer"):

@@ -33,7 +33,10 @@ def test_exports_load_and_edit(runs):
     config = PopulationConfig(num_images=2)
     person = draw_person(config, 0, population_heads(config.ict))
     source = next(iter(render_person(person, population_heads(config.ict))))[0]
-    model, wanted = EditingModel(Networks(autoencoder, editor)), [Expression(category="happy"), person.expressions[1]]
+    model, wanted = (
+        EditingModel(Networks(autoencoder, editor), shipped_head()),
+        [Expression(category="happy"), person.expressions[1]],
+    )
     ways = (EditSettings(), EditSettings(steps=2, strength=0.5), EditSettings(steps=2, inversion_steps=2),
             EditSettings(steps=2, guidance_scale=2.0, source_scale=1.5, guidance_interval=(0.4, 1.0)))  # fmt: skip
     for settings in ways:

@@ -10,11 +10,14 @@ import torch
 
 from omote.errors import CheckpointError, ConfigError
 from omote.head.expressions import CATEGORIES
-from omote.rgbd.conditions.base import ExpressionConditioner, condition_of
+from omote.rgbd.conditions.category import Category
+from omote.rgbd.conditions.conditioner import Conditioner
+from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.conditions.text import captions
 from omote.rgbd.conditions.text.captions import draw_caption, held_out_captions
 from omote.rgbd.conditions.text.conditioner import TextConditioner
 from omote.rgbd.conditions.text.encoders import TextFeatures, encode_texts, english_states, is_english, load_english
+from omote.rgbd.conditions.text.kind import Text
 from omote.rgbd.conditions.text.reader import TextReader
 from omote.rgbd.conditions.text.words import LANGUAGES, WORDS
 from omote.rgbd.weights import SHIPPED_WEIGHTS
@@ -110,15 +113,15 @@ def test_the_conditioner_reads_neither_padding_nor_a_missing_vector() -> None:
 
 def test_a_text_speaks_in_the_categorys_place() -> None:
     torch.manual_seed(1)
-    net = ExpressionConditioner(24).eval()
+    net = Conditioner(24).eval()
     asked = condition_of([Expression(category="sad", intensity=0.6), Expression(category="happy")])
-    token = net.expression_token(asked.category, asked.intensity)
+    token = net.reader(Category).tokens(asked[Category])[:, 0]
     other = condition_of([Expression(category="happy"), Expression(category="happy")])
-    in_words = replace(other, text=token.detach(), has_text=torch.tensor([True, False]))
+    in_words = other.including(Text(token=token.detach(), given=torch.tensor([True, False])))
     with torch.no_grad():
         for a, b in zip(net(asked), net(in_words), strict=True):
             torch.testing.assert_close(a, b)
-        for a, b in zip(net(asked.dropped()), net(in_words.dropped()), strict=True):
+        for a, b in zip(net(asked.without([Category])), net(in_words.without([Category])), strict=True):
             torch.testing.assert_close(a, b)
 
 

@@ -97,7 +97,7 @@ def test_a_study_writes_numbers_table_figure_facts_and_page(tmp_path: Path) -> N
     assert run["run/study"] == "coins"
     assert run["config/persons"] == run["count/persons"] == run["count/measured_last"] == 4
     assert run["version/omote"]
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_killed_run_resumes_with_the_same_bytes(tmp_path: Path) -> None:

@@ -122,13 +122,13 @@ def test_pieces_end_where_a_size_ends(config: DataSize, tmp_path: Path) -> None:
     assert (tmp_path / "whole/shard_0000000").is_symlink()
 
 
-def test_sizes_that_cannot_be_are_refused(config: DataSize) -> None:
+def test_sizes_that_cannot_be_are_refused(config: DataSize, tmp_path: Path) -> None:
     assert sizes_in(config, 1000) == [2, 5, 1000]
     with pytest.raises(ConfigError, match="expected at least 20"):
         sizes_in(replace(config, sizes=(20,)), 10)
     with pytest.raises(ConfigError, match="each once"):
         override(config, ["sizes=[2,2]"])
     # In minutes, images do not count.
-    engine = replace(config, minutes=2.0).engine()
+    engine = replace(config, minutes=2.0).recipe(tmp_path).engine
     assert engine.max_seconds == 120
     assert engine.total_images > 10**8

@@ -20,6 +20,7 @@ from omote.errors import CheckpointError
 from omote.evaluation.records import Row
 from omote.evaluation.truth import Truth
 from omote.geometry.camera import orbit_camera
+from omote.head.shipped import shipped_head
 from omote.progress import finish
 from omote.rgbd.load import load_model
 from omote.rgbd.model import SHIPPED_WEIGHTS, EditingModel, EditSettings
@@ -134,7 +135,7 @@ def test_the_best_sample_counts_by_image() -> None:
 
 def test_a_rival_without_a_first_stage_shares_the_shipped_one(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED_WEIGHTS / "editor", tmp_path / "editor")
-    model, shipped = load_editor(tmp_path), load_model()
+    model, shipped = load_editor(tmp_path), load_model(shipped_head())
     assert model.weights == tmp_path
     for name, tensor in shipped.autoencoder.state_dict().items():
         assert torch.equal(model.autoencoder.state_dict()[name], tensor)

@@ -50,12 +50,12 @@ def done(config, tmp_path_factory, steady_clock):
         patch.setattr(engine, "time", steady_clock)
 
         # After the first time of the second row is trained, before it is measured.
-        def drawn(config, row, *rest, real=effect_of_f._drawn):
+        def drawn(config, row, *rest, real=effect_of_f._measured):
             if row == "kl-f4":
                 raise Killed
             return real(config, row, *rest)
 
-        patch.setattr(effect_of_f, "_drawn", drawn)
+        patch.setattr(effect_of_f, "_measured", drawn)
         with pytest.raises(Killed):
             finish(run_study(config, out))
     kept = {path: path.stat().st_mtime_ns for path in out.glob("rows/pixel/mark_*.json")}

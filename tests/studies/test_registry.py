@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, fields
@@ -79,6 +80,19 @@ def test_names_are_told_once_and_described() -> None:
         missing = [field.name for field in fields(kind) if f"{field.name}:" not in told]
         assert not missing, (kind, missing)
         assert set(kind.TINY) <= {field.name for field in fields(kind)}
+
+
+def test_every_suite_and_study_is_listed_and_documented() -> None:
+    root = Path(registry.__file__).parents[3]
+    written = {name for file in (root / "src/omote/studies").rglob("*.py")
+               for name in re.findall(r'^    NAME = "([\w-]+)"$', file.read_text(), re.MULTILINE)}  # fmt: skip
+    assert written == {kind.NAME for kind in KINDS}
+    docs = " ".join((root / "docs" / name).read_text() for name in ("evaluation.md", "studies.md"))
+    commands = [
+        *(f"omote evaluate {kind.NAME}" for kind in registry.SUITES),
+        *(f"omote study {kind.NAME}" for kind in registry.STUDIES),
+    ]
+    assert not [command for command in commands if command not in docs]
 
 
 def test_the_options_of_all_are_there_without_a_heavy_import() -> None:

@@ -7,11 +7,10 @@ import torch
 from omote.engine.loop import EngineConfig, tensors_of, train
 from omote.errors import ConfigError, OmoteError
 from omote.rgbd.autoencoder import RgbdAutoencoder
-from omote.studies.effect_of_f.gan import FaceGenerator
-from omote.studies.effect_of_f.generator import LatentGenerator
-from omote.studies.effect_of_f.latents import _Writer, encode_images, pack_population, read_latents
-from omote.studies.effect_of_f.train_gan import GanConfig, GanTask
-from omote.studies.effect_of_f.train_generator import GeneratorConfig, GeneratorTask
+from omote.studies.effect_of_f import latents as sets
+from omote.studies.effect_of_f.gan import FaceGenerator, GanTask
+from omote.studies.effect_of_f.generator import GeneratorTask, LatentGenerator
+from omote.studies.effect_of_f.latents import encode_images, pack_population, read_latents
 
 COLOUR = torch.tensor([0.5, -0.25, 0.0, -0.4, 1.0]).view(1, 5, 1, 1)
 
@@ -19,9 +18,8 @@ COLOUR = torch.tensor([0.5, -0.25, 0.0, -0.4, 1.0]).view(1, 5, 1, 1)
 @pytest.fixture
 def constant(tmp_path):
     """Images of one colour, twelve persons."""
-    with _Writer(tmp_path / "images", (24, 5, 8, 8)) as writer:
-        for person in range(12):
-            writer.add(COLOUR.expand(2, 5, 8, 8), np.arange(2), person)
+    parts = ((COLOUR.expand(2, 5, 8, 8), np.arange(2), np.full(2, person)) for person in range(12))
+    sets._kept(tmp_path / "images", (24, 5, 8, 8), parts)
     # Their deviation is none; unit scale keeps the constant what it is.
     np.save(tmp_path / "images/std.npy", np.ones(5))
     np.save(tmp_path / "images/mean.npy", np.zeros(5))
@@ -53,40 +51,32 @@ def test_a_packed_population_is_whole_kept_and_split_by_person(discs, tmp_path):
         pack_population(discs, 32, tmp_path / "one", max_persons=1).split(0.5)
 
 
-def test_an_interrupted_set_is_not_there(tmp_path):
-    with pytest.raises(KeyboardInterrupt), _Writer(tmp_path / "set", (4, 1, 2, 2)):
-        raise KeyboardInterrupt
-    assert not list(tmp_path.iterdir())
+def test_an_interrupted_set_is_not_there_and_is_made_anew(tmp_path):
+    def parts(*, killed):
+        yield torch.ones(1, 1, 2, 2), np.zeros(1, int), np.zeros(1, int)
+        if killed:
+            raise KeyboardInterrupt
 
-
-def test_a_dead_process_leaves_nothing_and_the_first_of_two_wins(tmp_path):
-    (tmp_path / "set.4194305.partial").mkdir()  # more than any process's number
-    with _Writer(tmp_path / "set", (1, 1, 2, 2)) as writer:
-        assert not (tmp_path / "set.4194305.partial").exists()
-        writer.add(torch.ones(1, 1, 2, 2), np.zeros(1, int), 0)
-        (tmp_path / "set").mkdir()
-        (tmp_path / "set/theirs").touch()
-    assert [path.name for path in tmp_path.rglob("*")] == ["set", "theirs"]
+    with pytest.raises(KeyboardInterrupt):
+        sets._kept(tmp_path / "set", (1, 1, 2, 2), parts(killed=True))
+    assert not (tmp_path / "set").exists()
+    assert sets._kept(tmp_path / "set", (1, 1, 2, 2), parts(killed=False)).values.sum() == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 @pytest.mark.parametrize("kind", ["gan", "diffusion"])
 def test_a_step_is_the_same_in_parts(constant, kind):
-    task = (
-        GanTask(GanConfig(images=constant, engine=engine(8), parameters=20_000))
-        if kind == "gan"
-        else GeneratorTask(GeneratorConfig(latents=constant, engine=engine(8), parameters=20_000))
-    )
+    task = (GanTask if kind == "gan" else GeneratorTask)(constant, parameters=20_000)
     whole, halves = task.batch(3, 0, 8, 0, 1), [task.batch(3, 0, 4, part, 2) for part in range(2)]
     for key, value in tensors_of(whole).items():
         torch.testing.assert_close(torch.cat([tensors_of(half)[key] for half in halves]), value)
 
 
 def test_the_gan_learns_a_constant(constant, tmp_path):
-    config = GanConfig(
-        images=constant, engine=engine(1200, learning_rate=2e-3, momentum=0.0, clip_norm=1e3), parameters=20_000
-    )
-    before = GanTask(config).module.generator.draw(torch.arange(2), [0, 1])
-    list(train(GanTask(config), config.engine, tmp_path / "run", config))
+    config = engine(1200, learning_rate=2e-3, momentum=0.0, clip_norm=1e3)
+    task = GanTask(constant, parameters=20_000)
+    before = task.module.generator.draw(torch.arange(2), [0, 1])
+    list(train(task, config, tmp_path / "run", config))
     trained = FaceGenerator.from_pretrained(tmp_path / "run/export/generator", low_cpu_mem_usage=False).eval()
     after = trained.draw(torch.arange(2), [0, 1])
     errors = [float((x - COLOUR).abs().mean()) for x in (before, after)]
@@ -94,7 +84,7 @@ def test_the_gan_learns_a_constant(constant, tmp_path):
 
 
 def test_neither_player_of_the_gan_has_a_gradient_to_the_other(constant):
-    task = GanTask(GanConfig(images=constant, engine=engine(8), parameters=20_000))
+    task = GanTask(constant, parameters=20_000)
     batch = task.batch(1, 0, 8, 0, 1)
     assert not batch.penalised
     task.module(batch)[0].backward()
@@ -110,8 +100,8 @@ def test_neither_player_of_the_gan_has_a_gradient_to_the_other(constant):
 
 
 def test_diffusion_learns_a_constant(constant, tmp_path):
-    config = GeneratorConfig(latents=constant, engine=engine(1200, learning_rate=3e-3), parameters=30_000)
-    list(train(GeneratorTask(config), config.engine, tmp_path / "run", config))
+    config = engine(1200, learning_rate=3e-3)
+    list(train(GeneratorTask(constant, parameters=30_000), config, tmp_path / "run", config))
     net = LatentGenerator.from_pretrained(tmp_path / "run/export/generator", low_cpu_mem_usage=False).eval()
     drawn = net.draw(torch.arange(4), [0, 1, 2, 3], steps=4)
     # In the mean: so short a run leaves some of each pixel's noise.

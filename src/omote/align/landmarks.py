@@ -216,7 +216,7 @@ def find_faces(
         size_px = float(np.exp(np.clip(cell[3], -1.5, 1.5))) * SIZE_UNIT_PX
         rotation = orthonormal(cell[4:10])
         mm_per_px = FACE_SIZE_MM / size_px
-        # The face's centre lies behind the surface seen there by what the mean head says.
+        # The face's centre lies behind the visible surface, as far as in the mean head.
         depth = _depth_near(depths[k], uv)
         if depth is None:
             continue
@@ -251,7 +251,7 @@ def _depth_near(depth: Float[np.ndarray, "h w"], uv: Float[np.ndarray, "2"]) -> 
 
 
 def _suppress(found: list[Candidate], most: int) -> list[Candidate]:
-    """Drop what is nearly the same place and direction as a better one."""
+    """Non-maximum suppression by place and direction."""
     kept: list[Candidate] = []
     for c in found:
         front = c.canonical_from_scan[2, :3] / np.linalg.norm(c.canonical_from_scan[2, :3])

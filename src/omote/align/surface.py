@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from omote.errors import ScanError
 from omote.geometry.camera import rgbd_points
 from omote.geometry.cloud import estimate_normals, sample_surface
-from omote.types import Mesh, PointCloud, Rgbd
+from omote.types import Mesh, Rgbd, Scan
 
 FINDER_POINTS = 30_000
 MOST_POINTS = 1_000_000  # of a cloud; the face alone then still has more than any fit uses
@@ -24,7 +24,7 @@ def _spread(count: int, most: int) -> Int[np.ndarray, " k"]:
     return ids[np.diff(ids, prepend=-1) > 0]
 
 
-class Surface:
+class ScanSurface:
     """Points, or a mesh that is sampled by area; everything in scan coordinates."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Surface:
         return points, estimate_normals(points) if len(points) > 3 else np.zeros_like(points)
 
 
-def surface_of(scan: PointCloud | Mesh | Rgbd) -> Surface:
+def surface_of(scan: Scan) -> ScanSurface:
     """The surface of any scan.
 
     Raises:
@@ -81,11 +81,11 @@ def surface_of(scan: PointCloud | Mesh | Rgbd) -> Surface:
         raise ScanError(f"a face needs at least {MIN_POINTS} {what}, the scan has {len(points)}; give a denser scan")
     if not np.ptp(points, axis=0).any():
         raise ScanError(f"all {len(points)} {what} lie at one place; give another scan")
-    return Surface(points, normals, faces)
+    return ScanSurface(points, normals, faces)
 
 
 def _arrays(
-    scan: PointCloud | Mesh | Rgbd,
+    scan: Scan,
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"] | None, Int[np.ndarray, "f 3"] | None]:
     if isinstance(scan, Mesh):
         return scan.vertices.astype(np.float64), None, scan.faces

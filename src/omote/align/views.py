@@ -1,6 +1,6 @@
-"""Points seen from any side as small geometry pictures: what the face finder and the landmark network look at.
+"""Points seen from any side as small geometry images: the input of the face finder and the landmark network.
 
-A scan comes as points of any density, in any unit; a picture is orthographic, its depth counted in pixels, so that a face
+A scan comes as points of any density, in any unit; an image is orthographic, its depth counted in pixels, so that a face
 looks the same whatever the unit. Splats grow with the spacing of the points, which closes the gaps between them.
 """
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from omote.api.scans import load_head, opened_landmarks
 from omote.files import check_folder, make_folder
+from omote.head.shipped import shipped_head
 from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps, finish
-from omote.rgbd.weights import SHIPPED_WEIGHTS, Editor, check_weights
+from omote.rgbd.protocol import Editor
+from omote.rgbd.weights import SHIPPED_WEIGHTS, check_weights
 from omote.runs import Stopwatch, Value, prefixed, run_facts
 from omote.types import Scan
 
@@ -28,14 +30,14 @@ def avatar(
 
     Args:
         scan: a file, or what `omote.read` returns.
-        settings: how; `AvatarSettings`' defaults if None.
+        settings: settings of the avatar; the defaults of `AvatarSettings` if None.
         own_process: load the networks in a process beside this one, which saves seconds where a single avatar is made. A
             script that does so must guard its main part (``if __name__ == "__main__"``).
         on_step: called with progress.
 
     Raises:
         ScanError: the file cannot be read.
-        AlignmentError: no face was found with confidence; the message says what to give.
+        AlignmentError: no face was found with confidence.
         ConfigError: an unknown expression, or words that name none.
         HeadModelError, CheckpointError: a head or weights that do not load.
     """
@@ -53,8 +55,8 @@ def demo(
 
     Args:
         out: folder, made if missing: scan/ (the camera's frame), avatar.glb, sheet.png, report.json.
-        settings: as for `avatar`; the seed also draws the person.
-        own_process: as for `avatar`.
+        settings: settings of the avatar; the seed also draws the person.
+        own_process: load the networks in a process beside this one, as for `avatar`.
         on_step: called with progress.
 
     Raises:
@@ -88,7 +90,7 @@ def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: b
         if own_process:
             from omote.rgbd.backends.process import EditingProcess
 
-            process = stack.enter_context(closing(EditingProcess(weights, settings.backend)))
+            process = stack.enter_context(closing(EditingProcess(shipped_head, weights, settings.backend)))
         yield Step(stage="read")
         with watch("read"):
             if isinstance(scan, Path | str):
@@ -103,7 +105,7 @@ def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: b
             from omote.rgbd.backends.thread import EditingThread
 
             head = load_head(settings.head)
-            editor: Editor = EditingThread(weights, settings.backend) if process is None else process
+            editor: Editor = EditingThread(shipped_head, weights, settings.backend) if process is None else process
             pipeline = RgbdPipeline(editor, head)
         result = yield from pipeline(scan, wanted, settings, landmarks=landmarks, watch=watch)
         run = run_facts(watch, elsewhere_mb=0.0 if process is None else process.peak_memory_mb)

@@ -1,4 +1,4 @@
-"""``omote.data``: what is in a dataset of scans, and its scans as shards for training."""
+"""``omote.data``: the contents of a dataset of scans, and its scans as shards for training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SplitName = Literal["train", "validation", "test", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedDataset:
-    """What `render_dataset` made, runs before it included.
+    """The result of `render_dataset`, earlier runs included.
 
     Attributes:
-        num_subjects: with a shard.
-        num_images: in all shards.
+        num_subjects: subjects with a shard.
+        num_images: images in all shards.
         num_doubtful: images with a pose of little confidence; they are kept.
         num_given_up: subjects without any usable neutral scan.
         problems: scans that were skipped, with reasons.
@@ -48,12 +48,12 @@ def data(
     report: Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> DatasetReport:
-    """Say what is in a dataset, what is wrong with it, and what will be used.
+    """Report the contents of a dataset, its problems, and the scans that will be used.
 
     Args:
-        folder: of the dataset.
+        folder: folder of the dataset.
         layout: "facescape", "bu3dfe", "coma", "florence4d", "headspace" or "generic"; "auto" looks.
-        seed: of the splits.
+        seed: seed of the splits.
         quick: go by names, without opening every scan.
         report: JSON of the whole, or None.
         on_step: called with progress.
@@ -119,13 +119,13 @@ def render_dataset(
     """Align and render a dataset's scans into shards, one per subject; shards that are there are kept.
 
     Args:
-        folder: of the dataset.
+        folder: folder of the dataset.
         out: folder of the shards, made if missing; a recipe takes it as ``population``.
-        layout: as for `data`.
-        split: whose subjects.
-        seed: of the splits.
+        layout: layout of the folder, as for `data`.
+        split: split of the subjects.
+        seed: seed of the splits.
         size: pixels of a side.
-        unit: of the scans' coordinates; "auto" estimates it for each.
+        unit: unit of the scans' coordinates; "auto" estimates it for each.
         workers: processes.
         on_step: called with progress.
 
@@ -150,6 +150,7 @@ def render_dataset(
             "choose another --split or --seed"
         )
 
+    from omote.head.shipped import shipped_head
     from omote.rgbd.train.dataset_shards import DatasetRender, SubjectDone, make_dataset_shards
 
     config = DatasetRender(
@@ -164,7 +165,7 @@ def render_dataset(
     def subjects_rendered() -> Steps[list[SubjectDone]]:
         done = []
         yield Step(stage="render", done=0, total=len(chosen))
-        for subject in make_dataset_shards(chosen, config, out, num_workers=workers):
+        for subject in make_dataset_shards(chosen, config, shipped_head(), out, num_workers=workers):
             done.append(subject)
             yield Step(stage="render", done=len(done), total=len(chosen), note=subject.subject)
         return done

@@ -1,4 +1,4 @@
-"""``omote.info``: what is installed and what is there."""
+"""``omote.info``: versions, weights, head models, judges and the machine."""
 
 from __future__ import annotations
 

@@ -27,17 +27,17 @@ SHEET_PERSONS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationSettings:
-    """Which persons are rendered, and into what.
+    """The persons, and the format of their shards.
 
     Attributes:
         persons: number of persons.
         images: images of each person; the first at rest.
         size: pixels of a side.
-        seed: of everything drawn.
-        split: which persons; splits never share one.
+        seed: seed of everything drawn.
+        split: split of the persons; splits never share one.
         ict: an ICT-FaceKit checkout or .npz; half of the persons come from it.
         workers: processes; 0 means one per core.
-        format: of the shards: files that map into memory, or tars for populations larger than a disk (docs/training.md).
+        format: format of the shards: files that map into memory, or tars for populations larger than a disk (docs/training.md).
     """
 
     persons: Annotated[int, Range(1, 10_000_000)] = 100
@@ -64,7 +64,7 @@ def population(
 
     Args:
         out: folder, made if missing.
-        settings: which persons; `PopulationSettings`' defaults if None.
+        settings: settings of the population; the defaults of `PopulationSettings` if None.
         sheet: PNG of seven expressions × twelve persons, or None.
         on_step: called with progress.
 

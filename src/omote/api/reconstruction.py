@@ -1,4 +1,4 @@
-"""``omote.reconstruct``: what the autoencoder alone loses of a scan, which bounds every edit of it."""
+"""``omote.reconstruct``: the autoencoder's own loss on a scan, which bounds every edit of it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Reconstruction:
     """A scan's image before and after the autoencoder.
 
     Attributes:
-        source: before.
-        image: after, in the same camera.
+        source: the image before.
+        image: the image after, in the same camera.
         facts: the report, flat: ``depth/...``, ``color/...`` errors over the source's valid pixels.
     """
 
@@ -62,7 +62,7 @@ class Reconstruction:
         return side_by_side(self.source.rgb, self.image.rgb, depth_greys(self.source), depth_greys(self.image), error)
 
     def summary(self) -> str:
-        """Say in one line what was lost."""
+        """One line: the loss of depth and colour."""
         return f"depth {self.facts['depth/mae_mm_metric']:.2f} mm, colour {self.facts['color/psnr_db']:.1f} dB"
 
 
@@ -75,13 +75,13 @@ def reconstruct(
     weights: Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Reconstruction:
-    """Send a scan's RGB-D image through the autoencoder and measure what is lost.
+    """Send a scan's RGB-D image through the autoencoder and measure the loss.
 
     Args:
         scan: a file, or what `omote.read` returns.
-        unit: of the scan's coordinates; "auto" estimates it.
-        landmarks: 68 × 3 in the scan's coordinates, or a file of them; found by themselves if None.
-        backend: what runs the networks.
+        unit: unit of the scan's coordinates; "auto" estimates it.
+        landmarks: 68 × 3 in the scan's coordinates, or a file of them; detected if None.
+        backend: library that runs the networks.
         weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
         on_step: called with progress.
 
@@ -101,9 +101,10 @@ def _reconstruct(
         source = yield from rendered(scan, orbit_camera(size=NETWORK_SIZE_PX), unit, landmarks)
     yield Step(stage="load")
     with watch("load"):
+        from omote.head.shipped import shipped_head
         from omote.rgbd.load import load_model
 
-        model = load_model(weights, backend=backend)
+        model = load_model(shipped_head(), weights, backend=backend)
     yield Step(stage="autoencode")
     with watch("autoencode"):
         image = model.reconstruct([source])[0]

@@ -31,19 +31,19 @@ REST = "neutral"
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
-    """What is drawn, and how.
+    """How people are drawn.
 
     Attributes:
         expressions: some of: neutral happy sad angry surprised fearful disgusted, or all. Each person's image
             at rest comes with them.
         count: number of people.
-        seed: of the noise: another seed, other people. Person i is the same however many are drawn.
+        seed: seed of the noise: another seed, other people. Person i is the same however many are drawn.
         intensity: strength of the expressions given by name, 0 to 1.
         steps: steps of the drawing; more are slower. An edit takes one.
         sampler: sampler of the drawing.
-        guidance_scale: of the drawing: above 1 shows more of what is asked for and less variety; 1 means no guidance.
+        guidance_scale: guidance of the drawing: above 1 follows the category more closely, with less variety; 1 means none.
         weights: a folder with autoencoder/ and editor/ that were trained to draw, instead of the shipped weights.
-        backend: what runs the networks.
+        backend: library that runs the networks.
     """
 
     expressions: Annotated[tuple[str | Expression, ...], arg(constructor=tuple[str, ...], metavar="NAME ...")] = (REST,)
@@ -62,7 +62,7 @@ class SampleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SampledPeople:
-    """People who were drawn.
+    """Synthetic people.
 
     Attributes:
         people: the images of each by the expressions' names; the first is the drawn one, at rest.
@@ -96,7 +96,7 @@ class SampledPeople:
         return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
 
     def summary(self) -> str:
-        """Say in one line what was drawn."""
+        """One line: how many people, with which expressions."""
         names = ", ".join(self.people[0])
         parts = [f"{len(self.people)} people ({names})", f"{self.facts['time_s/total']:.1f} s"]
         if lost := self.facts["edit/without_a_fit"]:
@@ -108,7 +108,7 @@ def sample(settings: SampleSettings | None = None, *, on_step: Callable[[Step], 
     """Draw people at rest, and edit each into the wanted expressions with the same network.
 
     Args:
-        settings: how; `SampleSettings`' defaults if None.
+        settings: settings of the drawing; the defaults of `SampleSettings` if None.
         on_step: called with progress.
 
     Raises:
@@ -123,9 +123,12 @@ def _sample(settings: SampleSettings) -> Steps[SampledPeople]:
     watch = Stopwatch()
     yield Step(stage="load")
     with watch("load"):
+        from omote.head.shipped import shipped_head
         from omote.rgbd.load import load_model
 
-        model = load_model(SHIPPED_WEIGHTS if settings.weights is None else settings.weights, backend=settings.backend)
+        model = load_model(
+            shipped_head(), SHIPPED_WEIGHTS if settings.weights is None else settings.weights, backend=settings.backend
+        )
     with watch("draw"):
         people = yield from _drawn(model, settings)
     without_a_fit = 0

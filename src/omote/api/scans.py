@@ -1,4 +1,4 @@
-"""``omote.read``, ``omote.fit`` and ``omote.render``: what can be done with a scan without the trained networks."""
+"""``omote.read``, ``omote.fit`` and ``omote.render``: jobs that need no trained editor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(path: Path | str) -> Scan:
     """Read a scan file: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, NPZ, WRL, or an RGB-D frame.
 
     Raises:
-        ScanError: it cannot be read; the message says why and what to do.
+        ScanError: it cannot be read.
     """
     from omote.formats.read import read as read_scan
 
@@ -175,14 +175,14 @@ def fit(
 
     Args:
         scan: a file, or what `omote.read` returns.
-        unit: of the scan's coordinates; "auto" estimates it.
-        landmarks: 68 × 3 in the scan's coordinates, or a file of them; found by themselves if None.
+        unit: unit of the scan's coordinates; "auto" estimates it.
+        landmarks: 68 × 3 in the scan's coordinates, or a file of them; detected if None.
         head: a head model, or ICT-FaceKit by path; the shipped head if None.
         on_step: called with progress.
 
     Raises:
         ScanError: the file cannot be read.
-        AlignmentError: no face was found with confidence; the message says what to give.
+        AlignmentError: no face was found with confidence.
         HeadModelError: a head that does not load.
     """
     return finish(_fit(scan, unit, landmarks, head), on_step)
@@ -228,8 +228,8 @@ def render(
         size: pixels of a side.
         yaw_deg: moves the camera to the person's left.
         pitch_deg: moves the camera up.
-        unit: of the scan's coordinates; "auto" estimates it.
-        landmarks: 68 × 3 in the scan's coordinates, or a file of them; found by themselves if None.
+        unit: unit of the scan's coordinates; "auto" estimates it.
+        landmarks: 68 × 3 in the scan's coordinates, or a file of them; detected if None.
         on_step: called with progress.
 
     Raises:
@@ -264,9 +264,9 @@ def render_aligned(scan: Scan, canonical_from_scan: Float[np.ndarray, "4 4"], ca
     """Render a scan that was aligned.
 
     Args:
-        scan: in its own coordinates.
+        scan: a scan in its own coordinates.
         canonical_from_scan: similarity transform of the scan's coordinates into the canonical frame, mm.
-        camera: in the canonical frame.
+        camera: camera in the canonical frame.
     """
     from omote.align.align import transformed
     from omote.rendering.scans import render_mesh, render_points

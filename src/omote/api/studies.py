@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from omote.studies.base import Study
 
 
-def evaluate(suite: Study, *, out: Path | str, on_step: Callable[[Step], None] | None = None) -> dict[str, float | int]:
-    """Measure networks on unseen persons: ``omote.evaluate(ReleaseSuite(persons=20), out="results")``.
+def evaluate(study: Study, *, out: Path | str, on_step: Callable[[Step], None] | None = None) -> dict[str, float | int]:
+    """Run a suite or a study into a folder: ``omote.evaluate(ReleaseSuite(persons=20), out="results")``.
+
+    ``omote.study`` is the same function.
 
     Args:
-        suite: with its options; docs/evaluation.md lists all suites (`omote.studies.registry`).
+        study: with its options; docs/evaluation.md lists the suites, docs/studies.md the studies (`omote.studies.registry`).
         out: folder, made if missing; items that it holds already are not measured again, and any number of processes may
             measure into it.
         on_step: called with progress.
@@ -32,21 +34,7 @@ def evaluate(suite: Study, *, out: Path | str, on_step: Callable[[Step], None] |
     """
     from omote.studies.base import run_study
 
-    return finish(run_study(suite, Path(out)), on_step)
+    return finish(run_study(study, Path(out)), on_step)
 
 
-def study(study: Study, *, out: Path | str, on_step: Callable[[Step], None] | None = None) -> dict[str, float | int]:
-    """Compare at equal terms, after training where that is needed: ``omote.study(Guidance(persons=5), out="runs/guidance")``.
-
-    Args:
-        study: with its options; docs/studies.md lists all studies (`omote.studies.registry`).
-        out: as for `evaluate`; ``table.csv`` and ``figure.svg`` lie beside the numbers.
-        on_step: called with progress.
-
-    Returns:
-        What ``out/metrics.json`` holds: flat keys ``<metric>/<row>``.
-
-    Raises:
-        OmoteError: as `evaluate`.
-    """
-    return evaluate(study, out=out, on_step=on_step)
+study = evaluate

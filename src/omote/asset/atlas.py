@@ -18,7 +18,7 @@ class Atlas:
         uv: texture coordinates of the skin.
         faces_uv: ids into ``uv`` per corner of the skin's faces.
         face_ids: the skin's faces in the model, in the order of ``faces_uv``.
-        num_tiles: how many square tiles lie side by side; a texture is that many times wider than high.
+        num_tiles: number of square tiles side by side; a texture is that many times wider than high.
     """
 
     uv: Float[np.ndarray, "t 2"]

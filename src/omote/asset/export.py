@@ -20,7 +20,7 @@ def avatar_mesh(avatar: Avatar, model: HeadModel, target: str | None, *, materia
         avatar: neutral, morphs and skin texture.
         model: the head model that ``avatar.neutral`` belongs to.
         target: name of a morph target; None is rest.
-        materials: of eyes, teeth, tongue and mouth.
+        materials: materials of eyes, teeth, tongue and mouth.
     """
     vertices = avatar.neutral.vertices_mm.astype(np.float64)
     if target is not None:

@@ -7,7 +7,6 @@ Metres, y up, facing +z: the canonical frame over 1000. Offsets that move few ve
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -46,33 +45,25 @@ def write_glb(
     path: Path | str,
     *,
     materials: Materials | None = None,
-    extras: Mapping[str, str | int | float] | None = None,
 ) -> int:
     """Write an avatar as GLB and return its size in bytes.
 
     Args:
         avatar: neutral, morphs and skin texture.
         model: the head model that ``avatar.neutral`` belongs to.
-        path: where to; written atomically.
-        materials: of eyes, teeth, tongue and mouth; the plain person's if None.
-        extras: seeds and the like, written into ``asset.extras`` beside omote's version.
+        path: file name; written atomically.
+        materials: materials of eyes, teeth, tongue and mouth; those of the default appearance if None.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    data = glb_bytes(avatar, model, materials=materials, extras=extras)
+    data = glb_bytes(avatar, model, materials=materials)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return len(data)
 
 
-def glb_bytes(
-    avatar: Avatar,
-    model: HeadModel,
-    *,
-    materials: Materials | None = None,
-    extras: Mapping[str, str | int | float] | None = None,
-) -> bytes:
+def glb_bytes(avatar: Avatar, model: HeadModel, *, materials: Materials | None = None) -> bytes:
     """An avatar as the bytes of a GLB file; see `write_glb`."""
     materials = materials_of() if materials is None else materials
     names, primitives = split_primitives(model, avatar.neutral.vertices_mm, avatar.morphs_mm)
@@ -89,7 +80,7 @@ def glb_bytes(
     file.document.asset = gltf.Asset(
         version="2.0",
         generator=f"omote {omote_version()}",
-        extras={"omote_version": omote_version(), "head_model": avatar.neutral.model_name, **(extras or {})},
+        extras={"omote_version": omote_version(), "head_model": avatar.neutral.model_name},
     )
     return file.to_bytes()
 

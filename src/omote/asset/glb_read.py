@@ -1,4 +1,4 @@
-"""Read an avatar GLB back: what a viewer gets, for pictures and tests made from the file itself."""
+"""Read an avatar GLB back, for pictures and tests made from the file itself."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class GlbPrimitive:
     """One primitive as stored: metres, glTF UVs (v from the top), colours as its material says.
 
     Attributes:
-        name: its material's name.
-        positions: at rest.
+        name: name of the material.
+        positions: vertices at rest.
         normals: unit.
         uv: texture coordinates, or None.
         shade: vertex colour in [0, 1], linear light.

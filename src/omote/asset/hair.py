@@ -35,8 +35,8 @@ def match_hair(model: HeadModel, colors: Float[np.ndarray, "v 3"], seen: Bool[np
     """The hairline that best divides forehead and scalp into two colours; None where one colour is as good.
 
     Args:
-        model: whose scalp it is.
-        colors: of the scan, per vertex, sRGB [0, 1].
+        model: head model.
+        colors: scan colours per vertex, sRGB [0, 1].
         seen: vertices that have one.
 
     Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979): the line of least variance within.

@@ -23,9 +23,9 @@ class Materials:
     Attributes:
         eye_texture: an eyeball's colours under its azimuthal UVs, row 0 at the top.
         teeth: enamel.
-        tongue: its top.
+        tongue: upper side of the tongue.
         mouth: gums and cavity.
-        roughness: per primitive name, 0 mirror to 1 chalk.
+        roughness: roughness by primitive name, 0 mirror to 1 chalk.
     """
 
     eye_texture: Float[np.ndarray, "size size 3"]
@@ -41,6 +41,6 @@ class Materials:
 
 
 def materials_of(appearance: Appearance | None = None) -> Materials:
-    """Materials of a person's `Appearance`; the plain person's if None."""
+    """Materials of an `Appearance`; the default appearance if None."""
     texture = eye_texture(default_appearance() if appearance is None else appearance, EYE_TEXTURE_SIZE)
     return Materials(eye_texture=np.ascontiguousarray(to_srgb(texture)[::-1]).astype(np.float32))

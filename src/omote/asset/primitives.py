@@ -32,9 +32,9 @@ class Primitive:
 
     Attributes:
         name: key of `PRIMITIVES`.
-        positions: at rest.
+        positions: vertices at rest.
         normals: unit.
-        uv: texture coordinates.
+        uv: texture coordinates per vertex.
         shade: baked ambient light per vertex in [0, 1] (a viewer doesn't know that a mouth is dark).
         triangles: counter-clockwise from outside.
         targets: offsets of each morph target.
@@ -65,7 +65,7 @@ def split_primitives(
     Args:
         model: topology, parts and UVs.
         neutral_mm: vertices at rest.
-        morphs_mm: per name, offsets at weight 1.
+        morphs_mm: offsets at weight 1 by target name.
     """
     names = target_order(morphs_mm)
     faces = np.ascontiguousarray(model.faces, np.int32)

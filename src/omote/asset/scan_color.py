@@ -1,4 +1,4 @@
-"""What colour a scan has at given surface points: from its texture, vertices, points or image."""
+"""What colour a scan has at given surface points: from its texture, vertices or points."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
-from omote.geometry.camera import project
 from omote.geometry.cloud import spacing
 from omote.geometry.mesh import vertex_normals
-from omote.lift.points import clean_mask, sample_image
-from omote.types import Mesh, PointCloud, Rgbd
+from omote.lift.points import sample_image
+from omote.types import Mesh, PointCloud
 
 # A scan surface this far from the fitted head is hair or cloth, not this skin.
 MAX_DISTANCE_MM = 5.0
@@ -21,7 +20,7 @@ POINT_NEIGHBORS = 4
 
 
 def scan_color(
-    scan: Mesh | PointCloud | Rgbd, points_mm: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+    scan: Mesh | PointCloud, points_mm: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
     """(colour, belief in [0, 1]) at points of the fitted head.
 
@@ -32,8 +31,6 @@ def scan_color(
         points_mm: on the head's surface.
         normals: unit, there.
     """
-    if isinstance(scan, Rgbd):
-        return _from_rgbd(scan, points_mm, normals)
     if isinstance(scan, PointCloud):
         return _from_points(scan, points_mm, normals)
     return _from_mesh(scan, points_mm, normals)
@@ -42,23 +39,6 @@ def scan_color(
 def _belief(distance: Float[np.ndarray, "n"], cosine: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     near = np.clip((MAX_DISTANCE_MM - distance) / 2.0, 0.0, 1.0)
     return near * np.clip((cosine - MIN_COSINE) / 0.25, 0.0, 1.0)
-
-
-def _from_rgbd(
-    scan: Rgbd, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
-) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
-    mask = clean_mask(scan)
-    uvz = project(scan.camera, points)
-    inside = (uvz[:, 0] > 0) & (uvz[:, 0] < scan.camera.width) & (uvz[:, 1] > 0) & (uvz[:, 1] < scan.camera.height)
-    seen = np.concatenate([scan.rgb, scan.depth_mm[..., None], mask[..., None]], axis=-1).astype(np.float64)
-    value = sample_image(seen, uvz[:, :2])
-    rotation = scan.camera.cam_from_world[:3, :3]
-    center = -rotation.T @ scan.camera.cam_from_world[:3, 3]
-    view = center - points
-    cosine = np.einsum("nc,nc->n", view / np.linalg.norm(view, axis=1, keepdims=True), normals)
-    # Depth differences look larger on a slope.
-    distance = np.abs(value[:, 3] - uvz[:, 2]) * np.clip(cosine, 0.2, 1.0)
-    return value[:, :3], np.where(inside & (value[:, 4] > 0.9), _belief(distance, cosine), 0.0)
 
 
 def _from_points(

@@ -1,6 +1,6 @@
-"""Bake a skin texture from the scan's own colours, and fill what no camera saw.
+"""Bake a skin texture from the scan's own colours, and fill the parts that no camera saw.
 
-Every texel looks its colour up on the scan. What is left is painted skin, moved to the scan's tone by Poisson blending
+Every texel looks its colour up on the scan. The rest is painted skin, moved to the scan's tone by Poisson blending
 over the mesh (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003, on vertices instead of pixels): it meets the seen
 colours without a step, knows no UV seams, and fades to the plain skin far away, so nothing smears.
 """
@@ -27,7 +27,7 @@ from omote.rendering.rgbd import interpolate
 from omote.rendering.shade import fast_normals
 from omote.rendering.source import has_color
 from omote.rendering.zbuffer import fill
-from omote.types import Mesh, PointCloud, Rgbd
+from omote.types import Mesh, PointCloud
 
 LID_EDGE_MM = 1.3  # skin so near the eyeball may have the eye's colour in the scan
 FADE = 2e-3  # of the painted skin's own colour against smoothness: about 20 edges
@@ -71,11 +71,9 @@ class Baked:
 def bake_texture(
     model: HeadModel,
     neutral_mm: Float[np.ndarray, "v 3"],
-    scan: Mesh | PointCloud | Rgbd | None,
+    scan: Mesh | PointCloud | None,
     *,
     size: int = 1024,
-    appearance: Appearance | None = None,
-    seed: int = 0,
 ) -> Baked:
     """Bake the skin's texture.
 
@@ -84,8 +82,6 @@ def bake_texture(
         neutral_mm: fitted to the scan, canonical frame.
         scan: canonical frame, mm; without colour or None, all skin is painted.
         size: height in pixels; a head model with n UV tiles gets n times the width.
-        appearance: of painted skin; matched to the scan's tone if None.
-        seed: of the painted detail.
     """
     atlas = skin_atlas(model)
     texels = locate_texels(atlas, size)
@@ -102,13 +98,13 @@ def bake_texture(
         normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         color[ask], found = scan_color(scan, point.astype(np.float64), normal)
         belief[ask] = found * layers[ask][:, 6]
-    field, matched = _vertex_colors(model, faces, texels, color, belief, appearance)
+    field, matched = _vertex_colors(model, faces, texels, color, belief)
     iris = iris_color(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
     matched = matched if iris is None else replace(matched, iris=iris)
     painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
     # A soft edge, inside what was seen.
     soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
-    texture = painted + _detail(color - painted, soft, size, seed)
+    texture = painted + _detail(color - painted, soft, size)
     texture = np.clip(soft[..., None] * color + (1 - soft[..., None]) * texture, 0.0, 1.0)
     return Baked(
         texture=_pad(texture, texels.covered),
@@ -150,7 +146,6 @@ def _vertex_colors(
     texels: Texels,
     color: Float[np.ndarray, "h w 3"],
     belief: Float[np.ndarray, "h w"],
-    appearance: Appearance | None,
 ) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
     """Painted skin blended into what was seen: (colour per vertex, the appearance used)."""
     n = model.num_vertices
@@ -166,13 +161,12 @@ def _vertex_colors(
         / np.maximum(seen, 1e-9)[:, None]
     )
     face = head_region(model).face & (seen > 0)
-    matched = _match_tone(model, mean[face]) if appearance is None and face.any() else appearance
-    matched = default_appearance() if matched is None else matched
+    matched = _match_tone(mean[face]) if face.any() else default_appearance()
     painted = paint(model, matched).astype(np.float64)
     if not face.any():
         return painted, matched
     ratio = np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)
-    hair = match_hair(model, mean, seen > 0.5) if appearance is None else None
+    hair = match_hair(model, mean, seen > 0.5)
     if hair is not None:
         r, g, b = (float(x) for x in np.array(hair.color) / np.maximum(ratio, 1e-3))
         matched = replace(matched, hair=(r, g, b), cap=1.0, hairline_mm=hair.hairline_mm)
@@ -194,7 +188,7 @@ def _vertex_colors(
     return np.clip(painted + offset, 0.0, 1.0), matched
 
 
-def _match_tone(model: HeadModel, seen: Float[np.ndarray, "n 3"]) -> Appearance:
+def _match_tone(seen: Float[np.ndarray, "n 3"]) -> Appearance:
     """The default person in the melanin tone nearest to the seen skin's brightness."""
     anchors = np.array(SKIN)
     brightness = float(np.median(seen.mean(axis=1)))
@@ -203,7 +197,7 @@ def _match_tone(model: HeadModel, seen: Float[np.ndarray, "n 3"]) -> Appearance:
 
 
 def iris_color(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud | Rgbd
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud
 ) -> tuple[float, float, float] | None:
     """The iris' colour if the scan's eyes are open, else None.
 
@@ -235,12 +229,12 @@ def iris_color(
 
 
 def _detail(
-    difference: Float[np.ndarray, "h w 3"], soft: Float[np.ndarray, "h w"], size: int, seed: int
+    difference: Float[np.ndarray, "h w 3"], soft: Float[np.ndarray, "h w"], size: int
 ) -> Float[np.ndarray, "h w 1"]:
     """Grain as strong as the scan's own over its vertices' colours."""
     rows = soft > 0.8
     amount = min(float(np.std(difference[rows].mean(axis=1))), DETAIL_LIMIT) if rows.any() else 0.012
-    noise = np.random.default_rng(seed).standard_normal(soft.shape, dtype=np.float32)
+    noise = np.random.default_rng(0).standard_normal(soft.shape, dtype=np.float32)
     grain = gaussian_filter(noise, size / 1024) + 0.6 * gaussian_filter(noise[::-1], 3 * size / 1024)
     return (amount * grain / max(float(grain.std()), 1e-9))[..., None]
 

@@ -16,7 +16,6 @@ File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
 JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.json", help_behavior_hint="")]
 PngFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.png", help_behavior_hint="")]
-Steps = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 
 REGISTRY = ConstructorRegistry()
 

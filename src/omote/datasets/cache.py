@@ -44,7 +44,7 @@ class Shard:
         fit_identity: the population's first head model fitted to the person at rest (`FittedFace`), as to a scan.
         fit_expression: ARKit weights of that fit.
         fit_camera: cam_from_world of that fit.
-        intrinsics: of the person's camera.
+        intrinsics: intrinsics of the person's camera.
     """
 
     rgb: UInt8[np.ndarray, "p k s s 3"]

@@ -16,7 +16,7 @@ def sensed_frame(seed: int, head: HeadModel) -> Rgbd:
     """One frame of a synthetic person, taken by a simulated depth camera.
 
     Args:
-        seed: of the person and the camera.
+        seed: seed of the person and the camera.
         head: the head model that the person is drawn from.
     """
     from omote.datasets.population import PopulationConfig, draw_person, render_person

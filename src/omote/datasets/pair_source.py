@@ -26,7 +26,7 @@ class PairSource:
     Args:
         population: a folder of shards, of which those added while it runs are found at the next refresh; a folder of
             WebDataset tars or a text file of their URLs (`omote.datasets.tar_shards`); or a config, whose persons are rendered
-            as they are drawn and never come again.
+            as they are drawn and never again.
         heads: the population's head models; the first is fitted to every person.
         refresh_steps: between looks at a folder of shards.
     """

@@ -37,13 +37,13 @@ class PairBatch:
     """S sources with T targets each; targets are ordered source by source (b = S·T).
 
     Attributes:
-        source: what a capture would hold.
-        target: the truth.
+        source: images as a capture would have them.
+        target: ground truth.
         landmarks: projected 68 landmarks of each target, pixels.
         rest_landmarks: the same of the person at rest.
         category: index into `CATEGORIES` per target, or `NO_CATEGORY`.
         intensity: [0, 1], per target.
-        arkit: per target.
+        arkit: ARKit weights per target.
         faces: the source's person as fitted at rest, per target.
     """
 
@@ -72,7 +72,7 @@ def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """Which source and targets of a shard's person, and the generator of what is drawn about them."""
+    """The source and targets of a shard's person, with a random generator of their own."""
 
     shard: Shard
     person: int
@@ -113,7 +113,7 @@ def draw_pairs(
 
 
 def draw_source(shard: Shard, rng: np.random.Generator) -> int:
-    """Which image is the source: the person at rest with probability `REST_SHARE`, else any of them."""
+    """Index of the source image: the person at rest with probability `REST_SHARE`, else any image."""
     return 0 if rng.random() < REST_SHARE else int(rng.integers(shard.num_images))
 
 
@@ -160,7 +160,7 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
     target_rgb = exposed(target.rgb, per_target(gain), per_target(gamma))
     rgb = exposed(source.rgb, gain, gamma)
 
-    # Most sources stay as they were rendered; the rest are captures. More of them, and cleaning up is all that is learned.
+    # Most sources stay as rendered; the rest are captures. With more of those, the editor learns little but cleaning up.
     capture = (draw(0.0, 1.0, 1, 1, 1) < CAPTURE_SHARE).float()
     size = rgb.shape[-1]
     color_noise = torch.from_numpy(rng.standard_normal(rgb.shape).astype(np.float32))

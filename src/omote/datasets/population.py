@@ -45,8 +45,8 @@ class PopulationConfig:
     """A population.
 
     Attributes:
-        seed: of everything.
-        split: which persons; splits never share one.
+        seed: seed of everything.
+        split: split of the persons; splits never share one.
         size: pixels of a side.
         num_images: images per person; the first is at rest.
         ict: path of ICT-FaceKit, or None for the shipped head alone.
@@ -72,7 +72,7 @@ class Person:
         appearance: skin, eyes, brows, hair.
         light: the light of the capture.
         camera: the camera of the capture.
-        expressions: what each image shows; the first is at rest.
+        expressions: expression of each image; the first is at rest.
     """
 
     index: int
@@ -149,10 +149,10 @@ def fit_as_found(
     """The population's first head model fitted to a person's depth, from landmarks as uncertain as detected ones.
 
     Args:
-        person: whose index seeds the noise.
+        person: a person; the index seeds the noise.
         heads: the population's head models.
         image: the person at rest.
-        vertices: of their own head in the image, mm.
+        vertices: vertices of the person's own head in the image, mm.
     """
     rng = np.random.default_rng([FIT_STREAM, person.index])
     depth = image.depth_mm + DEPTH_NOISE_MM * rng.random() * rng.standard_normal(image.depth_mm.shape)
@@ -192,8 +192,8 @@ def make_shard(config: PopulationConfig, heads: Sequence[HeadModel], job: tuple[
     """Render a range of persons into one shard, a tar if its name ends so; an existing one is left alone.
 
     Args:
-        config: of the population.
-        heads: its head models.
+        config: the population.
+        heads: head models of the population.
         job: the shard's path, its first person and the one after its last.
 
     Returns:
@@ -234,7 +234,7 @@ def make_population(
     Existing shards are kept, so a killed run goes on where it was.
 
     Args:
-        config: of the population.
+        config: the population.
         heads: the head models that persons are drawn from; the first is fitted to every person.
         out: folder of the shards; made if missing.
         num_persons: persons 0 to ``num_persons`` of the split.

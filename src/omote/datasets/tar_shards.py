@@ -2,7 +2,7 @@
 
 A tar holds a sample a person, ``<index>.rgb.npy``, ``<index>.depth.npy``, … with the arrays of `omote.datasets.cache`
 (depth int16 in hundredths of a millimetre, never 8 bits), so that the library's own readers take them too. ``index.json``
-beside the tars says how many persons each holds.
+beside the tars gives the number of persons in each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def write_tar_shard(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[
 
     Args:
         path: ends in ``.tar``.
-        arrays: as `omote.datasets.cache.empty_arrays` gives them.
+        arrays: arrays of `omote.datasets.cache.empty_arrays`.
         meta: written into every sample.
     """
     with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -56,12 +56,12 @@ def write_index(folder: Path, counts: Mapping[str, int]) -> None:
 
 
 def is_tar_shards(population: Path) -> bool:
-    """Whether a population is a folder of tars, or a file that lists URLs of them."""
+    """Whether a population is a folder of tars, or a text file that lists URLs of tars."""
     return population.is_file() or any(population.glob(f"*{SUFFIX}"))
 
 
 def shard_urls(population: Path) -> list[str]:
-    """The tars of a population: those in a folder, or what a text file lists, a pattern a line (``…/{000..099}.tar``)."""
+    """The tars of a population: in a folder, or listed by a text file, a pattern a line (``…/{000..099}.tar``)."""
     if population.is_dir():
         return [str(path) for path in sorted(population.glob(f"*{SUFFIX}"))]
     with of_extra("train"):
@@ -118,7 +118,7 @@ class TarShards:
     """A population in tars, by position.
 
     Args:
-        population: a folder of them, or a text file that lists URLs.
+        population: a folder of tars, or a text file that lists URLs.
         window: shards held in memory, over which persons are mixed.
 
     Raises:

@@ -8,7 +8,7 @@ it ends on the clean image by construction at any number of steps.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +31,15 @@ def guided(
     *,
     source_free: Velocity | None = None,
     source_scale: float = 1.0,
+    partial: Sequence[tuple[Velocity, float]] = (),
     interval: tuple[float, float] = (0.0, 1.0),
 ) -> Velocity:
-    """Classifier-free guidance (Ho & Salimans 2022), with a scale of its own for the source image.
+    """Classifier-free guidance (Ho & Salimans 2022), with scales of its own for the source image and for parts of what is wanted.
 
     v = v(∅, ∅) + s_source (v(source, ∅) - v(∅, ∅)) + s (v(source, wanted) - v(source, ∅))  (Brooks et al.,
-    "InstructPix2Pix", CVPR 2023, eq. 3). Scales of 1 are no guidance, and take no further network evaluations.
+    "InstructPix2Pix", CVPR 2023, eq. 3), and for each part (s_part - 1) (v(source, wanted) - v(source, wanted without it)) more
+    (Liu et al., "Compositional Visual Generation", ECCV 2022, eq. 11). Scales of 1 are no guidance, and take no further network
+    evaluations.
 
     Args:
         conditional: v(source, wanted).
@@ -44,13 +47,15 @@ def guided(
         guidance_scale: s.
         source_free: v(∅, ∅); needed where ``source_scale`` is not 1.
         source_scale: s_source.
-        interval: of t in which guidance acts; outside, the conditional alone (Kynkäänniemi et al., "Applying Guidance in a
-            Limited Interval", NeurIPS 2024).
+        partial: v(source, wanted without a part) and s_part, for each part.
+        interval: interval of t in which guidance acts; elsewhere, the velocity is the conditional one (Kynkäänniemi et al.,
+            "Applying Guidance in a Limited Interval", NeurIPS 2024).
 
     Raises:
         ValueError: a source scale without a source-free velocity.
     """
-    if guidance_scale == 1.0 and source_scale == 1.0:
+    partial = [(without, scale) for without, scale in partial if scale != 1.0]
+    if guidance_scale == 1.0 and source_scale == 1.0 and not partial:
         return conditional
     if source_scale != 1.0 and source_free is None:
         raise ValueError("source_scale needs source_free")
@@ -60,10 +65,14 @@ def guided(
         wanted = conditional(z_t, t)
         if not bool(((t >= low) & (t <= high)).all()):
             return wanted
-        free = unconditional(z_t, t)
-        out = free + guidance_scale * (wanted - free)
-        if source_free is not None and source_scale != 1.0:
-            out = out + (source_scale - 1) * (free - source_free(z_t, t))
+        out = wanted
+        if guidance_scale != 1.0 or source_scale != 1.0:
+            free = unconditional(z_t, t)
+            out = free + guidance_scale * (wanted - free)
+            if source_free is not None and source_scale != 1.0:
+                out = out + (source_scale - 1) * (free - source_free(z_t, t))
+        for without, scale in partial:
+            out = out + (scale - 1) * (wanted - without(z_t, t))
         return out
 
     return velocity

@@ -137,6 +137,11 @@ def target_of(
             return (t * z_0 - (1 - t) * noise) / torch.sqrt((1 - t) ** 2 + t**2)
 
 
+def pseudo_huber(squared: Float[Tensor, "..."], c: float) -> Float[Tensor, "..."]:
+    """A squared error below ``c``², twice ``c`` times the absolute error far above it (Charbonnier et al., 1997)."""
+    return 2 * c * (torch.sqrt(squared + c**2) - c)
+
+
 def _ratio_time(ratio: Tensor) -> Tensor:
     return ratio / (1 + ratio)
 

@@ -118,6 +118,35 @@ class Task(Protocol):
         ...
 
 
+class BaseTask:
+    """What tasks have in common: nothing changes along the run, nothing is shown, and networks export by their names.
+
+    Attributes:
+        module: of `Task`.
+    """
+
+    module: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module lies."""
+        return next(self.module.parameters()).device
+
+    def schedule(self, images: int) -> None:
+        """Nothing changes along the run."""
+
+    def preview(self) -> Float[Tensor, "3 h w"] | None:
+        """There is nothing to look at."""
+        return None
+
+    def averaged(self, name: str, weights: Mapping[str, Tensor]) -> Any:
+        """The network ``module.<name>``, a model of diffusers, with the averaged weights of a run."""
+        network: Any = getattr(self.module, name)
+        average, prefix = type(network).from_config(network.config), f"{name}."
+        average.load_state_dict({k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)})
+        return average
+
+
 def learning_rate(config: EngineConfig, images: int, seconds: float = 0.0) -> float:
     """Warm-up, constant, cool-down: so that a run can be extended before its cool-down begins."""
     if images < config.warmup_images:

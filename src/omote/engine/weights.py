@@ -1,43 +1,71 @@
-"""Start one network from another's exported weights."""
+"""Networks from exported weights, and networks that extend others."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 
 from omote.errors import CheckpointError
 
 Model = TypeVar("Model")
 
 
-def load_pretrained(kind: type[Model], folder: Path) -> Model:
-    """``kind.from_pretrained(folder)`` with one clear line when there is nothing usable."""
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder}: expected config.json and safetensors weights; train that stage first")
+def load_pretrained(
+    kind: type[Model], folder: Path, *others: type[Model], hint: str = "train that stage first"
+) -> Model:
+    """A network from a folder with ``config.json`` and safetensors weights, by diffusers' ``from_pretrained``.
+
+    Args:
+        kind: the expected class, a model of diffusers.
+        folder: exported weights.
+        others: further classes that are accepted; ``config.json`` names the one that it is.
+        hint: what to do about missing weights.
+
+    Raises:
+        CheckpointError: weights that are missing, damaged, of another class, or that lack parameters.
+    """
     try:
-        model: Model = kind.from_pretrained(folder, low_cpu_mem_usage=False)  # type: ignore[attr-defined]
-    except (OSError, RuntimeError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{folder}: weights do not load ({line})") from None
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
+    except OSError:
+        raise CheckpointError(f"{folder}: expected config.json and safetensors weights; {hint}") from None
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: weights do not load (not a network's config); {hint}"
+        ) from None
+    found: Any = {k.__name__: k for k in (kind, *others)}
+    if name not in found:
+        raise CheckpointError(f"{folder}: expected a network of class {' or '.join(found)}, got {name}; {hint}")
+    # A library stays silent.
+    diffusers_logging.disable_progress_bar()
+    try:
+        model: Model
+        model, told = found[name].from_pretrained(folder, low_cpu_mem_usage=False, output_loading_info=True)
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{folder}: weights do not load ({line}); export or install them again") from None
+    if missing := told["missing_keys"]:
+        raise CheckpointError(f"{folder}: weights do not load (no {sorted(missing)[0]}); export or install them again")
     return model
 
 
 @torch.no_grad()
 def load_extended(kind: type[Model], folder: Path, **changes: Any) -> Model:
-    """A network with more to it than the one in ``folder``, which it otherwise equals.
+    """The network in ``folder`` with a changed config.
 
     New parameters keep their initialisation. A convolution that reads further channels reads them with zeros at first, so
-    that it says what it said before (as Brooks et al., "InstructPix2Pix", CVPR 2023, §3.2).
+    that its output is the same as before (as Brooks et al., "InstructPix2Pix", CVPR 2023, §3.2).
 
     Args:
-        kind: diffusers' model class.
-        folder: of exported weights.
-        changes: of its config; none gives `load_pretrained`'s.
+        kind: the expected class, a model of diffusers.
+        folder: exported weights.
+        changes: entries of the config that change.
 
     Raises:
-        CheckpointError: no usable weights there, or a tensor that the changed network has no place for.
+        CheckpointError: no usable weights, or a tensor that the changed network has no place for.
     """
     old: Any = load_pretrained(kind, folder)
     if all(old.config[key] == value for key, value in changes.items()):

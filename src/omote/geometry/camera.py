@@ -47,7 +47,7 @@ def orbit_camera(
         yaw_rad: positive moves the camera to the person's left (+x).
         pitch_rad: positive moves the camera up (+y).
         roll_rad: positive turns the image counter-clockwise.
-        distance_mm: from the target point.
+        distance_mm: distance from the target point.
         field_mm: width seen at the target's depth; sets the focal length.
         target_mm: the point looked at, canonical frame.
     """

@@ -15,8 +15,8 @@ def depth_normals(
 
     Args:
         depth_mm: z-depth.
-        mask: valid pixels.
-        intrinsics: of each image's camera, pixels.
+        mask: True at valid pixels.
+        intrinsics: intrinsics of each image's camera, pixels.
     """
     height, width = depth_mm.shape[1:]
     u, v = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5

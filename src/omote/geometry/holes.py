@@ -17,7 +17,7 @@ MAX_RADIUS_MM = 20.0
 MAX_RIM_DEPTH_MM = 40.0
 # Depth cameras lose pixels along outlines: bays of this width belong to the surface that they cut into.
 BAY_MM = 20.0
-# Between surfaces further apart than a head is deep lies what the nearer one hides.
+# Pixels between surfaces further apart than a head is deep are shadows of the nearer one.
 MAX_STEP_MM = 250.0
 RIM_PX = 3
 # How far a lens mixes colours over an outline.
@@ -28,24 +28,21 @@ SMOOTHING = 1.0
 NEIGHBOURS = 32
 
 
-def closed(image: Rgbd, *, within: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
+def closed(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
     """An image whose small holes have depth: a thin-plate spline through their rims, locally; colours stay.
 
-    A colour camera sees an eye or glossy skin where structured light and time of flight find no depth. What is closed is what
-    `holes_of` finds.
+    A colour camera sees an eye or glossy skin where structured light and time of flight find no depth.
 
     Args:
-        image: its ``rgb`` holds colour in the holes too.
-        within: close nothing elsewhere; a spline through all of a room takes seconds.
+        image: an image whose ``rgb`` holds colour in the holes too.
+        holes: pixels to close; `holes_of` the image if None. A spline through all of a room takes seconds.
 
     Returns:
         The same image where there is nothing to close.
 
     Source: Duchon, "Splines minimizing rotation-invariant semi-norms in Sobolev spaces" (1977), the spline.
     """
-    wanted = holes_of(image)
-    if within is not None:
-        wanted &= within
+    wanted = holes_of(image) if holes is None else holes
     if not wanted.any():
         return image
     rim = ndimage.binary_dilation(wanted, np.ones((3, 3)), iterations=RIM_PX) & image.mask
@@ -63,13 +60,14 @@ def closed(image: Rgbd, *, within: Bool[np.ndarray, "h w"] | None = None) -> Rgb
     return replace(image, depth_mm=depth, mask=image.mask | wanted)
 
 
-def with_colors_in_holes(image: Rgbd) -> Rgbd:
-    """An image that was rendered, with the nearest colour in its holes in place of the background's; depth stays.
+def with_colors_in_holes(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
+    """A rendered image, with the nearest colour in its holes in place of the background's; depth stays.
 
     Args:
-        image: its ``rgb`` holds colour where its mask is.
+        image: an image with colour where its mask is.
+        holes: `holes_of` the image if None.
     """
-    wanted = holes_of(image)
+    wanted = holes_of(image) if holes is None else holes
     if not wanted.any():
         return image
     _, (rows, columns) = ndimage.distance_transform_edt(~image.mask, return_indices=True)
@@ -78,16 +76,17 @@ def with_colors_in_holes(image: Rgbd) -> Rgbd:
     return replace(image, rgb=rgb)
 
 
-def with_colors_from_inside(image: Rgbd) -> Rgbd:
+def with_colors_from_inside(image: Rgbd, holes: Bool[np.ndarray, "h w"]) -> Rgbd:
     """An image whose outline has the nearest colour from further inside, and the bays in it too; depth stays.
 
     A pixel on an outline is part background, and a bay that `closed` fills may be all of it. As a surface's own colour that would
-    be wrong skin. Enclosed holes keep what the camera saw in them: an eye is not its lids.
+    be wrong skin. Enclosed holes keep their colours: an eye is not its lids.
 
     Args:
-        image: as it was captured, its holes still open.
+        image: a captured image, its holes still open.
+        holes: `holes_of` the image.
     """
-    outside = ~(image.mask | holes_of(image))
+    outside = ~(image.mask | holes)
     rim = ndimage.binary_dilation(outside, np.ones((3, 3)), iterations=MIXED_PX)
     wanted = ~outside & (rim | ~ndimage.binary_fill_holes(image.mask))
     inside = image.mask & ~wanted
@@ -152,5 +151,5 @@ def _is_gap(
     if ndimage.distance_transform_edt(np.pad(hole, 1)).max() * pitch_mm > MAX_RADIUS_MM:
         return True
     rim = ndimage.binary_dilation(hole, np.ones((3, 3))) & mask
-    # Without a rim it is what is left in the middle of a step.
+    # Without a rim it is the middle of a step.
     return not rim.any() or (enclosed and bool(np.ptp(depth_mm[rim]) > MAX_RIM_DEPTH_MM))

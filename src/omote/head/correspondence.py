@@ -28,8 +28,8 @@ def with_units_of(head: HeadModel, donor: HeadModel) -> HeadModel:
     """A head model with the ARKit units of another.
 
     Args:
-        head: any topology; parts that the donor lacks do not move.
-        donor: with units.
+        head: head model of any topology; parts that the donor lacks do not move.
+        donor: head model with units.
 
     Raises:
         AlignmentError: the donor does not fit: fewer than six landmarks near the skin.

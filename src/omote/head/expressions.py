@@ -41,7 +41,7 @@ class Recipe:
     Attributes:
         action_units: the FACS units meant, e.g. "6+12+25".
         weights: ARKit weight at intensity 1; a name without side means both sides.
-        share: how often a draw picks it, relative to the category's other recipes.
+        share: relative frequency among the category's recipes.
     """
 
     action_units: str

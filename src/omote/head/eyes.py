@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 
 # Anatomy (Bekerman et al. 2014; the visible iris is 11.7 mm wide on a 24 mm ball): angles about the gaze axis.
 IRIS_ANGLE_RAD = 0.50
-PUPIL_ANGLE_RAD = 0.17
 CORNEA_BULGE = 0.045  # of the radius, at the pole
 # Rotation of the gaze at an eyeLook weight of 1 (ARKit's rigs turn by about this much).
 LOOK_SIDE_RAD = 0.48
@@ -56,7 +55,7 @@ def look_deltas(
 
     Args:
         vertices_mm: the eyeball at rest.
-        center_mm: its centre.
+        center_mm: centre of the ball.
         left: the person's left eye (at +x), whose "in" is towards -x.
     """
     side = "Left" if left else "Right"

@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.optimize import lsq_linear
+from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
 
 from omote.errors import AlignmentError
@@ -48,7 +47,7 @@ class Fit:
         identity: coefficients in σ.
         expression: ARKit-52 weights of the scan's own expression.
         origin_mm: vertices_mm = model.vertices(identity, expression) - origin_mm.
-        vertices_mm: with the scan's expression.
+        vertices_mm: vertices with the scan's expression.
         neutral_mm: the same person at rest.
         landmark_residual_mm: distance of each given landmark from the fitted one; NaN where none was given.
         median_mm: median distance of the scan's face points to the fitted surface.
@@ -137,8 +136,8 @@ def fit_head(
         fixed_scale: mm per scan unit; solved for if None.
         num_identity: modes used.
         iterations: ICP steps.
-        expression: also solve ARKit weights, so that a smile doesn't become identity.
-        expression_sigma: their prior deviation; the default is that of a face at rest.
+        expression: solve ARKit weights too, so that a smile doesn't become identity.
+        expression_sigma: prior deviation of the ARKit weights; the default is that of a face at rest.
 
     Raises:
         AlignmentError: fewer than six usable landmarks, or no points near them.
@@ -423,46 +422,3 @@ def face_distance(
     faces = model.faces[outer[model.faces].all(axis=1)]
     distance, _, _ = closest_on_mesh(points, vertices_mm, faces)
     return float(np.median(distance)), float(np.quantile(distance, 0.9)), coverage
-
-
-def fit_expression(
-    model: HeadModel,
-    neutral_mm: Float[np.ndarray, "v 3"],
-    targets_mm: Float[np.ndarray, "v 3"],
-    *,
-    weights: Float[np.ndarray, " v"] | None = None,
-    prior: Float[np.ndarray, "52"] | None = None,
-    prior_sigma: float = 0.5,
-    noise_mm: float = 1.0,
-    units: Int[np.ndarray, " u"] | None = None,
-    expression_mm: Float[np.ndarray, "52 v 3"] | None = None,
-) -> Float[np.ndarray, "52"]:
-    """ARKit weights in [0, 1] that best carry ``neutral_mm`` to ``targets_mm``: a bounded least-squares solve.
-
-    Args:
-        model: the head.
-        neutral_mm: the person at rest.
-        targets_mm: where each vertex went; NaN rows are ignored.
-        weights: belief per vertex; default `Region.weight` (lids count fully here: blinks live there).
-        prior: expected weights; zeros if None.
-        prior_sigma: deviation from ``prior`` that is as likely as ``noise_mm`` over ~100 independent vertices.
-        noise_mm: deviation of the targets.
-        units: indices of the units allowed; all but gaze and tongue if None.
-        expression_mm: unit shapes to use in place of the model's own (personalised ones, say).
-    """
-    region = head_region(model)
-    weights = np.where(region.lid, 1.0, region.weight) if weights is None else weights
-    units = _FITTED_UNITS if units is None else units
-    ok = np.flatnonzero(np.isfinite(targets_mm).all(axis=1) & (weights > 0))
-    shapes = (model.expression_mm if expression_mm is None else expression_mm)[units][:, ok]
-    w = weights[ok] / max(weights[ok].sum(), 1e-9) * 100.0 / noise_mm**2
-    flat = shapes.reshape(len(units), -1).astype(np.float64)
-    scaled = flat * np.repeat(w, 3)
-    start = np.zeros(len(units)) if prior is None else np.asarray(prior, np.float64)[units]
-    normal_matrix = scaled @ flat.T + np.eye(len(units)) / prior_sigma**2
-    right = scaled @ (targets_mm - neutral_mm)[ok].reshape(-1) + start / prior_sigma**2
-    root = np.linalg.cholesky(normal_matrix)
-    solution = lsq_linear(root.T, np.linalg.solve(root, right), bounds=(0.0, 1.0), method="bvls")
-    out = np.zeros(len(ARKIT_NAMES))
-    out[units] = solution.x
-    return out

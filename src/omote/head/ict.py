@@ -18,8 +18,7 @@ from omote.head.expressions import ARKIT_NAMES
 from omote.head.eyes import eyeball, look_deltas
 from omote.head.model import PARTS, HeadModel
 
-# Vertex ranges of the full model, from its README ("Vertex Ordering").
-SKIN_END = 14062  # face, head and neck, mouth socket, eye sockets: one connected surface
+# Vertex ranges of the full model, from its README ("Vertex Ordering"); face, head, neck and sockets come first.
 MOUTH_SOCKET = (11248, 13294)
 GUMS_TONGUE = (14062, 17039)
 TEETH = (17039, 21451)

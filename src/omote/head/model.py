@@ -19,7 +19,7 @@ from omote.head.unit_style import UnitStyle
 
 T = TypeVar("T")
 
-# What a face is made of; materials in an exported avatar follow these. "mouth" is the dark cavity with the gums.
+# Parts of a head; materials in an exported avatar follow these. "mouth" is the dark cavity with the gums.
 PARTS = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue", "mouth")
 
 
@@ -37,7 +37,7 @@ class HeadModel:
         identity_mm: identity modes, scaled to one standard deviation.
         expression_mm: ARKit-52 unit shapes in `expressions.ARKIT_NAMES` order; all zero where a head family has none.
         landmark_vertices: vertex ids of the 68 landmarks' supporting triangles (Multi-PIE order).
-        landmark_weights: their barycentric weights.
+        landmark_weights: barycentric weights of the landmarks.
         arch_width: width of a person's dental arches, as a multiple of a fitted head's.
         unit_style: a second set of units, mixed in by identity; None where every identity moves by ``expression_mm``.
     """
@@ -94,7 +94,7 @@ class HeadModel:
         Args:
             rest_mm: vertices at rest.
             arkit: weights in [0, 1].
-            style_share: of `style_share`.
+            style_share: share of the second style, in [0, 1] (`style_share`).
         """
         used = np.flatnonzero(arkit)
         out: Float[np.ndarray, "v 3"] = rest_mm + np.tensordot(arkit[used], self.expression_mm[used], 1)

@@ -21,12 +21,13 @@ from omote.head.region import head_region
 # (stiffness, how far a scan point may be in mm) from stiff to soft.
 SCHEDULE = ((20.0, 8.0), (6.0, 5.0), (2.0, 4.0), (1.0, 3.0))
 MEMBRANE = 0.02  # share of first-order smoothness, which makes far offsets fade instead of extrapolate
-ANCHOR = 2e-4  # pull to the fit where the scan says nothing
+SOFTNESS = 1.0 + (0.3 / 0.5) ** 2  # for a scan with noise of .3 mm
+ANCHOR = 2e-4  # pull to the fit where there is no scan
 SEEN_MM = 2.5  # a vertex this close to an accepted scan point counts as seen
 LID_WEIGHT = 0.03  # a scan with closed eyes must not drag the lids of an open-eyed head over its eyeballs
 CARRY_RANGE_MM = 14.0
 FOLLOW_MM = 45.0  # vertices farther than this from any believed one stay where the fit put them
-# What is carried along as a whole, and the skin that carries it lies around it.
+# Parts that are carried along as a whole, by the skin around them.
 RIGID_PARTS = (("eye_left",), ("eye_right",), ("teeth_upper",), ("teeth_lower", "tongue"))
 
 
@@ -36,8 +37,6 @@ def refine(
     points_mm: Float[np.ndarray, "n 3"],
     *,
     normals: Float[np.ndarray, "n 3"] | None = None,
-    weights: Float[np.ndarray, " v"] | None = None,
-    noise_mm: float = 0.3,
 ) -> tuple[Float[np.ndarray, "v 3"], Bool[np.ndarray, " v"]]:
     """Refine a fitted head.
 
@@ -45,15 +44,13 @@ def refine(
         model: gives topology and regions.
         vertices_mm: the fit, in the frame of ``points_mm``.
         points_mm: the scan.
-        normals: its unit normals, any sign; estimated if None.
-        weights: belief per vertex; `Region.weight` if None (lids little, ears not at all).
-        noise_mm: of the scan; a noisier scan is smoothed more.
+        normals: unit normals of the scan, any sign; estimated if None.
 
     Returns:
-        Refined vertices, and which of them no scan point supported (``inferred``).
+        Refined vertices, and a mask of those without support by the scan (``inferred``).
     """
     region = head_region(model)
-    belief = np.where(region.lid, np.minimum(region.weight, LID_WEIGHT), region.weight) if weights is None else weights
+    belief = np.where(region.lid, np.minimum(region.weight, LID_WEIGHT), region.weight)
     start = vertices_mm.astype(np.float64)
     low, high = start[belief > 0].min(0) - 12.0, start[belief > 0].max(0) + 12.0
     near = ((points_mm > low) & (points_mm < high)).all(axis=1)
@@ -69,8 +66,8 @@ def refine(
     beyond, _ = cKDTree(start[belief > 0]).query(start)
     active = np.flatnonzero((np.bincount(faces.ravel(), minlength=len(start)) > 0) & (beyond < FOLLOW_MM))
     smooth = smooth[active][:, active]
-    # A scan sparser than the mesh says less per vertex than it seems to.
-    softness = (1.0 + (noise_mm / 0.5) ** 2) * max(1.0, (gap / 2.0) ** 2)
+    # A scan sparser than the mesh gives less evidence per vertex than it seems to.
+    softness = SOFTNESS * max(1.0, (gap / 2.0) ** 2)
 
     offset = np.zeros_like(start)
     seen = np.zeros(len(start), bool)

@@ -1,4 +1,4 @@
-"""Where on a head model a scan may speak: the face, the lids, the ears, and what no camera can see.
+"""Where a scan is believed on a head model: the face, the lids, the ears, and the parts that no camera can see.
 
 Everything is derived from the 68 landmarks and the template, so any `HeadModel` has it without hand-painted masks.
 """

@@ -22,7 +22,7 @@ class RestFace:
 
     Attributes:
         head: the head model.
-        vertices_mm: in the camera's world.
+        vertices_mm: vertices in the camera's world.
         camera: the camera of the image.
         style: share of the head model's second set of units, in [0, 1] (`HeadModel.style_share`).
         identity: coefficients of the head model in σ, if known.
@@ -38,6 +38,15 @@ class RestFace:
         """The same face, which moves by the head model's own units alone."""
         return replace(self, style=0.0)
 
+    def in_head(self, head: HeadModel) -> RestFace:
+        """The same person as another head model, which is fitted to the skin at rest.
+
+        Raises:
+            AlignmentError: the head model does not fit.
+        """
+        skin = self.vertices_mm[self.head.part_vertices("skin")].astype(np.float64)
+        return _fitted(head, skin, self.head.landmarks(self.vertices_mm), self.camera).rest()
+
     def moved(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "v 3"]:
         """Vertices (mm, single precision) under ARKit weights, in the camera's world."""
         return self.head.moved(np.ascontiguousarray(self.vertices_mm, np.float32), arkit, self.style)
@@ -51,7 +60,7 @@ class FittedFace:
         head: the head model.
         identity: σ.
         expression: ARKit weights. A face at rest has some too, which belong to how it rests.
-        camera: its world is the head model's own frame.
+        camera: camera of the image, whose world is the head model's own frame.
     """
 
     head: HeadModel
@@ -94,13 +103,19 @@ def fit_face(head: HeadModel, image: Rgbd, landmarks_mm: Float[np.ndarray, "68 3
 
     Args:
         head: the head model.
-        image: in its own camera, metric.
-        landmarks_mm: in the camera's world; NaN rows are unknown.
+        image: metric RGB-D image.
+        landmarks_mm: landmarks in the camera's world; NaN rows are unknown.
 
     Raises:
         AlignmentError: fewer than six landmarks, or no depth near them.
     """
-    fit = fit_head(head, rgbd_points(image)[0], landmarks=landmarks_mm, fixed_scale=1.0)
+    return _fitted(head, rgbd_points(image)[0], landmarks_mm, image.camera)
+
+
+def _fitted(
+    head: HeadModel, points_mm: Float[np.ndarray, "n 3"], landmarks_mm: Float[np.ndarray, "68 3"], camera: Camera
+) -> FittedFace:
+    fit = fit_head(head, points_mm, landmarks=landmarks_mm, fixed_scale=1.0)
     canonical_from_head = np.eye(4)
     canonical_from_head[:3, 3] = -fit.origin_mm
     world_from_head = np.linalg.inv(fit.canonical_from_scan) @ canonical_from_head
@@ -108,5 +123,5 @@ def fit_face(head: HeadModel, image: Rgbd, landmarks_mm: Float[np.ndarray, "68 3
         head=head,
         identity=fit.identity.astype(np.float32),
         expression=fit.expression.astype(np.float32),
-        camera=replace(image.camera, cam_from_world=image.camera.cam_from_world @ world_from_head),
+        camera=replace(camera, cam_from_world=camera.cam_from_world @ world_from_head),
     )

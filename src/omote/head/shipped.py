@@ -12,7 +12,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from scipy.sparse import csr_matrix
@@ -117,13 +117,3 @@ def population_heads(ict: Path | None = None) -> list[HeadModel]:
         HeadModelError: a head does not load.
     """
     return [shipped_head()] if ict is None else [shipped_head(), ict_head(ict)]
-
-
-def shipped_regions() -> tuple[tuple[str, ...], UInt8[np.ndarray, "v"]]:
-    """Names of the face regions and each vertex's label into them, for the shipped head.
-
-    Raises:
-        HeadModelError: the basis file is missing or damaged.
-    """
-    raw = _arrays()
-    return tuple(raw["region_names"].tolist()), raw["region"]

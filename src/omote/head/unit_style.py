@@ -1,4 +1,4 @@
-"""How a face moves: units of another style, mixed in as far as a face looks like those that move so.
+"""How a face moves: a second set of expression units, mixed in by identity.
 
 The shipped head's units are sculpted, and not everybody moves that way. A population holds persons of several head models;
 `omote.tools.unit_style` learns from it how the surface of the other persons moves at the shipped head's vertices, and how a
@@ -21,10 +21,10 @@ class UnitStyle:
     """A second set of units for the shipped head.
 
     Attributes:
-        vertices: ids that it moves.
-        offset_mm: added to the shipped units at those, in ARKit order.
-        identity_weight: of the logistic share, per identity coefficient (σ).
-        bias: of the logistic share.
+        vertices: ids of the vertices that it moves.
+        offset_mm: offsets added to the head model's units at those vertices, in ARKit order.
+        identity_weight: weights of the logistic share per identity coefficient (σ).
+        bias: bias of the logistic share.
     """
 
     vertices: Int[np.ndarray, "n"]

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, VQModel
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.errors import CheckpointError
+from omote.engine.weights import load_pretrained
 
 # A model of diffusers, which is untyped.
 ImageAutoencoder: TypeAlias = Any
@@ -66,22 +66,7 @@ def load_image_autoencoder(folder: Path) -> ImageAutoencoder:
     Raises:
         CheckpointError: there is none, or its weights do not fit.
     """
-    import json
-
-    try:
-        kind = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}[
-            json.loads((folder / "config.json").read_text())["_class_name"]
-        ]
-    except (OSError, ValueError, KeyError):
-        raise CheckpointError(
-            f"{folder}: expected an AutoencoderKL or VQModel (config.json and safetensors); train that stage first"
-        ) from None
-    try:
-        return kind.from_pretrained(folder, low_cpu_mem_usage=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}: weights do not load ({str(error).strip().splitlines()[0]}); train that stage again"
-        ) from None
+    return load_pretrained(AutoencoderKL, folder, VQModel)
 
 
 def factor_of(autoencoder: ImageAutoencoder) -> int:

@@ -1,8 +1,8 @@
 """A denoiser of image latents: unconditional, by class, or by text (Rombach et al., CVPR 2022, §3.2, §3.3 and appendix E).
 
-Without a condition it is the paper's U-Net with self-attention; with one, each attended resolution has transformer blocks
-whose cross-attention reads what τ_θ says: a learned token per class, or the states of a transformer over the text's tokens
-that is trained with it (appendix E.2.1). Tokens are a tokenizer file's, or the text's bytes where there is none.
+Unconditional, it is the paper's U-Net with self-attention. Conditional, each attended resolution has transformer blocks whose
+cross-attention reads the output of τ_θ: a learned token per class, or the states of a transformer over the text's tokens that is
+trained with the U-Net (appendix E.2.1). Tokens are those of a tokenizer file, or the text's bytes without one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from omote.diffusion.sampling import sampled
 from omote.diffusion.settings import SamplerName
 from omote.errors import ConfigError
 
-Condition = Literal["none", "class", "text"]
+Conditioning = Literal["none", "class", "text"]
 NUM_BYTES = 256
 TEXT_HEADS, TEXT_HEAD_CHANNELS = 8, 64
 GROUPS = 32
@@ -35,9 +35,9 @@ class TextTransformer(nn.Module):
     """τ_θ of text: tokens → states, padding included, as the paper trains it.
 
     Args:
-        vocabulary: token ids below it; id 0 pads.
-        width: of the states.
-        layers: of the transformer.
+        vocabulary: number of token ids; id 0 pads.
+        width: width of the states.
+        layers: number of transformer blocks.
         max_tokens: most tokens of a text.
     """
 
@@ -65,22 +65,22 @@ class ImageGenerator(ModelMixin, ConfigMixin):
 
     Args:
         sample_size: latent pixels of a side.
-        latent_channels: of the latent.
+        latent_channels: channels of the latent.
         channels: U-Net widths per resolution.
         attended: whether each resolution has attention.
         layers_per_block: residual blocks per resolution.
-        head_channels: of an attention head; None for one head.
-        num_heads: of attention where there is a condition and no ``head_channels``.
-        condition: what it is told.
-        classes: their names, where the condition is a class.
-        context_width: of what cross-attention reads.
+        head_channels: channels of an attention head; None for one head.
+        num_heads: attention heads of a conditional U-Net without ``head_channels``.
+        condition: kind of the condition.
+        classes: names of the classes, if the condition is a class.
+        context_width: width of the tokens for cross-attention.
         transformer_depth: transformer blocks per attention.
-        text_layers: of τ_θ for text.
-        vocabulary: of its tokens.
-        max_tokens: of a text.
-        residual_resampling: without a condition, sides are halved and doubled by residual blocks, and the time scales and
+        text_layers: transformer blocks of τ_θ for text.
+        vocabulary: number of token ids of a text.
+        max_tokens: most tokens of a text.
+        residual_resampling: an unconditional U-Net halves and doubles sides by residual blocks, and its time scales and
             shifts (Dhariwal & Nichol, "Diffusion Models Beat GANs", NeurIPS 2021, §3).
-        prediction: what the U-Net says (`omote.diffusion.objective`); `forward` gives the velocity whatever it is.
+        prediction: output of the U-Net (`omote.diffusion.objective`); `forward` returns the velocity in any case.
     """
 
     @register_to_config
@@ -94,7 +94,7 @@ class ImageGenerator(ModelMixin, ConfigMixin):
         layers_per_block: int = 2,
         head_channels: int | None = 32,
         num_heads: int = 1,
-        condition: Condition = "none",
+        condition: Conditioning = "none",
         classes: Sequence[str] = (),
         context_width: int = 512,
         transformer_depth: int = 1,
@@ -140,21 +140,21 @@ class ImageGenerator(ModelMixin, ConfigMixin):
                 cross_attention_dim=context_width,
                 transformer_layers_per_block=transformer_depth,
             )
-        # The last embedding says nothing.
+        # The last embedding is the unconditional one.
         self.label = nn.Embedding(len(classes) + 1, context_width) if condition == "class" else None
         self.text = TextTransformer(vocabulary, context_width, text_layers, max_tokens) if condition == "text" else None
 
     @property
-    def any_class(self) -> int:
-        """The class that says nothing: for dropout and guidance."""
+    def null_class(self) -> int:
+        """The unconditional class, for dropout and guidance."""
         return len(self.config.classes)
 
     def context(self, label: Int[Tensor, "b"], tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m c"] | None:
-        """What cross-attention reads; None where nothing is told.
+        """Tokens for cross-attention; None for an unconditional network.
 
         Args:
-            label: index into the classes, or `any_class`.
-            tokens: of the text; all zero is the text that says nothing.
+            label: index into the classes, or `null_class`.
+            tokens: token ids of the text; all zero is the null text.
         """
         if self.label is not None:
             return self.label(label)[:, None]
@@ -168,15 +168,15 @@ class ImageGenerator(ModelMixin, ConfigMixin):
         Args:
             z_t: scaled latent at time t (noise at t = 1, clean at t = 0).
             t: [0, 1].
-            label: as in `context`; read where the condition is a class.
-            tokens: as in `context`; read where it is text.
+            label: as in `context`; read if the condition is a class.
+            tokens: as in `context`; read if it is text.
         """
         return self._velocity(z_t, t, self.context(label, tokens))
 
     def _velocity(self, z_t: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
         x = z_t / path_scale(t).view(-1, 1, 1, 1)
-        told = {} if context is None else {"encoder_hidden_states": context}
-        out = self.unet(x, 1000 * t, **told, return_dict=False)[0]
+        conditions = {} if context is None else {"encoder_hidden_states": context}
+        out = self.unet(x, 1000 * t, **conditions, return_dict=False)[0]
         # In float32 whatever the autocast: the velocity of ε divides by what is left of the image.
         return velocity_of(self.config.prediction, out.float(), z_t, t)
 
@@ -191,23 +191,23 @@ class ImageGenerator(ModelMixin, ConfigMixin):
         sampler: SamplerName = "ddim",
         guidance_scale: float = 1.0,
     ) -> Float[Tensor, "b d h w"]:
-        """New latents, scaled.
+        """Sample scaled latents.
 
         Args:
-            label: wanted, as in `context`.
-            tokens: the same.
-            seeds: of each sample's noise; batching never changes a sample.
-            steps: of the sampler.
-            sampler: by name.
-            guidance_scale: classifier-free; 1 means none.
+            label: wanted classes, as in `context`.
+            tokens: wanted texts, as in `context`.
+            seeds: seed of each sample's noise; batching never changes a sample.
+            steps: sampler steps.
+            sampler: name of the sampler.
+            guidance_scale: scale of classifier-free guidance; 1 means none.
         """
         config: Any = self.config
         shape = (config.latent_channels, config.sample_size, config.sample_size)
         noise = initial_noise(shape, list(seeds)).to(label.device)
-        told = self.context(label, tokens)
-        nothing = self.context(torch.full_like(label, self.any_class), torch.zeros_like(tokens))
+        wanted = self.context(label, tokens)
+        null = self.context(torch.full_like(label, self.null_class), torch.zeros_like(tokens))
         velocity = guided(
-            lambda z, t: self._velocity(z, t, told), lambda z, t: self._velocity(z, t, nothing), guidance_scale
+            lambda z, t: self._velocity(z, t, wanted), lambda z, t: self._velocity(z, t, null), guidance_scale
         )
         z = noise
         for step in sampled(velocity, noise, steps, sampler, seeds=seeds):
@@ -222,7 +222,7 @@ class Tokenizer:
         file: a ``tokenizer.json`` of the tokenizers library, or None for the text's bytes in UTF-8.
 
     Raises:
-        ConfigError: the file is missing or no tokenizer.
+        ConfigError: the file is missing or not a tokenizer.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -239,7 +239,7 @@ class Tokenizer:
 
     @property
     def vocabulary(self) -> int:
-        """Ids are below it."""
+        """Number of token ids, with the padding."""
         return 1 + (NUM_BYTES if self._tokenizer is None else self._tokenizer.get_vocab_size())
 
     def __call__(self, texts: Sequence[str], max_tokens: int) -> Int[Tensor, "b n"]:

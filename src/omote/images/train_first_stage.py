@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import torch
 import torch.nn.functional as F
 from diffusers import VQModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from omote.config import Range
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.images.first_stage import ImageAutoencoder, Regularisation, encoded, factor_of, image_autoencoder
 from omote.images.source import ImageSource, rows_of
 from omote.nets.adversarial import AdversarialModule
@@ -151,8 +151,10 @@ class ImageAutoencoderModule(AdversarialModule):
         return image, self.config.kl_weight * kl / truth[0].numel(), {"kl": kl.detach()}
 
 
-class ImageAutoencoderTask:
-    """The first stage of images as a `training.engine.Task`."""
+class ImageAutoencoderTask(BaseTask):
+    """The first stage of images as an `omote.engine.loop.Task`."""
+
+    module: ImageAutoencoderModule
 
     def __init__(self, config: ImageAutoencoderConfig) -> None:
         self.config = config
@@ -160,38 +162,30 @@ class ImageAutoencoderTask:
             config.images, size=config.sample_size, random_crop=config.random_crop, flip=config.flip
         )
         torch.manual_seed(config.engine.seed)
-        self._module = ImageAutoencoderModule(config.network(), config)
-
-    @property
-    def module(self) -> nn.Module:
-        """The first stage with its loss."""
-        return self._module
+        self.module = ImageAutoencoderModule(config.network(), config)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> ImageBatch:
         """Images and their noise."""
         image, _ = self.source.draw(step, seed, size, part, parts)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        side = self.config.sample_size // factor_of(self._module.autoencoder)
+        side = self.config.sample_size // factor_of(self.module.autoencoder)
         noise = torch.randn((size * parts, self.config.latent_channels, side, side), generator=generator)
         return ImageBatch(image=image, noise=noise[part * size : (part + 1) * size])
 
     def schedule(self, images: int) -> None:
         """The decoder begins to pay the discriminator."""
-        self._module.paying = images >= self.config.adversarial_start
+        self.module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights, scaled to unit deviation, as a model of diffusers."""
-        prefix = "autoencoder."
-        autoencoder = self.config.network()
-        own = {k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)}
-        autoencoder.load_state_dict(own)
+        autoencoder = self.averaged("autoencoder", weights)
         autoencoder.register_to_config(scaling_factor=1 / self._deviation(autoencoder.eval()))
         autoencoder.save_pretrained(folder / "autoencoder")
 
     @torch.no_grad()
     def _deviation(self, autoencoder: Any) -> float:
         """Of latents over some images (paper, D.1)."""
-        device = next(self._module.parameters()).device
+        device = self.device
         autoencoder = autoencoder.to(device)
         size = min(MEASURED_SIZE, self.config.engine.batch_size)
         found = [
@@ -205,6 +199,6 @@ class ImageAutoencoderTask:
     def preview(self) -> Tensor:
         """Images, and what is left of them."""
         image = self.source.first(PREVIEWS)
-        autoencoder = self._module.autoencoder
+        autoencoder = self.module.autoencoder
         device = next(autoencoder.parameters()).device
         return rows_of([image, autoencoder(image.to(device)).sample])

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from omote.config import Range
 from omote.diffusion.flow import noised
 from omote.diffusion.objective import Objective
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.errors import ConfigError
 from omote.images.first_stage import ImageAutoencoder, decoded, encoded, factor_of, load_image_autoencoder
-from omote.images.generator import Condition, ImageGenerator, Tokenizer
+from omote.images.generator import Conditioning, ImageGenerator, Tokenizer
 from omote.images.source import ImageSource, rows_of
 
 # ε of the scaled-linear schedule, every timestep alike: the paper's L_LDM (eq. 2).
@@ -31,17 +31,17 @@ class ImageGeneratorConfig:
     """A run of a denoiser of image latents.
 
     Attributes:
-        images: folder of packed images (`omote data pack`), with classes or captions where those are told.
+        images: folder of packed images (`omote data pack`), with classes or captions for conditional networks.
         autoencoder: an exported first stage.
         engine: length and optimiser.
         sample_size: pixels of a side.
-        latent_size, latent_channels: the z-shape; that of the first stage.
-        condition: what the network is told.
-        num_classes: of the images; 0 takes however many there are.
+        latent_size, latent_channels: shape of the first stage's latent.
+        condition: kind of the condition.
+        num_classes: expected number of classes; 0 accepts any.
         channels, attended, layers_per_block, head_channels, num_heads, context_width, transformer_depth, text_layers,
             max_tokens, residual_resampling: of `ImageGenerator`.
         tokenizer: a ``tokenizer.json``, or None for the text's bytes.
-        drop_condition: share of images that are told nothing, for guidance.
+        drop_condition: share of images without their condition, for guidance.
         objective: prediction, weighting and times.
         random_crop: anywhere along the longer side; else the middle.
         flip: half of the images.
@@ -53,7 +53,7 @@ class ImageGeneratorConfig:
     sample_size: Annotated[int, Range(8)] = 256
     latent_size: Annotated[int, Range(1)] = 64
     latent_channels: Annotated[int, Range(1)] = 3
-    condition: Condition = "none"
+    condition: Conditioning = "none"
     num_classes: Annotated[int, Range(0)] = 0
     channels: tuple[int, ...] = (224, 448, 672, 896)
     attended: tuple[bool, ...] = (False, True, True, True)
@@ -109,12 +109,12 @@ class ImageLatentBatch:
     """What to denoise.
 
     Attributes:
-        image: [-1, 1]; encoded by whoever reads the batch, on its device.
-        posterior_noise: of its latent's draw.
+        image: [-1, 1]; the module encodes it on its own device.
+        posterior_noise: noise of the draw from the latent's posterior.
         noise: standard normal.
         t: [0, 1].
-        label: index into the classes, or the one that says nothing.
-        tokens: of the caption; zeros say nothing.
+        label: index into the classes, or the unconditional one.
+        tokens: token ids of the caption; zeros for the null text.
     """
 
     image: Tensor
@@ -132,7 +132,7 @@ class ImageGeneratorModule(nn.Module):
         super().__init__()
         self.generator = generator
         self.objective = objective
-        # Not a part of this module's state: it is frozen, and another run's.
+        # Not part of this module's state: it is frozen, and comes from another run.
         self.frozen: tuple[ImageAutoencoder] = (autoencoder,)
 
     def forward(self, batch: ImageLatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -147,12 +147,14 @@ class ImageGeneratorModule(nn.Module):
         return loss, {self.objective.prediction: loss.detach()}
 
 
-class ImageGeneratorTask:
-    """The denoiser as a `training.engine.Task`.
+class ImageGeneratorTask(BaseTask):
+    """The denoiser as an `omote.engine.loop.Task`.
 
     Raises:
-        ConfigError: the first stage's latents are of another shape, or there is nothing to tell.
+        ConfigError: the first stage's latents are of another shape, or the images lack the condition.
     """
+
+    module: ImageGeneratorModule
 
     def __init__(self, config: ImageGeneratorConfig) -> None:
         self.config = config
@@ -177,15 +179,10 @@ class ImageGeneratorTask:
         self.tokenizer = Tokenizer(config.tokenizer)
         torch.manual_seed(config.engine.seed)
         generator = config.network(images.classes, self.tokenizer.vocabulary)
-        self._module = ImageGeneratorModule(generator, autoencoder.eval().requires_grad_(False), config.objective)
-
-    @property
-    def module(self) -> nn.Module:
-        """The denoiser with its loss."""
-        return self._module
+        self.module = ImageGeneratorModule(generator, autoencoder.eval().requires_grad_(False), config.objective)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> ImageLatentBatch:
-        """Images with what they are told, noise and times."""
+        """Images with their conditions, noise and times."""
         image, chosen = self.source.draw(step, seed, size, part, parts)
         generator, mine = torch.Generator().manual_seed(seed * 1_000_003 + step), slice(part * size, (part + 1) * size)
         total, images = size * parts, self.source.images
@@ -200,18 +197,13 @@ class ImageGeneratorTask:
             posterior_noise=posterior_noise,
             noise=noise,
             t=t,
-            label=torch.where(dropped, self._module.generator.any_class, label),
+            label=torch.where(dropped, self.module.generator.null_class, label),
             tokens=self._tokens(texts),
         )
 
-    def schedule(self, images: int) -> None:
-        """Nothing changes on the way."""
-
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format; the first stage and the tokenizer beside them."""
-        generator = ImageGenerator.from_config(self._module.generator.config)
-        generator.load_state_dict({k.removeprefix("generator."): v.cpu() for k, v in weights.items()})
-        generator.save_pretrained(folder / "generator")
+        self.averaged("generator", weights).save_pretrained(folder / "generator")
         if self.tokenizer.file is not None:
             shutil.copyfile(self.tokenizer.file, folder / "generator" / TOKENIZER)
         if not (folder / "autoencoder" / "config.json").exists():
@@ -219,16 +211,16 @@ class ImageGeneratorTask:
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """New images of the first images' classes or captions, which are the row above."""
+        """Samples of the first images' classes or captions; those images are the row above."""
         images = self.source.images
         count = min(PREVIEWS, len(images))
         which = torch.linspace(0, len(images) - 1, count).long()
-        generator = self._module.generator
+        generator = self.module.generator
         device = next(generator.parameters()).device
         label = torch.from_numpy(images.labels)[which].to(device)
         tokens = self._tokens([images.captions[int(i)] for i in which]).to(device)
         z = generator.draw(label, tokens, range(count), steps=PREVIEW_STEPS)
-        return rows_of([self.source.first(count), decoded(self._module.frozen[0].to(device), z)])
+        return rows_of([self.source.first(count), decoded(self.module.frozen[0].to(device), z)])
 
     def _tokens(self, texts: list[str]) -> Tensor:
         if self.config.condition != "text":

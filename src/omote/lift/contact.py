@@ -34,12 +34,12 @@ class RestingEye:
     """An eyeball and the skin around it at rest.
 
     Attributes:
-        center: of the ball.
-        radius: of the ball, mm.
+        center: centre of the ball.
+        radius: radius of the ball, mm.
         near: skin vertices within twice the radius.
-        arm: from the centre to each of them.
-        length: of ``arm``.
-        ball: the ball's radius, cornea included, in their directions.
+        arm: vectors from the centre to those vertices.
+        length: lengths of ``arm``.
+        ball: radius of the ball, cornea included, in the directions of ``arm``.
     """
 
     center: Float[np.ndarray, "3"]

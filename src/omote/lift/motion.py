@@ -79,7 +79,7 @@ def _mirror(model: HeadModel) -> Int[np.ndarray, "v"]:
 
 
 def cap_motion(model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-    """Shorten offsets to what a head allows: the skull stays, the rest within reach of its units."""
+    """Limit offsets: the skull stays, and no other vertex exceeds the reach of its units."""
     motion = head_motion(model)
     cap = np.where(
         motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.mobility_mm - RIGID_MM)

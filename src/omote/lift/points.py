@@ -1,4 +1,4 @@
-"""RGB-D image → clean points with normals: without the pixels that straddle two surfaces."""
+"""Pixels of an RGB-D image that lie on one surface, and values between its pixels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_erosion, maximum_filter, minimum_filter
 
-from omote.geometry.camera import pixel_grid, unproject
-from omote.types import Camera, PointCloud, Rgbd
+from omote.types import Camera, Rgbd
 
 # A slope of 76° at 700 mm and 1.8 mm pixels; steeper than any cheek that a frontal camera sees well.
 MAX_STEP_MM_PER_PIXEL_MM = 4.0
@@ -23,7 +22,7 @@ def clean_mask(rgbd: Rgbd, *, border_px: int = 1) -> Bool[np.ndarray, "height wi
 
     Args:
         rgbd: the image.
-        border_px: how many pixels the mask's border takes with it.
+        border_px: width of the mask's border that is dropped, pixels.
     """
     mask = rgbd.mask & np.isfinite(rgbd.depth_mm) & (rgbd.depth_mm > 0)
     if not mask.any():
@@ -34,29 +33,6 @@ def clean_mask(rgbd: Rgbd, *, border_px: int = 1) -> Bool[np.ndarray, "height wi
     # A step is measured across three pixels.
     flat = (high - low) < 2 * limit
     return binary_erosion(mask, iterations=border_px) & flat if border_px else mask & flat
-
-
-def clean_points(rgbd: Rgbd, *, border_px: int = 1) -> PointCloud:
-    """Canonical points (mm), colours, and unit normals towards the camera, of an image's clean pixels.
-
-    Normals are the cross product of the neighbours' differences, so a pixel needs its four neighbours.
-    """
-    keep = clean_mask(rgbd, border_px=max(border_px, 1))
-    grid = pixel_grid(rgbd.camera)
-    depth = np.where(rgbd.mask, rgbd.depth_mm, 0.0)
-    world = unproject(rgbd.camera, np.concatenate([grid, depth.reshape(-1, 1)], axis=1))
-    world = world.reshape(*depth.shape, 3)
-    across = np.zeros_like(world)
-    down = np.zeros_like(world)
-    across[:, 1:-1] = world[:, 2:] - world[:, :-2]
-    down[1:-1] = world[2:] - world[:-2]
-    # Right × down points away from the viewer in OpenCV axes; towards the camera is its opposite.
-    normals = np.cross(down, across)
-    length = np.linalg.norm(normals, axis=-1)
-    keep &= length > 1e-9
-    return PointCloud(
-        points=world[keep], colors=rgbd.rgb[keep].astype(np.float64), normals=normals[keep] / length[keep][:, None]
-    )
 
 
 def sample_image(

@@ -6,7 +6,7 @@ doesn't have, what is left of the fit) cancels, and a perfect copy of the neutra
 
 1. Gauss-Newton over the 52 units (a bounded 3DMM edit; Bouaziz et al., "Online Modeling for Realtime Facial Animation",
    SIGGRAPH 2013, for the combination of depth and colour terms and the prior).
-2. A smooth displacement along the normals for what the units can't say (wrinkles, fuller cheeks).
+2. A smooth displacement along the normals for shapes that the units can't express (wrinkles, fuller cheeks).
 """
 
 from __future__ import annotations
@@ -36,36 +36,17 @@ FIXED_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith("eyeLook") or n in ("
 LID_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith(("eyeBlink", "eyeSquint", "eyeWide")))
 MAX_WEIGHT = 1.15
 MAX_SAMPLES = 4500
-OFFSET_LIMIT_MM = 8.0  # where the neutral image is further from the head than this (hair), a vertex says nothing
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegisterConfig:
-    """Weights of the registration.
-
-    Attributes:
-        blur_px: standard deviation of the images' smoothing per Gauss-Newton step: coarse to fine.
-        depth_sigma_mm: noise of a generated depth pixel.
-        color_sigma: noise of a generated colour; 0 leaves colour out.
-        prior_sigma: deviation of a unit's weight from the prior's.
-        asymmetry_sigma: deviation of a pair's left weight from its right one.
-        robust: residuals beyond this many sigmas lose weight (Geman-McClure).
-        information: independent observations per vertex sample; neighbours share pixels.
-        residual_mm: expected size of the smooth residual; 0 leaves step 2 out.
-        smoothness: of the residual; larger is smoother.
-        antisymmetric: share of the residual's left-right difference that is kept.
-    """
-
-    blur_px: tuple[float, ...] = (2.0, 1.4, 1.0, 0.7, 0.7)
-    depth_sigma_mm: float = 0.8
-    color_sigma: float = 0.12
-    prior_sigma: float = 0.30
-    asymmetry_sigma: float = 0.15
-    robust: float = 3.5
-    information: float = 0.10
-    residual_mm: float = 4.0
-    smoothness: float = 8.0
-    antisymmetric: float = 0.5
+BLUR_PX = (2.0, 1.4, 1.0, 0.7, 0.7)  # of the images per Gauss-Newton step: coarse to fine
+DEPTH_SIGMA_MM = 0.8  # noise of a generated depth pixel
+COLOR_SIGMA = 0.12  # noise of a generated colour
+PRIOR_SIGMA = 0.30  # deviation of a unit's weight from the prior's
+ASYMMETRY_SIGMA = 0.15  # deviation of a pair's left weight from its right one
+ROBUST = 3.5  # residuals beyond this many sigmas lose weight (Geman-McClure)
+INFORMATION = 0.10  # independent observations per vertex sample; neighbours share pixels
+RESIDUAL_MM = 4.0  # expected size of the smooth residual
+SMOOTHNESS = 8.0  # of the residual; larger is smoother
+ANTISYMMETRIC = 0.5  # share of the residual's left-right difference that is kept
+OFFSET_LIMIT_MM = 8.0  # a vertex further than this from the neutral image (hair) is no evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +54,7 @@ class Registered:
     """A registered expression.
 
     Attributes:
-        vertices_mm: in correspondence with the neutral.
+        vertices_mm: vertices in correspondence with the neutral.
         weights: the 52 units' weights that step 1 found.
         residual_mm: median absolute depth residual that is left, over the vertices used.
     """
@@ -92,7 +73,6 @@ def register_expression(
     units_mm: Float[np.ndarray, "52 v 3"] | None = None,
     prior: Float[np.ndarray, "52"] | None = None,
     eyes_open: bool = True,
-    config: RegisterConfig | None = None,
 ) -> Registered:
     """Register the head to one generated image.
 
@@ -105,18 +85,15 @@ def register_expression(
         units_mm: the units personalised to this person; the model's own if None.
         prior: expected ARKit weights (the category's); zero if None.
         eyes_open: whether the images show open eyes; if not, the lids' units keep the prior's weights.
-        config: weights of the terms.
     """
-    config = RegisterConfig() if config is None else config
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
     samples = _samples(model, neutral_mm, reference)
     fixed = FIXED_UNITS if eyes_open else FIXED_UNITS + LID_UNITS
-    weights = _fit_units(units, prior, generated, reference, samples, fixed, config)
+    weights = _fit_units(units, prior, generated, reference, samples, fixed)
     used = np.flatnonzero(weights)
     posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
-    if config.residual_mm > 0:
-        posed = posed + _smooth_residual(model, posed, generated, reference, samples, config)
+    posed = posed + _smooth_residual(model, posed, generated, reference, samples)
     vertices = neutral_mm + cap_motion(model, posed - neutral_mm)
     vertices = separate(model, neutral_mm, vertices)
     left, _, valid = _motion_residual(generated, reference, vertices[samples.ids], samples, None)
@@ -130,7 +107,7 @@ def register_expression(
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """Vertices that a frontal camera sees at rest, with what the reference image says there."""
+    """Vertices that a frontal camera sees at rest, with the reference image's offset there."""
 
     ids: Int[np.ndarray, "n"]
     rest_mm: Float[np.ndarray, "n 3"]
@@ -190,7 +167,7 @@ def _depth_residual(
 def _motion_residual(
     generated: Rgbd, reference: Rgbd, points_mm: Float[np.ndarray, "n 3"], samples: _Samples, blur_px: float | None
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]:
-    """`_depth_residual` less what the same vertices show at rest, under the same smoothing."""
+    """`_depth_residual` minus that of the same vertices at rest, under the same smoothing."""
     now, slope, valid = _depth_residual(generated, points_mm, blur_px)
     then, _, valid_then = _depth_residual(reference, samples.rest_mm, blur_px)
     return now - np.clip(then, -OFFSET_LIMIT_MM, OFFSET_LIMIT_MM), slope, valid & valid_then
@@ -218,7 +195,6 @@ def _fit_units(
     reference: Rgbd,
     samples: _Samples,
     fixed: Sequence[str],
-    config: RegisterConfig,
 ) -> Float[np.ndarray, "52"]:
     free = np.array([i for i, n in enumerate(ARKIT_NAMES) if n not in fixed])
     rest = samples.rest_mm
@@ -226,38 +202,37 @@ def _fit_units(
     weights = prior.copy()
     # Area per pixel: a vertex counts as many observations as the pixels it stands for.
     pixel_mm2 = float(np.median(project(generated.camera, rest)[:, 2]) / generated.camera.intrinsics[0, 0]) ** 2
-    share = config.information * np.clip(samples.area / pixel_mm2, 0.05, 4.0)
-    precision, target = _prior_terms(prior, free, config)
-    for blur in config.blur_px:
+    share = INFORMATION * np.clip(samples.area / pixel_mm2, 0.05, 4.0)
+    precision, target = _prior_terms(prior, free)
+    for blur in BLUR_PX:
         points = rest + basis @ weights
         residual, slope, valid = _motion_residual(generated, reference, points, samples, blur)
         jacobian = _projection_jacobian(generated, points)
         # d(observed − predicted)/dx, normalised to the distance across the surface.
         toward = np.einsum("nk,nkc->nc", slope, jacobian[:, :2]) - jacobian[:, 2]
         length = np.maximum(np.linalg.norm(toward, axis=1), 1e-6)
-        r = residual / length / config.depth_sigma_mm
-        w = valid * samples.offset_weight * share / (1 + (r / config.robust) ** 2) ** 2
+        r = residual / length / DEPTH_SIGMA_MM
+        w = valid * samples.offset_weight * share / (1 + (r / ROBUST) ** 2) ** 2
         w = np.where(samples.lid, 0.3 * w, w)
-        a = np.einsum("nc,ncj->nj", toward / (length * config.depth_sigma_mm)[:, None], basis[:, :, free])
+        a = np.einsum("nc,ncj->nj", toward / (length * DEPTH_SIGMA_MM)[:, None], basis[:, :, free])
         hessian = precision + a.T @ (a * w[:, None])
         gradient = target - precision @ weights[free] - a.T @ (w * r)
-        if config.color_sigma > 0:
-            h, g = _color_terms(generated, reference, rest, points, basis[:, :, free], jacobian, blur, share, config)
-            hessian += h
-            gradient += g
+        h, g = _color_terms(generated, reference, rest, points, basis[:, :, free], jacobian, blur, share)
+        hessian += h
+        gradient += g
         weights[free] = _bounded(hessian, hessian @ weights[free] + gradient)
     return np.where(weights > 0.01, weights, 0.0)
 
 
 def _prior_terms(
-    prior: Float[np.ndarray, "52"], free: Int[np.ndarray, "k"], config: RegisterConfig
+    prior: Float[np.ndarray, "52"], free: Int[np.ndarray, "k"]
 ) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k"]]:
-    precision = np.eye(len(ARKIT_NAMES)) / config.prior_sigma**2
+    precision = np.eye(len(ARKIT_NAMES)) / PRIOR_SIGMA**2
     for name in ("jawLeft", "jawRight", "mouthLeft", "mouthRight"):
         precision[ARKIT_INDEX[name], ARKIT_INDEX[name]] /= 0.3**2
     for i, j in antisymmetric_units():
         pair = np.ix_([i, j], [i, j])
-        precision[pair] += np.array([[1.0, -1.0], [-1.0, 1.0]]) / config.asymmetry_sigma**2
+        precision[pair] += np.array([[1.0, -1.0], [-1.0, 1.0]]) / ASYMMETRY_SIGMA**2
     return precision[np.ix_(free, free)], (precision @ prior)[free]
 
 
@@ -270,7 +245,6 @@ def _color_terms(
     jacobian: Float[np.ndarray, "n 3 3"],
     blur: float,
     share: Float[np.ndarray, "n"],
-    config: RegisterConfig,
 ) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k"]]:
     """Normal equations of brightness constancy: a vertex keeps the colour it has at rest."""
     now = gaussian_filter(generated.rgb.astype(np.float64), (blur, blur, 0))
@@ -285,9 +259,9 @@ def _color_terms(
     hessian = np.zeros((basis.shape[2], basis.shape[2]))
     out = np.zeros(basis.shape[2])
     for c in range(3):
-        a = (value[:, 3 + c, None] * flow[:, 0] + value[:, 6 + c, None] * flow[:, 1]) / config.color_sigma
-        r = residual[:, c] / config.color_sigma
-        w = share / 3 / (1 + (r / config.robust) ** 2) ** 2
+        a = (value[:, 3 + c, None] * flow[:, 0] + value[:, 6 + c, None] * flow[:, 1]) / COLOR_SIGMA
+        r = residual[:, c] / COLOR_SIGMA
+        w = share / 3 / (1 + (r / ROBUST) ** 2) ** 2
         hessian += a.T @ (a * w[:, None])
         out -= a.T @ (w * r)
     return hessian, out
@@ -305,31 +279,30 @@ def _smooth_residual(
     generated: Rgbd,
     reference: Rgbd,
     samples: _Samples,
-    config: RegisterConfig,
 ) -> Float[np.ndarray, "v 3"]:
     """Displacement along the normals: data at the samples, thin-plate smooth, small where little can move."""
     motion = head_motion(model)
     normals = vertex_normals(posed, model.faces).astype(np.float64)
     points = posed[samples.ids].astype(np.float64)
-    residual, slope, valid = _motion_residual(generated, reference, points, samples, config.blur_px[-1])
+    residual, slope, valid = _motion_residual(generated, reference, points, samples, BLUR_PX[-1])
     jacobian = _projection_jacobian(generated, points)
     toward = np.einsum("nk,nkc->nc", slope, jacobian[:, :2]) - jacobian[:, 2]
     length = np.maximum(np.linalg.norm(toward, axis=1), 1e-6)
     along = np.einsum("nc,nc->n", toward, normals[samples.ids]) / length
     r = residual / length
-    weight = valid * samples.offset_weight / config.depth_sigma_mm**2
-    weight *= np.clip(along, 0, 1) / (1 + (r / (config.robust * config.depth_sigma_mm)) ** 2) ** 2
+    weight = valid * samples.offset_weight / DEPTH_SIGMA_MM**2
+    weight *= np.clip(along, 0, 1) / (1 + (r / (ROBUST * DEPTH_SIGMA_MM)) ** 2) ** 2
     weight = np.where(samples.lid, 0.02 * weight, weight)
-    size = np.clip(0.25 * motion.mobility_mm, 0.05, 1.0) * config.residual_mm
+    size = np.clip(0.25 * motion.mobility_mm, 0.05, 1.0) * RESIDUAL_MM
     n = model.num_vertices
     data = np.bincount(samples.ids, weight, minlength=n)
     rhs = -np.bincount(samples.ids, weight * r / np.maximum(along, 0.3), minlength=n)
     smooth = motion.laplacian.T @ motion.laplacian
-    system = sp.diags(data + 1.0 / size**2) + config.smoothness * smooth
+    system = sp.diags(data + 1.0 / size**2) + SMOOTHNESS * smooth
     # What hardly moves is pinned to zero by leaving it out.
     active = np.flatnonzero(motion.skin & (motion.mobility_mm > 0.1))
     height = np.zeros(n)
     height[active] = solve_spd(system.tocsr()[active][:, active], rhs[active])
     mirrored = height[motion.mirror]
-    height = (height + mirrored) / 2 + config.antisymmetric * (height - mirrored) / 2
+    height = (height + mirrored) / 2 + ANTISYMMETRIC * (height - mirrored) / 2
     return (np.clip(height, -2 * size, 2 * size)[:, None] * normals).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a pipeline made of a scan, and the files that are written of it: all of them, or after an error none."""
+"""The result of a pipeline, and its files: written all together, or after an error not at all."""
 
 from __future__ import annotations
 

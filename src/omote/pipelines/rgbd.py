@@ -23,7 +23,7 @@ from omote.pipelines.result import AvatarResult
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps
 from omote.rendering.source import has_color, source_image
-from omote.rgbd.weights import Editor
+from omote.rgbd.protocol import Editor
 from omote.runs import Stopwatch, Value
 from omote.types import Avatar, Camera, Expression, Head, Rgbd, Scan
 
@@ -35,9 +35,9 @@ def rest_face(alignment: Alignment, head: HeadModel, camera: Camera) -> RestFace
     """The person of an aligned scan, as motion images are drawn from them.
 
     Args:
-        alignment: to the head model.
+        alignment: alignment of the scan to the head model.
         head: the head model.
-        camera: of the image that is edited.
+        camera: camera of the source image.
     """
     return RestFace(
         head=head,
@@ -72,11 +72,11 @@ class RgbdPipeline:
         """Make an avatar, a step at a time.
 
         Args:
-            scan: in its own coordinates.
-            expressions: what to generate; those without ARKit weights get a typical recipe of their category.
+            scan: a scan in its own coordinates.
+            expressions: expressions to generate; without ARKit weights, a typical recipe of the category is used.
             settings: seed, steps, guidance and unit.
-            landmarks: in the scan's coordinates; found if None.
-            watch: takes the seconds per stage.
+            landmarks: landmarks in the scan's coordinates; detected if None.
+            watch: stopwatch that takes the seconds per stage.
 
         Raises:
             AlignmentError: no face found with confidence.

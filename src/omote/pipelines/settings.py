@@ -24,13 +24,13 @@ class AvatarSettings:
         expressions: some of: neutral happy sad angry surprised fearful disgusted, or all.
         text: expressions in English or Japanese words, each in quotes ("slightly disgusted" "笑っている顔").
         intensity: strength of the expressions given by name, 0 to 1.
-        seed: of the diffusion's noise: another seed, another way of smiling.
+        seed: seed of the diffusion's noise: another seed, another way of smiling.
         steps: diffusion steps; more are slower.
         guidance_scale: above 1 exaggerates the expression; 1 means no guidance.
         unit: unit of the scan's coordinates; "auto" estimates it.
         landmarks: 68 × 3 points in the scan's coordinates (JSON, NPY or text), for a face that is not found by itself.
         head: output head instead of the shipped one: an ICT-FaceKit checkout or .npz.
-        backend: what runs the networks.
+        backend: library that runs the networks.
         weights: a run's export folder instead of the shipped weights.
     """
 

@@ -12,11 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 from omote.asset.glb_read import GlbAvatar, GlbPrimitive, read_avatar
 from omote.asset.primitives import MM_PER_M
 from omote.files import atomic_path
+from omote.formats.frame_write import as_bytes
 from omote.geometry.camera import orbit_camera
 from omote.lift.points import sample_image
 from omote.rendering.pictures import DEPTH_RANGE_MM, depth_colors, turbo
 from omote.rendering.rgbd import interpolate
-from omote.rendering.shade import to_linear, to_srgb
+from omote.rendering.shade import camera_center, to_linear, to_srgb
 from omote.rendering.zbuffer import rasterize
 from omote.types import Camera, Rgbd
 
@@ -29,23 +30,17 @@ FILL_LIGHT = np.array([-0.6, 0.1, 0.8])
 
 
 def write_sheet(
-    path: Path | str,
-    glb: Path | str | bytes,
-    *,
-    source: Rgbd | None,
-    generated: Mapping[str, Rgbd],
-    cell: int = CELL,
+    path: Path | str, glb: Path | str | bytes, *, source: Rgbd | None, generated: Mapping[str, Rgbd]
 ) -> None:
     """Write the sheet as PNG: a column per image, rows colour, depth, and the mesh from three sides.
 
     Args:
-        path: where to; written atomically.
+        path: file name; written atomically.
         glb: the exported avatar.
         source: the input as the network saw it.
-        generated: per morph target name, the image it was registered to; targets without one show their mesh only.
-        cell: pixels per picture.
+        generated: the image that each morph target was registered to, by name.
     """
-    picture = draw_sheet(read_avatar(glb), source=source, generated=generated, cell=cell)
+    picture = draw_sheet(read_avatar(glb), source=source, generated=generated)
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, "PNG")
 
@@ -71,7 +66,7 @@ def draw_sheet(
         cells += [render_glb(avatar, avatar.weights(**weights), _camera(v, cell)) for v in VIEWS_DEG]
         for row, image in enumerate(cells):
             if image is not None:
-                tile = Image.fromarray(_bytes(image)).resize((cell, cell), Image.Resampling.BICUBIC)
+                tile = Image.fromarray(as_bytes(image)).resize((cell, cell), Image.Resampling.BICUBIC)
                 sheet.paste(tile, (x, LABEL + cell * row))
     _scale_bar(sheet, draw, font, margin, cell, len(titles))
     return np.asarray(sheet)
@@ -81,17 +76,13 @@ def _camera(yaw_deg: float, size: int) -> Camera:
     return orbit_camera(size=size, yaw_rad=np.deg2rad(yaw_deg), field_mm=270.0)
 
 
-def _bytes(image: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
 def _scale_bar(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, x: int,
     cell: int, rows: int,
 ) -> None:  # fmt: skip
     y, width = LABEL + cell * rows + 5, 2 * cell
     bar = np.broadcast_to(turbo(np.linspace(0, 1, width))[None], (10, width, 3))
-    sheet.paste(Image.fromarray(_bytes(bar)), (x, y))
+    sheet.paste(Image.fromarray(as_bytes(bar)), (x, y))
     low, high = DEPTH_RANGE_MM
     draw.text((x + width + 6, y - 3), f"depth {low:+.0f} to {high:+.0f} mm from the eyes", (230, 230, 230), font)
     draw.text((6, y - 3), "near", (230, 230, 230), font)
@@ -104,7 +95,7 @@ def render_glb(
     height, width = camera.height * supersample, camera.width * supersample
     nearest = np.full((height, width), np.inf)
     linear = np.broadcast_to(to_linear(BACKGROUND), (height, width, 3)).copy()
-    eye_mm = -camera.cam_from_world[:3, :3].T @ camera.cam_from_world[:3, 3]
+    eye_mm = camera_center(camera.cam_from_world)
     for p in avatar.primitives:
         positions, normals = p.posed(weights)
         points = np.ascontiguousarray(positions * MM_PER_M, np.float32)

@@ -140,8 +140,7 @@ def editor_cpu_draw(runs: Path) -> EditorConfig:
         engine=EngineConfig(total_images=100_000, batch_size=12, learning_rate=8e-4, ema_images=3_000, cooldown=0.6),
         objective=Objective(at_noise=0.3),
         draw_share=0.5,
-        drop_arkit=0.5,
-        drop_category=0.1,
+        dropout={"category": 0.1, "arkit": 0.5},
         drop_source=0.05,
         start_from=runs / "editor-flow/export/editor",
     )
@@ -162,8 +161,7 @@ def editor_cpu_conditions(runs: Path) -> EditorConfig:
         objective=Objective(at_noise=0.5),
         geometry="depth",
         identity=True,
-        drop_arkit=0.5,
-        drop_category=0.1,
+        dropout={"category": 0.1, "arkit": 0.5},
         start_from=runs / "editor-flow/export/editor",
     )
 

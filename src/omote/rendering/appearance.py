@@ -43,15 +43,15 @@ class Appearance:
         tone: melanin, 0 lightest to 1 darkest.
         tint: factors on the skin's red, green, blue.
         mottling: amplitudes of brightness variation at 60, 30 (hue) and about 8 mm.
-        blush: of cheeks and nose.
+        blush: redness of cheeks and nose.
         shadows: below the eyes.
         lip: factors from skin to lip colour.
-        lip_strength: how far lips differ from skin.
+        lip_strength: contrast of lips and skin.
         lip_margin_mm: paint beyond (+) or within the lips' outline.
         hair: colour of brows, beard and hair cap.
-        brow_density: of the brows.
+        brow_density: density of the brows.
         brow_width_mm: half width at the widest.
-        brow_shade: of the hair colour in the brows.
+        brow_shade: share of the hair colour in the brows.
         beard: 0 none, to .45 stubble, to 1 a full beard.
         beard_moustache_only: a moustache without the beard.
         lash: darkening of the upper lid's edge.
@@ -63,7 +63,7 @@ class Appearance:
         pupil: angle on the eyeball, rad.
         teeth: brightness.
         clay: one uniform grey, as scans without colour are shown; None is skin.
-        seed: of the spatial variation.
+        seed: seed of the spatial variation.
     """
 
     tone: float = 0.3

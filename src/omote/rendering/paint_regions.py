@@ -27,7 +27,7 @@ class PaintRegions:
         upper_lid_mm: distance to the upper lids' edges.
         blush: cheeks, nose tip and chin, about 1 at their centres.
         socket: below the eyes.
-        nostril: at the nostrils.
+        nostril: weight at the nostrils.
         beard: chin, jaw and throat.
         moustache: between nose and lip.
         hair_mm: height above a median hairline, positive in the hair.

@@ -25,7 +25,7 @@ from omote.rendering.shade import (
     shade_vertices,
     studio_light,
 )
-from omote.rendering.zbuffer import rasterize, rasterize_samples, vertices_used
+from omote.rendering.zbuffer import rasterize_samples, vertices_used
 from omote.types import Camera, Rgbd
 
 SUPERSAMPLE = 2
@@ -50,7 +50,7 @@ def render_head(
     Args:
         head_model: gives topology, parts and eye UVs.
         vertices_mm: canonical frame (the camera moves, not the head).
-        camera: where to look from.
+        camera: camera of the image.
         appearance: skin, hair and eyes; a plain mid-tone person if None.
         albedo: `paint(head_model, appearance)` if already at hand (it costs more than the render).
         light: `studio_light()` if None.
@@ -80,19 +80,6 @@ def render_head(
         np.ascontiguousarray(np.broadcast_to(np.asarray(background, np.float32), size)), ENCODE, rgb,
     )  # fmt: skip
     return Rgbd(rgb=rgb, depth_mm=seen.depth_mm, mask=seen.depth_mm > 0, camera=camera)
-
-
-def render_normals(
-    camera: Camera, vertices_mm: Float[np.ndarray, "v 3"], faces: np.ndarray
-) -> Float[np.ndarray, "height width 3"]:
-    """Unit normals at pixel centres in the camera's frame (x right, y down, z forward); 0 where nothing is hit."""
-    vertices = np.ascontiguousarray(vertices_mm, np.float32)
-    faces = np.ascontiguousarray(faces, np.int32)
-    raster = rasterize(camera, vertices, faces)
-    world = interpolate(raster.face_id, raster.barycentric, faces, fast_normals(vertices, faces))
-    normals = world @ camera.cam_from_world[:3, :3].T.astype(np.float32)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    return np.where(length > 0, normals / np.maximum(length, 1e-12), 0.0).astype(np.float32)
 
 
 def interpolate(

@@ -17,7 +17,7 @@ CLAY = np.array([0.62, 0.60, 0.58])
 
 
 def clay_shade(normals: Float[np.ndarray, "n 3"], toward: Float[np.ndarray, "3"]) -> Float[np.ndarray, "n 3"]:
-    """Grey shading of bare surfaces under a light at the camera: what a colourless scan shows."""
+    """Grey shading of bare surfaces under a light at the camera, for scans without colour."""
     return CLAY * (0.35 + 0.65 * np.abs(normals @ toward))[:, None]
 
 
@@ -31,8 +31,8 @@ def render_mesh(
     """Render a scan: its colours as they are (they are lit already), or grey clay if it has none.
 
     Args:
-        mesh: in millimetres, in the camera's world.
-        camera: where to look from.
+        mesh: mesh in the camera's world, mm.
+        camera: camera of the image.
         vertex_colors: instead of the mesh's own colours.
         background: sRGB [0, 1].
     """
@@ -78,13 +78,13 @@ def render_points(cloud: PointCloud, camera: Camera, *, background: Float[np.nda
     """Render a point cloud by surface splats (`omote.rendering.splats`), as they are (they are lit already), or grey clay.
 
     Args:
-        cloud: in millimetres, in the camera's world. Without normals they are estimated.
-        camera: where to look from.
+        cloud: points in the camera's world, mm; missing normals are estimated.
+        camera: camera of the image.
         background: sRGB [0, 1].
     """
     points, normals, colors = thinned(cloud, camera)
     toward = -camera.cam_from_world[2, :3]
-    # Estimated normals have no sign, so the back of a head is told by its depth alone.
+    # Estimated normals have no sign, so only depth hides the back of a head.
     shown = np.ones(len(points), bool) if normals is None else normals @ toward > -0.2
     if normals is None:
         # Two points or fewer lie in no plane.

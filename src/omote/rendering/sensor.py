@@ -32,7 +32,7 @@ class SensorModel:
         exposure: factor on colour.
         white_balance: factors on red, green, blue.
         gamma: exponent on colour.
-        blur_px: of the colour image.
+        blur_px: blur of the colour image.
     """
 
     axial_mm: float = 0.0
@@ -69,7 +69,7 @@ def draw_sensor(rng: np.random.Generator) -> SensorModel:
 
 
 def view_cosine(image: Rgbd) -> Float[np.ndarray, "h w"]:
-    """Cosine between the surface's normal and the line of sight, from depth differences; 1 where it cannot be told."""
+    """Cosine between the surface's normal and the line of sight, from depth differences; 1 where neighbours are missing."""
     z = np.where(image.mask, image.depth_mm, np.nan).astype(np.float64)
     fx, fy = image.camera.intrinsics[0, 0], image.camera.intrinsics[1, 1]
     # Slope of z per millimetre across the image plane at that depth.

@@ -1,4 +1,4 @@
-"""Light and how skin answers it: per vertex, in linear light.
+"""Shading of skin: per vertex, in linear light.
 
 Skin is lit by wrap-diffuse terms whose wrap is widest in red, which reddens the terminator as subsurface scattering
 does (the cheap model of Green, "Real-Time Approximations to Subsurface Scattering", GPU Gems 2004), a weak Blinn-Phong
@@ -34,7 +34,7 @@ class Light:
         sky: ambient light from above.
         ground: ambient light from below.
         gloss: weight of skin's specular term.
-        gloss_power: its exponent; higher is wetter.
+        gloss_power: exponent of the gloss; higher is wetter.
         cavity: 0 ignores the ambient-occlusion term, 1 applies it in full.
         exposure: factor on the whole image.
     """
@@ -60,13 +60,6 @@ def studio_light() -> Light:
         colors=np.array([[0.62, 0.60, 0.57], [0.20, 0.21, 0.23]]),
         sky=np.array([0.38, 0.38, 0.39]),
         ground=np.array([0.22, 0.20, 0.19]),
-    )
-
-
-def ambient_light() -> Light:
-    """Flat light without shadow or gloss, as in a light-stage albedo capture."""
-    return Light(
-        directions=np.zeros((0, 3)), colors=np.zeros((0, 3)), sky=np.ones(3), ground=np.ones(3), gloss=0.0, cavity=0.0
     )
 
 
@@ -235,7 +228,7 @@ def fast_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3
     """`omote.geometry.mesh.vertex_normals` in float32 and one pass; (0, 0, 1) where no face is incident.
 
     Args:
-        vertices: of float32.
+        vertices: float32 positions.
         faces: counter-clockwise from outside.
     """
     return _summed_normals(vertices, np.ascontiguousarray(faces, np.int32))
@@ -298,8 +291,3 @@ def lid_shadow(points_mm: Float[np.ndarray, "n 3"], landmarks_mm: Float[np.ndarr
 def camera_center(cam_from_world: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3"]:
     """A camera's centre in the world frame, mm."""
     return -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
-
-
-def contiguous_faces(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "f 3"]:
-    """Faces as the kernels like them."""
-    return np.ascontiguousarray(faces, np.int32)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from omote.geometry.camera import orbit_camera, rgbd_points
-from omote.geometry.holes import closed, with_colors_in_holes
+from omote.geometry.holes import closed, holes_of, with_colors_in_holes
 from omote.head.model import HeadModel
 from omote.rendering.appearance import default_appearance
 from omote.rendering.rgbd import render_head
@@ -18,10 +18,8 @@ from omote.rendering.scans import render_mesh, render_points
 from omote.types import Mesh, PointCloud, Rgbd
 
 
-def has_color(scan: Mesh | PointCloud | Rgbd) -> bool:
-    """Whether a scan says anything about colour."""
-    if isinstance(scan, Rgbd):
-        return True
+def has_color(scan: Mesh | PointCloud) -> bool:
+    """Whether a scan has colour."""
     if isinstance(scan, PointCloud):
         return scan.colors is not None
     return scan.vertex_colors is not None or (scan.texture is not None and scan.uv is not None)
@@ -45,14 +43,14 @@ def source_image(
 
     Args:
         scan: canonical frame, mm.
-        model: of the fitted head.
+        model: head model of the fit.
         vertices_mm: fitted to the scan.
         size: pixels.
-        parts: of the head that the crop keeps; an open mouth needs more than its skin.
+        parts: parts of the head that the crop keeps; an open mouth needs more than its skin.
     """
     camera = orbit_camera(size=size)
     if not has_color(scan):
-        # What colour there is comes from the head model; the geometry stays the scan's.
+        # Colour comes from the head model, geometry from the scan.
         dressed = render_head(model, vertices_mm, camera, appearance=default_appearance())
         bare = render_mesh(scan, camera) if isinstance(scan, Mesh) else render_points(scan, camera)
         rgb = np.where(dressed.mask[..., None], dressed.rgb, bare.rgb)
@@ -66,4 +64,5 @@ def source_image(
     mask[image.mask] = distance < CROP_MM
     rgb = np.where(mask[..., None], image.rgb, 0.5).astype(np.float32)
     cropped = replace(image, rgb=rgb, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32), mask=mask)
-    return closed(with_colors_in_holes(cropped))
+    holes = holes_of(cropped)
+    return closed(with_colors_in_holes(cropped, holes), holes)

@@ -52,7 +52,7 @@ def thinned(
 
     Args:
         cloud: millimetres, in the camera's world.
-        camera: where to look from.
+        camera: camera of the image.
     """
     points = np.asarray(cloud.points, np.float64)
     pixel = project(camera, points)
@@ -92,9 +92,9 @@ def splat(
     Args:
         points: millimetres, before the camera.
         normals: unit length, of either sign.
-        radius_mm: of each point's disc.
+        radius_mm: radius of each point's disc.
         colors: sRGB [0, 1].
-        camera: where to look from.
+        camera: camera of the image.
     """
     seen = transform(camera.cam_from_world, np.ascontiguousarray(points, np.float64))
     turned = np.ascontiguousarray(normals, np.float64) @ camera.cam_from_world[:3, :3].T
@@ -126,7 +126,7 @@ def _seen_through(
 ) -> Bool[np.ndarray, "h w"]:
     """Pixels that show something far behind a surface around them: a morphological opening by a disc removes them.
 
-    What a nearer surface hides in part, as a chin a neck, is as wide as the disc somewhere, so it stays.
+    A surface that a nearer one hides in part, as a chin a neck, is as wide as the disc somewhere, so it stays.
     """
     reach = math.ceil(max(1.5, radius_px))
     rows, columns = np.indices((2 * reach + 1, 2 * reach + 1)) - reach

@@ -9,7 +9,7 @@ Two things differ from the paper's, each because it measured better on faces at 
   diffusers' ``AsymmetricAutoencoderKL`` does for inpainting). Where the edit is led by a motion image, the source is moved
   by it first, and the image says at full resolution where lids, teeth and tongue show. What the latent shows elsewhere
   than that motion says, the decoder's own shift corrects. Depth has a second candidate with a gate of its own, whose
-  outlines are the fitted head's (`motion.surfaced`). Without a source it is a plain autoencoder.
+  outlines are the fitted head's (`omote.rgbd.warp.surfaced`). Without a source it is a plain autoencoder.
 
 image x (5, s, s) → latent z (5 + learned, s/f, s/f) → image.
 """
@@ -29,8 +29,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from omote.nets.quantiser import Quantised, VectorQuantiser
+from omote.rgbd import warp
 from omote.rgbd.codec import DEPTH, MASK, NUM_CHANNELS, RGB
-from omote.rgbd.conditions import motion as motion_of
 
 GROUPS = 8
 
@@ -161,7 +161,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.to_shift.bias)
         # A 1×1 convolution before each upsampling: narrow first, then the many pixels.
         self.upsamplers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise((*backwards, fine_channels)))
-        seen = 2 * NUM_CHANNELS + motion_of.NUM_READ + 1
+        seen = 2 * NUM_CHANNELS + warp.NUM_READ + 1
         self.fine_merge = nn.Conv2d(fine_channels + 4 * seen, fine_channels, 3, padding=1)
         self.fine_stage = _blocks(fine_channels, fine_blocks)
         # Per pixel: the residual over the upsampled pooled image, and three gate logits.
@@ -214,7 +214,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
             motion: the motion images that led the edit.
             source_features: `features` of the source, if already computed and there is no motion.
         """
-        moved = source if source is None or motion is None else motion_of.moved(source, motion)
+        moved = source if source is None or motion is None else warp.moved(source, motion)
         if moved is not None and source_features is None:
             source_features = self.features(moved)
         size = (z.shape[-2] * self.factor, z.shape[-1] * self.factor)
@@ -230,14 +230,14 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
             scale = 2 if i + 1 < len(self.upsamplers) else self.config.patch // 2
             h = F.interpolate(upsampler(h), scale_factor=float(scale), mode="nearest")
         if source is None:
-            shown = torch.zeros_like(base[:, :1]).expand(-1, NUM_CHANNELS + motion_of.NUM_READ + 1, -1, -1)
+            shown = torch.zeros_like(base[:, :1]).expand(-1, NUM_CHANNELS + warp.NUM_READ + 1, -1, -1)
         else:
             if motion is None:
-                motion = torch.zeros_like(base[:, :1]).expand(-1, motion_of.NUM_CHANNELS, -1, -1)
-            surface = motion_of.surfaced(source, motion)
-            motion = motion_of.resized(motion[:, motion_of.READ], self.config.sample_size)
-            motion = motion_of.shifted(motion, self.to_shift(finest))
-            source = motion_of.moved(source, motion)
+                motion = torch.zeros_like(base[:, :1]).expand(-1, warp.NUM_CHANNELS, -1, -1)
+            surface = warp.surfaced(source, motion)
+            motion = warp.resized(motion[:, warp.READ], self.config.sample_size)
+            motion = warp.shifted(motion, self.to_shift(finest))
+            source = warp.moved(source, motion)
             shown = torch.cat([source, motion, surface], dim=1)
         h = torch.cat([h, F.pixel_unshuffle(torch.cat([base, shown], dim=1), 2)], dim=1)
         h = self.to_pixels(F.silu(self.fine_stage(self.fine_merge(h))))

@@ -1,15 +1,13 @@
 """The second stage: a conditional U-Net on latents (Rombach et al., CVPR 2022, §3.2-3.3), predicting a flow.
 
 What diffuses is the *difference* between the wanted and the source latent, in units of its own deviation: the network
-spends itself on what changes, and the identity is what it need not touch. The source latent is concatenated to the input;
-the expression reaches it by cross-attention, with Q from the U-Net's features and K, V from the conditioner's tokens, and,
-where ARKit weights are given, as a motion image of the source and the source latent moved by it. An image of the wanted
-geometry (`omote.rgbd.conditions.geometry`) is concatenated, read by cross-attention, or both; identity coefficients are one more
-token.
+spends itself on what changes, and the identity is what it need not touch. The source latent is concatenated to the input,
+and so is the source latent moved by the motion image, where ARKit weights are given. Everything else that is wanted reaches
+the network through the readers of its conditions (`omote.rgbd.conditions`), by cross-attention or beside the input.
 
-The same network draws people. Then there is no source to differ from: what diffuses is the whole latent, in units of its own
-deviation, and the mean person stands in the source's place. Where the moved source is most of an edit, the best guess of a
-Gaussian (`omote.rgbd.population_prior`) is most of a person, and the network learns what it misses.
+The same network samples whole persons without a source. Then the whole latent diffuses, in units of its own deviation, with
+the population's mean in the source's place. Where the moved source is most of an edit, the best guess of a Gaussian
+(`omote.rgbd.population_prior`) is most of a person, and the network learns what it misses.
 """
 
 from __future__ import annotations
@@ -27,62 +25,66 @@ from torch import Tensor, nn
 from omote.diffusion.flow import path_scale
 from omote.diffusion.objective import Prediction, velocity_of
 from omote.rgbd.codec import DEPTH_SCALE_MM
-from omote.rgbd.conditions import motion as motion_of
-from omote.rgbd.conditions.base import Condition, ExpressionConditioner
+from omote.rgbd.conditions.base import READ_SIZE, Condition, kind_named
+from omote.rgbd.conditions.conditioner import Conditioner
 from omote.rgbd.conditions.geometry import (
-    NUM_CHANNELS,
+    Geometry,
     GeometryKind,
     GeometryPath,
-    GeometryTokens,
-    IdentityToken,
-    geometry_image,
+    GeometryReader,
+    concatenated_channels,
 )
+from omote.rgbd.conditions.identity import Identity, IdentityReader
+from omote.rgbd.conditions.motion import motion_of
 from omote.rgbd.identity_stage import FirstStage
+from omote.rgbd.locator import LandmarkLocator
 from omote.rgbd.population_prior import EARLIEST, PopulationPrior
+from omote.rgbd.warp import DEPTH_UNIT_MM, NEARER, NUM_READ, READ, resized, warped
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Everything of the condition that a step reads; computed once per edit.
+    """What every step reads of a source and a condition; computed once per edit.
 
     Attributes:
         tokens: for cross-attention.
         pooled: for the time embedding.
-        motion: motion image of the source; 0 where no weights are given.
-        moved: the difference that moving the source latent by it makes, in the units that diffuse.
-        geometry: image of the wanted geometry, 0 where it is not given; None if none is concatenated.
-        draws: where a person is drawn; None where all have a source.
+        channels: beside the denoiser's input.
+        moved: difference that moving the source latent makes, in the units that diffuse.
+        guess: linear guess of the clean difference, from ``moved`` and the motion image.
+        drawn: items that are sampled without a source; None if all have one.
     """
 
     tokens: Float[Tensor, "b n k"]
     pooled: Float[Tensor, "b k"]
-    motion: Float[Tensor, "b 9 m m"]
+    channels: Float[Tensor, "b c r r"]
     moved: Float[Tensor, "b d h w"]
-    geometry: Float[Tensor, "b c r r"] | None = None
-    draws: Bool[Tensor, "b"] | None = None
+    guess: Float[Tensor, "b d h w"]
+    drawn: Bool[Tensor, "b"] | None = None
 
 
 class LatentEditor(ModelMixin, ConfigMixin):
-    """Denoiser of latent differences: diffusers' ``UNet2DConditionModel`` and the expression conditioner.
+    """Denoiser of latent differences: diffusers' ``UNet2DConditionModel`` behind a `Conditioner`.
 
     Args:
         sample_size: latent pixels of a side.
-        patch: the U-Net works on patch × patch latent pixels at once (as channels), so that a latent of low f costs
-            what one of high f does.
-        latent_channels: of the autoencoder's latent.
+        patch: latent pixels of a side that the U-Net reads at once (as channels), so that a latent of low f costs what one of
+            high f does.
+        latent_channels: channels of the autoencoder's latent.
         channels: U-Net widths per resolution; the first has no attention.
         layers_per_block: residual blocks per resolution.
-        context_width: of a condition token.
-        head_channels: of an attention head.
-        prediction: what the U-Net says (`omote.diffusion.objective`); `forward` gives the velocity whatever it is.
-        draws: with the Gaussian of a population, to draw people where there is no source.
-        geometry: the image of the wanted geometry that can be given, or "none".
-        geometry_by: the way or ways it takes.
-        num_identity: identity coefficients that can be given as a token; 0 for none.
-        few_steps: distilled to few steps: the network reads the noise itself, also at t = 1 where an editor of many steps need
-            not, and how long its step is (Frans et al., "One Step Diffusion via Shortcut Models", ICLR 2025, §3).
-        folded_guidance: the guidance scale of the teacher that it was distilled from.
-        unit_style: it was trained on faces that move by the units of people like them, not by the shipped head's alone.
+        context_width: width of a condition token.
+        head_channels: channels of an attention head.
+        prediction: output of the U-Net (`omote.diffusion.objective`); `forward` returns the velocity in any case.
+        draws: with the Gaussian of a population, to sample persons without a source.
+        geometry: image of the wanted geometry that is read, or "none".
+        geometry_by: how that image is read.
+        num_identity: identity coefficients that are read as a token; 0 for none.
+        kinds: names of further kinds of condition that are read.
+        few_steps: distilled to few steps: the network also reads the noise itself, which an editor of many steps ignores at
+            t = 1, and the length of its step (Frans et al., "One Step Diffusion via Shortcut Models", ICLR 2025, §3).
+        folded_guidance: guidance scale of the teacher in that distillation.
+        unit_style: trained on faces that move in their own style of units (`HeadModel.unit_style`).
     """
 
     latent_std: Tensor
@@ -103,21 +105,20 @@ class LatentEditor(ModelMixin, ConfigMixin):
         geometry: GeometryKind = "none",
         geometry_by: GeometryPath = "both",
         num_identity: int = 0,
+        kinds: Sequence[str] = (),
         few_steps: bool = False,
         folded_guidance: float = 1.0,
         unit_style: bool = True,
     ) -> None:
         super().__init__()
         deeper = len(channels) - 1
-        self.motion_patch = motion_of.READ_SIZE // (sample_size // patch)
-        # What not every network reads comes last, so that one that does not can be extended (`training.warm_start`).
-        shown = NUM_CHANNELS[geometry]
-        concatenated = shown if geometry_by in ("concat", "both") else 0
-        self.concatenates = concatenated > 0
+        self.motion_patch = READ_SIZE // (sample_size // patch)
+        further = {kind: kind.reader(context_width) for kind in map(kind_named, kinds)}
+        read = NUM_READ + concatenated_channels(geometry, geometry_by) + sum(r.num_channels for r in further.values())
         self.unet = UNet2DConditionModel(
             sample_size=sample_size // patch,
-            in_channels=(3 + few_steps) * latent_channels * patch**2
-            + (motion_of.NUM_READ + concatenated) * self.motion_patch**2,
+            # Channels that only some editors read come last, so that the others can be extended (`omote.engine.weights`).
+            in_channels=(3 + few_steps) * latent_channels * patch**2 + read * self.motion_patch**2,
             out_channels=latent_channels * patch**2,
             down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
             up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
@@ -130,18 +131,21 @@ class LatentEditor(ModelMixin, ConfigMixin):
             projection_class_embeddings_input_dim=context_width,
             resnet_time_scale_shift="scale_shift",
         )
-        self.conditioner = ExpressionConditioner(context_width)
-        by_tokens = shown > 0 and geometry_by in ("tokens", "both")
-        self.geometry_tokens = GeometryTokens(shown, context_width) if by_tokens else None
-        self.identity_token = IdentityToken(num_identity, context_width) if num_identity > 0 else None
-        self.locator = motion_of.LandmarkLocator(latent_channels, sample_size)
+        self.conditioner = Conditioner(context_width)
+        if geometry != "none":
+            self.conditioner.add(Geometry, GeometryReader(geometry, geometry_by, context_width))
+        if num_identity:
+            self.conditioner.add(Identity, IdentityReader(num_identity, context_width))
+        for kind, reader in further.items():
+            self.conditioner.add(kind, reader)
+        self.locator = LandmarkLocator(latent_channels, sample_size)
         # Around the U-Net: the source moved by the flow is most of an edit, and need not be learned.
-        self.straight = nn.Conv2d(latent_channels + motion_of.NUM_READ, latent_channels, 1, bias=False)
+        self.straight = nn.Conv2d(latent_channels + NUM_READ, latent_channels, 1, bias=False)
         nn.init.zeros_(self.straight.weight)
         with torch.no_grad():
             self.straight.weight[range(latent_channels), range(latent_channels)] = 0.7
         self.people = PopulationPrior(latent_channels, sample_size) if draws else None
-        # Says to every layer that there is no source.
+        # Tells every layer that there is no source.
         self.nobody = nn.Parameter(torch.zeros(context_width)) if draws else None
         self.step_length = StepLength(context_width) if few_steps else None
         # The autoencoder's units, see `use_units_of`.
@@ -161,108 +165,92 @@ class LatentEditor(ModelMixin, ConfigMixin):
         t: Float[Tensor, "b"],
         source: Float[Tensor, "b d h w"],
         condition: Condition,
+        drawn: Bool[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b d h w"]:
         """The flow's velocity at time t.
 
         Args:
-            z_t: scaled difference at time t (noise at t = 1, clean at t = 0); the scaled latent where a person is drawn.
+            z_t: scaled difference at time t (noise at t = 1, clean at t = 0); scaled latent of the items in ``drawn``.
             t: [0, 1].
-            source: scaled source latent; any where a person is drawn.
+            source: scaled source latent; ignored for the items in ``drawn``.
             condition: what is wanted.
-        """
-        source = self.source_or_mean(source, condition)
-        return self.velocity(z_t, t, source, self.context(source, condition))
-
-    def source_or_mean(self, source: Float[Tensor, "b d h w"], condition: Condition) -> Float[Tensor, "b d h w"]:
-        """What stands in the source's place: the mean person where one is drawn.
+            drawn: items that are sampled without a source; None if all have one.
 
         Raises:
-            ValueError: a person is to be drawn by a network without ``draws``.
+            ValueError: ``drawn`` given to a network without ``draws``.
         """
-        if condition.draws is None:
+        source = self.source_or_mean(source, drawn)
+        return self.velocity(z_t, t, source, self.context(source, condition, drawn))
+
+    def source_or_mean(
+        self, source: Float[Tensor, "b d h w"], drawn: Bool[Tensor, "b"] | None
+    ) -> Float[Tensor, "b d h w"]:
+        """The source latents, with the population's mean for the items in ``drawn``.
+
+        Raises:
+            ValueError: ``drawn`` given to a network without ``draws``.
+        """
+        if drawn is None:
             return source
         if self.people is None:
-            raise ValueError("condition.draws needs an editor with draws = True")
-        return torch.where(condition.draws.view(-1, 1, 1, 1), self.people.mean, source)
+            raise ValueError("drawn: expected None for an editor without draws = True")
+        return torch.where(drawn.view(-1, 1, 1, 1), self.people.mean, source)
 
-    def context(self, source: Float[Tensor, "b d h w"], condition: Condition) -> Context:
-        """What `velocity` reads of a condition.
+    def context(
+        self, source: Float[Tensor, "b d h w"], condition: Condition, drawn: Bool[Tensor, "b"] | None = None
+    ) -> Context:
+        """What `velocity` reads of a source and a condition.
 
         Args:
-            source: scaled source latent, or the mean person's (`source_or_mean`).
+            source: scaled source latent, or the population's mean (`source_or_mean`).
             condition: what is wanted.
+            drawn: items that are sampled without a source; None if all have one.
         """
-        tokens, pooled = self.conditioner(condition)
-        shown, given = self._geometry(condition)
-        more = []
-        if self.geometry_tokens is not None:
-            more.append(self.geometry_tokens(shown, given))
-        if self.identity_token is not None:
-            more.append(self._identity(condition))
-        tokens = torch.cat([tokens, *more], dim=1)
-        motion = condition.motion
-        difference = (motion_of.warped(source, motion) - source) * self.latent_std
-        nearer = motion_of.resized(motion[:, motion_of.NEARER], self.config.sample_size)
-        nearer = nearer * (motion_of.DEPTH_UNIT_MM / DEPTH_SCALE_MM)
-        difference = torch.cat([difference[:, :3], difference[:, 3:4] + nearer, difference[:, 4:]], dim=1)
-        if condition.draws is not None and self.nobody is not None:
-            pooled = pooled + condition.draws[:, None] * self.nobody
-        return Context(
-            tokens=tokens,
-            pooled=pooled,
-            motion=motion,
-            moved=difference / self.delta_std,
-            geometry=shown * given.view(-1, 1, 1, 1) if self.concatenates else None,
-            draws=condition.draws,
+        tokens, pooled, channels = self.conditioner(condition)
+        if drawn is not None and self.nobody is not None:
+            pooled = pooled + drawn[:, None] * self.nobody
+        motion = motion_of(condition, source)
+        # `warp.moved` of the unscaled latent, whose depth channel is in `DEPTH_SCALE_MM`.
+        nearer = resized(motion[:, NEARER], self.config.sample_size) * (DEPTH_UNIT_MM / DEPTH_SCALE_MM)
+        difference = (warped(source, motion) - source) * self.latent_std
+        difference = (
+            torch.cat([difference[:, :3], difference[:, 3:4] + nearer, difference[:, 4:]], dim=1) / self.delta_std
         )
+        coarse = resized(motion[:, READ], self.config.sample_size)
+        guess = self.straight(torch.cat([difference, coarse], dim=1))
+        return Context(tokens=tokens, pooled=pooled, channels=channels, moved=difference, guess=guess, drawn=drawn)
 
     def for_steps(self, context: Context, length: Float[Tensor, "b"]) -> Context:
-        """The context of steps of a length in t; the same for an editor that does not read it."""
+        """The context of steps of a length in t; unchanged for an editor that does not read it."""
         if self.step_length is None:
             return context
         return replace(context, pooled=context.pooled + self.step_length(length))
 
-    def _geometry(self, condition: Condition) -> tuple[Float[Tensor, "b c r r"], Bool[Tensor, "b"]]:
-        """The image, and where it is given."""
-        kind = self.config.geometry
-        if kind == "none" or condition.geometry is None or condition.has_geometry is None:
-            none = condition.motion.new_zeros(len(condition.motion), NUM_CHANNELS[kind], *2 * (motion_of.READ_SIZE,))
-            return none, torch.zeros_like(condition.has_category)
-        return geometry_image(condition.geometry, kind), condition.has_geometry
-
-    def _identity(self, condition: Condition) -> Float[Tensor, "b 1 w"]:
-        assert self.identity_token is not None
-        if condition.identity is None or condition.has_identity is None:
-            none = condition.motion.new_zeros(len(condition.motion), self.config.num_identity)
-            return self.identity_token(none, torch.zeros_like(condition.has_category))
-        return self.identity_token(condition.identity, condition.has_identity)
-
-    def _coarse(self, motion: Tensor) -> Tensor:
-        return motion_of.resized(motion[:, motion_of.READ], self.config.sample_size)
-
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """`forward` with the condition already encoded: the part that runs at every step."""
-        scale = path_scale(t).view(-1, 1, 1, 1)
+        scale, time = path_scale(t).view(-1, 1, 1, 1), t.view(-1, 1, 1, 1)
         # The network sees the linear estimate of z_0: noise enters only as far as it tells something, and not at t = 1.
-        estimate = (1 - t).view(-1, 1, 1, 1) / scale**2 * z_t
-        moved = context.moved
-        if context.draws is not None and self.people is not None:
-            drawn, expected = context.draws.view(-1, 1, 1, 1), self.people.expected(z_t, t)
-            moved = torch.where(drawn, expected, moved)
-        x = F.pixel_unshuffle(torch.cat([estimate, source, moved], dim=1), self.config.patch)
-        read = motion_of.resized(context.motion[:, motion_of.READ], motion_of.READ_SIZE)
-        read = read if context.geometry is None else torch.cat([read, context.geometry], dim=1)
-        x = torch.cat([x, F.pixel_unshuffle(read, self.motion_patch)], dim=1)
+        estimate = (1 - time) / scale**2 * z_t
+        nearer, drawn, expected = context.moved, None, None
+        if context.drawn is not None and self.people is not None:
+            drawn, expected = context.drawn.view(-1, 1, 1, 1), self.people.expected(z_t, t)
+            nearer = torch.where(drawn, expected, nearer)
+
+        x = [F.pixel_unshuffle(torch.cat([estimate, source, nearer], dim=1), self.config.patch)]
+        x.append(F.pixel_unshuffle(context.channels, self.motion_patch))
         if self.step_length is not None:
-            x = torch.cat([x, F.pixel_unshuffle(z_t / scale, self.config.patch)], dim=1)
+            x.append(F.pixel_unshuffle(z_t / scale, self.config.patch))
         out = self.unet(
-            x, 1000 * t, encoder_hidden_states=context.tokens, class_labels=context.pooled, return_dict=False
+            torch.cat(x, dim=1),
+            1000 * t,
+            encoder_hidden_states=context.tokens,
+            class_labels=context.pooled,
+            return_dict=False,
         )[0]
         out = F.pixel_shuffle(out, self.config.patch)
-        velocity = velocity_of(self.config.prediction, out, z_t, t)
-        straight = self.straight(torch.cat([context.moved, self._coarse(context.motion)], dim=1))
-        velocity = velocity - t.view(-1, 1, 1, 1) / scale**2 * straight
-        if context.draws is None or self.people is None:
+
+        velocity = velocity_of(self.config.prediction, out, z_t, t) - time / scale**2 * context.guess
+        if drawn is None or expected is None:
             return velocity
         # ε - z_0 = (z_t - z_0) / t. What the guess of z_0 misses is of the size of t, so that the network's share is of one.
         guessed = (z_t - expected) / t.clamp_min(EARLIEST).view(-1, 1, 1, 1)

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from omote.diffusion.flow import heun, initial_noise
-from omote.errors import CheckpointError
+from omote.engine.weights import load_pretrained
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.types import Expression
 
@@ -145,14 +145,6 @@ def load_expression_prior(weights: Path) -> ExpressionPrior:
     Raises:
         CheckpointError: missing or damaged weights.
     """
-    folder = weights / FOLDER
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"{folder}: expected the prior of expressions; train it with `omote train expressions-cpu`"
-        )
-    try:
-        loaded: ExpressionPrior = ExpressionPrior.from_pretrained(folder, low_cpu_mem_usage=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{folder}: weights do not load ({line}); reinstall them") from None
-    return loaded.float().eval().requires_grad_(False)
+    hint = "train it with `omote train expressions-cpu`"
+    prior = load_pretrained(ExpressionPrior, weights / FOLDER, hint=hint)
+    return prior.float().eval().requires_grad_(False)

@@ -9,7 +9,6 @@ image x (5, s, s) = latent z (5, s, s) = image.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.errors import CheckpointError
+from omote.engine.weights import load_pretrained
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import NUM_CHANNELS
 
@@ -86,23 +85,13 @@ class IdentityStage(ModelMixin, ConfigMixin):
 
 
 FirstStage = RgbdAutoencoder | IdentityStage
-KINDS = {kind.__name__: kind for kind in (RgbdAutoencoder, IdentityStage)}
 
 
 def load_first_stage(folder: Path) -> FirstStage:
-    """The first stage exported to a folder, of whichever class its config.json names.
+    """The first stage exported to a folder, of whichever class it is.
 
     Raises:
-        CheckpointError: nothing usable there, or another network.
+        CheckpointError: no usable weights, or another network's.
     """
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder}: expected config.json and safetensors weights; train that stage first")
-    try:
-        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
-        if name not in KINDS:
-            raise CheckpointError(f"{folder}: expected a first stage ({' or '.join(KINDS)}), got {name}")
-        loaded: FirstStage = KINDS[name].from_pretrained(folder, low_cpu_mem_usage=False)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{folder}: weights do not load ({line}); export or install them again") from None
-    return loaded
+    stage: FirstStage = load_pretrained(RgbdAutoencoder, folder, IdentityStage)
+    return stage

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from omote.diffusion.flow import euler, guided, initial_noise, noised
+from omote.diffusion.flow import SampleStep, Velocity, euler, guided, initial_noise, noised
 from omote.diffusion.sampling import sampled
 from omote.diffusion.settings import DRAW_SETTINGS, EditSettings
 from omote.errors import CheckpointError, ConfigError
 from omote.geometry.camera import orbit_camera
 from omote.geometry.holes import closed
+from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace, fit_face, landmarks_in
-from omote.head.shipped import shipped_head
 from omote.rgbd.codec import pack_images, unpack_images
-from omote.rgbd.conditions.base import Condition, condition_of
-from omote.rgbd.conditions.motion import IMAGE_SIZE, NUM_CHANNELS, SIZE
+from omote.rgbd.conditions.base import Condition, kind_named
+from omote.rgbd.conditions.geometry import Geometry
+from omote.rgbd.conditions.identity import Identity
+from omote.rgbd.conditions.kinds import condition_of
+from omote.rgbd.conditions.motion import Motion, motion_of
+from omote.rgbd.conditions.text.kind import Text
+from omote.rgbd.editor import Context
 from omote.rgbd.networks import Networks
 from omote.rgbd.restoration import needs_restoring, restored
+from omote.rgbd.warp import IMAGE_SIZE
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 from omote.types import Expression, Rgbd
 
@@ -37,17 +43,19 @@ __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
 
 
 class EditingModel:
-    """The trained first stage and editor, ready to edit.
+    """The trained first stage and editor, ready to edit (`omote.rgbd.protocol.Editor`).
 
     Args:
         networks: the two networks, run by a backend.
+        head: the head model that they were trained with; faces are fitted with it.
         weights: folder of the text conditioner and the expression prior.
     """
 
-    def __init__(self, networks: Networks, *, weights: Path = SHIPPED_WEIGHTS) -> None:
+    def __init__(self, networks: Networks, head: HeadModel, *, weights: Path = SHIPPED_WEIGHTS) -> None:
         self.networks = networks
         self.autoencoder = networks.autoencoder
         self.editor = networks.editor
+        self.head = head
         self.weights = weights
 
     @property
@@ -57,7 +65,7 @@ class EditingModel:
 
     @cached_property
     def reader(self) -> TextReader:
-        """What reads texts; its encoders are an extra.
+        """The text conditioner; its encoders are an extra.
 
         Raises:
             CheckpointError: no text conditioner beside the other weights.
@@ -68,7 +76,7 @@ class EditingModel:
 
     @cached_property
     def expression_prior(self) -> ExpressionPrior:
-        """What draws ARKit weights for a category: beside these weights, or the shipped one, which knows no editor.
+        """The prior of ARKit weights given a category: beside these weights, or the shipped one, which fits any editor.
 
         Raises:
             CheckpointError: damaged weights.
@@ -79,55 +87,97 @@ class EditingModel:
         return load_expression_prior(self.weights if own else SHIPPED_WEIGHTS)
 
     @torch.no_grad()
-    def edit_latents(
-        self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 9 m m"]]:
-        """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion image).
+    def encode(self, images: Sequence[Rgbd]) -> Float[Tensor, "b d h w"]:
+        """Images → their latents (unscaled)."""
+        return self.networks.encode(pack_images(images))
+
+    @torch.no_grad()
+    def edit(
+        self,
+        source: Rgbd,
+        expressions: Sequence[Expression],
+        settings: EditSettings | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """One image per expression of the person in the source, as one batch, in the source's camera.
+
+        Args:
+            source: a person, mostly at rest; a depth camera's noise and losses are undone (`omote.rgbd.restoration`), with the
+                colours that ``rgb`` has where depth was lost.
+            expressions: what is wanted.
+            settings: how to sample.
+            face: the person's fitted head in any head model; `face_of` the source if None.
 
         Raises:
-            ConfigError: a strength out of (0, 1], or below 1 with a sampler that begins at noise.
+            CheckpointError: a text among the expressions, and no encoder installed to read it.
+            ConfigError: a condition that these weights do not read, or settings that do not fit together.
         """
-        if not 0 < settings.strength <= 1:
-            raise ConfigError(f"strength: expected above 0 and at most 1, got {settings.strength}")
-        if settings.strength < 1 and settings.sampler != "flow_euler":
-            raise ConfigError(f"strength: {settings.sampler} begins at pure noise; give the sampler flow_euler")
-        autoencoder = self.autoencoder
-        source = autoencoder.scale(z_source)
-        wanted = self.editor.context(source, condition)
-        free = self.editor.context(source, condition.dropped())
-        nobody = torch.zeros_like(source)
-        unknown = self.editor.context(nobody, condition.dropped())
-        length = source.new_full((len(source),), settings.strength / settings.steps)
-        wanted, free, unknown = (self.editor.for_steps(c, length) for c in (wanted, free, unknown))
-        velocity = guided(
-            lambda z, t: self.networks.velocity(z, t, source, wanted),
-            lambda z, t: self.networks.velocity(z, t, source, free),
-            settings.guidance_scale,
-            source_free=lambda z, t: self.networks.velocity(z, t, nobody, unknown),
-            source_scale=settings.source_scale,
-            interval=settings.guidance_interval,
-        )
-        seeds = [settings.seed + i for i in range(len(source))]
-        delta = initial_noise(tuple(source.shape[1:]), seeds).to(source)
-        if settings.inversion_steps:
-            # The source differs from itself by nothing, and from there the flow runs back to noise.
-            back = euler(
-                lambda z, t: self.networks.velocity(z, t, source, free),
-                torch.zeros_like(delta),
-                settings.inversion_steps,
-                start=0.0,
-                end=settings.strength,
-            )
-            delta = list(back)[-1].z
-        elif settings.strength < 1:
-            delta = noised(torch.zeros_like(delta), delta, delta.new_full((len(delta),), settings.strength))
-        if settings.strength < 1:
-            steps = euler(velocity, delta, settings.steps, start=settings.strength, shift=settings.shift)
-        else:
-            steps = sampled(velocity, delta, settings.steps, settings.sampler, seeds=seeds, shift=settings.shift)
-        for step in steps:
-            delta = step.z
-        return z_source + delta * autoencoder.delta_std, wanted.motion
+        reads_identity = Identity in self.editor.conditioner.kinds
+        if face is None and (
+            reads_identity or needs_restoring(source) or any(e.arkit is not None for e in expressions)
+        ):
+            face = self.face_of(source)
+        source = _whole(source, face)
+        x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
+        z = self.networks.encode(x[:1]).expand(len(expressions), -1, -1, -1)
+        condition = self._condition(expressions, self._as_trained(face))
+        edited, motion = self.edit_latents(z, condition, settings or EditSettings())
+        return unpack_images(self.networks.decode(edited, x, motion), [source.camera] * len(expressions))
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Float[Tensor, "b d h w"],
+        sources: Sequence[Rgbd],
+        expressions: Sequence[Expression] | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """Latents → images, each in the camera of its source.
+
+        Args:
+            latents: unscaled.
+            sources: images that the decoder takes detail from.
+            expressions: expressions of the latents; their ARKit weights move the sources as in an edit.
+            face: the person in the sources; needed to move them.
+        """
+        moving = None if expressions is None else Motion.of(expressions, self._as_trained(face))
+        motion = motion_of(Condition(() if moving is None else (moving,), len(latents)), latents)
+        x = self.networks.decode(latents, pack_images(sources), motion)
+        return unpack_images(x, [i.camera for i in sources])
+
+    def reconstruct(
+        self,
+        images: Sequence[Rgbd],
+        sources: Sequence[Rgbd] | None = None,
+        expressions: Sequence[Expression] | None = None,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """Images through the autoencoder alone: the editor's ceiling.
+
+        Args:
+            images: what to encode and decode.
+            sources: what the decoder sees beside each; the image itself if None.
+            expressions: expressions of the images; their ARKit weights move the sources as in an edit.
+            face: the person in the sources; `face_of` the first if None.
+        """
+        if face is None and (expressions is not None or any(needs_restoring(i) for i in sources or ())):
+            face = self.face_of((images if sources is None else sources)[0])
+        beside = images if sources is None else [_whole(i, face) for i in sources]
+        return self.decode(self.encode(images), beside, expressions, face=face)
+
+    @torch.no_grad()
+    def face_of(self, source: Rgbd) -> RestFace:
+        """The person in a source image: the head model fitted to its depth, from the landmarks that the locator finds.
+
+        Raises:
+            AlignmentError: no face found.
+        """
+        source = closed(source)
+        z = self.autoencoder.scale(self.networks.encode(pack_images([source])))
+        pixels = self.editor.locator(z)[0].numpy().astype(np.float64) * (source.camera.width / IMAGE_SIZE)
+        return fit_face(self.head, source, landmarks_in(source, pixels)).rest()
 
     @torch.no_grad()
     def draw(
@@ -138,18 +188,134 @@ class EditingModel:
         seeds: Sequence[int] | None = None,
         identities: Float[np.ndarray, "n i"] | None = None,
     ) -> list[Rgbd]:
-        """People who never were, one per expression, as one batch; images in the standard camera.
+        """Sample a new person per expression, without a source, as one batch; images in the standard camera.
 
         Args:
-            expressions: shown by each; categories with intensities, or words.
-            settings: how to sample; there is no source for a scale, strength or inversion of its own.
-            seeds: of each person's noise; ``settings.seed`` + i if None.
-            identities: of each person's head, in σ; anybody's if None.
+            expressions: categories with intensities, or texts.
+            settings: how to sample; those that need a source stay at their defaults.
+            seeds: seed of each person's noise; ``settings.seed`` + i if None.
+            identities: identity coefficients of each person's head, in σ; random persons if None.
 
         Raises:
-            CheckpointError: weights that were not trained to draw, or no encoder installed to read words.
-            ConfigError: ARKit weights, which move a face that is there; settings that need a source; too few seeds.
+            CheckpointError: weights that were not trained to sample persons, or no encoder installed to read a text.
+            ConfigError: ARKit weights, which need a face to move; settings that need a source; too few seeds.
         """
+        seeds = self._check_draw(expressions, settings, seeds, identities)
+        autoencoder = self.autoencoder
+        condition = self._condition(expressions, None)
+        every = torch.ones(len(expressions), dtype=torch.bool)
+        if identities is not None:
+            given = torch.from_numpy(identities.astype(np.float32))
+            condition = condition.including(Identity(coefficients=given, given=every))
+
+        side = self.sample_size // autoencoder.factor
+        z = initial_noise((autoencoder.latent_channels, side, side), list(seeds))
+        mean = self.editor.source_or_mean(torch.zeros_like(z), every)
+        velocity = guided(
+            self._velocity(mean, condition, drawn=every),
+            self._velocity(mean, condition.unconditional(), drawn=every),
+            settings.guidance_scale,
+            partial=[(self._velocity(mean, c, drawn=every), s) for c, s in self._partial(condition, settings)],
+            interval=settings.guidance_interval,
+        )
+        for step in sampled(velocity, z, settings.steps, settings.sampler, seeds=seeds, shift=settings.shift):
+            z = step.z
+        x = autoencoder.decode(z * autoencoder.latent_std + autoencoder.latent_mean)
+        return unpack_images(x, [orbit_camera(size=self.sample_size)] * len(expressions))
+
+    @torch.no_grad()
+    def edit_latents(
+        self, z_source: Float[Tensor, "b d h w"], condition: Condition, settings: EditSettings
+    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b 9 m m"]]:
+        """Source latents (unscaled) and what is wanted → (edited latents (unscaled), motion image).
+
+        Raises:
+            ConfigError: a strength out of (0, 1], or below 1 with a sampler that begins at noise; an unknown kind to guide by.
+        """
+        if not 0 < settings.strength <= 1:
+            raise ConfigError(f"strength: expected above 0 and at most 1, got {settings.strength}")
+        if settings.strength < 1 and settings.sampler != "flow_euler":
+            raise ConfigError(f"strength: {settings.sampler} begins at pure noise; give the sampler flow_euler")
+        source = self.autoencoder.scale(z_source)
+        no_source, nothing = torch.zeros_like(source), condition.unconditional()
+        length = source.new_full((len(source),), settings.strength / settings.steps)
+        free = self._velocity(source, nothing, length)
+        velocity = guided(
+            self._velocity(source, condition, length),
+            free,
+            settings.guidance_scale,
+            source_free=self._velocity(no_source, nothing, length),
+            source_scale=settings.source_scale,
+            partial=[(self._velocity(source, c, length), s) for c, s in self._partial(condition, settings)],
+            interval=settings.guidance_interval,
+        )
+        delta = torch.zeros_like(source)
+        for step in _edit_steps(velocity, free, source, settings):
+            delta = step.z
+        return z_source + delta * self.autoencoder.delta_std, motion_of(condition, source)
+
+    def _velocity(
+        self,
+        source: Float[Tensor, "b d h w"],
+        condition: Condition,
+        length: Float[Tensor, "b"] | None = None,
+        drawn: Bool[Tensor, "b"] | None = None,
+    ) -> Velocity:
+        """The network on a source and a condition, which is encoded at the first step that asks."""
+
+        @cache
+        def context() -> Context:
+            context = self.editor.context(source, condition, drawn)
+            return context if length is None else self.editor.for_steps(context, length)
+
+        return lambda z, t: self.networks.velocity(z, t, source, context())
+
+    def _partial(self, condition: Condition, settings: EditSettings) -> list[tuple[Condition, float]]:
+        """The condition without the kinds of each of ``settings.kind_scales``, and the scale."""
+        out = []
+        for names, scale in settings.kind_scales:
+            kinds = [kind_named(name) for name in names.split("+")]
+            if unread := [kind.name for kind in kinds if kind not in self.editor.conditioner.kinds]:
+                raise ConfigError(f"kind_scales: these weights do not read {unread[0]}")
+            out.append((condition.without(kinds), scale))
+        return out
+
+    def _as_trained(self, face: RestFace | None) -> RestFace | None:
+        """The face as these weights were trained to see it: in a head model with units, and with coefficients of their own."""
+        if face is None:
+            return None
+        if not face.head.expression_mm.any():
+            face = face.in_head(self.head)
+        if face.head.name != self.head.name and Identity in self.editor.conditioner.kinds:
+            face = replace(face, identity=face.in_head(self.head).identity)
+        return face if self.editor.config.unit_style else face.unstyled()
+
+    def _condition(self, expressions: Sequence[Expression], face: RestFace | None) -> Condition:
+        self._check_geometry(expressions)
+        condition = condition_of(expressions, face, self.editor.conditioner.kinds)
+        return condition.including(Text.read(expressions, lambda texts: self.reader.tokens(texts)))
+
+    def _check_geometry(self, expressions: Sequence[Expression]) -> None:
+        images = [e.geometry for e in expressions if e.geometry is not None]
+        if images and Geometry not in self.editor.conditioner.kinds:
+            raise ConfigError(
+                "expressions: a geometry image was given, but these weights read none; `omote train editor-cpu-conditions`"
+            )
+        for image in images:
+            if image.mask.shape != (self.sample_size, self.sample_size):
+                raise ConfigError(
+                    f"expressions: expected geometry images of {self.sample_size} × {self.sample_size} pixels, "
+                    f"got {image.camera.width} × {image.camera.height}; render or resize them"
+                )
+
+    def _check_draw(
+        self,
+        expressions: Sequence[Expression],
+        settings: EditSettings,
+        seeds: Sequence[int] | None,
+        identities: Float[np.ndarray, "n i"] | None,
+    ) -> Sequence[int]:
+        """The seeds, after refusing what persons cannot be sampled with."""
         if self.editor.people is None:
             raise CheckpointError(
                 f"{self.weights / 'editor'}: edits but was not trained to draw; "
@@ -161,138 +327,39 @@ class EditingModel:
             )
         if (settings.source_scale, settings.strength, settings.inversion_steps) != (1.0, 1.0, 0):
             raise ConfigError("draw: source_scale, strength and inversion_steps need a source; leave them as they are")
-        if seeds is None:
-            seeds = [settings.seed + i for i in range(len(expressions))]
+        seeds = [settings.seed + i for i in range(len(expressions))] if seeds is None else seeds
         if len(seeds) != len(expressions):
             raise ConfigError(f"draw: expected a seed for each of {len(expressions)} expressions, got {len(seeds)}")
-        editor, autoencoder = self.editor, self.autoencoder
-        every = torch.ones(len(expressions), dtype=torch.bool)
-        condition = replace(self._condition(expressions, None), draws=every)
-        if identities is not None:
-            self._check_reads_identity(identities, len(expressions))
-            given = torch.from_numpy(identities.astype(np.float32))
-            condition = replace(condition, identity=given, has_identity=every)
-        side = self.sample_size // autoencoder.factor
-        z = initial_noise((autoencoder.latent_channels, side, side), list(seeds))
-        mean = editor.source_or_mean(torch.zeros_like(z), condition)
-        wanted, free = (editor.context(mean, c) for c in (condition, condition.dropped()))
-        velocity = guided(
-            lambda z, t: self.networks.velocity(z, t, mean, wanted),
-            lambda z, t: self.networks.velocity(z, t, mean, free),
-            settings.guidance_scale,
-            interval=settings.guidance_interval,
-        )
-        for step in sampled(velocity, z, settings.steps, settings.sampler, seeds=seeds, shift=settings.shift):
-            z = step.z
-        x = autoencoder.decode(z * autoencoder.latent_std + autoencoder.latent_mean)
-        return unpack_images(x, [orbit_camera(size=self.sample_size)] * len(expressions))
-
-    @torch.no_grad()
-    def face_of(self, source: Rgbd) -> RestFace:
-        """The person in a source image: the head fitted to its depth, from the landmarks that the locator finds.
-
-        Raises:
-            AlignmentError: there is no face where one was found.
-        """
-        source = closed(source)
-        z = self.autoencoder.scale(self.networks.encode(pack_images([source])))
-        pixels = self.editor.locator(z)[0].numpy().astype(np.float64) * (source.camera.width / IMAGE_SIZE)
-        return fit_face(shipped_head(), source, landmarks_in(source, pixels)).rest()
-
-    @torch.no_grad()
-    def edit(
-        self,
-        source: Rgbd,
-        expressions: Sequence[Expression],
-        settings: EditSettings | None = None,
-        *,
-        face: RestFace | None = None,
-    ) -> list[Rgbd]:
-        """All wanted expressions of one source, as one batch; images in the source's camera.
-
-        Args:
-            source: a person, mostly at rest; what a depth camera did to it is undone (`omote.rgbd.restoration`), with the
-                colours that ``rgb`` has where depth was lost.
-            expressions: what is wanted.
-            settings: how to sample.
-            face: the person's fitted head, if there is one; `face_of` the source if None.
-
-        Raises:
-            CheckpointError: expressions asked for in words, and no encoder installed to read them.
-        """
-        settings = settings or EditSettings()
-        needs_face = (
-            needs_restoring(source) or self.editor.config.num_identity or any(e.arkit is not None for e in expressions)
-        )
-        if face is None and needs_face:
-            face = self.face_of(source)
-        source = _whole(source, face)
-        x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
-        z = self.networks.encode(x[:1]).expand(len(expressions), -1, -1, -1)
-        edited, motion = self.edit_latents(z, self._condition(expressions, self._moved_by_its_units(face)), settings)
-        return unpack_images(self.networks.decode(edited, x, motion), [source.camera] * len(expressions))
-
-    def _moved_by_its_units(self, face: RestFace | None) -> RestFace | None:
-        """The face as these weights were trained to see it move."""
-        return face if face is None or self.editor.config.unit_style else face.unstyled()
-
-    def _check_reads_identity(self, identities: np.ndarray, count: int) -> None:
+        if identities is None:
+            return seeds
         expected = int(self.editor.config.num_identity)
         if not expected:
             raise ConfigError(
                 "draw: identities were given, but these weights read none; `omote train editor-cpu-conditions`"
             )
-        if identities.shape != (count, expected):
-            raise ConfigError(f"draw: expected identities of shape {(count, expected)}, got {identities.shape}")
-
-    def _check_reads_geometry(self, expressions: Sequence[Expression]) -> None:
-        shown = [e.geometry for e in expressions if e.geometry is not None]
-        if shown and self.editor.config.geometry == "none":
+        if identities.shape != (len(expressions), expected):
             raise ConfigError(
-                "expressions: a geometry image was given, but these weights read none; `omote train editor-cpu-conditions`"
+                f"draw: expected identities of shape {(len(expressions), expected)}, got {identities.shape}"
             )
-        for image in shown:
-            if image.mask.shape != (self.sample_size, self.sample_size):
-                raise ConfigError(
-                    f"expressions: expected geometry images of {self.sample_size} × {self.sample_size} pixels, "
-                    f"got {image.camera.width} × {image.camera.height}; render or resize them"
-                )
+        return seeds
 
-    def _condition(self, expressions: Sequence[Expression], face: RestFace | None) -> Condition:
-        self._check_reads_geometry(expressions)
-        condition = condition_of(expressions, face)
-        asked = [i for i, e in enumerate(expressions) if e.text is not None]
-        if not asked:
-            return condition
-        tokens = self.reader.tokens([str(expressions[i].text) for i in asked])
-        text = tokens.new_zeros(len(expressions), tokens.shape[1])
-        text[asked] = tokens
-        return replace(condition, text=text, has_text=torch.tensor([e.text is not None for e in expressions]))
 
-    @torch.no_grad()
-    def reconstruct(
-        self,
-        images: Sequence[Rgbd],
-        sources: Sequence[Rgbd] | None = None,
-        expressions: Sequence[Expression] | None = None,
-        face: RestFace | None = None,
-    ) -> list[Rgbd]:
-        """Through the autoencoder alone: the editor's ceiling.
-
-        Args:
-            images: what to encode and decode.
-            sources: what the decoder sees beside each; the image itself if None.
-            expressions: of the images; where they hold ARKit weights, the source is moved as for an edit.
-            face: the person that the sources show; `face_of` the first if None.
-        """
-        x = pack_images(images)
-        if face is None and (expressions is not None or any(needs_restoring(i) for i in sources or ())):
-            face = self.face_of((images if sources is None else sources)[0])
-        source = x if sources is None else pack_images([_whole(i, face) for i in sources])
-        motion = x.new_zeros(len(x), NUM_CHANNELS, SIZE, SIZE)
-        if expressions is not None:
-            motion = condition_of(expressions, self._moved_by_its_units(face)).motion
-        return unpack_images(self.networks.decode(self.networks.encode(x), source, motion), [i.camera for i in images])
+def _edit_steps(
+    velocity: Velocity, unconditional: Velocity, source: Float[Tensor, "b d h w"], settings: EditSettings
+) -> Iterator[SampleStep]:
+    """Steps from noise, from the source's own noise, or from the source half noised, to the edited difference."""
+    seeds = [settings.seed + i for i in range(len(source))]
+    start, z = settings.strength, initial_noise(tuple(source.shape[1:]), seeds).to(source)
+    # The source's difference from itself is zero; from there the flow runs back to noise.
+    zero = torch.zeros_like(z)
+    if settings.inversion_steps:
+        *_, last = euler(unconditional, zero, settings.inversion_steps, start=0.0, end=start)
+        z = last.z
+    elif start < 1:
+        z = noised(zero, z, z.new_full((len(z),), start))
+    if start < 1:
+        return euler(velocity, z, settings.steps, start=start, shift=settings.shift)
+    return sampled(velocity, z, settings.steps, settings.sampler, seeds=seeds, shift=settings.shift)
 
 
 def _whole(source: Rgbd, face: RestFace | None) -> Rgbd:

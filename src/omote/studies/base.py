@@ -34,7 +34,6 @@ processes may run the same command on one folder: each takes the items that no o
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -260,28 +259,34 @@ class Work:
                 )
                 time.sleep(POLL_S)
 
-    def claim(self, study: Study) -> None:
+    def claim(self, study: Study) -> Mapping[str, str]:
         """Write what the folder's results are of into ``config.json``.
+
+        Returns:
+            The fingerprints of the study's weights.
 
         Raises:
             OutputError: it holds results of other settings or weights, which must not stand in one table with these.
         """
         hints = get_type_hints(type(study), include_extras=True)
         free = {name for name, hint in hints.items() if FREE in getattr(hint, "__metadata__", ())}
-        settings = {"study": study.NAME, "weights": dict(study.fingerprints()), "config": to_json(study)}
+        weights = dict(study.fingerprints())
+        settings = {"study": study.NAME, "weights": weights, "config": to_json(study)}
         path = self.out / "config.json"
         make_folder(self.out)
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
-            if "study" not in earlier:
-                raise OutputError(f"{self.out}: made by an older version of omote; measure into another folder")
-            same = _without(earlier, free) == _without(settings, free)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise OutputError(f"{path}: expected the settings of earlier results; give another folder") from None
-        if not same:
-            raise OutputError(f"{self.out}: holds results of other settings or weights; give another folder")
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with self.lock("config"):
+            try:
+                earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+                if "study" not in earlier:
+                    raise OutputError(f"{self.out}: made by an older version of omote; measure into another folder")
+                same = _without(earlier, free) == _without(settings, free)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise OutputError(f"{path}: expected the settings of earlier results; give another folder") from None
+            if not same:
+                raise OutputError(f"{self.out}: holds results of other settings or weights; give another folder")
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return weights
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
@@ -293,8 +298,8 @@ class Work:
         """
         from filelock import FileLock, Timeout
 
-        make_folder(self.out / ".locks")
-        lock = FileLock(self.out / ".locks" / f"{name.replace('/', '_')}.lock", blocking=wait)
+        path = self.out / f".{name.replace('/', '_')}.lock"
+        lock = FileLock(path, blocking=wait)
         try:
             lock.acquire()
         except Timeout:
@@ -303,6 +308,7 @@ class Work:
         try:
             yield True
         finally:
+            path.unlink(missing_ok=True)
             lock.release()
 
 
@@ -328,7 +334,7 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, float | int]]:
     check_folder(out)
     study.check()
     work = Work(out)
-    work.claim(study)
+    weights = work.claim(study)
     with work.watch("measure"):
         results = yield from study.run(work)
     count = {"count/persons": study.persons} if isinstance(study, PersonStudy) else {}
@@ -341,7 +347,7 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, float | int]]:
             temporary.write_text(results.figure, encoding="utf-8")
     facts = {
         "run/study": study.NAME,
-        **{f"run/weights_{row}": value for row, value in study.fingerprints().items()},
+        **{f"run/weights_{row}": value for row, value in weights.items()},
         **prefixed("config", to_json(study)),
         **{key: value for key, value in numbers.items() if key.startswith("count/")},
         **results.facts,
@@ -350,7 +356,6 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, float | int]]:
     if results.page is not None:
         yield Step(stage="report")
         results.page(out)
-    shutil.rmtree(out / ".locks", ignore_errors=True)
     return numbers
 
 

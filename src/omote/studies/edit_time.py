@@ -1,27 +1,25 @@
 """How long an edit takes and how much memory, each row in a process of its own: a process's peak never falls again.
 
-    echo REQUEST | python -m omote.studies.edit_time
-
-measures one row and prints an `EditTime` as JSON. A source is already a frontal image here: aligning a scan is not counted,
-finding the head in the image is, and has a number of its own.
+A source is already a frontal image here: aligning a scan is not counted, finding the head in the image is, and has a number of
+its own.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 
-from omote.config import Range, dumps, from_json, to_json
 from omote.datasets.population import PopulationConfig
+from omote.diffusion.settings import EditSettings
 from omote.errors import OmoteError
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
@@ -30,7 +28,7 @@ from omote.evaluation.truth import captured_truth
 from omote.head.expressions import CATEGORIES
 from omote.head.shipped import population_heads
 from omote.memory import peak_memory_mb
-from omote.rgbd.model import Backend, EditSettings
+from omote.rgbd.weights import Backend
 from omote.studies.networks import load_editor
 from omote.studies.rows import NETWORK_ROWS, without_weights
 from omote.types import Expression, Rgbd
@@ -50,7 +48,6 @@ class TimeRequest:
         row: of `TIMED`.
         weights: of its networks; None for rows without.
         backend: what runs them.
-        settings: of the model's sampler; `NETWORK_ROWS` gives the steps of other networks.
         test_set: how the source is captured.
         size: pixels of its side.
         seed: of the person.
@@ -62,11 +59,10 @@ class TimeRequest:
     row: str
     weights: Path | None = None
     backend: Backend = "torch"
-    settings: EditSettings = EditSettings()
     test_set: SetName = "in-model"
     size: int = 128
     seed: int = 0
-    repeat: Annotated[int, Range(1)] = 5
+    repeat: int = 5
     threads: int = 0
     clock: Literal["wall", "cpu"] = "wall"
 
@@ -96,13 +92,11 @@ def timed_apart(request: TimeRequest) -> EditTime:
     Raises:
         OmoteError: it could not be measured, with the reason.
     """
-    command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input=dumps(request), capture_output=True, text=True, check=False)
     try:
-        return from_json(EditTime, json.loads(done.stdout.splitlines()[-1]))
-    except (ValueError, IndexError):
-        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise OmoteError(f"{request.row}: its edits could not be timed ({why})") from None
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(time_edits, request).result()
+    except (OmoteError, BrokenProcessPool) as error:
+        raise OmoteError(f"{request.row}: its edits could not be timed ({error})") from None
 
 
 def time_edits(request: TimeRequest) -> EditTime:
@@ -124,6 +118,7 @@ def time_edits(request: TimeRequest) -> EditTime:
         edit: Edit = by.edit
     else:
         fit, edit = _networks(request, truth.source)
+
     now = time.perf_counter if request.clock == "wall" else time.process_time
     fits, ones, sevens = [], [], []
     for _ in range(request.repeat + 1):
@@ -149,12 +144,10 @@ def time_edits(request: TimeRequest) -> EditTime:
 def _networks(request: TimeRequest, source: Rgbd) -> tuple[Callable[[], Any], Edit]:
     """How a row's networks find the head and edit, as in the release suite."""
     assert request.weights is not None
-    network, settings = load_editor(request.weights, request.backend), request.settings
+    network = load_editor(request.weights, request.backend)
+    settings = EditSettings(seed=request.seed)
     if request.row in NETWORK_ROWS:
         settings = replace(settings, steps=NETWORK_ROWS[request.row])
-
-    def fit() -> Any:
-        return network.face_of(source)
 
     def edit(face: Any, expressions: Sequence[Expression]) -> Sequence[Rgbd]:
         asked: Sequence[Expression] = expressions
@@ -164,17 +157,4 @@ def _networks(request: TimeRequest, source: Rgbd) -> tuple[Callable[[], Any], Ed
             asked = without_weights(expressions)
         return network.edit(source, asked, settings, face=face)
 
-    return fit, edit
-
-
-def main() -> None:
-    """Measure the request on standard input; a failure is one line."""
-    try:
-        measured = time_edits(from_json(TimeRequest, json.loads(sys.stdin.read())))
-    except OmoteError as error:
-        sys.exit(str(error))
-    print(json.dumps(to_json(measured)))
-
-
-if __name__ == "__main__":
-    main()
+    return lambda: network.face_of(source), edit

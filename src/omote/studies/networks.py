@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from omote.errors import CheckpointError
+from omote.head.shipped import shipped_head
 from omote.rgbd.load import load_model, load_model_parts
 from omote.rgbd.model import EditingModel
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
@@ -26,18 +27,20 @@ def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
     if not (editor / "config.json").is_file():
         if (run / "editor" / "config.json").is_file() and not (run / "autoencoder").exists():
             return _behind_shipped(run, backend)
-        return load_model(run, backend=backend)
+        return load_model(shipped_head(), run, backend=backend)
     try:
         autoencoder = Path(json.loads((run / "config.json").read_text(encoding="utf-8"))["autoencoder"])
     except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(
             f"{run}: expected config.json of a run of an editor, which names its autoencoder"
         ) from None
-    return load_model_parts(autoencoder, editor, weights=editor.parent, backend=backend)
+    return load_model_parts(shipped_head(), autoencoder, editor, weights=editor.parent, backend=backend)
 
 
 def _behind_shipped(weights: Path, backend: Backend) -> EditingModel:
-    model = load_model_parts(SHIPPED_WEIGHTS / "autoencoder", weights / "editor", weights=weights, backend=backend)
+    model = load_model_parts(
+        shipped_head(), SHIPPED_WEIGHTS / "autoencoder", weights / "editor", weights=weights, backend=backend
+    )
     # The units are measured on what an encoder gives: no two encoders' are alike. Weights ship in half precision.
     units = (
         (model.editor.delta_std, model.autoencoder.delta_std),

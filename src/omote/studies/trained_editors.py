@@ -19,7 +19,6 @@ from omote.studies.base import FREE, Record, Work
 from omote.studies.conditions import Condition, Edit, StudyOfEdits
 
 if TYPE_CHECKING:
-    from omote.engine.loop import EngineConfig
     from omote.rgbd.train.editor import EditorConfig
 
 # More images than any run reaches: its time ends it.
@@ -61,12 +60,13 @@ class StudyOfTraining(StudyOfEdits):
         """Of the first stage."""
         return {"autoencoder": fingerprint(self.autoencoder)}
 
-    def engine(self) -> EngineConfig:
-        """How long and how to optimise, the same for every editor."""
+    def recipe(self, run: Path, *, unit_style: bool = True) -> EditorConfig:
+        """Of one editor, whose data lies in its run's folder; length and optimiser are the same for all."""
         from omote.recipes.cpu import editor_cpu
 
-        return replace(
-            editor_cpu(Path()).engine,
+        recipe = editor_cpu(run)
+        engine = replace(
+            recipe.engine,
             total_images=ENDLESS if self.minutes else self.images,
             max_seconds=60 * self.minutes,
             clock=self.clock,
@@ -76,18 +76,13 @@ class StudyOfTraining(StudyOfEdits):
             threads=self.threads,
             grid_images=0,
         )
-
-    def editor_of(self, run: Path, *, unit_style: bool = True) -> EditorConfig:
-        """The recipe of one editor, whose data lies in its run's folder."""
-        from omote.recipes.cpu import editor_cpu
-
         return replace(
-            editor_cpu(run),
+            recipe,
             population=run / "population",
             latents=run / "edits",
             autoencoder=self.autoencoder,
             channels=self.channels,
-            engine=self.engine(),
+            engine=engine,
             unit_style=unit_style,
         )
 
@@ -98,7 +93,7 @@ def train_editor(study: StudyOfTraining, run: Path, *, unit_style: bool = True) 
     from omote.head.shipped import population_heads
     from omote.rgbd.train.editor import EditorTask
 
-    recipe = study.editor_of(run, unit_style=unit_style)
+    recipe = study.recipe(run, unit_style=unit_style)
     for report in train(EditorTask(recipe, population_heads()), recipe.engine, run, recipe):
         done, total = report.images, study.images
         if study.minutes:
@@ -140,6 +135,7 @@ def measure_trained(
         The table, with what each training took.
     """
     from omote.engine.checkpoint import progress_of
+    from omote.head.shipped import shipped_head
     from omote.rgbd.load import load_model_parts
     from omote.studies.measured_edits import measure_conditions
 
@@ -156,7 +152,7 @@ def measure_trained(
 
     costs = yield from work.records("trainings", list(trainings), trained)
     networks = {
-        name: load_model_parts(study.autoencoder, run / "export/editor", backend=study.backend)
+        name: load_model_parts(shipped_head(), study.autoencoder, run / "export/editor", backend=study.backend)
         for name, run in runs.items()
     }
     condition = Condition(edits={training.row: Edit(network=name) for name, training in trainings.items()})

@@ -1,7 +1,6 @@
 """What networks cost to train: read from the folders of their runs, or from the record that ships beside weights.
 
-A run's folder is read as files alone (``config.json``, ``checkpoint/progress.json``, ``stats.jsonl``): evaluation knows no
-training code. Which network a run made is seen by the keys of its config.
+Which network a run made is seen by the keys of its config.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from omote.rgbd.weights import RECORD
 
 Kind = Literal["autoencoder", "editor", "decoder", "expressions", "regression", "pixel"]
 MODEL: tuple[Kind, ...] = ("autoencoder", "editor", "decoder")
-# Row of a release table → networks that it took; the first is what the row cannot be without.
+# Row of a release table → its networks; the first is the one that a row cannot be without.
 NETWORKS: Mapping[str, tuple[Kind, ...]] = {
     "model": MODEL,
     "model_category": (*MODEL, "expressions"),
@@ -38,7 +37,7 @@ class Stage:
         kind: of network.
         images: seen.
         minutes: of training.
-        starts_from: name of the stage whose weights it went on with, or "".
+        starts_from: name of the stage whose weights it started from, or "".
     """
 
     name: str
@@ -53,7 +52,7 @@ class TrainingRecord:
     """``training.json`` beside weights.
 
     Attributes:
-        machine: that minutes are of, in words.
+        machine: on which the minutes were measured, in words.
         stages: in the order of training.
     """
 
@@ -63,7 +62,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a row's networks took.
+    """Training of a row's networks.
 
     Attributes:
         images: seen by all of them together.
@@ -77,7 +76,7 @@ class Cost:
 
 
 def stages_of(runs: Sequence[Path], records: Iterable[Path]) -> list[Stage]:
-    """All stages: those of the runs, and of the records those of a kind that no run is of.
+    """All stages: those of the runs, and from the records those of kinds that no run is of.
 
     Args:
         runs: folders of runs.
@@ -99,33 +98,35 @@ def read_run(run: Path) -> Stage:
 
     Raises:
         ConfigError: not a run's folder, none of the networks that are compared, or nothing was trained yet.
+        CheckpointError: a damaged checkpoint.
     """
-    config = _json(run / "config.json")
-    kind = _kind_of(config)
-    if kind is None:
-        raise ConfigError(
-            f"{run}: expected a run of an autoencoder, an editor, a decoder or a prior of expressions; leave it out"
-        )
-    checkpoint = next((run / name for name in ("checkpoint", "checkpoint.old") if (run / name).is_dir()), None)
-    if checkpoint is None:
-        raise ConfigError(f"{run}: expected a run's folder with checkpoint/; train it first, or leave it out")
-    progress = _json(checkpoint / "progress.json")
+    from omote.engine.checkpoint import progress_of
+
     try:
-        images, seconds = int(progress["images"]), float(progress.get("seconds", 0.0))
-    except (KeyError, TypeError, ValueError):
-        raise ConfigError(f"{checkpoint / 'progress.json'}: damaged; train that run again, or leave it out") from None
-    # Runs of earlier versions did not count seconds, but said their rate.
-    minutes = (seconds or _seconds_by_rate(run / "stats.jsonl")) / 60
-    begun = config.get("start_from") or config.get("teacher")
+        config: Mapping[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        kind = _kind_of(config)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{run}: expected the folder of a training run ({error}); leave it out") from None
+    progress = progress_of(run)
+    if kind is None or not progress.images:
+        raise ConfigError(
+            f"{run}: expected a trained autoencoder, editor, decoder or prior of expressions; train it, or leave it out"
+        )
     # RUN/export/NETWORK
-    starts_from = Path(begun).parent.parent.name if begun else ""
-    return Stage(name=run.resolve().name, kind=kind, images=images, minutes=minutes, starts_from=starts_from)
+    begun = config.get("start_from") or config.get("teacher")
+    return Stage(
+        name=run.resolve().name,
+        kind=kind,
+        images=progress.images,
+        minutes=progress.seconds / 60,
+        starts_from=Path(begun).parent.parent.name if begun else "",
+    )
 
 
 def cost_of(row: str, stages: Sequence[Stage]) -> Cost | None:
-    """What a row's networks took; None for a row without networks, or where their training is not known.
+    """Training of a row's networks; None for a row without networks, or where their training is not known.
 
-    A rival that goes on with an editor's weights took the editor's training too, as far as it goes on with it.
+    A network that starts from another stage's weights took that stage's training too.
     """
     kinds = NETWORKS.get(row, ())
     if not kinds or not any(stage.kind == kinds[0] for stage in stages):
@@ -151,7 +152,7 @@ def _kind_of(config: Mapping[str, Any]) -> Kind | None:
         return "decoder"
     if "teacher" in config:
         return "editor"
-    if "drop_arkit" in config:
+    if "drop_source" in config:
         if config.get("pixels"):
             return "pixel"
         # At pure noise alone there is no diffusion left (recipe editor-cpu-regression).
@@ -160,25 +161,3 @@ def _kind_of(config: Mapping[str, Any]) -> Kind | None:
     if "kl_weight" in config and "learned_channels" in config:
         return "autoencoder"
     return "expressions" if {"width", "depth", "objective"} <= config.keys() else None
-
-
-def _seconds_by_rate(stats: Path) -> float:
-    """Seconds that a run's reports add up to."""
-    try:
-        rows = [json.loads(line) for line in stats.read_text(encoding="utf-8").splitlines()]
-        seen = [0, *(int(row["images"]) for row in rows)]
-        return sum((b - a) / float(row["images_per_s"]) for a, b, row in zip(seen[:-1], seen[1:], rows, strict=True))
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise ConfigError(
-            f"{stats}: expected a run's reports, which say its rate ({error}); leave the run out"
-        ) from None
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected a file of a training run ({error}); give the folders of runs") from None
-    return data

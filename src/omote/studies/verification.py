@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from omote.config import Range, from_json, to_json
-from omote.diffusion.settings import EditSettings
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
 from omote.evaluation.records import Cell, Row, Table
@@ -139,7 +138,6 @@ class Verification(Study):
                 row=row,
                 weights=self.weights_of(row),
                 backend=backend,
-                settings=EditSettings(seed=asked["seed"]),
                 test_set=asked["test_set"],
                 seed=asked["seed"],
                 repeat=self.repeat,

@@ -25,7 +25,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Make the avatar and say what was made."""
+    """Make the avatar."""
     from omote import api
     from omote.cli.display import Display
 

@@ -18,7 +18,7 @@ Action = Literal["check", "render", "pack"]
 class Options:
     """Check or render a dataset of scans, or pack a folder of images.
 
-    `check` says what is there, what is wrong and what will be used. `render` aligns every scan and writes one shard per
+    `check` reports the contents, the problems and the scans that will be used. `render` aligns every scan and writes a shard per
     subject, which recipes of `omote train` take as their population; scans that cannot be used are skipped and counted, and
     the same command goes on after an interrupt. Layouts and labels: docs/datasets.md. `pack` opens every image of a folder
     (jpg, png, webp; subfolders are classes; captions in name.txt or metadata.jsonl) and writes what recipes of images read.
@@ -39,7 +39,7 @@ class Options:
     out: flags.Folder = None
     """render: folder of the shards; pack: of the packed images; made if missing"""
     split: Literal["train", "validation", "test", "all"] = "train"
-    """render: whose subjects; splits never share one"""
+    """render: split of the subjects; splits never share one"""
     size: int = 0
     """pixels of a side; 0 is 128 to render, 256 to pack"""
     unit: flags.Unit = "auto"
@@ -49,7 +49,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Check or render, and say what was found."""
+    """Check, render or pack, and report."""
     from omote import api
     from omote.cli.display import Display
     from omote.errors import ConfigError

@@ -33,7 +33,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Reconstruct and say what was lost."""
+    """Reconstruct."""
     from omote import api
     from omote.cli.display import Display
 

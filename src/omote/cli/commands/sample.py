@@ -25,7 +25,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Draw and say what was drawn."""
+    """Draw."""
     from omote import api
     from omote.cli.display import Display
 

@@ -67,7 +67,7 @@ class Generic:
 
 
 def _item(folder: Path, row: dict[str, str]) -> ScanItem | str:
-    """The item of a row, or what is wrong with it."""
+    """The item of a row, or its problem."""
     values = {key: (row.get(key) or "").strip() for key in (*_NEEDED, "intensity", "texture")}
     for key in _NEEDED:
         if not values[key]:

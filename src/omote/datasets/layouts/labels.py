@@ -1,7 +1,7 @@
 """Labels of the datasets → the seven categories and ARKit names.
 
 A label without a category stays without one: a jaw moved to the left is no emotion. ARKit names are given where a label
-names muscles; a weight of 1 says "this unit", not how far a subject went. FACS units (Ekman & Friesen 1978) lead from the
+names muscles; a weight of 1 means "this unit", not its strength. FACS units (Ekman & Friesen 1978) lead from the
 datasets' words to ARKit's: FaceScape's "mouth_stretch" is AU 27, a jaw wide open, and not ARKit's mouthStretch.
 """
 
@@ -16,10 +16,10 @@ from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning:
-    """What a label says.
+    """The meaning of a label.
 
     Attributes:
-        category: of the seven, or None.
+        category: one of the seven, or None.
         units: ARKit weights by name; a name without side means both sides. None where the label names none.
     """
 

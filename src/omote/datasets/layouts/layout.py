@@ -1,4 +1,4 @@
-"""What every dataset layout gives: scans with a subject and a label, and what was found wrong with the folder."""
+"""The result of every dataset layout: scans with a subject and a label, and problems of the folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScanItem:
     Attributes:
         subject: the person, as the dataset names them.
         label: the expression as the dataset writes it.
-        category: one of `omote.head.expressions.CATEGORIES`, or None where the label means none of them.
+        category: one of `omote.head.expressions.CATEGORIES`, or None where the label is none of them.
         intensity: [0, 1]; 1 where the dataset does not say, 0 for neutral.
         arkit: ARKit weights that the label names at its full strength, or None where it names no units.
         geometry: the file of the shape.
@@ -50,11 +50,11 @@ def problem_of(path: Path, error: OmoteError) -> Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a layout finds in a folder, by names alone.
+    """The files of a folder as a layout finds them, by names alone.
 
     Attributes:
         items: sorted by subject and file.
-        problems: what looks like a part of the dataset and cannot be used.
+        problems: files that look like a part of the dataset and cannot be used.
         left_out: files that a layout passes over by design, and why.
     """
 

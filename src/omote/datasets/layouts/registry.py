@@ -45,7 +45,7 @@ def find_layout(folder: Path, name: LayoutName = "auto") -> Layout:
 
 
 def list_items(folder: Path, name: LayoutName = "auto") -> tuple[Layout, Listing]:
-    """A folder's layout and what it finds there.
+    """A folder's layout and its files.
 
     Raises:
         DatasetError: no layout fits, or nothing usable is there.

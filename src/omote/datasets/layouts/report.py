@@ -1,4 +1,4 @@
-"""What is in a dataset, what is wrong with it and what will be used, as text and JSON."""
+"""The contents of a dataset, its problems and the scans that will be used, as text and JSON."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class DatasetReport:
     """A dataset, counted.
 
     Attributes:
-        folder: where.
+        folder: folder of the dataset.
         layout: name of the layout.
-        title: of the dataset.
-        opened: whether every scan was read, or names alone were looked at.
+        title: title of the dataset.
+        opened: True if every scan was read, False if only names were checked.
         num_used: scans that will be used.
         num_skipped: scans that are there and will not.
-        num_subjects: with at least one used scan.
+        num_subjects: subjects with at least one used scan.
         categories: used scans per category; "none" counts labels without one.
         labels: used scans per label as written.
         splits: (subjects, scans) per split.
-        left_out: what the layout passes over by design.
-        problems: what is wrong, with reasons.
+        left_out: files that the layout passes over by design.
+        problems: unusable files, with reasons.
     """
 
     folder: Path
@@ -98,13 +98,13 @@ def report_on(
     """Count a dataset.
 
     Args:
-        folder: where.
-        layout: its layout.
-        listing: what the layout found.
+        folder: folder of the dataset.
+        layout: layout of the dataset.
+        listing: files that the layout found.
         used: the items that are good.
         problems: beside the listing's own.
-        opened: whether the items were read.
-        seed: of the splits.
+        opened: True if the items were read.
+        seed: seed of the splits.
     """
     subjects = {item.subject for item in used}
     categories = Counter(item.category or "none" for item in used)

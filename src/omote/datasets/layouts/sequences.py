@@ -25,7 +25,7 @@ def _frames(folder: Path) -> list[Path]:
 
 
 class _Sequences:
-    """What the two share."""
+    """Common parts of both layouts."""
 
     def is_subject(self, name: str) -> bool:
         raise NotImplementedError

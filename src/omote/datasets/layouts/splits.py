@@ -19,7 +19,7 @@ def subject_number(subject: str, seed: int = 0) -> int:
 def split_of(subject: str, seed: int = 0) -> DatasetSplit:
     """The split of a subject: a tenth each for validation and test, by hash.
 
-    Adding subjects moves nobody. With few subjects a split may be empty; another seed divides them otherwise.
+    Adding subjects moves no other. With few subjects a split may be empty; another seed divides them otherwise.
     """
     place = subject_number(subject, seed) / 2**63
     if place < TEST_SHARE:

@@ -1,40 +1,46 @@
 """The editing model in a process of its own.
 
 Importing its libraries takes longer than aligning a scan does, and in one process the two only wait for each other; in two, they
-use two cores. `EditingProcess` looks like `EditingModel` to whoever edits.
+use two cores.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omote.diffusion.settings import EditSettings
 from omote.errors import CheckpointError, OmoteError
 from omote.memory import peak_memory_mb
+from omote.rgbd.protocol import ForwardedEditor
 from omote.rgbd.weights import Backend
 
 if TYPE_CHECKING:
-    from omote.head.rest_face import RestFace
-    from omote.types import Expression, Rgbd
+    from omote.head.model import HeadModel
+    from omote.rgbd.model import EditingModel
 
 
-class EditingProcess:
-    """An `EditingModel` that loads and edits elsewhere; it ends with its owner.
+class EditingProcess(ForwardedEditor):
+    """An `EditingModel` that loads and edits in another process, which ends with its owner.
 
     A script that makes one must guard its own main part (``if __name__ == "__main__"``), as with every spawned process.
+
+    Args:
+        head: gives the head model that the weights were trained with; called at the first request.
+        folder: exported weights.
+        backend: what runs the networks.
     """
 
-    def __init__(self, folder: Path, backend: Backend = "auto") -> None:
+    def __init__(self, head: Callable[[], HeadModel], folder: Path, backend: Backend = "auto") -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, folder, backend), daemon=True)
         self._process.start()
         theirs.close()
+        self._head: Callable[[], HeadModel] | None = head
         self._size: int | None = None
         self.peak_memory_mb = 0.0
 
@@ -49,29 +55,20 @@ class EditingProcess:
             self._size = int(self._answer())
         return self._size
 
-    def edit(
-        self,
-        source: Rgbd,
-        expressions: Sequence[Expression],
-        settings: EditSettings | None = None,
-        *,
-        face: RestFace | None = None,
-    ) -> list[Rgbd]:
-        """`EditingModel.edit`.
-
-        Raises:
-            Exception: as there.
-        """
-        assert self.sample_size
-        self._connection.send((source, list(expressions), settings, face))
-        images, self.peak_memory_mb = self._answer()
-        return list(images)
-
     def close(self) -> None:
         """End the process."""
         self._connection.close()
         self._process.terminate()
         self._process.join()
+
+    def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the `EditingModel` there."""
+        assert self.sample_size
+        # Sent at the start, the head model would wait for the process to have imported its libraries.
+        head, self._head = None if self._head is None else self._head(), None
+        self._connection.send((head, method, arguments, options))
+        answer, self.peak_memory_mb = self._answer()
+        return answer
 
     def _answer(self) -> Any:
         try:
@@ -90,20 +87,25 @@ def _serve(connection: Connection, folder: Path, backend: Backend) -> None:
     # An interrupt at the terminal reaches both; the owner decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        from omote.rgbd.load import load_model
+        from omote.rgbd.load import load_networks
+        from omote.rgbd.model import EditingModel
+        from omote.rgbd.weights import check_weights
 
-        model = load_model(folder, backend=backend)
-        connection.send(model.sample_size)
+        check_weights(folder)
+        networks = load_networks(folder / "autoencoder", folder / "editor", backend=backend)
     except OmoteError as error:
         connection.send(error)
         return
+    model: EditingModel | None = None
+    connection.send(int(networks.autoencoder.config.sample_size))
     while True:
         try:
-            source, expressions, settings, face = connection.recv()
+            head, method, arguments, options = connection.recv()
         except (EOFError, OSError):  # the owner is gone
             return
+        model = model or EditingModel(networks, head, weights=folder)
         try:
-            answer: object = (model.edit(source, expressions, settings, face=face), peak_memory_mb())
+            answer: object = (getattr(model, method)(*arguments, **options), peak_memory_mb())
         except Exception as error:  # whatever it is, it is the owner's to handle
             answer = error
         connection.send(answer)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from omote.diffusion.settings import EditSettings
+from omote.rgbd.protocol import ForwardedEditor
 from omote.rgbd.weights import Backend
 
 if TYPE_CHECKING:
-    from omote.head.rest_face import RestFace
+    from omote.head.model import HeadModel
     from omote.rgbd.model import EditingModel
-    from omote.types import Expression, Rgbd
 
 
-class EditingThread:
-    """An `EditingModel` that is waited for where it is used.
+class EditingThread(ForwardedEditor):
+    """An `EditingModel` that its first use waits for.
+
+    Args:
+        head: gives the head model that the weights were trained with.
+        folder: exported weights.
+        backend: what runs the networks.
 
     Raises:
-        CheckpointError: at the first use: missing or damaged weights.
+        CheckpointError: missing or damaged weights, at the first use.
     """
 
-    def __init__(self, folder: Path, backend: Backend = "auto") -> None:
+    def __init__(self, head: Callable[[], HeadModel], folder: Path, backend: Backend = "auto") -> None:
         def load() -> EditingModel:
             from omote.rgbd.load import load_model
 
-            return load_model(folder, backend=backend)
+            return load_model(head(), folder, backend=backend)
 
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         self._model = pool.submit(load)
@@ -38,13 +42,6 @@ class EditingThread:
         """Side of the images in pixels."""
         return self._model.result().sample_size
 
-    def edit(
-        self,
-        source: Rgbd,
-        expressions: Sequence[Expression],
-        settings: EditSettings | None = None,
-        *,
-        face: RestFace | None = None,
-    ) -> list[Rgbd]:
-        """`EditingModel.edit`."""
-        return self._model.result().edit(source, expressions, settings, face=face)
+    def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the `EditingModel`."""
+        return getattr(self._model.result(), method)(*arguments, **options)

@@ -1,229 +1,226 @@
-"""τ_θ: wanted expressions → tokens that cross-attention reads (Rombach et al., CVPR 2022, §3.3).
+"""What a kind of condition is, and a `Condition`: a mapping of kinds to the values that a batch is given.
 
-Each kind of condition makes tokens of its own and has a learned "not given" token, so that kinds can be used alone,
-together, or not at all (for classifier-free guidance, Ho & Salimans 2022).
+A kind of condition is one file with two classes. Its `Kind` holds the values of a batch, and says how they are built and how
+often training drops them. Its `Reader` turns them into tokens for cross-attention (Rombach et al., CVPR 2022, §3.3), into
+channels beside the denoiser's input (§4.3.2), or both. Each reader has a learned null token, so that kinds can be given
+alone, together, or not at all (classifier-free guidance, Ho & Salimans 2022).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from omote.head.expressions import ARKIT_NAMES, CATEGORIES, check_category
+from omote.config import nearest
+from omote.datasets.pairs import PairBatch
+from omote.errors import ConfigError
 from omote.head.rest_face import RestFace
-from omote.head.shipped import shipped_head
-from omote.rgbd.codec import pack_images
-from omote.rgbd.conditions.geometry import GEOMETRY
-from omote.rgbd.conditions.motion import NUM_CHANNELS, SIZE, motion_images
 from omote.types import Expression
 
-NUM_ARKIT_TOKENS = 8
+K = TypeVar("K", bound="Kind")
+# Pixels of a side of the images that a denoiser reads beside its input.
+READ_SIZE = 64
+
+_KINDS: dict[str, type[Kind]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
-    """A batch of wanted expressions, as tensors.
+class Kind:
+    """Base class of the kinds of condition: what the items of a batch are given of one kind.
+
+    A subclass is a frozen dataclass that adds tensors with one row per item, and sets the class attributes below.
 
     Attributes:
-        category: index into `CATEGORIES`.
-        intensity: [0, 1].
-        arkit: weights in [0, 1]; ignored where ``has_arkit`` is False.
-        has_category: False drops category and intensity.
-        has_arkit: False drops the weights.
-        motion: what the weights move of the face (`omote.rgbd.conditions.motion`); zero where they are not given.
-        text: tokens of texts (`omote.rgbd.conditions.text`), None if there are none.
-        has_text: where a text speaks in the category's place.
-        geometry: depth and mask of a packed image of the wanted geometry (`omote.rgbd.conditions.geometry`), None if
-            there is none.
-        has_geometry: where it is given.
-        identity: coefficients of the head fitted to the person, in σ, None if nobody's are known.
-        has_identity: where they are given.
-        draws: where there is no source and a whole person is drawn; None where all have one.
+        name: name in configs and files; required.
+        dropout: default share of training items that are not given this kind.
+        group: training drops at most one kind of a group, except with everything else; None for independent dropout.
+        part_of: the kind that this one is dropped with, because it carries the same information.
+        given: items that are given a value; the rows of the others are ignored.
     """
 
-    category: Int[Tensor, "b"]
-    intensity: Float[Tensor, "b"]
-    arkit: Float[Tensor, "b 52"]
-    has_category: Bool[Tensor, "b"]
-    has_arkit: Bool[Tensor, "b"]
-    motion: Float[Tensor, "b 9 m m"]
-    text: Float[Tensor, "b k"] | None = None
-    has_text: Bool[Tensor, "b"] | None = None
-    geometry: Float[Tensor, "b 2 s s"] | None = None
-    has_geometry: Bool[Tensor, "b"] | None = None
-    identity: Float[Tensor, "b i"] | None = None
-    has_identity: Bool[Tensor, "b"] | None = None
-    draws: Bool[Tensor, "b"] | None = None
+    name: ClassVar[str]
+    dropout: ClassVar[float] = 0.0
+    group: ClassVar[str | None] = None
+    part_of: ClassVar[type[Kind] | None] = None
+
+    given: Bool[Tensor, "b"]
+
+    def __init_subclass__(cls) -> None:
+        _KINDS[cls.name] = cls
+
+    @classmethod
+    def of(cls: type[K], expressions: Sequence[Expression], face: RestFace | None) -> K | None:
+        """Values of the expressions that one face is asked for; None if there are none.
+
+        Args:
+            expressions: one per item.
+            face: the person in the source image, if known.
+        """
+        return None
+
+    @classmethod
+    def of_pairs(cls: type[K], pairs: PairBatch, target: Float[Tensor, "b 5 s s"]) -> K | None:
+        """Values of training targets; None if there are none.
+
+        Args:
+            pairs: sources and targets.
+            target: packed target images (`omote.rgbd.codec`).
+        """
+        return None
+
+    @classmethod
+    def reader(cls, width: int) -> Reader:
+        """The module that reads this kind, for editors that name it in ``kinds``.
+
+        Args:
+            width: width of a token.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no reader of its own")
+
+    def substituted(self, tokens: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
+        """Tokens of the kind that this one is ``part_of``, with its own where given; unchanged by default."""
+        return tokens
+
+    def compact(self: K, latent_size: int) -> K:
+        """The values as the cache of edits stores them: images at the size that is read, in half precision.
+
+        Args:
+            latent_size: pixels of a side of the source latents.
+        """
+        return self
+
+    def rows(self) -> dict[str, Tensor]:
+        """The tensors by name, one row per item."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def kind_named(name: str) -> type[Kind]:
+    """The kind of condition with that name.
+
+    Raises:
+        ConfigError: no kind of that name has been defined.
+    """
+    if name not in _KINDS:
+        raise ConfigError(f"unknown kind of condition {name!r}{nearest(name, _KINDS)}")
+    return _KINDS[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Condition(Mapping[type[Kind], Kind]):
+    """The kinds of condition that a batch is given; a kind that is absent is given to no item.
+
+    Attributes:
+        entries: one value per kind.
+        size: number of items.
+    """
+
+    entries: tuple[Kind, ...]
+    size: int
+
+    def __getitem__(self, kind: type[K]) -> K:
+        value = self.find(kind)
+        if value is None:
+            raise KeyError(kind)
+        return value
+
+    def __iter__(self) -> Iterator[type[Kind]]:
+        return (type(value) for value in self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def find(self, kind: type[K]) -> K | None:
+        """The value of a kind, or None."""
+        return next((value for value in self.entries if type(value) is kind), None)
+
+    def including(self, *values: Kind | None) -> Condition:
+        """The same with values of further kinds, or with other values of its own; None stands for no value."""
+        new = {type(value): value for value in values if value is not None}
+        return replace(self, entries=tuple({**dict(self), **new}.values()))
+
+    def without(self, kinds: Collection[type[Kind]]) -> Condition:
+        """The same without some kinds and what is part of them."""
+        return replace(self, entries=tuple(v for v in self.entries if (v.part_of or type(v)) not in kinds))
+
+    def unconditional(self) -> Condition:
+        """As many items, given nothing."""
+        return replace(self, entries=())
+
+    def masked(self, dropped: Mapping[type[Kind], Bool[Tensor, "b"]]) -> Condition:
+        """The same with kinds, and what is part of them, taken from the items where their masks are True."""
+        masks = [dropped.get(v.part_of or type(v)) for v in self.entries]
+        entries = (v if m is None else replace(v, given=v.given & ~m) for v, m in zip(self.entries, masks, strict=True))
+        return replace(self, entries=tuple(entries))
+
+    def select(self, items: list[int]) -> Condition:
+        """Some of the items, in the given order."""
+        entries = (replace(v, **{name: rows[items] for name, rows in v.rows().items()}) for v in self.entries)
+        return Condition(tuple(entries), len(items))
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
-        return replace(self, **{k: v.to(device) for k, v in vars(self).items() if v is not None})
-
-    def dropped(self) -> Condition:
-        """The unconditional counterpart."""
-        every = torch.ones_like(self.has_category)
-        forgotten = self.without(category=every, arkit=every, geometry=every, identity=every)
-        return replace(forgotten, text=None, has_text=None)
-
-    def without(self, **forgotten: Bool[Tensor, "b"]) -> Condition:
-        """The same with kinds not given where their masks are True.
-
-        Args:
-            forgotten: masks of ``category`` (with intensity, or the text in its place), ``arkit``, ``geometry``, ``identity``.
-        """
-        changes: dict[str, Tensor] = {}
-        for kind, mask in forgotten.items():
-            given = getattr(self, f"has_{kind}")
-            if given is not None:
-                changes[f"has_{kind}"] = given & ~mask
-        if "category" in forgotten and self.has_text is not None:
-            changes["has_text"] = self.has_text & ~forgotten["category"]
-        if "arkit" in forgotten:
-            # A motion image tells the weights: where they are forgotten, it must be too.
-            changes["motion"] = self.motion * ~forgotten["arkit"].view(-1, 1, 1, 1)
-        return replace(self, **changes)
+        entries = (replace(v, **{name: rows.to(device) for name, rows in v.rows().items()}) for v in self.entries)
+        return replace(self, entries=tuple(entries))
 
 
-def condition_of(expressions: Sequence[Expression], face: RestFace | None = None) -> Condition:
-    """Expressions of one face → a `Condition`; weights count where an expression gives them.
-
-    Args:
-        expressions: what is wanted; geometry images of one size.
-        face: the person in the image; the mean face in the standard camera if None.
-    """
-    shown = [e.geometry for e in expressions]
-    geometry = None
-    if any(i is not None for i in shown):
-        packed = pack_images([i for i in shown if i is not None])[:, GEOMETRY]
-        geometry = packed.new_zeros(len(shown), *packed.shape[1:])
-        geometry[[i is not None for i in shown]] = packed
-    arkit = np.stack([e.arkit if e.arkit is not None else np.zeros(len(ARKIT_NAMES), np.float32) for e in expressions])
-    faces = [face] * len(expressions)
-    known = make_condition(
-        category=torch.tensor([CATEGORIES.index(check_category(e.category)) for e in expressions]),
-        intensity=torch.tensor([float(e.intensity) for e in expressions]),
-        arkit=torch.from_numpy(arkit.astype(np.float32)),
-        has_category=torch.ones(len(expressions), dtype=torch.bool),
-        has_arkit=torch.tensor([e.arkit is not None for e in expressions]),
-        faces=faces,
-        geometry=geometry,
-        has_geometry=None if geometry is None else torch.tensor([i is not None for i in shown]),
-    )
-    return with_motion(known, faces)
+def dropout_columns(kinds: Collection[type[Kind]]) -> list[list[type[Kind]]]:
+    """Kinds by the uniform draw that decides on their dropout: the kinds of a group share one."""
+    columns: dict[str, list[type[Kind]]] = {}
+    for kind in kinds:
+        columns.setdefault(kind.group or kind.name, []).append(kind)
+    return list(columns.values())
 
 
-def make_condition(
-    *,
-    category: Int[Tensor, "b"],
-    intensity: Float[Tensor, "b"],
-    arkit: Float[Tensor, "b 52"],
-    has_category: Bool[Tensor, "b"],
-    has_arkit: Bool[Tensor, "b"],
-    faces: Sequence[RestFace | None] | None = None,
-    geometry: Float[Tensor, "b 2 s s"] | None = None,
-    has_geometry: Bool[Tensor, "b"] | None = None,
+def drop(
+    condition: Condition, draws: Float[Tensor, "b n"], shares: Mapping[type[Kind], float], *, everything: float
 ) -> Condition:
-    """A `Condition` with what is known of whose faces these are, and no motion yet (`with_motion`)."""
-    known = [None if face is None else face.identity for face in faces or ()]
-    identity = has_identity = None
-    if any(i is not None for i in known):
-        unknown = np.zeros(shipped_head().num_identity)
-        identity = torch.from_numpy(np.stack([unknown if i is None else i for i in known]).astype(np.float32))
-        has_identity = torch.tensor([i is not None for i in known])
-    return Condition(
-        category=category,
-        intensity=intensity,
-        arkit=arkit,
-        has_category=has_category,
-        has_arkit=has_arkit,
-        motion=torch.zeros(len(arkit), NUM_CHANNELS, SIZE, SIZE),
-        geometry=geometry,
-        has_geometry=has_geometry,
-        identity=identity,
-        has_identity=has_identity,
-    )
-
-
-def with_motion(condition: Condition, faces: Sequence[RestFace | None] | None = None) -> Condition:
-    """The condition with its motion images drawn, where weights are given: the costly part of one.
+    """Guidance dropout: take each kind from its own share of the items, and all of them from a further share.
 
     Args:
-        condition: with weights.
-        faces: whom they move; the mean face where None.
+        condition: everything known.
+        draws: uniform in [0, 1), a column per element of `dropout_columns`.
+        shares: share of items without each kind.
+        everything: share of items without any.
     """
-    given = condition.has_arkit
-    motion = torch.zeros_like(condition.motion)
-    if bool(given.any()):
-        moving = [faces[int(i)] for i in torch.nonzero(given)] if faces is not None else None
-        motion[given] = motion_images(condition.arkit[given], moving)
-    return replace(condition, motion=motion)
+    masks: dict[type[Kind], Tensor] = {}
+    nothing = torch.zeros(len(draws), dtype=torch.bool)
+    for number, (draw, kinds) in enumerate(zip(draws.unbind(dim=1), dropout_columns(shares), strict=True)):
+        low = 0.0
+        for kind in kinds:
+            masks[kind] = (draw >= low) & (draw < low + shares[kind])
+            low += shares[kind]
+            if number == 0 and kind is kinds[0]:
+                nothing = (draw >= low) & (draw < low + everything)
+                low += everything
+    return condition.masked({kind: mask | nothing for kind, mask in masks.items()})
 
 
-def drop_conditions(
-    condition: Condition,
-    draws: Float[Tensor, "b 3"],
-    *,
-    category: float,
-    arkit: float,
-    both: float,
-    geometry: float = 0.0,
-    identity: float = 0.0,
-) -> Condition:
-    """Guidance dropout: forget each kind with its own probability per item, and all of them with another.
+class Reader(nn.Module):
+    """Base class of what a denoiser reads of one kind. A subclass defines `tokens`, `channels`, or both.
 
     Args:
-        condition: what is known.
-        draws: uniform in [0, 1): of category, weights and all, which exclude each other; of the geometry; of the identity.
-        category: probability of forgetting it, and keeping the weights.
-        arkit: of forgetting the weights, and keeping the category.
-        both: of forgetting everything.
-        geometry: of forgetting the geometry.
-        identity: of forgetting the identity.
-    """
-    first, second, third = draws.unbind(dim=1)
-    nothing = (first >= category) & (first < category + both)
-    return condition.without(
-        category=first < category + both,
-        arkit=nothing | ((first >= category + both) & (first < category + both + arkit)),
-        geometry=nothing | (second < geometry),
-        identity=nothing | (third < identity),
-    )
-
-
-class ExpressionConditioner(nn.Module):
-    """Category, intensity and ARKit weights → context tokens and one pooled vector.
-
-    Tokens: one for category × intensity, `NUM_ARKIT_TOKENS` for the weights.
+        width: width of a token.
+        num_tokens: tokens for cross-attention.
+        num_channels: channels beside the denoiser's input.
     """
 
-    def __init__(self, width: int) -> None:
+    null: nn.Parameter
+
+    def __init__(self, width: int, *, num_tokens: int = 1, num_channels: int = 0) -> None:
         super().__init__()
-        self.category = nn.Embedding(len(CATEGORIES), width)
-        self.intensity = nn.Sequential(nn.Linear(2, width), nn.SiLU(), nn.Linear(width, width))
-        self.no_category = nn.Parameter(torch.zeros(width))
-        self.arkit = nn.Sequential(
-            nn.Linear(len(ARKIT_NAMES), 2 * width), nn.SiLU(), nn.Linear(2 * width, NUM_ARKIT_TOKENS * width)
-        )
-        self.no_arkit = nn.Parameter(torch.zeros(NUM_ARKIT_TOKENS, width))
-        self.pool = nn.Sequential(nn.Linear((1 + NUM_ARKIT_TOKENS) * width, width), nn.SiLU(), nn.Linear(width, width))
+        self.num_tokens, self.num_channels = num_tokens, num_channels
+        if num_tokens:
+            self.null = nn.Parameter(torch.zeros((num_tokens, width) if num_tokens > 1 else width))
 
-    def expression_token(self, category: Int[Tensor, "b"], intensity: Float[Tensor, "b"]) -> Float[Tensor, "b w"]:
-        """The token of a category at an intensity."""
-        shown = torch.stack([intensity, intensity**2], dim=1).to(self.no_category.dtype)
-        return self.category(category) * (1 + self.intensity(shown))
+    def tokens(self, value: Any) -> Float[Tensor, "b n w"]:
+        """Tokens of a value; those of items that are not given one are ignored."""
+        raise NotImplementedError
 
-    def forward(self, condition: Condition) -> tuple[Float[Tensor, "b n w"], Float[Tensor, "b w"]]:
-        """→ (tokens for cross-attention, pooled vector for the time embedding)."""
-        token = self.expression_token(condition.category, condition.intensity)
-        token = torch.where(condition.has_category[:, None], token, self.no_category)
-        if condition.text is not None and condition.has_text is not None:
-            token = torch.where(condition.has_text[:, None], condition.text.to(token.dtype), token)
-        units = self.arkit(condition.arkit.to(self.no_category.dtype)).unflatten(1, (NUM_ARKIT_TOKENS, -1))
-        units = torch.where(condition.has_arkit[:, None, None], units, self.no_arkit)
-        tokens = torch.cat([token[:, None], units], dim=1)
-        return tokens, self.pool(tokens.flatten(1))
+    def channels(self, value: Any) -> Float[Tensor, "b c r r"]:
+        """Channels of a value, `READ_SIZE` pixels of a side; those of items that are not given one are ignored."""
+        raise NotImplementedError

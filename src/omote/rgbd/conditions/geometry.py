@@ -1,36 +1,76 @@
-"""A pre-processed image as a condition: the depth of the wanted geometry, or its normals.
+"""The depth of the wanted geometry, or its normals: a pre-processed image as a condition.
 
-It reaches the denoiser by concatenation to its input, pixel beside pixel (Rombach et al., CVPR 2022, §4.3.2), and as tokens
-for cross-attention: square patches, embedded linearly, with learned positions (Dosovitskiy et al., "An Image is Worth 16x16
+It reaches the denoiser as channels beside its input (Rombach et al., CVPR 2022, §4.3.2), as tokens for cross-attention, or
+both. Tokens are square patches, embedded linearly, with learned positions (Dosovitskiy et al., "An Image is Worth 16x16
 Words", ICLR 2021, eq. 1).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from omote.rgbd.codec import DEPTH, MASK, normals
-from omote.rgbd.conditions.motion import READ_SIZE, resized
+from omote.datasets.pairs import PairBatch
+from omote.head.rest_face import RestFace
+from omote.rgbd.codec import DEPTH, MASK, normals, pack_images
+from omote.rgbd.conditions.base import READ_SIZE, Kind, Reader
+from omote.rgbd.warp import resized
+from omote.types import Expression
 
 GeometryKind = Literal["none", "depth", "normals"]
 GeometryPath = Literal["concat", "tokens", "both"]
-GEOMETRY = slice(DEPTH.start, MASK.stop)  # of a packed image
 NUM_CHANNELS: dict[GeometryKind, int] = {"none": 0, "depth": 2, "normals": 4}
 TOKEN_PATCH = 8
 NUM_TOKENS = (READ_SIZE // TOKEN_PATCH) ** 2
+_DEPTH_AND_MASK = slice(DEPTH.start, MASK.stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry(Kind):
+    """Images of the wanted geometry.
+
+    Attributes:
+        image: depth and mask of packed images (`omote.rgbd.codec`).
+    """
+
+    name: ClassVar[str] = "geometry"
+    dropout: ClassVar[float] = 0.4
+
+    image: Float[Tensor, "b 2 s s"]
+
+    @classmethod
+    def of(cls, expressions: Sequence[Expression], face: RestFace | None) -> Geometry | None:
+        """Geometry of the expressions that have one; None if none has."""
+        given = torch.tensor([e.geometry is not None for e in expressions])
+        if not given.any():
+            return None
+        packed = pack_images([e.geometry for e in expressions if e.geometry is not None])[:, _DEPTH_AND_MASK]
+        image = packed.new_zeros(len(expressions), *packed.shape[1:])
+        image[given] = packed
+        return cls(image=image, given=given)
+
+    @classmethod
+    def of_pairs(cls, pairs: PairBatch, target: Tensor) -> Geometry:
+        """Depth and mask of every target."""
+        return cls(image=target[:, _DEPTH_AND_MASK], given=torch.ones(len(target), dtype=torch.bool))
+
+    def compact(self, latent_size: int) -> Geometry:
+        """At `READ_SIZE`, in half precision."""
+        return replace(self, image=resized(self.image, READ_SIZE).half())
 
 
 def geometry_image(geometry: Float[Tensor, "b 2 s s"], kind: GeometryKind) -> Float[Tensor, "b c r r"]:
-    """Packed depth and mask → what the denoiser reads, `READ_SIZE` pixels of a side: depth or normals, and the mask.
+    """Packed depth and mask → depth or normals, and the mask, `READ_SIZE` pixels of a side.
 
     Args:
-        geometry: of a packed image (`omote.rgbd.codec`), of any size.
-        kind: "depth" or "normals"; these face the camera, and are zero where there is nothing.
+        geometry: depth and mask of packed images of any size.
+        kind: "depth" or "normals"; normals face the camera, and are zero where the mask is empty.
     """
     small = resized(geometry, READ_SIZE)
     if kind == "depth":
@@ -40,42 +80,37 @@ def geometry_image(geometry: Float[Tensor, "b 2 s s"], kind: GeometryKind) -> Fl
     return torch.cat([facing * (mask > 0), mask], dim=1)
 
 
-class GeometryTokens(nn.Module):
-    """A geometry image → tokens, and a learned "not given".
+def concatenated_channels(kind: GeometryKind, path: GeometryPath) -> int:
+    """Number of channels beside the denoiser's input."""
+    return 0 if path == "tokens" else NUM_CHANNELS[kind]
+
+
+class GeometryReader(Reader):
+    """Patches of a geometry image, or the image itself.
 
     Args:
-        channels: of the image.
-        width: of a token.
+        kind: what is read of the geometry.
+        path: how it is read.
+        width: width of a token.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(channels, width, TOKEN_PATCH, stride=TOKEN_PATCH)
-        self.positions = nn.Parameter(0.02 * torch.randn(NUM_TOKENS, width))
-        self.mix = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
-        )
-        self.nothing = nn.Parameter(torch.zeros(NUM_TOKENS, width))
+    def __init__(self, kind: GeometryKind, path: GeometryPath, width: int) -> None:
+        num_tokens = 0 if path == "concat" else NUM_TOKENS
+        super().__init__(width, num_tokens=num_tokens, num_channels=concatenated_channels(kind, path))
+        self.kind = kind
+        if num_tokens:
+            self.patches = nn.Conv2d(NUM_CHANNELS[kind], width, TOKEN_PATCH, stride=TOKEN_PATCH)
+            self.positions = nn.Parameter(0.02 * torch.randn(NUM_TOKENS, width))
+            self.mix = nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+            )
 
-    def forward(self, image: Float[Tensor, "b c r r"], given: Bool[Tensor, "b"]) -> Float[Tensor, "b n w"]:
-        """Tokens where an image is given."""
-        tokens = self.patches(image).flatten(2).transpose(1, 2) + self.positions
-        return torch.where(given[:, None, None], tokens + self.mix(tokens), self.nothing)
+    def tokens(self, value: Geometry) -> Float[Tensor, "b n w"]:
+        """A token per patch."""
+        tokens = self.patches(self.channels(value)).flatten(2).transpose(1, 2) + self.positions
+        mixed: Tensor = tokens + self.mix(tokens)
+        return mixed
 
-
-class IdentityToken(nn.Module):
-    """Identity coefficients of the fitted head, in σ → a token, and a learned "not given".
-
-    Args:
-        num_identity: coefficients.
-        width: of the token.
-    """
-
-    def __init__(self, num_identity: int, width: int) -> None:
-        super().__init__()
-        self.of_identity = nn.Sequential(nn.Linear(num_identity, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        self.nothing = nn.Parameter(torch.zeros(width))
-
-    def forward(self, identity: Float[Tensor, "b i"], given: Bool[Tensor, "b"]) -> Float[Tensor, "b 1 w"]:
-        """A token where coefficients are given."""
-        return torch.where(given[:, None], self.of_identity(identity), self.nothing)[:, None]
+    def channels(self, value: Geometry) -> Float[Tensor, "b c r r"]:
+        """Depth or normals, and the mask."""
+        return geometry_image(value.image, self.kind)

@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from omote.datasets.pair_source import PairSource
 from omote.datasets.pairs import ImageBatch, PairBatch
 from omote.datasets.population import PopulationConfig
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
 from omote.head.model import HeadModel
@@ -158,8 +158,10 @@ class AutoencoderModule(AdversarialModule):
         return loss + penalty_weight * penalty, terms
 
 
-class AutoencoderTask:
-    """The first stage as a `training.engine.Task`."""
+class AutoencoderTask(BaseTask):
+    """The first stage as an `omote.engine.loop.Task`."""
+
+    module: AutoencoderModule
 
     def __init__(self, config: AutoencoderConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
@@ -178,21 +180,16 @@ class AutoencoderTask:
                 fine_channels=config.fine_channels,
                 fine_blocks=config.fine_blocks,
             )
-        self._module = AutoencoderModule(autoencoder, config)
+        self.module = AutoencoderModule(autoencoder, config)
         self.pairs = PairSource(config.population, heads)
-
-    @property
-    def module(self) -> nn.Module:
-        """The autoencoder with its loss."""
-        return self._module
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> AutoencoderBatch:
         """Pairs and their noise."""
         pairs = self.pairs.batch(step, seed, size, part, self.config.targets_per_source, parts)
         generator = step_generator(seed, step)
         alone = float(torch.rand((), generator=generator)) < self.config.source_dropout
-        side = self.config.sample_size // self._module.autoencoder.factor
-        channels = self._module.autoencoder.latent_channels
+        side = self.config.sample_size // self.module.autoencoder.factor
+        channels = self.module.autoencoder.latent_channels
         noise = torch.randn((size * parts, channels, side, side), generator=generator)[part * size : (part + 1) * size]
         return AutoencoderBatch(pairs=pairs, jitter=noise[:, :NUM_CHANNELS], noise=noise[:, NUM_CHANNELS:], alone=alone)
 
@@ -200,15 +197,12 @@ class AutoencoderTask:
         """Open the gate over a tenth of the run; the decoder begins to pay the discriminator."""
         total = self.config.engine.total_images
         opened = (images / total - self.config.gate_from) / 0.1
-        self._module.autoencoder.gate_open.fill_(min(max(opened, 0.0), 1.0))
-        self._module.paying = images >= self.config.adversarial_start
+        self.module.autoencoder.gate_open.fill_(min(max(opened, 0.0), 1.0))
+        self.module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights with measured latent statistics, in diffusers' format."""
-        prefix = "autoencoder."
-        autoencoder = RgbdAutoencoder.from_config(self._module.autoencoder.config)
-        own = {k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)}
-        autoencoder.load_state_dict(own)
+        autoencoder = self.averaged("autoencoder", weights)
         measure_latents(autoencoder.eval(), self.pairs)
         autoencoder.save_pretrained(folder / "autoencoder")
 
@@ -218,7 +212,7 @@ class AutoencoderTask:
         pairs = self.pairs.draw(preview_rngs(), 4)
         size = self.config.sample_size
         source, target = packed(pairs.source, size).repeat_interleave(4, 0), packed(pairs.target, size)
-        autoencoder = self._module.autoencoder
+        autoencoder = self.module.autoencoder
         device = next(autoencoder.parameters()).device
         # One that is trained to decode alone is shown so.
         seen = None if self.config.source_dropout >= 1 else source.to(device)

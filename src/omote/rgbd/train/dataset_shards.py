@@ -3,9 +3,9 @@
     neutral scan → align → RGB-D image 0, the subject's own head ─┐
     other scans  → align → fit pose and ARKit weights of that head → RGB-D image in the same frame
 
-What a population knows and a dataset cannot say is measured: with the identity held, pose and ARKit weights are fitted to each
-scan (also where the label names units, since nobody moves exactly as asked); landmarks are those of the fitted heads. A label
-that is none of the seven categories is stored as `NO_CATEGORY`.
+What a population knows and a dataset does not contain is measured: with the identity held, pose and ARKit weights are fitted to
+each scan (also if the label names units, because a person never performs exactly the requested unit); landmarks are those of the
+fitted heads. A label that is none of the seven categories is stored as `NO_CATEGORY`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,7 +33,6 @@ from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.fit import fit_head
 from omote.head.model import PARTS, HeadModel
 from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
-from omote.head.shipped import shipped_head
 from omote.rendering.source import source_image
 from omote.rgbd.train.dataset_scans import read_item
 from omote.types import Camera, Mesh, Rgbd
@@ -49,11 +49,11 @@ class DatasetRender:
 
     Attributes:
         dataset: name of the layout, for the record.
-        folder: of the dataset; shards name their files relative to it.
+        folder: folder of the dataset; shards name their files relative to it.
         size: pixels of a side.
-        unit: of the scans' coordinates, or None to estimate it for each.
-        split: of the subjects, for the record.
-        seed: of the splits, for the record.
+        unit: unit of the scans' coordinates, or None to estimate it for each.
+        split: split of the subjects, for the record.
+        seed: seed of the splits, for the record.
     """
 
     dataset: str
@@ -69,9 +69,9 @@ class SubjectDone:
     """A subject that was rendered, found rendered, or given up.
 
     Attributes:
-        subject: the person.
-        num_images: in their shard; 0 where there is none.
-        num_doubtful: of these, with a pose of little confidence.
+        subject: name of the subject.
+        num_images: images in their shard; 0 without a shard.
+        num_doubtful: images among them with a pose of low confidence.
         problems: scans that were skipped.
     """
 
@@ -99,16 +99,17 @@ def shard_folder(out: Path, subject: str) -> Path:
 
 
 def render_subject(
-    items: Sequence[ScanItem], config: DatasetRender
+    items: Sequence[ScanItem], config: DatasetRender, head: HeadModel
 ) -> tuple[dict[str, np.ndarray] | None, list[_Seen], list[Problem]]:
     """A subject's scans as the arrays of a shard, image 0 at rest.
 
     Args:
-        items: of one subject.
-        config: how.
+        items: scans of one subject.
+        config: how to render.
+        head: the head model that is fitted.
 
     Returns:
-        The arrays (None where no neutral scan can be used), what they show, and what was skipped.
+        The arrays (None without a usable neutral scan), the scans that they hold, and the scans that were skipped.
     """
     problems: list[Problem] = []
     rest: _Seen | None = None
@@ -117,11 +118,12 @@ def render_subject(
     neutral = [item for item in items if item.is_neutral]
     for number, item in enumerate(neutral):
         try:
-            alignment = _aligned(item, config)
-            seen = _seen(item, alignment, alignment.vertices_mm, np.zeros(len(ARKIT_NAMES)), np.eye(4), config.size)
+            alignment = _aligned(item, config, head)
+            no_units = np.zeros(len(ARKIT_NAMES))
+            seen = _seen(item, alignment, head, alignment.vertices_mm, no_units, np.eye(4), config.size)
             landmarks = alignment.landmarks_mm.astype(np.float64)
             landmarks[:FIRST_INNER_LANDMARK] = np.nan
-            fit = fit_face(shipped_head(), seen.image, landmarks)
+            fit = fit_face(head, seen.image, landmarks)
         except (ScanError, AlignmentError) as error:
             problems.append(problem_of(item.geometry, error))
             continue
@@ -130,24 +132,19 @@ def render_subject(
     if rest is None or fit is None:
         return None, [], problems
     shown = [rest]
-    own = _own_head(rest.vertices_mm)
+    # The subject alone: their vertices at rest, and only expressions left to solve.
+    own = replace(head, template_mm=rest.vertices_mm.astype(np.float32), identity_mm=head.identity_mm[:0])
     for item in left:
         try:
-            alignment = _aligned(item, config)
-            shown.append(_seen(item, alignment, *_moved(own, alignment), config.size))
+            alignment = _aligned(item, config, head)
+            shown.append(_seen(item, alignment, head, *_moved(own, alignment), config.size))
         except (ScanError, AlignmentError) as error:
             problems.append(problem_of(item.geometry, error))
     return _arrays(shown, fit, config.size), shown, problems
 
 
-def _aligned(item: ScanItem, config: DatasetRender) -> Alignment:
-    return align(read_item(item), head=shipped_head(), unit=config.unit or "auto")
-
-
-def _own_head(rest_mm: Float[np.ndarray, "v 3"]) -> HeadModel:
-    """The shipped head as one person: their vertices at rest, and nothing but expressions left to solve."""
-    head = shipped_head()
-    return replace(head, template_mm=rest_mm.astype(np.float32), identity_mm=head.identity_mm[:0])
+def _aligned(item: ScanItem, config: DatasetRender, head: HeadModel) -> Alignment:
+    return align(read_item(item), head=head, unit=config.unit or "auto")
 
 
 def _moved(
@@ -177,6 +174,7 @@ def _moved(
 def _seen(
     item: ScanItem,
     alignment: Alignment,
+    head: HeadModel,
     vertices: Float[np.ndarray, "v 3"],
     arkit: Float[np.ndarray, "52"],
     moved: Float[np.ndarray, "4 4"],
@@ -189,12 +187,12 @@ def _seen(
     else:
         normals = None if scan.normals is None else scan.normals @ moved[:3, :3].T
         scan = replace(scan, points=transform(moved, scan.points), normals=normals)
-    image = source_image(scan, shipped_head(), vertices, size, parts=PARTS)
+    image = source_image(scan, head, vertices, size, parts=PARTS)
     return _Seen(item=item, image=image, vertices_mm=vertices, arkit=arkit, doubtful=alignment.doubtful)
 
 
 def _arrays(shown: Sequence[_Seen], fit: FittedFace, size: int) -> dict[str, np.ndarray]:
-    head, camera = shipped_head(), orbit_camera(size=size)
+    head, camera = fit.head, orbit_camera(size=size)
     arrays = empty_arrays(1, len(shown), size, head.num_identity)
     arrays["person"][0] = subject_number(shown[0].item.subject)
     arrays["fit_identity"][0], arrays["fit_expression"][0] = fit.identity, fit.expression
@@ -216,17 +214,17 @@ def _landmarks_px(camera: Camera, landmarks_mm: Float[np.ndarray, "68 3"]) -> Fl
     return project(camera, landmarks_mm)[:, :2]
 
 
-def make_subject(items: Sequence[ScanItem], config: DatasetRender, out: Path) -> SubjectDone:
-    """Render a subject into a shard; one that is there already is left alone.
+def make_subject(config: DatasetRender, head: HeadModel, out: Path, items: Sequence[ScanItem]) -> SubjectDone:
+    """Render a subject into a shard under ``out``; an existing one is left alone.
 
     Raises:
-        ConfigError: it is there with another size of images.
+        ConfigError: a shard with images of another size exists.
     """
     subject = items[0].subject
     folder = shard_folder(out, subject)
     if folder.exists():
         return _found(folder, subject, config)
-    arrays, shown, problems = render_subject(items, config)
+    arrays, shown, problems = render_subject(items, config, head)
     if arrays is None:
         return SubjectDone(subject=subject, num_images=0, problems=tuple(problems))
     num_doubtful = sum(seen.doubtful for seen in shown)
@@ -263,25 +261,22 @@ def _found(folder: Path, subject: str, config: DatasetRender) -> SubjectDone:
     )
 
 
-def _make_subject(job: tuple[Sequence[ScanItem], DatasetRender, Path]) -> SubjectDone:
-    return make_subject(*job)
-
-
 def make_dataset_shards(
-    subjects: Sequence[Sequence[ScanItem]], config: DatasetRender, out: Path, *, num_workers: int = 1
+    subjects: Sequence[Sequence[ScanItem]], config: DatasetRender, head: HeadModel, out: Path, *, num_workers: int = 1
 ) -> Iterator[SubjectDone]:
-    """Render subjects into shards under ``out``, one after the other or in processes; a killed run goes on where it was.
+    """Render subjects into shards under ``out``, one after the other or in processes; a killed run continues.
 
     Args:
-        subjects: each one's items.
-        config: how.
-        out: folder, made if missing.
+        subjects: scans of each subject.
+        config: how to render.
+        head: the head model that is fitted.
+        out: folder of the shards; made if missing.
         num_workers: processes.
     """
     out.mkdir(parents=True, exist_ok=True)
-    jobs = [(items, config, out) for items in subjects]
+    make = partial(make_subject, config, head, out)
     if num_workers == 1:
-        yield from map(_make_subject, jobs)
+        yield from map(make, subjects)
         return
     with get_context("spawn").Pool(num_workers, initializer=one_thread) as pool:
-        yield from pool.imap_unordered(_make_subject, jobs)
+        yield from pool.imap_unordered(make, subjects)

@@ -14,13 +14,13 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from omote.config import Range
 from omote.datasets.pair_source import PairSource
 from omote.datasets.pairs import PairBatch
 from omote.datasets.population import PopulationConfig
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
 from omote.head.model import HeadModel
@@ -28,14 +28,18 @@ from omote.nets.adversarial import AdversarialModule
 from omote.nets.discriminator import PatchDiscriminator
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import NUM_CHANNELS, RGB
-from omote.rgbd.conditions.motion import NUM_READ, READ, moved
+from omote.rgbd.conditions.arkit import Arkit
+from omote.rgbd.conditions.category import Category
+from omote.rgbd.conditions.identity import Identity
+from omote.rgbd.conditions.kinds import condition_of_pairs
+from omote.rgbd.conditions.motion import Motion, motion_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.losses import ReconstructionLoss
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
 from omote.rgbd.train.autoencoder import packed, preview_rngs
-from omote.rgbd.train.edits import condition_of_batch
 from omote.rgbd.train.preview import grid
+from omote.rgbd.warp import NUM_READ, READ, moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +124,10 @@ class DecoderModule(AdversarialModule):
         return loss, terms | judged
 
 
-class DecoderTask:
-    """The decoder as a `training.engine.Task`."""
+class DecoderTask(BaseTask):
+    """The decoder as an `omote.engine.loop.Task`."""
+
+    module: DecoderModule
 
     def __init__(self, config: DecoderConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
@@ -142,17 +148,13 @@ class DecoderTask:
             self.model = EditingModel(
                 Networks(
                     load_pretrained(RgbdAutoencoder, config.autoencoder), load_pretrained(LatentEditor, config.editor)
-                )
+                ),
+                heads[0],
             )
         # A discriminator begins as a draw.
         torch.manual_seed(config.engine.seed)
-        self._module = DecoderModule(self.autoencoder, config)
+        self.module = DecoderModule(self.autoencoder, config)
         self.pairs = PairSource(config.population, heads)
-
-    @property
-    def module(self) -> nn.Module:
-        """The autoencoder, its decoder trainable."""
-        return self._module
 
     @torch.no_grad()
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> DecoderBatch:
@@ -162,27 +164,31 @@ class DecoderTask:
         generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
         clean = float(torch.rand((), generator=generator)) < config.clean_share
         unmoved = clean and float(torch.rand((), generator=generator)) < config.unmoved_share
-        condition = condition_of_batch(pairs)
+        target = packed(pairs.target)
+        # The target's geometry stays unknown: it would give the edit away.
+        condition = condition_of_pairs(pairs, target, (Category, Arkit, Identity))
+        condition = condition.including(Motion.drawn(condition[Arkit], pairs.faces))
         alone = bool(config.alone_share) and float(torch.rand((), generator=generator)) < config.alone_share
         if self.model is not None and not clean and not alone:
             source = self.model.networks.encode(packed(pairs.source)).repeat_interleave(config.targets_per_source, 0)
             settings = EditSettings(steps=config.steps, seed=(seed * 1_000_003 + step) * size * parts + part * size)
             z, motion = self.model.edit_latents(source, condition, settings)
             return DecoderBatch(pairs=pairs, z=z, motion=motion)
-        z = self.autoencoder.encode(packed(pairs.target)).mode()
+        z = self.autoencoder.encode(target).mode()
         if not clean:
             z = self._disturbed(z, generator, mine, size * parts)
-        motion = torch.zeros_like(condition.motion) if unmoved or alone else condition.motion
+        motion = motion_of(condition.unconditional() if unmoved or alone else condition, z)
         return DecoderBatch(pairs=pairs, z=z, motion=motion, alone=alone)
 
     @torch.no_grad()
     def preview(self) -> Tensor:
         """Sources, targets, and targets decoded from their own latents."""
         pairs = self.pairs.draw(preview_rngs(), 4)
-        device = next(self._module.parameters()).device
+        device = self.device
         source, target = packed(pairs.source).repeat_interleave(4, 0), packed(pairs.target)
         z = self.autoencoder.encode(target.to(device)).mode()
-        image = self.autoencoder.decode(z, source.to(device), condition_of_batch(pairs).motion.to(device))
+        motion = Motion.drawn(Arkit.of_pairs(pairs, target), pairs.faces).image
+        image = self.autoencoder.decode(z, source.to(device), motion.to(device))
         return grid([source, target, image])
 
     def _disturbed(self, z: Tensor, generator: torch.Generator, mine: slice, total: int) -> Tensor:
@@ -197,12 +203,8 @@ class DecoderTask:
 
     def schedule(self, images: int) -> None:
         """The decoder begins to pay the discriminator."""
-        self._module.paying = images >= self.config.adversarial_start
+        self.module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""
-        autoencoder = RgbdAutoencoder.from_config(self._module.autoencoder.config)
-        prefix = "autoencoder."
-        own = {k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)}
-        autoencoder.load_state_dict(own)
-        autoencoder.save_pretrained(folder / "autoencoder")
+        self.averaged("autoencoder", weights).save_pretrained(folder / "autoencoder")

@@ -1,19 +1,19 @@
 """Distillation of an editor to few steps, with its guidance folded in.
 
-A student starts as its teacher and learns to jump. ``trajectory``: from a point of the path, the guided teacher walks one of
-the student's steps in several of its own; the student's velocity must lead to where it arrived (Salimans & Ho, "Progressive
+A student starts as its teacher and learns to jump. ``trajectory``: from a point of the path, the guided teacher takes one of
+the student's steps in several of its own, and the student's velocity must lead to the same point (Salimans & Ho, "Progressive
 Distillation", ICLR 2022, algorithm 2, with steps of all lengths in one network as in Frans et al., "One Step Diffusion via
-Shortcut Models", ICLR 2025). ``consistency``: the teacher takes one short step, and the clean latent that the student sees from
-before must be the one it sees from behind (Song et al., "Consistency Models", ICML 2023, algorithm 2; Luo et al., "Latent
-Consistency Models", 2023).
+Shortcut Models", ICLR 2025). ``consistency``: the teacher takes one short step, and the student must predict the same clean
+latent before and after it (Song et al., "Consistency Models", ICML 2023, algorithm 2; Luo et al., "Latent Consistency Models",
+2023).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from omote.config import Range
 from omote.diffusion.flow import guided, noised
-from omote.diffusion.objective import Objective
-from omote.engine.loop import EngineConfig
+from omote.diffusion.objective import Objective, pseudo_huber
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_extended, load_pretrained
 from omote.head.model import HeadModel
@@ -41,13 +41,12 @@ class DistilConfig:
         autoencoder: folder of the first stage that the teacher edits behind.
         teacher: folder of the exported editor.
         engine: length and optimiser.
-        method: see above.
+        method: as above.
         steps: numbers of steps that the student learns to take, a power of two each.
-        teacher_steps: that the teacher takes from noise to image, a multiple of all of them.
-        guidance_scale: of the teacher, folded into the student.
-        drop_category: share of items that see ARKit weights alone.
-        drop_arkit: share that see category and intensity alone.
-        huber: where the loss turns from a square into an absolute value, in deviations.
+        teacher_steps: steps of the teacher from noise to image, a multiple of all of them.
+        guidance_scale: guidance scale of the teacher, folded into the student.
+        dropout: of `EditorConfig`.
+        huber: error, in deviations, from which the loss is absolute and not squared.
         targets_per_source: edits trained per source.
         latents: of `EditorConfig`.
     """
@@ -60,14 +59,13 @@ class DistilConfig:
     steps: tuple[Annotated[int, Range(1)], ...] = (4, 2, 1)
     teacher_steps: Annotated[int, Range(1)] = 8
     guidance_scale: float = 1.0
-    drop_category: float = 0.1
-    drop_arkit: float = 0.5
+    dropout: dict[str, float] = field(default_factory=lambda: {"category": 0.1, "arkit": 0.5})
     huber: float = 0.3
     targets_per_source: int = 4
     latents: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse steps that don't end where the teacher's do.
+        """Refuse numbers of steps that do not divide the teacher's.
 
         Raises:
             ValueError: a number of steps that does not divide the teacher's.
@@ -83,41 +81,31 @@ class Jumps:
 
     Attributes:
         edits: latents, noise and conditions; ``t`` is where the jumps begin.
-        length: of the jumps in t, one for the whole batch.
+        length: length of the jumps in t, the same for the whole batch.
     """
 
     edits: LatentBatch
     length: float
 
 
-@runtime_checkable
-class FlowEditor(Protocol):
-    """The part of `LatentEditor` that is distilled; a module."""
-
-    def context(self, source: Tensor, condition: Any) -> Any:
-        """What a step reads of a condition."""
-        ...
-
-    def for_steps(self, context: Any, length: Tensor) -> Any:
-        """The same for steps of a length."""
-        ...
-
-    def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Any) -> Tensor:
-        """The flow's velocity."""
-        ...
-
-
 class DistilModule(nn.Module):
-    """The student with its loss as forward; the teacher is beside it, and no part of its state."""
+    """The student with its loss as forward.
 
-    def __init__(self, student: FlowEditor, teacher: FlowEditor, config: DistilConfig) -> None:
+    Args:
+        student: a `LatentEditor`, or any module with its ``context``, ``for_steps`` and ``velocity``.
+        teacher: the same, frozen.
+        config: of the distillation.
+    """
+
+    def __init__(self, student: Any, teacher: Any, config: DistilConfig) -> None:
         super().__init__()
         self.editor = student
+        # In a tuple, so that it is not part of this module's state.
         self.teacher = (teacher,)
         self.config = config
 
     def forward(self, batch: Jumps) -> tuple[Tensor, dict[str, Tensor]]:
-        """The student's jump against where the teacher arrives."""
+        """Error of the student's jump against the teacher's steps."""
         config, edits, length = self.config, batch.edits, batch.length
         t, source = edits.t, edits.source
         z_t = noised(edits.delta, edits.noise, t)
@@ -135,15 +123,13 @@ class DistilModule(nn.Module):
                 clean = nearer - behind.view(-1, 1, 1, 1) * seen
                 wanted = (z_t - clean) / t.view(-1, 1, 1, 1)
         error = (v - wanted).square()
-        c = config.huber
-        loss = (2 * c * (torch.sqrt(error + c**2) - c)).mean()
-        return loss, {"mse": error.detach().mean()}
+        return pseudo_huber(error, config.huber).mean(), {"mse": error.detach().mean()}
 
     def _walk(self, z: Tensor, t: Tensor, edits: LatentBatch, length: float, count: int) -> Tensor:
-        """Where the guided teacher arrives after ``length`` in ``count`` steps."""
+        """The guided teacher's z after ``count`` steps over ``length``."""
         (teacher,) = self.teacher
         wanted = teacher.context(edits.source, edits.condition)
-        free = teacher.context(edits.source, edits.condition.dropped())
+        free = teacher.context(edits.source, edits.condition.unconditional())
         velocity = guided(
             lambda z, t: teacher.velocity(z, t, edits.source, wanted),
             lambda z, t: teacher.velocity(z, t, edits.source, free),
@@ -154,8 +140,10 @@ class DistilModule(nn.Module):
         return z
 
 
-class DistilTask:
-    """Distillation as a `training.engine.Task`."""
+class DistilTask(BaseTask):
+    """Distillation as an `omote.engine.loop.Task`."""
+
+    module: DistilModule
 
     def __init__(self, config: DistilConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
@@ -164,31 +152,24 @@ class DistilTask:
         student = load_extended(
             LatentEditor, config.teacher, few_steps=True, folded_guidance=float(config.guidance_scale)
         )
-        # What the teacher was shown, without forgetting everything: guidance is folded in.
+        # The teacher's data, but never without any condition: guidance is folded in.
         self.edits = EditorTask(
             EditorConfig(
                 population=config.population,
                 autoencoder=config.autoencoder,
                 engine=config.engine,
                 objective=Objective(prediction=teacher.config.prediction),
-                drop_category=config.drop_category,
-                drop_arkit=config.drop_arkit,
-                drop_both=0.0,
+                dropout=config.dropout,
+                drop_everything=0.0,
                 targets_per_source=config.targets_per_source,
                 start_from=config.teacher,
                 latents=config.latents,
             ),
             heads,
         )
-        # The locator is the teacher's, and so are the weights that no path of the loss reaches.
+        # The locator stays the teacher's, and so do the weights that no path of the loss reaches.
         student.locator.requires_grad_(False)
-        self._student, self._teacher = student, teacher
-        self._module = DistilModule(student, teacher, config)
-
-    @property
-    def module(self) -> nn.Module:
-        """The student with its loss."""
-        return self._module
+        self.module = DistilModule(student, teacher, config)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> Jumps:
         """A step's edits; its jumps are of one length, and begin on the student's grid of that length."""
@@ -206,14 +187,12 @@ class DistilTask:
         return Jumps(edits=replace(edits, t=mine), length=1 / count)
 
     def schedule(self, images: int) -> None:
-        """The teacher goes where the student is; nothing else changes along the run."""
-        self._teacher.to(next(self._module.parameters()).device)
+        """Move the teacher to the student's device; nothing else changes along the run."""
+        self.module.teacher[0].to(self.device)
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format, as an editor's."""
-        editor = LatentEditor.from_config(self._student.config)
-        editor.load_state_dict({k.removeprefix("editor."): v.cpu() for k, v in weights.items()})
-        editor.save_pretrained(folder / "editor")
+        self.averaged("editor", weights).save_pretrained(folder / "editor")
 
     def preview(self) -> Float[Tensor, "3 h w"] | None:
         """None: what a student makes is looked at beside its teacher, by the suite that compares them."""

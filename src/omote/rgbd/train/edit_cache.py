@@ -1,9 +1,9 @@
-"""A population's edits, encoded once: latents, motion images and conditions in files that map into memory.
+"""A population's edits, encoded once: latents and conditions in files that map into memory.
 
 Drawing pairs, moving faces and encoding images takes a processor about as long as the editor's own step, at every step of
 every run. Here each person is captured ``variants`` times (exposure, noise, holes and crop drawn anew), and all of their
 images become targets of each capture. A shard of edits has the name of the shard it was made of and appears when whole, so a
-killed run goes on and several processes may share the work.
+killed run continues and several processes may share the work.
 """
 
 from __future__ import annotations
@@ -12,29 +12,31 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from omote.datasets.cache import NO_CATEGORY, Shard, read_shard, shard_folders
+from omote.datasets.cache import Shard, read_shard, shard_folders
 from omote.datasets.pairs import Pick, draw_source, pairs_of
 from omote.errors import ConfigError, OmoteError
 from omote.head.model import HeadModel
 from omote.progress import Step
-from omote.rgbd.conditions.base import Condition, with_motion
-from omote.rgbd.conditions.motion import NUM_CHANNELS, READ, READ_SIZE, SIZE, resized
+from omote.rgbd.conditions.base import Condition, Kind
+from omote.rgbd.conditions.kinds import KINDS
 from omote.rgbd.identity_stage import FirstStage
 from omote.rgbd.train.edits import Edits, encoded
 
 META = "edits.json"
-# The part of a first stage's state that latents and their units come from; of an identity, the units alone.
+# The part of a first stage's state that latents and their units come from; of an `IdentityStage`, the units alone.
 ENCODER = ("stem", "encoder_blocks", "downsamplers", "to_latent", "quantiser", "latent_mean", "latent_std", "delta_std")
+# Arrays with a row per capture; all others have a row per target of each capture.
+PER_CAPTURE = ("source", "landmarks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,32 +46,23 @@ class EditShard:
     Attributes:
         source: scaled latents, half precision.
         delta: scaled differences, half precision.
-        motion: what the denoiser reads of the motion images, at its size or the latents' if that is larger, half precision.
-        geometry: depth and mask of the targets at `READ_SIZE`, half precision.
-        category: index into `CATEGORIES`, or `NO_CATEGORY`.
-        intensity: [0, 1].
-        arkit: weights.
-        identity: of the person's fitted head, in σ.
-        landmarks: of the person at rest, pixels of an image of `IMAGE_SIZE`.
+        landmarks: landmarks of the person at rest, pixels of an image of `IMAGE_SIZE`.
+        values: tensors of every kind of condition (`Kind.rows`), by ``<kind>.<tensor>``.
     """
 
     source: Float[np.ndarray, "n d h w"]
     delta: Float[np.ndarray, "n k d h w"]
-    motion: Float[np.ndarray, "n k c m m"]
-    geometry: Float[np.ndarray, "n k 2 r r"]
-    category: Int[np.ndarray, "n k"]
-    intensity: Float[np.ndarray, "n k"]
-    arkit: Float[np.ndarray, "n k 52"]
-    identity: Float[np.ndarray, "n i"]
     landmarks: Float[np.ndarray, "n 68 2"]
+    values: Mapping[str, np.ndarray]
 
+    @property
+    def num_edits(self) -> int:
+        """N·K."""
+        return self.delta.shape[0] * self.delta.shape[1]
 
-ARRAYS = tuple(field.name for field in fields(EditShard))
-
-
-def motion_size(latent_size: int) -> int:
-    """Pixels of a kept motion image's side: the source latent is moved by it, and images move at full size."""
-    return min(SIZE, max(READ_SIZE, latent_size))
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by the names of their files."""
+        return {"source": self.source, "delta": self.delta, "landmarks": self.landmarks, **self.values}
 
 
 def fingerprint_of(autoencoder: FirstStage) -> str:
@@ -90,79 +83,86 @@ def encode_population(
     variants: int = 1,
     seed: int = 0,
     unit_style: bool = True,
+    kinds: Collection[type[Kind]] = KINDS,
 ) -> Iterator[Step]:
-    """Encode every person of a population into ``folder``; shards that are there are kept.
+    """Encode every person of a population into ``folder``; existing shards are kept.
 
     Args:
         population: folder of rendered shards.
-        autoencoder: whose latents.
+        autoencoder: the first stage.
         head: the head model that is fitted to the population.
-        folder: of the edits; made if missing.
+        folder: folder of the edits; made if missing.
         variants: captures per person.
-        seed: of everything drawn.
-        unit_style: faces move by the units of people like them, not by the head model's alone.
+        seed: seed of everything drawn.
+        unit_style: faces move in their own style of units, not by the head model's units alone.
+        kinds: kinds of condition to store.
 
     Raises:
         ConfigError: the folder holds edits of another autoencoder or other settings.
     """
-    told = {"encoder": fingerprint_of(autoencoder), "variants": variants, "seed": seed, "unit_style": unit_style}
+    made_of: dict[str, Any] = {
+        "encoder": fingerprint_of(autoencoder),
+        "variants": variants,
+        "seed": seed,
+        "unit_style": unit_style,
+        "kinds": [kind.name for kind in kinds],
+    }
     shards = shard_folders(population)
     for number, path in enumerate(shards):
         yield Step(stage="encode", done=number, total=len(shards))
         target = folder / path.name
         if (target / META).exists():
-            _check(target, told)
+            _check(target, made_of)
             continue
-        _write(target, _encoded_shard(read_shard(path), autoencoder, head, variants, seed, unit_style), told)
+        _write(target, _encoded_shard(read_shard(path), autoencoder, head, variants, seed, unit_style, kinds), made_of)
     yield Step(stage="encode", done=len(shards), total=len(shards))
 
 
-def _check(folder: Path, told: dict[str, Any]) -> None:
+def _check(folder: Path, made_of: Mapping[str, Any]) -> None:
     found = json.loads((folder / META).read_text())
-    if wrong := [key for key in told if found.get(key) != told[key]]:
+    if wrong := [key for key in made_of if found.get(key) != made_of[key]]:
         raise ConfigError(
-            f"{folder}: holds edits of another {wrong[0]} (expected {told[wrong[0]]}, got {found.get(wrong[0])}); "
+            f"{folder}: holds edits of another {wrong[0]} (expected {made_of[wrong[0]]}, got {found.get(wrong[0])}); "
             f"give another folder"
         )
 
 
 def _encoded_shard(
-    shard: Shard, autoencoder: FirstStage, head: HeadModel, variants: int, seed: int, unit_style: bool
+    shard: Shard,
+    autoencoder: FirstStage,
+    head: HeadModel,
+    variants: int,
+    seed: int,
+    unit_style: bool,
+    kinds: Collection[type[Kind]],
 ) -> dict[str, np.ndarray]:
     device, everyone = autoencoder.latent_std.device, np.arange(shard.num_images)
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
+    captures: list[dict[str, Tensor]] = []
     for person in range(shard.num_persons):
         for variant in range(variants):
             rng = np.random.default_rng([seed, int(shard.head[person]), int(shard.person[person]), variant])
             source = draw_source(shard, rng)
             pairs = pairs_of([Pick(shard=shard, person=person, source=source, targets=everyone, rng=rng)], head)
-            edits = encoded(autoencoder, pairs, device, unit_style=unit_style)
-            known = with_motion(edits.condition, edits.faces)
-            if known.identity is None or known.geometry is None:
-                raise OmoteError("a population's persons come with their fitted heads")
-            values = {
+            edits = encoded(autoencoder, pairs, device, unit_style=unit_style, kinds=kinds).with_motion()
+            capture = {
                 "source": edits.source[0].half(),
                 "delta": edits.delta.half(),
-                "motion": resized(known.motion[:, READ], motion_size(edits.source.shape[-1])).half(),
-                "geometry": resized(known.geometry, READ_SIZE).half(),
-                "category": pairs.category,
-                "intensity": pairs.intensity,
-                "arkit": pairs.arkit,
-                "identity": known.identity[0],
                 "landmarks": edits.landmarks_px[0],
             }
-            for name, value in values.items():
-                rows[name].append(value.cpu().numpy())
-    return {name: np.stack(found) for name, found in rows.items()}
+            for value in edits.condition.values():
+                compact = value.compact(edits.source.shape[-1])
+                capture |= {f"{value.name}.{name}": tensor for name, tensor in compact.rows().items()}
+            captures.append(capture)
+    return {name: np.stack([capture[name].cpu().numpy() for capture in captures]) for name in captures[0]}
 
 
-def _write(folder: Path, arrays: dict[str, np.ndarray], told: dict[str, Any]) -> None:
+def _write(folder: Path, arrays: dict[str, np.ndarray], made_of: Mapping[str, Any]) -> None:
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name, array in arrays.items():
         np.save(temporary / f"{name}.npy", array)
-    (temporary / META).write_text(json.dumps(told) + "\n")
+    (temporary / META).write_text(json.dumps(made_of) + "\n")
     try:
         temporary.rename(folder)
     except OSError:
@@ -175,31 +175,42 @@ def _write(folder: Path, arrays: dict[str, np.ndarray], told: dict[str, Any]) ->
 class EncodedEdits:
     """Batches of edits from what `encode_population` wrote."""
 
-    def __init__(self, folder: Path, autoencoder: FirstStage, *, unit_style: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        autoencoder: FirstStage,
+        *,
+        unit_style: bool = True,
+        kinds: Collection[type[Kind]] = KINDS,
+    ) -> None:
         """Map every shard.
 
         Args:
-            folder: of the edits.
-            autoencoder: whose latents they must be.
+            folder: folder of the edits.
+            autoencoder: the first stage that they must be encoded by.
             unit_style: how their faces must move.
+            kinds: kinds of condition to read.
 
         Raises:
-            ConfigError: none is there, or they are another autoencoder's, or move otherwise.
-            OmoteError: one is not whole.
+            ConfigError: no edits, or edits of another autoencoder or with another motion.
+            OmoteError: a shard is not whole, or lacks one of the kinds.
         """
         found = sorted(path.parent for path in folder.glob(f"shard_*/{META}") if path.parent.suffix != ".partial")
         if not found:
             raise ConfigError(
                 f"{folder}: expected encoded edits; make them with `omote encode POPULATION --out {folder}`"
             )
+        self.kinds = tuple(kinds)
         self.shards = []
+        names = [f"{kind.name}.{field.name}" for kind in kinds for field in fields(kind)]
         for path in found:
             _check(path, {"encoder": fingerprint_of(autoencoder), "unit_style": unit_style})
             try:
-                arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+                arrays = {n: np.load(path / f"{n}.npy", mmap_mode="r") for n in (*PER_CAPTURE, "delta", *names)}
             except (OSError, ValueError, EOFError) as error:
                 raise OmoteError(f"{path}: not a whole shard ({error}); delete it and encode again") from None
-            self.shards.append(EditShard(**arrays))
+            values = {name: arrays.pop(name) for name in names}
+            self.shards.append(EditShard(**arrays, values=values))
 
     def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int) -> Edits:
         """Part ``part`` of a step's edits, ``size`` of them: a function of its arguments and the shards.
@@ -214,43 +225,28 @@ class EncodedEdits:
                 f"targets_per_source ({targets_per_source})"
             )
         sizes = np.array([len(shard.source) for shard in self.shards])
-        rows: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
+        rows: list[dict[str, np.ndarray]] = []
         for i in range(count):
             rng = np.random.default_rng([seed, step, part * count + i])
             shard = self.shards[rng.choice(len(sizes), p=sizes / sizes.sum())]
             capture, images = int(rng.integers(len(shard.source))), shard.delta.shape[1]
             chosen = rng.choice(images, targets_per_source, replace=images < targets_per_source)
-            for name in ARRAYS:
-                array = getattr(shard, name)
-                once = name in ("source", "identity", "landmarks")
-                rows[name].append(
-                    np.repeat(array[capture][None], targets_per_source, 0) if once else array[capture][chosen]
-                )
-        found = {name: torch.from_numpy(np.concatenate(values)) for name, values in rows.items()}
+            arrays = {name: array[capture] for name, array in shard.arrays().items()}
+            rows.append(
+                {
+                    n: a[chosen] if n not in PER_CAPTURE else np.repeat(a[None], len(chosen), 0)
+                    for n, a in arrays.items()
+                }
+            )
+        found = {name: torch.from_numpy(np.concatenate([row[name] for row in rows])) for name in rows[0]}
+        found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+        values = (
+            kind(**{field.name: found[f"{kind.name}.{field.name}"] for field in fields(kind)}) for kind in self.kinds
+        )
         return Edits(
-            source=found["source"].float(),
-            delta=found["delta"].float(),
-            condition=_condition(found),
+            source=found["source"],
+            delta=found["delta"],
+            condition=Condition(tuple(values), size),
             landmarks_px=found["landmarks"],
             faces=None,
         )
-
-
-def _condition(found: dict[str, Tensor]) -> Condition:
-    named = found["category"] != NO_CATEGORY
-    every = torch.ones_like(named)
-    read = found["motion"].float()
-    motion = read.new_zeros(len(read), NUM_CHANNELS, *read.shape[-2:])
-    motion[:, READ] = read
-    return Condition(
-        category=found["category"].clamp_min(0),
-        intensity=found["intensity"],
-        arkit=found["arkit"],
-        has_category=named,
-        has_arkit=every,
-        motion=motion,
-        geometry=found["geometry"].float(),
-        has_geometry=every,
-        identity=found["identity"],
-        has_identity=every,
-    )

@@ -5,28 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from omote.config import Range
 from omote.datasets.pair_source import PairSource
+from omote.datasets.pairs import PairBatch
 from omote.datasets.population import PopulationConfig
 from omote.diffusion.flow import heun, noised
-from omote.diffusion.objective import Objective
+from omote.diffusion.objective import Objective, pseudo_huber
 from omote.diffusion.settings import DRAW_SETTINGS
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_extended
 from omote.errors import ConfigError, OutputError
 from omote.head.model import HeadModel
-from omote.head.shipped import shipped_head
-from omote.rgbd.conditions.base import Condition, drop_conditions, with_motion
+from omote.rgbd.conditions.arkit import Arkit
+from omote.rgbd.conditions.base import Condition, Kind, drop, dropout_columns, kind_named
 from omote.rgbd.conditions.geometry import GeometryKind, GeometryPath
+from omote.rgbd.conditions.kinds import KINDS
+from omote.rgbd.conditions.motion import motion_of
 from omote.rgbd.editor import LatentEditor
 from omote.rgbd.identity_stage import FirstStage, IdentityStage, load_first_stage
 from omote.rgbd.train.autoencoder import measure_latents, packed, preview_rngs
@@ -38,39 +41,42 @@ AT_ONCE = 16
 POPULATION_SEED = 13
 
 
+def default_dropout() -> dict[str, float]:
+    """Dropout of the kinds of condition that come with the package, by name."""
+    return {kind.name: kind.dropout for kind in KINDS if kind.part_of is None}
+
+
 @dataclass(frozen=True, kw_only=True)
 class EditorConfig:
-    """A second-stage run.
+    """A run of the second stage.
 
     Attributes:
         population: folder of rendered shards.
         autoencoder: folder of the exported first stage; frozen.
-        pixels: there is no first stage: ``autoencoder`` is the folder of an `IdentityStage`, which the run measures on the
-            population and writes there unless it is there.
+        pixels: without a first stage: ``autoencoder`` is the folder of an `IdentityStage`, which the run measures on the
+            population and writes there if it is missing.
         engine: length and optimiser.
         patch, channels, layers_per_block, context_width, head_channels: of `LatentEditor`.
         objective: prediction, weighting and times; the first (or only) step of a sampler is taken at t = 1.
-        drop_category: share of items that see ARKit weights alone.
-        drop_arkit: share that see category and intensity alone.
-        drop_both: share that see nothing, for guidance.
-        drop_geometry: share that do not see the geometry, where it can be given.
-        drop_identity: share that do not see the identity.
-        drop_source: share that do not see the source either, for guidance by the source.
-        draw_share: share that have no source: the whole person is drawn, from category and intensity alone.
-        moved_weight: how much more a latent pixel counts that the expression moved.
-        locator_weight: of the landmarks' L1 in pixels.
-        channel_weight: of the latent's colour, depth, mask and learned channels. Captures' holes inflate the deviation
-            that depth is measured in, and a depth is what an avatar is made of.
-        huber: where the loss of a first step turns from a square into an absolute value, in deviations: an edge that may
-            lie here or there should not become the mean of both (Song & Dhariwal, "Improved Techniques for Training
-            Consistency Models", 2023, §3.3).
+        dropout: share of items without each kind of condition, by its name; the kind's own default if it is not listed.
+        drop_everything: share of items without any condition, for guidance.
+        drop_source: share of items without the source as well, for guidance by the source.
+        draw_share: share of items without a source from which whole persons are learned, given no ARKit weights.
+        moved_weight: additional weight of latent pixels that the expression moved.
+        locator_weight: weight of the landmarks' L1 in pixels.
+        channel_weight: weights of the latent's colour, depth, mask and learned channels. Captures' holes inflate the deviation
+            that depth is measured in, and avatars are made of depth.
+        huber: error, in deviations, from which the loss of a first step is absolute and not squared: an edge that may lie here
+            or there should not become the mean of both (Song & Dhariwal, "Improved Techniques for Training Consistency
+            Models", 2023, §3.3).
         targets_per_source: edits trained per source.
-        start_from: exported weights to start from, or None; what they lack of the conditions is added to them.
-        geometry, geometry_by: of `LatentEditor`: the image of the target's geometry that it is trained to read.
-        identity: it is trained to read the identity coefficients of the source's fitted head.
-        unit_style: faces move by the units of people like them; without, by the shipped head's own alone, as where the
-            other families that `omote.head.unit_style` learned from are to stay unknown.
-        latents: folder of the population's edits as `omote encode` writes them, or None to encode at every step.
+        start_from: exported weights to start from, or None; conditions that they do not read are added.
+        geometry, geometry_by: of `LatentEditor`: the image of the target's geometry that it learns to read.
+        identity: learn to read the identity coefficients of the source's fitted head.
+        kinds: names of further kinds of condition that it learns to read (`omote.rgbd.conditions.base.Kind`).
+        unit_style: faces move in their own style of units; false for the head model's units alone, where the other families
+            that `omote.head.unit_style` learned from are to stay unknown.
+        latents: folder of the population's edits from `omote encode`, or None to encode at every step.
     """
 
     population: Path | PopulationConfig
@@ -82,11 +88,8 @@ class EditorConfig:
     context_width: int = 128
     head_channels: int = 32
     objective: Objective = Objective(at_noise=0.5)
-    drop_category: float = 0.2
-    drop_arkit: float = 0.3
-    drop_both: float = 0.05
-    drop_geometry: Annotated[float, Range(0, 1)] = 0.4
-    drop_identity: Annotated[float, Range(0, 1)] = 0.4
+    dropout: dict[str, Annotated[float, Range(0, 1)]] = field(default_factory=default_dropout)
+    drop_everything: Annotated[float, Range(0, 1)] = 0.05
     drop_source: Annotated[float, Range(0, 1)] = 0.0
     draw_share: Annotated[float, Range(0, 1)] = 0.0
     moved_weight: float = 1.0
@@ -98,19 +101,40 @@ class EditorConfig:
     geometry: GeometryKind = "none"
     geometry_by: GeometryPath = "both"
     identity: bool = False
+    kinds: tuple[str, ...] = ()
     unit_style: bool = True
     latents: Path | None = None
     pixels: bool = False
 
-    def conditions(self) -> dict[str, Any]:
-        """What the network is given beside an expression, as `LatentEditor`'s arguments; of what can be, what is asked for."""
+    def __post_init__(self) -> None:
+        """Refuse kinds of condition that do not exist.
+
+        Raises:
+            ConfigError: an unknown name among ``dropout`` or ``kinds``.
+        """
+        for name in (*self.dropout, *self.kinds):
+            kind_named(name)
+
+    def shares(self) -> dict[type[Kind], float]:
+        """Share of items without each kind of condition that is dropped on its own, in the order of the draws."""
+        kinds = (*KINDS, *map(kind_named, self.kinds))
+        return {kind: self.dropout.get(kind.name, kind.dropout) for kind in kinds if kind.part_of is None}
+
+    def reads(self, head: HeadModel) -> dict[str, Any]:
+        """What the network reads beside category and ARKit weights, as arguments of `LatentEditor`; only what is asked for.
+
+        Args:
+            head: the head model that is fitted to the population.
+        """
         asked: dict[str, Any] = {"unit_style": self.unit_style}
         if self.draw_share > 0:
             asked["draws"] = True
         if self.geometry != "none":
             asked |= {"geometry": self.geometry, "geometry_by": self.geometry_by}
         if self.identity:
-            asked["num_identity"] = shipped_head().num_identity
+            asked["num_identity"] = head.num_identity
+        if self.kinds:
+            asked["kinds"] = self.kinds
         return asked
 
 
@@ -119,13 +143,13 @@ class LatentBatch:
     """A training batch in latent space.
 
     Attributes:
-        source: scaled source latents; 0 where it is not seen.
-        delta: scaled target - source; the scaled target itself where a person is drawn.
-        condition: with guidance dropout applied.
+        source: scaled source latents; 0 for items without a source.
+        delta: scaled target - source; the scaled target itself for the items in ``drawn``.
+        condition: conditions after guidance dropout.
         t: times.
         noise: z_1.
-        landmarks_px: of the source's person at rest.
-        drawn: where a person is drawn.
+        landmarks_px: landmarks of the source's person at rest.
+        drawn: items from which whole persons are learned.
     """
 
     source: Tensor
@@ -154,7 +178,8 @@ class EditorModule(nn.Module):
     def forward(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """w(t)‖v_θ - (ε - z_0)‖², weighted to what moved."""
         z_t = noised(batch.delta, batch.noise, batch.t)
-        v = self.editor(z_t, batch.t, batch.source, batch.condition)
+        drawn = batch.drawn if self.config.draw_share > 0 else None
+        v = self.editor(z_t, batch.t, batch.source, batch.condition, drawn)
         counts = self.config.objective.weight(batch.t).view(-1, 1, 1, 1)
         error = counts * (v - (batch.noise - batch.delta)).square()
         moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3)
@@ -162,8 +187,7 @@ class EditorModule(nn.Module):
         edited = ~batch.drawn.view(-1, 1, 1, 1)
         weight = 1 + self.config.moved_weight * moved * edited
         first = batch.t == 1
-        c = self.config.huber
-        charged = torch.where(first.view(-1, 1, 1, 1), 2 * c * (torch.sqrt(error + c**2) - c), error)
+        charged = torch.where(first.view(-1, 1, 1, 1), pseudo_huber(error, self.config.huber), error)
         charged = weight * self.channel_weight * charged
         loss = charged.sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
         # The locator learns beside the editor; the editor always reads what the locator really says.
@@ -179,43 +203,54 @@ class EditorModule(nn.Module):
         return loss.mean() + self.config.locator_weight * located.mean(), metrics
 
 
-class EditorTask:
-    """The second stage as a `training.engine.Task`."""
+class EditorTask(BaseTask):
+    """The second stage as an `omote.engine.loop.Task`."""
+
+    module: EditorModule
 
     def __init__(self, config: EditorConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
         self.pairs = PairSource(config.population, heads)
         self.autoencoder = self._first_stage().eval().requires_grad_(False)
-        if config.start_from is not None:
-            torch.manual_seed(config.engine.seed)
-            editor = load_extended(LatentEditor, config.start_from, **config.conditions())
-            if editor.config.prediction != config.objective.prediction:
-                raise ConfigError(
-                    f"objective.prediction: {config.start_from} predicts {editor.config.prediction}, "
-                    f"not {config.objective.prediction}; give that, or train from nothing"
-                )
-        else:
-            torch.manual_seed(config.engine.seed)
-            editor = LatentEditor(
-                sample_size=self.autoencoder.config.sample_size // self.autoencoder.factor,
-                latent_channels=self.autoencoder.latent_channels,
-                patch=config.patch,
-                channels=config.channels,
-                layers_per_block=config.layers_per_block,
-                context_width=config.context_width,
-                head_channels=config.head_channels,
-                prediction=config.objective.prediction,
-                **config.conditions(),
-            )
-            editor.use_units_of(self.autoencoder)
-        self._module = EditorModule(editor, config)
+        torch.manual_seed(config.engine.seed)
+        editor = self._new_editor(heads[0]) if config.start_from is None else self._extended_editor(heads[0])
+        self.module = EditorModule(editor, config)
+        self.kinds = editor.conditioner.kinds
         self.cached = (
             None
             if config.latents is None
-            else EncodedEdits(config.latents, self.autoencoder, unit_style=config.unit_style)
+            else EncodedEdits(config.latents, self.autoencoder, unit_style=config.unit_style, kinds=self.kinds)
         )
         if editor.people is not None and not editor.people.variances.any():
             editor.people.fit(population_latents(self.autoencoder, self.pairs))
+
+    def _new_editor(self, head: HeadModel) -> LatentEditor:
+        config = self.config
+        editor = LatentEditor(
+            sample_size=self.autoencoder.config.sample_size // self.autoencoder.factor,
+            latent_channels=self.autoencoder.latent_channels,
+            patch=config.patch,
+            channels=config.channels,
+            layers_per_block=config.layers_per_block,
+            context_width=config.context_width,
+            head_channels=config.head_channels,
+            prediction=config.objective.prediction,
+            **config.reads(head),
+        )
+        editor.use_units_of(self.autoencoder)
+        editor.locator.start_from(head)
+        return editor
+
+    def _extended_editor(self, head: HeadModel) -> LatentEditor:
+        config = self.config
+        assert config.start_from is not None
+        editor = load_extended(LatentEditor, config.start_from, **config.reads(head))
+        if editor.config.prediction != config.objective.prediction:
+            raise ConfigError(
+                f"objective.prediction: {config.start_from} predicts {editor.config.prediction}, "
+                f"not {config.objective.prediction}; give that, or train from nothing"
+            )
+        return editor
 
     def _first_stage(self) -> FirstStage:
         folder = self.config.autoencoder
@@ -254,49 +289,39 @@ class EditorTask:
                     f"cannot write {folder}: {error.strerror or error}; give another autoencoder"
                 ) from None
 
-    @property
-    def module(self) -> nn.Module:
-        """The editor with its loss."""
-        return self._module
-
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> LatentBatch:
         """Latents of a step's pairs, with times, noise and dropout drawn from (seed, step)."""
-        config = self.config
+        config, autoencoder, total = self.config, self.autoencoder, size * parts
         edits = self._edits(step, seed, size, part, parts)
         generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
-        device = next(self._module.parameters()).device
-        autoencoder = self.autoencoder
+        device = self.device
         source, delta = edits.source.to(device), edits.delta.to(device)
         whole = source + delta * (autoencoder.delta_std / autoencoder.latent_std)
-        expression = torch.rand(size * parts, generator=generator)
-        unseen = torch.rand(size * parts, generator=generator)[mine] < config.drop_source
+
+        shares = config.shares()
+        first_draw = torch.rand(total, generator=generator)
+        unseen = torch.rand(total, generator=generator)[mine] < config.drop_source
+        t = config.objective.draw(total, generator)[mine]
+        noise = torch.randn((total, *delta.shape[1:]), generator=generator)[mine]
+        more_draws = torch.rand(total, len(dropout_columns(shares)) - 1, generator=generator)
+        draws = torch.cat([first_draw[:, None], more_draws], dim=1)[mine]
+        condition = drop(edits.condition, draws, shares, everything=config.drop_everything)
         source = source * ~unseen.view(-1, 1, 1, 1).to(device)
-        t = config.objective.draw(size * parts, generator)[mine]
-        noise = torch.randn((size * parts, *delta.shape[1:]), generator=generator)[mine]
-        others = torch.rand(size * parts, 2, generator=generator)
-        condition = drop_conditions(
-            edits.condition,
-            torch.cat([expression[:, None], others], dim=1)[mine],
-            category=config.drop_category,
-            arkit=config.drop_arkit,
-            both=config.drop_both,
-            geometry=config.drop_geometry,
-            identity=config.drop_identity,
-        ).without(category=unseen, arkit=unseen, geometry=unseen, identity=unseen)
+        condition = condition.masked(dict.fromkeys(shares, unseen))
+
         drawn = torch.zeros(size, dtype=torch.bool)
         if config.draw_share > 0:
-            drawn = torch.rand(size * parts, generator=generator)[mine] < config.draw_share
-            # Drawing takes many steps, of which the first is one: no share of the times is its own.
-            t = torch.where(drawn, replace(config.objective, at_noise=0.0).draw(size * parts, generator)[mine], t)
-            condition = without_source(condition, drawn)
-            here = drawn.view(-1, 1, 1, 1).to(device)
-            source, delta = source * ~here, torch.where(here, whole, delta)
-        if edits.faces is not None:
-            condition = with_motion(condition, edits.faces)
+            drawn = torch.rand(total, generator=generator)[mine] < config.draw_share
+            # Sampling a person takes many steps, of which the first is only one: t = 1 gets no share of its own.
+            t = torch.where(drawn, replace(config.objective, at_noise=0.0).draw(total, generator)[mine], t)
+            # ARKit weights move a face, and there is none without a source.
+            condition = condition.masked({Arkit: drawn})
+            no_source = drawn.view(-1, 1, 1, 1).to(device)
+            source, delta = source * ~no_source, torch.where(no_source, whole, delta)
         return LatentBatch(
             source=source,
             delta=delta,
-            condition=condition.to(device),
+            condition=replace(edits, condition=condition).with_motion().condition.to(device),
             t=t.to(device),
             noise=noise.to(device),
             drawn=drawn.to(device),
@@ -305,47 +330,39 @@ class EditorTask:
 
     def _edits(self, step: int, seed: int, size: int, part: int, parts: int) -> Edits:
         """A step's pairs, as latents."""
-        per_source, device = self.config.targets_per_source, next(self._module.parameters()).device
+        per_source, device = self.config.targets_per_source, self.device
         self.autoencoder.to(device)
         if self.cached is not None:
             return self.cached.batch(step, seed, size, part, per_source)
         pairs = self.pairs.batch(step, seed, size, part, per_source, parts)
-        return encoded(self.autoencoder, pairs, device, unit_style=self.config.unit_style)
+        return self._encoded(pairs, device)
 
-    def schedule(self, images: int) -> None:
-        """Nothing changes along the run."""
+    def _encoded(self, pairs: PairBatch, device: torch.device) -> Edits:
+        return encoded(self.autoencoder, pairs, device, unit_style=self.config.unit_style, kinds=self.kinds)
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""
-        editor = LatentEditor.from_config(self._module.editor.config)
-        editor.load_state_dict({k.removeprefix("editor."): v.cpu() for k, v in weights.items()})
-        editor.save_pretrained(folder / "editor")
+        self.averaged("editor", weights).save_pretrained(folder / "editor")
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """Sources, targets, and one-step edits, decoded by the first stage; people drawn, if that is learned."""
+        """Sources, targets, and one-step edits, decoded by the first stage; sampled persons, if that is learned."""
         pairs = self.pairs.draw(preview_rngs(), 4)
-        editor, device = self._module.editor, next(self._module.parameters()).device
+        editor, device = self.module.editor, self.device
         autoencoder = self.autoencoder.to(device)
-        edits = encoded(autoencoder, pairs, device, unit_style=self.config.unit_style)
-        source, condition = edits.source, with_motion(edits.condition, edits.faces).to(device)
+        edits = self._encoded(pairs, device).with_motion()
+        source, condition = edits.source, edits.condition.to(device)
         noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(11)).to(device)
         delta = noise - editor(noise, torch.ones(len(noise), device=device), source, condition)
         z = source * autoencoder.latent_std + autoencoder.latent_mean + delta * autoencoder.delta_std
         before = packed(pairs.source).repeat_interleave(4, 0)
-        rows = [before, packed(pairs.target), autoencoder.decode(z, before.to(device), condition.motion)]
+        rows = [before, packed(pairs.target), autoencoder.decode(z, before.to(device), motion_of(condition, z))]
         if editor.people is not None:
-            alone = without_source(condition, torch.ones_like(condition.has_category))
-            *_, last = heun(
-                lambda z, t: editor(z, t, source, alone), noise, DRAW_SETTINGS.steps // 2, shift=DRAW_SETTINGS.shift
-            )
+            alone, every = condition.without([Arkit]), torch.ones(len(source), dtype=torch.bool, device=device)
+            steps, shift = DRAW_SETTINGS.steps // 2, DRAW_SETTINGS.shift
+            *_, last = heun(lambda z, t: editor(z, t, source, alone, every), noise, steps, shift=shift)
             rows.append(autoencoder.decode(last.z * autoencoder.latent_std + autoencoder.latent_mean))
         return grid(rows)
-
-
-def without_source(condition: Condition, drawn: Bool[Tensor, "b"]) -> Condition:
-    """The condition with people drawn where ``drawn`` says so: weights move a face that is there, and there is none."""
-    return replace(condition.without(arkit=drawn), draws=drawn)
 
 
 @torch.no_grad()

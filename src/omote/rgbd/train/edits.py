@@ -1,21 +1,23 @@
-"""What an editor learns from: latents of a source, the differences of its targets, and everything known about these."""
+"""Training data of the second stage: latents of sources, the differences of their targets, and the targets' conditions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.datasets.cache import NO_CATEGORY
 from omote.datasets.pairs import PairBatch
 from omote.head.rest_face import RestFace
-from omote.rgbd.conditions.base import Condition, make_condition, with_motion
-from omote.rgbd.conditions.geometry import GEOMETRY
-from omote.rgbd.conditions.motion import IMAGE_SIZE
+from omote.rgbd.conditions.arkit import Arkit
+from omote.rgbd.conditions.base import Condition, Kind
+from omote.rgbd.conditions.kinds import KINDS, condition_of_pairs
+from omote.rgbd.conditions.motion import Motion
 from omote.rgbd.identity_stage import FirstStage
 from omote.rgbd.train.autoencoder import packed
+from omote.rgbd.warp import IMAGE_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,8 @@ class Edits:
         source: scaled source latents.
         delta: target - source, in units of the differences' deviation.
         condition: everything known about the targets.
-        landmarks_px: of the source's person at rest, in an image of `IMAGE_SIZE` pixels.
-        faces: whom the weights move, where motion images are not drawn yet: most of what is known may yet be forgotten.
+        landmarks_px: landmarks of the source's person at rest, in an image of `IMAGE_SIZE` pixels.
+        faces: faces of the sources, if motion images are not drawn yet: dropout may make most of them unnecessary.
     """
 
     source: Float[Tensor, "b d h w"]
@@ -36,25 +38,38 @@ class Edits:
     landmarks_px: Float[Tensor, "b 68 2"]
     faces: tuple[RestFace, ...] | None
 
+    def with_motion(self) -> Edits:
+        """The same with motion images of the ARKit weights that are given."""
+        if self.faces is None:
+            return self
+        motion = Motion.drawn(self.condition[Arkit], self.faces)
+        return replace(self, condition=self.condition.including(motion), faces=None)
+
 
 @torch.no_grad()
 def encoded(
-    autoencoder: FirstStage, pairs: PairBatch, device: torch.device | str = "cpu", *, unit_style: bool = True
+    autoencoder: FirstStage,
+    pairs: PairBatch,
+    device: torch.device | str = "cpu",
+    *,
+    unit_style: bool = True,
+    kinds: Collection[type[Kind]] = KINDS,
 ) -> Edits:
-    """Pairs → what the editor learns from; networks run on ``device``, where the latents stay.
+    """Pairs → training data of the second stage; networks run on ``device``, where the latents stay.
 
     Args:
         autoencoder: the first stage.
         pairs: sources and targets.
-        device: of the networks.
-        unit_style: faces move by the units of people like them, not by the head model's alone.
+        device: device of the networks.
+        unit_style: faces move in their own style of units, not by the head model's units alone.
+        kinds: kinds of condition to build.
     """
     target = packed(pairs.target)
     source, delta = encode_pairs(autoencoder, packed(pairs.source).to(device), target.to(device))
     return Edits(
         source=source,
         delta=delta,
-        condition=known_of_batch(pairs, geometry=target[:, GEOMETRY]),
+        condition=condition_of_pairs(pairs, target, kinds),
         landmarks_px=pairs.rest_landmarks * (IMAGE_SIZE / target.shape[-1]),
         faces=pairs.faces if unit_style else tuple(face.unstyled() for face in pairs.faces),
     )
@@ -66,29 +81,3 @@ def encode_pairs(autoencoder: FirstStage, source: Tensor, target: Tensor) -> tup
     z_source = autoencoder.encode(source).mode().repeat_interleave(len(target) // len(source), 0)
     z_target = autoencoder.encode(target).mode()
     return autoencoder.scale(z_source), (z_target - z_source) / autoencoder.delta_std
-
-
-def condition_of_batch(pairs: PairBatch) -> Condition:
-    """What is wanted and whose faces these are, with motion images; the targets' geometry stays unknown."""
-    return with_motion(known_of_batch(pairs), pairs.faces)
-
-
-def known_of_batch(pairs: PairBatch, *, geometry: Float[Tensor, "b 2 s s"] | None = None) -> Condition:
-    """Everything known about the targets, without motion images.
-
-    Args:
-        pairs: with the targets.
-        geometry: depth and mask of the packed targets; None leaves it unknown.
-    """
-    named = pairs.category != NO_CATEGORY
-    every = torch.ones_like(named)
-    return make_condition(
-        category=pairs.category.clamp_min(0),
-        intensity=pairs.intensity,
-        arkit=pairs.arkit,
-        has_category=named,
-        has_arkit=every,
-        faces=pairs.faces,
-        geometry=geometry,
-        has_geometry=None if geometry is None else every,
-    )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from omote.datasets.cache import NO_CATEGORY, read_shard, shard_folders
 from omote.diffusion.flow import noised
 from omote.diffusion.objective import Objective
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.errors import ConfigError
 from omote.rgbd.expression_prior import FOLDER, ExpressionPrior
@@ -73,12 +73,14 @@ class ExpressionPriorModule(nn.Module):
         return (self.objective.weight(batch.t) * error).mean(), {"mse": error.detach().mean()}
 
 
-class ExpressionPriorTask:
-    """The prior of expressions as a `training.engine.Task`.
+class ExpressionPriorTask(BaseTask):
+    """The prior of expressions as an `omote.engine.loop.Task`.
 
     Raises:
         ConfigError: a population without categories.
     """
+
+    module: ExpressionPriorModule
 
     def __init__(self, config: ExpressionPriorConfig) -> None:
         self.config = config
@@ -96,12 +98,7 @@ class ExpressionPriorTask:
         known = torch.from_numpy(weights.astype(np.float32))
         prior.use_units_of(known)
         self.weights = prior.scale(known)
-        self._module = ExpressionPriorModule(prior, config.objective)
-
-    @property
-    def module(self) -> nn.Module:
-        """The prior with its loss."""
-        return self._module
+        self.module = ExpressionPriorModule(prior, config.objective)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> ExpressionBatch:
         """Expressions of a step, drawn from (seed, step)."""
@@ -110,7 +107,7 @@ class ExpressionPriorTask:
         chosen = torch.randint(len(self.category), (total,), generator=generator)[mine]
         t = self.config.objective.draw(total, generator)[mine]
         noise = torch.randn(total, self.weights.shape[1], generator=generator)[mine]
-        device = next(self._module.parameters()).device
+        device = self.device
         return ExpressionBatch(
             weights=self.weights[chosen].to(device),
             category=self.category[chosen].to(device),
@@ -119,15 +116,6 @@ class ExpressionPriorTask:
             noise=noise.to(device),
         )
 
-    def schedule(self, images: int) -> None:
-        """Nothing changes along the run."""
-
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""
-        prior = ExpressionPrior.from_config(self._module.prior.config)
-        prior.load_state_dict({k.removeprefix("prior."): v.cpu() for k, v in weights.items()})
-        prior.save_pretrained(folder / FOLDER)
-
-    def preview(self) -> None:
-        """There is nothing to look at."""
-        return
+        self.averaged("prior", weights).save_pretrained(folder / FOLDER)

@@ -16,10 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omote.engine.loop import EngineConfig
+from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
 from omote.head.expressions import CATEGORIES
+from omote.rgbd.conditions.category import Category, CategoryReader
 from omote.rgbd.conditions.text.captions import draw_caption
 from omote.rgbd.conditions.text.conditioner import TextConditioner
 from omote.rgbd.conditions.text.encoders import TextFeatures, encode_texts
@@ -92,12 +93,14 @@ class TextModule(nn.Module):
         return token + 0.5 * category + intensity, {k: v.detach() for k, v in metrics.items()}
 
 
-class TextTask:
-    """The text conditioner as a `training.engine.Task`."""
+class TextTask(BaseTask):
+    """The text conditioner as an `omote.engine.loop.Task`."""
+
+    module: TextModule
 
     def __init__(self, config: TextConfig) -> None:
         self.config = config
-        teacher = load_pretrained(LatentEditor, config.editor or SHIPPED_WEIGHTS / "editor").float().conditioner
+        teacher = load_pretrained(LatentEditor, config.editor or SHIPPED_WEIGHTS / "editor").float()
         rng = np.random.default_rng([5, config.engine.seed])
         captions = [draw_caption(rng) for _ in range(config.num_captions)]
         self.features = [
@@ -107,17 +110,14 @@ class TextTask:
         self.category = torch.tensor([CATEGORIES.index(c.category) for c in captions])
         self.intensity = torch.tensor([c.intensity for c in captions])
         with torch.no_grad():
-            self.token = teacher.expression_token(self.category, self.intensity)
+            reader = teacher.conditioner.reader(Category)
+            assert isinstance(reader, CategoryReader)
+            self.token = reader.token(self.category, self.intensity)
         torch.manual_seed(config.engine.seed)
         conditioner = TextConditioner(
             context_width=self.token.shape[1], width=config.width, num_queries=config.num_queries, heads=config.heads
         )
-        self._module = TextModule(conditioner, self.token.std(dim=0).mean(), config.smoothing)
-
-    @property
-    def module(self) -> nn.Module:
-        """The conditioner with its loss."""
-        return self._module
+        self.module = TextModule(conditioner, self.token.std(dim=0).mean(), config.smoothing)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> TextBatch:
         """Captions of a step, drawn from (seed, step)."""
@@ -141,7 +141,7 @@ class TextTask:
         features = TextFeatures(
             tokens=tokens * mask[..., None], mask=mask, vector=torch.where(no_vector[:, None], 0.0, vector)
         )
-        device = next(self._module.parameters()).device
+        device = self.device
         return TextBatch(
             features=features.to(device),
             category=self.category[chosen].to(device),
@@ -149,16 +149,6 @@ class TextTask:
             token=self.token[chosen].to(device),
         )
 
-    def schedule(self, images: int) -> None:
-        """Nothing changes along the run."""
-
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""
-        conditioner = TextConditioner.from_config(self._module.conditioner.config)
-        own = {k: v.cpu() for k, v in weights.items() if k.startswith("conditioner.")}
-        conditioner.load_state_dict({k.removeprefix("conditioner."): v for k, v in own.items()})
-        conditioner.save_pretrained(folder / "text")
-
-    def preview(self) -> None:
-        """There is nothing to look at."""
-        return
+        self.averaged("conditioner", weights).save_pretrained(folder / "text")

@@ -1,11 +1,13 @@
-"""A small generator of RGB-D faces in one pass, for a generative adversarial network: a baseline beside diffusion.
+"""A small generative adversarial network of RGB-D faces in one pass: a baseline beside diffusion.
 
-Noise and a category → 4 × 4 features → residual blocks, doubling the side each time → a packed image. The discriminator it
-plays against is `omote.nets.discriminator.PatchDiscriminator`.
+Noise and a category → 4 × 4 features → residual blocks, doubling the side each time → a packed image. The discriminator is
+`omote.nets.discriminator.PatchDiscriminator`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +18,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from omote.diffusion.flow import initial_noise
+from omote.engine.seeds import step_generator
 from omote.head.expressions import CATEGORIES
+from omote.nets.discriminator import PatchDiscriminator
 from omote.rgbd.autoencoder import GROUPS, ResBlock
 from omote.rgbd.codec import NUM_CHANNELS
+from omote.studies.effect_of_f.training import FaceTask, nearest
 
 FIRST_SIDE = 4
 NOISE_SIZE = 128
 SMALLEST_WIDTH = 16
+# Of the discriminator's first layer.
+JUDGE_WIDTH = 48
+# Weight of the squared gradient at true images (R1: Mescheder et al., "Which Training Methods for GANs do actually
+# Converge?", ICML 2018, eq. 9), paid every eighth step, eight times over (Karras et al. 2020, §2: "lazy").
+PENALTY, PENALTY_EVERY = 1.0, 8
 
 
 class FaceGenerator(ModelMixin, ConfigMixin):
@@ -53,24 +63,81 @@ class FaceGenerator(ModelMixin, ConfigMixin):
         return image
 
     @torch.no_grad()
-    def draw(self, category: Int[Tensor, "b"], seeds: list[int]) -> Float[Tensor, "b 5 s s"]:
-        """New images; each sample from its own generator."""
+    def draw(self, category: Int[Tensor, "b"], seeds: list[int], **_: Any) -> Float[Tensor, "b 5 s s"]:
+        """New images; each sample from its own generator, in one pass whatever the sampler."""
         image: Tensor = self(initial_noise((NOISE_SIZE,), seeds).to(category.device), category)
         return image
 
 
 def width_for(parameters: int, sample_size: int) -> int:
     """The width whose generator has nearest to ``parameters`` parameters."""
+    widths = range(SMALLEST_WIDTH, 100 * GROUPS, GROUPS)
+    return nearest(parameters, widths, lambda width: FaceGenerator(sample_size=sample_size, width=width))
 
-    def count(width: int) -> int:
-        with torch.device("meta"):
-            net: Any = FaceGenerator(sample_size=sample_size, width=width)
-        return sum(p.numel() for p in net.parameters())
 
-    best = SMALLEST_WIDTH
-    for width in range(SMALLEST_WIDTH, 100 * GROUPS, GROUPS):
-        if abs(count(width) - parameters) < abs(count(best) - parameters):
-            best = width
-        elif count(width) > 1.2 * parameters:
-            break
-    return best
+@dataclass(frozen=True, kw_only=True)
+class GanBatch:
+    """One step of both sides.
+
+    Attributes:
+        real: scaled packed images.
+        category: of the true images, and of the drawn ones.
+        noise: of the drawn images.
+        penalised: whether the discriminator's gradient is.
+    """
+
+    real: Tensor
+    category: Tensor
+    noise: Tensor
+    penalised: bool
+
+
+class GanModule(nn.Module):
+    """Generator and discriminator, each paying for its own (hinge loss: Lim & Ye, "Geometric GAN", 2017)."""
+
+    def __init__(self, generator: FaceGenerator, judge: PatchDiscriminator) -> None:
+        super().__init__()
+        self.generator = generator
+        self.judge = judge
+
+    def forward(self, batch: GanBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of both losses; neither side has a gradient to the other."""
+        device = next(self.parameters()).device
+        category, real = batch.category.to(device), batch.real.to(device)
+        wanted = F.one_hot(category, len(CATEGORIES)).to(real.dtype)[:, :, None, None]
+        planes = wanted.expand(-1, -1, *real.shape[-2:])
+        drawn = self.generator(batch.noise.to(device), category)
+        if batch.penalised:
+            real.requires_grad_(True)
+        true_logits = self.judge(real, planes)[-1]
+        own = F.relu(1 - true_logits).mean() + F.relu(1 + self.judge(drawn.detach(), planes)[-1]).mean()
+        paid = -self.judge.frozen(drawn, planes)[-1].mean()
+        loss = own + paid
+        if batch.penalised:
+            slope = torch.autograd.grad(true_logits.mean(dim=(1, 2, 3)).sum(), real, create_graph=True)[0]
+            loss = loss + 0.5 * PENALTY * PENALTY_EVERY * slope.square().sum(dim=(1, 2, 3)).mean()
+        return loss, {"discriminator": own.detach(), "generator": paid.detach()}
+
+
+class GanTask(FaceTask):
+    """Training of a `FaceGenerator` of about ``parameters`` parameters on packed images."""
+
+    def __init__(self, folder: Path, *, parameters: int, held_out_share: float = 0.1, seed: int = 0) -> None:
+        super().__init__(folder, held_out_share, seed)
+        size = self.set.values.shape[-1]
+        generator = FaceGenerator(sample_size=size, width=width_for(parameters, size))
+        # Down to logits that see all of a face.
+        halvings = (size // (2 * FIRST_SIDE)).bit_length() - 1
+        judge = PatchDiscriminator(len(CATEGORIES), JUDGE_WIDTH, image_channels=NUM_CHANNELS, halvings=halvings)
+        self.module = GanModule(generator, judge)
+
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> GanBatch:
+        """True images and noise."""
+        real, category = self.draw(step, seed, size, part, parts)
+        noise = torch.randn((size * parts, NOISE_SIZE), generator=step_generator(seed, step))
+        return GanBatch(
+            real=real,
+            category=category,
+            noise=noise[part * size : (part + 1) * size],
+            penalised=step % PENALTY_EVERY == 0,
+        )

@@ -2,12 +2,14 @@
 
 The path is that of `omote.diffusion.flow`, the preconditioning EDM's (`omote.diffusion.flow.path_scale`). Networks for latents of
 different sides have as nearly as their widths allow the same number of parameters (`widths_for`), so that first stages of
-different f can be compared by what is drawn behind them; f = 1 is diffusion of pixels.
+different f can be compared by faces drawn behind them; f = 1 is diffusion of pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,19 +18,24 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from omote.diffusion.flow import initial_noise, path_scale
-from omote.diffusion.objective import Prediction, velocity_of
+from omote.diffusion.flow import guided, initial_noise, noised, path_scale
+from omote.diffusion.objective import Objective, Prediction, velocity_of
 from omote.diffusion.sampling import sampled
 from omote.diffusion.settings import SamplerName
+from omote.engine.seeds import step_generator
 from omote.head.expressions import CATEGORIES
+from omote.studies.effect_of_f.training import FaceTask, nearest
 
-# The class that says nothing: for dropout and guidance.
+# The null class, for dropout and guidance.
 ANY = len(CATEGORIES)
 ATTENTION_SIDE = 16
 SMALLEST_SIDE = 4
 MOST_LEVELS = 4
 GROUPS = 4
 HEAD_CHANNELS = 8
+OBJECTIVE = Objective(at_noise=0.05)
+# Share of items without their category, for guidance.
+DROP_CATEGORY = 0.1
 
 
 class LatentGenerator(ModelMixin, ConfigMixin):
@@ -38,8 +45,7 @@ class LatentGenerator(ModelMixin, ConfigMixin):
         sample_size: latent pixels of a side.
         latent_channels: of the latent.
         channels: U-Net widths per resolution.
-        layers_per_block: residual blocks per resolution.
-        prediction: what the U-Net says (`omote.diffusion.objective`); `forward` gives the velocity whatever it is.
+        prediction: of the U-Net (`omote.diffusion.objective`); `forward` gives the velocity whatever it is.
     """
 
     @register_to_config
@@ -49,7 +55,6 @@ class LatentGenerator(ModelMixin, ConfigMixin):
         sample_size: int,
         latent_channels: int,
         channels: Sequence[int] = (64, 128),
-        layers_per_block: int = 1,
         prediction: Prediction = "v",
     ) -> None:
         super().__init__()
@@ -61,7 +66,7 @@ class LatentGenerator(ModelMixin, ConfigMixin):
             down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attended),
             up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)),
             block_out_channels=tuple(channels),
-            layers_per_block=layers_per_block,
+            layers_per_block=1,
             attention_head_dim=HEAD_CHANNELS,
             norm_num_groups=GROUPS,
             num_class_embeds=len(CATEGORIES) + 1,
@@ -104,18 +109,10 @@ class LatentGenerator(ModelMixin, ConfigMixin):
             guidance_scale: 1 means none.
         """
         config: Any = self.config
-        shape = (config.latent_channels, config.sample_size, config.sample_size)
-        noise = initial_noise(shape, list(seeds)).to(category.device)
-
-        def velocity(z_t: Tensor, t: Tensor) -> Tensor:
-            v: Tensor = self(z_t, t, category)
-            if guidance_scale != 1.0:
-                free = self(z_t, t, torch.full_like(category, ANY))
-                v = free + guidance_scale * (v - free)
-            return v
-
-        z = noise
-        for step in sampled(velocity, noise, steps, sampler, seeds=seeds):
+        noise = initial_noise((config.latent_channels, config.sample_size, config.sample_size), list(seeds))
+        z, free = noise.to(category.device), torch.full_like(category, ANY)
+        velocity = guided(lambda z, t: self(z, t, category), lambda z, t: self(z, t, free), guidance_scale)
+        for step in sampled(velocity, z, steps, sampler, seeds=seeds):
             z = step.z
         return z
 
@@ -128,31 +125,13 @@ def num_levels(side: int) -> int:
     return levels
 
 
-def widths_for(
-    parameters: int, *, sample_size: int, latent_channels: int, layers_per_block: int = 1
-) -> tuple[int, ...]:
+def widths_for(parameters: int, *, sample_size: int, latent_channels: int) -> tuple[int, ...]:
     """The widths, in multiples of 4 and doubling with depth, whose network has nearest to ``parameters`` parameters."""
-    levels = num_levels(sample_size)
 
-    def count(widths: tuple[int, ...]) -> int:
-        with torch.device("meta"):
-            net = LatentGenerator(
-                sample_size=sample_size,
-                latent_channels=latent_channels,
-                channels=widths,
-                layers_per_block=layers_per_block,
-            )
-        return sum(p.numel() for p in net.parameters())
+    def network(widths: tuple[int, ...]) -> LatentGenerator:
+        return LatentGenerator(sample_size=sample_size, latent_channels=latent_channels, channels=widths)
 
-    best = (HEAD_CHANNELS,) * levels
-    found = count(best)
-    for widths in _growing(levels):
-        now = count(widths)
-        if abs(now - parameters) < abs(found - parameters):
-            best, found = widths, now
-        if now > 1.2 * parameters:
-            break
-    return best
+    return nearest(parameters, _growing(num_levels(sample_size)), network)
 
 
 def _growing(levels: int) -> Iterator[tuple[int, ...]]:
@@ -164,3 +143,60 @@ def _growing(levels: int) -> Iterator[tuple[int, ...]]:
         if widths != last:
             last = widths
             yield widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorBatch:
+    """What to denoise.
+
+    Attributes:
+        z_0: scaled latents.
+        noise: standard normal.
+        t: [0, 1].
+        category: index into `CATEGORIES`, or `ANY`.
+    """
+
+    z_0: Tensor
+    noise: Tensor
+    t: Tensor
+    category: Tensor
+
+
+class GeneratorModule(nn.Module):
+    """The denoiser with its loss as forward."""
+
+    def __init__(self, generator: LatentGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, batch: GeneratorBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error of the velocity, weighted by the objective."""
+        device = next(self.parameters()).device
+        z_0, noise, t = batch.z_0.to(device), batch.noise.to(device), batch.t.to(device)
+        velocity = self.generator(noised(z_0, noise, t), t, batch.category.to(device))
+        loss = (OBJECTIVE.weight(t).view(-1, 1, 1, 1) * (velocity - (noise - z_0)) ** 2).mean()
+        return loss, {"flow": loss.detach()}
+
+
+class GeneratorTask(FaceTask):
+    """Training of a `LatentGenerator` of about ``parameters`` parameters; packed images are latents of f = 1."""
+
+    def __init__(self, folder: Path, *, parameters: int, held_out_share: float = 0.1, seed: int = 0) -> None:
+        super().__init__(folder, held_out_share, seed)
+        channels, side = self.set.values.shape[1:3]
+        widths = widths_for(parameters, sample_size=side, latent_channels=channels)
+        self.module = GeneratorModule(
+            LatentGenerator(
+                sample_size=side, latent_channels=channels, channels=widths, prediction=OBJECTIVE.prediction
+            )
+        )
+
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> GeneratorBatch:
+        """Latents, noise and times."""
+        z_0, category = self.draw(step, seed, size, part, parts)
+        generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
+        total = size * parts
+        t = OBJECTIVE.draw(total, generator)[mine]
+        dropped = (torch.rand(total, generator=generator) < DROP_CATEGORY)[mine]
+        noise = torch.randn((total, *z_0.shape[1:]), generator=generator)[mine]
+        return GeneratorBatch(z_0=z_0, noise=noise, t=t, category=torch.where(dropped, ANY, category))

@@ -1,17 +1,17 @@
-"""A population as generators read it: packed images, or their latents, in one file each that maps into memory.
+"""A population as generators read it: packed images, or their latents, in files that map into memory.
 
-Images are packed once at one size; every row of a comparison then reads the same ones. Files appear whole or not at all.
+Images are packed once at one size, and every row of the comparison reads the same ones. A set appears whole or not at all.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-import psutil
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,6 +24,8 @@ from omote.rgbd.codec import NUM_CHANNELS
 from omote.rgbd.train.autoencoder import packed
 
 BATCH = 32
+# Values, their categories and persons.
+Part: TypeAlias = tuple[Tensor, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class LatentSet:
     Attributes:
         values: half precision; images packed, latents unscaled.
         category: index into `CATEGORIES`.
-        person: which person of the population each is of.
+        person: index of the population's person.
         mean: per channel, over a sample of them.
         std: the same.
     """
@@ -45,10 +47,10 @@ class LatentSet:
     std: Float[np.ndarray, "d"]
 
     def split(self, held_out_share: float) -> tuple[Int[np.ndarray, "a"], Int[np.ndarray, "b"]]:
-        """Indices for training and of the persons held out: the last share of them, at least one.
+        """Indices for training, and of the held-out persons: the last share of them, at least one.
 
         Raises:
-            ConfigError: nobody is left to train on.
+            ConfigError: no person is left to train on.
         """
         persons = np.unique(self.person)
         count = max(1, round(held_out_share * len(persons)))
@@ -60,6 +62,12 @@ class LatentSet:
     def take(self, indices: Int[np.ndarray, "m"]) -> Float[Tensor, "m d h w"]:
         """Some, in single precision."""
         return torch.from_numpy(np.asarray(self.values[indices], np.float32))
+
+    @property
+    def units(self) -> tuple[Float[Tensor, "1 d 1 1"], Float[Tensor, "1 d 1 1"]]:
+        """Mean and deviation: networks see values scaled by them."""
+        mean, std = (torch.from_numpy(np.asarray(x, np.float32)).view(1, -1, 1, 1) for x in (self.mean, self.std))
+        return mean, std
 
 
 def read_latents(folder: Path) -> LatentSet:
@@ -84,76 +92,50 @@ def pack_population(population: Path, size: int, folder: Path, *, max_persons: i
         folder: of the set.
         max_persons: the first so many; 0 for all.
     """
-    if folder.exists():
-        return read_latents(folder)
     shards = [read_shard(p) for p in shard_folders(population)]
     people = [(shard, i) for shard in shards for i in range(shard.num_persons)][: max_persons or None]
-    count = sum(shard.num_images for shard, _ in people)
-    with _Writer(folder, (count, NUM_CHANNELS, size, size)) as writer:
+
+    def parts() -> Iterator[Part]:
         for number, (shard, person) in enumerate(people):
             ids = np.arange(shard.num_images)
-            writer.add(packed(images_of(shard, person, ids), size), shard.category[person], number)
-    return read_latents(folder)
+            yield packed(images_of(shard, person, ids), size), shard.category[person], np.full(len(ids), number)
+
+    return _kept(folder, (sum(shard.num_images for shard, _ in people), NUM_CHANNELS, size, size), parts())
 
 
 @torch.no_grad()
 def encode_images(images: LatentSet, autoencoder: RgbdAutoencoder, folder: Path) -> LatentSet:
     """Every image's most likely latent into ``folder``; what is there is kept."""
-    if folder.exists():
-        return read_latents(folder)
     side = images.values.shape[-1] // autoencoder.factor
     device = next(autoencoder.parameters()).device
-    with _Writer(folder, (len(images.values), autoencoder.latent_channels, side, side)) as writer:
-        for start in range(0, len(images.values), BATCH):
-            some = np.arange(start, min(start + BATCH, len(images.values)))
+
+    def parts() -> Iterator[Part]:
+        for some in np.array_split(np.arange(len(images.values)), np.arange(BATCH, len(images.values), BATCH)):
             z = autoencoder.encode(images.take(some).to(device)).mode().cpu()
-            writer.add(z, images.category[some], images.person[some])
+            yield z, images.category[some], images.person[some]
+
+    return _kept(folder, (len(images.values), autoencoder.latent_channels, side, side), parts())
+
+
+def _kept(folder: Path, shape: tuple[int, ...], parts: Iterable[Part]) -> LatentSet:
+    """The set in a folder; made in a folder of another name, and renamed when whole."""
+    if folder.exists():
+        return read_latents(folder)
+    temporary = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    values = np.lib.format.open_memmap(temporary / "values.npy", "w+", np.float16, shape)
+    category, person = np.zeros((2, shape[0]), np.int64)
+    start = 0
+    for some, of_category, of_person in parts:
+        rows = slice(start, start + len(some))
+        values[rows], category[rows], person[rows] = some.numpy(), of_category, of_person
+        start = rows.stop
+    values.flush()
+    chosen = np.random.default_rng(0).permutation(len(values))[:2048]
+    sample = np.asarray(values[np.sort(chosen)], np.float64)
+    mean, std = sample.mean(axis=(0, 2, 3)), np.maximum(sample.std(axis=(0, 2, 3)), 1e-3)
+    for name, array in {"category": category, "person": person, "mean": mean, "std": std}.items():
+        np.save(temporary / f"{name}.npy", array)
+    temporary.rename(folder)
     return read_latents(folder)
-
-
-class _Writer:
-    """A set that is filled in a folder of its own, and renamed when whole."""
-
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
-        self.folder = folder
-        for left in folder.parent.glob(f"{folder.name}.*.partial"):
-            if not psutil.pid_exists(int(left.suffixes[-2][1:])):
-                shutil.rmtree(left, ignore_errors=True)
-        # Processes that make the same set at once make it each, and the first one's stays.
-        self.temporary = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(self.temporary, ignore_errors=True)
-        self.temporary.mkdir(parents=True)
-        self.values = np.lib.format.open_memmap(self.temporary / "values.npy", "w+", np.float16, shape)
-        self.category, self.person = np.zeros((2, shape[0]), np.int64)
-        self.filled = 0
-
-    def add(self, values: Tensor, category: np.ndarray, person: np.ndarray | int) -> None:
-        """The next rows."""
-        rows = slice(self.filled, self.filled + len(values))
-        self.values[rows], self.category[rows], self.person[rows] = values.numpy(), category, person
-        self.filled += len(values)
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.temporary, ignore_errors=True)
-            return
-        self.values.flush()
-        chosen = np.random.default_rng(0).permutation(len(self.values))[:2048]
-        sample = np.asarray(self.values[np.sort(chosen)], np.float64)
-        arrays = {
-            "category": self.category,
-            "person": self.person,
-            "mean": sample.mean(axis=(0, 2, 3)),
-            "std": np.maximum(sample.std(axis=(0, 2, 3)), 1e-3),
-        }
-        for name, array in arrays.items():
-            np.save(self.temporary / f"{name}.npy", array)
-        try:
-            self.temporary.rename(self.folder)
-        except OSError:
-            shutil.rmtree(self.temporary)
-            if not self.folder.exists():
-                raise

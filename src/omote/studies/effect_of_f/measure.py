@@ -3,9 +3,9 @@
 * ``fd/<features>``, ``precision/<features>``, ``recall/<features>``: of the colours (`omote.evaluation.distribution`).
 * ``fd/<features>_shaded_depth``: the Fréchet distance of the shapes alone, drawn as grey clay under one light: a surface that
   no face has is far from all, however good its colours.
-* ``depth/nearest_mm``: a drawn face has no true depth of its own, so its depth is held against every real one and the nearest
+* ``depth/nearest_mm``: a drawn face has no true depth of its own, so its depth is compared with every real one and the nearest
   counts: the mean over pixels of |d - g| inside the real one's mask. The mean face scores well here, so this stands beside
-  recall; what real faces of other persons score is its floor (row ``real``).
+  recall; its floor are real faces of other persons (row ``real``).
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def compare(drawn: FaceSet, real: FaceSet, name: str, *, alone: Int[np.ndarray, 
     """The measures of this module, with the extractor's name in their keys.
 
     Args:
-        drawn: what is judged.
-        real: what it is held against.
-        name: the extractor's.
-        alone: which real faces are of different persons, for precision and recall: a manifold's width is the distance to a
+        drawn: faces that are measured.
+        real: faces that they are compared with.
+        name: of the extractor.
+        alone: indices of real faces of different persons, for precision and recall: a manifold's width is the distance to a
             neighbour, and another picture of the same person is none.
     """
     near = precision_recall(real.color[alone], drawn.color)

@@ -107,16 +107,16 @@ class EffectOfF(Study):
         """
         from omote.studies.effect_of_f.rows import reference_of, run_row
 
-        reference = yield from reference_of(self, work)
+        reference, floor = yield from reference_of(self, work)
         yield from work.records("rows", self.rows, lambda row: run_row(self, row, work.out, reference))
         # Earlier runs may have made other rows.
         whole = [row for row in ROWS if (work.out / "rows" / f"{row}.json").exists()]
         found = yield from work.records("rows", whole, lambda row: run_row(self, row, work.out, reference))
-        table: dict[Row, Mapping[str, Cell]] = {Row("real"): reference.floor}
+        table: dict[Row, Mapping[str, Cell]] = {Row("real"): floor}
         for name, record in found.items():
             for share, mark in zip(self.marks, record["marks"], strict=True):
                 table[Row(name) if share == self.marks[-1] else Row(name).under(share=share)] = mark
-        return Results(table=table, figure=_drawn(found, reference.floor, f"fd/{reference.extractor.name}"))
+        return Results(table=table, figure=_drawn(found, floor, f"fd/{reference.extractor.name}"))
 
 
 def factor_of(row: str) -> int:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.errors import CheckpointError, ConfigError
+from omote.engine.weights import load_pretrained
+from omote.errors import ConfigError
 from omote.head.expressions import CATEGORIES
 from omote.rgbd.conditions.text.conditioner import TextConditioner
 from omote.rgbd.conditions.text.encoders import encode_texts
@@ -32,14 +33,8 @@ class TextReader:
         Raises:
             CheckpointError: missing or damaged weights.
         """
-        path = folder / "text"
-        if not (path / "config.json").is_file():
-            raise CheckpointError(f"{path}: expected the text conditioner; train it with `omote train text-cpu`")
-        try:
-            return cls(TextConditioner.from_pretrained(path, low_cpu_mem_usage=False).float())
-        except (OSError, RuntimeError, ValueError) as error:
-            line = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{path}: weights do not load ({line}); reinstall them") from None
+        hint = "train it with `omote train text-cpu`"
+        return cls(load_pretrained(TextConditioner, folder / "text", hint=hint).float())
 
     @torch.no_grad()
     def tokens(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:

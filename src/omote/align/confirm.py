@@ -1,0 +1,97 @@
+"""A face that was found or given, and whether a fit of the head model confirms it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from omote.align.surface import ScanSurface
+from omote.errors import AlignmentError
+from omote.head.fit import LANDMARK_WEIGHT, Fit, fit_head, umeyama
+from omote.head.model import HeadModel
+
+MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "in": 25.4}
+UNIT_TOLERANCE = 1.3  # a fit's free scale this near to a unit decides for it; adult heads differ by far less
+CHECK_POINTS = 8_000
+MIN_GIVEN_LANDMARKS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """A face with its landmarks in scan coordinates, and a quick fit to them.
+
+    Attributes:
+        landmarks: the 68; NaN where unknown.
+        confidence: [0, 1] of each landmark.
+        fit: quick fit of few identity modes and no expression.
+        score: `confidence_of` the fit.
+    """
+
+    landmarks: Float[np.ndarray, "68 3"]
+    confidence: Float[np.ndarray, " 68"]
+    fit: Fit
+    score: float
+
+
+def confirmed(
+    head: HeadModel, surface: ScanSurface, landmarks: Float[np.ndarray, "68 3"], confidence: Float[np.ndarray, " 68"]
+) -> Located | None:
+    """A quick fit to landmarks; None where there is nothing to fit to."""
+    given = np.isfinite(landmarks).all(axis=1)
+    mean = head.landmarks(head.template_mm.astype(np.float64))
+    pose = umeyama(landmarks[given], mean[given], LANDMARK_WEIGHT[given] * confidence[given] + 1e-9)
+    _, scale = unit_of(pose)
+    points, normals = surface.near(pose, CHECK_POINTS)
+    if len(points) < 100:
+        return None
+    try:
+        fit = fit_head(
+            head, points, landmarks=landmarks, normals=normals, landmark_weights=confidence,
+            fixed_scale=scale, num_identity=30, iterations=8, expression=False,
+        )  # fmt: skip
+    except AlignmentError:
+        return None
+    return Located(landmarks=landmarks, confidence=confidence, fit=fit, score=confidence_of(fit, confidence))
+
+
+def confirmed_given(head: HeadModel, surface: ScanSurface, landmarks: Float[np.ndarray, "68 3"]) -> Located:
+    """`confirmed` for landmarks that the user gave.
+
+    Raises:
+        AlignmentError: too few, or no scan points near them.
+    """
+    given = np.isfinite(landmarks).all(axis=1)
+    if given.sum() < MIN_GIVEN_LANDMARKS:
+        raise AlignmentError(
+            f"landmarks: expected at least {MIN_GIVEN_LANDMARKS} known points, got {given.sum()}; see docs/scan-input.md"
+        )
+    located = confirmed(head, surface, landmarks.astype(np.float64), given.astype(np.float64))
+    if located is None:
+        raise AlignmentError("no scan points near the given landmarks; are they in the scan's own coordinates?")
+    return located
+
+
+def confidence_of(fit: Fit, landmark_confidence: Float[np.ndarray, " 68"]) -> float:
+    """[0, 1]: high only where the fit lies on the scan, covers a good part of the face, and agrees with the landmarks."""
+
+    def step(value: float, middle: float, width: float) -> float:
+        return float(1 / (1 + np.exp(np.clip((middle - value) / width, -40, 40))))
+
+    inner = np.arange(68) >= 17
+    w = LANDMARK_WEIGHT * landmark_confidence * inner * np.isfinite(fit.landmark_residual_mm)
+    residual = float(w @ np.nan_to_num(fit.landmark_residual_mm) / max(w.sum(), 1e-9)) if w.sum() > 0 else 20.0
+    plausible = step(-float(np.sqrt(np.mean(fit.identity**2))), -1.6, 0.15)
+    return (
+        step(fit.coverage, 0.42, 0.05) * step(-min(fit.median_mm, 99.0), -1.9, 0.2) * step(-residual, -9.0, 1.2)
+        * step(float(landmark_confidence[inner].mean()), 0.12, 0.03) * plausible
+    )  # fmt: skip
+
+
+def unit_of(canonical_from_scan: Float[np.ndarray, "4 4"]) -> tuple[str, float | None]:
+    """(the unit whose scale is near enough to a pose's, its mm per unit); ("unknown", None) where none is."""
+    scale = float(np.cbrt(np.linalg.det(canonical_from_scan[:3, :3])))
+    unit = min(MM_PER_UNIT, key=lambda u: abs(np.log(MM_PER_UNIT[u] / scale)))
+    near = abs(np.log(MM_PER_UNIT[unit] / scale)) < np.log(UNIT_TOLERANCE)
+    return (unit, MM_PER_UNIT[unit]) if near else ("unknown", None)

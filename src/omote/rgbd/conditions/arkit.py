@@ -1,0 +1,65 @@
+"""ARKit-52 weights of an expression: eight tokens. What they move in the image is another kind (`motion`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from omote.datasets.pairs import PairBatch
+from omote.head.expressions import ARKIT_NAMES
+from omote.head.rest_face import RestFace
+from omote.rgbd.conditions.base import Kind, Reader
+from omote.types import Expression
+
+NUM_TOKENS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arkit(Kind):
+    """ARKit weights.
+
+    Attributes:
+        weights: [0, 1], in `ARKIT_NAMES` order.
+    """
+
+    name: ClassVar[str] = "arkit"
+    dropout: ClassVar[float] = 0.3
+    group: ClassVar[str | None] = "expression"
+
+    weights: Float[Tensor, "b 52"]
+
+    @classmethod
+    def of(cls, expressions: Sequence[Expression], face: RestFace | None) -> Arkit:
+        """Weights of the expressions that have them."""
+        none = np.zeros(len(ARKIT_NAMES), np.float32)
+        weights = np.stack([none if e.arkit is None else e.arkit for e in expressions])
+        return cls(
+            weights=torch.from_numpy(weights.astype(np.float32)),
+            given=torch.tensor([e.arkit is not None for e in expressions]),
+        )
+
+    @classmethod
+    def of_pairs(cls, pairs: PairBatch, target: Tensor) -> Arkit:
+        """Weights of every target."""
+        return cls(weights=pairs.arkit, given=torch.ones(len(pairs.arkit), dtype=torch.bool))
+
+
+class ArkitReader(Reader):
+    """A perceptron with one hidden layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, num_tokens=NUM_TOKENS)
+        self.mlp = nn.Sequential(
+            nn.Linear(len(ARKIT_NAMES), 2 * width), nn.SiLU(), nn.Linear(2 * width, NUM_TOKENS * width)
+        )
+
+    def tokens(self, value: Arkit) -> Float[Tensor, "b 8 w"]:
+        """Tokens of every item's weights."""
+        out: Tensor = self.mlp(value.weights.to(self.null.dtype)).unflatten(1, (NUM_TOKENS, -1))
+        return out

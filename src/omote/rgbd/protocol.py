@@ -1,0 +1,83 @@
+"""The protocol of an editor: what pipelines and studies may ask of a model that edits RGB-D images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omote.diffusion.settings import EditSettings
+    from omote.head.rest_face import RestFace
+    from omote.types import Expression, Rgbd
+
+
+@runtime_checkable
+class Editor(Protocol):
+    """What edits: `EditingModel` in this process, `EditingProcess` in another, or a stand-in of a test."""
+
+    @property
+    def sample_size(self) -> int:
+        """Side of the images in pixels."""
+        ...
+
+    def encode(self, images: Sequence[Rgbd]) -> Any:
+        """Images → their latents, one per image, as `decode` takes them."""
+        ...
+
+    def edit(
+        self,
+        source: Rgbd,
+        expressions: Sequence[Expression],
+        settings: EditSettings | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """One image per expression of the person in the source, in the source's camera."""
+        ...
+
+    def decode(
+        self,
+        latents: Any,
+        sources: Sequence[Rgbd],
+        expressions: Sequence[Expression] | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """Latents → images, each in the camera of its source."""
+        ...
+
+
+class ForwardedEditor(ABC):
+    """An `Editor` that forwards its calls."""
+
+    @abstractmethod
+    def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of an `EditingModel`, and raise what it raises."""
+
+    def encode(self, images: Sequence[Rgbd]) -> Any:
+        """`EditingModel.encode`."""
+        return self.ask("encode", images)
+
+    def edit(
+        self,
+        source: Rgbd,
+        expressions: Sequence[Expression],
+        settings: EditSettings | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """`EditingModel.edit`."""
+        return list(self.ask("edit", source, expressions, settings, face=face))
+
+    def decode(
+        self,
+        latents: Any,
+        sources: Sequence[Rgbd],
+        expressions: Sequence[Expression] | None = None,
+        *,
+        face: RestFace | None = None,
+    ) -> list[Rgbd]:
+        """`EditingModel.decode`."""
+        return list(self.ask("decode", latents, sources, expressions, face=face))
