@@ -130,28 +130,8 @@ class _File:
             return self.accessor(values.astype(np.float32), VEC3, bounds=True, target=gltf.ARRAY_BUFFER)
         kept = np.ascontiguousarray(values[moved], np.float32)
         low, high = _bounds(np.concatenate([kept, np.zeros((1, 3), np.float32)]))
-        small = len(values) <= np.iinfo(np.uint16).max
-        ids = moved.astype(np.uint16 if small else np.uint32)
-        sparse = gltf.Sparse(
-            count=len(moved),
-            indices=gltf.AccessorSparseIndices(
-                bufferView=self.view(ids.tobytes()),
-                componentType=gltf.UNSIGNED_SHORT if small else gltf.UNSIGNED_INT,
-            ),
-            values=gltf.AccessorSparseValues(bufferView=self.view(kept.tobytes())),
-        )
-        self.document.accessors.append(
-            gltf.Accessor(
-                byteOffset=None,
-                componentType=gltf.FLOAT,
-                count=len(values),
-                type=VEC3,
-                min=low,
-                max=high,
-                sparse=sparse,
-            )
-        )
-        return len(self.document.accessors) - 1
+        ids = moved.astype(np.uint16 if len(values) <= np.iinfo(np.uint16).max else np.uint32)
+        return self._sparse(len(values), ids, kept, low, high)
 
     def _zero(self, count: int) -> int:
         """One shared accessor per length for parts that a target leaves still.
@@ -159,19 +139,28 @@ class _File:
         Written out: viewers differ on accessors without data, and a kilobyte is cheap.
         """
         if count not in self._zeros:
-            sparse = gltf.Sparse(
-                count=1,
-                indices=gltf.AccessorSparseIndices(
-                    bufferView=self.view(np.zeros(1, np.uint32).tobytes()), componentType=gltf.UNSIGNED_INT
-                ),
-                values=gltf.AccessorSparseValues(bufferView=self.view(np.zeros(3, np.float32).tobytes())),
-            )
-            self.document.accessors.append(
-                gltf.Accessor(byteOffset=None, componentType=gltf.FLOAT, count=count, type=VEC3, min=[0.0] * 3, max=[0.0] * 3,
-                              sparse=sparse)
-            )  # fmt: skip
-            self._zeros[count] = len(self.document.accessors) - 1
+            zero = [0.0] * 3
+            self._zeros[count] = self._sparse(count, np.zeros(1, np.uint32), np.zeros((1, 3), np.float32), zero, zero)
         return self._zeros[count]
+
+    def _sparse(
+        self, count: int, ids: np.ndarray, values: Float[np.ndarray, "n 3"], low: list[float], high: list[float]
+    ) -> int:
+        """A sparse accessor of ``count`` vectors, zero but at ``ids``; its id."""
+        sparse = gltf.Sparse(
+            count=len(ids),
+            indices=gltf.AccessorSparseIndices(
+                bufferView=self.view(ids.tobytes()),
+                componentType=gltf.UNSIGNED_SHORT if ids.dtype == np.uint16 else gltf.UNSIGNED_INT,
+            ),
+            values=gltf.AccessorSparseValues(bufferView=self.view(values.tobytes())),
+        )
+        self.document.accessors.append(
+            gltf.Accessor(
+                byteOffset=None, componentType=gltf.FLOAT, count=count, type=VEC3, min=low, max=high, sparse=sparse
+            )
+        )
+        return len(self.document.accessors) - 1
 
     def image(self, rgb: Float[np.ndarray, "height width 3"], name: str, *, lossless: bool) -> int:
         """An embedded picture with its texture; the texture's id."""

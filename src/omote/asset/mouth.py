@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from omote.geometry.mesh import adjacency
 from omote.head.model import HeadModel, once_per_head
 
 INNER_LIPS = (61, 62, 63, 65, 66, 67)  # of the 68 landmarks
@@ -23,9 +23,7 @@ TONGUE_SHARE = 0.7  # of the arches' way; its root stays
 @once_per_head
 def _arches(head: HeadModel) -> tuple[Int[np.ndarray, "a"], Int[np.ndarray, "t"]]:
     """Vertex ids of (teeth and gums, tongue): surfaces of their own, so each is a connected component."""
-    edges = np.concatenate([head.faces[:, [0, 1]], head.faces[:, [1, 2]]])
-    links = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(head.num_vertices, head.num_vertices))
-    _, component = connected_components(links, directed=False)
+    _, component = connected_components(adjacency(head.faces, head.num_vertices)[0], directed=False)
     skin = component[head.part_vertices("skin")[0]]
     inside = head.part_vertices("teeth_upper", "teeth_lower", "mouth")
     return inside[component[inside] != skin], head.part_vertices("tongue")

@@ -17,11 +17,11 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from omote.asset.atlas import Atlas, skin_atlas
 from omote.asset.hair import match_hair
 from omote.asset.scan_color import scan_color
-from omote.geometry.mesh import unique_edges
+from omote.geometry.mesh import adjacency, solve_spd
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import eye_sphere
-from omote.lift.motion import head_motion, solve_spd
+from omote.lift.motion import head_motion
 from omote.rendering.appearance import SKIN, Appearance, default_appearance, paint
 from omote.rendering.rgbd import interpolate
 from omote.rendering.shade import fast_normals
@@ -147,45 +147,56 @@ def _vertex_colors(
     color: Float[np.ndarray, "h w 3"],
     belief: Float[np.ndarray, "h w"],
 ) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
-    """Painted skin blended into what was seen: (colour per vertex, the appearance used)."""
-    n = model.num_vertices
-    rows = belief > 0.05
-    corner = faces[texels.face[rows]]
-    share = texels.weights[rows] * belief[rows][:, None]
-    seen = np.bincount(corner.ravel(), share.ravel(), minlength=n)
-    mean = (
-        np.stack(
-            [np.bincount(corner.ravel(), (share * color[rows][:, k, None]).ravel(), minlength=n) for k in range(3)],
-            axis=1,
-        )
-        / np.maximum(seen, 1e-9)[:, None]
-    )
+    """Painted skin blended into the seen colours: (colour per vertex, the appearance used)."""
+    seen, mean = _seen_colors(model, faces, texels, color, belief)
     face = head_region(model).face & (seen > 0)
-    matched = _match_tone(mean[face]) if face.any() else default_appearance()
-    painted = paint(model, matched).astype(np.float64)
     if not face.any():
-        return painted, matched
+        return paint(model, default_appearance()).astype(np.float64), default_appearance()
+    painted, matched = _matched_paint(model, mean, seen, face)
+    weight = np.clip(seen, 0.0, 1.0)
+    mirror = head_motion(model).mirror
+    borrow = (seen == 0) & (seen[mirror] > 0) & (mirror != np.arange(len(seen)))
+    mean[borrow] = mean[mirror[borrow]]
+    weight[borrow] = MIRROR_BELIEF * weight[mirror[borrow]]
+    links, degree = adjacency(faces, model.num_vertices)
+    system = sp.diags(degree) - links + sp.diags(4.0 * weight + FADE * np.maximum(degree, 1.0))
+    offset = solve_spd(system, 4.0 * weight[:, None] * (mean - painted))
+    return np.clip(painted + offset, 0.0, 1.0), matched
+
+
+def _seen_colors(
+    model: HeadModel,
+    faces: Int[np.ndarray, "f 3"],
+    texels: Texels,
+    color: Float[np.ndarray, "h w 3"],
+    belief: Float[np.ndarray, "h w"],
+) -> tuple[Float[np.ndarray, "v"], Float[np.ndarray, "v 3"]]:
+    """(belief, mean colour) of the texels around each vertex."""
+    rows = belief > 0.05
+    corner = faces[texels.face[rows]].ravel()
+    share = texels.weights[rows] * belief[rows][:, None]
+    seen = np.bincount(corner, share.ravel(), minlength=model.num_vertices).astype(
+        np.float64
+    )  # integers where none is seen
+    channels = [
+        np.bincount(corner, (share * color[rows][:, k, None]).ravel(), minlength=model.num_vertices) for k in range(3)
+    ]
+    return seen, np.stack(channels, axis=1) / np.maximum(seen, 1e-9)[:, None]
+
+
+def _matched_paint(
+    model: HeadModel, mean: Float[np.ndarray, "v 3"], seen: Float[np.ndarray, "v"], face: Bool[np.ndarray, "v"]
+) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
+    """(painted skin and hair in the tone of the seen face, the appearance used)."""
+    matched = _match_tone(mean[face])
+    painted = paint(model, matched).astype(np.float64)
     ratio = np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)
     hair = match_hair(model, mean, seen > 0.5)
     if hair is not None:
         r, g, b = (float(x) for x in np.array(hair.color) / np.maximum(ratio, 1e-3))
         matched = replace(matched, hair=(r, g, b), cap=1.0, hairline_mm=hair.hairline_mm)
         painted = paint(model, matched).astype(np.float64)
-    painted = np.clip(painted * ratio, 0, 1)
-    weight = np.clip(seen, 0.0, 1.0)
-    mirror = head_motion(model).mirror
-    borrow = (seen == 0) & (seen[mirror] > 0) & (mirror != np.arange(n))
-    mean[borrow] = mean[mirror[borrow]]
-    weight[borrow] = MIRROR_BELIEF * weight[mirror[borrow]]
-    edges = unique_edges(faces)
-    ones = np.ones(len(edges))
-    adjacency = sp.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(n, n))
-    adjacency = (adjacency + adjacency.T).tocsr()
-    degree = np.asarray(adjacency.sum(axis=1)).ravel()
-    laplacian = sp.diags(degree) - adjacency
-    system = laplacian + sp.diags(4.0 * weight + FADE * np.maximum(degree, 1.0))
-    offset = solve_spd(system, 4.0 * weight[:, None] * (mean - painted))
-    return np.clip(painted + offset, 0.0, 1.0), matched
+    return np.clip(painted * ratio, 0, 1), matched
 
 
 def _match_tone(seen: Float[np.ndarray, "n 3"]) -> Appearance:

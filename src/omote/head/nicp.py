@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
-from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from omote.geometry.cloud import estimate_normals, spacing
-from omote.geometry.mesh import unique_edges, vertex_normals
+from omote.geometry.mesh import adjacency, solve_spd, unique_edges, vertex_normals
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 
@@ -78,10 +77,8 @@ def refine(
         seen = close & (belief > 0)
         wanted = offset + own * pull[:, None]
         w = weight[active]
-        system = (sp.diags(w + ANCHOR) + stiffness * softness * smooth).tocsc()
-        # Positive definite, so no pivoting: half the time.
-        factor = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        offset[active] = factor.solve(w[:, None] * wanted[active])
+        system = sp.diags(w + ANCHOR) + stiffness * softness * smooth
+        offset[active] = solve_spd(system, w[:, None] * wanted[active])
     refined = start + offset
     _carry(model, start, refined, offset)
     return refined, ~_grown(seen, faces)
@@ -123,13 +120,8 @@ def _targets(
 
 def _smoothness(faces: np.ndarray, num_vertices: int) -> sp.csr_matrix:
     """LᵀL + membrane · L of the umbrella Laplacian on the mesh's edges."""
-    edges = unique_edges(faces)
-    i, j = edges.T
-    ones = np.ones(len(edges))
-    adjacency = sp.coo_matrix((ones, (i, j)), shape=(num_vertices, num_vertices)).tocsr()
-    adjacency = adjacency + adjacency.T
-    degree = np.asarray(adjacency.sum(axis=1)).ravel()
-    laplacian = sp.diags(degree) - adjacency
+    links, degree = adjacency(faces, num_vertices)
+    laplacian = sp.diags(degree) - links
     averaged = sp.diags(1 / np.maximum(degree, 1)) @ laplacian
     return (averaged.T @ averaged + MEMBRANE * laplacian / 6).tocsr()
 

@@ -21,12 +21,12 @@ from scipy.ndimage import gaussian_filter, sobel
 from scipy.optimize import lsq_linear
 
 from omote.geometry.camera import project
-from omote.geometry.mesh import vertex_normals
+from omote.geometry.mesh import solve_spd, vertex_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import separate
-from omote.lift.motion import antisymmetric_units, cap_motion, head_motion, solve_spd
+from omote.lift.motion import antisymmetric_units, cap_motion, head_motion
 from omote.lift.points import clean_mask, sample_image
 from omote.types import Rgbd
 

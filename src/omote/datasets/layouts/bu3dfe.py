@@ -34,32 +34,36 @@ class Bu3dfe:
         problems: list[Problem] = []
         num_raw = 0
         for path in _files(folder):
-            match = _NAME.fullmatch(path.stem)
-            label = "" if match is None else match["label"].upper()
-            if match is None or label not in BU3DFE:
-                reason = "expected a name such as F0001_HA03WH_F3D.wrl (NE AN DI FE HA SA SU, level 00-04)"
-                problems.append(Problem(path=path, reason=reason))
-                continue
-            if match["kind"].upper() == "RAW":
+            found = _item(path)
+            if isinstance(found, ScanItem):
+                items.append(found)
+            elif found:
+                problems.append(Problem(path=path, reason=found))
+            else:
                 num_raw += 1
-                continue
-            level, neutral = int(match["level"]), label == "NE"
-            if level != 0 if neutral else not 1 <= level <= BU3DFE_LEVELS:
-                expected = "00" if neutral else f"01 to {BU3DFE_LEVELS:02d}"
-                problems.append(Problem(path=path, reason=f"expected level {expected}, got {level:02d}"))
-                continue
-            textures = [p for s in (".bmp", ".BMP") if (p := path.with_suffix(s)).is_file()]
-            items.append(
-                ScanItem(
-                    subject=match["subject"].upper(),
-                    label=f"{label}{level:02d}",
-                    category=BU3DFE[label].category,
-                    intensity=level / BU3DFE_LEVELS,
-                    arkit=BU3DFE[label].units,
-                    geometry=path,
-                    texture=textures[0] if textures else None,
-                    is_neutral=neutral,
-                )
-            )
         left_out = {"raw scans (the cropped ones are used)": num_raw} if num_raw else {}
         return Listing(items=sorted_items(items), problems=tuple(problems), left_out=left_out)
+
+
+def _item(path: Path) -> ScanItem | str:
+    """The item of a file, or its problem; an empty one for a raw scan."""
+    match = _NAME.fullmatch(path.stem)
+    label = "" if match is None else match["label"].upper()
+    if match is None or label not in BU3DFE:
+        return "expected a name such as F0001_HA03WH_F3D.wrl (NE AN DI FE HA SA SU, level 00-04)"
+    if match["kind"].upper() == "RAW":
+        return ""
+    level, neutral = int(match["level"]), label == "NE"
+    if level != 0 if neutral else not 1 <= level <= BU3DFE_LEVELS:
+        return f"expected level {'00' if neutral else f'01 to {BU3DFE_LEVELS:02d}'}, got {level:02d}"
+    textures = [p for s in (".bmp", ".BMP") if (p := path.with_suffix(s)).is_file()]
+    return ScanItem(
+        subject=match["subject"].upper(),
+        label=f"{label}{level:02d}",
+        category=BU3DFE[label].category,
+        intensity=level / BU3DFE_LEVELS,
+        arkit=BU3DFE[label].units,
+        geometry=path,
+        texture=textures[0] if textures else None,
+        is_neutral=neutral,
+    )

@@ -51,51 +51,48 @@ class _Sequences:
         """List a neutral frame for each subject and the middle frame of each sequence."""
         items: list[ScanItem] = []
         problems: list[Problem] = []
-        num_frames = num_used = num_mixed = 0
+        num_frames = num_mixed = 0
         for subject in self.subjects(folder):
-            rested = False
+            whole: list[tuple[str, list[Path]]] = []
             for sequence in _folders(subject):
-                frames, label = _frames(sequence), sequence.name
+                frames = _frames(sequence)
                 num_frames += len(frames)
                 if len(frames) < MIN_FRAMES:
                     reason = f"expected a sequence of at least {MIN_FRAMES} frames, got {len(frames)}"
                     problems.append(Problem(path=sequence, reason=reason))
-                    continue
-                if "_to_" in label.lower():  # from one expression to another: its frames show neither
+                elif "_to_" in sequence.name.lower():  # from one expression to another: its frames show neither
                     num_mixed += 1
-                    continue
-                if not rested:
-                    rested = True
-                    items.append(
-                        ScanItem(
-                            subject=subject.name,
-                            label=f"{label} (first frame)",
-                            category="neutral",
-                            intensity=0.0,
-                            arkit={},
-                            geometry=frames[0],
-                            is_neutral=True,
-                        )
-                    )
-                    num_used += 1
-                meaning = self.meaning(label)
-                if meaning.category == "neutral":
-                    continue
-                items.append(
-                    ScanItem(
-                        subject=subject.name,
-                        label=label,
-                        category=meaning.category,
-                        intensity=1.0,
-                        arkit=meaning.units,
-                        geometry=frames[len(frames) // 2],
-                    )
-                )
-                num_used += 1
-        left_out = {"other frames of the sequences": num_frames - num_used}
+                else:
+                    whole.append((sequence.name, frames))
+            items += self._items_of(subject.name, whole)
+        left_out = {"other frames of the sequences": num_frames - len(items)}
         if num_mixed:
             left_out["sequences from one expression to another"] = num_mixed
         return Listing(items=sorted_items(items), problems=tuple(problems), left_out=left_out)
+
+    def _items_of(self, subject: str, sequences: list[tuple[str, list[Path]]]) -> Iterator[ScanItem]:
+        """The subject at rest, then a frame per expression."""
+        for number, (label, frames) in enumerate(sequences):
+            if number == 0:
+                yield ScanItem(
+                    subject=subject,
+                    label=f"{label} (first frame)",
+                    category="neutral",
+                    intensity=0.0,
+                    arkit={},
+                    geometry=frames[0],
+                    is_neutral=True,
+                )
+            meaning = self.meaning(label)
+            if meaning.category != "neutral":
+                yield ScanItem(
+                    subject=subject,
+                    label=label,
+                    category=meaning.category,
+                    intensity=1.0,
+                    arkit=meaning.units,
+                    geometry=frames[len(frames) // 2],
+                )
 
 
 class Coma(_Sequences):
