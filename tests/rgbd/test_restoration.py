@@ -13,7 +13,7 @@ from omote.head.rest_face import RestFace
 from omote.head.shipped import shipped_head
 from omote.rendering.rgbd import render_head
 from omote.rendering.sensor import SensorModel, sense
-from omote.rgbd.restoration import completed, depth_noise_mm, needs_restoring, restored
+from omote.rgbd.restoration import completed, depth_noise_mm, faults_of, restored
 from omote.types import Rgbd
 
 SENSOR = SensorModel(edge_px=2, grazing_cos=0.25, dropout=0.01)
@@ -41,14 +41,14 @@ def moved(face: RestFace, by_mm: float) -> RestFace:
 
 
 def test_a_depth_camera_leaves_a_ragged_outline_and_a_render_none(whole: Rgbd, sensed: Rgbd) -> None:
-    assert needs_restoring(sensed)
-    assert not needs_restoring(whole)
+    assert faults_of(sensed).need_a_head
+    assert not faults_of(whole).need_a_head
 
 
 @pytest.mark.parametrize("by_mm", [0, 8, -8])
 def test_the_lost_outline_comes_back_where_it_was(face: RestFace, whole: Rgbd, sensed: Rgbd, by_mm: float) -> None:
     # A fitted head that stands before or behind the person by a little is moved to meet them.
-    found = completed(sensed, moved(face, by_mm))
+    found = completed(closed(sensed), moved(face, by_mm))
     lost = whole.mask & ~sensed.mask
     assert (found.mask & lost).sum() > 0.95 * lost.sum()
     assert (found.mask & ~whole.mask).sum() < 0.03 * lost.sum() + 10 * abs(by_mm)
@@ -58,21 +58,21 @@ def test_the_lost_outline_comes_back_where_it_was(face: RestFace, whole: Rgbd, s
 
 
 def test_a_head_far_from_the_person_is_not_dragged_to_them(face: RestFace, whole: Rgbd, sensed: Rgbd) -> None:
-    nearer = completed(sensed, moved(face, 100))
+    nearer = completed(closed(sensed), moved(face, 100))
     added = whole.mask & nearer.mask & ~closed(sensed).mask
     assert np.median(whole.depth_mm[added] - nearer.depth_mm[added]) > 50
 
 
 def test_a_head_that_is_out_of_sight_completes_nothing(face: RestFace, sensed: Rgbd) -> None:
     gone = replace(face, vertices_mm=face.vertices_mm + np.array([5000, 0, 0]))
-    np.testing.assert_array_equal(completed(sensed, gone).mask, closed(sensed).mask)
+    np.testing.assert_array_equal(completed(closed(sensed), gone).mask, closed(sensed).mask)
 
 
 @pytest.mark.parametrize("axial_mm", [1.0, 8.0])
 def test_noise_is_seen_and_mostly_smoothed_away(face: RestFace, whole: Rgbd, axial_mm: float) -> None:
     noisy = sense(whole, SensorModel(axial_mm=axial_mm), np.random.default_rng(2))
     assert depth_noise_mm(noisy) > 5 * depth_noise_mm(whole)
-    found = restored(noisy, moved(face, 3))
+    found = restored(noisy, faults_of(noisy), moved(face, 3))
     inside = whole.mask & found.mask
 
     def error_mm(image: Rgbd) -> float:
@@ -82,7 +82,9 @@ def test_noise_is_seen_and_mostly_smoothed_away(face: RestFace, whole: Rgbd, axi
 
 
 def test_what_has_no_noise_is_not_touched(face: RestFace, whole: Rgbd) -> None:
-    np.testing.assert_array_equal(restored(whole, face).depth_mm[whole.mask], whole.depth_mm[whole.mask])
+    np.testing.assert_array_equal(
+        restored(whole, faults_of(whole), face).depth_mm[whole.mask], whole.depth_mm[whole.mask]
+    )
 
 
 def test_hair_before_the_head_is_not_averaged_with_it(face: RestFace, whole: Rgbd) -> None:
@@ -90,7 +92,7 @@ def test_hair_before_the_head_is_not_averaged_with_it(face: RestFace, whole: Rgb
     hair = np.zeros_like(whole.mask)
     hair[40:60, 50:80] = True
     covered = replace(noisy, depth_mm=np.where(hair, noisy.depth_mm - 30, noisy.depth_mm).astype(np.float32))
-    found = restored(covered, face)
+    found = restored(covered, faults_of(covered), face)
     np.testing.assert_array_equal(found.depth_mm[hair], covered.depth_mm[hair])
     assert np.abs(found.depth_mm - whole.depth_mm)[whole.mask & ~hair].mean() < 1.0
 

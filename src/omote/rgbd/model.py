@@ -30,7 +30,7 @@ from omote.rgbd.conditions.motion import Motion, motion_of
 from omote.rgbd.conditions.text.kind import Text
 from omote.rgbd.editor import Context
 from omote.rgbd.networks import Networks
-from omote.rgbd.restoration import needs_restoring, restored
+from omote.rgbd.restoration import faults_of, restored
 from omote.rgbd.warp import IMAGE_SIZE
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 from omote.types import Expression, Rgbd
@@ -114,11 +114,10 @@ class EditingModel:
             ConfigError: a condition that these weights do not read, or settings that do not fit together.
         """
         reads_identity = Identity in self.editor.conditioner.kinds
-        if face is None and (
-            reads_identity or needs_restoring(source) or any(e.arkit is not None for e in expressions)
-        ):
-            face = self.face_of(source)
-        source = _whole(source, face)
+        faults = faults_of(source)
+        if face is None and (reads_identity or faults.need_a_head or any(e.arkit is not None for e in expressions)):
+            face = self._face_in(closed(source, faults.holes))
+        source = restored(source, faults, face)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.networks.encode(x[:1]).expand(len(expressions), -1, -1, -1)
         condition = self._condition(expressions, self._as_trained(face))
@@ -162,9 +161,10 @@ class EditingModel:
             expressions: expressions of the images; their ARKit weights move the sources as in an edit.
             face: the person in the sources; `face_of` the first if None.
         """
-        if face is None and (expressions is not None or any(needs_restoring(i) for i in sources or ())):
+        faults = [faults_of(source) for source in sources or ()]
+        if face is None and (expressions is not None or any(f.need_a_head for f in faults)):
             face = self.face_of((images if sources is None else sources)[0])
-        beside = images if sources is None else [_whole(i, face) for i in sources]
+        beside = images if sources is None else [restored(i, f, face) for i, f in zip(sources, faults, strict=True)]
         return self.decode(self.encode(images), beside, expressions, face=face)
 
     @torch.no_grad()
@@ -174,7 +174,10 @@ class EditingModel:
         Raises:
             AlignmentError: no face found.
         """
-        source = closed(source)
+        return self._face_in(closed(source))
+
+    def _face_in(self, source: Rgbd) -> RestFace:
+        """`face_of` an image without holes."""
         z = self.autoencoder.scale(self.networks.encode(pack_images([source])))
         pixels = self.editor.locator(z)[0].numpy().astype(np.float64) * (source.camera.width / IMAGE_SIZE)
         return fit_face(self.head, source, landmarks_in(source, pixels)).rest()
@@ -360,8 +363,3 @@ def _edit_steps(
     if start < 1:
         return euler(velocity, z, settings.steps, start=start, shift=settings.shift)
     return sampled(velocity, z, settings.steps, settings.sampler, seeds=seeds, shift=settings.shift)
-
-
-def _whole(source: Rgbd, face: RestFace | None) -> Rgbd:
-    """A source as its camera would have seen it without losing any pixels, as far as can be told."""
-    return closed(source) if face is None else restored(source, face)

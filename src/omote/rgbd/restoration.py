@@ -8,7 +8,7 @@ wider surroundings than depth itself, which has a nose.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -32,26 +32,47 @@ SMOOTHED_PX, SMOOTHED_NOISES, REACH_PX = 2.5, 16.0, 6
 SECOND_DIFFERENCES = np.outer((1, -2, 1), (1, -2, 1))
 
 
-def needs_restoring(image: Rgbd) -> bool:
-    """Whether an image shows its depth camera: lost so many pixels that its outline is the camera's, or noise."""
-    return is_ragged(image) or depth_noise_mm(image) > NOISY_MM
+@dataclass(frozen=True, kw_only=True)
+class Faults:
+    """Traces of a depth camera in an image.
+
+    Attributes:
+        holes: pixels without depth that belong to the surface around them (`omote.geometry.holes.holes_of`).
+        ragged: so many that the outline is the camera's and not the head's.
+        noise_mm: `depth_noise_mm`.
+    """
+
+    holes: Bool[np.ndarray, "h w"]
+    ragged: bool
+    noise_mm: float
+
+    @property
+    def need_a_head(self) -> bool:
+        """Whether a fitted head is needed to undo them."""
+        return self.ragged or self.noise_mm > NOISY_MM
 
 
-def restored(image: Rgbd, face: RestFace) -> Rgbd:
+def faults_of(image: Rgbd) -> Faults:
+    """The faults of an image, measured once."""
+    holes = holes_of(image)
+    ragged = bool(holes.sum() > RAGGED * image.mask.sum())
+    return Faults(holes=holes, ragged=ragged, noise_mm=depth_noise_mm(image))
+
+
+def restored(image: Rgbd, faults: Faults, face: RestFace | None) -> Rgbd:
     """An image as a better camera would have seen it: holes closed, a lost outline completed, noise smoothed away.
 
     Args:
         image: its ``rgb`` holds the head's colour where depth was lost.
-        face: fitted to it, in a camera that sees what the image's does.
+        faults: `faults_of` the image.
+        face: head fitted to the image, in a camera with the same view; without one, holes are closed and no more.
     """
-    whole = completed(image, face) if is_ragged(image) else closed(image)
-    noise_mm = depth_noise_mm(image)
-    return smoothed(whole, face, noise_mm) if noise_mm > NOISY_MM else whole
-
-
-def is_ragged(image: Rgbd) -> bool:
-    """Whether an image lost so many pixels that its outline is the camera's and not the head's."""
-    return bool(holes_of(image).sum() > RAGGED * image.mask.sum())
+    whole = closed(image, faults.holes)
+    if face is not None and faults.ragged:
+        whole = completed(whole, face)
+    if face is not None and faults.noise_mm > NOISY_MM:
+        whole = smoothed(whole, face, faults.noise_mm)
+    return whole
 
 
 def depth_noise_mm(image: Rgbd) -> float:
@@ -72,13 +93,12 @@ def completed(image: Rgbd, face: RestFace) -> Rgbd:
     """An image with depth wherever the fitted head has some: the head's, moved to meet the nearest pixel that was measured.
 
     Args:
-        image: its ``rgb`` holds the head's colour where depth was lost.
-        face: fitted to it, in a camera that sees what the image's does.
+        image: without holes; its ``rgb`` holds the head's colour where depth was lost.
+        face: head fitted to the image, in a camera with the same view.
 
     Returns:
         The same image where the fitted head shows nothing more.
     """
-    image = closed(image)
     head_mm = _head_depth_mm(image, face)
     lost, measured = (head_mm > 0) & ~image.mask, (head_mm > 0) & image.mask
     if not lost.any() or not measured.any():
@@ -95,8 +115,8 @@ def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
 
     Args:
         image: without holes.
-        face: fitted to it, in a camera that sees what the image's does.
-        noise_mm: as `depth_noise_mm` says.
+        face: head fitted to the image, in a camera with the same view.
+        noise_mm: `depth_noise_mm` of the image.
 
     Source: Tomasi and Manduchi, "Bilateral Filtering for Gray and Color Images" (ICCV 1998).
     """
