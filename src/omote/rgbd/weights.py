@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -39,10 +40,16 @@ RECORD = "training.json"
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the names and contents of a weights folder's files, the first 16 digits.
 
-    Weights of other networks (`RIVALS`) and the record of the training (`RECORD`) do not count.
+    Weights of other networks (`RIVALS`) and the record of the training (`RECORD`) do not count. Of a run it is over its exported
+    weights and the first stage that they were trained behind.
     """
+    folders = [folder]
+    if (folder / "export").is_dir() and (folder / "config.json").is_file():
+        first_stage = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("autoencoder")
+        folders = [folder / "export", *([Path(first_stage)] if first_stage else [])]
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json") and path.relative_to(folder).parts[0] not in (RIVALS, RECORD):
-            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    for root in folders:
+        for path in sorted(root.rglob("*")):
+            if path.suffix in (".safetensors", ".json") and path.relative_to(root).parts[0] not in (RIVALS, RECORD):
+                digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
