@@ -6,7 +6,7 @@ A study is a frozen dataclass whose fields are its options (their docstrings are
     class Means(PersonStudy):
         '''How far the means of random numbers are spread.
 
-Attributes:
+        Attributes:
             count: numbers per mean.
         '''
 
@@ -23,13 +23,14 @@ Attributes:
             spread = bootstrap_mean(np.array([record["mean"] ** 2 for record in found.values()]))
             return Results(table={Row("normal"): {"spread/variance": spread}})
 
-Listed in `omote.studies.registry`, it is ``omote study means --out DIR --persons 100 --count 5``. `run_study` claims the folder
-(``config.json``), calls `Study.run` and writes what it returns: ``metrics.json`` (``<metric>/<row>``), ``table.csv`` (with the
-ends of the intervals), ``figure.svg``, ``run.json`` (versions, machine, seconds, weights) and the study's own page.
+Its keys are metrics of the catalogue (`omote.evaluation.catalogue.register`). Listed in `omote.studies.registry`, it is
+``omote study means --out DIR --persons 100 --count 5``. `run_study` claims the folder (``config.json``), calls `Study.run` and
+writes what it returns: ``metrics.json`` (``<metric>/<row>``), ``table.csv`` (with the ends of the intervals), ``figure.svg``,
+``run.json`` (versions, machine, seconds, weights) and the study's own page.
 
 Every item of work is a file that appears whole or not at all. A killed run therefore resumes where it was, and any number of
 processes may run the same command on one folder: each takes the items that no other holds, and all end with the whole table.
-"""
+"""  # noqa: D214 (an example within an example)
 
 from __future__ import annotations
 

@@ -67,26 +67,7 @@ class TimeRequest:
     clock: Literal["wall", "cpu"] = "wall"
 
 
-@dataclass(frozen=True, kw_only=True)
-class EditTime:
-    """Medians, seconds.
-
-    Attributes:
-        head_fit: finding the head in the source; 0 for rows that need none.
-        one_edit: of one expression, with the head's fit.
-        seven_edits: of all seven in one batch, with one fit.
-        peak_memory_mb: of a process that does nothing else, MiB.
-        threads: that torch had.
-    """
-
-    head_fit: float
-    one_edit: float
-    seven_edits: float
-    peak_memory_mb: float
-    threads: int
-
-
-def timed_apart(request: TimeRequest) -> EditTime:
+def timed_apart(request: TimeRequest) -> dict[str, float]:
     """`time_edits` in a process of its own.
 
     Raises:
@@ -99,8 +80,13 @@ def timed_apart(request: TimeRequest) -> EditTime:
         raise OmoteError(f"{request.row}: its edits could not be timed ({error})") from None
 
 
-def time_edits(request: TimeRequest) -> EditTime:
-    """Measure here and now; the first edits, which also convert networks, do not count."""
+def time_edits(request: TimeRequest) -> dict[str, float]:
+    """Measure here and now; the first edits, which also convert networks, do not count.
+
+    Returns:
+        Metrics of the catalogue: medians of seconds (finding the head, 0 for rows that need none; one expression with the head's
+        fit; all seven in one batch with one fit), and the peak memory of this process.
+    """
     if request.threads:
         torch.set_num_threads(request.threads)
     population = PopulationConfig(seed=request.seed, split="test", size=request.size, num_images=len(CATEGORIES))
@@ -132,13 +118,13 @@ def time_edits(request: TimeRequest) -> EditTime:
         fits.append(fitted - start)
         ones.append(edited - start)
         sevens.append(fitted - start + done - edited)
-    return EditTime(
-        head_fit=0.0 if request.row in UNFITTED else median(fits[1:]),
-        one_edit=median(ones[1:]),
-        seven_edits=median(sevens[1:]),
-        peak_memory_mb=peak_memory_mb(),
-        threads=torch.get_num_threads(),
-    )
+    return {
+        "time_s/one_edit": median(ones[1:]),
+        "time_s/seven_edits": median(sevens[1:]),
+        "time_s/head_fit": 0.0 if request.row in UNFITTED else median(fits[1:]),
+        "memory_mb/peak": peak_memory_mb(),
+        "time/threads": torch.get_num_threads(),
+    }
 
 
 def _networks(request: TimeRequest, source: Rgbd) -> tuple[Callable[[], Any], Edit]:

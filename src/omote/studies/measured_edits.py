@@ -27,7 +27,7 @@ from omote.studies.base import Work
 from omote.studies.conditions import Condition, Edit, StudyOfEdits
 from omote.studies.persons import load_judges
 from omote.studies.rows import without_weights
-from omote.studies.table import AUTOENCODER, CEILING, COPY, METRICS, MODEL, REFUSED, At
+from omote.studies.table import AUTOENCODER, CEILING, COPY, METRICS, MODEL, REFUSED
 from omote.types import Rgbd
 
 # Row → images, and the truth → further records.
@@ -63,7 +63,10 @@ def measure_conditions(
         JudgeError: the judges are not installed.
         CheckpointError: missing or damaged weights.
     """
-    _check([condition.at for condition in conditions])
+    at = [dict(condition.at) for condition in conditions]
+    if not at or any(at.count(condition) > 1 for condition in at):
+        # Equal conditions would share their files, and count each person twice.
+        raise ConfigError(f"conditions: expected at least one, each once, got {at}; change the values that are varied")
     yield Step(stage="load")
     networks = {MODEL.name: study.model()} if networks is None else networks
     population = study.unseen()
@@ -85,14 +88,6 @@ def measure_conditions(
     return merged(*tables, *([] if overall is None else [overall(found)]))
 
 
-def _check(at: Sequence[At]) -> None:
-    # Two equal ones would share their files, and count each person twice.
-    twice = [condition for condition in at if at.count(condition) > 1]
-    if not at or twice:
-        got = f"{dict(twice[0])} twice" if twice else "none"
-        raise ConfigError(f"conditions: expected at least one, each once, got {got}; change the values that are varied")
-
-
 def _measured(
     condition: Condition,
     person: Person,
@@ -105,6 +100,7 @@ def _measured(
     """A person's records under a condition."""
     truth = render_truth(person, heads)
     truth = replace(truth, capture=condition.captured(truth.images[0], person))
+    copies = [truth.source] * len(truth.images)
     images: dict[Row, Sequence[Rgbd]] = {}
     records: list[Record] = []
     used = dict.fromkeys(edit.network for edit in condition.edits.values())
@@ -113,21 +109,20 @@ def _measured(
     for row, edit in condition.edits.items():
         face = faces[edit.network]
         refuses = face is None and edit.asks != "token"
-        if refuses:
-            # A user would get an error and keep the source: leaving such persons out would flatter hard conditions.
-            images[row] = [truth.source] * len(truth.images)
-        else:
-            images[row] = _edited(networks[edit.network], edit, person, truth, face, seed + 1000 * person.index)
+        # A user would get an error and keep the source: leaving such persons out would flatter hard conditions.
+        images[row] = copies if refuses else _edited(networks[edit.network], edit, person, truth.source, face, seed)
         records.append(Record(row=row, measure=REFUSED, values=np.array([float(refuses)])))
 
     if CEILING in condition.beside:
         images[CEILING] = truth.images
     if AUTOENCODER in condition.beside:
-        # Networks of a study share the first stage, and the last is the best at finding faces.
+        # Networks of a study share the first stage, and the last is the best at finding faces; without a face, nothing of the
+        # source is moved.
         *_, last = faces
-        images[AUTOENCODER] = _reconstructed(networks[last], faces[last], person, truth)
+        expressions = None if faces[last] is None else person.expressions
+        images[AUTOENCODER] = networks[last].reconstruct(truth.images, copies, expressions, face=faces[last])
     if COPY in condition.beside:
-        images[COPY] = [truth.source] * len(truth.images)
+        images[COPY] = copies
 
     found = measure(images, person, heads, truth, judges)
     return replace(found, records=(*found.records, *records, *(more(images, truth) if more is not None else ())))
@@ -142,20 +137,12 @@ def _found(network: EditingModel, source: Rgbd) -> RestFace | None:
 
 
 def _edited(
-    network: EditingModel, edit: Edit, person: Person, truth: Truth, face: RestFace | None, seed: int
+    network: EditingModel, edit: Edit, person: Person, source: Rgbd, face: RestFace | None, seed: int
 ) -> Sequence[Rgbd]:
-    settings = replace(edit.settings, seed=seed)
-    wanted = list(person.expressions)
+    settings = replace(edit.settings, seed=seed + 1000 * person.index)
+    if edit.asks == "weights":
+        return network.edit(source, person.expressions, settings, face=face)
+    wanted = without_weights(person.expressions)
     if edit.asks == "token":
-        return network.edit(truth.source, without_weights(wanted), settings)
-    if edit.asks == "category":
-        wanted = network.expression_prior.drawn(without_weights(wanted), seed)
-    return network.edit(truth.source, wanted, settings, face=face)
-
-
-def _reconstructed(network: EditingModel, face: RestFace | None, person: Person, truth: Truth) -> Sequence[Rgbd]:
-    """The truth through the autoencoder; where no face is found, nothing of the source is moved."""
-    sources = [truth.source] * len(truth.images)
-    if face is None:
-        return network.reconstruct(truth.images, sources)
-    return network.reconstruct(truth.images, sources, person.expressions, face=face)
+        return network.edit(source, wanted, settings)
+    return network.edit(source, network.expression_prior.drawn(wanted, settings.seed), settings, face=face)

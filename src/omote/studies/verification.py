@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from omote.config import Range, from_json, to_json
+from omote.config import Range
 from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
 from omote.evaluation.records import Cell, Row, Table
@@ -26,7 +26,7 @@ from omote.studies.training_cost import Cost, cost_of, stages_of
 
 if TYPE_CHECKING:
     from omote.evaluation.report.results import Results as Release
-    from omote.studies.edit_time import EditTime, TimeRequest
+    from omote.studies.edit_time import TimeRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,24 +94,29 @@ class Verification(Study):
         from omote.evaluation.report.results import load_results
         from omote.evaluation.report.tables import bounds_of
         from omote.evaluation.summary import summarise
-        from omote.studies.edit_time import EditTime, timed_apart
+        from omote.studies.edit_time import timed_apart
         from omote.studies.rows import NETWORK_ROWS
 
         results = load_results(self.release)
         requests = self._requests(results)
-        times = yield from work.records("times", list(requests), lambda name: to_json(timed_apart(requests[name])))
+        times = yield from work.records("times", list(requests), lambda name: timed_apart(requests[name]))
         others = [path for row in NETWORK_ROWS if (path := self.weights_of(row)) is not None]
         # A rival given as its run has its own hours.
         runs = dict.fromkeys((*self.runs, *(path for path in others if (path / "checkpoint").is_dir())))
         stages = stages_of(list(runs), [self.folder, *others])
 
-        costs = {row: cost for row in results.rows if (cost := cost_of(row.name, stages)) is not None}
+        costs: dict[Row, Cost] = {row: cost for row in results.rows if (cost := cost_of(row.name, stages)) is not None}
         accuracies = summarise(results.persons, METRICS)
-        table: dict[Row, dict[str, Cell]] = {
-            row: {**_hours(costs.get(row)), **accuracies.get(row, {})} for row in results.rows
-        }
+        table: dict[Row, dict[str, Cell]] = {row: {} for row in results.rows}
+        for row, cost in costs.items():
+            table[row] = {"training/hours": cost.hours, "training/images": cost.images}
+        for row, cells in accuracies.items():
+            table[row] |= cells
         for name, request in requests.items():
-            table.setdefault(_timed(request), {}).update(_seconds(from_json(EditTime, times[name])))
+            row = Row(request.row)
+            table.setdefault(row if request.backend == "torch" else row.under(backend=request.backend), {}).update(
+                times[name]
+            )
         bounds = {name: found.value for name, found in bounds_of(results, metric_of(TOP1)).items()}
         notes: dict[Row, dict[str, str | float]] = {
             row: {
@@ -155,25 +160,6 @@ def backends_of(row: str) -> tuple[Backend, ...]:
     from omote.studies.edit_time import NETWORK_FREE
 
     return ("torch",) if row in NETWORK_FREE or find_spec("openvino") is None else ("torch", "openvino")
-
-
-def _hours(cost: Cost | None) -> dict[str, Cell]:
-    return {} if cost is None else {"training/hours": cost.hours, "training/images": float(cost.images)}
-
-
-def _timed(request: TimeRequest) -> Row:
-    """The row of a time: the networks' own in PyTorch, and one under each other backend."""
-    return Row(request.row) if request.backend == "torch" else Row(request.row).under(backend=request.backend)
-
-
-def _seconds(time: EditTime) -> dict[str, Cell]:
-    return {
-        "time_s/one_edit": time.one_edit,
-        "time_s/seven_edits": time.seven_edits,
-        "time_s/head_fit": time.head_fit,
-        "memory_mb/peak": time.peak_memory_mb,
-        "time/threads": float(time.threads),
-    }
 
 
 def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
