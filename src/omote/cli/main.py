@@ -122,17 +122,15 @@ def _parse(name: str, command: ModuleType, arguments: list[str]) -> object:
     import tyro
 
     from omote.cli.flags import REGISTRY
-    from omote.config import nearest
+    from omote.cli.studies import subcommands
     from omote.errors import ConfigError
 
-    subcommands = getattr(command, "NAMES", ())
-    if subcommands and arguments and not arguments[0].startswith("-") and arguments[0] not in subcommands:
-        raise ConfigError(f"{arguments[0]}: unknown {name}{nearest(arguments[0], subcommands)}")
+    options = command.Options if hasattr(command, "Options") else subcommands(name, command.KINDS, arguments)
     try:
         return tyro.cli(
-            command.Options,
+            options,
             prog=f"omote {name}",
-            description=COMMANDS[name] + "\n\n" + (inspect.getdoc(command.Options) or "").partition("\n\n")[2],
+            description=COMMANDS[name] + "\n\n" + (inspect.getdoc(options) or "").partition("\n\n")[2],
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
             registry=REGISTRY,

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
 
 import tyro
 
+from omote.config import nearest
+from omote.errors import ConfigError
+
 if TYPE_CHECKING:
     from omote.studies.base import Study
 
@@ -39,8 +42,15 @@ class TinyOptions(Options[Config]):
     tiny: bool = False
 
 
-def subcommands(kinds: Sequence[type[Study]]) -> Any:
-    """The union that tyro makes subcommands of."""
+def subcommands(command: str, kinds: Sequence[type[Study]], arguments: Sequence[str]) -> Any:
+    """The union that tyro makes subcommands of.
+
+    Raises:
+        ConfigError: the arguments begin with another name.
+    """
+    names = [kind.NAME for kind in kinds]
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
+        raise ConfigError(f"{arguments[0]}: unknown {command}{nearest(arguments[0], names)}")
     return Union[  # noqa: UP007 (of a tuple that is made here)
         tuple(
             Annotated[

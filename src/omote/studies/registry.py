@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from omote.studies.base import Study
 from omote.studies.camera import Cameras
 from omote.studies.cross_model import CrossModel
@@ -27,7 +25,7 @@ from omote.studies.suites import (
 from omote.studies.verification import Verification
 
 # `omote evaluate NAME`
-SUITES: Sequence[type[Study]] = (
+SUITES: list[type[Study]] = [
     ReleaseSuite,
     QuickSuite,
     EditorSuite,
@@ -37,9 +35,9 @@ SUITES: Sequence[type[Study]] = (
     FirstStageSuite,
     JudgeSuite,
     PopulationSuite,
-)
+]
 # `omote study NAME`
-STUDIES: Sequence[type[Study]] = (
+STUDIES: list[type[Study]] = [
     EffectOfF,
     Guidance,
     Cameras,
@@ -49,4 +47,4 @@ STUDIES: Sequence[type[Study]] = (
     DataSize,
     CrossModel,
     Verification,
-)
+]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from omote.cli import studies
+from omote.cli.studies import run
 from omote.studies.registry import SUITES
 
-Options = studies.subcommands(SUITES)
-NAMES = [kind.NAME for kind in SUITES]
-run = studies.run
+__all__ = ["KINDS", "run"]
+
+KINDS = SUITES

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from omote.cli import studies
+from omote.cli.studies import run
 from omote.studies.registry import STUDIES
 
-Options = studies.subcommands(STUDIES)
-NAMES = [kind.NAME for kind in STUDIES]
-run = studies.run
+__all__ = ["KINDS", "run"]
+
+KINDS = STUDIES
