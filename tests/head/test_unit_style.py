@@ -46,7 +46,7 @@ def test_a_saved_style_comes_back(tmp_path, monkeypatch):
     np.testing.assert_allclose(back.offset_mm, style.offset_mm, atol=1e-2)
     assert back.bias == style.bias
     (tmp_path / "weights/unit_style/unit_style.safetensors").write_bytes(b"short")
-    with pytest.raises(OmoteError, match="learn_unit_style"):
+    with pytest.raises(OmoteError, match="omote tool unit-style"):
         shipped_unit_style.__wrapped__()
 
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "fit": "Find the face in a scan and fit the head model to it.",
     "render": "Write a scan as the RGB-D image that the networks see.",
     "reconstruct": "Send a scan's RGB-D image through the autoencoder and measure what is lost.",
-    "sample": "Draw people who never were, each with the wanted expressions.",
+    "sample": "Sample synthetic persons unconditionally, each with the wanted expressions.",
     "population": "Render a population of made-up persons, for training or to look at.",
     "data": "Check a dataset of scans or render it, or pack a folder of images, for training.",
     "encode": "Encode a population's edits once, so that editors train on them faster.",
@@ -33,6 +33,7 @@ COMMANDS = {
     "report": "Compare result folders of evaluations on one self-contained page.",
     "study": "Compare at equal terms, after training where needed, as a table and a figure.",
     "generate": "Draw new images from a model of a folder of images.",
+    "tool": "Make shipped weights that are no network of the diffusion: landmarks, units of a second head family.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
 

@@ -83,7 +83,7 @@ def shipped_unit_style() -> UnitStyle:
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(
-            f"{resource}: expected the shipped unit style, got {error}; reinstall omote or run scripts/learn_unit_style.py"
+            f"{resource}: expected the shipped unit style, got {error}; reinstall omote or run `omote tool unit-style`"
         ) from None
 
 
