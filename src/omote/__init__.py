@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         report,
         sample,
         study,
+        tool,
         train,
     )
 
@@ -60,6 +61,7 @@ __all__ = [
     "report",
     "sample",
     "study",
+    "tool",
     "train",
 ]
 

@@ -91,7 +91,7 @@ class FakeProcess:
 
     peak_memory_mb = 0.0
 
-    def __init__(self, folder: Path, backend: str) -> None:
+    def __init__(self, make_head: object, folder: Path, backend: str) -> None:
         pass
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from omote.api.reports import report
 from omote.api.samples import SampledPeople, SampleSettings, sample
 from omote.api.scans import FitOutputs, FittedHead, fit, read, render
 from omote.api.studies import evaluate, study
+from omote.api.tools import tool
 from omote.api.trainings import count_parameters, encode, estimate_training, recipe, train
 from omote.files import check_folder
 from omote.formats.frame_write import save_rgbd
@@ -49,5 +50,6 @@ __all__ = [
     "sample",
     "save_rgbd",
     "study",
+    "tool",
     "train",
 ]

@@ -1,0 +1,93 @@
+"""``omote.tool``: how shipped weights that are no network of the diffusion were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from omote.files import check_file, check_folder
+from omote.progress import Step, Steps, finish
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landmarks:
+    """Train the face finder and the landmark network on simulated scans, about twenty minutes on one core.
+
+    DIR/landmarks.safetensors has the shipped format. The same command resumes a run.
+    """
+
+    run: Annotated[Path, arg(metavar="DIR")]
+    """folder of the run; made if missing"""
+    ict: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
+    """an ICT-FaceKit checkout or .npz as a second head family"""
+    steps: int = 4200
+    """optimiser steps"""
+    seed: int = 0
+    """seed of scans, views and weights"""
+    threads: int = 1
+    """torch threads"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitStyle:
+    """Learn the second style of expression units from a population of both head families, about ten minutes on one core."""
+
+    out: Annotated[Path, arg(metavar="FILE.safetensors")]
+    """file of the style"""
+    ict: Annotated[Path, arg(metavar="PATH")]
+    """an ICT-FaceKit checkout or .npz, the head family whose style is learned"""
+    persons: int = 600
+    """number of persons; the last 40 are held out and measure what was learned"""
+
+
+def tool(settings: Landmarks | UnitStyle, *, on_step: Callable[[Step], None] | None = None) -> str:
+    """Train the landmark networks or learn the second style of units.
+
+    Args:
+        settings: settings of the tool.
+        on_step: called with progress.
+
+    Returns:
+        One line with the file and its scores.
+
+    Raises:
+        HeadModelError: ``ict`` is not ICT-FaceKit.
+        OutputError: the result cannot be written.
+    """
+    return finish(_landmarks(settings) if isinstance(settings, Landmarks) else _unit_style(settings), on_step)
+
+
+def _landmarks(settings: Landmarks) -> Steps[str]:
+    from omote.head.shipped import population_heads
+    from omote.tools.landmarks import LandmarkTraining, train_landmarks
+
+    check_folder(settings.run)
+    config = LandmarkTraining(steps=settings.steps, seed=settings.seed, threads=settings.threads)
+    note = ""
+    for step in train_landmarks(config, list(population_heads(settings.ict)), settings.run):
+        note = f"landmark error {step.landmark_error_mm:.1f} mm"
+        yield Step(stage="train", done=step.step, total=step.steps, note=note)
+    return f"{settings.run / 'landmarks.safetensors'}: {note or 'trained before'}"
+
+
+def _unit_style(settings: UnitStyle) -> Steps[str]:
+    from omote.datasets.population import PopulationConfig
+    from omote.head.shipped import population_heads
+    from omote.tools.unit_style import learn_unit_style
+
+    check_file(settings.out, (".safetensors",))
+    config = PopulationConfig(seed=0, split="train", ict=settings.ict)
+    for item in learn_unit_style(config, population_heads(settings.ict), settings.persons):
+        if isinstance(item, int):
+            yield Step(stage="observe", done=item, total=settings.persons)
+        else:
+            style, report = item
+    style.save(settings.out)
+    return (
+        f"{settings.out}: error of the units of {settings.ict} {report.before_mm:.2f} mm before, {report.after_mm:.2f} mm after; "
+        f"{report.told_apart:.0%} of the held-out persons told apart"
+    )
