@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from omote.errors import OutputError
-from omote.files import atomic_path
+from omote.files import atomic_folder, atomic_path
 
 
 def test_a_file_appears_whole_and_keeps_its_suffix(tmp_path):
@@ -62,7 +62,7 @@ def test_a_real_write_that_hits_a_limit_leaves_nothing(tmp_path):
     code = f"""
 import resource
 from omote.errors import OutputError
-from omote.files import atomic_path
+from omote.files import atomic_folder, atomic_path
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     with atomic_path({str(tmp_path / "a.bin")!r}) as temporary:
@@ -74,3 +74,18 @@ else:
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(OutputError), atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "x/y").write_text("1")
+    assert not list(tmp_path.iterdir())
+    with atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "x").write_text("1")
+        # Another process is faster: its folder stays.
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "x").write_text("2")
+    assert (tmp_path / "a" / "x").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    with pytest.raises(OutputError, match="cannot write"), atomic_folder(tmp_path / "a/x/b"):
+        pass

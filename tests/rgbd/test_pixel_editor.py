@@ -123,7 +123,7 @@ def test_the_stage_alone_can_be_asked_for(trained, folder, tmp_path):
 
 def test_another_first_stage_in_its_place_is_refused(trained, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="give another autoencoder"):
+    with pytest.raises(OutputError, match="cannot write"):
         run_recipe(replace(trained, autoencoder=tmp_path / "file/stage"), tmp_path / "run")
     with pytest.raises(ConfigError, match="expected the folder of an IdentityStage"):
         task_of(replace(trained, autoencoder=SHIPPED_WEIGHTS / "autoencoder"))

@@ -15,10 +15,9 @@ from omote.rgbd.conditions.conditioner import Conditioner
 from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.conditions.text import captions
 from omote.rgbd.conditions.text.captions import draw_caption, held_out_captions
-from omote.rgbd.conditions.text.conditioner import TextConditioner
+from omote.rgbd.conditions.text.conditioner import TextConditioner, load_text_conditioner
 from omote.rgbd.conditions.text.encoders import TextFeatures, encode_texts, english_states, is_english, load_english
 from omote.rgbd.conditions.text.kind import Text
-from omote.rgbd.conditions.text.reader import TextReader
 from omote.rgbd.conditions.text.words import LANGUAGES, WORDS
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.types import Expression
@@ -127,7 +126,7 @@ def test_a_text_speaks_in_the_categorys_place() -> None:
 
 @encoders
 def test_the_shipped_reader_understands_both_languages() -> None:
-    reader = TextReader.load(SHIPPED_WEIGHTS)
+    reader = load_text_conditioner(SHIPPED_WEIGHTS)
     asked = {
         "slightly disgusted": "disgusted", "笑っている顔": "happy", "a furious old man": "angry", "悲しそうな女性": "sad",
         "make her look terrified": "fearful", "とても驚いた顔": "surprised", "no expression at all": "neutral",
@@ -146,9 +145,9 @@ def test_the_shipped_reader_understands_both_languages() -> None:
 @encoders
 def test_words_that_name_no_expression_are_refused() -> None:
     with pytest.raises(ConfigError, match="names no expression"):
-        TextReader.load(SHIPPED_WEIGHTS).expressions(["purple elephant"], min_probability=0.9)
+        load_text_conditioner(SHIPPED_WEIGHTS).expressions(["purple elephant"], min_probability=0.9)
 
 
 def test_a_missing_conditioner_says_how_to_train_one(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="omote train text-cpu"):
-        TextReader.load(tmp_path)
+        load_text_conditioner(tmp_path)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from omote.errors import OmoteError
+from omote.files import atomic_folder
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel
 from omote.head.rest_face import FittedFace, RestFace
@@ -111,12 +112,10 @@ def empty_arrays(num_persons: int, num_images: int, size: int, num_identity: int
 
 def write_shard(folder: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
     """Write a shard; it appears under its name only when whole."""
-    temporary = folder.with_name(folder.name + ".partial")
-    temporary.mkdir(parents=True, exist_ok=True)
-    for name in ARRAYS:
-        np.save(temporary / f"{name}.npy", arrays[name])
-    (temporary / "meta.json").write_text(json.dumps(dict(meta), indent=1, sort_keys=True) + "\n")
-    temporary.rename(folder)
+    with atomic_folder(folder) as temporary:
+        for name in ARRAYS:
+            np.save(temporary / f"{name}.npy", arrays[name])
+        (temporary / "meta.json").write_text(json.dumps(dict(meta), indent=1, sort_keys=True) + "\n")
 
 
 def read_shard(folder: Path) -> Shard:

@@ -83,7 +83,7 @@ class SampleStep:
     """One step of a sampler.
 
     Attributes:
-        index: from 0.
+        index: index from 0.
         total: number of steps.
         t: time reached.
         z: latents at that time.
@@ -135,7 +135,7 @@ def heun(
     Args:
         velocity: the (guided) network.
         noise: z_1.
-        num_steps: each but the last takes two evaluations.
+        num_steps: sampler steps; all but the last take two evaluations.
         shift: as in `euler`.
     """
     u = torch.linspace(1, 0, num_steps + 1)

@@ -1,4 +1,4 @@
-"""What the network predicts and how its error counts: ε, v and flow targets behind one interface.
+"""Prediction targets and weights of the error: ε, v and flow behind one interface.
 
 All Gaussian paths are one up to scale: the straight path's z_t = (1 - t) z_0 + t ε, divided by s = √((1-t)² + t²), is the
 variance-preserving path's point with α = (1-t)/s, σ = t/s. So a network that predicts any of
@@ -7,8 +7,7 @@ variance-preserving path's point with α = (1-t)/s, σ = t/s. So a network that 
     v            α ε - σ z_0                      Salimans & Ho 2022, appendix D
     flow         ε - z_0                          Liu et al. 2023, eq. 1
 
-gives the straight path's velocity, which is all that samplers ask for, and an error in one prediction is a weight on the error
-in another.
+gives the straight path's velocity, which is all that samplers need, and an error in one is a weighted error in another.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from omote.config import Range
 Prediction = Literal["v", "epsilon", "flow"]
 Weighting = Literal["prediction", "z_0", "flow", "min_snr"]
 Times = Literal["logit_normal", "uniform", "cosine", "linear"]
-# Noise over signal at the last of 1000 steps of the scaled-linear schedule of Stable Diffusion: what is left of the image there.
+# Noise over signal at the last of 1000 steps of Stable Diffusion's scaled-linear schedule.
 LAST_RATIO = 14.6
 
 
@@ -34,15 +33,15 @@ class Objective:
     """How a denoiser is trained.
 
     Attributes:
-        prediction: of the network.
-        weighting: in what the error counts: the prediction itself, z_0, the flow, or z_0 weighted by min(SNR, γ) (Hang et al.,
-            "Min-SNR", ICCV 2023).
+        prediction: prediction of the network.
+        weighting: quantity whose squared error is the loss: the prediction itself, z_0, the flow, or z_0 weighted by min(SNR, γ)
+            (Hang et al., "Min-SNR", ICCV 2023).
         min_snr_gamma: γ.
-        times: logit-normal (Esser et al. 2024, eq. 19), uniform on the straight path, or as the timesteps of the cosine
-            (Nichol & Dhariwal 2021) or scaled-linear (Rombach et al. 2022) schedule fall.
-        at_noise: share of items at t = 1 exactly, where a sampler takes its first step.
-        zero_terminal_snr: t reaches 1, pure noise; else it ends where 1000 steps of Stable Diffusion's schedule do, and a
-            sampler begins with more noise than was trained (Lin et al., WACV 2024, §3.1).
+        times: distribution of training times: logit-normal (Esser et al. 2024, eq. 19), uniform on the straight path, or that of
+            the timesteps of the cosine (Nichol & Dhariwal 2021) or scaled-linear (Rombach et al. 2022) schedule.
+        at_noise: share of items at exactly t = 1, the first step of a sampler.
+        zero_terminal_snr: train up to t = 1, pure noise; otherwise up to the end of Stable Diffusion's schedule, and a sampler
+            begins with more noise than in training (Lin et al., WACV 2024, §3.1).
     """
 
     prediction: Prediction = "v"
@@ -53,14 +52,14 @@ class Objective:
     zero_terminal_snr: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be learned.
+        """Refuse an objective that cannot be learned.
 
         Raises:
             ValueError: ε prediction with pure noise, from which no image follows.
         """
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError(
-                "epsilon says nothing of the image at zero SNR: give zero_terminal_snr = false, or predict v"
+                "epsilon does not determine the image at zero SNR: give zero_terminal_snr = false, or predict v"
             )
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count"]:
@@ -82,7 +81,7 @@ class Objective:
         return torch.minimum(t, last)
 
     def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """What a squared error of the straight path's velocity counts, so that the loss is one of `weighting`.
+        """Weight of a squared error of the straight path's velocity that makes the loss one of `weighting`.
 
         From z_0 = z_t - t v̂, ε = z_t + (1-t) v̂ and v = the same in units of s: an error e of the velocity is one of t e in
         z_0, (1-t) e in ε, s e in v.
@@ -102,13 +101,13 @@ class Objective:
 def velocity_of(
     prediction: Prediction, output: Float[Tensor, "b d h w"], z_t: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]
 ) -> Float[Tensor, "b d h w"]:
-    """What a network says, as the straight path's velocity ε - z_0.
+    """A network's output as the straight path's velocity ε - z_0.
 
     Args:
-        prediction: of the network; "v" with the sign of z_0, that is σ z_0 - α ε, so that a network that says zero at t = 1
-            says "no change".
-        output: the network's.
-        z_t: on the straight path.
+        prediction: prediction of the network; "v" has the sign of z_0, that is σ z_0 - α ε, so that an output of zero at t = 1
+            means no change.
+        output: output of the network.
+        z_t: point on the straight path.
         t: (0, 1].
     """
     t = t.view(-1, *[1] * (z_t.ndim - 1))
@@ -116,7 +115,7 @@ def velocity_of(
         case "flow":
             return output
         case "epsilon":
-            # Where z_0 is all noise it follows from nothing; training ends before (`Objective`).
+            # Undetermined at pure noise; training ends before (`Objective`).
             return (output - z_t) / (1 - t).clamp(min=1 / (1 + LAST_RATIO))
         case "v":
             squared = (1 - t) ** 2 + t**2
@@ -126,7 +125,7 @@ def velocity_of(
 def target_of(
     prediction: Prediction, z_0: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]
 ) -> Float[Tensor, "b d h w"]:
-    """What a network should say; `velocity_of` undoes it."""
+    """The target of a network's output; the inverse of `velocity_of`."""
     t = t.view(-1, *[1] * (z_0.ndim - 1))
     match prediction:
         case "flow":

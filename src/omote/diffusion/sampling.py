@@ -3,7 +3,7 @@
 A network that predicts the velocity of the straight path z_t = (1 - t) z_0 + t ε knows the clean latent at every ratio of
 noise to signal, and so do all Gaussian paths: a point z = α z_0 + σ ε of a variance-preserving path is the straight path's
 point z / (α + σ) at t = σ / (α + σ). So every sampler of the DDPM family runs on it unchanged, and differs by what it does
-with an answer, not by what it asks.
+with the network's output, not by its input.
 
 The variance-preserving schedule is the cosine one (Nichol & Dhariwal 2021, eq. 17) up to a largest ratio of noise to
 signal, so that sigma-space samplers stay exact in float32. All spacings are trailing: a sampler must start at the last
@@ -85,10 +85,10 @@ def sampled(
     Args:
         velocity: the (guided) network on the straight path.
         noise: standard normal.
-        num_steps: of the sampler; the two Heuns take two evaluations each but the last, `pndm` one more in all.
-        sampler: by name.
-        seeds: of the noise that `ddpm` adds, per sample; 0, 1, … if None.
-        shift: of the times of the flow's own samplers (`euler`).
+        num_steps: sampler steps; all but the last step of the two Heuns take two evaluations, `pndm` takes one more in all.
+        sampler: name of the sampler.
+        seeds: seeds of the noise that `ddpm` adds, one per sample; 0, 1, … if None.
+        shift: shift of the times of the flow's own samplers (`euler`).
     """
     if sampler in FLOW_SAMPLERS:
         yield from FLOW_SAMPLERS[sampler](velocity, noise, num_steps, shift=shift)
@@ -106,10 +106,10 @@ def sampled(
         t = sigma / (alpha + sigma)
         straight = x / (alpha + sigma)
         z_0 = straight - t * velocity(straight, straight.new_full((len(x),), t))
-        # v = α ε - σ z_0 (Salimans & Ho 2022), with the noise that this clean latent leaves.
+        # v = α ε - σ z_0 (Salimans & Ho 2022), with the noise implied by this clean latent.
         v = alpha * (x - alpha * z_0) / sigma - sigma * z_0
         z = scheduler.step(v, timestep, z, **extra).prev_sample
         if sampler == "pndm" and i + 1 == total:
-            # Its last step extrapolates the noise of the steps before, and leaves what that misses.
+            # Its last step extrapolates earlier noise, and leaves the error of that in the image.
             z = z_0
         yield SampleStep(index=i, total=total, t=t if i + 1 < total else 0.0, z=z, z_0=z_0)

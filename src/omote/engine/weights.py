@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +52,18 @@ def load_pretrained(
     if missing := told["missing_keys"]:
         raise CheckpointError(f"{folder}: weights do not load (no {sorted(missing)[0]}); export or install them again")
     return model
+
+
+def built(kind: Callable[..., Model], config: object, **others: Any) -> Model:
+    """A network whose arguments are the fields of the same names of a config.
+
+    Args:
+        kind: class of the network.
+        config: dataclass with some of the network's arguments.
+        others: arguments that are not fields; they win.
+    """
+    fields = {name: getattr(config, name) for name in inspect.signature(kind).parameters if hasattr(config, name)}
+    return kind(**{**fields, **others})
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""First stages of ordinary images: diffusers' `AutoencoderKL` and `VQModel`, as Rombach et al. (CVPR 2022, §3.1) have them.
+"""First stages of ordinary images: diffusers' `AutoencoderKL` and `VQModel`, as in Rombach et al. (CVPR 2022, §3.1).
 
 The latent is scaled to unit deviation by the models' own ``scaling_factor`` (paper, D.1), so that an export is a diffusers
 model like any other. A codebook is part of the decoder: what is diffused is the latent before it (paper, §3.1).
@@ -37,11 +37,11 @@ def image_autoencoder(
     Args:
         sample_size: pixels of a side.
         regularisation: KL penalty or codebook.
-        latent_channels: of the latent.
-        num_codes: of the codebook.
+        latent_channels: channels of the latent.
+        num_codes: codes in the codebook.
         channels: widths per resolution.
         layers_per_block: residual blocks per resolution.
-        attention: one layer of it at the lowest resolution.
+        attention: with a layer of self-attention at the lowest resolution.
     """
     levels = len(channels)
     common = {
@@ -70,14 +70,14 @@ def load_image_autoencoder(folder: Path) -> ImageAutoencoder:
 
 
 def factor_of(autoencoder: ImageAutoencoder) -> int:
-    """f, by how much sides shrink."""
+    """f, the factor by which sides shrink."""
     return 2 ** (len(autoencoder.config.block_out_channels) - 1)
 
 
 def encoded(
     autoencoder: ImageAutoencoder, image: Float[Tensor, "b 3 s s"], noise: Float[Tensor, "b d h w"] | None = None
 ) -> Float[Tensor, "b d h w"]:
-    """Scaled latents of images in [-1, 1]: the mode, or a draw where there is ``noise`` and a posterior to draw from."""
+    """Scaled latents of images in [-1, 1]: the mode, or a sample if there is ``noise`` and a posterior."""
     scale = autoencoder.config.scaling_factor
     if isinstance(autoencoder, VQModel):
         return autoencoder.encode(image).latents * scale
@@ -86,5 +86,5 @@ def encoded(
 
 
 def decoded(autoencoder: ImageAutoencoder, z: Float[Tensor, "b d h w"]) -> Float[Tensor, "b 3 s s"]:
-    """Images in about [-1, 1] of scaled latents."""
+    """Scaled latents → images in about [-1, 1]."""
     return autoencoder.decode(z / autoencoder.config.scaling_factor).sample

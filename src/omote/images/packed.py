@@ -2,13 +2,12 @@
 
 Images may lie in subfolders, one for each class, and have captions: ``name.txt`` beside ``name.jpg``, or ``metadata.jsonl``
 with ``file_name`` and ``text``, as the Hugging Face image folder has them. Packing opens every file, so that a broken one is
-named before anything is trained, resizes it once to the side that is trained at, and leaves cropping to who draws.
+named before anything is trained, and resizes it once to the side used in training; crops are made when batches are drawn.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +17,24 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from omote.errors import DatasetError, OutputError
+from omote.files import atomic_folder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 INDEX, PIXELS, CAPTIONS = "index.json", "pixels.bin", "metadata.jsonl"
-# A longer picture loses its ends: a crop would miss nearly all of it anyway.
+# Longer images lose their ends: a crop would miss nearly all of them anyway.
 MOST_ASPECT = 4.0
 MOST_PIXELS = 200_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageList:
-    """What lies in a folder of images.
+    """The contents of a folder of images.
 
     Attributes:
         names: paths within the folder, sorted.
-        classes: names of the subfolders; none where the images lie in the folder itself.
-        labels: index into ``classes`` per image; 0 where there are none.
-        captions: per image; empty where there is none.
+        classes: names of the subfolders; empty if the images lie in the folder itself.
+        labels: index into ``classes`` per image; 0 without classes.
+        captions: caption per image; empty for none.
     """
 
     names: tuple[str, ...]
@@ -50,11 +50,11 @@ class PackedImages:
     Attributes:
         size: s.
         pixels: every image's bytes one after another, in [0, 255].
-        starts: where each begins.
+        starts: first byte of each image.
         shapes: height and width of each.
         labels: index into ``classes`` per image.
-        classes: their names.
-        captions: per image.
+        classes: names of the classes.
+        captions: caption per image.
     """
 
     size: int
@@ -71,13 +71,13 @@ class PackedImages:
     def crop(
         self, index: int, rng: np.random.Generator | None = None, *, random_crop: bool = False, flip: bool = False
     ) -> UInt8[np.ndarray, "s s 3"]:
-        """A square of an image: its middle, or what ``rng`` draws.
+        """A square of an image: its middle, or a random crop.
 
         Args:
-            index: of the image.
-            rng: of where and whether; None for the middle as it is.
-            random_crop: anywhere along the longer side.
-            flip: half of the time, left becomes right.
+            index: index of the image.
+            rng: random generator of crop and flip; None for the middle as it is.
+            random_crop: crop at random along the longer side.
+            flip: mirror half of the time.
         """
         height, width = (int(x) for x in self.shapes[index])
         start = int(self.starts[index])
@@ -89,7 +89,7 @@ class PackedImages:
 
 
 def list_images(folder: Path) -> ImageList:
-    """What a folder holds, by names alone.
+    """List a folder of images by names alone.
 
     Raises:
         DatasetError: no image, images both in the folder and in subfolders, or captions that cannot be read.
@@ -139,7 +139,7 @@ def pack_images(folder: Path, out: Path, *, size: int) -> Iterator[int]:
     """Pack a folder of images into ``out``, whole or not at all; yields how many are done.
 
     Args:
-        folder: of the images.
+        folder: folder of the images.
         out: a new folder, or one that holds the same images at this size already.
         size: pixels of the shorter side.
 
@@ -154,10 +154,7 @@ def pack_images(folder: Path, out: Path, *, size: int) -> Iterator[int]:
             yield len(listed.names)
             return
         raise OutputError(f"{out}: holds something else; delete it or give another --out")
-    temporary = out.with_name(out.name + ".partial")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+    with atomic_folder(out) as temporary:
         shapes = []
         with (temporary / PIXELS).open("wb") as file:
             for done, name in enumerate(listed.names, start=1):
@@ -165,24 +162,12 @@ def pack_images(folder: Path, out: Path, *, size: int) -> Iterator[int]:
                 file.write(image.tobytes())
                 shapes.append(image.shape[:2])
                 yield done
-        index = {
-            "size": size,
-            "names": listed.names,
-            "classes": listed.classes,
-            "labels": listed.labels,
-            "captions": listed.captions,
-            "shapes": shapes,
-        }
+        index = {"size": size, **vars(listed), "shapes": shapes}
         (temporary / INDEX).write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
-        temporary.rename(out)
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_image(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
-    """An image as it stands, its shorter side ``size`` pixels (bicubic).
+    """Read an image upright, its shorter side ``size`` pixels (bicubic).
 
     Raises:
         DatasetError: it cannot be read.

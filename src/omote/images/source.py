@@ -18,10 +18,10 @@ class ImageSource:
     """Every image once an epoch, in an order of (seed, epoch), cropped and flipped by (seed, step, item).
 
     Args:
-        folder: of packed images (`omote.images.packed`).
-        size: pixels of a side that are trained at.
-        random_crop: anywhere along the longer side; else the middle.
-        flip: half of them, left becomes right.
+        folder: folder of packed images (`omote.images.packed`).
+        size: pixels of a side in training.
+        random_crop: crop at random along the longer side, not in the middle.
+        flip: mirror half of the images.
 
     Raises:
         DatasetError: no packed images.
@@ -42,7 +42,7 @@ class ImageSource:
     def draw(
         self, step: int, seed: int, size: int, part: int, parts: int
     ) -> tuple[Float[Tensor, "b 3 s s"], list[int]]:
-        """Part ``part`` of a step's batch: images in [-1, 1], and which they are."""
+        """Part ``part`` of a step's batch: images in [-1, 1], and their indices."""
         first = step * size * parts + part * size
         chosen, squares = [], []
         for position in range(first, first + size):
@@ -53,7 +53,7 @@ class ImageSource:
         return as_tensor(squares), chosen
 
     def first(self, count: int) -> Float[Tensor, "b 3 s s"]:
-        """The middles of some images, spread over the set: the same each time."""
+        """The middles of the same images each time, spread over the set."""
         which = np.linspace(0, len(self.images) - 1, min(count, len(self.images))).astype(int)
         return as_tensor([self.images.crop(int(i)) for i in which])
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from omote.config import Range
 from omote.engine.loop import BaseTask, EngineConfig
+from omote.engine.weights import built
 from omote.images.first_stage import ImageAutoencoder, Regularisation, encoded, factor_of, image_autoencoder
 from omote.images.source import ImageSource, rows_of
-from omote.nets.adversarial import AdversarialModule
+from omote.nets.adversarial import AdversarialModule, LossTerms
 from omote.nets.discriminator import PatchDiscriminator
-from omote.nets.perceptual import HedVgg16, load_hed_vgg16
 from omote.nets.quantiser import codebook_use
 
 PREVIEWS = 8
@@ -26,7 +26,7 @@ MEASURED_BATCHES, MEASURED_SIZE = 8, 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageAutoencoderConfig:
+class ImageAutoencoderConfig(LossTerms):
     """A run of a first stage of images.
 
     Attributes:
@@ -34,16 +34,10 @@ class ImageAutoencoderConfig:
         engine: length and optimiser.
         sample_size: pixels of a side.
         regularisation, latent_channels, num_codes, channels, layers_per_block, attention: of `image_autoencoder`.
-        kl_weight: of the KL divergence, both it and the reconstruction summed over an image (paper: 1e-6).
-        commitment_weight: of the codebook's loss (van den Oord et al., NeurIPS 2017, eq. 3; β = 0.25 within).
-        perceptual: weight of the distance in `HedVgg16`'s features, 0 for none; the paper has LPIPS at 1.
-        perceptual_weights: that network's file.
-        adversarial: how strong a patch discriminator's gradient is against the reconstruction's, at the last layer; 0: none.
-        matching: weight of the discriminator's features beside it.
-        adversarial_start: images from which on the decoder pays; until then, the discriminator learns alone.
-        judge_width: of the discriminator's first layer.
-        random_crop: anywhere along the longer side; else the middle.
-        flip: half of the images.
+        kl_weight: weight of the KL divergence, with it and the reconstruction summed over an image (paper: 1e-6).
+        commitment_weight: weight of the codebook's loss (van den Oord et al., NeurIPS 2017, eq. 3; β = 0.25 within).
+        judge_width: width of the discriminator's first layer.
+        random_crop, flip: of `ImageSource`.
     """
 
     images: Path
@@ -57,10 +51,7 @@ class ImageAutoencoderConfig:
     attention: bool = True
     kl_weight: float = 1e-6
     commitment_weight: float = 1.0
-    perceptual: float = 0.0
-    perceptual_weights: Path | None = None
     adversarial: float = 0.5
-    matching: float = 0.0
     adversarial_start: int = 50_000
     judge_width: Annotated[int, Range(8)] = 64
     random_crop: bool = True
@@ -72,31 +63,22 @@ class ImageAutoencoderConfig:
         Raises:
             ValueError: a perceptual term without its network, or sides that do not halve so often.
         """
-        if self.perceptual > 0 and self.perceptual_weights is None:
-            raise ValueError(f"perceptual = {self.perceptual} needs perceptual_weights, the file of its network")
+        super().__post_init__()
         if self.sample_size % 2 ** (len(self.channels) - 1):
             raise ValueError(f"sample_size {self.sample_size} does not halve {len(self.channels) - 1} times")
 
     def network(self) -> ImageAutoencoder:
         """The first stage, untrained."""
-        return image_autoencoder(
-            sample_size=self.sample_size,
-            regularisation=self.regularisation,
-            latent_channels=self.latent_channels,
-            num_codes=self.num_codes,
-            channels=self.channels,
-            layers_per_block=self.layers_per_block,
-            attention=self.attention,
-        )
+        return built(image_autoencoder, self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBatch:
-    """What to reconstruct.
+    """Images to reconstruct.
 
     Attributes:
         image: [-1, 1].
-        noise: of the posterior's draw.
+        noise: noise of the draw from the posterior.
     """
 
     image: Tensor
@@ -108,12 +90,8 @@ class ImageAutoencoderModule(AdversarialModule):
 
     def __init__(self, autoencoder: ImageAutoencoder, config: ImageAutoencoderConfig) -> None:
         judge = PatchDiscriminator(0, config.judge_width, image_channels=3) if config.adversarial > 0 else None
-        super().__init__(autoencoder, judge, adversarial=config.adversarial, matching=config.matching)
+        super().__init__(autoencoder, judge, config)
         self.config = config
-        # Not a part of this module's state: it is frozen, and another's.
-        self.perceptual: tuple[HedVgg16, ...] = ()
-        if config.perceptual_weights is not None and config.perceptual > 0:
-            self.perceptual = (load_hed_vgg16(config.perceptual_weights),)
 
     def last_weight(self) -> Tensor:
         """The weight of the decoder's last layer."""
@@ -127,10 +105,6 @@ class ImageAutoencoderModule(AdversarialModule):
         image, penalty, terms = self._reconstructed(truth, batch.noise.to(device))
         loss = F.l1_loss(image, truth)
         terms["l1"] = loss.detach()
-        for network in self.perceptual:
-            distance = network.to(device).distance((image + 1) / 2, (truth + 1) / 2).mean()
-            loss = loss + self.config.perceptual * distance
-            terms[network.KEY] = distance.detach()
         nothing, even = truth[:, :0], torch.ones_like(truth[:, :1])
         loss, judged = self.judged(loss, image, truth, nothing, even)
         return loss + penalty, {**terms, **judged}
@@ -143,8 +117,8 @@ class ImageAutoencoderModule(AdversarialModule):
                 quantised, loss, (_, _, indices) = self.autoencoder.quantize(latents.float())
             image = self.autoencoder.decode(quantised, force_not_quantize=True).sample.float()
             use = codebook_use(indices, self.config.num_codes)
-            told = {"codes_used": torch.tensor(use.share_used), "code_perplexity": torch.tensor(use.perplexity)}
-            return image, self.config.commitment_weight * loss, {"commitment": loss.detach(), **told}
+            usage = {"codes_used": torch.tensor(use.share_used), "code_perplexity": torch.tensor(use.perplexity)}
+            return image, self.config.commitment_weight * loss, {"commitment": loss.detach(), **usage}
         posterior = self.autoencoder.encode(truth).latent_dist
         image = self.autoencoder.decode(posterior.mean + posterior.std * noise).sample.float()
         kl = posterior.kl().mean()
@@ -173,7 +147,7 @@ class ImageAutoencoderTask(BaseTask):
         return ImageBatch(image=image, noise=noise[part * size : (part + 1) * size])
 
     def schedule(self, images: int) -> None:
-        """The decoder begins to pay the discriminator."""
+        """Turn the adversarial loss on."""
         self.module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -184,7 +158,7 @@ class ImageAutoencoderTask(BaseTask):
 
     @torch.no_grad()
     def _deviation(self, autoencoder: Any) -> float:
-        """Of latents over some images (paper, D.1)."""
+        """Deviation of the latents of some images (paper, D.1)."""
         device = self.device
         autoencoder = autoencoder.to(device)
         size = min(MEASURED_SIZE, self.config.engine.batch_size)
@@ -197,7 +171,7 @@ class ImageAutoencoderTask(BaseTask):
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """Images, and what is left of them."""
+        """Images, and their reconstructions."""
         image = self.source.first(PREVIEWS)
         autoencoder = self.module.autoencoder
         device = next(autoencoder.parameters()).device

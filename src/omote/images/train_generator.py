@@ -15,6 +15,7 @@ from omote.config import Range
 from omote.diffusion.flow import noised
 from omote.diffusion.objective import Objective
 from omote.engine.loop import BaseTask, EngineConfig
+from omote.engine.weights import built
 from omote.errors import ConfigError
 from omote.images.first_stage import ImageAutoencoder, decoded, encoded, factor_of, load_image_autoencoder
 from omote.images.generator import Conditioning, ImageGenerator, Tokenizer
@@ -43,8 +44,7 @@ class ImageGeneratorConfig:
         tokenizer: a ``tokenizer.json``, or None for the text's bytes.
         drop_condition: share of images without their condition, for guidance.
         objective: prediction, weighting and times.
-        random_crop: anywhere along the longer side; else the middle.
-        flip: half of the images.
+        random_crop, flip: of `ImageSource`.
     """
 
     images: Path
@@ -84,29 +84,19 @@ class ImageGeneratorConfig:
 
     def network(self, classes: tuple[str, ...], vocabulary: int) -> ImageGenerator:
         """The denoiser, untrained."""
-        return ImageGenerator(
+        return built(
+            ImageGenerator,
+            self,
             sample_size=self.latent_size,
-            latent_channels=self.latent_channels,
-            channels=self.channels,
-            attended=self.attended,
-            layers_per_block=self.layers_per_block,
-            head_channels=self.head_channels,
-            num_heads=self.num_heads,
-            condition=self.condition,
             classes=classes if self.condition == "class" else (),
-            context_width=self.context_width,
-            transformer_depth=self.transformer_depth,
-            text_layers=self.text_layers,
             vocabulary=vocabulary,
-            max_tokens=self.max_tokens,
-            residual_resampling=self.residual_resampling,
             prediction=self.objective.prediction,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLatentBatch:
-    """What to denoise.
+    """Images to noise and denoise.
 
     Attributes:
         image: [-1, 1]; the module encodes it on its own device.

@@ -1,7 +1,9 @@
-"""A discriminator beside an autoencoder, so that one optimiser moves both: what the first stage and the decoder share."""
+"""Loss terms of autoencoders beside their reconstruction: a perceptual distance and a patch discriminator."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,20 +11,48 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from omote.nets.discriminator import PatchDiscriminator
+from omote.nets.perceptual import HedVgg16, load_hed_vgg16
 
 MAX_BALANCE = 20.0
 FOLLOW_RATE = 0.02
 FULL_LEAD = 0.4
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossTerms:
+    """Terms of an autoencoder's loss beside its reconstruction.
+
+    Attributes:
+        perceptual: weight of the distance in `HedVgg16`'s features of colour; 0 for none. The paper has LPIPS at 1.
+        perceptual_weights: file of that network.
+        adversarial: gradient of the patch discriminator relative to the reconstruction's, at the last layer; 0 for none.
+        matching: weight of the distance in the discriminator's features.
+        adversarial_start: images until which the discriminator learns alone.
+    """
+
+    perceptual: float = 0.0
+    perceptual_weights: Path | None = None
+    adversarial: float = 0.0
+    matching: float = 0.0
+    adversarial_start: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse a perceptual term without its network.
+
+        Raises:
+            ValueError: no ``perceptual_weights``.
+        """
+        if self.perceptual > 0 and self.perceptual_weights is None:
+            raise ValueError(f"perceptual = {self.perceptual} needs perceptual_weights, the file of its network")
+
+
 class AdversarialModule(nn.Module):
-    """An autoencoder and, if it has to pay one, a discriminator.
+    """An autoencoder with the terms of its loss.
 
     Args:
-        autoencoder: whose decoder pays.
+        autoencoder: network whose decoder is trained against the discriminator.
         discriminator: None for none.
-        adversarial: how strong its gradient is against the reconstruction's, at the decoder's last layer.
-        matching: weight of its features beside it.
+        terms: weights of the terms.
     """
 
     balance: Tensor
@@ -32,21 +62,22 @@ class AdversarialModule(nn.Module):
         self,
         autoencoder: nn.Module,
         discriminator: PatchDiscriminator | None,
-        *,
-        adversarial: float,
-        matching: float,
+        terms: LossTerms,
     ) -> None:
         super().__init__()
         self.autoencoder: Any = autoencoder
         self.discriminator = discriminator
-        self.adversarial = adversarial
-        self.matching = matching
-        # Opened by the task's schedule: until then the discriminator learns alone.
+        self.terms = terms
+        # Frozen, and so not part of this module's state.
+        self.perceptual: tuple[HedVgg16, ...] = ()
+        if terms.perceptual_weights is not None and terms.perceptual > 0:
+            self.perceptual = (load_hed_vgg16(terms.perceptual_weights),)
+        # Set by the task's schedule: until then the discriminator learns alone.
         self.paying = False
         if discriminator is not None:
-            # |gradient of the reconstruction| / |of the adversarial loss| at the last layer, followed slowly.
+            # |gradient of the reconstruction| / |of the adversarial loss| at the last layer, slowly averaged.
             self.register_buffer("balance", torch.zeros(()))
-            # How much better than a coin the discriminator is, followed slowly: a hinge loss of 2 is a coin.
+            # How much better than chance the discriminator is, slowly averaged: chance has a hinge loss of 2.
             self.register_buffer("lead", torch.zeros(()))
 
     def judged(
@@ -57,25 +88,31 @@ class AdversarialModule(nn.Module):
         condition: Float[Tensor, "b c s s"],
         weight: Float[Tensor, "b 1 s s"],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add what both sides pay to a reconstruction loss; as it came where there is no discriminator.
+        """Add the perceptual and adversarial terms, and the discriminator's own loss, to a reconstruction loss.
 
         Args:
-            loss: the reconstruction's.
-            image: decoded.
-            truth: rendered.
-            condition: what the discriminator sees beside either.
-            weight: of each pixel.
+            loss: reconstruction loss.
+            image: decoded images in [-1, 1], colour first.
+            truth: rendered images.
+            condition: input of the discriminator beside either.
+            weight: weight of each pixel.
         """
+        terms: dict[str, Tensor] = {}
+        for network in self.perceptual:
+            rgb, true_rgb = ((x[:, :3] + 1) / 2 for x in (image, truth))
+            distance = network.to(image.device).distance(rgb, true_rgb).mean()
+            loss, terms[network.KEY] = loss + self.terms.perceptual * distance, distance.detach()
         if self.discriminator is None:
-            return loss, {}
+            return loss, terms
         own, adversarial, matching = self.discriminator.judge(image, truth, condition, weight)
         self.lead.lerp_(2 - own.detach(), FOLLOW_RATE)
         if self.paying:
             self._follow_balance(loss, adversarial)
-            # One that cannot tell has nothing to teach, and learns best from a decoder that does not run from it.
+            # A discriminator at chance has no useful gradient, and learns best from a decoder that ignores it.
             taught = (self.lead / FULL_LEAD).clamp(0, 1)
-            loss = loss + self.adversarial * taught * self.balance * adversarial + self.matching * matching
-        terms = {"discriminator": own.detach(), "matching": matching.detach(), "balance": self.balance.clone()}
+            weighted = self.terms.adversarial * taught * self.balance * adversarial
+            loss = loss + weighted + self.terms.matching * matching
+        terms |= {"discriminator": own.detach(), "matching": matching.detach(), "balance": self.balance.clone()}
         return loss + own, terms
 
     def last_weight(self) -> Tensor:

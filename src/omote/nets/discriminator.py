@@ -1,9 +1,9 @@
-"""A patch discriminator: it tells renders from what a decoder or a generator draws, patch by patch.
+"""A patch discriminator between renders and decoded or generated images.
 
-L1 pays for a lid or a tooth that lies half a pixel off, and is paid least by drawing it soft; expressions are read from just
-those edges. A discriminator on patches (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks",
-CVPR 2017; as the first stage's in Rombach et al., CVPR 2022, §3.1) charges for softness itself. It sees what the decoder
-saw, so that a sharp wrong mouth is no way out.
+L1 penalises a lid or a tooth that lies half a pixel off more than a blurred one, but expressions are read from just those edges.
+A discriminator on patches (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017; as for
+the first stage in Rombach et al., CVPR 2022, §3.1) penalises blur itself. It sees the decoder's condition, so that a
+sharp but wrong mouth is penalised too.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class PatchDiscriminator(nn.Module):
     """An image and its condition → features and a logit per 2^(1 + halvings) pixels of a side.
 
     Args:
-        condition_channels: of what the decoder saw.
-        width: of the first layer; the others have half as much again.
-        image_channels: what is judged; 3 for colour alone, 4 with depth.
-        halvings: strided layers, after the first that reads 2 × 2 pixels as one.
+        condition_channels: channels of the decoder's condition.
+        width: width of the first layer; the others have half as much again.
+        image_channels: channels of the image: 3 for colour alone, 4 with depth.
+        halvings: strided layers, after the first, which reads 2 × 2 pixels as one.
     """
 
     def __init__(self, condition_channels: int, width: int = 32, *, image_channels: int = 3, halvings: int = 2) -> None:
@@ -60,13 +60,13 @@ class PatchDiscriminator(nn.Module):
         condition: Float[Tensor, "b c s s"],
         weight: Float[Tensor, "b 1 s s"],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What each side pays.
+        """Losses of both sides.
 
         Args:
-            image: decoded, with gradients.
-            truth: rendered.
-            condition: what the decoder saw.
-            weight: of each pixel.
+            image: decoded images, with gradients.
+            truth: rendered images.
+            condition: condition of the decoder.
+            weight: weight of each pixel.
 
         Returns:
             The discriminator's hinge loss (no gradient to the image), the decoder's adversarial loss, and its L1 to the

@@ -35,7 +35,7 @@ class HedVgg16:
 
     Args:
         weights: "stage/convolution/weight" and ".../bias" in torch's layout.
-        stages: how many of the five are compared.
+        stages: number of stages that are compared, of five.
     """
 
     KEY = "perceptual_hed_vgg16"
@@ -78,7 +78,7 @@ def load_hed_vgg16(path: Path, *, stages: int = 4) -> HedVgg16:
 
     Args:
         path: the file, or the folder it lies in.
-        stages: how many of the five are compared.
+        stages: number of stages that are compared, of five.
 
     Raises:
         CheckpointError: it is missing, or is not the published one.

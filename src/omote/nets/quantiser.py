@@ -1,4 +1,4 @@
-"""Vector quantisation of latents: a codebook that follows its data, usage statistics, and revival of dead codes.
+"""Vector quantisation of latents: a codebook moved by averages, usage statistics, and revival of dead codes.
 
 After van den Oord et al., "Neural Discrete Representation Learning", NeurIPS 2017, appendix A.1. The codebook is moved by
 moving averages, not by gradients: it is state, not parameters, so it is the same on every process of a distributed run and
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 DECAY = 0.99
-# A code that gets less than this share of an even share of the latents is dead.
+# A code with less than this share of an even share of the latents is dead.
 DEAD_SHARE = 0.03
 REVIVE_EVERY = 20
 
@@ -25,9 +25,9 @@ class Quantised:
     """Latents on the codebook.
 
     Attributes:
-        values: nearest codes, with the gradient of what was quantised (straight-through).
-        indices: of the codes.
-        commitment: mean squared distance of what was quantised to its codes, with gradients to the encoder alone.
+        values: nearest codes, with the gradient of the latents (straight-through).
+        indices: indices of the codes.
+        commitment: mean squared distance of the latents to their codes, with gradients to the encoder alone.
     """
 
     values: Float[Tensor, "b c h w"]
@@ -39,8 +39,8 @@ class VectorQuantiser(nn.Module):
     """Nearest-neighbour quantisation.
 
     Args:
-        num_codes: of the codebook.
-        channels: of a code.
+        num_codes: codes in the codebook.
+        channels: channels of a code.
     """
 
     codes: Tensor
@@ -52,13 +52,13 @@ class VectorQuantiser(nn.Module):
         super().__init__()
         codes = torch.randn(num_codes, channels)
         self.register_buffer("codes", codes)
-        # Moving averages: how many latents each code gets per step, and their sum.
+        # Moving averages of the number of latents per code and step, and of their sum.
         self.register_buffer("counts", torch.ones(num_codes))
         self.register_buffer("sums", codes.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self, z: Float[Tensor, "b c h w"]) -> Quantised:
-        """Quantise; in training, the codebook follows."""
+        """Quantise; in training, move the codebook."""
         flat = z.permute(0, 2, 3, 1).flatten(0, 2)
         # In float32 whatever the autocast: distances of near codes cancel.
         indices = torch.cdist(flat.detach().float(), self.codes).argmin(dim=1)
@@ -85,7 +85,7 @@ class VectorQuantiser(nn.Module):
             self._revive(flat)
 
     def _revive(self, flat: Float[Tensor, "n c"]) -> None:
-        """Dead codes move onto latents of this batch, where they will be nearest to something."""
+        """Move dead codes onto latents of this batch, so that they are used again."""
         even = float(self.counts.sum()) / len(self.codes)
         dead = torch.nonzero(self.counts < DEAD_SHARE * even)[:, 0]
         if not len(dead):
@@ -98,11 +98,11 @@ class VectorQuantiser(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CodebookUse:
-    """How a codebook is used over many latents.
+    """Usage of a codebook over many latents.
 
     Attributes:
-        share_used: of the codes that any latent has.
-        perplexity: exp of the usage's entropy: how many codes an evenly used codebook of the same entropy had.
+        share_used: share of codes that any latent has.
+        perplexity: exp of the usage's entropy: size of an evenly used codebook of the same entropy.
     """
 
     share_used: float

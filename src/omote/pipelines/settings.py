@@ -12,7 +12,7 @@ from tyro.conf import arg
 from omote.config import Range, check_ranges
 from omote.head.expressions import expressions_of
 from omote.head.model import HeadModel
-from omote.rgbd.weights import Backend
+from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 from omote.types import Expression, Unit
 
 
@@ -61,8 +61,8 @@ class AvatarSettings:
         """
         named = expressions_of(self.expressions, self.intensity)
         if self.text:
-            from omote.rgbd.conditions.text.reader import TextReader
+            from omote.rgbd.conditions.text.conditioner import load_text_conditioner
 
-            reader = TextReader.load() if self.weights is None else TextReader.load(self.weights)
+            reader = load_text_conditioner(SHIPPED_WEIGHTS if self.weights is None else self.weights)
             named = expressions_of([*named, *reader.expressions(self.text)])
         return named

@@ -4,11 +4,10 @@ Two things differ from the paper's, each because it measured better on faces at 
 
 * *Pooled channels.* Part of the latent is the image itself, average-pooled by f; the encoder learns only what pooling
   loses and the decoder only what upsampling lacks. The learned channels alone are regularised.
-* *A decoder that sees the source.* When a face is edited, most of what the answer shows (skin, brows, outline) is in the
-  source at full resolution, so the decoder reads the source's features, and a gate may take pixels from it (as
-  diffusers' ``AsymmetricAutoencoderKL`` does for inpainting). Where the edit is led by a motion image, the source is moved
-  by it first, and the image says at full resolution where lids, teeth and tongue show. What the latent shows elsewhere
-  than that motion says, the decoder's own shift corrects. Depth has a second candidate with a gate of its own, whose
+* *A decoder that sees the source.* Most of an edited face (skin, brows, outline) is in the source at full resolution, so the
+  decoder reads the source's features, and a gate may copy its pixels (as diffusers' ``AsymmetricAutoencoderKL`` does for
+  inpainting). If there is a motion image, the source is moved by it first, and the image shows lids, teeth and tongue at full
+  resolution. A shift predicted from the latent corrects that motion. Depth has a second candidate with its own gate, whose
   outlines are the fitted head's (`omote.rgbd.warp.surfaced`). Without a source it is a plain autoencoder.
 
 image x (5, s, s) → latent z (5 + learned, s/f, s/f) → image.
@@ -70,11 +69,11 @@ class Posterior:
     log_variance: Float[Tensor, "b c h w"]
 
     def mode(self) -> Float[Tensor, "b d h w"]:
-        """The most likely latent."""
+        """The mode of the distribution."""
         return torch.cat([self.pooled, self.mean], dim=1)
 
     def sample(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """A draw from standard normal noise, by the reparameterisation trick (Kingma & Welling 2014)."""
+        """A sample from standard normal noise, by the reparameterisation trick (Kingma & Welling 2014)."""
         return torch.cat([self.pooled, self.mean + torch.exp(0.5 * self.log_variance) * noise], dim=1)
 
     def penalty(self) -> Float[Tensor, ""]:
@@ -84,7 +83,7 @@ class Posterior:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisedLatent:
-    """What a VQ-regularised encoder gives: `Posterior`'s counterpart, a point.
+    """Output of a VQ-regularised encoder: a point, where `Posterior` is a distribution.
 
     Attributes:
         pooled: (b, 5, h, w), the image average-pooled by f.
@@ -99,7 +98,7 @@ class QuantisedLatent:
         return torch.cat([self.pooled, self.quantised.values], dim=1)
 
     def sample(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """The latent: nothing is drawn."""
+        """The latent, which is not random."""
         return self.mode()
 
     def penalty(self) -> Float[Tensor, ""]:
@@ -107,19 +106,38 @@ class QuantisedLatent:
         return self.quantised.commitment
 
 
-class RgbdAutoencoder(ModelMixin, ConfigMixin):
+class LatentStage(ModelMixin, ConfigMixin):
+    """Base of the first stages: the units of latents and of their differences, measured after training (paper, D.1)."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+    delta_std: Tensor
+
+    def register_units(self, channels: int) -> None:
+        """Register the units, of standard normal latents at first."""
+        self.register_buffer("latent_mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("latent_std", torch.ones(channels, 1, 1))
+        self.register_buffer("delta_std", torch.ones(channels, 1, 1))
+
+    def scale(self, z: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """Latent → zero mean, unit deviation per channel."""
+        out: Tensor = (z - self.latent_mean) / self.latent_std
+        return out
+
+
+class RgbdAutoencoder(LatentStage):
     """RGB-D autoencoder; ``save_pretrained``/``from_pretrained`` are diffusers'.
 
     Args:
         sample_size: pixels of a side.
-        regularisation: of the learned channels: a KL penalty, or a codebook.
-        num_codes: of that codebook.
+        regularisation: regularisation of the learned channels: a KL penalty, or a codebook.
+        num_codes: codes in the codebook.
         learned_channels: latent channels beside the five pooled ones.
         patch: the encoder starts from unshuffled patch × patch pixels, so that no wide layer runs at full resolution.
         channels: widths at s/patch, s/(2 patch), …; f = patch · 2^(len(channels) - 1).
         blocks: residual blocks per width.
         fine_channels: width of the decoder's last stage, at s/2.
-        fine_blocks: residual blocks of it.
+        fine_blocks: residual blocks of that stage.
     """
 
     @register_to_config
@@ -154,7 +172,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         self.from_latent = nn.Conv2d(self.latent_channels, backwards[0], 3, padding=1)
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in backwards)
         self.decoder_blocks = nn.ModuleList(_blocks(width, blocks) for width in backwards)
-        # How the moved source is shifted once more to lie where the latent shows it; starts at none.
+        # A further shift of the moved source to where the latent shows it; starts at zero.
         self.to_shift = nn.Conv2d(backwards[-1], 2, 3, padding=1)
         nn.init.zeros_(self.to_shift.weight)
         assert self.to_shift.bias is not None
@@ -172,10 +190,7 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         nn.init.constant_(self.to_pixels.bias[4 * NUM_CHANNELS :], -2.0)
         # 0 until training opens it: a copy path from the start would starve the latent and blur mouths.
         self.register_buffer("gate_open", torch.zeros(()))
-        # Statistics of the latents, measured after training; the denoiser works on scaled latents (paper, D.1).
-        self.register_buffer("latent_mean", torch.zeros(self.latent_channels, 1, 1))
-        self.register_buffer("latent_std", torch.ones(self.latent_channels, 1, 1))
-        self.register_buffer("delta_std", torch.ones(self.latent_channels, 1, 1))
+        self.register_units(self.latent_channels)
 
     def features(self, x: Float[Tensor, "b 5 s s"]) -> list[Tensor]:
         """Encoder features, fine to coarse."""
@@ -194,11 +209,6 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         mean, log_variance = learned.chunk(2, dim=1)
         return Posterior(pooled=pooled, mean=mean, log_variance=log_variance.clamp(-20.0, 4.0))
 
-    def scale(self, z: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-        """Latent → zero mean, unit deviation per channel."""
-        out: Tensor = (z - self.latent_mean) / self.latent_std
-        return out
-
     def decode(
         self,
         z: Float[Tensor, "b d h w"],
@@ -211,8 +221,8 @@ class RgbdAutoencoder(ModelMixin, ConfigMixin):
         Args:
             z: latents, unscaled.
             source: packed source images.
-            motion: the motion images that led the edit.
-            source_features: `features` of the source, if already computed and there is no motion.
+            motion: motion images of the edit.
+            source_features: `features` of the source without motion, if already computed.
         """
         moved = source if source is None or motion is None else warp.moved(source, motion)
         if moved is not None and source_features is None:

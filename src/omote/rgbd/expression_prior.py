@@ -1,9 +1,9 @@
-"""Which muscles show a category: diffusion of ARKit weights, conditioned on the category and its intensity.
+"""Prior of expressions: diffusion of ARKit weights, conditioned on the category and its intensity.
 
-That a person be happy leaves open how, and this is nearly all it leaves open: with the weights given, an edit is determined. So
-the distribution is diffused where it lies, in 52 numbers, and the editor draws what was chosen in one step, as sharply as if the
-weights had been asked for: p(image | source, category) = ∫ p(image | source, weights) p(weights | category) d weights. (A prior
-before a decoder, as Ramesh et al., "Hierarchical Text-Conditional Image Generation with CLIP Latents", 2022, §2.2, have one.)
+A category leaves open which units show it, and little else: given the weights, an edit is determined. So the diffusion is of the
+52 weights, and the editor takes one step from them, as sharply as if they had been asked for:
+p(image | source, category) = ∫ p(image | source, weights) p(weights | category) d weights. (A prior before a decoder, as in
+Ramesh et al., "Hierarchical Text-Conditional Image Generation with CLIP Latents", 2022, §2.2.)
 
 Rectified flow (`omote.diffusion.flow`) on weights in units of their own deviation; a residual MLP whose layers are scaled and
 shifted by time, category and intensity (Peebles & Xie, "DiT", ICCV 2023, §3.2).
@@ -30,18 +30,18 @@ from omote.types import Expression
 
 FOLDER = "expressions"
 STEPS = 20
-# Times of [0, 1] as the thousand timesteps that sinusoids are made for.
+# Sinusoidal embeddings are made for a thousand timesteps.
 TIMESTEPS = 1000.0
 FREQUENCIES = 64
-# A unit that hardly any face shows has no deviation to be measured in.
+# Least deviation of a unit, for those that hardly any face shows.
 LEAST_STD = 0.02
 
 
 class ExpressionPrior(ModelMixin, ConfigMixin):
-    """Category and intensity → draws of the 52 ARKit weights.
+    """Category and intensity → samples of the 52 ARKit weights.
 
     Args:
-        width: of the layers.
+        width: width of the layers.
         depth: residual layers.
     """
 
@@ -99,7 +99,7 @@ class ExpressionPrior(ModelMixin, ConfigMixin):
     def draw(
         self, category: Int[Tensor, " n"], intensity: Float[Tensor, " n"], seeds: Sequence[int], *, steps: int = STEPS
     ) -> Float[Tensor, "n 52"]:
-        """Weights in [0, 1], each from the noise of its own seed."""
+        """Sample weights in [0, 1], each from the noise of its own seed."""
         noise = initial_noise((len(ARKIT_NAMES),), list(seeds)).to(self.weight_mean)
         z = noise
         for step in heun(lambda z, t: self(z, t, category, intensity), noise, steps):
@@ -107,11 +107,11 @@ class ExpressionPrior(ModelMixin, ConfigMixin):
         return (z * self.weight_std + self.weight_mean).clamp(0, 1)
 
     def drawn(self, expressions: Sequence[Expression], seed: int) -> list[Expression]:
-        """The same categories and intensities, each with weights of its own draw.
+        """The expressions with sampled ARKit weights.
 
         Args:
-            expressions: with a category.
-            seed: expression i draws from seed + i.
+            expressions: categories with intensities.
+            seed: seed of the noise; expression i uses seed + i.
         """
         category = torch.tensor([CATEGORIES.index(e.category) for e in expressions])
         intensity = torch.tensor([float(e.intensity) for e in expressions])
@@ -120,7 +120,7 @@ class ExpressionPrior(ModelMixin, ConfigMixin):
 
 
 class _Layer(nn.Module):
-    """LayerNorm, scaled and shifted by what is asked, → MLP, with a skip; starts as identity."""
+    """LayerNorm, scaled and shifted by the condition, → MLP, with a skip; starts as identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

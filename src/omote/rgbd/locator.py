@@ -16,7 +16,7 @@ class LandmarkLocator(nn.Module):
     """The 68 landmarks of a person at rest, from a source latent in any expression.
 
     Args:
-        latent_channels: of the autoencoder's latent.
+        latent_channels: channels of the autoencoder's latent.
         sample_size: latent pixels of a side.
         width: channels of the layers.
     """

@@ -18,13 +18,13 @@ class ReconstructionLoss:
 
     Attributes:
         rgb: L1 on colour.
-        rgb_gradient: L1 on the difference of neighbouring pixels, which blur pays for.
+        rgb_gradient: L1 on the difference of neighbouring pixels, which penalises blur.
         depth: L1 on depth, over the target's mask.
         depth_gradient: L1 on depth differences: the surface's slope, so its normals.
         mask: L1 on the mask.
         normal: 1 - cos of the angle between the surfaces' normals (`normals`), over the target's mask.
-        feature_weight: how much more an eye, lip or brow pixel counts than skin.
-        moved_weight: how much more a pixel counts that the expression moved.
+        feature_weight: additional weight of eye, lip and brow pixels over skin.
+        moved_weight: additional weight of pixels that the expression moved.
     """
 
     rgb: float = 1.0
@@ -46,7 +46,7 @@ class ReconstructionLoss:
         gx, gy = (image - target).diff(dim=-1).abs(), (image - target).diff(dim=-2).abs()
         wx, wy = weight[..., 1:], weight[..., 1:, :]
         vx, vy = valid[..., 1:] * valid[..., :-1], valid[..., 1:, :] * valid[..., :-1, :]
-        # Each image counts the same, whatever part of a batch it is in.
+        # Images have equal weight, whatever part of a batch they are in.
         total = inside.sum(dim=(1, 2, 3)).clamp_min(1)
         rgb = (weight * error[:, RGB]).mean() * 2
         rgb_gradient = ((wx * gx[:, RGB]).mean() + (wy * gy[:, RGB]).mean()) * 2
@@ -64,7 +64,7 @@ class ReconstructionLoss:
         terms = {"rgb": rgb, "rgb_gradient": rgb_gradient, "depth": depth, "depth_gradient": depth_gradient}
         if self.normal:
             angles = 1 - (normals(image[:, DEPTH]) * normals(target[:, DEPTH])).sum(dim=1, keepdim=True)
-            # A normal is of three pixels, and all of them must be seen.
+            # A normal depends on three pixels, and all of them must be valid.
             seen = (weight[..., :-1, :-1] * vx[..., :-1, :] * vy[..., :-1]) * angles
             terms["normal"] = (seen.sum(dim=(1, 2, 3)) / total).mean()
             loss = loss + self.normal * terms["normal"]
@@ -76,7 +76,7 @@ class ReconstructionLoss:
         source: Float[Tensor, "b 5 s s"],
         target: Float[Tensor, "b 5 s s"],
     ) -> Float[Tensor, "b 1 s s"]:
-        """Per-pixel weight: 1 on plain skin, more on features and on what moved; half outside the head."""
+        """Weight per pixel: 1 on plain skin, more on features and on moved pixels, half outside the head."""
         size = target.shape[-1]
         coarse = size // 4
         scale = coarse / size

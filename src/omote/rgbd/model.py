@@ -36,7 +36,7 @@ from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 from omote.types import Expression, Rgbd
 
 if TYPE_CHECKING:
-    from omote.rgbd.conditions.text.reader import TextReader
+    from omote.rgbd.conditions.text.conditioner import TextConditioner
     from omote.rgbd.expression_prior import ExpressionPrior
 
 __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
@@ -64,15 +64,15 @@ class EditingModel:
         return int(self.autoencoder.config.sample_size)
 
     @cached_property
-    def reader(self) -> TextReader:
+    def text_conditioner(self) -> TextConditioner:
         """The text conditioner; its encoders are an extra.
 
         Raises:
             CheckpointError: no text conditioner beside the other weights.
         """
-        from omote.rgbd.conditions.text.reader import TextReader
+        from omote.rgbd.conditions.text.conditioner import load_text_conditioner
 
-        return TextReader.load(self.weights)
+        return load_text_conditioner(self.weights)
 
     @cached_property
     def expression_prior(self) -> ExpressionPrior:
@@ -296,7 +296,7 @@ class EditingModel:
     def _condition(self, expressions: Sequence[Expression], face: RestFace | None) -> Condition:
         self._check_geometry(expressions)
         condition = condition_of(expressions, face, self.editor.conditioner.kinds)
-        return condition.including(Text.read(expressions, lambda texts: self.reader.tokens(texts)))
+        return condition.including(Text.read(expressions, lambda texts: self.text_conditioner.read(texts).token))
 
     def _check_geometry(self, expressions: Sequence[Expression]) -> None:
         images = [e.geometry for e in expressions if e.geometry is not None]

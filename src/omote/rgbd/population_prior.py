@@ -1,8 +1,8 @@
-"""What is known of a person of whom nothing was seen: the Gaussian nearest to a population's latents.
+"""The prior of a person without a source: a Gaussian fitted to a population's latents.
 
-Its best guess of a clean latent behind a noisy one is linear and known in closed form, and it is most of what a denoiser has to
-learn (Wang & Vastola, "The Unreasonable Effectiveness of Gaussian Score Approximation for Diffusion Models", TMLR 2024). So the
-network that draws people only learns what this one misses, as one that edits only learns what moving the source does not give.
+Its posterior mean of a clean latent given a noisy one is linear and known in closed form, and it is most of what a denoiser must
+learn (Wang & Vastola, "The Unreasonable Effectiveness of Gaussian Score Approximation for Diffusion Models", TMLR 2024). So an
+editor that samples persons only learns the remainder, as it only learns what moving the source misses in an edit.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 NUM_COMPONENTS = 128
-EARLIEST = 1e-3  # a time below which noise is nothing
+EARLIEST = 1e-3  # below this time, noise is negligible
 
 
 class PopulationPrior(nn.Module):
-    """Mean, principal components and what is left, per channel (Tipping & Bishop, "Probabilistic PCA", 1999, eq. 6).
+    """Mean, principal components and residual variance per channel (Tipping & Bishop, "Probabilistic PCA", 1999, eq. 6).
 
     Args:
-        channels: of a latent.
-        size: its side.
+        channels: channels of a latent.
+        size: latent pixels of a side.
     """
 
     mean: Tensor
@@ -37,10 +37,10 @@ class PopulationPrior(nn.Module):
 
     @torch.no_grad()
     def fit(self, latents: Float[Tensor, "n d h w"]) -> None:
-        """Take over the statistics of scaled latents.
+        """Fit to scaled latents.
 
         Args:
-            latents: of many people; with n of them, at most n - 1 components are more than zero.
+            latents: latents of many persons; n of them give at most n - 1 components.
         """
         self.mean.copy_(latents.mean(dim=0))
         x = (latents - self.mean).flatten(1)
@@ -57,7 +57,7 @@ class PopulationPrior(nn.Module):
         self.rest.copy_(left.view_as(latents).square().mean(dim=(0, 2, 3)).clamp_min(1e-6))
 
     def expected(self, z_t: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b d h w"]:
-        """E[z_0 | z_t] on the straight path; exact where what is left is the same in all channels.
+        """E[z_0 | z_t] on the straight path; exact if the residual variance is the same in all channels.
 
         Args:
             z_t: (1 - t) z_0 + t ε.

@@ -1,9 +1,9 @@
-"""What a depth camera did to a source, undone with the head that was fitted to it.
+"""Restoration of a depth camera's image with the head that was fitted to it.
 
-Structured light and time of flight find nothing where a surface turns away, so that a face comes without its rim, ears and
-half of its neck, while the colour camera saw them: a spline cannot tell how far they went, a fitted head can. And depth is noisy.
-How far the person lies before or behind their fitted head is smooth where both are without noise, so that may be averaged over
-wider surroundings than depth itself, which has a nose.
+Structured light and time of flight measure nothing where a surface turns away, so that a face lacks its rim, ears and half of its
+neck although the colour camera saw them; a spline cannot extrapolate that far, a fitted head can. And depth is noisy. The
+person's distance from the fitted head is smoother than depth itself, which has a nose, and can be averaged over a wider
+neighbourhood.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from omote.head.rest_face import RestFace
 from omote.rendering.zbuffer import rasterize
 from omote.types import Rgbd
 
-# Share of the head that is holes and bays, from which on an outline is not believed. Renders have .004 at most, cameras .1.
+# Share of holes and bays in the head above which an outline is not trusted. Renders have .004 at most, cameras .1.
 RAGGED = 0.02
-# From which on depth is smoothed. Renders of heads have .04 at most, simulated cameras at 0.7 m .04 to .6.
+# Noise above which depth is smoothed. Renders of heads have .04 at most, simulated cameras at 0.7 m .04 to .6.
 NOISY_MM = 0.06
-# A fitted head lies before or behind the person by little; more is another surface, such as hair.
+# Farther from the fitted head than this lies another surface, such as hair.
 MAX_DEPARTURE_MM = 15.0
-# A bilateral filter's widths. The noise of a depth camera reaches over some pixels, so that neighbours tell a small part of it.
+# Widths of the bilateral filter. A depth camera's noise is correlated over some pixels, so that neighbours show a part of it.
 SMOOTHED_PX, SMOOTHED_NOISES, REACH_PX = 2.5, 16.0, 6
-# What is left of a smooth surface after the second difference along rows and along columns is noise.
+# Second difference along rows and columns: zero for a smooth surface.
 SECOND_DIFFERENCES = np.outer((1, -2, 1), (1, -2, 1))
 
 
@@ -60,10 +60,10 @@ def faults_of(image: Rgbd) -> Faults:
 
 
 def restored(image: Rgbd, faults: Faults, face: RestFace | None) -> Rgbd:
-    """An image as a better camera would have seen it: holes closed, a lost outline completed, noise smoothed away.
+    """An image with its holes closed, a lost outline completed, and noise smoothed away.
 
     Args:
-        image: its ``rgb`` holds the head's colour where depth was lost.
+        image: source image; ``rgb`` holds the head's colour where depth was lost.
         faults: `faults_of` the image.
         face: head fitted to the image, in a camera with the same view; without one, holes are closed and no more.
     """
@@ -76,11 +76,11 @@ def restored(image: Rgbd, faults: Faults, face: RestFace | None) -> Rgbd:
 
 
 def depth_noise_mm(image: Rgbd) -> float:
-    """Deviation of depth between neighbouring pixels that no smooth surface has; 0 if no pixel has all of its neighbours.
+    """Deviation of depth from a smooth surface between neighbouring pixels; 0 if no pixel has all of its neighbours.
 
-    Noise that neighbours share is seen in part only: at 1 mm, correlated over a pixel, this says some .2 mm.
+    Noise that neighbours share is seen in part only: 1 mm, correlated over a pixel, gives some .2 mm.
 
-    Source: Immerkær, "Fast Noise Variance Estimation" (1996), the mask; here with a median, which edges do not move.
+    Source: the mask of Immerkær, "Fast Noise Variance Estimation" (1996), with a median, which is robust to edges.
     """
     known = ndimage.binary_erosion(image.mask, np.ones((3, 3)))
     if not known.any():
@@ -90,10 +90,10 @@ def depth_noise_mm(image: Rgbd) -> float:
 
 
 def completed(image: Rgbd, face: RestFace) -> Rgbd:
-    """An image with depth wherever the fitted head has some: the head's, moved to meet the nearest pixel that was measured.
+    """An image with the fitted head's depth where its own is lost, offset to meet the nearest measured pixel.
 
     Args:
-        image: without holes; its ``rgb`` holds the head's colour where depth was lost.
+        image: source image without holes; ``rgb`` holds the head's colour where depth was lost.
         face: head fitted to the image, in a camera with the same view.
 
     Returns:
@@ -111,10 +111,10 @@ def completed(image: Rgbd, face: RestFace) -> Rgbd:
 
 
 def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
-    """An image whose departure from the fitted head is smooth, but for steps; what lies far from the head stays as it is.
+    """An image whose departure from the fitted head is smooth between steps; pixels far from the head stay as they are.
 
     Args:
-        image: without holes.
+        image: source image without holes.
         face: head fitted to the image, in a camera with the same view.
         noise_mm: `depth_noise_mm` of the image.
 
@@ -132,7 +132,7 @@ def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
 def _bilateral(
     values: Float[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], width: float
 ) -> Float[np.ndarray, "h w"]:
-    """Means of known neighbours, weighed by how near they are in the image and in value."""
+    """Means of known neighbours, weighted by nearness in the image and in value."""
     height, breadth = values.shape
     around, seen = np.pad(np.where(known, values, 0.0), REACH_PX), np.pad(known, REACH_PX)
     total, weights = np.zeros_like(values), np.zeros_like(values)
@@ -147,7 +147,7 @@ def _bilateral(
 
 
 def _head_depth_mm(image: Rgbd, face: RestFace) -> Float[np.ndarray, "h w"]:
-    """Depth of the fitted head at rest; 0 where it is not."""
+    """Depth of the fitted head at rest; 0 outside."""
     camera = resize(face.camera, width=image.camera.width, height=image.camera.height)
     vertices = np.ascontiguousarray(face.vertices_mm, np.float32)
     found: Float[np.ndarray, "h w"] = rasterize(camera, vertices, face.head.faces, cull_back=True).depth_mm

@@ -66,7 +66,7 @@ def measure_text(suite: TextSuite, work: Work) -> Steps[Results]:
         truth = render_truth(person, heads)
         captions = {language: captions_of(person, language) for language in LANGUAGES}
         read = {
-            language: model.reader.expressions([c.text for c in asked], min_probability=0.0)
+            language: model.text_conditioner.expressions([c.text for c in asked], min_probability=0.0)
             for language, asked in captions.items()
         }
         images = images_of(model, EditSettings(seed=suite.seed), person, truth, captions, read)

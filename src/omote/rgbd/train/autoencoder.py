@@ -16,22 +16,21 @@ from omote.datasets.pairs import ImageBatch, PairBatch
 from omote.datasets.population import PopulationConfig
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
-from omote.engine.weights import load_pretrained
+from omote.engine.weights import built, load_pretrained
 from omote.head.model import HeadModel
-from omote.nets.adversarial import AdversarialModule
+from omote.nets.adversarial import AdversarialModule, LossTerms
 from omote.nets.discriminator import PatchDiscriminator
-from omote.nets.perceptual import HedVgg16, load_hed_vgg16
 from omote.nets.quantiser import codebook_use
 from omote.rgbd.autoencoder import QuantisedLatent, RgbdAutoencoder
-from omote.rgbd.codec import MASK, NUM_CHANNELS, RGB, pack, shrunk
+from omote.rgbd.codec import MASK, NUM_CHANNELS, pack, shrunk
 from omote.rgbd.identity_stage import FirstStage
 from omote.rgbd.losses import ReconstructionLoss
 from omote.rgbd.train.preview import grid
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
-    """A first-stage run.
+class AutoencoderConfig(LossTerms):
+    """A run of the first stage.
 
     Attributes:
         population: folder of rendered shards, or a config whose persons are rendered as they are drawn (`PairSource`).
@@ -40,18 +39,12 @@ class AutoencoderConfig:
             `RgbdAutoencoder`.
         sample_size: pixels.
         loss: reconstruction terms.
-        kl_weight: of the KL penalty (paper: "slight", 1e-6 of a sum; here per latent value).
-        commitment_weight: of a codebook's (van den Oord et al. 2017, eq. 3).
-        source_dropout: share of batches decoded without a source, so that it stays an autoencoder.
+        kl_weight: weight of the KL penalty (paper: "slight", 1e-6 of a sum; here per latent value).
+        commitment_weight: weight of a codebook's commitment loss (van den Oord et al. 2017, eq. 3).
+        source_dropout: share of batches decoded without a source, so that it remains an autoencoder.
         gate_from: share of the run after which the copy gate opens.
-        latent_noise: deviation of noise on the pooled channels while decoding, so that edits need not be perfect.
+        latent_noise: deviation of noise on the pooled channels while decoding, so that the decoder tolerates imperfect edits.
         targets_per_source: images decoded per source.
-        perceptual: weight of the distance in `HedVgg16`'s features of colour; 0 for none.
-        perceptual_weights: that network's file.
-        adversarial: how strong a patch discriminator's gradient is against the reconstruction's, at the last layer; it sees
-            colour, depth, and where the truth is. 0 for none.
-        matching: weight of the discriminator's features beside it.
-        adversarial_start: images from which on the decoder pays; until then, the discriminator learns alone.
         start_from: exported weights to start from, or None.
     """
 
@@ -73,16 +66,7 @@ class AutoencoderConfig:
     gate_from: float = 0.5
     latent_noise: float = 0.015
     targets_per_source: int = 4
-    perceptual: float = 0.0
-    perceptual_weights: Path | None = None
-    adversarial: float = 0.0
-    matching: float = 0.0
-    adversarial_start: int = 10_000
     start_from: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.perceptual > 0 and self.perceptual_weights is None:
-            raise ValueError(f"perceptual = {self.perceptual} needs perceptual_weights, the file of its network")
 
 
 def packed(images: ImageBatch, size: int | None = None) -> Tensor:
@@ -93,12 +77,12 @@ def packed(images: ImageBatch, size: int | None = None) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderBatch:
-    """What to reconstruct.
+    """Images to reconstruct.
 
     Attributes:
         pairs: sources and targets.
-        noise: of the posterior's draw.
-        jitter: on the pooled channels, in `AutoencoderConfig.latent_noise`.
+        noise: noise of the draw from the posterior.
+        jitter: noise on the pooled channels, in units of `AutoencoderConfig.latent_noise`.
         alone: decode without the source.
     """
 
@@ -113,12 +97,8 @@ class AutoencoderModule(AdversarialModule):
 
     def __init__(self, autoencoder: RgbdAutoencoder, config: AutoencoderConfig) -> None:
         judge = PatchDiscriminator(1, image_channels=4) if config.adversarial > 0 else None
-        super().__init__(autoencoder, judge, adversarial=config.adversarial, matching=config.matching)
+        super().__init__(autoencoder, judge, config)
         self.config = config
-        # Not a part of this module's state: it is frozen, and another's.
-        self.perceptual: tuple[HedVgg16, ...] = ()
-        if config.perceptual_weights is not None and config.perceptual > 0:
-            self.perceptual = (load_hed_vgg16(config.perceptual_weights),)
 
     def forward(self, batch: AutoencoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch."""
@@ -139,11 +119,7 @@ class AutoencoderModule(AdversarialModule):
         landmarks = pairs.landmarks.to(device) * (size / pairs.target.rgb.shape[-1])
         weight = self.config.loss.weights(landmarks, source, target)
         loss, terms = self.config.loss(image, target, weight)
-        for network in self.perceptual:
-            distance = network.to(device).distance((image[:, RGB] + 1) / 2, (target[:, RGB] + 1) / 2).mean()
-            loss = loss + self.config.perceptual * distance
-            terms[network.KEY] = distance.detach()
-        # Colour and depth; where the truth is is given, so that outlines are not what gives a decoder away.
+        # Colour and depth; the true mask is given, so that outlines alone do not identify decoded images.
         loss, judged = self.judged(loss, image[:, :4], target[:, :4], target[:, MASK], weight)
         penalty = posterior.penalty()
         name, penalty_weight = (
@@ -169,17 +145,7 @@ class AutoencoderTask(BaseTask):
         if config.start_from is not None:
             autoencoder = load_pretrained(RgbdAutoencoder, config.start_from)
         else:
-            autoencoder = RgbdAutoencoder(
-                sample_size=config.sample_size,
-                regularisation=config.regularisation,
-                num_codes=config.num_codes,
-                learned_channels=config.learned_channels,
-                patch=config.patch,
-                channels=config.channels,
-                blocks=config.blocks,
-                fine_channels=config.fine_channels,
-                fine_blocks=config.fine_blocks,
-            )
+            autoencoder = built(RgbdAutoencoder, config)
         self.module = AutoencoderModule(autoencoder, config)
         self.pairs = PairSource(config.population, heads)
 
@@ -194,7 +160,7 @@ class AutoencoderTask(BaseTask):
         return AutoencoderBatch(pairs=pairs, jitter=noise[:, :NUM_CHANNELS], noise=noise[:, NUM_CHANNELS:], alone=alone)
 
     def schedule(self, images: int) -> None:
-        """Open the gate over a tenth of the run; the decoder begins to pay the discriminator."""
+        """Open the gate over a tenth of the run; turn the adversarial loss on."""
         total = self.config.engine.total_images
         opened = (images / total - self.config.gate_from) / 0.1
         self.module.autoencoder.gate_open.fill_(min(max(opened, 0.0), 1.0))
@@ -208,13 +174,13 @@ class AutoencoderTask(BaseTask):
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """Sources, targets, and targets through the autoencoder with their sources beside it."""
+        """Sources, targets, and targets through the autoencoder with their sources."""
         pairs = self.pairs.draw(preview_rngs(), 4)
         size = self.config.sample_size
         source, target = packed(pairs.source, size).repeat_interleave(4, 0), packed(pairs.target, size)
         autoencoder = self.module.autoencoder
         device = next(autoencoder.parameters()).device
-        # One that is trained to decode alone is shown so.
+        # A decoder trained without sources is shown without.
         seen = None if self.config.source_dropout >= 1 else source.to(device)
         image = autoencoder.decode(autoencoder.encode(target.to(device)).mode(), seen)
         return grid([source, target, image])

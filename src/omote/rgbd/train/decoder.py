@@ -1,8 +1,8 @@
-"""The decoder with a moved source, on true latents first, then on the editor's own.
+"""Training of the decoder with a moved source, on true latents first, then on the editor's own.
 
-The encoder and the editor stay as they are. Where ARKit weights are given, the decoder sees the source moved by their motion
-image, so that what moved can be taken from it at full resolution; and the truth is determined, so the editor's one- or
-few-step answer has a right image to decode to: the decoder learns to undo the editor's blur.
+The encoder and the editor stay as they are. Given ARKit weights, the decoder sees the source moved by their motion image and can
+copy from it at full resolution; and the target is determined, so that the decoder learns to undo the blur of the editor's one- or
+few-step latents.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_pretrained
 from omote.head.model import HeadModel
-from omote.nets.adversarial import AdversarialModule
+from omote.nets.adversarial import AdversarialModule, LossTerms
 from omote.nets.discriminator import PatchDiscriminator
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import NUM_CHANNELS, RGB
@@ -43,25 +43,21 @@ from omote.rgbd.warp import NUM_READ, READ, moved
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
-    """A decoder polish.
+class DecoderConfig(LossTerms):
+    """A run of the decoder.
 
     Attributes:
         population: folder of rendered shards.
         autoencoder: folder of the exported first stage.
-        editor: folder of the exported editor; None decodes latents of the truth, disturbed.
+        editor: folder of the exported editor; None decodes disturbed latents of the truth.
         engine: length and optimiser.
         loss: reconstruction terms.
-        steps: of the editor, per latent.
-        clean_share: share of batches decoded from the truth's own latent, so that the ceiling does not sink.
-        unmoved_share: share of those whose source is not moved, as where a category alone is given.
-        alone_share: share of batches decoded without a source, as people are who were drawn and not edited.
+        steps: sampler steps of the editor.
+        clean_share: share of batches decoded from the truth's own latent, to preserve the ceiling.
+        unmoved_share: share of clean batches with an unmoved source, as in edits by category alone.
+        alone_share: share of batches decoded without a source, as sampled persons are.
         disturbance: deviation of noise on disturbed latents, in deviations of the edit.
-        adversarial: how strong a patch discriminator's gradient is against the reconstruction's, at the last layer; 0 for
-            none.
-        matching: weight of the discriminator's features beside it.
-        adversarial_start: images from which on the decoder pays; until then, the discriminator learns alone.
-        targets_per_source: per source.
+        targets_per_source: edits decoded per source.
     """
 
     population: Path | PopulationConfig
@@ -74,21 +70,19 @@ class DecoderConfig:
     unmoved_share: float = 0.3
     alone_share: Annotated[float, Range(0, 1)] = 0.0
     disturbance: float = 0.25
-    adversarial: float = 0.0
-    matching: float = 0.0
     adversarial_start: int = 2_000
     targets_per_source: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderBatch:
-    """What to decode, and to what.
+    """Latents to decode, and the true images.
 
     Attributes:
-        pairs: the truth.
+        pairs: sources and targets.
         z: latents.
-        motion: how each target's source is moved.
-        alone: the decoder does not see the source.
+        motion: motion image of each target.
+        alone: decode without the source.
     """
 
     pairs: PairBatch
@@ -102,7 +96,7 @@ class DecoderModule(AdversarialModule):
 
     def __init__(self, autoencoder: RgbdAutoencoder, config: DecoderConfig) -> None:
         judge = PatchDiscriminator(NUM_CHANNELS + NUM_READ) if config.adversarial > 0 else None
-        super().__init__(autoencoder, judge, adversarial=config.adversarial, matching=config.matching)
+        super().__init__(autoencoder, judge, config)
         self.config = config
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -113,12 +107,10 @@ class DecoderModule(AdversarialModule):
         target = packed(batch.pairs.target).to(device)
         beside = () if batch.alone else (source, batch.motion)
         image = self.autoencoder.decode(batch.z, *beside)
-        # Against what was not seen nothing moved.
+        # Without a source nothing has moved.
         before = target if batch.alone else source
         weight = self.config.loss.weights(batch.pairs.landmarks.to(device), before, target)
         loss, terms = self.config.loss(image, target, weight)
-        if self.discriminator is None:
-            return loss, terms
         condition = torch.cat([moved(source, batch.motion), batch.motion[:, READ]], dim=1) * (not batch.alone)
         loss, judged = self.judged(loss, image[:, RGB], target[:, RGB], condition, weight)
         return loss, terms | judged
@@ -144,21 +136,21 @@ class DecoderTask(BaseTask):
             part.requires_grad_(False)
         self.model: EditingModel | None = None
         if config.editor is not None:
-            # Its own copy: EditingModel freezes what it holds.
+            # A copy of its own: Networks freezes what it holds.
             self.model = EditingModel(
                 Networks(
                     load_pretrained(RgbdAutoencoder, config.autoencoder), load_pretrained(LatentEditor, config.editor)
                 ),
                 heads[0],
             )
-        # A discriminator begins as a draw.
+        # The discriminator's initialisation is random.
         torch.manual_seed(config.engine.seed)
         self.module = DecoderModule(self.autoencoder, config)
         self.pairs = PairSource(config.population, heads)
 
     @torch.no_grad()
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> DecoderBatch:
-        """Pairs and the latents to decode: the editor's, or the truth's."""
+        """Pairs, and latents of the editor or of the truth."""
         config = self.config
         pairs = self.pairs.batch(step, seed, size, part, config.targets_per_source, parts)
         generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
@@ -192,7 +184,7 @@ class DecoderTask(BaseTask):
         return grid([source, target, image])
 
     def _disturbed(self, z: Tensor, generator: torch.Generator, mine: slice, total: int) -> Tensor:
-        """Latents as an imperfect editor would give them: softened and a little wrong."""
+        """Latents like an imperfect editor's: blurred and slightly wrong."""
         softness, strength = torch.rand(2, total, 1, 1, 1, generator=generator)[:, mine]
         soft = torch.lerp(z, F.avg_pool2d(z, 3, 1, 1), softness)
         side = z.shape[-1]
@@ -202,7 +194,7 @@ class DecoderTask(BaseTask):
         return soft + strength * wrong * self.autoencoder.delta_std
 
     def schedule(self, images: int) -> None:
-        """The decoder begins to pay the discriminator."""
+        """Turn the adversarial loss on."""
         self.module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:

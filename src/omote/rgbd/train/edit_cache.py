@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import Tensor
 from omote.datasets.cache import Shard, read_shard, shard_folders
 from omote.datasets.pairs import Pick, draw_source, pairs_of
 from omote.errors import ConfigError, OmoteError
+from omote.files import atomic_folder
 from omote.head.model import HeadModel
 from omote.progress import Step
 from omote.rgbd.conditions.base import Condition, Kind
@@ -66,7 +65,7 @@ class EditShard:
 
 
 def fingerprint_of(autoencoder: FirstStage) -> str:
-    """Of the encoder and the units that latents are in: what edits depend on, and the decoder does not change."""
+    """Hash of the encoder and the latents' units, which edits depend on and training of the decoder does not change."""
     digest = hashlib.sha256()
     for name, tensor in sorted(autoencoder.state_dict().items()):
         if name.partition(".")[0] in ENCODER:
@@ -157,19 +156,10 @@ def _encoded_shard(
 
 
 def _write(folder: Path, arrays: dict[str, np.ndarray], made_of: Mapping[str, Any]) -> None:
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, array in arrays.items():
-        np.save(temporary / f"{name}.npy", array)
-    (temporary / META).write_text(json.dumps(made_of) + "\n")
-    try:
-        temporary.rename(folder)
-    except OSError:
-        # Another process was faster.
-        shutil.rmtree(temporary)
-        if not folder.exists():
-            raise
+    with atomic_folder(folder) as temporary:
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", array)
+        (temporary / META).write_text(json.dumps(made_of) + "\n")
 
 
 class EncodedEdits:
@@ -188,7 +178,7 @@ class EncodedEdits:
         Args:
             folder: folder of the edits.
             autoencoder: the first stage that they must be encoded by.
-            unit_style: how their faces must move.
+            unit_style: motion of the faces that they must hold.
             kinds: kinds of condition to read.
 
         Raises:

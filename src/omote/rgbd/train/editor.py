@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,8 +20,9 @@ from omote.diffusion.objective import Objective, pseudo_huber
 from omote.diffusion.settings import DRAW_SETTINGS
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
-from omote.engine.weights import load_extended
-from omote.errors import ConfigError, OutputError
+from omote.engine.weights import built, load_extended
+from omote.errors import ConfigError
+from omote.files import atomic_folder
 from omote.head.model import HeadModel
 from omote.rgbd.conditions.arkit import Arkit
 from omote.rgbd.conditions.base import Condition, Kind, drop, dropout_columns, kind_named
@@ -176,31 +175,31 @@ class EditorModule(nn.Module):
         self.register_buffer("channel_weight", weight / weight.mean(), persistent=False)
 
     def forward(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """w(t)‖v_θ - (ε - z_0)‖², weighted to what moved."""
+        """w(t)‖v_θ - (ε - z_0)‖², weighted to moved pixels, and the locator's L1."""
+        config = self.config
         z_t = noised(batch.delta, batch.noise, batch.t)
-        drawn = batch.drawn if self.config.draw_share > 0 else None
-        v = self.editor(z_t, batch.t, batch.source, batch.condition, drawn)
-        counts = self.config.objective.weight(batch.t).view(-1, 1, 1, 1)
-        error = counts * (v - (batch.noise - batch.delta)).square()
-        moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3)
-        # Where a whole person is drawn nothing moved: a latent's size is not a change's.
-        edited = ~batch.drawn.view(-1, 1, 1, 1)
-        weight = 1 + self.config.moved_weight * moved * edited
+        v = self.editor(z_t, batch.t, batch.source, batch.condition, batch.drawn if config.draw_share > 0 else None)
+        error = (v - (batch.noise - batch.delta)).square() * config.objective.weight(batch.t).view(-1, 1, 1, 1)
         first = batch.t == 1
-        charged = torch.where(first.view(-1, 1, 1, 1), pseudo_huber(error, self.config.huber), error)
-        charged = weight * self.channel_weight * charged
-        loss = charged.sum(dim=(1, 2, 3)) / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
-        # The locator learns beside the editor; the editor always reads what the locator really says.
+
+        # In a whole person nothing has moved: the size of a latent is not that of a change.
+        moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3) * ~batch.drawn.view(-1, 1, 1, 1)
+        weight = 1 + config.moved_weight * moved
+        robust = torch.where(first.view(-1, 1, 1, 1), pseudo_huber(error, config.huber), error)
+        weighted = (weight * self.channel_weight * robust).sum(dim=(1, 2, 3))
+        loss = weighted / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
+
+        # The locator learns beside the editor, from items with a source.
         seen = batch.source.flatten(1).any(dim=1).view(-1, 1, 1)
         located = (self.editor.locator(batch.source) - batch.landmarks_px).abs() * seen
         metrics = {"mse": error.detach().mean(), "landmark_px": located.detach().mean()}
-        # Over the share of items that is expected, not counted: so the parts of a batch add up to what the whole says.
-        each, draws = error.detach().mean(dim=(1, 2, 3)), self.config.draw_share
-        if firsts := self.config.objective.at_noise * (1 - draws):
+        # Divided by expected shares, not by counts, so that the parts of a batch add up to the whole.
+        each, draws = error.detach().mean(dim=(1, 2, 3)), config.draw_share
+        if firsts := config.objective.at_noise * (1 - draws):
             metrics["mse_first_step"] = (each * first).mean() / firsts
         if draws > 0:
             metrics["mse_drawn"] = (each * batch.drawn).mean() / draws
-        return loss.mean() + self.config.locator_weight * located.mean(), metrics
+        return loss.mean() + config.locator_weight * located.mean(), metrics
 
 
 class EditorTask(BaseTask):
@@ -225,17 +224,13 @@ class EditorTask(BaseTask):
             editor.people.fit(population_latents(self.autoencoder, self.pairs))
 
     def _new_editor(self, head: HeadModel) -> LatentEditor:
-        config = self.config
-        editor = LatentEditor(
+        editor = built(
+            LatentEditor,
+            self.config,
             sample_size=self.autoencoder.config.sample_size // self.autoencoder.factor,
             latent_channels=self.autoencoder.latent_channels,
-            patch=config.patch,
-            channels=config.channels,
-            layers_per_block=config.layers_per_block,
-            context_width=config.context_width,
-            head_channels=config.head_channels,
-            prediction=config.objective.prediction,
-            **config.reads(head),
+            prediction=self.config.objective.prediction,
+            **self.config.reads(head),
         )
         editor.use_units_of(self.autoencoder)
         editor.locator.start_from(head)
@@ -269,25 +264,16 @@ class EditorTask(BaseTask):
         return measured
 
     def keep_first_stage(self) -> None:
-        """Write the identity that was measured where the config says, unless one is there; nothing for other stages.
+        """Write the `IdentityStage` that was measured to ``autoencoder``, if it is missing there.
 
         Raises:
             OutputError: the folder cannot be written.
         """
         folder = self.config.autoencoder
-        if not self.config.pixels or (folder / "config.json").exists():
-            return
-        # Whole or not at all, as several processes start at once: each measured the same.
-        temporary = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-        try:
-            self.autoencoder.save_pretrained(temporary)
-            temporary.rename(folder)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if not (folder / "config.json").exists():
-                raise OutputError(
-                    f"cannot write {folder}: {error.strerror or error}; give another autoencoder"
-                ) from None
+        if self.config.pixels and not (folder / "config.json").exists():
+            # Several processes start at once: each measured the same.
+            with atomic_folder(folder) as temporary:
+                self.autoencoder.save_pretrained(temporary)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> LatentBatch:
         """Latents of a step's pairs, with times, noise and dropout drawn from (seed, step)."""

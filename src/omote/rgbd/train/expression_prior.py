@@ -25,10 +25,10 @@ class ExpressionPriorConfig:
     """A run of the prior of expressions.
 
     Attributes:
-        population: folder of rendered shards; expressions without a category say nothing here.
+        population: folder of rendered shards; expressions without a category are ignored.
         engine: length and optimiser; an "image" is an expression.
         width, depth: of `ExpressionPrior`.
-        objective: its times; the prediction is the flow.
+        objective: distribution of training times; the prediction is the flow.
     """
 
     population: Path

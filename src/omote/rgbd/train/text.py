@@ -1,7 +1,7 @@
-"""Training of the text conditioner: what words ask for, in the tokens of an editor that stays as it is.
+"""Training of the text conditioner, which reads texts into the category's token of a frozen editor.
 
-The teacher is the editor's own category token: a caption of "slightly sad" must give what category sad at intensity .4 gives.
-So text costs no training of the diffusion model, and both speak through one slot.
+The teacher is the editor's own category token: the caption "slightly sad" must give the token of category sad at intensity .4. So
+the diffusion model needs no training with text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
-from omote.engine.weights import load_pretrained
+from omote.engine.weights import built, load_pretrained
 from omote.head.expressions import CATEGORIES
 from omote.rgbd.conditions.category import Category, CategoryReader
 from omote.rgbd.conditions.text.captions import draw_caption
@@ -36,13 +36,13 @@ class TextConfig:
 
     Attributes:
         engine: length and optimiser; an "image" is a caption.
-        editor: exported second stage that teaches; the shipped one if None.
-        num_captions: drawn once; encoders are frozen, so each is encoded once.
+        editor: exported second stage whose tokens are the targets; the shipped one if None.
+        num_captions: captions; they are drawn and encoded once, because the encoders are frozen.
         width, num_queries, heads: of `TextConditioner`.
-        drop_tokens: share of English captions read through the sentence vector alone.
-        drop_vector: share read through the token states alone.
-        vector_noise: deviation of noise on the sentence vector, whose own is about .044 per component.
-        smoothing: of the categories' labels.
+        drop_tokens: share of English captions read by the sentence vector alone.
+        drop_vector: share of English captions read by the token states alone.
+        vector_noise: deviation of noise on the sentence vector; the vector's own is about .044 per component.
+        smoothing: label smoothing of the categories.
         english: folder of the English encoder; the installed package's if None.
     """
 
@@ -61,7 +61,7 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextBatch:
-    """Captions and what they ask for."""
+    """Encoded captions with their categories, intensities and target tokens."""
 
     features: TextFeatures
     category: Int[Tensor, "b"]
@@ -84,7 +84,7 @@ class TextModule(nn.Module):
         """Token error in units of the tokens' deviation + cross-entropy of the category + error of the intensity."""
         reading = self.conditioner(batch.features)
         token = ((reading.token - batch.token) / self.token_std).square().mean()
-        # Smoothed: what is asked for unclearly must not be read with certainty.
+        # Smoothed, so that an ambiguous text gets no confident category.
         category = F.cross_entropy(reading.logits, batch.category, label_smoothing=self.smoothing)
         shown = batch.category != CATEGORIES.index("neutral")
         intensity = ((reading.intensity - batch.intensity).abs() * shown).sum() / shown.sum().clamp(min=1)
@@ -114,9 +114,7 @@ class TextTask(BaseTask):
             assert isinstance(reader, CategoryReader)
             self.token = reader.token(self.category, self.intensity)
         torch.manual_seed(config.engine.seed)
-        conditioner = TextConditioner(
-            context_width=self.token.shape[1], width=config.width, num_queries=config.num_queries, heads=config.heads
-        )
+        conditioner = built(TextConditioner, config, context_width=self.token.shape[1])
         self.module = TextModule(conditioner, self.token.std(dim=0).mean(), config.smoothing)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> TextBatch:
@@ -134,7 +132,7 @@ class TextTask(BaseTask):
         )
         mask = torch.stack([F.pad(self.features[a].mask[b], (0, n)) for (a, b), n in zip(rows, pad, strict=True)])
         vector = torch.stack([self.features[a].vector[b] for a, b in rows]) + noise
-        # Only what English tokens were read for can do without the vector.
+        # Only captions with English tokens can do without the vector.
         english = mask.any(dim=1)
         no_tokens, no_vector = draw < config.drop_tokens, english & (draw >= 1 - config.drop_vector)
         mask = mask & ~no_tokens[:, None]

@@ -1,8 +1,8 @@
-"""Captions of expressions, generated: what text conditioning is trained on (English and Japanese).
+"""Generated captions of expressions, English and Japanese: training data of the text conditioner.
 
 A caption is a frame ("a portrait of a {person} who looks {how}") filled with one wording of a category, one wording of an
-intensity, and a person. Frames and wordings come in two sets: `train`, and `test`, which shares with it neither the frames nor
-(for `NEW_WORDS` of its captions) the words, so that a test asks for what was never read.
+intensity, and a person. Frames and wordings come in two sets, `train` and `test`; a `test` caption has a held-out frame, and a
+share of `NEW_WORDS` of them held-out words too.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ NEW_WORDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """A text and what it asks for.
+    """A text with its category and intensity.
 
     Attributes:
         text: the caption.
-        language: of the text.
+        language: language of the text.
         category: one of `omote.head.expressions.CATEGORIES`.
         intensity: [0, 1]; 0 for neutral.
     """
@@ -35,7 +35,7 @@ class Caption:
     intensity: float
 
 
-# Where an adverb says how strong an expression is. Without one it is clear, not extreme.
+# Intensity of captions without an adverb: clear, not extreme.
 PLAIN_INTENSITY = 0.85
 _ADVERBS: Mapping[Language, Mapping[Split, Mapping[float, tuple[str, ...]]]] = {
     "en": {
@@ -65,7 +65,7 @@ _PERSONS: Mapping[Language, tuple[str, ...]] = {
     "ja": ("人", "男性", "女性", "若い男性", "年配の女性", "少女", "少年", "ひげの男性", "キャラクター"),
 }
 
-# {how} and {what} carry the adverb with them.
+# The adverb is part of {how} and {what}.
 _FRAMES: Mapping[Language, Mapping[Split, tuple[str, ...]]] = {
     "en": {
         "train": (
@@ -104,13 +104,13 @@ _FRAMES: Mapping[Language, Mapping[Split, tuple[str, ...]]] = {
 def draw_caption(
     rng: np.random.Generator, *, language: Language | None = None, category: str | None = None, split: Split = "train"
 ) -> Caption:
-    """One caption.
+    """Draw a caption.
 
     Args:
-        rng: drawn from.
-        language: either if None.
-        category: any if None.
-        split: "test" frames are never used in training, nor are the words of half its captions.
+        rng: random generator.
+        language: language of the caption; random if None.
+        category: category of the caption; random if None.
+        split: "test" for a held-out frame, with held-out words in half of the captions.
     """
     language = LANGUAGES[rng.integers(len(LANGUAGES))] if language is None else language
     category = CATEGORIES[rng.integers(len(CATEGORIES))] if category is None else check_category(category)
@@ -118,7 +118,7 @@ def draw_caption(
     words = WORDS[language][wording][category]
     frame = _pick(rng, _FRAMES[language][split])
     intensity, adverb = (0.0 if category == "neutral" else PLAIN_INTENSITY), ""
-    # A degree of no expression means nothing; and "a slightly smile" is no English, so there only "how" takes an adverb.
+    # Neutral has no degree; and "a slightly smile" is not English, so only "how" takes an adverb.
     takes_adverb = "{how}" in frame and category != "neutral"
     if takes_adverb and rng.random() < 0.6:
         adverbs = _ADVERBS[language][split]
@@ -135,7 +135,7 @@ def draw_caption(
 
 
 def held_out_captions(per_category: int = 20, *, seed: int = 0) -> list[Caption]:
-    """The fixed held-out set: as many per category and language."""
+    """The fixed held-out set, balanced over categories and languages."""
     rng = np.random.default_rng([7, seed])
     return [
         draw_caption(rng, language=language, category=category, split="test")
@@ -150,7 +150,7 @@ def _pick(rng: np.random.Generator, of: Sequence[str]) -> str:
 
 
 def _dressed(text: str, rng: np.random.Generator) -> str:
-    """English as people type it: an article that fits, a capital or a full stop now and then."""
+    """English as typed: the right article, sometimes a capital or a full stop."""
     words = text.split(" ")
     for i, word in enumerate(words[:-1]):
         if word.lower() == "a" and words[i + 1][:1] in "aeiou":

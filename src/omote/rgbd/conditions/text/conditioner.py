@@ -1,13 +1,14 @@
-"""τ_θ for text: encoded words → the expression token that cross-attention reads.
+"""τ_θ for text: encoded texts → the expression token that cross-attention reads.
 
 A few learned queries attend to the encoders' outputs, token states and sentence vector alike (the resampler of Alayrac et al.,
-"Flamingo", NeurIPS 2022, §3.1). The result speaks in the category's place among the editor's tokens
-(`omote.rgbd.conditions.base`), so that a frozen editor understands it.
+"Flamingo", NeurIPS 2022, §3.1). The result takes the place of the category's token, so that a frozen editor understands it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -15,8 +16,13 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from omote.engine.weights import load_pretrained
+from omote.errors import ConfigError
 from omote.head.expressions import CATEGORIES
-from omote.rgbd.conditions.text.encoders import TOKEN_WIDTH, VECTOR_WIDTH, TextFeatures
+from omote.rgbd.conditions.text.encoders import TOKEN_WIDTH, VECTOR_WIDTH, TextFeatures, encode_texts
+from omote.types import Expression
+
+MIN_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +30,7 @@ class TextReading:
     """What texts ask for.
 
     Attributes:
-        token: in the category's place among the editor's tokens.
+        token: takes the place of the category's among the editor's tokens.
         logits: over `CATEGORIES`.
         intensity: [0, 1].
     """
@@ -38,10 +44,10 @@ class TextConditioner(ModelMixin, ConfigMixin):
     """Text features → `TextReading`.
 
     Args:
-        context_width: of the editor's tokens.
-        width: of the attention.
-        num_queries: learned.
-        heads: of the attention.
+        context_width: width of the editor's tokens.
+        width: width of the attention.
+        num_queries: learned queries.
+        heads: heads of the attention.
     """
 
     @register_to_config
@@ -51,7 +57,7 @@ class TextConditioner(ModelMixin, ConfigMixin):
         self.of_vector = nn.Sequential(
             nn.LayerNorm(VECTOR_WIDTH), nn.Linear(VECTOR_WIDTH, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
-        # What is read where neither is given; it also keeps the softmax from having nothing to choose from.
+        # The key of a text without tokens and vector; it also keeps the softmax from having no key at all.
         self.nothing = nn.Parameter(torch.zeros(width))
         self.queries = nn.Parameter(torch.randn(num_queries, width) * width**-0.5)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
@@ -65,14 +71,8 @@ class TextConditioner(ModelMixin, ConfigMixin):
     def forward(self, features: TextFeatures) -> TextReading:
         """Read a batch."""
         has_vector = features.vector.abs().sum(dim=1, keepdim=True) > 0
-        keys = torch.cat(
-            [
-                self.nothing.expand(len(features.vector), 1, -1),
-                self.of_vector(features.vector)[:, None],
-                self.of_token(features.tokens),
-            ],
-            dim=1,
-        )
+        none = self.nothing.expand(len(features.vector), 1, -1)
+        keys = torch.cat([none, self.of_vector(features.vector)[:, None], self.of_token(features.tokens)], dim=1)
         seen = torch.cat([torch.ones_like(has_vector), has_vector, features.mask], dim=1)
         queries = self.queries.expand(len(keys), -1, -1)
         x, _ = self.attention(queries, keys, keys, key_padding_mask=~seen, need_weights=False)
@@ -80,3 +80,47 @@ class TextConditioner(ModelMixin, ConfigMixin):
         return TextReading(
             token=self.token(x), logits=self.category(x), intensity=torch.sigmoid(self.intensity(x)).squeeze(1)
         )
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> TextReading:
+        """Encode and read English or Japanese texts.
+
+        Raises:
+            ConfigError: an empty text, or an encoder that is not installed.
+        """
+        reading: TextReading = self(encode_texts(texts))
+        return reading
+
+    def expressions(self, texts: Sequence[str], *, min_probability: float = MIN_PROBABILITY) -> list[Expression]:
+        """What texts ask for, as categories and intensities.
+
+        Args:
+            texts: English or Japanese.
+            min_probability: least probability of a category; 0 accepts the most probable one in any case.
+
+        Raises:
+            ConfigError: a text without a category of that probability, or an encoder that is not installed.
+        """
+        reading, out = self.read(texts), []
+        for text, shares, intensity in zip(texts, reading.logits.softmax(dim=1), reading.intensity, strict=True):
+            best = int(shares.argmax())
+            if float(shares[best]) < min_probability:
+                raise ConfigError(
+                    f"text: {text!r} names no expression with certainty (nearest {CATEGORIES[best]}, "
+                    f"{float(shares[best]):.2f}); say it with one of {', '.join(CATEGORIES)}"
+                )
+            category = CATEGORIES[best]
+            strength = 0.0 if category == "neutral" else float(intensity)
+            out.append(Expression(category=category, intensity=strength, text=text))
+        return out
+
+
+def load_text_conditioner(weights: Path) -> TextConditioner:
+    """The trained text conditioner beside an editor's weights.
+
+    Raises:
+        CheckpointError: missing or damaged weights.
+    """
+    hint = "train it with `omote train text-cpu`"
+    conditioner = load_pretrained(TextConditioner, weights / "text", hint=hint)
+    return conditioner.float().eval().requires_grad_(False)

