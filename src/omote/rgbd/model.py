@@ -110,8 +110,8 @@ class EditingModel:
             face: the person's fitted head in any head model; `face_of` the source if None.
 
         Raises:
-            CheckpointError: a text among the expressions, and no encoder installed to read it.
-            ConfigError: a condition that these weights do not read, or settings that do not fit together.
+            ConfigError: a condition that these weights do not read, settings that do not fit together, or a text without an
+                encoder installed to read it.
         """
         reads_identity = Identity in self.editor.conditioner.kinds
         faults = faults_of(source)
@@ -200,8 +200,9 @@ class EditingModel:
             identities: identity coefficients of each person's head, in σ; random persons if None.
 
         Raises:
-            CheckpointError: weights that were not trained to sample persons, or no encoder installed to read a text.
-            ConfigError: ARKit weights, which need a face to move; settings that need a source; too few seeds.
+            CheckpointError: weights that were not trained to sample persons.
+            ConfigError: ARKit weights, which need a face to move; settings that need a source; too few seeds; a text without an
+                encoder installed to read it.
         """
         seeds = self._check_draw(expressions, settings, seeds, identities)
         autoencoder = self.autoencoder
