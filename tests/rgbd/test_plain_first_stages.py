@@ -15,7 +15,6 @@ from omote.nets.perceptual import CONVOLUTIONS, HedVgg16
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe
 from omote.rgbd.autoencoder import RgbdAutoencoder
-from omote.rgbd.train import autoencoder as training
 from omote.rgbd.train.autoencoder import AutoencoderTask
 
 ENGINE = EngineConfig(total_images=24, batch_size=8, warmup_images=8, log_images=8, checkpoint_s=1e9, threads=1)
@@ -75,7 +74,7 @@ def test_a_perceptual_network_is_paid_under_its_name_and_needs_its_file(discs, t
             weights[f"{stage}/{i}/weight"] = torch.randn(4, before, 3, 3) / (9 * before) ** 0.5
             weights[f"{stage}/{i}/bias"] = torch.zeros(4)
             before = 4
-    monkeypatch.setattr(training, "load_hed_vgg16", lambda path: HedVgg16(weights, stages=2))
+    monkeypatch.setattr("omote.nets.adversarial.load_hed_vgg16", lambda path: HedVgg16(weights, stages=2))
     config = small("autoencoder-kl-f4", discs, adversarial=0.0, perceptual=0.5, perceptual_weights=tmp_path)
     task = AutoencoderTask(config, population_heads())
     batch = task.batch(0, 0, 8, 0, 1)
