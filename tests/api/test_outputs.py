@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omote.api.scans import read, read_landmarks
+from omote.api.scans import read
 from omote.errors import ConfigError, OutputError, ScanError
 from omote.files import all_or_nothing, check_folder
 from omote.formats.frame_write import DEPTH_UNIT_MM, depth_greys, save_rgbd
+from omote.formats.landmarks import read_landmarks
 from omote.geometry.camera import orbit_camera
 from omote.head.expressions import CATEGORIES, expressions_of
 from omote.runs import Stopwatch, machine, peak_memory_mb, prefixed, run_facts, write_json

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trimesh
 
-from omote.api.scans import Scan, render_aligned
+from omote.api.scans import Scan, reading, render_aligned
 from omote.geometry.camera import orbit_camera
+from omote.progress import NOTE, Step, finish
 from omote.types import Mesh, PointCloud
 
 RADIUS_MM = 80.0
@@ -57,3 +60,17 @@ def test_an_rgbd_image_renders_back_to_itself() -> None:
     both = first.mask & again.mask
     assert both.sum() > 0.97 * first.mask.sum()
     assert np.median(np.abs(again.depth_mm - first.depth_mm)[both]) < 0.5
+
+
+def test_every_note_of_reading_is_a_step(tmp_path: Path) -> None:
+    path = tmp_path / "scan.xyz"
+    np.savetxt(path, np.random.default_rng(0).normal(size=(600, 4)))
+    steps: list[Step] = []
+    scan, facts = finish(reading(path), steps.append)
+    assert isinstance(scan, PointCloud)
+    assert [step.note for step in steps if step.stage == NOTE] == [
+        "no colour was read: the skin will be plain",
+        "columns not read: 4",
+    ]
+    assert facts["scan/num_points"] == 600
+    assert finish(reading(scan)) == (scan, {})

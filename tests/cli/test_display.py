@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from omote.cli.display import Display
-from omote.progress import Step, finish
+from omote.progress import NOTE, Step, finish
 
 
 def work():
@@ -54,3 +54,14 @@ def test_an_error_passes_through_and_stops_the_drawing() -> None:
 
 def test_work_without_an_audience_gives_its_result() -> None:
     assert finish(work()) == 42
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_note_is_one_line_on_a_terminal_and_in_a_file(terminal: bool) -> None:
+    file = io.StringIO()
+    note = "a note that is longer than the terminal is wide, [bold] and all of it on one line: " + "x" * 60
+    with Display(Console(file=file, force_terminal=terminal, width=60)) as display:
+        display(Step(stage="read"))
+        display(Step(stage=NOTE, note=note))
+        display(Step(stage="write"))
+    assert f"note: {note}\n" in file.getvalue()

@@ -186,7 +186,9 @@ def test_avatar_writes_everything_it_is_asked_for(
     assert report["memory_mb/peak"] > 10
     assert {"fit/p90_mm", "time_s/total", "time_s/read", "time_s/write", "version/torch"} <= set(report)
     assert all(isinstance(v, float | int | str | None) for v in report.values())
-    assert "2 morph targets, fit 0.40 mm median" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 morph targets, fit 0.40 mm median" in said.out
+    assert said.err == "note: no colour was read: the skin will be plain\n"
 
 
 def test_three_lines_make_an_avatar(pipeline: list[dict[str, Any]], cloud: Path, tmp_path: Path) -> None:

@@ -100,6 +100,9 @@ SCANS: list[Callable[[Path], Path]] = [
 
 
 def assert_one_line(err: str, *parts: str) -> None:
+    err = "".join(
+        line for line in err.splitlines(keepends=True) if not line.startswith("note: ")
+    )  # of reading the scan
     assert err.startswith("omote: "), err
     assert err.count("\n") == 1, err
     for part in parts:

@@ -35,7 +35,7 @@ def test_a_bmp_texture_is_put_on_the_surface(tmp_path: Path) -> None:
 def test_an_absent_texture_is_a_note(tmp_path: Path) -> None:
     mesh, report = load(tmp_path / "a.wrl", wrl_bytes(VERTICES, FACES, None, UV, "none.bmp"))
     assert mesh.texture is None
-    assert "none.bmp" in report.notes[0]
+    assert "none.bmp" in report.notes[1]
 
 
 def test_polygons_points_and_two_shapes(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_polygons_points_and_two_shapes(tmp_path: Path) -> None:
     both, report = load(tmp_path / "b.wrl", group)
     assert len(both.faces) == 4
     assert both.vertices[:, 2].max() == 5
-    assert "transforms" in report.notes[0]
+    assert "transforms" in report.notes[1]
 
 
 def test_arrays_longer_than_a_block_and_unknown_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
-from omote.api.scans import load_head, opened_landmarks
+from omote.api.scans import load_head, opened_landmarks, reading
 from omote.files import check_folder, make_folder
 from omote.head.shipped import shipped_head
 from omote.pipelines.result import AvatarOutputs, AvatarResult
@@ -15,7 +15,7 @@ from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps, finish
 from omote.rgbd.protocol import Editor
 from omote.rgbd.weights import SHIPPED_WEIGHTS, check_weights
-from omote.runs import Stopwatch, Value, prefixed, run_facts
+from omote.runs import Stopwatch, prefixed, run_facts
 from omote.types import Scan
 
 
@@ -84,7 +84,7 @@ def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: b
     wanted, landmarks = settings.wanted(), opened_landmarks(settings.landmarks)
     weights = SHIPPED_WEIGHTS if settings.weights is None else settings.weights
     check_weights(weights)
-    watch, found = Stopwatch(), dict[str, Value]()
+    watch = Stopwatch()
     with ExitStack() as stack:
         process = None
         if own_process:
@@ -93,11 +93,7 @@ def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: b
             process = stack.enter_context(closing(EditingProcess(shipped_head, weights, settings.backend)))
         yield Step(stage="read")
         with watch("read"):
-            if isinstance(scan, Path | str):
-                from omote.formats.read import read_with_report
-
-                scan, report = read_with_report(scan)
-                found = prefixed("scan", vars(report))
+            scan, found = yield from reading(scan)
         yield Step(stage="load")
         # A scan that does not read is refused before anything slow is imported.
         with watch("load"):

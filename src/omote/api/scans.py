@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +10,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from omote.errors import ConfigError, ScanError
+from omote.errors import ConfigError
 from omote.files import all_or_nothing, check_distinct, check_file
+from omote.formats.landmarks import read_landmarks
 from omote.head.model import HeadModel
-from omote.progress import Step, Steps, finish
+from omote.progress import NOTE, Step, Steps, finish
 from omote.runs import Stopwatch, Value, doubts, prefixed, run_facts, write_json
 from omote.types import Camera, Mesh, Rgbd, Scan, Unit
 
-MAX_LANDMARK_BYTES = 1 << 20
-
 
 def read(path: Path | str) -> Scan:
-    """Read a scan file: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, NPZ, WRL, or an RGB-D frame.
+    """Read a scan file, an archive of one, or an RGB-D frame; see `omote.formats.read.read` for the formats.
 
     Raises:
         ScanError: it cannot be read.
@@ -32,41 +30,23 @@ def read(path: Path | str) -> Scan:
     return read_scan(path)
 
 
-def read_landmarks(path: Path | str) -> Float[np.ndarray, "68 3"]:
-    """Read 68 landmarks (Multi-PIE order) in the scan's own coordinates; a row of NaN or nulls is an unknown one.
+def reading(scan: Path | str | Scan) -> Steps[tuple[Scan, dict[str, Value]]]:
+    """Read a scan, unless it is one already; a step of the stage `omote.progress.NOTE` for each note of the reader.
 
-    Args:
-        path: JSON (68 rows, or an object with the key "landmarks"), NPY of shape (68, 3), or text with three numbers a
-            line (commas or spaces; lines that begin with # are skipped).
+    Returns:
+        The scan, and ``scan/...`` facts for the report.
 
     Raises:
-        ScanError: missing, unreadable, or not 68 × 3 numbers with at least 12 known.
+        ScanError: as `read`.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_LANDMARK_BYTES:
-            raise ScanError(f"{path}: expected 68 landmarks, got a file of {path.stat().st_size:,} bytes")
-        if path.suffix.lower() == ".npy":
-            values = np.load(path, allow_pickle=False)
-        elif path.suffix.lower() == ".json":
-            data = json.loads(path.read_text(encoding="utf-8-sig"))
-            rows = data["landmarks"] if isinstance(data, dict) else data
-            values = np.array([[math.nan if v is None else v for v in row] for row in rows], np.float64)
-        else:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            rows = [line.replace(",", " ").split() for line in lines if line.strip() and not line.startswith("#")]
-            values = np.array([[float(v) for v in row] for row in rows], np.float64)
-        values = np.asarray(values, np.float64)
-    except OSError as error:
-        raise ScanError(f"{path}: the landmarks cannot be read ({error.strerror or error}); check the path") from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ScanError(f"{path}: expected 68 rows of x y z, got {str(error)[:80]}; see docs/scan-input.md") from error
-    if values.shape != (68, 3):
-        raise ScanError(f"{path}: expected 68 rows of x y z, got an array of shape {values.shape}")
-    values[~np.isfinite(values).all(axis=1)] = np.nan
-    if np.isfinite(values[:, 0]).sum() < 12:
-        raise ScanError(f"{path}: expected at least 12 known landmarks, got {np.isfinite(values[:, 0]).sum()}")
-    return values
+    if not isinstance(scan, Path | str):
+        return scan, {}
+    from omote.formats.read import read_with_report
+
+    scan, report = read_with_report(scan)
+    for note in report.notes:
+        yield Step(stage=NOTE, note=note)
+    return scan, prefixed("scan", vars(report))
 
 
 def opened_landmarks(landmarks: Path | str | np.ndarray | None) -> Float[np.ndarray, "68 3"] | None:
@@ -197,7 +177,7 @@ def _fit(
     watch = Stopwatch()
     with watch("read"):
         points = opened_landmarks(landmarks)
-        scan = read(scan) if isinstance(scan, Path | str) else scan
+        scan, about = yield from reading(scan)
     # A scan that does not read is refused before anything slow is imported.
     with watch("load"):
         from omote.align.align import align
@@ -208,7 +188,8 @@ def _fit(
         found = align(scan, head=model, unit=unit, landmarks=points)
     mesh = Mesh(vertices=found.vertices_mm, faces=model.faces, uv=model.uv, faces_uv=model.faces_uv)
     settings = {"unit": unit, "landmarks": "estimated" if points is None else "given", "head": model.name}
-    return FittedHead(mesh=mesh, facts={**prefixed("settings", settings), **found.report(), **run_facts(watch)})
+    facts = {**prefixed("settings", settings), **about, **found.report(), **run_facts(watch)}
+    return FittedHead(mesh=mesh, facts=facts)
 
 
 def render(
@@ -251,7 +232,7 @@ def rendered(
 ) -> Steps[Rgbd]:
     """`render` from any camera in the canonical frame, a step at a time."""
     points = opened_landmarks(landmarks)
-    scan = read(scan) if isinstance(scan, Path | str) else scan
+    scan, _ = yield from reading(scan)
     from omote.align.align import align
 
     yield Step(stage="align")

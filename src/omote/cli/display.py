@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from omote.progress import Step
+from omote.progress import NOTE, Step
 
 
 class Display:
@@ -50,7 +50,10 @@ class Display:
         self._progress.stop()
 
     def __call__(self, step: Step) -> None:
-        """Show that ``step`` is about to be done."""
+        """Show that ``step`` is about to be done; a note is a line of its own, on a terminal or not."""
+        if step.stage == NOTE:
+            self._progress.console.print(f"note: {step.note}", markup=False, highlight=False, soft_wrap=True)
+            return
         if step.stage != self._stage or self._task is None:
             self._finish()
             self._stage = step.stage

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from omote.formats.limits import RawScan
 from omote.geometry.mesh import face_normals
 
 # Scanners mark missing points with the largest float as well as with NaN; no unit makes a head this large.
 LARGEST_COORDINATE = 1e18
+_CHUNK = 1 << 17  # faces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ def clean(raw: RawScan) -> tuple[RawScan, CleanCounts]:
         whole = (faces >= 0).all(axis=1)
         distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
         good = whole & distinct
-        good[good] = (face_normals(points, faces[good]) != 0.0).any(axis=1)
+        good[good] = _have_area(points, faces[good])
         num_degenerate = int((whole & ~good).sum())
         faces = faces[good]
         faces_uv = faces_uv[good] if faces_uv is not None else None
@@ -78,6 +79,14 @@ def clean(raw: RawScan) -> tuple[RawScan, CleanCounts]:
         num_unused=num_unused,
         num_degenerate_faces=num_degenerate,
     )
+
+
+def _have_area(points: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"]) -> Bool[np.ndarray, " f"]:
+    out = np.empty(len(faces), bool)
+    for start in range(0, len(faces), _CHUNK):  # a normal takes ten times a face's memory on the way
+        chunk = slice(start, start + _CHUNK)
+        out[chunk] = (face_normals(points, faces[chunk]) != 0.0).any(axis=1)
+    return out
 
 
 def unique_points(points: Float[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:

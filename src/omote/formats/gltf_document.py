@@ -1,4 +1,8 @@
-"""What a glTF document refers to: buffers, accessors and images, each checked before it is read."""
+"""What a glTF document refers to: buffers, accessors and images, each checked and paid for before it is read.
+
+Source: Khronos glTF 2.0 specification, sections 3.6 (binary data, sparse accessors) and 3.8; EXT_meshopt_compression,
+KHR_materials_pbrSpecularGlossiness.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,17 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from omote.errors import ScanError
-from omote.formats.images import MAX_TEXTURE_SIZE, read_rgb
-from omote.formats.limits import MAX_FACES, MAX_FILE_BYTES, sibling
+from omote.formats.materials import Named
+from omote.formats.source import Source
 
 _T = TypeVar("_T")
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+_MAX_COUNT = 1 << 40
+_MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
 def get(parent: object, key: str, kind: type[_T], path: Path, default: _T | None = None) -> _T:
@@ -69,16 +75,21 @@ class Document:
     Attributes:
         root: the JSON.
         data: the binary chunk of a GLB, else empty.
-        path: the file.
-        notes: what was left out.
+        source: the file.
     """
 
     root: dict[str, Any]
     data: bytes
-    path: Path
-    notes: list[str] = field(default_factory=list)
+    source: Source
     _buffers: dict[int, bytes] = field(default_factory=dict)
-    _images: dict[int, Any] = field(default_factory=dict)
+    _files: dict[str, bytes] = field(default_factory=dict)
+    _unpacked: dict[int, bytes] = field(default_factory=dict)
+    _images: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The file's."""
+        return self.source.path
 
     def accessor(self, index: object) -> Shaped[np.ndarray, "count width"]:
         """Read an accessor; normalised integers become floats.
@@ -88,65 +99,105 @@ class Document:
         """
         path = self.path
         accessor = entry(get_list(self.root, "accessors", path), index, "accessor", path)
-        if "sparse" in accessor or "bufferView" not in accessor:
-            raise ScanError(f"{path.name}: sparse or compressed vertex data is not read; export without compression")
         component = _COMPONENTS.get(get(accessor, "componentType", int, path))
         width = _WIDTHS.get(get(accessor, "type", str, path))
         if component is None or width is None:
             raise ScanError(f"{path.name}: an accessor has an unknown type; export the scan again")
-        dtype = np.dtype(component)
-        count, offset = get(accessor, "count", int, path), get(accessor, "byteOffset", int, path, 0)
-        view = entry(get_list(self.root, "bufferViews", path), accessor["bufferView"], "buffer view", path)
-        stride = get(view, "byteStride", int, path, 0) or width * dtype.itemsize
-        data = self.view_bytes(accessor["bufferView"])
-        last = offset + (count - 1) * stride + width * dtype.itemsize
-        if count < 1 or offset < 0 or stride < width * dtype.itemsize or last > len(data) or count > 3 * MAX_FACES:
-            raise ScanError(
-                f"{path.name}: an accessor claims {count:,} items, its buffer view has {len(data):,} bytes; "
-                "the file is truncated or damaged, copy or export it again"
-            )
-        values = np.ndarray((count, width), dtype, data, offset, (stride, dtype.itemsize)).astype(
-            dtype.newbyteorder("=")
-        )
+        dtype, count = np.dtype(component), self._count(accessor)
+        if "bufferView" in accessor:
+            values = self._items(accessor, count, width, dtype)
+        else:
+            self.source.claim("bytes", count * width * dtype.itemsize, because="of zeros")
+            values = np.zeros((count, width), dtype.newbyteorder("="))
+        if "sparse" in accessor:
+            self._substitute(values, get(accessor, "sparse", dict, path), dtype)
         if accessor.get("normalized") and dtype.kind in "iu":
             return np.maximum(values.astype(np.float64) / np.iinfo(dtype).max, -1.0)
         return values
 
+    def _count(self, parent: dict[str, Any]) -> int:
+        count = get(parent, "count", int, self.path)
+        if not 1 <= count < _MAX_COUNT:
+            raise ScanError(f"{self.path.name}: an accessor claims {str(count)[:20]} items; export the scan again")
+        return count
+
+    def _items(self, reference: dict[str, Any], count: int, width: int, dtype: np.dtype) -> np.ndarray:
+        """Copy ``count`` items out of a buffer view."""
+        path = self.path
+        offset = get(reference, "byteOffset", int, path, 0)
+        view = entry(get_list(self.root, "bufferViews", path), reference.get("bufferView"), "buffer view", path)
+        data = self.view_bytes(reference["bufferView"])
+        size = width * dtype.itemsize
+        stride = get(view, "byteStride", int, path, 0) or size
+        last = offset + (count - 1) * stride + size
+        if offset < 0 or not size <= stride <= max(len(data), size) or last > len(data):
+            raise ScanError(
+                f"{path.name}: an accessor claims {count:,} items, its buffer view has {len(data):,} bytes; "
+                "the file is truncated or damaged, copy or export it again"
+            )
+        strided = np.ndarray((count, width), dtype, data, offset, (stride, dtype.itemsize))
+        return strided.astype(dtype.newbyteorder("="))
+
+    def _substitute(self, values: np.ndarray, sparse: dict[str, Any], dtype: np.dtype) -> None:
+        """Put a sparse accessor's values in their places."""
+        path = self.path
+        count = self._count(sparse)
+        indices = get(sparse, "indices", dict, path)
+        component = _COMPONENTS.get(get(indices, "componentType", int, path))
+        if component not in ("u1", "<u2", "<u4") or count > len(values):
+            raise ScanError(f"{path.name}: expected a sparse accessor of up to {len(values):,} places; export it again")
+        places = self._items(indices, count, 1, np.dtype(component))[:, 0]
+        if int(places.max()) >= len(values):
+            raise ScanError(f"{path.name}: a sparse accessor sets item {int(places.max()):,} of {len(values):,}")
+        values[places] = self._items(get(sparse, "values", dict, path), count, values.shape[1], dtype)
+
     def view_bytes(self, index: object) -> memoryview:
-        """Return the bytes of a buffer view.
+        """Return the bytes of a buffer view, decompressed where it is compressed.
 
         Raises:
-            ScanError: it reaches past its buffer, or is compressed.
+            ScanError: it reaches past its buffer, or is compressed and what unpacks it is not installed.
         """
         path = self.path
         view = entry(get_list(self.root, "bufferViews", path), index, "buffer view", path)
         extensions = get(view, "extensions", dict, path, {})
-        if any("meshopt" in name.lower() for name in extensions):
-            raise ScanError(f"{path.name}: compressed with meshopt, which is not read; export without compression")
-        data = self._buffer(get(view, "buffer", int, path))
-        start, length = get(view, "byteOffset", int, path, 0), get(view, "byteLength", int, path)
+        for name in _MESHOPT:
+            if name in extensions:
+                assert type(index) is int
+                if index not in self._unpacked:
+                    self._unpacked[index] = self._meshopt(get(extensions, name, dict, path))
+                return memoryview(self._unpacked[index])
+        return self._range(view)
+
+    def _range(self, view: dict[str, Any]) -> memoryview:
+        data = self._buffer(get(view, "buffer", int, self.path))
+        start, length = get(view, "byteOffset", int, self.path, 0), get(view, "byteLength", int, self.path)
         if start < 0 or length < 0 or start + length > len(data):
             raise ScanError(
-                f"{path.name}: a buffer view claims bytes {start:,} to {start + length:,} of {len(data):,}; "
+                f"{self.path.name}: a buffer view claims {str(length)[:20]} bytes from {str(start)[:20]} of {len(data):,}; "
                 "the file is truncated or damaged, copy or export it again"
             )
         return memoryview(data)[start : start + length]
 
+    def _meshopt(self, packed: dict[str, Any]) -> bytes:
+        from omote.formats.foreign import unpack_meshopt
+
+        path = self.path
+        count, stride = self._count(packed), get(packed, "byteStride", int, path)
+        mode, filtered = get(packed, "mode", str, path), get(packed, "filter", str, path, "NONE")
+        if not 1 <= stride <= 256:
+            raise ScanError(f"{path.name}: expected a stride of 1 to 256 in compressed data, got {str(stride)[:20]}")
+        self.source.claim("bytes", count * stride, because="of compressed data")
+        return unpack_meshopt(bytes(self._range(packed)), count, stride, mode, filtered, self.source)
+
     def _buffer(self, index: int) -> bytes:
         if index not in self._buffers:
             buffer = entry(get_list(self.root, "buffers", self.path), index, "buffer", self.path)
-            uri = buffer.get("uri") if isinstance(buffer, dict) else None
-            if uri is None:
-                self._buffers[index] = self.data
-            else:
-                data = self._uri_bytes(uri, MAX_FILE_BYTES)
-                if data is None:
-                    raise ScanError(f"{self.path.name}: its buffer {str(uri)[:80]!r} is not beside it; put it there")
-                self._buffers[index] = data
+            uri = buffer.get("uri")
+            self._buffers[index] = self.data if uri is None else self._uri_bytes(uri)
         return self._buffers[index]
 
-    def _uri_bytes(self, uri: object, limit: int) -> bytes | None:
-        """Return the content of a ``data:`` URI or of a file beside the scan; None where the file is absent."""
+    def _uri_bytes(self, uri: object) -> bytes:
+        """Return the content of a ``data:`` URI or of a file beside the scan, each file read once."""
         if not isinstance(uri, str):
             raise ScanError(f"{self.path.name}: expected a URI to be text, got {str(uri)[:40]!r}; export it again")
         if uri.startswith("data:"):
@@ -157,62 +208,32 @@ class Document:
                 return base64.b64decode(body, validate=True)
             except (ValueError, binascii.Error) as error:
                 raise ScanError(f"{self.path.name}: a data URI is damaged ({error}); export the scan again") from None
-        found = sibling(self.path, unquote(uri))
-        if found is None:
-            return None
-        try:
-            size = found.stat().st_size
-            if size > limit:
-                raise ScanError(f"{found.name}: expected at most {limit:,} bytes, got {size:,}; simplify the scan")
-            with found.open("rb") as file:
-                return file.read(limit)
-        except OSError as error:
-            raise ScanError(f"{found.name}: cannot be read ({error.strerror}); check its permissions") from error
+        found, _ = self.source.beside(unquote(uri))
+        key = uri if found is None else str(found.resolve())
+        if key not in self._files:
+            self._files[key] = self.source.read_beside(unquote(uri))
+        return self._files[key]
 
-    def texture_info(self, material: int) -> dict[str, Any] | None:
-        """Return a material's reference to its base colour texture, or None."""
-        materials = get_list(self.root, "materials", self.path)
-        if material == len(materials):  # the default one
-            return None
-        shading = entry(materials, material, "material", self.path).get("pbrMetallicRoughness")
-        info = shading.get("baseColorTexture") if isinstance(shading, dict) else None
-        return info if isinstance(info, dict) else None
-
-    def base_color(self, material: dict[str, Any]) -> Float[np.ndarray, "tex_height tex_width 3"] | None:
-        """Decode a material's base colour image, or None with a note where it is absent or of a format not read.
+    def image(self, texture_index: object) -> Named | bytes | None:
+        """Return a texture's image, as a name or as an image file's bytes.
 
         Raises:
-            ScanError: the image is damaged or too large, or its name leads outside the folder.
+            ScanError: an index is out of range, or the image's bytes are.
         """
         path = self.path
-        shading = material.get("pbrMetallicRoughness")
-        info = shading.get("baseColorTexture") if isinstance(shading, dict) else None
-        if not isinstance(info, dict):
-            return None
-        texture = entry(get_list(self.root, "textures", path), info.get("index"), "texture", path)
-        index = texture.get("source") if isinstance(texture, dict) else None
+        texture = entry(get_list(self.root, "textures", path), texture_index, "texture", path)
+        index = texture.get("source")
         for extension in get(texture, "extensions", dict, path, {}).values():
             if index is None and isinstance(extension, dict):
                 index = extension.get("source")
         if index is None:
             return None
-        if type(index) is not int or index not in self._images:
-            image = entry(get_list(self.root, "images", path), index, "image", path)
-            self._images[index] = self._read_image(image)
+        image = entry(get_list(self.root, "images", path), index, "image", path)
+        uri = image.get("uri")
+        if "bufferView" not in image and isinstance(uri, str) and not uri.startswith("data:"):
+            return Named(name=unquote(uri))
+        if index not in self._images:
+            view = self.view_bytes(image["bufferView"]) if "bufferView" in image else self._uri_bytes(uri)
+            self.source.claim("bytes", len(view), because="of images")
+            self._images[index] = bytes(view)
         return self._images[index]
-
-    def _read_image(self, image: object) -> Float[np.ndarray, "tex_height tex_width 3"] | None:
-        if not isinstance(image, dict):
-            raise ScanError(f"{self.path.name}: expected an image to be an object; export the scan again")
-        name = f"{self.path.name} (texture)"
-        if "bufferView" in image:
-            data: bytes | None = bytes(self.view_bytes(image["bufferView"]))
-        else:
-            data = self._uri_bytes(image.get("uri"), MAX_FILE_BYTES)
-        if data is None:
-            self.notes.append(f"texture {str(image.get('uri'))[:80]!r} is not beside {self.path.name}: read without it")
-            return None
-        if data[:12] == b"\xabKTX 20\xbb\r\n\x1a\n":
-            self.notes.append("texture in KTX2 is not read: read without it; export with PNG or JPEG")
-            return None
-        return read_rgb(data, name, max_size=MAX_TEXTURE_SIZE)

@@ -1,24 +1,30 @@
-"""Images beside a scan, with their size checked from the header before anything is decoded."""
+"""Images of a scan, with their size checked from the header before anything is decoded."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from omote.errors import ScanError
-from omote.formats.limits import sibling
+from omote.formats.source import read_bounded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 64 << 20  # 8192²
 MAX_TEXTURE_SIZE = 4096  # pixels a side kept; more only costs memory at the sizes that avatars are baked at
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "TGA")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "TGA", "PPM")
+_ORIENTATION = 0x0112  # EXIF
+# A progressive JPEG is drawn once per scan, and each may be a few bytes; encoders write about ten.
+_MAX_JPEG_SCANS = 64
+MAX_IMAGE_BYTES = 512 << 20
+_MAX_RLE_BYTES = 4 << 20  # Pillow unpacks run lengths of BMP in Python
 
 
 def open_image(source: Path | bytes, name: str) -> Image:
@@ -37,10 +43,15 @@ def open_image(source: Path | bytes, name: str) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own, larger, limits
-            image = pil.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+            data = source if isinstance(source, bytes) else read_bounded(source, MAX_IMAGE_BYTES)
+            image = pil.open(io.BytesIO(data), formats=_FORMATS)
         width, height = image.size
+    except ScanError:
+        raise
     except UnidentifiedImageError:
-        raise ScanError(f"{name}: expected a PNG, JPEG, TIFF, BMP, WebP or TGA image, got something else") from None
+        raise ScanError(
+            f"{name}: expected a PNG, JPEG, TIFF, BMP, WebP, TGA or PNM image, got something else"
+        ) from None
     except pil.DecompressionBombError:
         raise ScanError(f"{name}: expected at most {MAX_PIXELS:,} pixels, got many more; make it smaller") from None
     except OSError as error:
@@ -49,11 +60,25 @@ def open_image(source: Path | bytes, name: str) -> Image:
         raise ScanError(f"{name}: the image is damaged ({type(error).__name__}); save it again") from None
     if width * height > MAX_PIXELS:
         raise ScanError(f"{name}: expected at most {MAX_PIXELS:,} pixels, got {width} × {height}; make it smaller")
+    _check_cost(data, image, name)
     return image
 
 
-def decode(image: Image, name: str, *, mode: str | None = None) -> np.ndarray:
-    """Decode the pixels, converted to a Pillow mode where one is given.
+def _check_cost(data: bytes, image: Image, name: str) -> None:
+    """Refuse what decodes slowly or in more memory than its pixels say."""
+    if any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ())) and len(data) > _MAX_RLE_BYTES:
+        raise ScanError(f"{name}: expected a BMP with run lengths of at most {_MAX_RLE_BYTES:,} bytes; save it as PNG")
+    scans = data.count(b"\xff\xda") if image.format == "JPEG" else 0
+    if scans > _MAX_JPEG_SCANS:
+        raise ScanError(f"{name}: expected a JPEG of at most {_MAX_JPEG_SCANS} scans, got {scans}; save it again")
+    if image.info.get("progressive") and image.mode == "CMYK" and image.width * image.height > MAX_PIXELS // 2:
+        raise ScanError(
+            f"{name}: expected at most {MAX_PIXELS // 2:,} pixels in a progressive CMYK JPEG; save it as PNG"
+        )
+
+
+def decode(image: Image, name: str) -> np.ndarray:
+    """Decode the pixels as they are.
 
     Raises:
         ScanError: the image is truncated or damaged.
@@ -62,45 +87,117 @@ def decode(image: Image, name: str, *, mode: str | None = None) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.load()
-            return np.asarray(image.convert(mode) if mode is not None else image)
+            return np.asarray(image)
+    except MemoryError:
+        raise
     except Exception as error:  # as in `open_image`
-        raise ScanError(f"{name}: the image is truncated or damaged ({error}); copy or save it again") from None
+        raise ScanError(
+            f"{name}: the image is truncated or damaged ({_one_line(error)}); copy or save it again"
+        ) from None
 
 
-def read_rgb(source: Path | bytes, name: str, *, max_size: int = MAX_PIXELS) -> Float[np.ndarray, "height width 3"]:
-    """Decode to colours in [0, 1], no side longer than ``max_size`` pixels; 16-bit grey keeps its brightness.
+def orientation(image: Image) -> int:
+    """How the camera was held, by EXIF: 1 upright, 2 to 8 turned or mirrored."""
+    if image.format == "TIFF":  # Pillow turns these itself
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF is none: the pixels are what matters
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def read_pixels(
+    source: Path | bytes,
+    name: str,
+    *,
+    max_size: int = MAX_TEXTURE_SIZE,
+    claim: Callable[[int], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
+    upright: bool | None = None,
+    resize: tuple[int, int] | None = None,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode to sRGB bytes, no side longer than ``max_size`` pixels; images of 16 or 32 bits keep their brightness.
+
+    Args:
+        source: a file, or an image file's bytes.
+        name: for messages.
+        max_size: of a side.
+        claim: called with the number of pixels before they are decoded.
+        note: called with what looks wrong.
+        upright: whether to turn by the EXIF orientation; if None the pixels stay as they are stored, as texture coordinates count
+            them, and a note says so.
+        resize: width and height of the upright image, by the mean of the pixels.
 
     Raises:
         ScanError: as `open_image` and `decode`.
     """
+    from PIL import Image as pil
+    from PIL import ImageOps
+
     image = open_image(source, name)
+    claim(image.width * image.height)
+    turn = orientation(image)
     if max(image.size) > max_size:
         image.draft("RGB", (max_size, max_size))  # JPEG decodes straight to a smaller size
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        grey = np.asarray(decode(image, name), np.float32) / 65535.0
-        return np.repeat(np.clip(np.nan_to_num(grey), 0.0, 1.0)[:, :, None], 3, axis=2)
+    if image.mode.startswith(("I", "F")):
+        image = pil.fromarray(grey_bytes(decode(image, name), note))
     try:
-        image.load()
-        image = image.convert("RGB")
-        if max(image.size) > max_size:
-            image.thumbnail((max_size, max_size))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            if image.mode != "RGB":
+                image = image.convert("RGB")
+            if max(image.size) > max_size:
+                image.thumbnail((max_size, max_size))
+            if upright and turn != 1:
+                image.getexif()[_ORIENTATION] = turn
+                image = ImageOps.exif_transpose(image)
+            if resize is not None:
+                image = image.resize(resize, pil.Resampling.BOX)
+    except MemoryError:
+        raise
     except Exception as error:  # as in `open_image`
-        raise ScanError(f"{name}: the image is truncated or damaged ({error}); copy or save it again") from None
-    return np.asarray(image, np.float32) / np.float32(255.0)
+        raise ScanError(
+            f"{name}: the image is truncated or damaged ({_one_line(error)}); copy or save it again"
+        ) from None
+    if turn != 1 and upright is None:
+        note(f"{name} has EXIF orientation {turn}, which is not applied: texture coordinates count stored pixels")
+    return np.asarray(image)
 
 
-def read_texture_beside(
-    path: Path, name: str
-) -> tuple[Float[np.ndarray, "tex_height tex_width 3"] | None, tuple[str, ...]]:
-    """Read a texture that a scan names; None and a note where the file is absent.
-
-    A scan without its texture still aligns by shape, and every viewer opens it, so an absent texture is reported
-    rather than refused; one that is there and damaged is an error.
+def read_rgb(source: Path | bytes, name: str, *, max_size: int = MAX_PIXELS) -> Float[np.ndarray, "height width 3"]:
+    """Decode to colours in [0, 1], no side longer than ``max_size`` pixels.
 
     Raises:
-        ScanError: the name leads outside the scan's folder, or the image cannot be read.
+        ScanError: as `open_image` and `decode`.
     """
-    found = sibling(path, name)
-    if found is None:
-        return None, (f"texture {name[:80]!r} is not beside {path.name}: read without it",)
-    return read_rgb(found, found.name, max_size=MAX_TEXTURE_SIZE), ()
+    return unit(read_pixels(source, name, max_size=max_size))
+
+
+def unit(pixels: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """0 to 255 → [0, 1]."""
+    out = pixels.astype(np.float32)
+    out /= np.float32(255.0)
+    return out
+
+
+def grey_bytes(grey: np.ndarray, note: Callable[[str], None] = lambda _: None) -> UInt8[np.ndarray, "h w"]:
+    """Grey of 16 or 32 bits → bytes, by the scale that it was written in."""
+    if grey.dtype == np.uint16:
+        scale = 65535.0
+        if grey.size and 0 < grey.max() <= 255:
+            note(f"a 16-bit image holds values up to {int(grey.max())} only: taken as 0 to 255")
+            scale = 255.0
+    else:
+        grey = np.nan_to_num(grey.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        scale = next(s for s in (1.0, 255.0, 65535.0, np.inf) if s == np.inf or float(grey.max(initial=0.0)) <= s)
+        scale = float(grey.max()) if scale == np.inf else scale
+    out = np.empty(grey.shape, np.uint8)
+    for row in range(0, len(grey), 256):  # in strips: floats of a whole large image are gigabytes
+        out[row : row + 256] = np.clip(grey[row : row + 256] * (255.0 / scale) + 0.5, 0, 255)
+    return out
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:100] or type(error).__name__

@@ -6,7 +6,7 @@ A file is a claim until its size backs it: readers call `check_claim` with the c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -87,20 +87,6 @@ def check_faces(
     return indices
 
 
-def unit_colors(colors: np.ndarray) -> Float[np.ndarray, "n 3"]:
-    """Colours of any file type → float32 in [0, 1].
-
-    Integers are divided by their type's largest value. Floats are taken as [0, 1], or as 0 to 255 where any exceeds 1,
-    since both are common; NaNs become 0.
-    """
-    if colors.dtype.kind in "ui":
-        return np.clip(colors.astype(np.float32) / float(np.iinfo(colors.dtype).max), 0.0, 1.0)
-    colors = np.nan_to_num(colors.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    if colors.size and colors.max() > 1.0 + 1e-3:
-        colors = colors / 255.0
-    return np.clip(colors, 0.0, 1.0)
-
-
 def fan(counts: Int[np.ndarray, " num_polygons"]) -> tuple[Int[np.ndarray, "n 3"], Int[np.ndarray, " n"]]:
     """Triangulate polygons given by their corner counts, each as a fan around its first corner.
 
@@ -117,30 +103,3 @@ def fan(counts: Int[np.ndarray, " num_polygons"]) -> tuple[Int[np.ndarray, "n 3"
     step = np.arange(len(polygon)) - np.repeat(np.cumsum(triangles) - triangles, triangles)
     start = first[polygon]
     return np.stack([start, start + step + 1, start + step + 2], axis=1), polygon
-
-
-def sibling(path: Path, name: str) -> Path | None:
-    """Find the file that a scan names (material library, texture, buffer), or None where it is absent.
-
-    The name comes from the file and is not trusted: nothing outside the scan's folder is opened. A name that leads
-    outside (absolute or with ``..``, as exporters on another computer write) is looked up by its last part alone.
-
-    Raises:
-        ScanError: the name leads outside the folder and no file of that last part lies beside the scan.
-    """
-    name = name.strip().strip('"')
-    parts = PureWindowsPath(name).parts  # splits at both slashes and knows drives
-    if not parts or "\0" in name:
-        raise ScanError(f"{path.name}: expected a file name, got {name[:80]!r}; correct it in the file")
-    outside = PureWindowsPath(name).anchor != "" or ".." in parts or "://" in name
-    try:
-        inside = path.parent / (parts[-1] if outside else Path(*parts))
-        found = parts[-1] not in ("..", "/", "\\") and inside.is_file()
-    except (OSError, ValueError) as error:  # a name longer than the system takes
-        raise ScanError(f"{path.name}: cannot look up {name[:80]!r}; correct the name in the file") from error
-    if outside and not found:
-        raise ScanError(
-            f"{path.name}: refers to {name[:200]!r}, outside its folder, which is not followed; "
-            f"put {parts[-1][:80]!r} beside the scan"
-        )
-    return inside if found else None

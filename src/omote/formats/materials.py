@@ -1,101 +1,239 @@
-"""Several materials → one texture: `Mesh` carries a single image, scans often come with one per part."""
+"""What the faces of a mesh look like → one texture, or one colour per vertex: `Mesh` carries either."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
-from omote.formats.images import MAX_TEXTURE_SIZE
+from omote.errors import ScanError
+from omote.formats.colors import corners_to_vertices
+from omote.formats.images import MAX_TEXTURE_SIZE, read_pixels, unit
+from omote.formats.limits import RawScan
+from omote.formats.source import Source, shown
 
 _SWATCH = 8  # pixels a side of a material that is a colour without an image
+_GREY = 0.02  # plain colours nearer to grey than this are an exporter's default, not a skin
+
+Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """An image by the name that a file gives it, looked for in ``folder`` and in the scan's own."""
+
+    name: str | bytes
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a face looks like: an image, or a plain colour in [0, 1] where there is none."""
+    """What a face looks like: an image times a tint, or a plain colour in [0, 1] where there is none.
 
-    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    texture: Float[np.ndarray, "tex_height tex_width 3"] | None = None
+    Attributes:
+        color: of faces without an image.
+        tint: of the image.
+        image: a file that the scan names, an image file's bytes, or None.
+    """
+
+    color: Color = (1.0, 1.0, 1.0)
+    tint: Color = (1.0, 1.0, 1.0)
+    image: Named | bytes | None = None
 
 
-def merge_materials(
-    materials: list[Material],
-    face_material: Int[np.ndarray, " num_faces"],
-    uv: Float[np.ndarray, "num_uv 2"],
-    faces_uv: Int[np.ndarray, "num_faces 3"],
-) -> tuple[
-    Float[np.ndarray, "num_uv2 2"], Int[np.ndarray, "num_faces 3"], Float[np.ndarray, "tex_height tex_width 3"] | None
-]:
-    """Put the images side by side and move the texture coordinates there.
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """A mesh before its materials are merged.
 
-    Coordinates that tile are wrapped a whole face at a time; a face that itself spans several tiles is clamped.
-
-    Args:
+    Attributes:
+        points: as in the file.
+        faces: vertex ids.
+        colors: per vertex; NaN where the file gives none.
+        uv: texture coordinates, origin at the lower left.
+        faces_uv: ids into ``uv``; −1 where a corner has none.
         materials: by number.
         face_material: the number of each face's material.
-        uv: origin at the lower left.
-        faces_uv: ids into ``uv``; −1 where a corner has none, and the face then takes its material's plain colour.
-
-    Returns:
-        ``uv``, ``faces_uv`` and the texture; the first two as they were, where one image and no gap is used.
     """
-    used = np.unique(face_material)
-    textured = [int(i) for i in used if materials[i].texture is not None]
-    mapped = (faces_uv >= 0).all(axis=1)
-    if not textured:
-        return uv, faces_uv, None
-    if len(textured) == 1 and len(used) == 1 and mapped.all():
-        return uv, faces_uv, materials[textured[0]].texture
 
-    # One tile per image, then one swatch per material, each with a border of its own edge so that filters don't bleed.
-    tiles = [np.pad(_fit(materials[i].texture, len(textured)), ((1, 1), (1, 1), (0, 0)), "edge") for i in textured]
-    tiles += [np.ones((_SWATCH, _SWATCH, 3), np.float32) * np.float32(materials[i].color) for i in used]
-    height = max(t.shape[0] for t in tiles)
-    left = np.cumsum([0] + [t.shape[1] for t in tiles])
-    atlas = np.zeros((height, left[-1], 3), np.float32)
-    for tile, x in zip(tiles, left, strict=False):
-        atlas[: tile.shape[0], x : x + tile.shape[1]] = tile
-
-    corners = np.zeros((*faces_uv.shape, 2))
-    if len(uv):
-        corners = np.nan_to_num(uv[np.maximum(faces_uv, 0)], nan=0.0, posinf=0.0, neginf=0.0)
-    corners = np.clip(corners - np.floor(corners.mean(axis=1, keepdims=True)), 0.0, 1.0)
-    tile_of = {material: number for number, material in enumerate(textured)}
-    for k, material in enumerate(used):
-        own = face_material == material
-        plain = own & ~mapped
-        if int(material) in tile_of:
-            number = tile_of[int(material)]
-            _place(corners, own & mapped, int(left[number]), tiles[number].shape, atlas.shape, border=1)
-        else:
-            plain = own
-        corners[plain] = 0.5
-        swatch = len(textured) + k
-        _place(corners, plain, int(left[swatch]), tiles[swatch].shape, atlas.shape, border=1)
-    return corners.reshape(-1, 2), np.arange(corners.shape[0] * 3).reshape(-1, 3), atlas
+    points: Float[np.ndarray, "num_points 3"]
+    faces: Int[np.ndarray, "num_faces 3"]
+    colors: Float[np.ndarray, "num_points 3"] | None
+    uv: Float[np.ndarray, "num_uv 2"]
+    faces_uv: Int[np.ndarray, "num_faces 3"]
+    materials: list[Material]
+    face_material: Int[np.ndarray, " num_faces"]
 
 
-def _fit(texture: Float[np.ndarray, "h w 3"] | None, num_tiles: int) -> Float[np.ndarray, "h2 w2 3"]:
-    """Thinned by a whole factor so that all tiles together stay near the largest texture size kept."""
-    assert texture is not None
-    side = max(256, int(MAX_TEXTURE_SIZE / np.ceil(np.sqrt(num_tiles))))
-    step = max(1, -(-max(texture.shape[:2]) // side))
-    return texture[::step, ::step]
+def merged(surface: Surface, source: Source) -> RawScan:
+    """Put all images side by side in one texture, or, where there are none, all colours on the vertices.
+
+    Faces without an image get their vertices' mean colour or their material's plain colour in that texture. Coordinates that
+    tile are wrapped a whole face at a time; a face that itself spans several tiles is clamped. An image that is absent or
+    cannot be read is left out with a note.
+    """
+    mapped: Bool[np.ndarray, " f"] = np.asarray((surface.faces_uv >= 0).all(axis=1))
+    used = [int(i) for i in np.unique(surface.face_material)]
+    tiles = _tiles(surface, used, mapped, source)
+    if not tiles:
+        return _without_images(surface, used, mapped, source)
+    if len(tiles) == 1 and len(tiles[0].materials) == len(used) and mapped.all():
+        texture = tiles[0].painted()
+        return _scan(surface, uv=surface.uv, faces_uv=surface.faces_uv, texture=texture)
+    return _atlas(surface, tiles, mapped)
 
 
-def _place(
-    corners: Float[np.ndarray, "f 3 2"],
-    where: np.ndarray,
-    left: int,
-    tile: tuple[int, ...],
-    atlas: tuple[int, ...],
+@dataclass(frozen=True, kw_only=True)
+class _Tile:
+    """An image and tint, and the materials that share them."""
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    tint: Color
+    materials: list[int]
+
+    def painted(self) -> Float[np.ndarray, "h w 3"]:
+        out = unit(self.pixels)
+        if self.tint != (1.0, 1.0, 1.0):
+            out *= np.array(self.tint, np.float32)
+        return out
+
+
+def _tiles(surface: Surface, used: list[int], mapped: Bool[np.ndarray, " f"], source: Source) -> list[_Tile]:
+    """Decode every image once, whatever its name is spelled like and however many materials use it."""
+    found: dict[tuple[object, Color], tuple[bytes | Path, str, list[int]]] = {}
+    for number in used:
+        material = surface.materials[number]
+        if material.image is None:
+            continue
+        if not (mapped & (surface.face_material == number)).any():
+            source.note("a texture without texture coordinates is not read")
+            continue
+        image, name, key = _located(material, source)
+        if image is not None:
+            found.setdefault((key, material.tint), (image, name, []))[2].append(number)
+    size = MAX_TEXTURE_SIZE
+    if len(found) > 1:
+        size = int(MAX_TEXTURE_SIZE / np.ceil(np.sqrt(len(found))))
+    decoded: dict[object, UInt8[np.ndarray, "h w 3"] | None] = {}
+    tiles = []
+    for (key, tint), (image, name, numbers) in found.items():
+        if key not in decoded:
+            decoded[key] = read_texture(image, name, source, max_size=size)
+        pixels = decoded[key]
+        if pixels is not None:
+            tiles.append(_Tile(pixels=pixels, tint=tint, materials=numbers))
+    return tiles
+
+
+def _located(material: Material, source: Source) -> tuple[bytes | Path | None, str, object]:
+    image = material.image
+    assert image is not None
+    if isinstance(image, bytes):
+        return image, f"{source.path.name} (texture)", hashlib.blake2b(image, digest_size=16).digest()
+    path, why = source.beside(image.name, folder=image.folder)
+    if path is None:
+        source.note(f"texture {shown(image.name)} {why}: read without it")
+        return None, "", None
+    return path, path.name, str(path.resolve())
+
+
+def read_texture(
+    image: bytes | Path, name: str, source: Source, *, max_size: int = MAX_TEXTURE_SIZE
+) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Decode a texture, or leave it out with a note: the shape alone can be aligned."""
+    if isinstance(image, bytes) and image[:12] == b"\xabKTX 20\xbb\r\n\x1a\n":
+        source.note(f"{name}: KTX2 is not read: read without it; export with PNG or JPEG")
+        return None
+    try:
+        if isinstance(image, Path):
+            source.pay(image.stat().st_size)
+        return read_pixels(image, name, max_size=max_size, claim=_claim(source), note=source.note)
+    except ScanError as error:
+        source.note(f"{error}: read without it")
+    except OSError as error:
+        source.note(f"texture {name} cannot be read ({error.strerror or error}): read without it")
+    return None
+
+
+def _claim(source: Source) -> Callable[[int], None]:
+    return lambda pixels: source.claim("pixels", pixels, because="in its textures")
+
+
+def _scan(
+    surface: Surface,
     *,
-    border: int,
-) -> None:
-    """Move [0, 1] coordinates into a tile that touches the atlas's top edge; v points up."""
-    inner_height, inner_width = tile[0] - 2 * border, tile[1] - 2 * border
-    corners[where, :, 0] = (left + border + corners[where, :, 0] * inner_width) / atlas[1]
-    top = border + (1.0 - corners[where, :, 1]) * inner_height
-    corners[where, :, 1] = 1.0 - top / atlas[0]
+    uv: np.ndarray | None,
+    faces_uv: np.ndarray | None,
+    texture: Float[np.ndarray, "tex_height tex_width 3"] | None,
+) -> RawScan:
+    colors = surface.colors
+    if colors is not None and np.isnan(colors).any():
+        colors = None
+    return RawScan(points=surface.points, faces=surface.faces, colors=colors, uv=uv, faces_uv=faces_uv, texture=texture)
+
+
+def _without_images(surface: Surface, used: list[int], mapped: Bool[np.ndarray, " f"], source: Source) -> RawScan:
+    """Colours of the vertices; those without get the plain colours of their faces' materials."""
+    plain = np.array([m.color for m in surface.materials], np.float32)
+    colors = surface.colors
+    missing = np.ones(len(surface.points), bool) if colors is None else np.isnan(colors).any(axis=1)
+    in_color = (np.ptp(plain[used], axis=1) > _GREY).any()
+    if missing.any() and (in_color or not missing.all()):
+        by_material = corners_to_vertices(len(surface.points), surface.faces, plain[surface.face_material][:, None])
+        filled = np.where(np.isnan(by_material), np.float32(1.0), by_material)
+        if colors is not None and not missing.all():
+            source.note(f"{int(missing.sum()):,} of {len(missing):,} vertices have no colour: read in their material's")
+            filled = np.where(missing[:, None], filled, colors)
+        colors = filled
+    elif missing.any():
+        colors = None
+    surface = replace(surface, colors=colors)
+    if not mapped.all():
+        return _scan(surface, uv=None, faces_uv=None, texture=None)
+    return _scan(surface, uv=surface.uv, faces_uv=surface.faces_uv, texture=None)
+
+
+def _atlas(surface: Surface, tiles: list[_Tile], mapped: Bool[np.ndarray, " f"]) -> RawScan:
+    number_of = np.full(len(surface.materials), -1)
+    for number, tile in enumerate(tiles):
+        number_of[tile.materials] = number
+    tile_of_face = np.where(mapped, number_of[surface.face_material], -1)
+    bare = np.flatnonzero(tile_of_face < 0)
+    painted = _face_colors(surface, bare)
+    # Each image has a border of its own edge, so that filters don't bleed; a bare face is one pixel, hit in its middle.
+    height = max(_SWATCH, max(t.pixels.shape[0] for t in tiles) + 2)
+    widths = [t.pixels.shape[1] + 2 for t in tiles]
+    left = np.cumsum([0, *widths, -(-len(bare) // height)])
+    atlas = np.zeros((height, max(int(left[-1]), 1), 3), np.float32)
+    corners = np.zeros((*surface.faces_uv.shape, 2))
+    if len(surface.uv):
+        corners = np.nan_to_num(surface.uv[np.maximum(surface.faces_uv, 0)], nan=0.0, posinf=0.0, neginf=0.0)
+    corners = np.clip(corners - np.floor(corners.mean(axis=1, keepdims=True)), 0.0, 1.0)
+    for number, tile in enumerate(tiles):
+        inner = tile.pixels.shape[:2]
+        area = atlas[: inner[0] + 2, left[number] : left[number] + inner[1] + 2]
+        area[1:-1, 1:-1] = tile.painted()
+        area[1:-1, [0, -1]] = area[1:-1, [1, -2]]
+        area[[0, -1]] = area[[1, -2]]
+        own = tile_of_face == number
+        corners[own, :, 0] = (left[number] + 1 + corners[own, :, 0] * inner[1]) / atlas.shape[1]
+        corners[own, :, 1] = 1.0 - (1 + (1.0 - corners[own, :, 1]) * inner[0]) / height
+    column, row = np.divmod(np.arange(len(bare)), height)
+    atlas[row, left[len(tiles)] + column] = painted
+    corners[bare, :, 0] = ((left[len(tiles)] + column + 0.5) / atlas.shape[1])[:, None]
+    corners[bare, :, 1] = (1.0 - (row + 0.5) / height)[:, None]
+    return _scan(
+        surface, uv=corners.reshape(-1, 2), faces_uv=np.arange(corners.size // 2).reshape(-1, 3), texture=atlas
+    )
+
+
+def _face_colors(surface: Surface, bare: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
+    """Mean colour of each face's vertices, or its material's where they have none."""
+    plain = np.array([m.color for m in surface.materials], np.float32)[surface.face_material[bare]]
+    if surface.colors is None:
+        return plain
+    own = surface.colors[surface.faces[bare]].mean(axis=1)
+    return np.where(np.isnan(own).any(axis=1, keepdims=True), plain, own)

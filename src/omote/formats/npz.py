@@ -1,115 +1,205 @@
-"""NPZ with documented keys; nothing is unpickled and nothing is allocated before the zip directory backs it.
+"""NPZ with documented keys; nothing is unpickled, no header is executed, and nothing is allocated before its size backs it.
 
-Keys: ``points`` or ``vertices`` (n, 3), any real type; optional ``faces`` (m, 3) integers, ``colors`` (n, 3) as uint8
-or floats in [0, 1], and ``normals`` (n, 3). Other keys are ignored.
+Keys, in any case: ``points``, ``vertices``, ``verts``, ``xyz`` or ``positions`` (n, 3), any real type; optional ``faces`` or
+``triangles`` (m, 3) integers, ``colors``, ``rgb`` or ``vertex_colors`` (n, 1, 3 or 4) as bytes, wider integers or floats, and
+``normals`` (n, 3). Six columns of points are a position and a colour or normal. Other keys are named in the report.
 """
 
 from __future__ import annotations
 
 import io
+import re
+import struct
 import zipfile
 import zlib
 from math import prod
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 import numpy as np
 
 from omote.errors import ScanError
-from omote.formats.limits import MAX_FACES, MAX_POINTS, RawScan, check_faces, unit_colors
+from omote.formats.colors import unit_colors
+from omote.formats.limits import RawScan, check_faces
+from omote.formats.source import Source
 
-_KEYS = ("points", "vertices", "faces", "colors", "normals")
+_KEYS = {
+    "points": ("points", "vertices", "verts", "xyz", "positions", "pos", "pointcloud", "pc"),
+    "faces": ("faces", "triangles", "tris", "f"),
+    "colors": ("colors", "colours", "color", "rgb", "rgba", "vertex_colors", "vertexcolors"),
+    "normals": ("normals", "vertex_normals"),
+}
 _MAX_ENTRIES = 1000
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, KeyError)
+Opened = IO[bytes] | io.BufferedIOBase  # what zipfile gives is no IO by name
+_MAX_HEADER_BYTES = 10_000
+# What zipfile raises on damaged archives.
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, KeyError, struct.error,
+    IndexError, UnicodeError, OverflowError,
+)  # fmt: skip
+_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
+_HEADER = re.compile(
+    r"\s*\{\s*(?P<items>(?:'(?:descr|fortran_order|shape)'\s*:\s*(?:'[^']{0,8}'|True|False|\([0-9L, ]*\))\s*(?:,\s*)?){3})\}\s*"
+)
+_ITEM = re.compile(r"'(descr|fortran_order|shape)'\s*:\s*('[^']{0,8}'|True|False|\([0-9L, ]*\))")
 
 
-def read_npz(file: BinaryIO, path: Path, size: int) -> RawScan:
+def read_npz(source: Source) -> RawScan:
     """Read an NPZ file.
-
-    Args:
-        file: open at the start.
-        path: for messages.
-        size: of the file in bytes.
 
     Raises:
         ScanError: damaged, a key is missing or has another shape, or the arrays are too large.
     """
-    try:
-        archive = zipfile.ZipFile(file)
-        names = set(archive.namelist())
-    except _DAMAGED as error:
-        raise ScanError(f"{path.name}: expected an NPZ file, the zip is damaged ({error}); save it again") from None
-    if len(names) > _MAX_ENTRIES:
-        raise ScanError(f"{path.name}: expected at most {_MAX_ENTRIES} arrays, got {len(names):,}")
-    arrays = {k: read_member(archive, k, path, max_items=3 * MAX_FACES) for k in _KEYS if f"{k}.npy" in names}
-    points = arrays.get("points", arrays.get("vertices"))
-    if points is None:
-        found = ", ".join(sorted(n.removesuffix(".npy") for n in names)[:8])
-        raise ScanError(f"{path.name}: expected an array named 'points' or 'vertices', found {found[:200] or 'none'}")
-    for key, array in arrays.items():
-        expected = "(n, 3)" if key in ("points", "vertices", "faces") else f"({len(points)}, 3)"
-        if array.ndim != 2 or array.shape[1] != 3 or (expected != "(n, 3)" and len(array) != len(points)):
-            raise ScanError(f"{path.name}: expected {key!r} of shape {expected}, got {array.shape}")
-        if array.dtype.kind not in ("iu" if key == "faces" else "iuf"):
-            raise ScanError(f"{path.name}: expected {key!r} to hold numbers, got {array.dtype}")
-    if len(points) > MAX_POINTS:
-        raise ScanError(
-            f"{path.name}: expected at most {MAX_POINTS:,} points, got {len(points):,}; thin the scan first"
-        )
-    faces = arrays.get("faces")
-    if faces is not None:
-        if faces.dtype == np.uint64:
-            faces = np.minimum(faces, np.uint64(1 << 62))
-        faces = check_faces(path, faces.astype(np.int64), len(points))
+    path = source.path
+    archive = open_zip(source)
+    names = {n.removesuffix(".npy"): n for n in archive.namelist() if n.endswith(".npy")}
+    found: dict[str, str] = {}
+    for kind, keys in _KEYS.items():
+        match = [name for key in keys for name in names if name.lower() == key]
+        if match:
+            found[kind] = match[0]
+    if "points" not in found:
+        listed = ", ".join(sorted(archive.namelist())[:8])
+        raise ScanError(f"{path.name}: expected an array named 'points' or 'vertices', found {listed[:200] or 'none'}")
+    if left := sorted(set(names) - set(found.values())):
+        source.note(f"arrays not read: {', '.join(left)[:200]}")
+    arrays = {kind: read_member(archive, name, source) for kind, name in found.items()}
+    points = arrays["points"]
+    if points.ndim == 2 and points.shape[1] in (4, 6, 7, 9) and "colors" not in arrays and points.dtype.kind in "iuf":
+        return _columns(points.astype(np.float64), arrays.get("faces"), source)
+    for kind, array in arrays.items():
+        widths = (1, 3, 4) if kind == "colors" else (3,)
+        if kind == "colors" and array.ndim == 1:
+            array = arrays["colors"] = array[:, None]
+        rows = None if kind in ("points", "faces") else len(points)
+        if array.ndim != 2 or array.shape[1] not in widths or rows not in (None, len(array)):
+            wanted = f"({'n' if rows is None else rows}, {' or '.join(map(str, widths))})"
+            raise ScanError(f"{path.name}: expected {found[kind]!r} of shape {wanted}, got {array.shape}")
+        if array.dtype.kind not in ("iu" if kind == "faces" else "iuf"):
+            raise ScanError(f"{path.name}: expected {found[kind]!r} to hold numbers, got {array.dtype}")
+    source.claim("points", len(points))
     colors, normals = arrays.get("colors"), arrays.get("normals")
     return RawScan(
         points=points.astype(np.float64),
-        faces=faces,
-        colors=None if colors is None else unit_colors(colors),
+        faces=_faces(arrays.get("faces"), len(points), source),
+        colors=None if colors is None else unit_colors(colors, source.note),
         normals=None if normals is None else normals.astype(np.float64),
     )
 
 
-def read_member(archive: zipfile.ZipFile, key: str, path: Path, *, max_items: int) -> np.ndarray:
-    """One array of an NPZ file, its claimed shape checked against its claimed size, and that against ``max_items``.
+def _faces(faces: np.ndarray | None, num_points: int, source: Source) -> np.ndarray | None:
+    if faces is None:
+        return None
+    source.claim("faces", len(faces))
+    if faces.dtype == np.uint64:
+        faces = np.minimum(faces, np.uint64(1 << 62))
+    return check_faces(source.path, faces.astype(np.int64), num_points)
+
+
+def _columns(rows: np.ndarray, faces: np.ndarray | None, source: Source) -> RawScan:
+    """Points with more columns than a position: as a text table's."""
+    from dataclasses import replace
+
+    from omote.formats.tables import guessed
+
+    source.claim("points", len(rows))
+    if faces is not None and (faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu"):
+        raise ScanError(f"{source.path.name}: expected faces of shape (m, 3), got {faces.shape} of {faces.dtype}")
+    return replace(guessed(rows, source), faces=_faces(faces, len(rows), source))
+
+
+def open_zip(source: Source) -> zipfile.ZipFile:
+    """Open the scan's file as a zip archive of a bounded number of entries.
+
+    Raises:
+        ScanError: damaged, or too many entries.
+    """
+    try:
+        archive = zipfile.ZipFile(source.file)
+        count = len(archive.infolist())
+    except DAMAGED as error:
+        raise ScanError(f"{source.path.name}: the zip is damaged ({_one_line(error)}); save it again") from None
+    if count > _MAX_ENTRIES:
+        raise ScanError(f"{source.path.name}: expected at most {_MAX_ENTRIES} entries in the zip, got {count:,}")
+    return archive
+
+
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Opened:
+    """Open an entry, stored or deflated: other compressions take memory as they please.
+
+    Raises:
+        ValueError: of another compression.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{info.filename[:40]!r} is neither stored nor deflated")
+    return archive.open(info)
+
+
+def read_member(archive: zipfile.ZipFile, key: str, source: Source) -> np.ndarray:
+    """One array of an NPZ file, paid for before it is allocated.
 
     Raises:
         ScanError: damaged, too large, or pickled objects.
     """
+    path = source.path
     try:
         info = archive.getinfo(f"{key}.npy")
-        with archive.open(info) as member:
-            return read_array(member, info.file_size, key, path, max_items=max_items)
-    except _DAMAGED as error:
-        shown = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise ScanError(f"{path.name}: the array {key!r} is damaged ({shown}); save the file again") from None
+        source.claim("bytes", min(info.file_size, 1 << 50), because=f"in the array {key!r}")
+        with open_member(archive, info) as member:
+            return read_array(member, info.file_size, key, path)
+    except DAMAGED as error:
+        raise ScanError(
+            f"{path.name}: the array {key!r} is damaged ({_one_line(error)}); save the file again"
+        ) from None
 
 
-def read_array(file: IO[bytes] | io.BufferedIOBase, size: int, key: str, path: Path, *, max_items: int) -> np.ndarray:
+def read_array(file: Opened, size: int, key: str, path: Path) -> np.ndarray:
     """Read an array in NPY format of at most ``size`` bytes.
 
     Raises:
         ScanError: too large, truncated, or pickled objects.
         ValueError: the header is damaged.
     """
-    version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read_header:
-        raise ValueError(f"unknown NPY version {version}")
-    try:
-        shape, fortran, dtype = read_header[version](file)
-    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:  # its parser meets arbitrary text
-        raise ValueError(f"header ({type(error).__name__})") from None
-    if dtype.kind not in "iufb" or any(n < 0 for n in shape):
-        raise ScanError(f"{path.name}: expected {key!r} to hold plain numbers, got {dtype}; save it without objects")
+    shape, fortran, dtype = _read_header(file, key, path)
     count = prod(shape)
-    if count > max_items or count * dtype.itemsize > size:
+    if count * dtype.itemsize > size:
         raise ScanError(
-            f"{path.name}: {key!r} claims {count:,} numbers, expected at most {max_items:,} and no more than its "
-            f"{size:,} bytes hold; save the file again"
+            f"{path.name}: {key!r} claims {count:,} numbers, its {size:,} bytes hold {size // dtype.itemsize:,} at most; "
+            "save the file again"
         )
     data = file.read(count * dtype.itemsize)
     if len(data) < count * dtype.itemsize:
         raise ScanError(f"{path.name}: {key!r} is truncated; copy or save the file again")
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
     return array.astype(dtype.newbyteorder("="))
+
+
+def _read_header(file: Opened, key: str, path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The header of an NPY file: a Python literal, of which only what NumPy writes is understood.
+
+    Source: numpy/lib/format.py, format versions 1.0 to 3.0.
+    """
+    magic = file.read(8)
+    if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):
+        raise ValueError("no NPY header")
+    length = int.from_bytes(file.read(2 if magic[6] == 1 else 4), "little")
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {length:,} bytes")
+    text = file.read(length).decode("latin-1")
+    match = _HEADER.fullmatch(text)
+    items = dict(_ITEM.findall(match["items"])) if match else {}
+    descr, order, shape = items.get("descr", ""), items.get("fortran_order", ""), items.get("shape", "")
+    if "'|O'" in text or (descr and not _DTYPE.fullmatch(descr.strip("'"))):
+        raise ScanError(
+            f"{path.name}: expected {key!r} to hold plain numbers, got {descr or 'objects'}; save it without objects"
+        )
+    if not descr or order not in ("True", "False") or not shape.startswith("("):
+        raise ValueError(f"header {text[:40]!r}")
+    dimensions = tuple(int(n.strip().rstrip("L")) for n in shape[1:-1].split(",") if n.strip())
+    if len(dimensions) > 8 or any(n >= 1 << 40 for n in dimensions):
+        raise ValueError(f"shape {shape[:40]}")
+    return dimensions, order == "True", np.dtype(descr.strip("'"))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:100] or type(error).__name__

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -14,8 +15,42 @@ from omote.errors import ScanError
 
 BLOCK_BYTES = 4 << 20
 MAX_NUMBERS = 160_000_000
-_SEPARATORS = bytes.maketrans(b"\r,;", b"\n  ")
-_LINE_ENDS = bytes.maketrans(b"\r", b"\n")
+LINE_ENDS = bytes.maketrans(b"\r", b"\n")
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+@runtime_checkable
+class Bytes(Protocol):
+    """What text is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to so many bytes; none at the end."""
+
+
+class _Transcoded:
+    """UTF-16 text as UTF-8 bytes."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+
+    def read(self, size: int) -> bytes:
+        out: list[bytes] = []
+        while (left := size - sum(map(len, out))) > 3 and (data := self._file.read(max(left // 2, 4))):
+            out.append(self._decoder.decode(data).encode("utf-8", "replace"))
+        return b"".join(out)
+
+
+def after_mark(file: BinaryIO) -> Bytes:
+    """Return a text file past its byte order mark; UTF-16, as spreadsheets on Windows write it, is given as UTF-8."""
+    start = file.tell()
+    head = file.read(3)
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            file.seek(start + len(mark))
+            return file if encoding == "utf-8" else _Transcoded(file, encoding)
+    file.seek(start)
+    return file
 
 
 class LineBlocks:
@@ -24,13 +59,13 @@ class LineBlocks:
     Args:
         file: open for reading in binary mode, at the first line wanted.
         path: for messages.
-        separators: turn commas and semicolons into spaces too.
+        convert: applied to every block.
     """
 
-    def __init__(self, file: BinaryIO, path: Path, *, separators: bool = False) -> None:
+    def __init__(self, file: Bytes, path: Path, *, convert: Callable[[bytes], bytes] | None = None) -> None:
         self.path = path
+        self.convert = convert
         self._file = file
-        self._table = _SEPARATORS if separators else _LINE_ENDS
         self._rest = b""
 
     def push_back(self, block: bytes) -> None:
@@ -39,21 +74,23 @@ class LineBlocks:
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
-            block = self._rest + self._file.read(BLOCK_BYTES).replace(b"\\\r\n", b"\\\n").translate(self._table)
+            read = self._file.read(BLOCK_BYTES)
+            more = len(read) > BLOCK_BYTES - 8  # transcoded text ends within a character of it
+            block = self._rest + read.replace(b"\\\r\n", b"\\\n").translate(LINE_ENDS)
             self._rest = b""
             if not block:
                 return
             cut = block.rfind(b"\n")
             while cut > 0 and block[cut - 1] == ord("\\"):  # a continued line stays whole
                 cut = block.rfind(b"\n", 0, cut)
-            if len(block) >= BLOCK_BYTES:
-                if cut < 0:
+            if more:
+                if cut <= 0 and len(block) > BLOCK_BYTES - 8:
                     raise ScanError(
                         f"{self.path.name}: expected lines of text, got one over {BLOCK_BYTES:,} bytes long; "
                         "the file is damaged or of another format"
                     )
                 block, self._rest = block[: cut + 1], block[cut + 1 :]
-            yield block
+            yield block if self.convert is None else self.convert(block)
 
 
 def token_lines(block: bytes) -> tuple[UInt8[np.ndarray, " n"], Int[np.ndarray, " t"], Int[np.ndarray, " rows"]]:

@@ -1,26 +1,34 @@
 """Wavefront OBJ with MTL and textures: polygons, negative indices, vertex colours, several materials.
 
-A texture or material library that is absent is left out with a note in the report; the shape alone can be aligned.
+A texture or material library that is absent is left out with a note in the report; the shape alone can be aligned. Names are
+found in any case and code page. ZBrush's polypaint (``#MRGB`` lines) is read as colours of the vertices.
+
+Source: Alias/Wavefront, "Object Files (.obj)" and "MTL material format" (1995).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from omote.errors import ScanError
-from omote.formats.images import read_texture_beside
-from omote.formats.limits import MAX_FACES, MAX_POINTS, RawScan, check_faces, fan, sibling, unit_colors
-from omote.formats.materials import Material, merge_materials
-from omote.formats.numbers import LineBlocks, parse_numbers, token_lines
+from omote.formats.colors import unit_colors
+from omote.formats.limits import RawScan, check_faces, fan
+from omote.formats.materials import Material, Named, Surface, merged
+from omote.formats.numbers import LineBlocks, after_mark, parse_numbers, token_lines
+from omote.formats.source import Source, read_bounded, shown
 
-_MAX_MATERIALS = 64
+_MAX_MATERIALS, _MAX_LIBRARIES = 512, 16
 _MAX_MATERIAL_BYTES = 1 << 20
 _SLASH, _SPACE = ord("/"), 32
+_LIBRARY = re.compile(rb"\S[^\n]*?\.mtl(?=\s|$)", re.IGNORECASE)
+_DEFAULT_COLOR = (0.8, 0.8, 0.8)
+# Keywords of images, the one that is meant to be seen first.
+_IMAGES = (b"map_kd", b"map_basecolor", b"map_ka", b"map_ke")
 
 
 @dataclass(kw_only=True)
@@ -28,55 +36,88 @@ class _Parts:
     """What has been read so far; lists hold one array per block."""
 
     points: list[np.ndarray] = field(default_factory=list)
-    colors: list[np.ndarray | None] = field(default_factory=list)
+    colors: list[np.ndarray] = field(default_factory=list)  # NaN where a vertex has none
+    polypaint: list[bytes] = field(default_factory=list)
     uv: list[np.ndarray] = field(default_factory=list)
     faces: list[np.ndarray] = field(default_factory=list)
     faces_uv: list[np.ndarray] = field(default_factory=list)
     face_material: list[np.ndarray] = field(default_factory=list)
     num_points: int = 0
     num_uv: int = 0
-    num_faces: int = 0
-    libraries: list[str] = field(default_factory=list)
-    material_names: list[str] = field(default_factory=lambda: [""])
+    libraries: list[bytes] = field(default_factory=list)
+    material_names: list[bytes] = field(default_factory=lambda: [b""])
     material: int = 0
 
 
-def read_obj(file: BinaryIO, path: Path, size: int) -> RawScan:
+@dataclass(kw_only=True)
+class _Library:
+    """What material libraries say, by the materials' names as bytes."""
+
+    names: dict[bytes, None] = field(default_factory=dict)
+    colors: dict[bytes, tuple[float, float, float]] = field(default_factory=dict)
+    images: dict[bytes, tuple[int, Named]] = field(default_factory=dict)
+
+    def material(self, name: bytes) -> Material:
+        image = self.images.get(name)
+        return Material(color=self.colors.get(name, _DEFAULT_COLOR), image=image[1] if image else None)
+
+
+def read_obj(source: Source) -> RawScan:
     """Read an OBJ file and what it names in its own folder.
 
-    Args:
-        file: open at the start.
-        path: for messages, and its folder for the material library and textures.
-        size: of the file in bytes.
-
     Raises:
-        ScanError: a number or an index is wrong, a name leads outside the folder, a texture is damaged or too large.
+        ScanError: a number or an index is wrong, or there are too many.
     """
+    path = source.path
     parts = _Parts()
-    for block in LineBlocks(file, path):
-        _read_block(block.replace(b"\\\n", b" "), parts, path)
+    for block in LineBlocks(after_mark(source.file), path):
+        _read_block(block.replace(b"\\\n", b" "), parts, source)
     if parts.num_points == 0:
         raise ScanError(f"{path.name}: expected vertices ('v x y z'), found none; check that it is a Wavefront OBJ")
     points = np.concatenate(parts.points)
-    colors = None
-    if all(c is not None for c in parts.colors):
-        colors = unit_colors(np.concatenate([c for c in parts.colors if c is not None]))
-    if parts.num_faces == 0:
+    colors = _colors(parts, source)
+    if not parts.faces:
+        if colors is not None and np.isnan(colors).any():
+            source.note(f"{int(np.isnan(colors[:, 0]).sum()):,} points have no colour: read as white")
+            colors = np.where(np.isnan(colors), np.float32(1.0), colors)
         return RawScan(points=points, colors=colors)
     faces = check_faces(path, np.concatenate(parts.faces), len(points))
     faces_uv = np.concatenate(parts.faces_uv)
     uv = np.concatenate(parts.uv) if parts.uv else np.empty((0, 2))
     check_faces(path, np.maximum(faces_uv, 0) if len(uv) else faces_uv + 1, max(len(uv), 1), what="texture coordinate")
-    if not (faces_uv >= 0).any():
-        return RawScan(points=points, faces=faces, colors=colors)
-    materials, notes = _read_materials(path, parts)
-    uv, faces_uv, texture = merge_materials(materials, np.concatenate(parts.face_material), uv, faces_uv)
-    if (faces_uv < 0).any():  # no texture to show, and some corners unmapped
-        return RawScan(points=points, faces=faces, colors=colors, notes=notes)
-    return RawScan(points=points, faces=faces, colors=colors, uv=uv, faces_uv=faces_uv, texture=texture, notes=notes)
+    surface = Surface(
+        points=points,
+        faces=faces,
+        colors=colors,
+        uv=uv,
+        faces_uv=faces_uv,
+        materials=_materials(source, parts, mapped=bool((faces_uv >= 0).any())),
+        face_material=np.concatenate(parts.face_material),
+    )
+    return merged(surface, source)
 
 
-def _read_block(block: bytes, parts: _Parts, path: Path) -> None:
+def _colors(parts: _Parts, source: Source) -> Float[np.ndarray, "n 3"] | None:
+    if parts.polypaint:
+        painted = b"".join(parts.polypaint)
+        if len(painted) == 8 * parts.num_points:
+            try:
+                values = np.frombuffer(bytes.fromhex(painted.decode("ascii", "replace")), np.uint8).reshape(-1, 4)
+                return unit_colors(values[:, 1:])  # a mask, then red, green and blue
+            except ValueError:
+                pass
+        source.note(f"polypaint of {len(painted) // 8:,} vertices does not fit {parts.num_points:,}: not read")
+    colors = np.concatenate(parts.colors)
+    known = ~np.isnan(colors).any(axis=1)
+    if not known.any():
+        return None
+    out = np.full(colors.shape, np.nan, np.float32)
+    out[known] = unit_colors(colors[known], source.note)
+    return out
+
+
+def _read_block(block: bytes, parts: _Parts, source: Source) -> None:
+    path = source.path
     data, starts, counts = token_lines(block)
     rows = np.flatnonzero(counts)
     if not len(rows):
@@ -91,16 +132,20 @@ def _read_block(block: bytes, parts: _Parts, path: Path) -> None:
     is_f = (first == ord("f")) & (second <= _SPACE)
 
     if is_v.any():
+        source.claim("points", int(is_v.sum()))
         values, lengths = _numbers(data, head, is_v, counts, path, keyword=1)
         _add_vertices(values, lengths, parts, path)
     if is_vt.any():
+        source.claim("bytes", 16 * int(is_vt.sum()), because="of texture coordinates")
         values, lengths = _numbers(data, head, is_vt, counts, path, keyword=2)
         first_value = np.cumsum(lengths) - lengths
         v = np.where(lengths > 1, values[np.minimum(first_value + 1, len(values) - 1)], 0.0)
         parts.uv.append(np.stack([values[first_value], v], axis=1))
     face_rows = np.flatnonzero(is_f)
-    names = np.flatnonzero((first == ord("u")) | (first == ord("m")))
-    switches = _read_names(block, head[names], parts, path)
+    lower, after = first | 0x20, second | 0x20
+    is_name = ((lower == ord("u")) & (after == ord("s"))) | ((lower == ord("m")) & (after == ord("t")))
+    is_name |= (first == ord("#")) & (second == ord("M")) & (third == ord("R"))
+    switches = _read_names(block, head[is_name], parts, path)
     if len(face_rows):
         points_before = parts.num_points + np.cumsum(is_v)[face_rows]
         uv_before = parts.num_uv + np.cumsum(is_vt)[face_rows]
@@ -110,14 +155,9 @@ def _read_block(block: bytes, parts: _Parts, path: Path) -> None:
         polygons = _Polygons(vertex, uv, num_corners, points_before, uv_before)
         current = np.array([material for material, _ in switches])
         places = np.array([place for _, place in switches])
-        _add_faces(polygons, current[np.searchsorted(places, head[face_rows], side="right") - 1], parts, path)
+        _add_faces(polygons, current[np.searchsorted(places, head[face_rows], side="right") - 1], parts, source)
     parts.num_points += int(is_v.sum())
     parts.num_uv += int(is_vt.sum())
-    if parts.num_points > MAX_POINTS or parts.num_uv > 3 * MAX_FACES or parts.num_faces > MAX_FACES:
-        raise ScanError(
-            f"{path.name}: expected at most {MAX_POINTS:,} vertices and {MAX_FACES:,} triangles, got more; "
-            "crop or simplify the scan first"
-        )
 
 
 def _select(data: np.ndarray, head: np.ndarray, wanted: np.ndarray, *, keyword: int) -> np.ndarray:
@@ -155,12 +195,20 @@ def _add_vertices(values: np.ndarray, lengths: np.ndarray, parts: _Parts, path: 
         raise ScanError(f"{path.name}: expected three or more numbers after 'v', got fewer; export the scan again")
     first = np.cumsum(lengths) - lengths
     parts.points.append(np.stack([values[first + k] for k in range(3)], axis=1))
-    colored = (lengths == 6) | (lengths == 7)
-    if colored.all():
-        skip = np.where(lengths == 7, 4, 3)  # seven: x y z w r g b
-        parts.colors.append(np.stack([values[first + skip + k] for k in range(3)], axis=1))
-    else:
-        parts.colors.append(None)
+    colors = np.full((len(lengths), 3), np.nan, np.float32)
+    colored = np.flatnonzero((lengths >= 6) & (lengths <= 8))
+    if len(colored):
+        start, length = first[colored] + 3, lengths[colored]
+        if (seven := length == 7).any():  # x y z r g b a, or x y z w r g b: a weight is 1
+            is_alpha = _is_opaque(values[start[seven] + 3]) and not (values[start[seven]] == 1.0).all()
+            start = start + (seven & ~np.bool_(is_alpha))
+        start = start + (length == 8)
+        colors[colored] = np.stack([values[start + k] for k in range(3)], axis=1)
+    parts.colors.append(colors)
+
+
+def _is_opaque(alpha: np.ndarray) -> bool:
+    return bool((alpha == 1.0).all() or (alpha == 255.0).all())
 
 
 @dataclass(frozen=True)
@@ -193,7 +241,8 @@ def _corners(data: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray, np.n
     return values[first], uv, counts[counts > 0]
 
 
-def _add_faces(polygons: _Polygons, material: np.ndarray, parts: _Parts, path: Path) -> None:
+def _add_faces(polygons: _Polygons, material: np.ndarray, parts: _Parts, source: Source) -> None:
+    path = source.path
     if (polygons.vertex == 0).any():
         raise ScanError(f"{path.name}: a face refers to vertex 0, OBJ counts from 1; export the scan again")
     vertex = _absolute(polygons.vertex, polygons.counts, polygons.points_before)
@@ -202,13 +251,13 @@ def _add_faces(polygons: _Polygons, material: np.ndarray, parts: _Parts, path: P
         raise ScanError(f"{path.name}: a face counts back past the first vertex; export the scan again")
     if ((polygons.uv < 0) & (uv < 0)).any():
         raise ScanError(f"{path.name}: a face counts back past the first texture coordinate; export the scan again")
+    source.claim("faces", int(np.maximum(polygons.counts - 2, 0).sum()))
     triangles, polygon = fan(polygons.counts)
     if not len(triangles):
         return
     parts.faces.append(vertex[triangles])
     parts.faces_uv.append(uv[triangles])
     parts.face_material.append(material[polygon])
-    parts.num_faces += len(triangles)
 
 
 def _absolute(index: np.ndarray, counts: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -222,13 +271,16 @@ def _read_names(block: bytes, heads: np.ndarray, parts: _Parts, path: Path) -> l
     known = {name: i for i, name in enumerate(parts.material_names)}
     for head in heads.tolist():
         end = block.find(b"\n", head)
-        words = block[head : end if end >= 0 else len(block)][:1024].decode("utf-8", "replace").split(None, 1)
+        words = block[head : end if end >= 0 else len(block)].split(None, 1)
         if len(words) < 2:
             continue
-        if words[0] == "mtllib" and len(parts.libraries) < 8:
-            parts.libraries.append(words[1].strip())
-        elif words[0] == "usemtl":
-            name = words[1].strip()
+        keyword = words[0].lower()
+        if keyword == b"mtllib" and len(parts.libraries) < _MAX_LIBRARIES:
+            parts.libraries.append(words[1][:1024].strip())
+        elif keyword == b"#mrgb":
+            parts.polypaint.append(words[1].strip())
+        elif keyword == b"usemtl":
+            name = words[1][:1024].strip()
             if name not in known:
                 if len(known) > _MAX_MATERIALS:
                     raise ScanError(f"{path.name}: expected at most {_MAX_MATERIALS} materials; merge them first")
@@ -239,69 +291,78 @@ def _read_names(block: bytes, heads: np.ndarray, parts: _Parts, path: Path) -> l
     return switches
 
 
-def _read_materials(path: Path, parts: _Parts) -> tuple[list[Material], tuple[str, ...]]:
-    colors: dict[str, tuple[float, float, float]] = {}
-    images: dict[str, str] = {}
-    notes: list[str] = []
-    for library in dict.fromkeys(parts.libraries):
-        found = sibling(path, library)
-        if found is None:
-            notes.append(f"material library {library[:80]!r} is not beside {path.name}: read without materials")
-        else:
-            _read_library(found, colors, images)
-    textures: dict[str, np.ndarray | None] = {}
-    for name in parts.material_names:
-        image = images.get(name)
-        if image is not None and image not in textures:
-            textures[image], missing = read_texture_beside(path, image)
-            notes += missing
-    materials = [
-        Material(color=colors.get(name, (0.8, 0.8, 0.8)), texture=textures.get(images.get(name, "")))
-        for name in parts.material_names
-    ]
-    return materials, tuple(notes)
+def _materials(source: Source, parts: _Parts, *, mapped: bool) -> list[Material]:
+    library = _Library()
+    for line in dict.fromkeys(parts.libraries):
+        names = [line]
+        if source.beside(line)[0] is None:  # several on a line, or names with spaces
+            names = _LIBRARY.findall(line) or line.split()
+        for name in names[:_MAX_LIBRARIES]:
+            found, why = source.beside(name)
+            if found is None:
+                source.note(f"material library {shown(name)} {why}: read without it")
+            else:
+                _read_library(found, library, source)
+    own = source.path.with_suffix(".mtl").name
+    if not library.names and mapped and (found := source.beside(own)[0]) is not None:
+        source.note(f"{shown(own)} is taken as the material library: the OBJ names none that is here")
+        _read_library(found, library, source)
+    by_folded = {name.lower(): name for name in library.names}
+    materials = []
+    for number, name in enumerate(parts.material_names):
+        known: bytes | None = name if name in library.names else by_folded.get(name.lower())
+        if known is None and len(library.names) == 1 and (number == 0 or len(parts.material_names) == 2):
+            known = next(iter(library.names))  # a lone material is meant, named or not
+        if known is None and number and library.names:
+            source.note(f"material {shown(name)} is in no library: read in its default colour")
+        materials.append(Material(color=_DEFAULT_COLOR) if known is None else library.material(known))
+    if len(parts.material_names) == 1 and len(library.names) > 1:
+        source.note(f"no 'usemtl' says which of {len(library.names)} materials is meant: none is used")
+    return materials
 
 
-def _read_library(path: Path, colors: dict[str, tuple[float, float, float]], images: dict[str, str]) -> None:
+def _read_library(path: Path, library: _Library, source: Source) -> None:
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_MATERIAL_BYTES + 1)
-    except OSError as error:
-        raise ScanError(f"{path.name}: cannot be read ({error.strerror}); check its permissions") from error
-    if len(text) > _MAX_MATERIAL_BYTES:
-        raise ScanError(f"{path.name}: expected a material library under {_MAX_MATERIAL_BYTES:,} bytes; shorten it")
-    name = ""
-    for line in text.decode("utf-8", "replace").splitlines():
+        text = read_bounded(path, _MAX_MATERIAL_BYTES)
+    except ScanError as error:
+        source.note(f"{error}: read without it")
+        return
+    name = b""
+    for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
         words = line.split()
-        match words:
-            case ["newmtl", *rest]:
-                name = " ".join(rest)
-            case ["Kd", r, g, b, *_]:
-                try:
-                    rgb = np.clip(np.nan_to_num([float(r), float(g), float(b)]), 0.0, 1.0)
-                except ValueError:
-                    continue
-                colors[name] = (float(rgb[0]), float(rgb[1]), float(rgb[2]))
-            case ["map_Kd", *rest] if rest:
-                images[name] = _image_name(line, rest)
+        keyword = words[0].lower() if words else b""
+        if keyword == b"newmtl":
+            name = line.split(None, 1)[1].strip() if len(words) > 1 else b""
+            library.names[name] = None
+        elif keyword in (b"kd", b"ke") and len(words) >= 4:
+            try:
+                rgb = np.clip(np.nan_to_num([float(w) for w in words[1:4]]), 0.0, 1.0)
+            except ValueError:
+                continue
+            if keyword == b"kd" or (rgb.any() and library.colors.get(name) == (0.0, 0.0, 0.0)):  # it shines instead
+                library.colors[name] = (float(rgb[0]), float(rgb[1]), float(rgb[2]))
+        elif keyword in _IMAGES and len(words) > 1:
+            rank = _IMAGES.index(keyword)
+            if name not in library.images or library.images[name][0] > rank:
+                library.images[name] = rank, Named(name=_image_name(line, words[1:]), folder=path.parent)
 
 
-def _image_name(line: str, words: list[str]) -> str:
+def _image_name(line: bytes, words: list[bytes]) -> bytes:
     """Parse the file name after ``map_Kd`` and its options (``-s 1 1 1 -clamp on`` …); names may hold spaces."""
-    if not words[0].startswith("-"):
+    if not words[0].startswith(b"-"):
         return line.split(None, 1)[1].strip()
     k = 0
-    while k < len(words) - 1 and words[k].startswith("-"):
-        option, k = words[k], k + 1
-        if option in ("-o", "-s", "-t", "-mm"):
+    while k < len(words) - 1 and words[k].startswith(b"-"):
+        option, k = words[k].lower(), k + 1
+        if option in (b"-o", b"-s", b"-t", b"-mm"):
             while k < len(words) - 1 and _is_number(words[k]):
                 k += 1
         else:
             k += 1
-    return " ".join(words[min(k, len(words) - 1) :])
+    return b" ".join(words[min(k, len(words) - 1) :])
 
 
-def _is_number(word: str) -> bool:
+def _is_number(word: bytes) -> bool:
     try:
         float(word)
     except ValueError:

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from omote.errors import ScanError
-from omote.formats.limits import MAX_FACES, MAX_POINTS, RawScan, check_claim, check_faces, fan, unit_colors
+from omote.formats.colors import corners_to_vertices, unit_colors
+from omote.formats.limits import MAX_FACES, MAX_POINTS, RawScan, check_claim, check_faces, fan
 from omote.formats.numbers import LineBlocks, number_rows, table
+from omote.formats.source import Source
 
 _KEYWORD = re.compile(rb"(ST)?(C)?(N)?(4)?(n)?OFF$")
 
 
-def read_off(file: BinaryIO, path: Path, size: int) -> RawScan:
-    """Read an OFF file; colours of faces are ignored.
-
-    Args:
-        file: open at the start.
-        path: for messages.
-        size: of the file in bytes.
+def read_off(source: Source) -> RawScan:
+    """Read an OFF file, with colours of its vertices or faces.
 
     Raises:
         ScanError: another dialect, truncated, or an index out of range.
     """
+    file, path, size = source.file, source.path, source.size
     words: list[bytes] = []
     for _ in range(100):
         line = file.readline(4096)
@@ -42,6 +39,7 @@ def read_off(file: BinaryIO, path: Path, size: int) -> RawScan:
     left = size - file.tell()
     check_claim(path, what="vertices", count=num_points, bytes_each=6, available=left + 1, limit=MAX_POINTS)
     check_claim(path, what="faces", count=num_faces, bytes_each=2, available=left + 1, limit=MAX_FACES)
+    source.claim("points", num_points)
     blocks = LineBlocks(file, path)
     values = _vertices(blocks, num_points)
     points, rest = values[:, :3], values[:, 3:]
@@ -49,8 +47,12 @@ def read_off(file: BinaryIO, path: Path, size: int) -> RawScan:
     if keyword[3] and rest.shape[1] >= 3:
         normals, rest = rest[:, :3], rest[:, 3:]
     if rest.shape[1] in (3, 4) and (keyword[2] or not keyword[3]):  # many writers say OFF and add colours anyway
-        colors = unit_colors(rest[:, :3])
-    faces = _faces(blocks, num_faces, num_points) if num_faces else None
+        colors = unit_colors(rest[:, :3], source.note)
+    faces = None
+    if num_faces:
+        faces, of_faces = _faces(blocks, num_faces, num_points, source)
+        if colors is None and of_faces is not None:
+            colors = np.nan_to_num(corners_to_vertices(num_points, faces, of_faces[:, None]), nan=1.0)
     return RawScan(points=points, faces=faces, colors=colors, normals=normals)
 
 
@@ -65,16 +67,33 @@ def _vertices(blocks: LineBlocks, num_points: int) -> np.ndarray:
     return np.empty((0, 3))
 
 
-def _faces(blocks: LineBlocks, num_faces: int, num_points: int) -> np.ndarray:
-    out = []
+def _faces(
+    blocks: LineBlocks, num_faces: int, num_points: int, source: Source
+) -> tuple[Int[np.ndarray, "f 3"], Float[np.ndarray, "f 3"] | None]:
+    """Triangles and their colours; None where none has one, NaN where some have none."""
+    out, painted = [], []
     for values, lengths in number_rows(blocks, num_rows=num_faces, what="faces"):
         start = np.cumsum(lengths) - lengths
         corners = values[start]
         if not ((corners >= 0) & (corners <= lengths - 1) & (corners == np.floor(corners))).all():
             raise ScanError(f"{blocks.path.name}: expected a face line 'n v1 … vn', got another; export it again")
         counts = corners.astype(np.int64)
+        source.claim("faces", int(np.maximum(counts - 2, 0).sum()))
         picks = np.repeat(start + 1 - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         ids = np.clip(np.nan_to_num(values[picks], nan=-1.0), -1, 1 << 40).astype(np.int64)
-        triangles, _ = fan(counts)
+        triangles, polygon = fan(counts)
         out.append(check_faces(blocks.path, ids, num_points)[triangles])
-    return np.concatenate(out) if out else np.empty((0, 3), np.int64)
+        rest = lengths - 1 - counts  # a colour of three or four numbers; one is an index of a colour map
+        if (rest == 1).any():
+            source.note("colours of faces by an index of a colour map are not read")
+        first = np.minimum(start + 1 + counts, len(values) - 3) if len(values) >= 3 else start
+        own = np.full((len(counts), 3), np.nan)
+        own[rest >= 3] = np.stack([values[first + k] for k in range(3)], axis=1)[rest >= 3] if (rest >= 3).any() else 0
+        painted.append(own[polygon])
+    faces = np.concatenate(out) if out else np.empty((0, 3), np.int64)
+    colors = np.concatenate(painted) if painted else np.empty((0, 3))
+    known = ~np.isnan(colors).any(axis=1)
+    if not known.any():
+        return faces, None
+    colors[known] = unit_colors(colors[known], source.note)
+    return faces, colors.astype(np.float32)

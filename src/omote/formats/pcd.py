@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from omote.errors import ScanError
-from omote.formats.limits import MAX_POINTS, RawScan, check_claim, unit_colors
+from omote.formats.colors import packed_colors, unit_colors
+from omote.formats.limits import MAX_POINTS, RawScan, check_claim
 from omote.formats.numbers import LineBlocks, table
+from omote.formats.source import Source
 
 _KINDS = {"F": "f", "I": "i", "U": "u"}
 _ITEM_SIZES = {"f": (4, 8), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8)}
@@ -25,23 +27,20 @@ class _Layout:
     data: str
 
 
-def read_pcd(file: BinaryIO, path: Path, size: int) -> RawScan:
+def read_pcd(source: Source) -> RawScan:
     """Read a PCD file: positions, packed or separate colours, normals.
-
-    Args:
-        file: open at the start.
-        path: for messages.
-        size: of the file in bytes.
 
     Raises:
         ScanError: the header is damaged or claims more than the file holds, or the data does not fit it.
     """
+    file, path = source.file, source.path
     layout = _read_header(file, path)
-    left = size - file.tell()
+    left = source.size - file.tell()
     names = layout.dtype.names or ()
     num_columns = sum(int(np.prod(layout.dtype[n].shape)) for n in names)
     claim = {"ascii": 2 * num_columns, "binary": layout.dtype.itemsize, "binary_compressed": 0}[layout.data]
     check_claim(path, what="points", count=layout.num_points, bytes_each=claim, available=left + 1, limit=MAX_POINTS)
+    source.claim("points", layout.num_points)
     if layout.data == "ascii":
         columns = _read_ascii(file, path, layout, num_columns)
     elif layout.data == "binary":
@@ -50,11 +49,13 @@ def read_pcd(file: BinaryIO, path: Path, size: int) -> RawScan:
             raise ScanError(f"{path.name}: expected {layout.num_points:,} points, got {len(rows):,}; it is truncated")
         columns = {n: rows[n] for n in names}
     else:
-        columns = _read_compressed(file, path, layout, left)
+        columns = _read_compressed(source, layout, left)
     if not {"x", "y", "z"} <= columns.keys():
         raise ScanError(f"{path.name}: expected the fields x, y and z, got {' '.join(names)[:80]}; export it again")
     return RawScan(
-        points=_stack(columns, ("x", "y", "z")), colors=_colors(columns, layout.dtype), normals=_normals(columns)
+        points=_stack(columns, ("x", "y", "z")),
+        colors=_colors(columns, layout.dtype, source),
+        normals=_normals(columns),
     )
 
 
@@ -81,6 +82,7 @@ def _read_header(file: BinaryIO, path: Path) -> _Layout:
             if int(item_size) not in _ITEM_SIZES[_KINDS[kind]] or not 1 <= repeat <= 4096 or len(fields) > 256:
                 raise ValueError(name)
             # Fields named "_" are padding and may repeat.
+            name = name.lower()
             unique = name if name not in [c[0] for c in columns] and name != "_" else f"_{i}"
             columns.append((unique, f"<{_KINDS[kind]}{item_size}", (repeat,)))
         dtype = np.dtype(columns)
@@ -104,8 +106,9 @@ def _read_ascii(file: BinaryIO, path: Path, layout: _Layout, num_columns: int) -
     return columns
 
 
-def _read_compressed(file: BinaryIO, path: Path, layout: _Layout, left: int) -> dict[str, np.ndarray]:
+def _read_compressed(source: Source, layout: _Layout, left: int) -> dict[str, np.ndarray]:
     """Fields one after the other (not point after point), the whole compressed with LZF."""
+    file, path = source.file, source.path
     sizes = np.frombuffer(file.read(8).ljust(8, b"\0"), "<u4")
     compressed, expanded = int(sizes[0]), int(sizes[1])
     expected = layout.num_points * layout.dtype.itemsize
@@ -115,6 +118,7 @@ def _read_compressed(file: BinaryIO, path: Path, layout: _Layout, left: int) -> 
             f"{path.name}: the header claims {expected:,} bytes of points from {compressed:,} compressed ones, the "
             f"file holds {max(left - 8, 0):,} for {expanded:,}; it is truncated or damaged, copy or export it again"
         )
+    source.claim("bytes", expanded, because="of compressed points")
     from omote.formats.kernels import lzf_decompress  # numba: only such files pay for its import
 
     data, whole = lzf_decompress(np.frombuffer(file.read(compressed), np.uint8), expanded)
@@ -139,20 +143,20 @@ def _normals(columns: dict[str, np.ndarray]) -> Float[np.ndarray, "n 3"] | None:
     return _stack(columns, names) if set(names) <= columns.keys() else None
 
 
-def _colors(columns: dict[str, np.ndarray], dtype: np.dtype) -> Float[np.ndarray, "n 3"] | None:
+def _colors(columns: dict[str, np.ndarray], dtype: np.dtype, source: Source) -> Float[np.ndarray, "n 3"] | None:
     """Colours packed as 0xRRGGBB in an integer or in a float's bits, or as r, g and b."""
     for name in ("rgb", "rgba"):
         if name not in columns:
             continue
+        if columns[name].shape[1] >= 3:
+            return unit_colors(columns[name], source.note)
         values = columns[name][:, 0]
         if dtype[name].base.kind == "f":
-            packed = np.ascontiguousarray(values, np.float32).view(np.uint32)
-        elif values.dtype.kind == "f":  # an integer read from text
-            packed = (np.nan_to_num(values).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32)
-        else:
-            packed = values.astype(np.uint32)
-        return unit_colors(np.stack([(packed >> shift) & 0xFF for shift in (16, 8, 0)], axis=1).astype(np.uint8))
-    if {"r", "g", "b"} <= columns.keys():
-        rgb = np.stack([columns[name][:, 0] for name in "rgb"], axis=1)
-        return unit_colors(rgb)
+            return packed_colors(np.ascontiguousarray(values, np.float32).view(np.uint32))
+        return packed_colors(np.nan_to_num(values) if values.dtype.kind == "f" else values)
+    for names in (("r", "g", "b"), ("red", "green", "blue")):
+        if set(names) <= columns.keys():
+            return unit_colors(np.stack([columns[name][:, 0] for name in names], axis=1), source.note)
+    if "intensity" in columns:
+        source.note("'intensity' is not read as a colour")
     return None

@@ -1,27 +1,35 @@
 """PLY: ascii and binary of both byte orders, meshes and points, any extra properties and elements.
 
-Format: Greg Turk, "The PLY Polygon File Format" (1994), with the customs of MeshLab and CloudCompare: per-vertex
-(``s t``, ``u v``, ``texture_u texture_v``) and per-corner (``texcoord``) UVs and ``comment TextureFile name``.
+Format: Greg Turk, "The PLY Polygon File Format" (1994), with the customs of MeshLab, CloudCompare and others: per-vertex
+(``s t``, ``u v``, ``texture_u texture_v``) and per-corner (``texcoord``) UVs, ``comment TextureFile name`` lines and
+``texnumber``, colours of vertices and faces, triangle strips, and the harmonics of Gaussian splats (``f_dc_0`` …).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from omote.errors import ScanError
-from omote.formats.images import read_texture_beside
-from omote.formats.limits import MAX_FACES, MAX_POINTS, RawScan, check_claim, check_faces, fan, unit_colors
+from omote.formats.colors import corners_to_vertices, packed_colors, unit_colors
+from omote.formats.limits import MAX_FACES, MAX_POINTS, RawScan, check_claim, check_faces, fan
+from omote.formats.materials import Material, Named, Surface, merged
 from omote.formats.numbers import LineBlocks, number_rows, table
 from omote.formats.ply_binary import read_binary_element
 from omote.formats.ply_header import Element, Header, List, read_header
+from omote.formats.source import Source
 
 _UV_NAMES = (("texture_u", "texture_v"), ("s", "t"), ("u", "v"))
-_CORNER_NAMES = ("vertex_indices", "vertex_index")
+_CORNER_NAMES = ("vertex_indices", "vertex_index", "vertex_indexes")
+_COLOR_NAMES = (
+    ("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("gray",), ("grey",),
+    ("luminance",),
+)  # fmt: skip
+_OTHER_COLORS = ("intensity", "scalar_intensity", "ambient_red", "quality", "scalar_red", "vertex_color", "colors")
+_SPLAT = ("f_dc_0", "f_dc_1", "f_dc_2")
+_HARMONIC = 0.28209479177387814  # of degree 0: 1 / (2 √π)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +40,17 @@ class Columns:
     lists: dict[str, List]
 
 
-def read_ply(file: BinaryIO, path: Path, size: int) -> RawScan:
+def read_ply(source: Source) -> RawScan:
     """Read a PLY file.
-
-    Args:
-        file: open at the start.
-        path: for messages and for the texture beside it.
-        size: of the file in bytes.
 
     Raises:
         ScanError: the header is damaged, claims more than the file holds, or the data does not fit it.
     """
+    file, path, size = source.file, source.path, source.size
     header = read_header(file, path)
     columns: dict[str, Columns] = {}
     blocks = LineBlocks(file, path)
-    wanted = [i for i, e in enumerate(header.elements) if e.name in ("vertex", "face")]
+    wanted = [i for i, e in enumerate(header.elements) if e.name in ("vertex", "face", "tristrips")]
     for element in header.elements[: max(wanted, default=-1) + 1]:
         limit = MAX_POINTS if element.name == "vertex" else MAX_FACES
         check_claim(
@@ -57,6 +61,8 @@ def read_ply(file: BinaryIO, path: Path, size: int) -> RawScan:
             available=size - header.num_bytes if header.order is None else size - file.tell(),
             limit=limit,
         )
+        if element.name == "vertex":
+            source.claim("points", element.count)
         if header.order is None:
             columns[element.name] = _read_ascii_element(blocks, element)
         else:
@@ -64,7 +70,10 @@ def read_ply(file: BinaryIO, path: Path, size: int) -> RawScan:
             columns[element.name] = Columns(scalars=scalars, lists=lists)
     if "vertex" not in columns or not {"x", "y", "z"} <= columns["vertex"].scalars.keys():
         raise ScanError(f"{path.name}: expected a vertex element with x, y and z, found none; export with positions")
-    return _scan(columns, header, path)
+    for element in header.elements:
+        if element.name not in ("vertex", "face", "tristrips", "camera") and element.count:
+            source.note(f"the PLY's {element.count:,} rows of {element.name!r} are not read")
+    return _scan(columns, header, source)
 
 
 def _read_ascii_element(blocks: LineBlocks, element: Element) -> Columns:
@@ -110,38 +119,98 @@ def _cast(values: Float[np.ndarray, " n"], dtype: np.dtype) -> np.ndarray:
     return clipped.astype(np.int64).astype(dtype)
 
 
-def _scan(columns: dict[str, Columns], header: Header, path: Path) -> RawScan:
+def _scan(columns: dict[str, Columns], header: Header, source: Source) -> RawScan:
     vertex = columns["vertex"].scalars
     points = _stack(vertex, ("x", "y", "z")).astype(np.float64)
-    colors = normals = None
-    for names in (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue")):
-        if colors is None and set(names) <= vertex.keys():
-            colors = unit_colors(_stack(vertex, names))
-    if {"nx", "ny", "nz"} <= vertex.keys():
-        normals = _stack(vertex, ("nx", "ny", "nz")).astype(np.float64)
+    colors = _colors(vertex, source)
+    normals = _stack(vertex, ("nx", "ny", "nz")).astype(np.float64) if {"nx", "ny", "nz"} <= vertex.keys() else None
     face = columns.get("face")
     corners = next((face.lists[n] for n in _CORNER_NAMES if n in face.lists), None) if face else None
+    strips = columns["tristrips"].lists if "tristrips" in columns else {}
     if face is None or corners is None:
-        return RawScan(points=points, colors=colors, normals=normals)
-    check_claim(path, what="face corners", count=len(corners.values), bytes_each=0, available=0, limit=3 * MAX_FACES)
-    triangles, _ = fan(corners.counts)
-    values = check_faces(path, corners.values.astype(np.int64), len(points))
-    faces = values[triangles] if len(triangles) else np.empty((0, 3), np.int64)
+        strip = next((strips[n] for n in _CORNER_NAMES if n in strips), None)
+        faces = None if strip is None else _strips(strip, len(points), source)
+        return RawScan(points=points, colors=colors, normals=normals, faces=faces)
+    triangles = np.maximum(corners.counts.astype(np.int64) - 2, 0).sum()
+    source.claim("faces", int(triangles))
+    picks, polygon = fan(corners.counts)
+    values = check_faces(source.path, corners.values.astype(np.int64), len(points))
+    faces = values[picks] if len(picks) else np.empty((0, 3), np.int64)
+    if colors is None:
+        of_faces = _colors(face.scalars, source)
+        if of_faces is not None:
+            colors = corners_to_vertices(len(points), faces, of_faces[polygon][:, None])
+            colors = np.where(np.isnan(colors), np.float32(1.0), colors)
     uv, faces_uv = _texture_coordinates(vertex, face, faces, corners)
-    texture: Float[np.ndarray, "tex_height tex_width 3"] | None = None
-    notes: tuple[str, ...] = ()
-    if uv is not None and header.texture is not None:
-        texture, notes = read_texture_beside(path, header.texture)
-    return RawScan(
-        points=points,
-        faces=faces,
-        colors=colors,
-        normals=normals,
-        uv=uv,
-        faces_uv=faces_uv,
-        texture=texture,
-        notes=notes,
-    )
+    if uv is None or faces_uv is None or not header.textures:
+        if header.textures:
+            source.note(
+                f"texture {header.textures[0].decode('utf-8', 'replace')!r} without texture coordinates is not read"
+            )
+        return RawScan(points=points, faces=faces, colors=colors, normals=normals, uv=uv, faces_uv=faces_uv)
+    return _textured(points, faces, colors, uv, faces_uv, face.scalars.get("texnumber"), polygon, header, source)
+
+
+def _textured(
+    points: Float[np.ndarray, "n 3"],
+    faces: Int[np.ndarray, "f 3"],
+    colors: Float[np.ndarray, "n 3"] | None,
+    uv: Float[np.ndarray, "t 2"],
+    faces_uv: Int[np.ndarray, "f 3"],
+    texture_numbers: np.ndarray | None,
+    polygon: Int[np.ndarray, " f"],
+    header: Header,
+    source: Source,
+) -> RawScan:
+    if texture_numbers is None:
+        if len(header.textures) > 1:
+            source.note(f"of {len(header.textures)} textures the first is used: the faces have no texnumber")
+        number = np.zeros(len(faces), np.int64)
+    else:
+        number = np.nan_to_num(texture_numbers[polygon].astype(np.float64)).astype(np.int64)
+        number = np.where((number < 0) | (number >= len(header.textures)), len(header.textures), number)
+    materials = [Material(image=Named(name=name)) for name in header.textures]
+    surface = Surface(
+        points=points, faces=faces, colors=colors, uv=uv, faces_uv=faces_uv, materials=[*materials, Material()],
+        face_material=number,
+    )  # fmt: skip
+    return merged(surface, source)
+
+
+def _colors(scalars: dict[str, np.ndarray], source: Source) -> Float[np.ndarray, "n 3"] | None:
+    """Colours of an element's rows, whatever they are called; None where it has none."""
+    for names in _COLOR_NAMES:
+        if set(names) <= scalars.keys():
+            return unit_colors(_stack(scalars, names), source.note)
+    if set(_SPLAT) <= scalars.keys():
+        source.note(
+            "Gaussian splats: their centres are read as points, in the colour that their harmonics have all round"
+        )
+        return np.clip(0.5 + _HARMONIC * np.nan_to_num(_stack(scalars, _SPLAT)), 0.0, 1.0).astype(np.float32)
+    for name in ("rgb", "rgba"):
+        if name in scalars:
+            packed = scalars[name]
+            return packed_colors(packed.astype(np.float32).view(np.uint32) if packed.dtype.kind == "f" else packed)
+    if other := [name for name in _OTHER_COLORS if name in scalars]:
+        source.note(f"{other[0]!r} is not read as a colour")
+    return None
+
+
+def _strips(strips: List, num_points: int, source: Source) -> Int[np.ndarray, "f 3"]:
+    """Triangle strips, ended by −1, each second triangle wound the other way; empty ones are dropped by cleaning."""
+    ids = strips.values.astype(np.int64)
+    source.claim("faces", len(ids))
+    ends = np.concatenate([ids, [-1, -1]])
+    whole = (ends[:-2] >= 0) & (ends[1:-1] >= 0) & (ends[2:] >= 0)
+    bounds = np.cumsum(strips.counts)[:-1]
+    for back in (1, 2):  # a row's strip does not go on in the next row
+        whole[bounds[bounds >= back] - back] = False
+    starts = np.flatnonzero(whole)
+    first = np.flatnonzero(np.concatenate([[True], ends[:-1] < 0]))
+    first = np.union1d(first, bounds)
+    odd = (starts - first[np.searchsorted(first, starts, side="right") - 1]) % 2 == 1
+    faces = np.stack([starts + odd, starts + ~odd, starts + 2], axis=1)
+    return check_faces(source.path, ends[faces], num_points)
 
 
 def _texture_coordinates(

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from omote.errors import ScanError
 
-_MAX_LINES, _MAX_LINE_BYTES, _MAX_PROPERTIES = 2000, 4096, 256
+_MAX_LINES, _MAX_LINE_BYTES, _MAX_PROPERTIES, _MAX_TEXTURES = 2000, 4096, 256, 64
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
     "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
@@ -64,13 +64,13 @@ class Header:
     Attributes:
         order: byte order, or None for ascii.
         elements: in file order.
-        texture: the file that ``comment TextureFile`` names.
+        textures: the files that ``comment TextureFile`` lines name.
         num_bytes: where the data starts.
     """
 
     order: Literal["<", ">"] | None
     elements: tuple[Element, ...]
-    texture: str | None
+    textures: tuple[bytes, ...]
     num_bytes: int
 
 
@@ -82,7 +82,7 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     """
     order: Literal["<", ">"] | None = None
     format_name: object = None
-    texture = None
+    textures: list[bytes] = []
     names: list[tuple[str, int]] = []
     properties: list[list[Property]] = []
     num_properties = 0
@@ -94,23 +94,23 @@ def read_header(file: BinaryIO, path: Path) -> Header:
                 case ["ply"] | ["obj_info", *_]:
                     pass
                 case ["comment", *rest]:
-                    if rest[:1] == ["TextureFile"]:
-                        texture = " ".join(line.decode("utf-8", "replace").split()[2:])
+                    if rest[:1] == ["TextureFile"] and len(textures) < _MAX_TEXTURES:
+                        textures.append(line.split(None, 2)[2:][0].strip() if len(rest) > 1 else b"")
                 case ["format", format_name, _]:
                     order = _ORDERS[str(format_name)]
                 case ["element", name, count]:
-                    names.append((name, int(count)))
+                    names.append((name.lower(), int(count)))
                     properties.append([])
                 case ["property", "list", count_type, item_type, name]:
                     count_dtype = np.dtype(_TYPES[count_type])
                     if count_dtype.kind == "f":
                         raise KeyError(count_type)
                     properties[-1].append(
-                        Property(name=name, dtype=np.dtype(_TYPES[item_type]), count_dtype=count_dtype)
+                        Property(name=name.lower(), dtype=np.dtype(_TYPES[item_type]), count_dtype=count_dtype)
                     )
                     num_properties += 1
                 case ["property", item_type, name]:
-                    properties[-1].append(Property(name=name, dtype=np.dtype(_TYPES[item_type])))
+                    properties[-1].append(Property(name=name.lower(), dtype=np.dtype(_TYPES[item_type])))
                     num_properties += 1
                 case ["end_header"]:
                     break
@@ -139,4 +139,4 @@ def read_header(file: BinaryIO, path: Path) -> Header:
             raise ScanError(f"{path.name}: element {element.name!r} has no or repeated properties; export it again")
     if len({e.name for e in elements}) != len(elements):
         raise ScanError(f"{path.name}: the PLY header names an element twice; export it again")
-    return Header(order=order, elements=elements, texture=texture, num_bytes=file.tell())
+    return Header(order=order, elements=elements, textures=tuple(filter(None, textures)), num_bytes=file.tell())

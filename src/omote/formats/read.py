@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from omote.errors import ScanError
 from omote.formats.clean import clean
 from omote.formats.limits import MAX_FILE_BYTES, RawScan
+from omote.formats.source import Source, open_regular
 from omote.types import Mesh, PointCloud, Rgbd
 
 MIN_POINTS = 500
@@ -20,14 +20,28 @@ MIN_POINTS = 500
 # Each suffix's format; a reader is imported when its format is met.
 FORMATS = {
     ".ply": "ply", ".obj": "obj", ".glb": "glb", ".gltf": "gltf", ".stl": "stl", ".off": "off", ".coff": "off",
-    ".pcd": "pcd", ".xyz": "xyz", ".txt": "xyz", ".npz": "npz", ".wrl": "wrl", ".json": "rgbd",
+    ".pcd": "pcd", ".xyz": "xyz", ".txt": "xyz", ".csv": "xyz", ".asc": "xyz", ".pts": "xyz", ".npz": "npz", ".wrl": "wrl",
+    ".usdz": "usdz", ".zip": "zip", ".r3d": "r3d", ".json": "rgbd",
 }  # fmt: skip
 _READERS = {
     "ply": "ply.read_ply", "obj": "obj.read_obj", "glb": "gltf.read_glb", "gltf": "gltf.read_gltf",
-    "stl": "stl.read_stl", "off": "off.read_off", "pcd": "pcd.read_pcd", "xyz": "xyz.read_xyz", "npz": "npz.read_npz",
-    "wrl": "wrl.read_wrl",
+    "stl": "stl.read_stl", "off": "off.read_off", "pcd": "pcd.read_pcd", "xyz": "tables.read_table", "npz": "npz.read_npz",
+    "wrl": "wrl.read_wrl", "usdz": "foreign.read_usdz", "rgbd": "frame.read_frame", "r3d": "archive.read_r3d",
 }  # fmt: skip
-_ALWAYS_RECOGNISED = ("ply", "glb", "pcd", "npz", "off", "wrl")  # these have a signature; the others may start anyhow
+_ALWAYS_RECOGNISED = ("ply", "glb", "pcd", "off", "wrl")  # these have a signature; the others may start anyhow
+_ZIPS = ("npz", "usdz", "zip", "r3d")
+_CONVERT = {
+    ".fbx": "in Blender, File > Import > FBX, then File > Export > glTF 2.0",
+    ".blend": "in Blender, File > Export > glTF 2.0",
+    ".dae": "in Blender, File > Import > Collada, then File > Export > glTF 2.0",
+    ".3ds": "in MeshLab, File > Export Mesh As > PLY",
+    ".e57": "in CloudCompare, File > Save > PLY",
+    ".splat": "in SuperSplat, File > Export > PLY",
+    ".spz": "in SuperSplat, File > Export > PLY",
+    ".las": "in CloudCompare, File > Save > PLY",
+    ".laz": "in CloudCompare, File > Save > PLY",
+}
+_DARK, _BRIGHT = 0.02, 0.995
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +49,8 @@ class ReadReport:
     """What reading found and took away.
 
     Attributes:
-        format: ``ply``, ``obj``, ``glb``, ``gltf``, ``stl``, ``off``, ``pcd``, ``xyz``, ``npz``, ``wrl`` or ``rgbd``.
+        format: ``ply``, ``obj``, ``glb``, ``gltf``, ``stl``, ``off``, ``pcd``, ``xyz``, ``npz``, ``wrl``, ``usdz``, ``r3d`` or
+            ``rgbd``; of a zip archive, that of the scan in it.
         kind: ``mesh``, ``points`` or ``rgbd``.
         num_points: usable points, vertices or pixels.
         num_faces: 0 for points.
@@ -44,7 +59,7 @@ class ReadReport:
         num_unused: vertices without a face, in a mesh.
         num_degenerate_faces: faces with equal corners or no area.
         has_color: per point, by texture, or by pixel.
-        notes: what was left out or changed, one sentence each.
+        notes: what was left out or changed, one sentence each; the first says so if no colour was read.
     """
 
     format: str
@@ -60,18 +75,19 @@ class ReadReport:
 
 
 def read(path: Path | str) -> PointCloud | Mesh | Rgbd:
-    """Read a scan: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, NPZ, WRL, or an RGB-D frame (a folder or JSON file).
+    """Read a scan: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ/CSV, NPZ, WRL, USDZ, a zip archive of one, or an RGB-D frame.
 
-    Points keep the file's unit and orientation. NaNs, duplicate points, unused vertices and degenerate faces are
-    dropped. A texture that is absent is left out; `read_with_report` says so. For the layout of an RGB-D frame see
-    `omote.formats.frame`, for the keys of NPZ `omote.formats.npz`, for the columns of XYZ `omote.formats.xyz`.
+    A frame is a folder, a JSON file or a recording of Record3D. Points keep the file's unit and orientation. NaNs, duplicate
+    points, unused vertices and degenerate faces are dropped. A texture that is absent is left out; `read_with_report` says so.
+    For the layout of an RGB-D frame see `omote.formats.frame`, for the keys of NPZ `omote.formats.npz`, for the columns of text
+    tables `omote.formats.tables`.
 
     Args:
         path: the file or RGB-D folder; its suffix says the format, its content must agree.
 
     Raises:
         ScanError: missing, unreadable, damaged, another format than its name says, over the limits (2 GiB, 12 million
-            points, 24 million faces, 64 megapixels), or fewer than 500 usable points.
+            points, 24 million faces, fewer for small files), or fewer than 500 usable points.
     """
     return read_with_report(path)[0]
 
@@ -89,17 +105,37 @@ def read_with_report(path: Path | str, *, min_points: int = MIN_POINTS) -> tuple
     path = Path(path)
     try:
         if path.is_dir():
-            return _read_folder(path, min_points)
+            path = _frame_of(path)
         format_name, size = _check_file(path)
-        if format_name == "rgbd":
-            return _read_rgbd(path, min_points)
-        with path.open("rb") as file:
-            raw = _reader(format_name)(file, path, size)
-        return _finish(raw, path, format_name, min_points)
+        # NaNs and overflows of the file's numbers are looked for, not warned of.
+        with open_regular(path) as file, np.errstate(all="ignore"):
+            source = Source(path=path, file=file, size=size, paid_bytes=size)
+            if format_name != "zip":
+                return _read(source, format_name, min_points)
+            from omote.formats.archive import unpacked
+
+            with unpacked(source) as inner:
+                return _read_unpacked(inner, path, min_points)
     except OSError as error:
         raise _unreadable(path, error) from error
     except MemoryError:
         raise ScanError(f"{path.name}: too large for this computer's memory; crop or thin the scan first") from None
+
+
+def _read_unpacked(inner: Source, archive: Path, min_points: int) -> tuple[PointCloud | Mesh | Rgbd, ReadReport]:
+    try:
+        format_name, _ = _check_file(inner.path)
+        return _read(inner, format_name, min_points)
+    except ScanError as error:
+        raise ScanError(f"{archive.name}: {str(error).removeprefix(f'{inner.path.parent}/')}") from None
+
+
+def _read(source: Source, format_name: str, min_points: int) -> tuple[PointCloud | Mesh | Rgbd, ReadReport]:
+    module, function = _READERS[format_name].split(".")
+    found: RawScan | Rgbd = getattr(importlib.import_module(f"omote.formats.{module}"), function)(source)
+    if isinstance(found, Rgbd):
+        return _finish_frame(found, source, format_name, min_points)
+    return _finish(found, source, format_name, min_points)
 
 
 def _unreadable(path: Path, error: OSError) -> ScanError:
@@ -110,11 +146,6 @@ def _unreadable(path: Path, error: OSError) -> ScanError:
     return ScanError(f"{path}: cannot be read ({error.strerror or error}); copy it to another disk and try again")
 
 
-def _reader(format_name: str) -> Callable[..., RawScan]:
-    module, function = _READERS[format_name].split(".")
-    return getattr(importlib.import_module(f"omote.formats.{module}"), function)
-
-
 def _check_file(path: Path) -> tuple[str, int]:
     """Check name against content; the format, and the size in bytes."""
     try:
@@ -123,7 +154,10 @@ def _check_file(path: Path) -> tuple[str, int]:
         raise ScanError(f"{str(path)!r}: no such file; check the path") from None
     if not stat.S_ISREG(status.st_mode):
         raise ScanError(f"{path}: expected a file, got a device or pipe; save the scan to a file first")
-    expected = FORMATS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    expected = FORMATS.get(suffix)
+    if suffix in _CONVERT:
+        raise ScanError(f"{path.name}: {suffix[1:].upper()} is not read; convert it: {_CONVERT[suffix]}")
     if expected is None:
         raise ScanError(
             f"{path.name}: expected a scan file ({' '.join(FORMATS)}) or an RGB-D folder, got {path.suffix or 'no'!r} "
@@ -135,9 +169,11 @@ def _check_file(path: Path) -> tuple[str, int]:
         raise ScanError(
             f"{path.name}: expected at most {MAX_FILE_BYTES:,} bytes, got {status.st_size:,}; thin the scan first"
         )
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         found = sniff(file.read(512))
-    if found != expected and (found is not None or expected in _ALWAYS_RECOGNISED):
+    if found == "zip" and expected in _ZIPS:
+        return expected, status.st_size
+    if found != expected and (found is not None or expected in (*_ALWAYS_RECOGNISED, *_ZIPS)):
         what = (
             f"the content is {found.upper()}; rename it" if found else "the content is something else; export it again"
         )
@@ -151,8 +187,8 @@ def sniff(head: bytes) -> str | None:
         return "ply"
     if head[:4] == b"glTF":
         return "glb"
-    if head[:4] == b"PK\x03\x04":
-        return "npz"
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "zip"
     for signature, name in (
         (b"\x89PNG", "png"),
         (b"\xff\xd8\xff", "jpeg"),
@@ -180,43 +216,41 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def _read_folder(path: Path, min_points: int) -> tuple[Rgbd, ReadReport]:
+def _frame_of(folder: Path) -> Path:
     from omote.formats.frame import find_frame_json
 
-    found = find_frame_json(path)
+    found = find_frame_json(folder)
     if found is None:
         raise ScanError(
-            f"{path}: expected a scan file, or an RGB-D folder with intrinsics.json, got a folder without it; "
+            f"{folder}: expected a scan file, or an RGB-D folder with intrinsics.json, got a folder without it; "
             "give a file inside it"
         )
-    return _read_rgbd(found, min_points)
+    return found
 
 
-def _read_rgbd(path: Path, min_points: int) -> tuple[Rgbd, ReadReport]:
-    from omote.formats.frame import read_frame
-
-    rgbd, notes = read_frame(path)
+def _finish_frame(rgbd: Rgbd, source: Source, format_name: str, min_points: int) -> tuple[Rgbd, ReadReport]:
     num_valid = int(rgbd.mask.sum())
     if num_valid < min_points:
         raise ScanError(
-            f"{path.name}: expected at least {min_points:,} pixels with depth, got {num_valid:,}; check the depth image"
+            f"{source.path.name}: expected at least {min_points:,} pixels with depth, got {num_valid:,}; check the depth image"
         )
+    _check_plausible(rgbd.rgb[rgbd.mask], source)
     return rgbd, ReadReport(
-        format="rgbd",
+        format=format_name,
         kind="rgbd",
         num_points=num_valid,
         num_dropped_nan=rgbd.mask.size - num_valid,
         has_color=True,
-        notes=notes,
+        notes=tuple(source.notes),
     )
 
 
-def _finish(raw: RawScan, path: Path, format_name: str, min_points: int) -> tuple[PointCloud | Mesh, ReadReport]:
+def _finish(raw: RawScan, source: Source, format_name: str, min_points: int) -> tuple[PointCloud | Mesh, ReadReport]:
     num_read = len(raw.points)
     raw, counts = clean(raw)
     if len(raw.points) < min_points:
         raise ScanError(
-            f"{path.name}: expected at least {min_points:,} usable points, got {len(raw.points):,} of {num_read:,} "
+            f"{source.path.name}: expected at least {min_points:,} usable points, got {len(raw.points):,} of {num_read:,} "
             f"({counts.num_dropped_nan:,} not finite, {counts.num_duplicates:,} duplicate, {counts.num_unused:,} in no "
             "face); give a denser scan"
         )
@@ -232,6 +266,13 @@ def _finish(raw: RawScan, path: Path, format_name: str, min_points: int) -> tupl
             faces_uv=raw.faces_uv,
             texture=raw.texture,
         )
+    if raw.texture is not None:
+        _check_plausible(raw.texture[::8, ::8].reshape(-1, 3), source)
+    elif raw.colors is not None:
+        _check_plausible(raw.colors, source)
+    notes = tuple(source.notes)
+    if raw.texture is None and raw.colors is None:
+        notes = ("no colour was read: the skin will be plain", *notes)
     return scan, ReadReport(
         format=format_name,
         kind="points" if raw.faces is None else "mesh",
@@ -242,5 +283,12 @@ def _finish(raw: RawScan, path: Path, format_name: str, min_points: int) -> tupl
         num_unused=counts.num_unused,
         num_degenerate_faces=counts.num_degenerate_faces,
         has_color=raw.colors is not None or raw.texture is not None,
-        notes=raw.notes,
+        notes=notes,
     )
+
+
+def _check_plausible(colors: np.ndarray, source: Source) -> None:
+    """Say where colours are of no skin: all but black or white throughout."""
+    mean = float(colors.mean()) if colors.size else 0.5
+    if mean < _DARK or mean > _BRIGHT:
+        source.note(f"the colours look wrong: {'black' if mean < _DARK else 'white'} nearly throughout")

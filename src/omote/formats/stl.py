@@ -1,4 +1,8 @@
-"""STL, binary and ascii: triangles without colour or connectivity (cleaning merges their corners)."""
+"""STL, binary and ascii: triangles without connectivity (cleaning merges their corners).
+
+Colours of binary facets lie in 15 bits of their attribute, as VisCAM and SolidView (blue lowest, bit 15 set) or Materialise
+Magics (red lowest, bit 15 clear, ``COLOR=`` in the header) write them.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import Float, UInt16
 
 from omote.errors import ScanError
+from omote.formats.colors import corners_to_vertices
 from omote.formats.limits import MAX_FACES, RawScan, check_claim
 from omote.formats.numbers import LineBlocks, parse_numbers, token_lines
+from omote.formats.source import Source
 
 _ROW = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEADER_BYTES = 84
 
 
-def read_stl(file: BinaryIO, path: Path, size: int) -> RawScan:
+def read_stl(source: Source) -> RawScan:
     """Read an STL file; binary files may start with ``solid`` too, so the size decides.
-
-    Args:
-        file: open at the start.
-        path: for messages.
-        size: of the file in bytes.
 
     Raises:
         ScanError: truncated, or neither kind of STL.
     """
+    file, path, size = source.file, source.path, source.size
+    colors = None
     head = file.read(_HEADER_BYTES)
     claimed = int.from_bytes(head[80:84], "little") if len(head) == _HEADER_BYTES else -1
     is_text = head.lstrip().lower().startswith(b"solid") and b"\0" not in head
@@ -38,7 +42,10 @@ def read_stl(file: BinaryIO, path: Path, size: int) -> RawScan:
             available=size - _HEADER_BYTES,
             limit=MAX_FACES,
         )
-        corners = np.fromfile(file, _ROW, claimed)["corners"].reshape(-1, 3).astype(np.float64)
+        source.claim("bytes", 150 * claimed, because="of triangles")
+        rows = np.fromfile(file, _ROW, claimed)
+        corners = rows["corners"].reshape(-1, 3).astype(np.float64)
+        colors = _facet_colors(rows["attribute"], magics=b"COLOR=" in head)
     elif is_text:
         file.seek(0)
         corners = _read_text(file, path)
@@ -46,7 +53,20 @@ def read_stl(file: BinaryIO, path: Path, size: int) -> RawScan:
         raise ScanError(f"{path.name}: expected a binary or ascii STL, got something else; export the scan again")
     if not len(corners):
         raise ScanError(f"{path.name}: expected triangles, found none; export the scan again")
-    return RawScan(points=corners, faces=np.arange(len(corners)).reshape(-1, 3))
+    faces = np.arange(len(corners)).reshape(-1, 3)
+    if colors is not None:
+        source.note("colours of facets: each vertex has that of one of its facets")
+        colors = corners_to_vertices(len(corners), faces, colors[:, None])
+    return RawScan(points=corners, faces=faces, colors=colors)
+
+
+def _facet_colors(attribute: UInt16[np.ndarray, " f"], *, magics: bool) -> Float[np.ndarray, "f 3"] | None:
+    valid = (attribute & 0x8000 == 0) if magics else (attribute & 0x8000 != 0)
+    if not len(attribute) or valid.mean() < 0.5 or (attribute[valid] == attribute[0]).all():
+        return None
+    shifts = (0, 5, 10) if magics else (10, 5, 0)
+    colors = np.stack([(attribute >> shift) & 31 for shift in shifts], axis=1).astype(np.float32) / np.float32(31.0)
+    return np.where(valid[:, None], colors, np.float32(1.0))
 
 
 def _read_text(file: BinaryIO, path: Path) -> np.ndarray:

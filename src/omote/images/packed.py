@@ -18,6 +18,7 @@ from jaxtyping import Int, UInt8
 
 from omote.errors import DatasetError, OutputError
 from omote.files import atomic_folder
+from omote.formats.images import grey_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 INDEX, PIXELS, CAPTIONS = "index.json", "pixels.bin", "metadata.jsonl"
@@ -96,7 +97,12 @@ def list_images(folder: Path) -> ImageList:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder of images (jpg, png, webp), got none")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    # What systems hide is no image: macOS puts "._00.png" beside every 00.png on other file systems.
+    paths = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES and p.is_file() and not _is_hidden(p.relative_to(folder))
+    )
     if not paths:
         raise DatasetError(f"{folder}: expected images (jpg, png, webp) or subfolders of them, found none")
     names = [p.relative_to(folder).as_posix() for p in paths]
@@ -114,6 +120,10 @@ def list_images(folder: Path) -> ImageList:
         labels=tuple(known.index(p) for p in parents) if known else (0,) * len(names),
         captions=_captions(folder, names),
     )
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _captions(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
@@ -178,7 +188,10 @@ def read_image(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
         with Image.open(path) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} pixels are too many")
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode.startswith(("I", "F")):  # Pillow cuts off what is over 8 bits
+                upright = Image.fromarray(grey_bytes(np.asarray(upright)))
+            image = upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "no image format" if isinstance(error, UnidentifiedImageError) else str(error).splitlines()[0]
         raise DatasetError(f"{path}: not a whole image ({reason}); replace or remove it") from None

@@ -15,7 +15,8 @@ from omote.pipelines.settings import AvatarSettings
 class Options:
     """Make an avatar.
 
-    SCAN is a PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ or NPZ file, or the folder or JSON file of an RGB-D frame.
+    SCAN is a PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, CSV, NPZ, WRL or USDZ file, a zip archive of one, or an RGB-D frame: a
+    folder, its JSON file or a recording of Record3D.
     """
 
     scan: flags.Scan

@@ -1,0 +1,180 @@
+"""Zip archives: the scan in one with what belongs to it, and Record3D's recordings (``.r3d``)."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from omote.errors import ScanError
+from omote.formats.frame import MAX_FRAME_PIXELS, camera_matrix, checked_number, framed, read_color
+from omote.formats.npz import DAMAGED, open_member, open_zip
+from omote.formats.source import Source, open_regular
+from omote.types import Rgbd
+
+_FRAMES = ("intrinsics.json", "camera.json")
+_MESHES = (".glb", ".gltf", ".obj", ".ply", ".wrl", ".stl", ".off", ".coff")
+_POINTS = (".pcd", ".npz", ".xyz", ".pts", ".asc", ".csv", ".txt")
+# Sizes of Record3D's depth by sensor, for recordings that do not say: LiDAR, TrueDepth.
+_DEPTH_SIZES = ((192, 256), (480, 640), (360, 640), (144, 256), (720, 960))
+_MAX_METADATA_BYTES = 16 << 20
+
+
+@contextmanager
+def unpacked(source: Source) -> Iterator[Source]:
+    """Unpack an archive for the time of the block; the scan in it.
+
+    Raises:
+        ScanError: damaged, no scan in it, several, or it unpacks to much more than its size.
+    """
+    archive = open_zip(source)
+    entries = [info for info in archive.infolist() if _is_wanted(info)]
+    chosen = _chosen([info.filename for info in entries], source)
+    with tempfile.TemporaryDirectory(prefix="omote-") as folder:
+        for info in entries:
+            target = Path(folder, *_parts(info.filename))
+            source.claim("bytes", info.file_size, because="unpacked")
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with open_member(archive, info) as member, target.open("wb") as out:
+                    while block := member.read(1 << 20):
+                        out.write(block)
+            except DAMAGED as error:
+                why = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:80]
+                raise ScanError(f"{source.path.name}: {info.filename[:60]!r} cannot be unpacked ({why})") from None
+        path = Path(folder, *_parts(chosen))
+        with open_regular(path) as file:
+            yield replace(source, path=path, file=file, size=path.stat().st_size, in_archive=True)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name.replace("\\", "/")).parts
+
+
+def _is_wanted(info: zipfile.ZipInfo) -> bool:
+    """Files that stay where they are unpacked; not links, nor what macOS adds."""
+    path = PurePosixPath(*_parts(info.filename))
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    inside = (
+        not path.is_absolute() and ".." not in path.parts and ":" not in info.filename and "\0" not in info.filename
+    )
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return inside and not hidden and not info.is_dir() and kind in (0, stat.S_IFREG) and len(info.filename) < 1000
+
+
+def _chosen(names: Sequence[str], source: Source) -> str:
+    for suffix in (*_MESHES, *_FRAMES, *_POINTS):
+        found = [n for n in names if n.lower().endswith(suffix)]
+        if len(found) > 1:
+            raise ScanError(
+                f"{source.path.name}: expected one scan in the archive, got {len(found)} ({', '.join(found[:3])[:100]}); "
+                "unpack it and give one"
+            )
+        if found:
+            return found[0]
+    raise ScanError(
+        f"{source.path.name}: expected a scan in the archive, found {', '.join(names[:5])[:100] or 'nothing'}; "
+        "pack an OBJ with its images, a GLB or a frame"
+    )
+
+
+def read_r3d(source: Source) -> Rgbd:
+    """Read the first frame of a Record3D recording.
+
+    Layout: a zip archive with ``metadata`` (JSON: ``w h K dw dh perFrameIntrinsicCoeffs`` …), ``rgbd/0.jpg`` and
+    ``rgbd/0.depth``, float32 metres compressed with LZFSE; NaN and 0 are no depth. ``K`` goes by columns, in pixels of the
+    colour.
+
+    Raises:
+        ScanError: damaged, or without a frame.
+    """
+    archive = open_zip(source)
+
+    def content(name: str, most: int) -> bytes:
+        try:
+            info = archive.getinfo(name)
+            if info.file_size > most:
+                raise ValueError(f"{info.file_size:,} bytes")
+            with open_member(archive, info) as member:
+                return member.read(most)
+        except DAMAGED as error:
+            why = " ".join(str(error).split())[:80]
+            raise ScanError(
+                f"{source.path.name}: expected {name!r} in the recording ({why}); export it again"
+            ) from None
+
+    return _recorded(content, len([n for n in archive.namelist() if n.endswith(".depth")]), source)
+
+
+def _recorded(content: Callable[[str, int], bytes], num_frames: int, source: Source) -> Rgbd:
+    name = source.path.name
+    try:
+        metadata: Any = json.loads(content("metadata", _MAX_METADATA_BYTES).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ScanError(f"{name}: expected JSON metadata, got a syntax error ({str(error)[:80]})") from None
+    if not isinstance(metadata, dict):
+        raise ScanError(f"{name}: expected a JSON object as metadata, got a {type(metadata).__name__}")
+    if num_frames > 1:
+        source.note(f"the first of {num_frames:,} frames is read")
+    raw = _depth_bytes(content("rgbd/0.depth", 64 << 20), source)
+    width, height = (int(checked_number(source, k, metadata.get(k))) for k in ("w", "h"))
+    if width < 1 or height < 1:
+        raise ScanError(f"{name}: expected a width and height over 0, got {width} × {height}")
+    depth_size = _depth_size(metadata, len(raw) // 4, (width, height), source)
+    depth = np.frombuffer(raw, "<f4", depth_size[0] * depth_size[1]).reshape(depth_size[1], depth_size[0])
+    each = metadata.get("perFrameIntrinsicCoeffs")
+    if isinstance(each, list) and each and isinstance(each[0], list) and len(each[0]) >= 4:
+        fx, fy, cx, cy = (checked_number(source, "perFrameIntrinsicCoeffs", v) for v in each[0][:4])
+    else:
+        fx, fy, cx, cy = camera_matrix(source, "K", metadata.get("K"))
+    if fx <= 0.0 or fy <= 0.0:
+        raise ScanError(f"{name}: expected focal lengths over 0, got {fx:g}, {fy:g}")
+    known = {
+        "w",
+        "h",
+        "dw",
+        "dh",
+        "K",
+        "perFrameIntrinsicCoeffs",
+        "poses",
+        "initPose",
+        "fps",
+        "frameTimestamps",
+        "cameraType",
+    }
+    if unused := sorted(set(metadata) - known):
+        source.note(f"keys not used: {', '.join(unused)[:200]}")
+    image = content("rgbd/0.jpg", 64 << 20)
+    rgb = read_color(image, "rgbd/0.jpg", depth_size, source)
+    scale = np.diag([depth_size[0] / width, depth_size[1] / height, 1.0])
+    return framed(rgb, depth, 1000.0, scale @ np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), [])
+
+
+def _depth_bytes(data: bytes, source: Source) -> bytes:
+    if data[:3] != b"bvx":  # stored as it is
+        return data
+    from omote.formats.foreign import unpack_lzfse
+
+    return unpack_lzfse(data, source)
+
+
+def _depth_size(metadata: dict[str, Any], count: int, color: tuple[int, int], source: Source) -> tuple[int, int]:
+    """Width and height of the depth image."""
+    size: tuple[int, int] | None = None
+    if metadata.get("dw") is not None and metadata.get("dh") is not None:
+        size = int(checked_number(source, "dw", metadata["dw"])), int(checked_number(source, "dh", metadata["dh"]))
+    else:
+        for short, long in _DEPTH_SIZES:
+            if short * long == count:
+                size = (short, long) if color[0] < color[1] else (long, short)
+    if size is None or min(size) < 1 or size[0] * size[1] != count or count > MAX_FRAME_PIXELS:
+        raise ScanError(f"{source.path.name}: expected depth of the size that the metadata says, got {count:,} pixels")
+    return size
