@@ -35,8 +35,8 @@ from seeds import Folder, seeds  # noqa: E402
 
 SECONDS, MEGABYTES = 10.0, 1000.0
 ADDRESSES = 6 << 30  # bytes, so that a finding does not take the machine with it
-HOSTILE_SHARE = 0.04  # they are slow
-RARE = {"draco": 0.1, "usdz": 0.1, "r3d": 0.3}  # each starts a process
+HOSTILE_SHARE = 0.015  # they are slow
+RARE = {"draco": 0.04, "usdz": 0.04, "r3d": 0.15}  # each starts a process
 
 
 @dataclass(frozen=True)
