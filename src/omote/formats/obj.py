@@ -111,6 +111,8 @@ def _colors(parts: _Parts, source: Source) -> Float[np.ndarray, "n 3"] | None:
     known = ~np.isnan(colors).any(axis=1)
     if not known.any():
         return None
+    if known.all():
+        return unit_colors(colors, source.note)
     out = np.full(colors.shape, np.nan, np.float32)
     out[known] = unit_colors(colors[known], source.note)
     return out
@@ -195,6 +197,9 @@ def _add_vertices(values: np.ndarray, lengths: np.ndarray, parts: _Parts, path: 
         raise ScanError(f"{path.name}: expected three or more numbers after 'v', got fewer; export the scan again")
     first = np.cumsum(lengths) - lengths
     parts.points.append(np.stack([values[first + k] for k in range(3)], axis=1))
+    if (lengths == 6).all():
+        parts.colors.append(np.stack([values[first + k] for k in range(3, 6)], axis=1).astype(np.float32))
+        return
     colors = np.full((len(lengths), 3), np.nan, np.float32)
     colored = np.flatnonzero((lengths >= 6) & (lengths <= 8))
     if len(colored):
