@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import re
@@ -162,7 +163,7 @@ def _change_value(parent: Any, rng: Rng) -> None:
         if kind == 0:
             del parent[key]
         elif kind == 1 and isinstance(parent, list):
-            parent.extend([parent[key]] * int(rng.integers(1, 30)))
+            parent.extend(copy.deepcopy(parent[key]) for _ in range(int(rng.integers(1, 30))))
         elif kind == 2 and isinstance(parent, dict):
             parent[
                 str(
@@ -170,11 +171,11 @@ def _change_value(parent: Any, rng: Rng) -> None:
                         ["extensions", "sparse", "normalized", "byteStride", "uri", "mode", "K", "depth", "unit_depth"]
                     )
                 )
-            ] = parent[key]
+            ] = copy.deepcopy(parent[key])
         elif kind == 3 and isinstance(parent[key], int):
             parent[key] += int(rng.integers(-3, 4))
         else:
-            parent[key] = _VALUES[rng.integers(0, len(_VALUES))]
+            parent[key] = copy.deepcopy(_VALUES[rng.integers(0, len(_VALUES))])
         return
 
 
