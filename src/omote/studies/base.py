@@ -239,25 +239,23 @@ class Work:
             make: writes what is missing of an item.
             stage: of the steps.
         """
-        waiting = list(files)
+        waiting, done = list(files), 0
         while waiting:
-            held: list[str] = []
+            held = []
             for name in waiting:
-                done = len(files) - len(waiting) + waiting.index(name) - len(held)
                 yield Step(stage=stage, done=done, total=len(files), note=name)
-                if _all_there(files[name]):
-                    continue
                 with self.lock(f"{stage}_{name}", wait=False) as mine:
-                    if not mine:
-                        held.append(name)
-                    elif not _all_there(files[name]):
+                    there = all(path.exists() for path in files[name])
+                    if mine and not there:
                         yield from make(name)
                         self.made += 1
+                if mine or there:
+                    done += 1
+                else:
+                    held.append(name)
             waiting = held
             if waiting:
-                yield Step(
-                    stage=stage, done=len(files) - len(waiting), total=len(files), note="waiting for another process"
-                )
+                yield Step(stage=stage, done=done, total=len(files), note="waiting for another process")
                 time.sleep(POLL_S)
 
     def claim(self, study: Study) -> Mapping[str, str]:
@@ -368,10 +366,6 @@ def _save(path: Path, record: Record) -> None:
 def _load(path: Path) -> Record:
     record: Record = json.loads(path.read_text(encoding="utf-8"))
     return record
-
-
-def _all_there(files: Sequence[Path]) -> bool:
-    return all(path.exists() for path in files)
 
 
 def _without(settings: Mapping[str, Any], free: set[str]) -> dict[str, Any]:
