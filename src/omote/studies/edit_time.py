@@ -34,7 +34,7 @@ from omote.studies.rows import NETWORK_ROWS, without_weights
 from omote.types import Expression, Rgbd
 
 NETWORK_FREE = ("head_edit", "deformation_transfer")
-TIMED = ("model", "model_category", "model_token", *NETWORK_FREE, *NETWORK_ROWS)
+MODELS = ("model", "model_category", "model_token")
 # Rows that edit without finding the head.
 UNFITTED = ("model_token",)
 Edit = Callable[[Any, Sequence[Expression]], Sequence[Rgbd]]
@@ -45,7 +45,7 @@ class TimeRequest:
     """What is timed.
 
     Attributes:
-        row: of `TIMED`.
+        row: of `MODELS`, `NETWORK_FREE` or `NETWORK_ROWS`.
         weights: of its networks; None for rows without.
         backend: what runs them.
         test_set: how the source is captured.

@@ -19,9 +19,10 @@ from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
 from omote.evaluation.records import Cell, Row, Table
 from omote.progress import Steps
-from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, Backend, check_weights, fingerprint
-from omote.studies.base import FREE, Results, Study, Work
-from omote.studies.table import DEPTH, METRICS, TOP1, cell
+from omote.rgbd.weights import Backend, check_weights
+from omote.studies.base import FREE, Results, Work
+from omote.studies.suites import WithNetworks
+from omote.studies.table import CEILING, COPY, DEPTH, METRICS, MODEL, TOP1, cell
 from omote.studies.training_cost import Cost, cost_of, stages_of
 
 if TYPE_CHECKING:
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification(Study):
+class Verification(WithNetworks):
     """Training time, inference time, depth and expression accuracy of every row of a release evaluation.
 
     Attributes:
         release: finished folder of `omote evaluate release`.
         runs: folders of trainings, for their hours; those of other networks are in the record beside the weights.
-        weights: of the model that the folder is of; the shipped weights by default.
-        regression: run or weights of the row of that name; those in ``rivals/`` beside the weights by default.
-        pixel_diffusion: run or weights of the row of that name; those in ``rivals/`` beside the weights by default.
+        backend: that is timed: PyTorch, and OpenVINO where it is installed, or one alone.
         repeat: edits that are timed, of which the median counts.
         threads: of torch while it is timed; 0 leaves its own choice.
         clock: of edits: "wall", or "cpu" for computing on all cores together, where others share the machine.
@@ -48,118 +47,82 @@ class Verification(Study):
 
     release: Path
     runs: Annotated[tuple[Path, ...], FREE] = ()
-    weights: Annotated[Path | None, FREE] = None
-    regression: Path | None = None
-    pixel_diffusion: Path | None = None
     repeat: Annotated[int, Range(1)] = 5
     threads: Annotated[int, Range(0)] = 0
     clock: Literal["wall", "cpu"] = "wall"
 
-    @property
-    def folder(self) -> Path:
-        """The model's weights."""
-        return SHIPPED_WEIGHTS if self.weights is None else self.weights
-
-    def weights_of(self, row: str) -> Path | None:
-        """Folder of a row's networks, or None for a row without."""
-        from omote.studies.edit_time import NETWORK_FREE
-        from omote.studies.rows import NETWORK_ROWS
-
-        if row not in NETWORK_ROWS:
-            return None if row in NETWORK_FREE else self.folder
-        given = {"regression": self.regression, "pixel_diffusion": self.pixel_diffusion}[row]
-        beside = self.folder / RIVALS / row
-        return given or (beside if beside.is_dir() else None)
-
-    def fingerprints(self) -> Mapping[str, str]:
-        """Of the model."""
-        return {"model": fingerprint(self.folder)}
-
     def check(self) -> None:
-        """Refuse folders that are no release evaluation, no weights, or not of each other."""
+        """Refuse a folder that is no release evaluation, or one of other weights.
+
+        Raises:
+            ConfigError: it is, or ``runs`` holds another folder than a training's.
+            CheckpointError: missing weights.
+        """
         from omote.evaluation.report.results import load_results
 
-        results = load_results(self.release)
+        told = load_results(self.release).weights
         check_weights(self.folder)
-        used = fingerprint(self.folder)
-        if results.weights.get("model", used) != used:
-            raise ConfigError(
-                f"{self.release}: is of other weights than {self.folder}; give the weights that it is of with --weights"
-            )
+        if others := [row for row, used in self.fingerprints().items() if told.get(row, used) != used]:
+            option = "--weights" if others[0] == MODEL.name else f"--{others[0].replace('_', '-')}"
+            raise ConfigError(f"{self.release}: its row {others[0]} is of other weights; give those with {option}")
         stages_of(self.runs, [])
 
     def run(self, work: Work) -> Steps[Results]:
         """Time the rows, and join times with accuracies and hours; a row is a row of the release evaluation."""
-        from omote.evaluation.catalogue import metric_of
         from omote.evaluation.report.results import load_results
-        from omote.evaluation.report.tables import bounds_of
         from omote.evaluation.summary import summarise
         from omote.studies.edit_time import timed_apart
-        from omote.studies.rows import NETWORK_ROWS
 
-        results = load_results(self.release)
+        results, others = load_results(self.release), self.rivals_by_row().values()
         requests = self._requests(results)
         times = yield from work.records("times", list(requests), lambda name: timed_apart(requests[name]))
-        others = [path for row in NETWORK_ROWS if (path := self.weights_of(row)) is not None]
         # A rival given as its run has its own hours.
         runs = dict.fromkeys((*self.runs, *(path for path in others if (path / "checkpoint").is_dir())))
         stages = stages_of(list(runs), [self.folder, *others])
 
         costs: dict[Row, Cost] = {row: cost for row in results.rows if (cost := cost_of(row.name, stages)) is not None}
-        accuracies = summarise(results.persons, METRICS)
         table: dict[Row, dict[str, Cell]] = {row: {} for row in results.rows}
         for row, cost in costs.items():
             table[row] = {"training/hours": cost.hours, "training/images": cost.images}
-        for row, cells in accuracies.items():
+        for row, cells in summarise(results.persons, METRICS).items():
             table[row] |= cells
         for name, request in requests.items():
             row = Row(request.row)
             table.setdefault(row if request.backend == "torch" else row.under(backend=request.backend), {}).update(
                 times[name]
             )
-        bounds = {name: found.value for name, found in bounds_of(results, metric_of(TOP1)).items()}
+        levels = {name: cell(table, row, TOP1) for name, row in (("ceiling", CEILING), ("floor", COPY))}
+        bounds = {name: found.value for name, found in levels.items() if found is not None}
         notes: dict[Row, dict[str, str | float]] = {
-            row: {
-                f"{TOP1}_ceiling": bounds["ceiling"],
-                f"{TOP1}_floor": bounds["copy_source"],
-                "training_stages": " ".join(costs[row].stages) if row in costs else "",
-            }
-            for row in results.rows
+            row: {f"{TOP1}_{name}": value for name, value in bounds.items()} for row in results.rows
         }
-        return Results(
-            table=table,
-            notes=notes,
-            numbers={"count/persons": len(results.persons)},
-            figure=draw_verification(table, bounds),
-        )
+        for row, cost in costs.items():
+            notes[row]["training_stages"] = " ".join(cost.stages)
+        count = {"count/persons": len(results.persons)}
+        return Results(table=table, notes=notes, numbers=count, figure=draw_verification(table, bounds))
 
     def _requests(self, results: Release) -> dict[str, TimeRequest]:
         """What is timed, by the name of its file."""
-        from omote.studies.edit_time import NETWORK_FREE, TIMED, TimeRequest
+        from omote.studies.edit_time import MODELS, NETWORK_FREE, TimeRequest
 
-        asked = results.config
+        networks = {**dict.fromkeys(MODELS, self.folder), **self.rivals_by_row()}
+        both: tuple[Backend, ...] = ("torch",) if find_spec("openvino") is None else ("torch", "openvino")
+        backends = both if self.backend == "auto" else (self.backend,)
         return {
             f"{row}_{backend}": TimeRequest(
                 row=row,
-                weights=self.weights_of(row),
+                weights=networks.get(row),
                 backend=backend,
-                test_set=asked["test_set"],
-                seed=asked["seed"],
+                test_set=results.config["test_set"],
+                seed=results.config["seed"],
                 repeat=self.repeat,
                 threads=self.threads,
                 clock=self.clock,
             )
             for row in (row.name for row in results.rows)
-            if row in TIMED and (row in NETWORK_FREE or self.weights_of(row) is not None)
-            for backend in backends_of(row)
+            if row in networks or row in NETWORK_FREE
+            for backend in (backends if row in networks else ("torch",))
         }
-
-
-def backends_of(row: str) -> tuple[Backend, ...]:
-    """The backends of a row's networks here: OpenVINO too where it is installed."""
-    from omote.studies.edit_time import NETWORK_FREE
-
-    return ("torch",) if row in NETWORK_FREE or find_spec("openvino") is None else ("torch", "openvino")
 
 
 def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
@@ -173,7 +136,7 @@ def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
         values = {name: (found.value, found.low, found.high) for name, found in cells if found is not None}
         shown = [x for ends in values.values() for x in ends if not math.isnan(x)]
         # Every row is to be seen against the judges' levels.
-        levels = {"ceiling": bounds["ceiling"], "floor": bounds["copy_source"]} if metric.key == TOP1 else {}
+        levels = bounds if metric.key == TOP1 else {}
         axis = axis_over(metric.label(), [*shown, *levels.values()], logarithmic=logarithmic and min(shown) > 0)
         charts.append(row_chart(metric.title, values, axis, levels))
 
