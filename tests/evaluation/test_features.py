@@ -16,23 +16,23 @@ from omote.evaluation.distribution import feature_statistics, frechet_distance
 from omote.evaluation.features import (
     PerceptualDistance,
     arcface_cut,
-    load_checked,
     load_extractor,
     load_perceptual,
 )
 from omote.evaluation.judges import JudgeError
-from omote.evaluation.judges.weights import digest_of, locate_features
+from omote.evaluation.judges.weights import EFFICIENTNET_FILE, digest_of, locate
 from omote.evaluation.networks.arcface import BLOCKS, TEMPLATE_PX, ArcFace
 from omote.evaluation.networks.clip import ClipVitB32
 from omote.evaluation.networks.efficientnet import EfficientNetLite0
 from omote.evaluation.networks.inception import InceptionV3, _average
+from omote.evaluation.networks.loading import load_checked
 from omote.evaluation.networks.vgg import LpipsVgg16
 
 
 @pytest.fixture
 def _installed() -> None:
     try:
-        locate_features()
+        locate([EFFICIENTNET_FILE])
     except JudgeError as error:
         pytest.skip(str(error))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omote.evaluation.comparison import Images, answered, compared
+from omote.evaluation.comparison import Comparison, Images, filled
 from omote.evaluation.measure import measured
 from omote.evaluation.records import Row
 from omote.geometry.camera import orbit_camera
@@ -24,7 +24,13 @@ def truth() -> Images:
 
 
 def values(shown: Images, true: Images, source: Images | None = None) -> dict[str, np.ndarray]:
-    found = compared(shown, true, source=source, intrinsics=INTRINSICS, landmarks_px=LANDMARKS)
+    found = Comparison(
+        shown=filled(shown),
+        true=true,
+        source=true if source is None else source,
+        intrinsics=INTRINSICS,
+        landmarks_px=LANDMARKS,
+    )
     return {record.measure: record.values for record in measured(Row("model"), found)}
 
 
@@ -55,7 +61,7 @@ def test_what_moves_in_truth_is_not_still(truth: Images) -> None:
 
 def test_a_missing_answer_is_the_median_and_a_wrong_one(truth: Images) -> None:
     holed = replace(truth, mask=truth.mask & (np.arange(32) > 3))
-    assert np.unique(answered(holed)[0, :, :4]) == np.median(truth.depth_mm[0, :, 4:])
+    assert np.unique(filled(holed).depth_mm[0, :, :4]) == np.median(truth.depth_mm[0, :, 4:])
     assert values(holed, truth)["depth/mae_mm_metric"].min() > 0
     nothing = replace(truth, mask=np.zeros_like(truth.mask))
-    assert (answered(nothing) == 0).all()
+    assert (filled(nothing).depth_mm == 0).all()

@@ -158,16 +158,6 @@ def test_distance_summary_of_a_known_set() -> None:
     assert math.isnan(metrics.distance_summary(np.empty(0)).median_mm)
 
 
-def test_rigid_displacement_looks_only_at_the_rigid_vertices() -> None:
-    neutral = RNG.normal(size=(10, 3))
-    moved = neutral.copy()
-    moved[3] += [0.0, 3.0, 4.0]
-    moved[8] += 100.0
-    got = metrics.rigid_displacement_mm(moved, neutral, np.array([2, 3]))
-    assert got.max_mm == pytest.approx(5.0)
-    assert got.mean_mm == pytest.approx(2.5)
-
-
 def test_accuracy_and_confusion_match_a_loop() -> None:
     truth, judged = RNG.integers(0, 6, 300), RNG.integers(0, 7, 300)  # class 6 never occurs
     got = metrics.accuracy(truth, judged, 7)
@@ -284,11 +274,3 @@ def test_intensity_correlation_is_pearsons_within_a_category() -> None:
         np.corrcoef(asked[50:], measured[50:])[0, 1]
     )
     assert math.isnan(metrics.intensity_correlation(asked, np.ones(100), category))
-
-
-def test_arkit_error_counts_only_the_units_in_use() -> None:
-    asked, fitted = np.zeros((2, 52)), np.zeros((2, 52))
-    asked[0, 3], fitted[0, 3], fitted[0, 40] = 0.8, 0.5, 0.1
-    got = metrics.arkit_weight_error(fitted, asked)
-    assert got[0] == pytest.approx((0.3 + 0.1) / 2)
-    assert math.isnan(got[1])

@@ -35,7 +35,10 @@ class Pooled(IdentityJudge):
 def small_networks() -> SetNetworks:
     """Some pixels as features, all of them as a distance."""
     return SetNetworks(
-        extractors=(FeatureExtractor(name="efficientnet_lite0", forward=lambda x: x[:, :, ::16, ::16].flatten(1)),),
+        extractors=tuple(
+            FeatureExtractor(name=name, forward=lambda x: x[:, :, ::16, ::16].flatten(1))
+            for name in ("efficientnet_lite0", "face_id")
+        ),
         perceptual=PerceptualDistance(name="efficientnet_lite0", stages=lambda x: [x]),
     )
 
@@ -47,6 +50,7 @@ def use_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let suites have these judges, and small persons of the shipped head."""
     monkeypatch.setattr(persons, "load_expression_judges", lambda: JUDGES.expression)
     monkeypatch.setattr(persons, "load_identity_judge", lambda: JUDGES.identity)
+    monkeypatch.setattr(persons, "load_set_networks", small_networks)
     use_small_persons(monkeypatch)
 
 
@@ -59,6 +63,7 @@ def use_small_persons(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def use_metrics(monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
     """Add metrics to the catalogue for a test."""
-    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    monkeypatch.setattr(registry, "_METRICS", list(registry._METRICS))
+    monkeypatch.setattr(registry, "_BY_KEY", dict(registry._BY_KEY))
     for key in keys:
         catalogue.register(catalogue.Metric(key, key, "", "neither", 2, len, "Of a test."))

@@ -8,21 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omote.evaluation import registry
 from omote.evaluation.catalogue import Metric, markdown, register
 from omote.evaluation.comparison import Comparison
 from omote.progress import finish
 from omote.rgbd.model import EditingModel
-from omote.studies import samplers
 from omote.studies.base import ModelStudy, run_study
 from omote.studies.suites import SamplerSuite
-from stand_ins import small_networks, use_stand_ins
+from stand_ins import use_metrics, use_stand_ins
 
 
 def test_a_metric_is_added_in_a_few_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    use_metrics(monkeypatch)
     use_stand_ins(monkeypatch)
-    monkeypatch.setattr(samplers, "load_set_networks", small_networks)
     model = type("Copying", (EditingModel,), {"__init__": lambda self: None, "face_of": lambda *_: None})
     model.edit = lambda self, source, expressions, *_, **__: [source] * len(expressions)
     monkeypatch.setattr(ModelStudy, "model", lambda self: model())

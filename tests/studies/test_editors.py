@@ -30,7 +30,7 @@ from omote.studies.editors import Edited
 from omote.studies.networks import load_editor
 from omote.studies.suites import EditorSuite
 from omote.types import Expression, Rgbd
-from stand_ins import small_networks, use_stand_ins
+from stand_ins import use_stand_ins
 
 DEPTH = "depth/mae_mm_metric"
 
@@ -62,7 +62,6 @@ MODELS = {"many": Shifting(), "few_arkit_1": Shifting(folded=2.0)}
 @pytest.fixture
 def suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> EditorSuite:
     use_stand_ins(monkeypatch)
-    monkeypatch.setattr(editors, "load_set_networks", small_networks)
     monkeypatch.setattr(editors, "load_editor", lambda run, backend: MODELS[run.name])
     runs = tuple(tmp_path / name for name in MODELS)
     return EditorSuite(runs=runs, persons=2, steps=(4, 1), samples=3, guidance_scale=2.0)

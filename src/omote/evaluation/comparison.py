@@ -38,10 +38,10 @@ def batch(images: Images) -> Float[Tensor, "n 3 h w"]:
     return torch.from_numpy(images.rgb).permute(0, 3, 1, 2).float().contiguous()
 
 
-def answered(images: Images) -> Float[np.ndarray, "n h w"]:
-    """Depth with the images' own holes filled by their median: a missing answer is a wrong one, not a free one."""
+def filled(images: Images) -> Images:
+    """Images whose holes are filled with their median depth: a missing answer is a wrong one, not a free one."""
     median = [np.median(d[m]) if m.any() else 0.0 for d, m in zip(images.depth_mm, images.mask, strict=True)]
-    return np.where(images.mask, images.depth_mm, np.array(median)[:, None, None])
+    return replace(images, depth_mm=np.where(images.mask, images.depth_mm, np.array(median)[:, None, None]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Comparison:
     """A row's images and the truth.
 
     Attributes:
-        shown: the row's images, their holes filled (`answered`).
+        shown: the row's images, their holes filled (`filled`).
         true: the true renders; their mask decides which pixels count.
         source: the true render of what the source shows, once per image.
         intrinsics: of each image's camera, pixels.
@@ -62,25 +62,24 @@ class Comparison:
     intrinsics: Float[np.ndarray, "n 3 3"]
     landmarks_px: Float[np.ndarray, "n 68 2"]
 
+    @property
+    def depths(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The row's depth, the true one, and the true mask."""
+        return self.shown.depth_mm, self.true.depth_mm, self.true.mask
+
+    @property
+    def colors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The row's colours, the true ones, and the true mask."""
+        return self.shown.rgb, self.true.rgb, self.true.mask
+
     @cached_property
     def depth(self) -> metrics.DepthErrors:
         """Depth errors over the true mask."""
-        return metrics.depth_errors(self.shown.depth_mm, self.true.depth_mm, self.true.mask)
+        return metrics.depth_errors(*self.depths)
 
     def depth_mae_mm(self, mask: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, "n"]:
         """Mean absolute depth error over a part of the pixels."""
         return metrics.depth_errors(self.shown.depth_mm, self.true.depth_mm, mask).mae_mm
-
-    @property
-    def aligned_mae_mm(self) -> Float[np.ndarray, "n"]:
-        """Mean absolute depth error after affine alignment."""
-        aligned = metrics.affine_aligned(self.shown.depth_mm, self.true.depth_mm, self.true.mask)
-        return metrics.depth_errors(aligned, self.true.depth_mm, self.true.mask).mae_mm
-
-    @property
-    def normals_deg(self) -> Float[np.ndarray, "n"]:
-        """Mean angle between normals."""
-        return metrics.depth_normals_error_deg(self.shown.depth_mm, self.true.depth_mm, self.true.mask, self.intrinsics)
 
     @property
     def moving(self) -> Bool[np.ndarray, "n h w"]:
@@ -94,44 +93,7 @@ class Comparison:
         return self.true.mask & self.source.mask & (change < metrics.STILL_MM)
 
     @property
-    def psnr_db(self) -> Float[np.ndarray, "n"]:
-        """Peak signal-to-noise ratio."""
-        return metrics.psnr_db(self.shown.rgb, self.true.rgb, self.true.mask)
-
-    @property
-    def mouth_psnr_db(self) -> Float[np.ndarray, "n"]:
-        """Peak signal-to-noise ratio in a box about the true mouth."""
+    def mouth(self) -> Bool[np.ndarray, "n h w"]:
+        """Pixels of the true mask in a box about the true mouth."""
         height, width = self.true.mask.shape[1:]
-        mouth = metrics.box_mask(metrics.mouth_boxes(self.landmarks_px), height=height, width=width)
-        return metrics.psnr_db(self.shown.rgb, self.true.rgb, self.true.mask & mouth)
-
-    @property
-    def ssim(self) -> Float[np.ndarray, "n"]:
-        """Structural similarity."""
-        return metrics.ssim(self.shown.rgb, self.true.rgb, self.true.mask)
-
-
-def compared(
-    shown: Images,
-    true: Images,
-    *,
-    source: Images | None = None,
-    intrinsics: Float[np.ndarray, "n 3 3"],
-    landmarks_px: Float[np.ndarray, "n 68 2"],
-) -> Comparison:
-    """A comparison of images with holes.
-
-    Args:
-        shown: the row's images.
-        true: the true renders.
-        source: the true render of what the source shows, once per image; the truth itself if None.
-        intrinsics: of each image's camera, pixels.
-        landmarks_px: the true landmarks, per image.
-    """
-    return Comparison(
-        shown=replace(shown, depth_mm=answered(shown)),
-        true=true,
-        source=true if source is None else source,
-        intrinsics=intrinsics,
-        landmarks_px=landmarks_px,
-    )
+        return self.true.mask & metrics.box_mask(metrics.mouth_boxes(self.landmarks_px), height=height, width=width)

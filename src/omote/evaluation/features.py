@@ -6,7 +6,7 @@ the judges' install; the standard ones of the field are read from a file that th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,14 +14,12 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from omote.errors import CheckpointError
 from omote.evaluation.judges import IdentityJudge, load_identity_judge
 from omote.evaluation.judges.crop import cut, square_between
-from omote.evaluation.judges.weights import EFFICIENTNET_FILE, locate_features, read_features
+from omote.evaluation.judges.weights import EFFICIENTNET_FILE, locate, read_features
 from omote.evaluation.networks.arcface import BLOCKS, TEMPLATE_PX, ArcFace
 from omote.evaluation.networks.arcface import SIZE as ARCFACE_SIZE
 from omote.evaluation.networks.clip import SIZE as CLIP_SIZE
@@ -30,6 +28,7 @@ from omote.evaluation.networks.efficientnet import SIZE as EFFICIENTNET_SIZE
 from omote.evaluation.networks.efficientnet import EfficientNetLite0
 from omote.evaluation.networks.inception import SIZE as INCEPTION_SIZE
 from omote.evaluation.networks.inception import InceptionV3
+from omote.evaluation.networks.loading import fill, load_checked
 from omote.evaluation.networks.vgg import LpipsVgg16
 
 ExtractorName = Literal[
@@ -102,26 +101,24 @@ def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtr
         CheckpointError: no path, or the file does not hold that network.
         JudgeError: the judges' weights are not installed.
     """
-    if name not in get_args(ExtractorName):
-        raise CheckpointError(f"expected a network of {', '.join(get_args(ExtractorName))}, got {name!r}")
     if name == "efficientnet_lite0":
-        network: nn.Module = _efficientnet()
-        return FeatureExtractor(name=name, cut=_whole(EFFICIENTNET_SIZE), forward=network)
-    if name in ("face_id", "face_id_mean_crop"):
+        return FeatureExtractor(name=name, cut=_whole(EFFICIENTNET_SIZE), forward=_efficientnet())
+    if name == "face_id":
         judge = load_identity_judge()
-        if name == "face_id":
-            return FeatureExtractor(name=name, cut_face=judge.cut, forward=judge.net)
+        return FeatureExtractor(name=name, cut_face=judge.cut, forward=judge.net)
+    if name == "face_id_mean_crop":
+        judge = load_identity_judge()
         return FeatureExtractor(name=name, cut=_mean_face(judge), forward=judge.net)
-    if path is None:
-        raise CheckpointError(f"{name} does not come with omote: give the path of its weights (.safetensors)")
     if name == "inception_v3":
-        network = load_checked(InceptionV3(), path, name)
-        return FeatureExtractor(name=name, cut=_whole(INCEPTION_SIZE), forward=network)
+        return FeatureExtractor(name=name, cut=_whole(INCEPTION_SIZE), forward=load_checked(InceptionV3(), path, name))
     if name == "clip_vit_b32":
         network = load_checked(ClipVitB32(), path, name, ignored=("text_model.", "text_projection", "logit_scale"))
         return FeatureExtractor(name=name, cut=_whole(CLIP_SIZE, mode="bicubic"), forward=network)
-    network = load_checked(ArcFace(BLOCKS[name]), path, name)
-    return FeatureExtractor(name=name, cut_face=arcface_cut, forward=network)
+    if name in BLOCKS:
+        return FeatureExtractor(
+            name=name, cut_face=arcface_cut, forward=load_checked(ArcFace(BLOCKS[name]), path, name)
+        )
+    raise CheckpointError(f"expected a network of {', '.join(get_args(ExtractorName))}, got {name!r}")
 
 
 def load_arcface(path: Path) -> FeatureExtractor:
@@ -139,57 +136,9 @@ def load_arcface(path: Path) -> FeatureExtractor:
             raise error from None
 
 
-def load_checked(module: nn.Module, path: Path, name: str, ignored: Sequence[str] = ()) -> nn.Module:
-    """Read a network's weights from a file of tensors, every name and shape as expected.
-
-    Args:
-        module: the architecture.
-        path: .safetensors.
-        name: what the file is expected to hold, for the message.
-        ignored: beginnings of names that may be there too.
-
-    Raises:
-        CheckpointError: no such file, not a safetensors file, or another architecture.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: expected {name} as a .safetensors file, got no such file; check the path")
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"{path}: expected {name} as a .safetensors file ({line}); convert a .pth file with "
-            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), OUT)"
-        ) from None
-    return fill(module, tensors, f"{path}: not {name}", ignored)
-
-
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], complaint: str, ignored: Sequence[str] = ()) -> nn.Module:
-    """Put tensors into a module, ready to evaluate.
-
-    Raises:
-        CheckpointError: a name or a shape differs; begins with ``complaint``.
-    """
-    expected = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
-    given = {
-        k: v for k, v in tensors.items()
-        if not k.endswith(("num_batches_tracked", "position_ids")) and not k.startswith(tuple(ignored))
-    }  # fmt: skip
-    wrong = sorted(expected.keys() ^ given.keys())
-    wrong += sorted(k for k in expected.keys() & given.keys() if expected[k].shape != given[k].shape)
-    if wrong:
-        first = wrong[0]
-        had = "no such tensor" if first not in given else f"shape {tuple(given[first].shape)}"
-        wanted = "none" if first not in expected else f"shape {tuple(expected[first].shape)}"
-        raise CheckpointError(f"{complaint}: {first}: expected {wanted}, got {had} (and {len(wrong) - 1} more)")
-    module.load_state_dict({k: v.float() for k, v in given.items()}, strict=False)
-    return module.eval().requires_grad_(False)
-
-
 def _efficientnet() -> EfficientNetLite0:
-    network = EfficientNetLite0()
-    fill(network, read_features(locate_features()), f"{EFFICIENTNET_FILE}: not efficientnet_lite0")
-    return network
+    tensors = read_features(locate([EFFICIENTNET_FILE]))
+    return fill(EfficientNetLite0(), tensors, f"{EFFICIENTNET_FILE}: not efficientnet_lite0")
 
 
 def _whole(size: int, mode: str = "bilinear") -> Callable[[Tensor], Tensor]:
@@ -291,10 +240,6 @@ def load_perceptual(name: PerceptualName, path: Path | None = None) -> Perceptua
         JudgeError: the judges' weights are not installed.
     """
     if name == "efficientnet_lite0":
-        efficientnet = _efficientnet()
-        return PerceptualDistance(name=name, stages=efficientnet.stages, size=EFFICIENTNET_SIZE)
-    if path is None:
-        raise CheckpointError(f"{name} does not come with omote: give the path of its weights (.safetensors)")
-    network = LpipsVgg16()
-    load_checked(network, path, name, ignored=("classifier.",))
+        return PerceptualDistance(name=name, stages=_efficientnet().stages, size=EFFICIENTNET_SIZE)
+    network = load_checked(LpipsVgg16(), path, name, ignored=("classifier.",))
     return PerceptualDistance(name=name, stages=network.stages, weights=network.weights())

@@ -1,6 +1,6 @@
 """Figures as SVG, drawn by hand: lines over an axis, bars, rows with their intervals, confusion matrices.
 
-`figure` puts charts side by side into a file of their own; `dots` and `matrix` stand in a page, whose style colours them.
+`figure` puts charts side by side into a file of their own; `in_page` and `matrix` stand in a page, whose style colours them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
-from omote.evaluation.statistics import Interval
-
 # Okabe & Ito's palette, told apart by every kind of eye; repeated dashed.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH, HEIGHT = 460, 320
@@ -22,8 +20,6 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 88, 34, 46
 # Of a chart of rows, whose names stand at its left.
 NAMES, MARGIN = 150, 24
 NAME_HEIGHT = 13
-# Of a page's dots: all of it, a line, and the room of labels and values.
-DOTS_WIDTH, LINE_HEIGHT, LABELS, VALUES = 372, 24, 160, 48
 Number = float | int
 
 
@@ -149,6 +145,7 @@ def row_chart(
     rows: Mapping[str, tuple[Number, Number, Number]],
     x: Axis,
     levels: Mapping[str, Number] | None = None,
+    kinds: Mapping[str, str] | None = None,
 ) -> str:
     """A line per row, from top to bottom: its name, a dot at its value and a whisker over its interval.
 
@@ -157,6 +154,7 @@ def row_chart(
         rows: name → value, lower and upper end; ends that are no number are not drawn.
         x: of the values.
         levels: dashed upright lines to see the rows by, such as a ceiling.
+        kinds: name of a row → CSS class of its dot, whose colour a page decides.
     """
     room = (HEIGHT - TOP - BOTTOM) / len(rows)
 
@@ -167,7 +165,7 @@ def row_chart(
     parts = [_text(middle, 14, title, size=13), _text(middle, HEIGHT - 8, x.label)]
     for value in x.ticks():
         u = at(value)
-        parts.append(f'<line x1="{u:.1f}" x2="{u:.1f}" y1="{TOP}" y2="{_y(0)}" stroke="#e4e4e4"/>')
+        parts.append(f'<line x1="{u:.1f}" x2="{u:.1f}" y1="{TOP}" y2="{_y(0)}" class="grid" stroke="#e4e4e4"/>')
         parts.append(_text(u, HEIGHT - BOTTOM + 16, f"{value:g}"))
     for name, value in (levels or {}).items():
         u = at(value)
@@ -175,15 +173,20 @@ def row_chart(
         parts.append(_text(u, TOP - 3, name, size=10, color="#888"))
     for i, (name, (value, low, high)) in enumerate(rows.items()):
         v, color = TOP + room * (i + 0.5), COLORS[i % len(COLORS)]
+        drawn = f'class="{(kinds or {}).get(name, "")}" fill="{color}" stroke="{color}"'
         parts.append(_text(NAMES - 8, v + 4, name, anchor="end"))
         if not (math.isnan(low) or math.isnan(high)):
-            parts.append(
-                f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{v:.1f}" y2="{v:.1f}" stroke="{color}" stroke-width="2"/>'
-            )
-        parts.append(f'<circle cx="{at(value):.1f}" cy="{v:.1f}" r="4" fill="{color}"/>')
+            ends = f'x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{v:.1f}" y2="{v:.1f}"'
+            parts.append(f'<line {ends} {drawn} stroke-width="2"/>')
+        parts.append(f'<circle cx="{at(value):.1f}" cy="{v:.1f}" r="4" {drawn}/>')
         parts.append(_text(min(at(value), WIDTH - MARGIN - 16), v - 7, f"{value:.3g}", size=10))
     parts.append(f'<line x1="{NAMES}" y1="{_y(0)}" x2="{WIDTH - MARGIN}" y2="{_y(0)}" stroke="#222"/>')
     return "\n".join(parts)
+
+
+def in_page(title: str, chart: str) -> str:
+    """A chart as an element of a page, whose style colours it."""
+    return _inline(WIDTH, HEIGHT, title, [chart])
 
 
 def figure(charts: Sequence[str], columns: int = 0) -> str:
@@ -250,59 +253,6 @@ def _frame(title: str, x: Axis | None, y: Axis) -> str:
         parts.append(_text(_x(0.5), HEIGHT - 8, x.label))
     corners = f'x1="{LEFT}" y1="{_y(0):.1f}" x2="{WIDTH - RIGHT}" y2="{_y(0):.1f}"'
     return "\n".join([*parts, f'<line {corners} stroke="#222"/>'])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dot:
-    """A line of a figure.
-
-    Attributes:
-        label: of it.
-        value: with its interval.
-        kind: CSS class: "model", "baseline" or "bound".
-    """
-
-    label: str
-    value: Interval
-    kind: str
-
-
-def dots(title: str, lines: Sequence[Dot], *, digits: int, from_zero: bool) -> str:
-    """Values as dots, 95 % intervals as bars, one line each.
-
-    Args:
-        title: above it, and what a screen reader says.
-        lines: from the top.
-        digits: after the point.
-        from_zero: whether the axis begins at 0.
-    """
-    ends = [v for line in lines for v in (line.value.value, line.value.low, line.value.high) if not math.isnan(v)]
-    if not ends:
-        return ""
-    low, high = (0.0 if from_zero else min(ends)), max(ends)
-    margin = 0.04 * ((high - low) or abs(high) or 1.0)
-    low, high = (0.0 if from_zero else low - margin), high + margin
-    height = LINE_HEIGHT * len(lines) + 50
-
-    def x(value: float) -> float:
-        return LABELS + (DOTS_WIDTH - LABELS - VALUES) * (value - low) / (high - low)
-
-    parts = [f'<text class="t" x="0" y="15">{escape(title)}</text>']
-    bottom = 26 + LINE_HEIGHT * len(lines)
-    for value in ticks(low, high):
-        parts.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="24" y2="{bottom}"/>')
-        parts.append(f'<text class="axis" x="{x(value):.1f}" y="{bottom + 15}">{value:g}</text>')
-    for k, line in enumerate(lines):
-        y = 26 + LINE_HEIGHT * (k + 0.5)
-        parts.append(f'<text class="l" x="{LABELS - 8}" y="{y + 4:.1f}">{escape(line.label)}</text>')
-        if math.isnan(line.value.value):
-            continue
-        if not math.isnan(line.value.low):
-            ends_x = f'x1="{x(line.value.low):.1f}" x2="{x(line.value.high):.1f}"'
-            parts.append(f'<line class="bar {line.kind}" {ends_x} y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<circle class="dot {line.kind}" cx="{x(line.value.value):.1f}" cy="{y:.1f}" r="4"/>')
-        parts.append(f'<text class="v" x="{DOTS_WIDTH}" y="{y + 4:.1f}">{line.value.value:.{digits}f}</text>')
-    return _inline(DOTS_WIDTH, height, title, parts)
 
 
 def matrix(title: str, values: Float[np.ndarray, "r c"], names: Sequence[str]) -> str:

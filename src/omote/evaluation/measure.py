@@ -13,7 +13,7 @@ from torch import Tensor
 from omote.datasets.population import Person
 from omote.evaluation import metrics
 from omote.evaluation.catalogue import catalogue
-from omote.evaluation.comparison import Comparison, Images, batch, compared, stacked
+from omote.evaluation.comparison import Comparison, Images, batch, filled, stacked
 from omote.evaluation.features import FeatureExtractor
 from omote.evaluation.judges import ExpressionJudges, IdentityJudge
 from omote.evaluation.records import PersonRecords, Record, Row, descriptor_by, judged_by
@@ -65,10 +65,9 @@ def measure(
 
 def comparison(shown: Images, truth: Truth) -> Comparison:
     """A row's images beside the true renders; what moves, moves from what the source truly shows."""
-    true = stacked(truth.images)
-    return compared(
-        shown,
-        true,
+    return Comparison(
+        shown=filled(shown),
+        true=stacked(truth.images),
         source=stacked([truth.images[truth.source_index]] * len(truth.images)),
         intrinsics=np.stack([image.camera.intrinsics for image in truth.images]),
         landmarks_px=truth.landmarks_px,

@@ -278,14 +278,6 @@ def distance_summary(distances_mm: Float[np.ndarray, "n"]) -> DistanceSummary:
     )
 
 
-def rigid_displacement_mm(
-    vertices_mm: Float[np.ndarray, "v 3"], neutral_mm: Float[np.ndarray, "v 3"], rigid_vertices: Int[np.ndarray, "r"]
-) -> DistanceSummary:
-    """How far the vertices that no expression moves (forehead, nose bridge, ears) moved; no alignment."""
-    moved = vertices_mm[rigid_vertices].astype(np.float64) - neutral_mm[rigid_vertices]
-    return distance_summary(np.linalg.norm(moved, axis=1))
-
-
 def confusion_counts(
     truth: Int[np.ndarray, "n"], judged: Int[np.ndarray, "n"], num_classes: int
 ) -> Int[np.ndarray, "c c"]:
@@ -333,15 +325,6 @@ def intensity_correlation(
         norm = np.sqrt((a**2).sum() * (b**2).sum())
         correlations.append((a * b).sum() / norm if norm > 1e-12 else np.nan)
     return mean_over_images(np.array(correlations, dtype=np.float64))
-
-
-def arkit_weight_error(fitted: Float[np.ndarray, "n 52"], asked: Float[np.ndarray, "n 52"]) -> Float[np.ndarray, "n"]:
-    """Mean |fitted - asked| over the ARKit weights that either of the two uses, per image; NaN where neither uses any.
-
-    Over all 52 most terms would be zeros that agree, and the error would tell how many units an expression leaves alone.
-    """
-    used = (fitted != 0) | (asked != 0)
-    return _masked_mean(np.abs(fitted.astype(np.float64) - asked), used)
 
 
 def identity_distance(embedding: Float[np.ndarray, "n d"], truth: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n"]:

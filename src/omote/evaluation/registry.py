@@ -14,7 +14,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -29,10 +28,9 @@ from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 
 Better = Literal["lower", "higher", "neither"]
-Number = float | int | None
-# Values of a parameter: a closed set, any count, or any metric's own key.
-COUNT, METRIC = "count", "metric"
-PARAMETERS: Mapping[str, Sequence[str] | str] = {
+# Any count, and any metric's own key; the others have closed sets of values.
+COUNT, METRIC = ("{n}",), ("{metric}",)
+PARAMETERS: Mapping[str, Sequence[str]] = {
     "judge": JUDGES,
     "category": CATEGORIES,
     "network": ("faceapi", "arcface_r50", "arcface_r100"),
@@ -74,18 +72,12 @@ class Metric:
     with_neutral: bool = True
     of_truth: bool = False
 
-    @property
-    def parameters(self) -> list[str]:
-        """Names of the key's parameters."""
-        return re.findall(r"{(\w+)}", self.key)
-
     def named(self, **values: str) -> Metric:
         """The metric with values for parameters, in its key, its title and its definition."""
-
-        def filled(text: str) -> str:
-            return re.sub(r"{(\w+)}", lambda found: values.get(found[1], found[0]), text)
-
-        return replace(self, key=filled(self.key), title=filled(self.title), definition=filled(self.definition))
+        texts = {name: getattr(self, name) for name in ("key", "title", "definition")}
+        for parameter, value in values.items():
+            texts = {name: text.replace(f"{{{parameter}}}", value) for name, text in texts.items()}
+        return replace(self, **texts)
 
     def label(self) -> str:
         """Title, unit and direction in one line: of an axis or a chart."""
@@ -93,7 +85,9 @@ class Metric:
         return f"{self.title}{unit}" + ("" if self.better == "neither" else f" ({self.better} is better)")
 
 
-_METRICS: dict[str, Metric] = {}
+# In the order of registration, and by each key: closed parameters have their values.
+_METRICS: list[Metric] = []
+_BY_KEY: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> Metric:
@@ -105,38 +99,38 @@ def register(metric: Metric) -> Metric:
     Raises:
         ValueError: a parameter or a key that is not decidable, or a key that another metric has.
     """
-    if unknown := [name for name in metric.parameters if name not in PARAMETERS]:
+    parameters = re.findall(r"{(\w*)}", metric.key)
+    if unknown := [name for name in parameters if name not in PARAMETERS]:
         raise ValueError(f"{metric.key}: expected parameters of {', '.join(PARAMETERS)}, got {unknown[0]}")
     if not re.fullmatch(r"[a-z0-9_{}]+(/[a-z0-9_{}]+)+", metric.key):
         raise ValueError(f"{metric.key}: expected <group>/<name> in small letters, figures and _")
-    for key in _examples(metric):
-        for known in (key, key.rpartition("/")[0]):
-            if (other := _find(known)) is not None:
-                raise ValueError(f"{metric.key}: {known} is a key of {other.key} already; give it another name")
-    _METRICS[metric.key] = metric
+    named = [
+        metric.named(**dict(zip(parameters, values, strict=True)))
+        for values in itertools.product(*(PARAMETERS[name] for name in parameters))
+    ]
+    for key in (key for one in named for key in (one.key, one.key.rpartition("/")[0])):
+        if (other := _find(key)) is not None:
+            raise ValueError(f"{metric.key}: {key} is a key of {other.key} already; give it another name")
+    _METRICS.append(metric)
+    _BY_KEY.update({one.key: one for one in named})
     return metric
 
 
 def catalogue() -> Iterator[Metric]:
-    """All metrics, families unnamed."""
-    yield from _METRICS.values()
+    """All metrics, their parameters without values."""
+    yield from _METRICS
 
 
 def markdown() -> str:
     """The catalogue as the table of docs/evaluation.md."""
     lines = ["| key | unit | better | what it is | function |", "|---|---|---|---|---|"]
-    for metric in _METRICS.values():
+    for metric in _METRICS:
         definition = metric.definition + (f" ({metric.source})" if metric.source else "")
-        cells = (f"`{metric.key}`", metric.unit, metric.better, definition, f"`{_qualified(metric.function)}`")
+        module = getattr(metric.function, "__module__", None) or "numpy"
+        name = f"{module}.{metric.function.__qualname__}".removeprefix("builtins.").removeprefix("omote.evaluation.")
+        cells = (f"`{metric.key}`", metric.unit, metric.better, definition, f"`{name}`")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _qualified(function: Callable[..., object]) -> str:
-    """Where a function is found; without the package that most are in."""
-    module = getattr(function, "__module__", None) or "numpy"
-    name = getattr(function, "__qualname__", function.__name__)
-    return name if module == "builtins" else f"{module}.{name}".removeprefix("omote.evaluation.")
 
 
 def metric_of(key: str) -> Metric:
@@ -145,17 +139,17 @@ def metric_of(key: str) -> Metric:
     Raises:
         ValueError: no metric has this key; the nearest one is suggested.
     """
-    found = _find(key)
-    if found is None:
-        raise ValueError(_unknown(key, key))
-    return found
+    metric, row = split(key)
+    if row != Row():
+        raise ValueError(f"{key}: no such metric in the catalogue, but {metric.key} and a row")
+    return metric
 
 
 def split(key: str) -> tuple[Metric, Row]:
     """A number's key as its metric and its row.
 
     Raises:
-        ValueError: no metric has this key.
+        ValueError: no metric has this key; the nearest one is suggested.
     """
     *parts, last = key.split("/")
     at: list[tuple[str, str]] = []
@@ -163,20 +157,16 @@ def split(key: str) -> tuple[Metric, Row]:
         axis, _, value = last.partition("=")
         at.insert(0, (axis, value))
         *parts, last = parts
-    rest = "/".join([*parts, last])
-    for metric_key, name in ((rest, ""), ("/".join(parts), last)):
-        if (found := _find(metric_key)) is not None:
+    above = "/".join(parts)
+    for metric, name in ((f"{above}/{last}", ""), (above, last)):
+        if (found := _find(metric)) is not None:
             return found, Row(name, tuple(at))
-    raise ValueError(_unknown(key, rest.rpartition("/")[0]))
-
-
-def _unknown(key: str, metric: str) -> str:
-    near = difflib.get_close_matches(metric, [example for m in _METRICS.values() for example in _examples(m)], n=1)
+    near = difflib.get_close_matches(f"{above}/{last}", _BY_KEY, n=1) or difflib.get_close_matches(above, _BY_KEY, n=1)
     way_out = f"did you mean {near[0]!r}?" if near else "register it first"
-    return f"{key}: no such metric in the catalogue; {way_out}"
+    raise ValueError(f"{key}: no such metric in the catalogue; {way_out}")
 
 
-def checked(numbers: Mapping[str, Number]) -> dict[str, Number]:
+def checked(numbers: Mapping[str, float | int]) -> dict[str, float | int | None]:
     """Numbers in the order of their keys; what is no number (NaN, infinity) as None.
 
     Raises:
@@ -184,13 +174,10 @@ def checked(numbers: Mapping[str, Number]) -> dict[str, Number]:
     """
     for key in numbers:
         split(key)
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in sorted(numbers.items())
-    }
+    return {key: value if math.isfinite(value) else None for key, value in sorted(numbers.items())}
 
 
-def write_metrics(path: Path, numbers: Mapping[str, Number]) -> None:
+def write_metrics(path: Path, numbers: Mapping[str, float | int]) -> None:
     """Write a ``metrics.json``, whole or not at all.
 
     Raises:
@@ -201,35 +188,13 @@ def write_metrics(path: Path, numbers: Mapping[str, Number]) -> None:
         temporary.write_text(json.dumps(checked(numbers), indent=2) + "\n", encoding="utf-8")
 
 
-@cache
-def _pattern(template: str) -> re.Pattern[str]:
-    def group(name: str) -> str:
-        values = PARAMETERS[name]
-        inner = {COUNT: "[1-9][0-9]*", METRIC: ".+"}.get(values) if isinstance(values, str) else None
-        return f"(?P<{name}>{inner or '|'.join(map(re.escape, values))})"
-
-    parts = re.split(r"{(\w+)}", template)
-    return re.compile("".join(group(part) if i % 2 else re.escape(part) for i, part in enumerate(parts)))
-
-
 def _find(key: str) -> Metric | None:
-    if key in _METRICS and not _METRICS[key].parameters:
-        return _METRICS[key]
-    for metric in _METRICS.values():
-        if metric.parameters and (found := _pattern(metric.key).fullmatch(key)):
-            values = found.groupdict()
-            inner = values.get(METRIC)
-            if inner is None:
-                return metric.named(**values)
-            if (of := _find(inner)) is not None:
-                named = metric.named(metric=of.title)
-                return replace(named, key=key)
-    return None
-
-
-def _examples(metric: Metric) -> Iterator[str]:
-    """Concrete keys: of closed sets all, of counts and metrics one."""
-    sets = [PARAMETERS[name] for name in metric.parameters]
-    options = [({COUNT: ["8"], METRIC: ["depth/mae_mm_metric"]}[s] if isinstance(s, str) else s) for s in sets]
-    for values in itertools.product(*options):
-        yield metric.named(**dict(zip(metric.parameters, values, strict=True))).key
+    """The metric of a key without its row, with counts and metrics' own keys in the place of their parameters."""
+    if key in _BY_KEY:
+        return _BY_KEY[key]
+    for count in re.findall(r"(?<=_)[1-9]\d*(?=_|$)", key):
+        if (found := _BY_KEY.get(re.sub(rf"(?<=_){count}(?=_|$)", "{n}", key, count=1))) is not None:
+            return found.named(n=count)
+    group, _, inner = key.partition("/")
+    over, of = _BY_KEY.get(f"{group}/{{metric}}"), _find(inner) if inner else None
+    return None if over is None or of is None else replace(over.named(metric=of.title), key=key)

@@ -55,7 +55,6 @@ def bootstrap(
     num_persons: int,
     *,
     num_resamples: int = NUM_RESAMPLES,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap over persons (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, §13.3).
@@ -64,15 +63,12 @@ def bootstrap(
         statistic: of a sample, given as indices of persons, each as often as it was drawn.
         num_persons: how many there are.
         num_resamples: samples drawn with replacement; those without anything to measure (NaN) do not count.
-        level: share of samples inside.
         seed: of the draws.
     """
     value = statistic(np.arange(num_persons))
-    if num_persons < 2:
-        return Interval(value=value, low=np.nan, high=np.nan, num_persons=num_persons)
     rng = np.random.default_rng(seed)
-    values = np.array([statistic(rng.integers(num_persons, size=num_persons)) for _ in range(num_resamples)])
-    return _interval(value, values, num_persons, level)
+    values = [statistic(rng.integers(num_persons, size=num_persons)) for _ in range(num_resamples)]
+    return _interval(value, np.array(values), num_persons)
 
 
 def bootstrap_mean(
@@ -80,22 +76,19 @@ def bootstrap_mean(
     *,
     weights: Float[np.ndarray, " p"] | None = None,
     num_resamples: int = NUM_RESAMPLES,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
     """`bootstrap` of a mean, all samples at once; the draws are `bootstrap`'s own.
 
     Args:
         per_person: NaN where a person had nothing to measure.
-        weights: how much each person counts, e.g. how many images it had something to measure in; alike if None.
-        num_resamples: as `bootstrap`.
-        level: as `bootstrap`.
-        seed: as `bootstrap`.
+        weights: of persons, e.g. in how many images they had something to measure; equal if None.
+        num_resamples: samples.
+        seed: of the draws.
     """
     plain = np.ones(len(per_person)) if weights is None else weights.astype(np.float64)
-    return bootstrap_macro_mean(
-        per_person[:, None].astype(np.float64), plain[:, None], num_resamples=num_resamples, level=level, seed=seed
-    )
+    columns = per_person[:, None].astype(np.float64), plain[:, None]
+    return bootstrap_macro_mean(*columns, num_resamples=num_resamples, seed=seed)
 
 
 def bootstrap_macro_mean(
@@ -103,17 +96,15 @@ def bootstrap_macro_mean(
     weights: Float[np.ndarray, "p c"],
     *,
     num_resamples: int = NUM_RESAMPLES,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
     """`bootstrap_mean` of several classes, averaged over the classes that a sample holds.
 
     Args:
         per_person: a person's value in each class; NaN where they had nothing to measure.
-        weights: how much it counts.
-        num_resamples: as `bootstrap`.
-        level: as `bootstrap`.
-        seed: as `bootstrap`.
+        weights: of persons in each class.
+        num_resamples: samples.
+        seed: of the draws.
     """
     measured = ~np.isnan(per_person)
     w = np.where(measured, weights, 0.0)
@@ -127,9 +118,7 @@ def bootstrap_macro_mean(
         return np.where(count > 0, np.nansum(means, axis=1) / np.maximum(count, 1), np.nan)
 
     value = float(macro(np.ones((1, len(w))))[0])
-    if total < 2:
-        return Interval(value=value, low=np.nan, high=np.nan, num_persons=total)
-    return _interval(value, macro(_times_drawn(len(w), num_resamples, seed)), total, level)
+    return _interval(value, macro(_times_drawn(len(w), num_resamples, seed)), total)
 
 
 @lru_cache(maxsize=8)
@@ -140,11 +129,11 @@ def _times_drawn(num_persons: int, num_resamples: int, seed: int) -> np.ndarray:
     return np.stack([np.bincount(d, minlength=num_persons) for d in drawn]).astype(np.float64)
 
 
-def _interval(value: float, values: Float[np.ndarray, " r"], num_persons: int, level: float) -> Interval:
-    kept = values[~np.isnan(values)]
-    if not len(kept):
+def _interval(value: float, values: Float[np.ndarray, " r"], num_persons: int) -> Interval:
+    """Of fewer than two persons, or samples that have nothing to measure, there is none."""
+    kept, tail = values[~np.isnan(values)], 50.0 * (1.0 - LEVEL)
+    if num_persons < 2 or not len(kept):
         return Interval(value=value, low=np.nan, high=np.nan, num_persons=num_persons)
-    tail = 50.0 * (1.0 - level)
     low, high = np.percentile(kept, [tail, 100.0 - tail])
     return Interval(value=value, low=float(low), high=float(high), num_persons=num_persons)
 

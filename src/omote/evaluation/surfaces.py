@@ -1,4 +1,4 @@
-"""Errors of surfaces: between scan and mesh, and between meshes in correspondence."""
+"""Distances between a scan and a surface, both ways."""
 
 from __future__ import annotations
 
@@ -53,8 +53,3 @@ def surface_errors(
     else:
         inward, _, _ = closest_on_mesh(points, whole.vertices.astype(np.float64), whole.faces)
     return SurfaceErrors(scan_to_surface=distance_summary(outward), surface_to_scan=distance_summary(inward))
-
-
-def registered_error_mm(vertices_mm: Float[np.ndarray, "v 3"], truth_mm: Float[np.ndarray, "v 3"]) -> DistanceSummary:
-    """Per-vertex distances of two meshes in correspondence, in the same frame; nothing is aligned here."""
-    return distance_summary(np.linalg.norm(vertices_mm.astype(np.float64) - truth_mm, axis=1))

@@ -18,35 +18,29 @@ from pathlib import Path
 
 import numpy as np
 
-from omote.datasets.population import Person, draw_person
+from omote.datasets.population import Person
 from omote.diffusion.settings import EditSettings
 from omote.evaluation import metrics
-from omote.evaluation.catalogue import metric_of
-from omote.evaluation.comparison import answered, stacked
-from omote.evaluation.figures import axis_over, figure, line_chart
+from omote.evaluation.comparison import filled, stacked
+from omote.evaluation.figures import figure
 from omote.evaluation.pictures import save_strips
 from omote.evaluation.records import Cell, Record, Row, Table, value_of
-from omote.evaluation.sets import load_set_networks, summarise_sets
-from omote.evaluation.summary import merged, summarise
-from omote.evaluation.truth import Truth, render_truth
-from omote.head.shipped import population_heads
+from omote.evaluation.summary import merged
+from omote.evaluation.truth import Truth
 from omote.progress import Step, Steps
 from omote.rgbd.model import EditingModel
 from omote.studies.base import Results, Work
 from omote.studies.networks import load_editor
-from omote.studies.persons import Group, Made, load_judges, measure_persons
-from omote.studies.rows import AUTOENCODER, CEILING, COPY, least_depth_error, without_weights
+from omote.studies.persons import Made, measure_rows
+from omote.studies.rows import least_depth_error, without_weights
 from omote.studies.suites import EditorSuite, row_names
+from omote.studies.table import AUTOENCODER, CEILING, COPY, DEPTH, MOVING, TOP1, At, curves
 from omote.types import Expression, Rgbd
 
-DEPTH, TOP1, DETAIL, SECONDS = (
-    "depth/mae_mm_metric",
-    "expression/top1_both",
-    "color/high_frequency_ratio",
-    "time_s/edit",
-)
+DETAIL, SECONDS = "color/high_frequency_ratio", "time_s/edit"
+SETS = ("fd/efficientnet_lite0", "fd/face_id")
 # What a ratio says something of: a zero of these means that nothing went wrong.
-COMPARED = (DEPTH, "depth/mae_mm_moving", TOP1)
+COMPARED = (DEPTH, MOVING, TOP1)
 
 
 def measure_editors(suite: EditorSuite, work: Work) -> Steps[Results]:
@@ -60,24 +54,26 @@ def measure_editors(suite: EditorSuite, work: Work) -> Steps[Results]:
     models = {
         name: load_editor(run, suite.backend) for name, run in zip(row_names(suite.runs), suite.runs, strict=True)
     }
-    population = suite.unseen()
-    heads, judges, sets = population_heads(population.ict), load_judges(), load_set_networks()
-
-    def draw(index: int) -> tuple[Person, Truth]:
-        person = draw_person(population, index, heads)
-        return person, render_truth(person, heads)
-
-    group = Group(name="editors", make=lambda person, truth: rows_of(models, suite, person, truth))
-    names = suite.names()
-    found = yield from measure_persons(work, names, draw, [group], heads, judges, sets=sets, pictures=_strips)
-    persons = [person for (person,) in found]
-    table = merged(summarise(persons), summarise_sets([[group.features(work.out, n)] for n in names], persons, sets))
-    charts = (DEPTH, TOP1, DETAIL, SECONDS, *(f"fd/{extractor.name}" for extractor in sets.extractors))
+    table = yield from measure_rows(
+        suite, work, lambda person, truth: rows_of(models, suite, person, truth), pictures=_strips
+    )
+    lines = {
+        Row(name).under(condition=condition): f"{name} {condition}" for name in models for condition in suite.conditions
+    }
     return Results(
         table=merged(table, ratios(table, list(models), max(suite.steps))),
-        numbers={"count/persons": len(persons)},
-        figure=drawn_over_steps(table, charts),
+        figure=figure(
+            [
+                curves(table, key, over_steps(suite.steps), "steps", lines=lines, logarithmic=True)
+                for key in (DEPTH, TOP1, DETAIL, SECONDS, *SETS)
+            ]
+        ),
     )
+
+
+def over_steps(steps: Sequence[int]) -> list[tuple[float, At]]:
+    """Numbers of steps as an axis of `curves`."""
+    return [(float(n), {"steps": n}) for n in sorted(set(steps))]
 
 
 def _strips(folder: Path, person: Person, images: Mapping[Row, Sequence[Rgbd]], truth: Sequence[Rgbd]) -> None:
@@ -121,7 +117,7 @@ class Edited:
             DETAIL: metrics.high_frequency_ratio(first.rgb, true.rgb, true.mask),
         }
         if len(self.samples) > 1:
-            depths = np.stack([answered(stacked(images)) for images in self.samples])
+            depths = np.stack([filled(stacked(images)).depth_mm for images in self.samples])
             spread = [depths[:, i].std(axis=0)[true.mask[i]].mean() for i in range(count)]
             measured |= {
                 f"depth/mae_mm_best_of_{len(self.samples)}": least_depth_error(self.samples, truth),
@@ -166,25 +162,3 @@ def ratios(table: Table, names: Sequence[str], most_steps: int) -> Table:
         reference = Row(names[0]).under(condition=condition, steps=most_steps)
         out[row] = {f"ratio/{key}": value_of(table[row][key]) / value_of(table[reference][key]) for key in COMPARED}
     return out
-
-
-def drawn_over_steps(table: Table, keys: Sequence[str], *, logarithmic: bool = False) -> str:
-    """Metrics over the number of steps, a line per row's name and further condition: the text of an SVG file.
-
-    Args:
-        table: rows under ``steps`` are drawn.
-        keys: of metrics, a chart each.
-        logarithmic: whether the metrics' axes are.
-    """
-    charts = []
-    for key in keys:
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for row, cells in table.items():
-            if (steps := row.on("steps")) is not None and key in cells:
-                name = " ".join([row.name, *(value for axis, value in row.at if axis != "steps")])
-                lines.setdefault(name, []).append((float(steps), value_of(cells[key])))
-        points = [point for line in lines.values() for point in line]
-        x = axis_over("steps", [steps for steps, _ in points], logarithmic=True)
-        y = axis_over(metric_of(key).label(), [value for _, value in points], logarithmic=logarithmic)
-        charts.append(line_chart(metric_of(key).title, {n: sorted(line) for n, line in lines.items()}, x, y))
-    return figure(charts)

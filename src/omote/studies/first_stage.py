@@ -70,9 +70,7 @@ def measure_first_stages(suite: FirstStageSuite, work: Work) -> Steps[Results]:
         }
 
     found = yield from work.records("rows", list(items), measure)
-    return Results(
-        table={Row(items[item]): record for item, record in found.items()}, numbers={"count/persons": suite.persons}
-    )
+    return Results(table={Row(items[item]): record for item, record in found.items()})
 
 
 def weights_folder(run: Path) -> Path:

@@ -19,8 +19,8 @@ from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.shipped import population_heads
 from omote.progress import Steps
 from omote.studies.base import Results, Work
-from omote.studies.rows import CEILING
 from omote.studies.suites import PopulationSuite
+from omote.studies.table import CEILING
 
 EXPRESSION_STREAM = 17
 SHEET_COLUMNS = 12
@@ -59,4 +59,4 @@ def measure_population(suite: PopulationSuite, work: Work) -> Steps[Results]:
     columns = [np.asarray(Image.open(path)) for path in sorted((work.out / "images").glob("*.png"))]
     with atomic_path(work.out / "sheet.png") as temporary:
         Image.fromarray(np.concatenate(columns, axis=1)).save(temporary)
-    return Results(table=summarise(persons), numbers={"count/persons": len(persons), **confusions(persons, CEILING)})
+    return Results(table=summarise(persons), numbers=confusions(persons, CEILING))

@@ -40,9 +40,8 @@ from omote.progress import Step, Steps
 from omote.rendering.shade import random_light
 from omote.studies.base import Results, Work
 from omote.studies.judge_page import write_judge_report
-from omote.studies.rows import CEILING
 from omote.studies.suites import JudgeSuite
-from omote.studies.table import flat
+from omote.studies.table import CEILING, flat
 
 CAPTURE_STREAM = 29  # of the second capture's camera and light
 # A person at rest, with every expression, and at rest in another capture.
@@ -94,8 +93,9 @@ def check_judges(suite: JudgeSuite, work: Work) -> Steps[Results]:
         *(identity_table(persons, network) for network in networks),
         {Row(name): {"judge/crop_side": crop.side, "judge/crop_down": crop.down} for name, crop in crops.items()},
     )
-    numbers = {"count/persons": len(persons), **confusions(persons, CEILING)}
-    return Results(table=table, numbers=numbers, page=lambda out: write_judge_report(out, {**flat(table), **numbers}))
+    numbers = confusions(persons, CEILING)
+    told = {**flat(table), **numbers}
+    return Results(table=table, numbers=numbers, page=lambda out: write_judge_report(out, told, len(persons)))
 
 
 def expression_records(

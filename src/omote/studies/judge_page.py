@@ -60,7 +60,7 @@ def table_rows(numbers: Mapping[str, float | int]) -> list[Sequence[str]]:
     return lines
 
 
-def write_judge_report(out: Path, numbers: Mapping[str, float | int]) -> None:
+def write_judge_report(out: Path, numbers: Mapping[str, float | int], num_persons: int) -> None:
     """Write ``report.html``.
 
     Raises:
@@ -68,12 +68,12 @@ def write_judge_report(out: Path, numbers: Mapping[str, float | int]) -> None:
     """
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
     with atomic_path(out / "report.html") as temporary:
-        temporary.write_text(html.page("omote: judges", _sections(numbers, run)), encoding="utf-8")
+        temporary.write_text(html.page("omote: judges", _sections(numbers, num_persons, run)), encoding="utf-8")
 
 
-def _sections(numbers: Mapping[str, float | int], run: Mapping[str, Value]) -> Iterator[str]:
+def _sections(numbers: Mapping[str, float | int], num_persons: int, run: Mapping[str, Value]) -> Iterator[str]:
     yield "<h1>Do the judges behave?</h1>"
-    yield f'<p class="soft">{numbers["count/persons"]} persons of the test split, true renders only.</p>'
+    yield f'<p class="soft">{num_persons} persons of the test split, true renders only.</p>'
     lines = table_rows(numbers)
     second = next(k for k, line in enumerate(lines) if line[0] == "expression")
     for head, *rest in (lines[:second], lines[second:]):

@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from omote.datasets.population import Person
+from omote.datasets.population import Person, draw_person
 from omote.evaluation.judges import load_expression_judges, load_identity_judge
 from omote.evaluation.measure import Judges, measure
-from omote.evaluation.records import PersonRecords, Record, Row, load_records, save_records
-from omote.evaluation.sets import SetNetworks, save_features
-from omote.evaluation.truth import Truth
+from omote.evaluation.records import PersonRecords, Record, Row, Table, load_records, save_records
+from omote.evaluation.sets import SetNetworks, load_set_networks, save_features, summarise_sets
+from omote.evaluation.summary import merged, summarise
+from omote.evaluation.truth import Truth, render_truth
 from omote.files import make_folder
 from omote.head.model import HeadModel
+from omote.head.shipped import population_heads
 from omote.progress import Steps
-from omote.studies.base import Work
+from omote.studies.base import PersonStudy, Work
 from omote.types import Rgbd
 
 # Folder, person, images per row and the true renders.
@@ -69,6 +71,30 @@ def load_judges() -> Judges:
         JudgeError: it is not installed.
     """
     return Judges(expression=load_expression_judges(), identity=load_identity_judge())
+
+
+def measure_rows(
+    study: PersonStudy, work: Work, make: Callable[[Person, Truth], Made], *, pictures: Pictures | None = None
+) -> Steps[Table]:
+    """Measure one group of rows of unseen persons, and sum them up as images and as sets of images.
+
+    Args:
+        study: whose name the group has.
+        work: the result folder.
+        make: a person and the true renders → the rows.
+        pictures: keeps pictures of the group.
+    """
+    population, sets = study.unseen(), load_set_networks()
+    heads = population_heads(population.ict)
+
+    def draw(index: int) -> tuple[Person, Truth]:
+        person = draw_person(population, index, heads)
+        return person, render_truth(person, heads)
+
+    group, names = Group(name=study.NAME, make=make), study.names()
+    found = yield from measure_persons(work, names, draw, [group], heads, load_judges(), sets=sets, pictures=pictures)
+    persons = [person for (person,) in found]
+    return merged(summarise(persons), summarise_sets([[group.features(work.out, n)] for n in names], persons, sets))
 
 
 def measure_persons(

@@ -9,7 +9,6 @@ with the weights that an avatar gets.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from omote.diffusion.settings import EditSettings
 from omote.errors import AlignmentError, ConfigError, ScanError
 from omote.evaluation import metrics
 from omote.evaluation.baselines import HeadEdit
-from omote.evaluation.comparison import answered, batch, stacked
+from omote.evaluation.comparison import batch, filled, stacked
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.judges import JUDGES
 from omote.evaluation.measure import Judges, judged
@@ -43,11 +42,11 @@ from omote.rgbd.model import EditingModel
 from omote.studies.base import Results, Work
 from omote.studies.persons import load_judges
 from omote.studies.real_scans_page import write_scan_report
-from omote.studies.rows import AUTOENCODER, CEILING, COPY, NETWORK_ROWS, drawn, without_weights
+from omote.studies.rows import HEAD_EDIT, model_images, network_images, surface_images
 from omote.studies.suites import ScanSuite, scan_names
+from omote.studies.table import AUTOENCODER, CEILING
 from omote.types import Mesh, Rgbd
 
-HEAD_EDIT = Row("head_edit")
 # What is said of every scan alone, beside the means.
 MEASURES = (
     "depth/mae_mm_rest",
@@ -158,21 +157,12 @@ def edited(
     """
     wanted = [typical_expression(category, 1.0) for category in CATEGORIES]
     face = rest_face(alignment, head, source.camera)
-    edit, transfer = HeadEdit(head), DeformationTransfer(head)
-    surface = edit.find(source, head.landmarks(alignment.vertices_mm))
-    return {
-        COPY: [source] * len(wanted),
-        HEAD_EDIT: edit.edit(surface, wanted),
-        Row("deformation_transfer"): transfer.edit(surface, wanted),
-        **{
-            Row(row): network.edit(source, wanted, replace(settings, steps=NETWORK_ROWS[row]), face=face)
-            for row, network in networks.items()
-        },
-        Row("model"): model.edit(source, wanted, settings, face=face),
-        Row("model_category"): model.edit(source, drawn(model, wanted, settings.seed), settings, face=face),
-        Row("model_token"): model.edit(source, without_weights(wanted), settings),
-        AUTOENCODER: model.reconstruct([source] * len(wanted)),
-    }
+    landmarks_mm = head.landmarks(alignment.vertices_mm)
+    images = surface_images(source, landmarks_mm, wanted, HeadEdit(head), DeformationTransfer(head))
+    for row, network in networks.items():
+        images |= network_images(network, row, source, wanted, settings, face)
+    images |= model_images(model, source, wanted, settings, face)
+    return {**images, AUTOENCODER: model.reconstruct([source] * len(wanted))}
 
 
 def fit_errors(head: HeadModel, alignment: Alignment) -> Iterator[Record]:
@@ -225,7 +215,7 @@ def measure(
         distance = metrics.identity_distance(
             judges.identity.embed(batch(shown), landmarks).numpy(), descriptor.repeat(count, axis=0)
         )
-        depth, truth = answered(shown), own.depth_mm.astype(np.float64)
+        depth, truth = filled(shown).depth_mm, own.depth_mm.astype(np.float64)
         rest = metrics.depth_errors(depth[[NEUTRAL]], truth[[NEUTRAL]], own.mask[[NEUTRAL]])
         for key, values in (
             ("identity_to_source/faceapi", distance),

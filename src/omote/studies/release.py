@@ -31,11 +31,11 @@ from omote.progress import Step, Steps
 from omote.rgbd.model import EditingModel
 from omote.studies.base import Results, Work
 from omote.studies.persons import Group, Made, load_judges, measure_persons
-from omote.studies.rows import RIVAL_ROWS, best_of, model_images, network_images, rival_images
+from omote.studies.rows import CATEGORY, RIVAL_ROWS, best_of, model_images, network_images, seeded, surface_images
 from omote.studies.suites import ReleaseSuite
+from omote.studies.table import AUTOENCODER, CEILING, DEPTH, MODEL
 from omote.types import Rgbd
 
-DEPTH, CATEGORY, MODEL = "depth/mae_mm_metric", Row("model_category"), Row("model")
 RIVALS = "rivals"
 
 
@@ -72,7 +72,7 @@ def measure_release(suite: ReleaseSuite, work: Work) -> Steps[Results]:
         table = merged(table, summarise_sets(files, persons, sets))
     return Results(
         table=dict(sorted(table.items(), key=lambda line: (len(line[0].at), place(line[0])))),
-        numbers={"count/persons": len(persons), "count/images": sum(len(p.category) for p in persons)},
+        numbers={"count/images": sum(len(p.category) for p in persons)},
         facts=suite.facts(),
         page=lambda out: write_report(load_results(out)),
     )
@@ -98,21 +98,30 @@ def groups_of(
         return Made(images=images, records=records, parts=turned)
 
     def by_model(person: Person, truth: Truth) -> Made:
+        found, asked, own = face(person, truth), person.expressions, seeded(settings, person)
+        images = model_images(model, truth.source, asked, own, found)
+        images[AUTOENCODER] = model.reconstruct(truth.images, [truth.source] * len(truth.images), asked, face=found)
         records = []
         # How wide the model draws does not depend on how a source is captured, and takes longer than all else.
         if person.index < suite.best_of_persons and suite.test_set == "in-model":
-            best = best_of(model, settings, suite.best_of, person, truth, face(person, truth))
+            best = best_of(model, settings, suite.best_of, person, truth, found)
             records.append(Record(row=CATEGORY, measure=f"depth/mae_mm_best_of_{suite.best_of}", values=best))
-        return made(model_images(model, settings, person, truth, face(person, truth)), person, records)
+        return made(images, person, records)
+
+    def without_networks(person: Person, truth: Truth) -> Made:
+        edits = surface_images(truth.source, truth.source_landmarks_mm, person.expressions, edit, transfer)
+        return made({CEILING: truth.images, **edits}, person)
 
     def by_network(row: str) -> Callable[[Person, Truth], Made]:
-        return lambda person, truth: made(
-            {Row(row): network_images(networks[row], row, settings, person, truth, face(person, truth))}, person
-        )
+        def make(person: Person, truth: Truth) -> Made:
+            own, found = seeded(settings, person), face(person, truth)
+            return made(network_images(networks[row], row, truth.source, person.expressions, own, found), person)
+
+        return make
 
     return [
         Group(name=MODEL.name, make=by_model),
-        Group(name=RIVALS, make=lambda person, truth: made(rival_images(person, truth, edit, transfer), person)),
+        Group(name=RIVALS, make=without_networks),
         *(Group(name=row, make=by_network(row)) for row in networks),
     ]
 

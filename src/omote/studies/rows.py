@@ -1,4 +1,4 @@
-"""The rows of the release suite as images of a person's expressions."""
+"""The rows of the release suite and of real scans, as images of a source with expressions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from omote.datasets.population import Person
 from omote.diffusion.settings import EditSettings
 from omote.evaluation import metrics
 from omote.evaluation.baselines import SurfaceEdit
-from omote.evaluation.comparison import answered, stacked
+from omote.evaluation.comparison import filled, stacked
 from omote.evaluation.records import Row
 from omote.evaluation.truth import Truth
 from omote.head.rest_face import RestFace
 from omote.rgbd.model import EditingModel
+from omote.studies.table import AUTOENCODER, CEILING, COPY, MODEL
 from omote.types import Expression, Rgbd
 
-CEILING, AUTOENCODER, COPY = Row("ceiling"), Row("autoencoder_ceiling"), Row("copy_source")
+HEAD_EDIT, TRANSFER = Row("head_edit"), Row("deformation_transfer")
+CATEGORY, TOKEN = Row("model_category"), Row("model_token")
 # Rows without networks: measured once, whatever the weights.
-RIVAL_ROWS = (CEILING, COPY, Row("head_edit"), Row("deformation_transfer"))
+RIVAL_ROWS = (CEILING, COPY, HEAD_EDIT, TRANSFER)
 # model: the truth's ARKit weights. model_category: category and intensity alone, weights drawn by the prior of expressions.
 # model_token: category and intensity alone, and the network has to decide by itself.
-MODEL_ROWS = (Row("model"), Row("model_category"), Row("model_token"), AUTOENCODER)
+MODEL_ROWS = (MODEL, CATEGORY, TOKEN, AUTOENCODER)
 # Other networks given what ``model`` is given, where there are weights for them; row → number of steps.
 NETWORK_ROWS = {"regression": 1, "pixel_diffusion": 10}
 
@@ -32,26 +34,6 @@ NETWORK_ROWS = {"regression": 1, "pixel_diffusion": 10}
 def seeded(settings: EditSettings, person: Person) -> EditSettings:
     """The settings with a person's own noise."""
     return replace(settings, seed=settings.seed + 1000 * person.index)
-
-
-def rival_images(person: Person, truth: Truth, edit: SurfaceEdit, transfer: SurfaceEdit) -> dict[Row, list[Rgbd]]:
-    """Images of `RIVAL_ROWS`; finding the head takes the longest, so it is found once."""
-    surface = edit.find(truth.source, truth.source_landmarks_mm)
-    made = (
-        truth.images,
-        [truth.source] * len(truth.images),
-        edit.edit(surface, person.expressions),
-        transfer.edit(surface, person.expressions),
-    )
-    return dict(zip(RIVAL_ROWS, made, strict=True))
-
-
-def network_images(
-    network: EditingModel, row: str, settings: EditSettings, person: Person, truth: Truth, face: RestFace | None
-) -> list[Rgbd]:
-    """Of a network of `NETWORK_ROWS`, given what ``model`` is given."""
-    own = replace(seeded(settings, person), steps=NETWORK_ROWS[row])
-    return network.edit(truth.source, person.expressions, own, face=face)
 
 
 def without_weights(expressions: Sequence[Expression]) -> list[Expression]:
@@ -64,19 +46,47 @@ def drawn(model: EditingModel, expressions: Sequence[Expression], seed: int) -> 
     return model.expression_prior.drawn(without_weights(expressions), seed)
 
 
-def model_images(
-    model: EditingModel, settings: EditSettings, person: Person, truth: Truth, face: RestFace | None
+def surface_images(
+    source: Rgbd,
+    landmarks_mm: Float[np.ndarray, "68 3"],
+    expressions: Sequence[Expression],
+    edit: SurfaceEdit,
+    transfer: SurfaceEdit,
 ) -> dict[Row, list[Rgbd]]:
-    """Images of `MODEL_ROWS`."""
-    source = truth.source
-    own = seeded(settings, person)
-    made = (
-        model.edit(source, person.expressions, own, face=face),
-        model.edit(source, drawn(model, person.expressions, own.seed), own, face=face),
-        model.edit(source, without_weights(person.expressions), own),
-        model.reconstruct(truth.images, [source] * len(truth.images), person.expressions, face=face),
-    )
-    return dict(zip(MODEL_ROWS, made, strict=True))
+    """The source as it is, and its edits without networks; finding the head takes the longest, so it is found once."""
+    surface = edit.find(source, landmarks_mm)
+    return {
+        COPY: [source] * len(expressions),
+        HEAD_EDIT: edit.edit(surface, expressions),
+        TRANSFER: transfer.edit(surface, expressions),
+    }
+
+
+def network_images(
+    network: EditingModel,
+    row: str,
+    source: Rgbd,
+    expressions: Sequence[Expression],
+    settings: EditSettings,
+    face: RestFace | None,
+) -> dict[Row, list[Rgbd]]:
+    """Of a network of `NETWORK_ROWS`, given what ``model`` is given."""
+    return {Row(row): network.edit(source, expressions, replace(settings, steps=NETWORK_ROWS[row]), face=face)}
+
+
+def model_images(
+    model: EditingModel,
+    source: Rgbd,
+    expressions: Sequence[Expression],
+    settings: EditSettings,
+    face: RestFace | None,
+) -> dict[Row, list[Rgbd]]:
+    """Edits of the model: with weights given, with weights drawn, and without any."""
+    return {
+        MODEL: model.edit(source, expressions, settings, face=face),
+        CATEGORY: model.edit(source, drawn(model, expressions, settings.seed), settings, face=face),
+        TOKEN: model.edit(source, without_weights(expressions), settings),
+    }
 
 
 def best_of(
@@ -93,5 +103,5 @@ def best_of(
 def least_depth_error(samples: Sequence[Sequence[Rgbd]], truth: Truth) -> Float[np.ndarray, "n"]:
     """Per image, the depth MAE of the sample that is nearest to the truth, mm."""
     true = stacked(truth.images)
-    depths = [answered(stacked(images)) for images in samples]
+    depths = [filled(stacked(images)).depth_mm for images in samples]
     return np.min([metrics.depth_errors(depth, true.depth_mm, true.mask).mae_mm for depth in depths], axis=0)

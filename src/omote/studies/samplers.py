@@ -13,22 +13,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from omote.datasets.population import Person, draw_person
+from omote.datasets.population import Person
 from omote.diffusion.settings import EditSettings
 from omote.evaluation import metrics
 from omote.evaluation.comparison import stacked
+from omote.evaluation.figures import figure
 from omote.evaluation.records import Record, Row
-from omote.evaluation.sets import load_set_networks, summarise_sets
-from omote.evaluation.summary import merged, summarise
-from omote.evaluation.truth import Truth, render_truth
-from omote.head.shipped import population_heads
+from omote.evaluation.truth import Truth
 from omote.progress import Step, Steps
 from omote.rgbd.model import EditingModel
 from omote.studies.base import Results, Work
-from omote.studies.editors import DEPTH, DETAIL, SECONDS, drawn_over_steps
-from omote.studies.persons import Group, Made, load_judges, measure_persons
-from omote.studies.rows import CEILING, seeded
+from omote.studies.editors import DETAIL, SECONDS, SETS, over_steps
+from omote.studies.persons import Made, measure_rows
+from omote.studies.rows import seeded
 from omote.studies.suites import SamplerSuite
+from omote.studies.table import CEILING, DEPTH, IDENTITY, curves
 from omote.types import Rgbd
 
 
@@ -40,24 +39,20 @@ def measure_samplers(suite: SamplerSuite, work: Work) -> Steps[Results]:
         CheckpointError: missing or damaged weights.
     """
     yield Step(stage="load")
-    model, population = suite.model(), suite.unseen()
-    heads, judges, sets = population_heads(population.ict), load_judges(), load_set_networks()
-
-    def draw(index: int) -> tuple[Person, Truth]:
-        person = draw_person(population, index, heads)
-        return person, render_truth(person, heads)
-
-    group = Group(name="samplers", make=lambda person, truth: rows_of(model, suite, person, truth))
-    names = suite.names()
-    found = yield from measure_persons(work, names, draw, [group], heads, judges, sets=sets)
-    persons = [person for (person,) in found]
-    table = merged(summarise(persons), summarise_sets([[group.features(work.out, n)] for n in names], persons, sets))
-    charts = (DEPTH, "identity/faceapi", SECONDS, f"fd/{sets.extractors[-1].name}")
-    return Results(
-        table=table,
-        numbers={"count/persons": len(persons)},
-        figure=drawn_over_steps(table, charts, logarithmic=True),
-    )
+    model = suite.model()
+    table = yield from measure_rows(suite, work, lambda person, truth: rows_of(model, suite, person, truth))
+    at = over_steps([settings.steps for settings in methods(suite).values()])
+    lines = {
+        Row(row.name, tuple(pair for pair in row.at if pair[0] != "steps")): " ".join(
+            [row.name, *(value for axis, value in row.at if axis != "steps")]
+        )
+        for row in methods(suite)
+    }
+    charts = [
+        curves(table, key, at, "steps", lines=lines, logarithmic=True, logarithmic_values=True)
+        for key in (DEPTH, IDENTITY, SECONDS, SETS[-1])
+    ]
+    return Results(table=table, figure=figure(charts))
 
 
 def rows_of(model: EditingModel, suite: SamplerSuite, person: Person, truth: Truth) -> Made:

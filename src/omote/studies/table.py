@@ -102,6 +102,7 @@ def curves(
     lines: Mapping[Row, str] = LINES,
     levels: Mapping[str, float] | None = None,
     logarithmic: bool = False,
+    logarithmic_values: bool = False,
 ) -> str:
     """A metric over what is varied, a line per row that has it, with the intervals over persons.
 
@@ -113,6 +114,7 @@ def curves(
         lines: row without its condition → name of its line.
         levels: dashed.
         logarithmic: whether that axis is.
+        logarithmic_values: whether the metric's axis is.
     """
     from omote.evaluation.catalogue import metric_of
 
@@ -126,7 +128,9 @@ def curves(
     values += [end for ends in whiskers.values() for _, *both in ends for end in both if not math.isnan(end)]
     x = axis_over(label, [value for value, _ in at], logarithmic=logarithmic)
     told = metric_of(metric)
-    return line_chart(told.title, series, x, axis_over(told.label(), values), levels, whiskers)
+    return line_chart(
+        told.title, series, x, axis_over(told.label(), values, logarithmic=logarithmic_values), levels, whiskers
+    )
 
 
 def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[Row]], *, by: str = "") -> str:

@@ -38,8 +38,9 @@ from omote.rgbd.conditions.text.captions import Caption, draw_caption
 from omote.rgbd.conditions.text.words import LANGUAGES, Language
 from omote.rgbd.model import EditingModel
 from omote.studies.base import Results, Work
-from omote.studies.rows import CEILING, seeded
+from omote.studies.rows import seeded
 from omote.studies.suites import TextSuite
+from omote.studies.table import CEILING
 from omote.types import Expression, Rgbd
 
 BY_CATEGORY = Row("category")
@@ -80,7 +81,7 @@ def measure_text(suite: TextSuite, work: Work) -> Steps[Results]:
     found = yield from work.kept("persons", suite.names(), measure, save_records, load_records)
     persons = list(found.values())
     table = summarise(persons)
-    return Results(table=merged(table, over_category(table)), numbers={"count/persons": len(persons)})
+    return Results(table=merged(table, over_category(table)))
 
 
 def captions_of(person: Person, language: Language) -> list[Caption]:

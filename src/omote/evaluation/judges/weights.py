@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omote.errors import OmoteError, of_extra
+from omote.errors import CheckpointError, OmoteError, of_extra
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,34 +58,19 @@ def candidates() -> list[Path]:
     return [*out, cache / "omote" / "judges"]
 
 
-def locate() -> Path:
-    """The first folder that holds all weight files.
+def locate(names: Iterable[str] = FILES) -> Path:
+    """The first folder that holds all of some weight files.
 
     Raises:
         JudgeError: no folder does; the message names the command that fetches them.
     """
-    folders = candidates()
+    folders, names = candidates(), list(names)
     for folder in folders:
-        if all((folder / name).is_file() for name in FILES):
+        if all((folder / name).is_file() for name in names):
             return folder
     raise JudgeError(
-        f"judge weights not found in {' or '.join(map(str, folders))}; run `{INSTALL_COMMAND} {folders[0]}`, or set "
-        f"{ENVIRONMENT_VARIABLE} to the folder that holds them"
-    )
-
-
-def locate_features() -> Path:
-    """The first folder that holds the image features' weights.
-
-    Raises:
-        JudgeError: no folder does.
-    """
-    folders = candidates()
-    for folder in folders:
-        if (folder / EFFICIENTNET_FILE).is_file():
-            return folder
-    raise JudgeError(
-        f"{EFFICIENTNET_FILE} not found in {' or '.join(map(str, folders))}; run `{INSTALL_COMMAND} {folders[0]}`"
+        f"{names[0]} not found in {' or '.join(map(str, folders))}; run `{INSTALL_COMMAND} {folders[0]}`, or set "
+        f"{ENVIRONMENT_VARIABLE} to the folder that holds it"
     )
 
 
@@ -104,15 +89,13 @@ def read_features(folder: Path) -> dict[str, Tensor]:
     Raises:
         JudgeError: the file is missing, or does not hold the published weights.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from omote.evaluation.networks.loading import read_tensors
 
     path = folder / EFFICIENTNET_FILE
     try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise JudgeError(f"cannot read {path}: {line}; run `{INSTALL_COMMAND} {folder}`") from None
+        tensors = read_tensors(path, "the published weights")
+    except CheckpointError as error:
+        raise JudgeError(f"{error}; run `{INSTALL_COMMAND} {folder}`") from None
     if digest_of(tensors) != EFFICIENTNET_DIGEST:
         raise JudgeError(f"{path} does not hold the published weights; run `{INSTALL_COMMAND} {folder}` again")
     return tensors

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from omote.evaluation.catalogue import Metric
-from omote.evaluation.figures import Dot, dots
 from omote.evaluation.records import Row
 from omote.evaluation.report import html, words
-from omote.evaluation.report.page import column_title, run_facts, sections
+from omote.evaluation.report.page import chart_of, column_title, run_facts, sections
 from omote.evaluation.report.results import AUTOENCODER, MODEL, Results, is_model, kind_of, place, title
 from omote.evaluation.report.tables import HEADLINE, interval, verdict_of
 from omote.evaluation.statistics import paired_test
@@ -92,12 +91,12 @@ def _table(all_results: Sequence[Results]) -> str:
 
 
 def _figures(all_results: Sequence[Results]) -> str:
-    parts = []
+    charts = []
     for m in HEADLINE:
         found = {results.name: interval(results, m, MODEL) for results in all_results}
-        lines = [Dot(label=name, value=cell, kind="model") for name, cell in found.items() if cell is not None]
-        parts.append(dots(f"model: {m.label()}", lines, digits=m.digits, from_zero=False))
-    return f'<div class="figures">{"".join(parts)}</div>'
+        cells = {name: cell for name, cell in found.items() if cell is not None}
+        charts.append(chart_of(m, f"model: {m.title}", cells, dict.fromkeys(cells, "model"), from_zero=False))
+    return f'<div class="figures">{"".join(charts)}</div>'
 
 
 def same_persons(a: Results, b: Results) -> bool:

@@ -36,7 +36,7 @@ tbody th{font-weight:600}td small{display:block;font-size:.78rem}td.text{text-al
 svg{max-width:100%;height:auto;font:12px system-ui,sans-serif;overflow:visible}
 svg text{fill:var(--ink)}svg .t{font-weight:600;font-size:13px}svg .l,svg .v{text-anchor:end}
 svg .axis{text-anchor:middle;fill:var(--soft);font-size:11px}svg .grid{stroke:var(--line)}
-svg .bar{stroke-width:3;stroke-opacity:.45}svg .model{fill:var(--model);stroke:var(--model)}
+svg .model{fill:var(--model);stroke:var(--model)}
 svg .baseline{fill:var(--base);stroke:var(--base)}svg .bound{fill:var(--bound);stroke:var(--bound)}
 svg .hit{fill:var(--model)}svg .miss{fill:var(--base)}svg .none{fill:var(--line)}svg .frame{fill:none;stroke:var(--line)}
 svg .n{text-anchor:middle;font-size:11px}svg .n.light{fill:var(--paper)}

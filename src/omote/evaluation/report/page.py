@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from omote.evaluation.catalogue import Metric, metric_of
-from omote.evaluation.figures import Dot, dots, matrix
+from omote.evaluation.figures import axis_over, in_page, matrix, row_chart
 from omote.evaluation.judges.panel import JUDGES
 from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
 from omote.evaluation.records import Row
@@ -17,6 +17,7 @@ from omote.evaluation.report import html, words
 from omote.evaluation.report.published import published_tables
 from omote.evaluation.report.results import MODEL, ROW_TITLES, Results, kind_of, title
 from omote.evaluation.report.tables import DETAIL, HEADLINE, bounds_of, interval, rivalries
+from omote.evaluation.statistics import Interval
 from omote.evaluation.summary import CEILING, FLOOR, TOP1, class_interval, confusion, parts_of, per_image, per_person
 from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
@@ -132,13 +133,25 @@ def _identity_note(results: Results) -> str:
 
 def figures(results: Results) -> str:
     """The headline as dots with intervals."""
-    parts = []
+    charts = []
     for m in HEADLINE:
         found = {row: interval(results, m, row) for row in results.rows}
-        lines = [Dot(label=title(r), value=cell, kind=kind_of(r)) for r, cell in found.items() if cell is not None]
-        if lines:
-            parts.append(dots(m.label(), lines, digits=m.digits, from_zero=m.better == "lower" or m.key in TOP1))
-    return f'<div class="figures">{"".join(parts)}</div>'
+        cells = {title(row): cell for row, cell in found.items() if cell is not None}
+        kinds = {title(row): kind_of(row) for row in found}
+        charts.append(chart_of(m, m.title, cells, kinds, from_zero=m.better == "lower" or m.key in TOP1))
+    return f'<div class="figures">{"".join(charts)}</div>'
+
+
+def chart_of(
+    metric: Metric, heading: str, cells: Mapping[str, Interval], kinds: Mapping[str, str], *, from_zero: bool
+) -> str:
+    """Dots of one metric with their intervals, or nothing where there are none."""
+    values = {name: (c.value, c.low, c.high) for name, c in cells.items() if not np.isnan(c.value)}
+    if not values:
+        return ""
+    ends = [v for ends in values.values() for v in ends if not np.isnan(v)]
+    axis = axis_over(metric.label(), [*ends, *([0.0] if from_zero else [])])
+    return in_page(heading, row_chart(heading, values, axis, kinds=kinds))
 
 
 def _expressions(results: Results) -> Iterator[str]:
