@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from omote.align.confirm import MM_PER_UNIT, Located, confidence_of, confirmed_given, unit_of
+from omote.align.seam import Seam, moved, ribbon, scan_seam, with_lips
 from omote.align.surface import ScanSurface, surface_of
 from omote.errors import AlignmentError
 from omote.geometry.camera import FRONT_TARGET_MM, rgbd_points, transform
@@ -53,6 +54,7 @@ class Alignment:
         on_face: mask of the scan's vertices or points that lie on the face.
         median_mm: median distance of the scan's face points to the refined surface.
         p90_mm: 90th percentile of the same distance.
+        mouth: "closed", "open", or "unknown" where the scan shows none.
         time_s: seconds per stage.
     """
 
@@ -72,6 +74,7 @@ class Alignment:
     on_face: Bool[np.ndarray, " n"]
     median_mm: float
     p90_mm: float
+    mouth: str
     time_s: dict[str, float]
 
     @property
@@ -90,6 +93,7 @@ class Alignment:
             "align/mm_per_unit": self.mm_per_unit,
             "align/landmark_confidence": float(self.landmark_confidence.mean()),
             "align/eye_distance_mm": float(np.linalg.norm(eyes[0] - eyes[1])),
+            "align/mouth": self.mouth,
             "fit/median_mm": self.median_mm,
             "fit/p90_mm": self.p90_mm,
             "fit/linear_median_mm": self.fit.median_mm,
@@ -133,10 +137,11 @@ def align(
     unit_found, scale = _decide_unit(found.fit, given_unit)
     with watch("fit"):
         points, normals = surface.near(found.fit.canonical_from_scan, LOCAL_POINTS)
+        seam = scan_seam(head, surface, found)
         fit = fit_head(
             head,
             points,
-            landmarks=found.landmarks,
+            landmarks=found.landmarks if seam is None else with_lips(head, found, seam),
             normals=normals,
             landmark_weights=found.confidence,
             fixed_scale=scale,
@@ -145,7 +150,7 @@ def align(
     if confidence < MIN_CONFIDENCE:
         raise AlignmentError(_doubt(fit, confidence, landmarks is not None))
     with watch("refine"):
-        refined = _refined(head, fit, points, normals, refinement=refinement)
+        refined = _refined(head, fit, points, normals, seam=seam, refinement=refinement)
     canonical_from_scan = refined.fit.canonical_from_scan
     with watch("transform"):
         aligned = transformed(scan, canonical_from_scan)
@@ -168,6 +173,7 @@ def align(
         on_face=on_face,
         median_mm=refined.median_mm,
         p90_mm=refined.p90_mm,
+        mouth="unknown" if seam is None else "closed" if seam.closed else "open",
         time_s=watch.stages_s,
     )
 
@@ -197,14 +203,21 @@ class _Refined:
 
 
 def _refined(
-    head: HeadModel, fit: Fit, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"], *, refinement: bool
+    head: HeadModel,
+    fit: Fit,
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    *,
+    seam: Seam | None,
+    refinement: bool,
 ) -> _Refined:
     """A fit moved onto the scan's points (scan coordinates), vertex by vertex."""
     rotation = fit.canonical_from_scan[:3, :3] / _scale_of(fit.canonical_from_scan)
     points_mm = transform(fit.canonical_from_scan, points)
     vertices, inferred = fit.vertices_mm, np.ones(head.num_vertices, bool)
     if refinement:
-        vertices, inferred = refine(head, vertices, points_mm, normals=normals @ rotation.T)
+        lips = None if seam is None else ribbon(moved(seam, fit.canonical_from_scan), head)
+        vertices, inferred = refine(head, vertices, points_mm, normals=normals @ rotation.T, ribbon=lips)
     neutral = vertices - (fit.vertices_mm - fit.neutral_mm)
     # Refinement carries the eyeballs along, and the frame is theirs.
     shift = eyeball_centers(head, neutral).mean(axis=0)

@@ -16,7 +16,9 @@ from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.eyes import look_deltas
 from omote.head.model import HeadModel
 from omote.head.region import head_region
-from omote.lift.contact import eye_sphere, resting_eyes, separate
+from omote.lift.contact import eye_sphere
+from omote.lift.travel import saturated
+from omote.lift.untangle import RestSkin, rest_skin, untangle
 
 PATCH_MM = 16.0  # half width of the surroundings that turn and scale an offset
 SCALE_RANGE = (0.75, 1.35)
@@ -27,13 +29,17 @@ LID_PAIR_MM = 1.6
 COLUMN_MM = 2.0
 
 
-def personal_units(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "52 v 3"]:
+def personal_units(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], *, skin: RestSkin | None = None
+) -> Float[np.ndarray, "52 v 3"]:
     """Unit offsets (mm) on a person's neutral.
 
     Args:
         model: template and units.
         neutral_mm: the person at rest, in correspondence.
+        skin: their skin at rest, as strain is measured; made here if None.
     """
+    skin = rest_skin(model, neutral_mm) if skin is None else skin
     turn, scale = _frames(model, neutral_mm)
     transform = (turn * scale[:, None, None]).astype(np.float32)
     units = np.einsum("vij,uvj->uvi", transform, model.expression_mm, optimize=True)
@@ -41,13 +47,18 @@ def personal_units(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Fl
     for side, part in (("Left", "eye_left"), ("Right", "eye_right")):
         if len(model.part_vertices(part)):
             _close_lids(model, neutral_mm, units, ARKIT_INDEX[f"eyeBlink{side}"])
-    eyes = resting_eyes(model, neutral_mm)
     for i, name in enumerate(ARKIT_NAMES):
-        # mouthClose means lips closed under an open jaw: alone, it must cross.
-        touches = name.startswith(LID_UNITS) or (name.startswith(("mouth", "jaw")) and name != "mouthClose")
-        if touches:
-            units[i] = separate(model, neutral_mm, neutral_mm + units[i], eyes=eyes) - neutral_mm
+        units[i] = _natural(skin, name, saturated(model, neutral_mm, units[i]))
     return units
+
+
+def _natural(skin: RestSkin, name: str, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
+    """A unit without folds and crossings."""
+    # mouthClose means lips closed under an open jaw: alone, it must cross.
+    closes = name == "mouthClose"
+    touches = name.startswith((*LID_UNITS, "mouth", "jaw")) and not closes
+    vertices = untangle(skin, skin.vertices_mm + offsets_mm, contact=touches, lips="cross" if closes else "part")
+    return (vertices - skin.vertices_mm).astype(np.float32)
 
 
 def _frames(

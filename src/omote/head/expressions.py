@@ -128,6 +128,34 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
 }  # fmt: skip
 
 
+# How an avatar shows a category that is asked for by name alone, the first form by default. Travel is limited to what real faces do
+# (`omote.lift.travel`), and within it not every recipe is told apart: a smile that spends its travel on the corners' dimples
+# lifts them less, a fear that draws them down reads as surprise, and anger is told from disgust by the open jaw. Populations
+# and the networks trained on them keep `RECIPES`.
+FORMS: Mapping[str, tuple[Recipe, ...]] = {
+    **RECIPES,
+    "happy": (
+        Recipe(action_units="6+10+12+25", weights={
+            "mouthSmile": 1.0, "mouthDimple": 0.2, "mouthUpperUp": 0.8, "mouthLowerDown": 0.5, "jawOpen": 0.15,
+            "cheekSquint": 0.8, "eyeSquint": 0.5}),
+        *RECIPES["happy"],
+    ),
+    "angry": (
+        RECIPES["angry"][2],
+        *RECIPES["angry"][:2],
+        Recipe(action_units="4+5+7+17+23+24", weights={
+            "browDown": 1.0, "eyeWide": 0.5, "eyeSquint": 0.4, "noseSneer": 0.4, "mouthPress": 0.8,
+            "mouthShrugLower": 0.4, "mouthRollUpper": 0.3, "mouthRollLower": 0.3, "mouthFrown": 0.4}),
+    ),
+    "fearful": (
+        Recipe(action_units="1+4+5+20+25+26", weights={
+            "browInnerUp": 1.0, "browDown": 0.3, "eyeWide": 1.0, "mouthStretch": 1.0, "mouthFrown": 0.3,
+            "jawOpen": 0.25, "mouthLowerDown": 0.9, "mouthRollLower": 0.3, "mouthUpperUp": 0.2}),
+        *RECIPES["fearful"],
+    ),
+}  # fmt: skip
+
+
 def arkit_weights(weights: Mapping[str, float], *, tilt: float = 0.0) -> Float[np.ndarray, "52"]:
     """A weight vector from names; a name without side sets both, ``tilt`` in [-1, 1] favours the left (+) side."""
     out = np.zeros(len(ARKIT_NAMES), np.float32)
@@ -195,15 +223,17 @@ def typical_expression(category: str, intensity: float = 1.0, *, recipe: int = 0
     )
 
 
-def with_weights(expression: Expression, recipe: int) -> Expression:
-    """The expression with ARKit weights; where it has none, those of its category's recipe of that number.
+def with_weights(expression: Expression, form: int) -> Expression:
+    """The expression with ARKit weights; where it has none, those of its category's form of that number.
 
     An editor takes a category alone too and then decides itself what it looks like; weights lead it with more accuracy.
+    Numbers past the last form begin again.
     """
     if expression.arkit is not None:
         return expression
-    typical = typical_expression(expression.category, expression.intensity, recipe=recipe)
-    return replace(expression, arkit=typical.arkit)
+    forms = FORMS[check_category(expression.category)]
+    weights = forms[form % len(forms)].weights
+    return replace(expression, arkit=arkit_weights({k: v * expression.intensity for k, v in weights.items()}))
 
 
 def expressions_of(wanted: Sequence[str | Expression], intensity: float = 1.0) -> tuple[Expression, ...]:

@@ -7,9 +7,11 @@ along its normal only, so that vertices don't slide, and the three coordinates s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from omote.geometry.cloud import estimate_normals, spacing
@@ -30,12 +32,28 @@ FOLLOW_MM = 45.0  # vertices farther than this from any believed one stay where 
 RIGID_PARTS = (("eye_left",), ("eye_right",), ("teeth_upper",), ("teeth_lower", "tongue"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ribbon:
+    """Vertices whose place is known outright, not along their normals alone.
+
+    Attributes:
+        vertices: their ids.
+        target_mm: where they belong.
+        weight: weight of the target, where a scan point's is 1.
+    """
+
+    vertices: Int[np.ndarray, " n"]
+    target_mm: Float[np.ndarray, "n 3"]
+    weight: Float[np.ndarray, " n"]
+
+
 def refine(
     model: HeadModel,
     vertices_mm: Float[np.ndarray, "v 3"],
     points_mm: Float[np.ndarray, "n 3"],
     *,
     normals: Float[np.ndarray, "n 3"] | None = None,
+    ribbon: Ribbon | None = None,
 ) -> tuple[Float[np.ndarray, "v 3"], Bool[np.ndarray, " v"]]:
     """Refine a fitted head.
 
@@ -44,6 +62,7 @@ def refine(
         vertices_mm: the fit, in the frame of ``points_mm``.
         points_mm: the scan.
         normals: unit normals of the scan, any sign; estimated if None.
+        ribbon: vertices with targets of their own.
 
     Returns:
         Refined vertices, and a mask of those without support by the scan (``inferred``).
@@ -76,6 +95,11 @@ def refine(
         pull, weight, close = _targets(current, own, points, point_normals, tree, gap, belief, reach)
         seen = close & (belief > 0)
         wanted = offset + own * pull[:, None]
+        if ribbon is not None:
+            ids, there = ribbon.vertices, ribbon.weight[:, None] * (ribbon.target_mm - start[ribbon.vertices])
+            wanted[ids] = weight[ids, None] * wanted[ids] + there
+            weight[ids] += ribbon.weight
+            wanted[ids] /= weight[ids, None]
         w = weight[active]
         system = sp.diags(w + ANCHOR) + stiffness * softness * smooth
         offset[active] = solve_spd(system, w[:, None] * wanted[active])

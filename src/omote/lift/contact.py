@@ -1,4 +1,4 @@
-"""Lids stay outside the eyeball, lips don't pass through each other, and the mouth's lining stays behind the skin."""
+"""Lids stay outside the eyeball, the mouth's lining stays behind the skin, and which vertices of the lips face each other."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from omote.head.region import head_region
 LID_THICKNESS_MM = 0.35
 HIDDEN_MM = 0.8  # deeper in the ball than this at rest is the socket's lining
 LIP_RANGE_MM = 6.0
-LIP_PAIR_MM = 3.0
-LIP_OVERLAP_MM = 0.3  # soft flesh presses together this much
-LIP_SPREAD_MM = 3.0
+LIP_PAIR_MM = 4.0
 # Lips that are drawn down or back pass over a lining that follows them only in part: seen from the front it would come out below
 # the lip as a dark spot.
 LINING_REACH_MM = 16.0  # around the lips' landmarks, in the frontal plane
@@ -51,7 +49,7 @@ class RestingEye:
 
 
 def resting_eyes(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> list[RestingEye]:
-    """What `separate` needs of a neutral; made once, it serves any number of expressions."""
+    """The eyeballs of a person at rest, and the skin around them."""
     region = head_region(model)
     # A raised cheek comes as near to the ball as a lid does.
     lid = np.flatnonzero(region.lid | region.exterior)
@@ -72,24 +70,25 @@ def resting_eyes(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> list
     return eyes
 
 
-def separate(
-    model: HeadModel,
-    neutral_mm: Float[np.ndarray, "v 3"],
-    vertices_mm: Float[np.ndarray, "v 3"],
-    *,
-    eyes: Sequence[RestingEye] | None = None,
-) -> Float[np.ndarray, "v 3"]:
-    """Vertices with crossings removed that the neutral doesn't have.
+@dataclass(frozen=True, kw_only=True)
+class Contact:
+    """What may not pass through what on a person, made once for any number of expressions."""
 
-    Args:
-        model: topology and parts.
-        neutral_mm: the person at rest.
-        vertices_mm: an expression.
-        eyes: the neutral's `resting_eyes`; made here if None.
-    """
-    out = _uncross_lips(model, neutral_mm, np.array(vertices_mm, np.float64))
-    out = behind_skin(model, neutral_mm, out)
-    return _lids_outside(resting_eyes(model, neutral_mm) if eyes is None else eyes, out).astype(np.float32)
+    eyes: Sequence[RestingEye]
+    lining: RestLining
+
+    def apart(self, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
+        """An expression's vertices with lids outside the eyeballs and the mouth's lining behind the skin.
+
+        Lips are kept apart by `omote.lift.untangle`.
+        """
+        out = behind_skin(self.lining, np.array(vertices_mm, np.float64))
+        return _lids_outside(self.eyes, out)
+
+
+def contact_of(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Contact:
+    """The contacts of a person at rest."""
+    return Contact(eyes=resting_eyes(model, neutral_mm), lining=rest_lining(model, neutral_mm))
 
 
 def eye_sphere(
@@ -139,7 +138,7 @@ def lip_pairs(model: HeadModel) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "
     inner = model.landmarks(points)[60:68]
     seam = np.concatenate([a + t * (b - a) for a, b in zip(inner, np.roll(inner, -1, 0), strict=True)
                            for t in np.linspace(0, 1, 5, endpoint=False)[:, None]]).reshape(-1, 3)  # fmt: skip
-    skin = model.part_vertices("skin")
+    skin = model.part_vertices("skin", "mouth")
     lips = skin[cKDTree(seam).query(points[skin])[0] < LIP_RANGE_MM]
     upper = lips[normals[lips, 1] < -0.25]
     lower = lips[normals[lips, 1] > 0.25]
@@ -150,56 +149,49 @@ def lip_pairs(model: HeadModel) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "
     return upper[near], lower[index[near]]
 
 
-def _uncross_lips(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices: Float[np.ndarray, "v 3"]
-) -> Float[np.ndarray, "v 3"]:
-    upper, lower = lip_pairs(model)
-    if not len(upper):
-        return vertices
-    for _ in range(2):
-        rest_gap = neutral_mm[upper, 1] - neutral_mm[lower, 1]
-        gap = vertices[upper, 1] - vertices[lower, 1]
-        overlap = np.minimum(rest_gap, 0.0) - LIP_OVERLAP_MM - gap
-        bad = overlap > 0
-        if not bad.any():
-            break
-        seeds = (vertices[upper[bad]] + vertices[lower[bad]]) / 2
-        amount = overlap[bad]
-        for side, sign in ((upper, 0.5), (lower, -0.5)):
-            ids = np.unique(side)
-            square = np.sum((vertices[ids][:, None] - seeds[None]) ** 2, axis=2)
-            kernel = np.exp(-0.5 * square / LIP_SPREAD_MM**2)
-            weight = kernel.sum(axis=1)
-            mean = kernel @ amount / np.maximum(weight, 1e-9)
-            vertices[ids, 1] += sign * mean * np.clip(weight, 0, 1)
-    return vertices
+@dataclass(frozen=True, kw_only=True)
+class RestLining:
+    """What lines a person's mouth at rest.
+
+    Attributes:
+        model: whose landmarks say where the lips are.
+        inside: vertices of the lining.
+        covers: triangles of skin that may lie before it.
+        at_rest_mm: how far each of ``inside`` lies behind the skin at rest; infinite where none covers it.
+    """
+
+    model: HeadModel
+    inside: Int[np.ndarray, " n"]
+    covers: Int[np.ndarray, "t 3"]
+    at_rest_mm: Float[np.ndarray, " n"]
 
 
-def behind_skin(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], vertices_mm: Float[np.ndarray, "v 3"]
-) -> Float[np.ndarray, "v 3"]:
+def rest_lining(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestLining:
+    """The lining of a person at rest."""
+    inside, covers, rest = model.part_vertices("mouth"), _lip_triangles(model), neutral_mm.astype(np.float64)
+    at_rest = clearance(rest, inside, covers, model.landmarks(rest)[LIPS])
+    return RestLining(model=model, inside=inside, covers=covers, at_rest_mm=at_rest)
+
+
+def behind_skin(lining: RestLining, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
     """Vertices with what lines the mouth pushed back (along z) behind the skin that covers it.
 
     It keeps the clearance that it has at rest, up to `LINING_CLEARANCE_MM`.
 
     Args:
-        model: topology and parts.
-        neutral_mm: the person at rest.
+        lining: of the person at rest.
         vertices_mm: an expression.
     """
-    inside, covers = model.part_vertices("mouth"), _face_triangles(model)
-    if not len(inside):
+    if not len(lining.inside):
         return vertices_mm
-    posed, rest = vertices_mm.astype(np.float64), neutral_mm.astype(np.float64)
-    lips = model.landmarks(posed)[LIPS]
-    inside = inside[posed[inside, 2] > lips[:, 2].min() - LINING_DEPTH_MM]
-    gap = clearance(posed, inside, covers, lips)
-    close = gap < LINING_CLEARANCE_MM
-    if not close.any():
-        return vertices_mm
-    inside, gap = inside[close], gap[close]
-    at_rest = clearance(rest, inside, covers, model.landmarks(rest)[LIPS])
+    posed = vertices_mm.astype(np.float64)
+    lips = lining.model.landmarks(posed)[LIPS]
+    near = posed[lining.inside, 2] > lips[:, 2].min() - LINING_DEPTH_MM
+    inside, at_rest = lining.inside[near], lining.at_rest_mm[near]
+    gap = clearance(posed, inside, lining.covers, lips)
     push = np.clip(np.minimum(at_rest, LINING_CLEARANCE_MM) - gap, 0.0, None)
+    if not push.any():
+        return vertices_mm
     out = vertices_mm.copy()
     out[inside, 2] -= push.astype(out.dtype)
     return out
@@ -217,14 +209,20 @@ def clearance(
     near = ((corners[:, :, :2].max(axis=1) > low) & (corners[:, :, :2].min(axis=1) < high)).all(axis=1)
     near &= face_normals(vertices, triangles)[:, 2] > 0
     points = vertices[ids]
+    order = np.argsort(points[:, 0])
     foremost = np.full(len(points), -np.inf)
-    _foremost(points, corners[near], foremost)
-    return np.where(foremost == -np.inf, np.inf, foremost) - points[:, 2]
+    _foremost(np.ascontiguousarray(points[order]), points[order, 0], corners[near], foremost)
+    out = np.empty(len(points))
+    out[order] = np.where(foremost == -np.inf, np.inf, foremost)
+    return out - points[:, 2]
 
 
 @kernel()
-def _foremost(points: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
-    """Largest z over each point among triangles that cover it in the frontal plane; ``out`` as it is where none does."""
+def _foremost(points: np.ndarray, along: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
+    """Largest z over each point among triangles that cover it in the frontal plane; ``out`` as it is where none does.
+
+    ``along``: the points' x, ascending.
+    """
     for t in range(len(corners)):
         ax, ay, az = corners[t, 0, 0], corners[t, 0, 1], corners[t, 0, 2]
         bx, by, bz = corners[t, 1, 0], corners[t, 1, 1], corners[t, 1, 2]
@@ -235,9 +233,11 @@ def _foremost(points: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
         area = x1 * y2 - y1 * x2
         if area == 0.0:
             continue
-        for i in range(len(points)):
+        for i in range(np.searchsorted(along, left), len(points)):
             x, y = points[i, 0], points[i, 1]
-            if x < left or x > right or y < low or y > high:
+            if x > right:
+                break
+            if y < low or y > high:
                 continue
             u = ((x - ax) * y2 - (y - ay) * x2) / area
             v = ((y - ay) * x1 - (x - ax) * y1) / area
@@ -246,5 +246,9 @@ def _foremost(points: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
 
 
 @once_per_head
-def _face_triangles(model: HeadModel) -> Int[np.ndarray, "t 3"]:
-    return model.faces[head_region(model).face[model.faces].all(axis=1)]
+def _lip_triangles(model: HeadModel) -> Int[np.ndarray, "t 3"]:
+    """The face's triangles as far about the lips as skin moves over the lining, and then some."""
+    lips = model.landmarks(model.template_mm)[LIPS, :2]
+    reach = np.ptp(lips, axis=0) / 2 + 2 * LINING_REACH_MM
+    near = (np.abs(model.template_mm[:, :2] - lips.mean(axis=0)) < reach).all(axis=1)
+    return model.faces[(head_region(model).face & near)[model.faces].all(axis=1)]

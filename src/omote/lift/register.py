@@ -25,15 +25,23 @@ from omote.geometry.mesh import solve_spd, vertex_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.model import HeadModel
 from omote.head.region import head_region
-from omote.lift.contact import separate
 from omote.lift.motion import antisymmetric_units, cap_motion, head_motion
 from omote.lift.points import clean_mask, sample_image
+from omote.lift.travel import saturated
+from omote.lift.untangle import RestSkin, rest_skin, untangle
 from omote.types import Rgbd
 
-# Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight.
-FIXED_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith("eyeLook") or n in ("tongueOut", "mouthClose"))
-# Nor these, where the scan's lids are closed: a brow that comes down over one looks like a blink.
-LID_UNITS = tuple(n for n in ARKIT_NAMES if n.startswith(("eyeBlink", "eyeSquint", "eyeWide")))
+# Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight. Freed, brows that come down
+# were taken for lids that close, and a wrinkled nose for raised cheeks: anger was read as disgust.
+FIXED_UNITS = tuple(
+    n for n in ARKIT_NAMES if n.startswith(("eye", "brow", "nose", "cheekSquint")) or n in ("tongueOut", "mouthClose")
+)
+# Units that part the lips, and how much of them does so: 128² depth cannot tell closed lips from lips a millimetre apart.
+PARTING = np.array([
+    n.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthFunnel", "tongueOut")) for n in ARKIT_NAMES
+])  # fmt: skip
+PARTED = 0.19
+NORMAL_ROUNDS = 12  # of smoothing; along raw normals a residual crosses itself in creases
 MAX_WEIGHT = 1.15
 MAX_SAMPLES = 4500
 BLUR_PX = (2.0, 1.4, 1.0, 0.7, 0.7)  # of the images per Gauss-Newton step: coarse to fine
@@ -72,7 +80,7 @@ def register_expression(
     *,
     units_mm: Float[np.ndarray, "52 v 3"] | None = None,
     prior: Float[np.ndarray, "52"] | None = None,
-    eyes_open: bool = True,
+    skin: RestSkin | None = None,
 ) -> Registered:
     """Register the head to one generated image.
 
@@ -84,18 +92,18 @@ def register_expression(
             neutral); the source image itself if there is none.
         units_mm: the units personalised to this person; the model's own if None.
         prior: expected ARKit weights (the category's); zero if None.
-        eyes_open: whether the images show open eyes; if not, the lids' units keep the prior's weights.
+        skin: the person's skin at rest, as strain is measured; made here if None.
     """
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
     samples = _samples(model, neutral_mm, reference)
-    fixed = FIXED_UNITS if eyes_open else FIXED_UNITS + LID_UNITS
-    weights = _fit_units(units, prior, generated, reference, samples, fixed)
+    weights = _fit_units(units, prior, generated, reference, samples, FIXED_UNITS)
     used = np.flatnonzero(weights)
     posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
     posed = posed + _smooth_residual(model, posed, generated, reference, samples)
-    vertices = neutral_mm + cap_motion(model, posed - neutral_mm)
-    vertices = separate(model, neutral_mm, vertices)
+    reach = saturated(model, neutral_mm, cap_motion(model, posed - neutral_mm))
+    skin = rest_skin(model, neutral_mm) if skin is None else skin
+    vertices = untangle(skin, neutral_mm + reach, lips="part" if prior[PARTING].max() > PARTED else "close")
     left, _, valid = _motion_residual(generated, reference, vertices[samples.ids], samples, None)
     left = np.abs(left[valid & (samples.offset_weight > 0)])
     return Registered(
@@ -273,6 +281,13 @@ def _bounded(hessian: Float[np.ndarray, "k k"], rhs: Float[np.ndarray, "k"]) -> 
     return lsq_linear(factor.T, np.linalg.solve(factor, rhs), bounds=(0.0, MAX_WEIGHT), method="bvls").x
 
 
+def _smooth_normals(model: HeadModel, posed: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
+    normals = vertex_normals(posed, model.faces).astype(np.float64)
+    for _ in range(NORMAL_ROUNDS):
+        normals = normals - 0.5 * (head_motion(model).laplacian @ normals)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+
+
 def _smooth_residual(
     model: HeadModel,
     posed: Float[np.ndarray, "v 3"],
@@ -282,7 +297,7 @@ def _smooth_residual(
 ) -> Float[np.ndarray, "v 3"]:
     """Displacement along the normals: data at the samples, thin-plate smooth, small where little can move."""
     motion = head_motion(model)
-    normals = vertex_normals(posed, model.faces).astype(np.float64)
+    normals = _smooth_normals(model, posed)
     points = posed[samples.ids].astype(np.float64)
     residual, slope, valid = _motion_residual(generated, reference, points, samples, BLUR_PX[-1])
     jacobian = _projection_jacobian(generated, points)

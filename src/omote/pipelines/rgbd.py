@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -19,10 +20,12 @@ from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.lift.motion import rigid_vertices
 from omote.lift.register import Registered, register_expression
+from omote.lift.travel import natural_weights
+from omote.lift.untangle import RestSkin, rest_skin
 from omote.pipelines.result import AvatarResult
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps
-from omote.rendering.source import has_color, source_image
+from omote.rendering.source import source_image
 from omote.rgbd.protocol import Editor
 from omote.runs import Stopwatch, Value
 from omote.types import Avatar, Camera, Expression, Head, Rgbd, Scan
@@ -88,10 +91,12 @@ class RgbdPipeline:
         # A face at rest still gets some fitted expression, and taking that off costs more than it gives: the scan is
         # the avatar's rest.
         neutral = seat_mouth(head, alignment.vertices_mm)
+        wanted = [_within_reach(head, neutral, expression) for expression in wanted]
         # Texture and units need the neutral alone, and expressions do not need each other: what waits, waits together.
         pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         try:
-            units_ready = pool.submit(personal_units, head, neutral)
+            skin = rest_skin(head, neutral)
+            units_ready = pool.submit(personal_units, head, neutral, skin=skin)
             baked_ready = pool.submit(bake_texture, head, neutral, alignment.scan)
             yield Step(stage="source")
             with watch("source"):
@@ -103,9 +108,7 @@ class RgbdPipeline:
             with watch("texture"):
                 units, baked = units_ready.result(), baked_ready.result()
             with watch("lift"):
-                # A scan without colour is shown with painted, open eyes.
-                eyes_open = baked.eyes_open or not has_color(alignment.scan)
-                lifted = yield from self._lifted(neutral, generated, wanted, units, eyes_open=eyes_open, pool=pool)
+                lifted = yield from self._lifted(neutral, generated, wanted, units, skin=skin, pool=pool)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         avatar = _avatar(head, neutral, lifted, wanted, units, alignment, baked)
@@ -138,7 +141,7 @@ class RgbdPipeline:
         wanted: Sequence[Expression],
         units: Float[np.ndarray, "52 v 3"],
         *,
-        eyes_open: bool,
+        skin: RestSkin,
         pool: ThreadPoolExecutor,
     ) -> Steps[dict[str, Registered]]:
         """The head registered to every image that is not at rest, by name."""
@@ -151,7 +154,7 @@ class RgbdPipeline:
                 generated[NEUTRAL],
                 units_mm=units,
                 prior=e.arkit,
-                eyes_open=eyes_open,
+                skin=skin,
             )
             for e in wanted
             if e.category != NEUTRAL
@@ -186,6 +189,12 @@ def _avatar(
         texture=baked.texture,
         texture_inferred=baked.inferred,
     )
+
+
+def _within_reach(head: HeadModel, neutral: Vertices, expression: Expression) -> Expression:
+    """The expression as far as this face can show it."""
+    assert expression.arkit is not None
+    return replace(expression, arkit=natural_weights(head, head.expression_mm, neutral, expression.arkit))
 
 
 def _facts(head: HeadModel, avatar: Avatar, lifted: Mapping[str, Registered], names: set[str]) -> dict[str, Value]:

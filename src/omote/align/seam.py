@@ -1,0 +1,274 @@
+"""Where the lips of a scan meet, and whether they do: the valley between them in the frontal depth.
+
+A linear fit does not know a closed mouth from one that stands a little open, and a refinement along normals cannot close what
+the fit left open. The scan knows: seen from the front, the lips' seam is the valley that runs from corner to corner, and where
+the mouth is open, the valley is a hole with the teeth, or nothing, behind it. So the seam is found there, and the lips of the
+head model, as they lie in the model's own closed mouth, are carried onto it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import gaussian_filter, grey_closing, maximum_filter1d
+from scipy.spatial import cKDTree
+
+from omote.align.confirm import Located
+from omote.align.surface import ScanSurface
+from omote.geometry.camera import orbit_camera, transform
+from omote.head.model import HeadModel, once_per_head
+from omote.head.nicp import Ribbon
+from omote.rendering.zbuffer import rasterize
+
+HALF_WIDTH_MM, HALF_HEIGHT_MM = 36.0, 22.0  # of the window about the mouth
+CELL_MM = 0.4
+BEHIND_MM = 45.0  # behind the lips' landmarks
+WINDOW_MM = 8.0  # above and below a seam, within which its lips rise
+DEPTH_MM = 4.0  # of a valley that counts fully; some scans have a real slit between the lips
+PRIOR_MM = 4.0  # how far the seam may lie from where the landmarks say
+SLOPE = 1.0  # cells up or down per column
+BEND = 0.15  # cost of one
+# On 6 closed mouths the lips were at most 1.2 mm apart by this measure, on 7 open ones at least 7; persons whose lips stand a
+# little apart lie at 1.6 to 2. Valleys of closed mouths were at most 4 mm deep, of holes 8 and more.
+JUMP_MM = 2.0  # within two cells: the edge of a lip with a tooth, or nothing, behind it
+OPEN_GAP_MM, OPEN_DEPTH_MM = 1.4, 6.0
+SLIT_CELLS = 3  # a slit narrower than this many cells is no hole
+RIBBON_MM = 1.6  # how far about its seam a lip is carried
+RIBBON_WEIGHT = 2.0
+LEAST_WEIGHT = 0.02
+CORNER_FADE = 0.12  # of the seam's length, at either end
+DISTANCE_MM = 20_000.0
+INNER_UPPER, INNER_LOWER = slice(60, 65), (60, 67, 66, 65, 64)  # of the 68 landmarks, right to left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seam:
+    """The line where the lips meet, from the person's right corner to the left one.
+
+    Attributes:
+        points_mm: along it, evenly in x.
+        depth_mm: of the valley at each point, below the lower of its two lips.
+        closed: whether the lips touch all along.
+    """
+
+    points_mm: Float[np.ndarray, "n 3"]
+    depth_mm: Float[np.ndarray, " n"]
+    closed: bool
+
+
+def find_seam(
+    points_mm: Float[np.ndarray, "n 3"], faces: np.ndarray | None, landmarks_mm: Float[np.ndarray, "68 3"]
+) -> Seam | None:
+    """Find the seam; None where the scan shows no mouth.
+
+    Args:
+        points_mm: of the scan, canonical frame.
+        faces: its triangles; None for a cloud.
+        landmarks_mm: of the scan or of a fit; they say roughly where to look.
+    """
+    middle = landmarks_mm[60:68].mean(axis=0)
+    depth = _mesh_depth(points_mm, faces, middle) if faces is not None else _cloud_depth(points_mm, middle)
+    if depth is None:
+        return None
+    x = middle[0] + (np.arange(depth.shape[1]) + 0.5) * CELL_MM - HALF_WIDTH_MM
+    y = middle[1] + HALF_HEIGHT_MM - (np.arange(depth.shape[0]) + 0.5) * CELL_MM
+    inner = (x > landmarks_mm[60, 0]) & (x < landmarks_mm[64, 0])
+    if inner.sum() < 20:
+        return None
+    prior = _prior(landmarks_mm, x)
+    valley, level = _valley(depth)
+    gain = np.minimum(valley, DEPTH_MM) / DEPTH_MM - 0.5 * ((y[:, None] - prior) / PRIOR_MM) ** 2
+    row = _path(gain[:, inner])
+    column = np.flatnonzero(inner)
+    deep = valley[row, column]
+    slitless = _valley(grey_closing(depth, (SLIT_CELLS, 1)))[0][row, column]
+    z = level[row, column] - np.minimum(deep, DEPTH_MM)
+    points = np.stack([x[column], y[row], z], axis=1)
+    closed = _gap_mm(depth, x, y, landmarks_mm) <= OPEN_GAP_MM and bool(np.median(slitless) <= OPEN_DEPTH_MM)
+    return Seam(points_mm=points, depth_mm=deep, closed=closed)
+
+
+def moved(seam: Seam, matrix: Float[np.ndarray, "4 4"]) -> Seam:
+    """The seam in another frame."""
+    return replace(seam, points_mm=transform(matrix, seam.points_mm))
+
+
+def scan_seam(head: HeadModel, surface: ScanSurface, found: Located) -> Seam | None:
+    """The seam of a face that was found, in scan coordinates.
+
+    Args:
+        head: the head model that was fitted to it.
+        surface: of the scan.
+        found: the face.
+    """
+    pose = found.fit.canonical_from_scan
+    landmarks = transform(pose, found.landmarks)
+    if not np.isfinite(landmarks[48:]).all():
+        landmarks = head.landmarks(found.fit.vertices_mm)
+    seam = find_seam(transform(pose, surface.points), surface.faces, landmarks)
+    return None if seam is None else moved(seam, np.linalg.inv(pose))
+
+
+def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, "68 3"]:
+    """The landmarks of a face that was found, those of the inner lips on their seam if the mouth is closed.
+
+    They lie as far above and below it as on the head model's own closed mouth.
+
+    Args:
+        head: whose lips are to lie there.
+        found: the face.
+        seam: in scan coordinates.
+    """
+    own = model_seam(head)
+    if own is None or not seam.closed or not np.isfinite(found.landmarks).all():
+        return found.landmarks
+    pose = found.fit.canonical_from_scan
+    template, scan = head.landmarks(head.template_mm.astype(np.float64)), moved(seam, pose)
+    u = np.clip(_along(own, template[60:]), 0.0, 1.0)
+    out = found.landmarks.copy()
+    out[60:] = transform(np.linalg.inv(pose), _at(scan, u) + template[60:] - _at(own, u))
+    return out
+
+
+def ribbon(seam: Seam, model: HeadModel) -> Ribbon | None:
+    """Where the vertices about the closed model's seam go, so that its lips meet where the scan's do; None for an open mouth.
+
+    Args:
+        seam: in the frame of the head to be refined.
+        model: the head.
+    """
+    own = model_seam(model)
+    if own is None or not seam.closed:
+        return None
+    template = model.template_mm.astype(np.float64)
+    lips = model.part_vertices("skin", "mouth")
+    distance = cKDTree(own.points_mm).query(template[lips])[0]
+    u = _along(own, template[lips])
+    weight = RIBBON_WEIGHT * np.exp(-0.5 * (distance / RIBBON_MM) ** 2)
+    weight *= np.clip(np.minimum(u, 1 - u) / CORNER_FADE, 0.0, 1.0)
+    used = weight > LEAST_WEIGHT
+    ids, u = lips[used], u[used]
+    return Ribbon(vertices=ids, target_mm=_at(seam, u) + template[ids] - _at(own, u), weight=weight[used])
+
+
+@once_per_head
+def model_seam(model: HeadModel) -> Seam | None:
+    """The seam of a head model's template."""
+    template = model.template_mm.astype(np.float64)
+    skin = np.isin(model.faces, model.part_vertices("skin", "mouth")).all(axis=1)
+    return find_seam(template, model.faces[skin], model.landmarks(template))
+
+
+def _along(seam: Seam, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
+    """Where points lie along a seam, 0 at its right end and 1 at its left one."""
+    x = seam.points_mm[:, 0]
+    return (points[:, 0] - x[0]) / (x[-1] - x[0])
+
+
+def _at(seam: Seam, u: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
+    """Points along a seam."""
+    own = np.linspace(0.0, 1.0, len(seam.points_mm))
+    return np.stack([np.interp(u, own, seam.points_mm[:, c]) for c in range(3)], axis=1)
+
+
+def _prior(landmarks: Float[np.ndarray, "68 3"], x: Float[np.ndarray, " w"]) -> Float[np.ndarray, " w"]:
+    upper, lower = landmarks[INNER_UPPER], landmarks[list(INNER_LOWER)]
+    line = (upper + lower) / 2
+    order = np.argsort(line[:, 0])
+    return np.interp(x, line[order, 0], line[order, 1])
+
+
+def _gap_mm(
+    depth: Float[np.ndarray, "h w"],
+    x: Float[np.ndarray, " w"],
+    y: Float[np.ndarray, " h"],
+    landmarks: Float[np.ndarray, "68 3"],
+) -> float:
+    """Median distance from where the depth falls off the upper lip to where it rises to the lower one; 0 for lips that meet."""
+    right, left = landmarks[60, 0], landmarks[64, 0]
+    middle = np.flatnonzero((x > right + 0.2 * (left - right)) & (x < left - 0.2 * (left - right)))
+    # From inside the upper lip's border to inside the lower one's.
+    rows = np.flatnonzero((y < landmarks[50:53, 1].mean() + 2.0) & (y > landmarks[56:59, 1].mean() - 2.0))
+    if len(rows) < 4 or not len(middle):
+        return 0.0
+    change = np.diff(depth[rows[0] : rows[-1] + 1][:, middle], axis=0)
+    change = change[1:] + change[:-1]
+    falls, rises = change < -JUMP_MM, change > JUMP_MM
+    first = np.argmax(falls, axis=0)
+    last = len(rises) - 1 - np.argmax(rises[::-1], axis=0)
+    gap = np.where(falls.any(axis=0) & rises.any(axis=0), np.maximum(last - first, 0), 0) * CELL_MM
+    return float(np.median(gap))
+
+
+def _valley(depth: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    """How far each cell lies below the lower of the highest cells above and below it, and that height."""
+    reach = int(WINDOW_MM / CELL_MM)
+    # A maximum over the cells on one side: a centred window, shifted.
+    above = maximum_filter1d(depth, reach, axis=0, origin=(reach - 1) // 2, mode="nearest")
+    below = maximum_filter1d(depth, reach, axis=0, origin=-(reach // 2), mode="nearest")
+    level = np.minimum(above, below)
+    return np.maximum(level - depth, 0.0), level
+
+
+def _path(gain: Float[np.ndarray, "h w"]) -> np.ndarray:
+    """Rows of the path from left to right with the largest sum, at most `SLOPE` rows a column up or down."""
+    height, width = gain.shape
+    total, back = gain[:, 0].copy(), np.zeros((height, width), np.int64)
+    padded = np.full(height + 2, -np.inf)
+    for k in range(1, width):
+        padded[1:-1] = total
+        options = np.stack([padded[:-2] - BEND, padded[1:-1], padded[2:] - BEND])
+        step = np.argmax(options, axis=0)
+        back[:, k] = np.arange(height) + step - 1
+        total = options[step, np.arange(height)] + gain[:, k]
+    rows = np.zeros(width, np.int64)
+    rows[-1] = int(np.argmax(total))
+    for k in range(width - 1, 0, -1):
+        rows[k - 1] = back[rows[k], k]
+    return rows
+
+
+def _mesh_depth(
+    points: Float[np.ndarray, "n 3"], faces: np.ndarray, middle: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "h w"] | None:
+    near = _near(points, middle, 2.0 * HALF_WIDTH_MM)
+    used = faces[near[faces].any(axis=1)]
+    if len(used) < 20:
+        return None
+    size = 2 * int(HALF_WIDTH_MM / CELL_MM)
+    camera = orbit_camera(size=size, distance_mm=DISTANCE_MM, field_mm=2 * HALF_WIDTH_MM, target_mm=middle)
+    raster = rasterize(camera, np.ascontiguousarray(points, np.float64), np.ascontiguousarray(used, np.int32))
+    seen = raster.face_id >= 0
+    z = np.where(seen, DISTANCE_MM + middle[2] - raster.depth_mm, middle[2] - BEHIND_MM).astype(np.float64)
+    cut = int((HALF_WIDTH_MM - HALF_HEIGHT_MM) / CELL_MM)
+    return np.maximum(z, middle[2] - BEHIND_MM)[cut : size - cut]
+
+
+def _cloud_depth(points: Float[np.ndarray, "n 3"], middle: Float[np.ndarray, "3"]) -> Float[np.ndarray, "h w"] | None:
+    own = points[_near(points, middle, HALF_WIDTH_MM)]
+    if len(own) < 200:
+        return None
+    shape = (2 * int(HALF_HEIGHT_MM / CELL_MM), 2 * int(HALF_WIDTH_MM / CELL_MM))
+    row = np.floor((middle[1] + HALF_HEIGHT_MM - own[:, 1]) / CELL_MM).astype(int)
+    column = np.floor((own[:, 0] - middle[0] + HALF_WIDTH_MM) / CELL_MM).astype(int)
+    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    if inside.sum() < 200:
+        return None
+    cell = row[inside] * shape[1] + column[inside]
+    front = np.full(shape[0] * shape[1], -np.inf)
+    np.maximum.at(front, cell, own[inside, 2])
+    known: Bool[np.ndarray, "h w"] = np.isfinite(front).reshape(shape)
+    # As fine as the points lie, and no finer.
+    blur = 0.7 / np.sqrt(max(float(known.mean()), 1e-3))
+    share = gaussian_filter(known.astype(np.float64), blur)
+    filled = gaussian_filter(np.where(known, front.reshape(shape), 0.0), blur) / np.maximum(share, 1e-9)
+    return np.where(share > 1e-4, filled, middle[2] - BEHIND_MM)
+
+
+def _near(points: Float[np.ndarray, "n 3"], middle: Float[np.ndarray, "3"], reach_mm: float) -> Bool[np.ndarray, " n"]:
+    out: Bool[np.ndarray, " n"] = (np.abs(points[:, :2] - middle[:2]) < reach_mm).all(axis=1) & (
+        points[:, 2] > middle[2] - BEHIND_MM
+    )
+    return out
