@@ -1,6 +1,6 @@
 // A contact sheet of every morph target at weight 1, drawn by three.js in headless Chromium:
 //   node scripts/screenshot_glb.mjs FILE.glb SHEET.png [--yaw DEG] [--zoom X] [--lift M] [--cell PX] [--only a,b,c]
-// Needs "npm install" in scripts/web once and an installed Chromium (CHROMIUM=PATH names another browser).
+// Needs "npm ci" in scripts/web once and an installed Chromium (CHROMIUM=PATH names another browser).
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -26,7 +26,7 @@ try {
   chromium = require('playwright-core').chromium;
   require.resolve('three');
 } catch {
-  stop('playwright-core or three is missing: run "npm install" in scripts/web once');
+  stop('playwright-core or three is missing: run "npm ci" in scripts/web once');
 }
 const browserPath = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
   .find((p) => p && existsSync(p));

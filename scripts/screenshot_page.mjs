@@ -2,7 +2,7 @@
 //   node scripts/screenshot_page.mjs PAGE.html OUT_PREFIX
 // Writes OUT_PREFIX_desktop.png and OUT_PREFIX_phone.png (1200 and 400 px wide). Exit code 1 if the page asks for anything
 // beside itself, is wider than its window, or has a picture that does not load.
-// Needs "npm install" in scripts/web once and an installed Chromium (CHROMIUM=PATH names another browser).
+// Needs "npm ci" in scripts/web once and an installed Chromium (CHROMIUM=PATH names another browser).
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
@@ -21,7 +21,7 @@ let chromium;
 try {
   chromium = createRequire(new URL('./web/', import.meta.url))('playwright-core').chromium;
 } catch {
-  stop('playwright-core is missing: run "npm install" in scripts/web once');
+  stop('playwright-core is missing: run "npm ci" in scripts/web once');
 }
 const browserPath = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
   .find((p) => p && existsSync(p));

@@ -12,7 +12,7 @@ let validator;
 try {
   validator = createRequire(new URL('./web/', import.meta.url))('gltf-validator');
 } catch {
-  console.error('gltf-validator is missing: run "npm install" in scripts/web once');
+  console.error('gltf-validator is missing: run "npm ci" in scripts/web once');
   process.exit(2);
 }
 

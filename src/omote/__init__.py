@@ -12,7 +12,15 @@ Importing `omote` imports none of the heavy libraries; the first call does.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+# Nothing phones home. Usage reports of dependencies are off before any of them is imported, in every process that imports omote:
+# huggingface_hub's variable holds for diffusers and transformers too; OpenVINO has none, and takes its own stub where the package
+# that reports is missing.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from omote.api import (

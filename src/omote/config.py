@@ -115,13 +115,17 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
     The value is read as JSON where it is JSON and as text otherwise, then checked like a config file's.
 
     Raises:
-        ConfigError: not of the form ``key=value``, an unknown key, or a value that does not fit.
+        ConfigError: not of the form ``key=value``, an unknown key or one given twice, or a value that does not fit.
     """
     data = to_json(config)
+    seen: set[str] = set()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"expected key=value, got {assignment!r}; for example engine.batch_size=8")
+        if key in seen:
+            raise ConfigError(f"{key}: given twice; give it once")
+        seen.add(key)
         *parents, last = key.split(".")
         inner = data
         for depth, name in enumerate(parents):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -11,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from omote.errors import OutputError
+from omote.errors import OmoteError, OutputError
 
+MOST_REASON = 100
 _WAYS_OUT = {
     errno.EACCES: "no permission to write there; choose another folder",
     errno.EPERM: "no permission to write there; choose another folder",
@@ -27,8 +29,74 @@ _WAYS_OUT = {
 
 
 def _fail(path: Path, error: OSError) -> OutputError:
-    way_out = _WAYS_OUT.get(error.errno or 0, error.strerror or str(error))
+    # Libraries that count bytes themselves give no number: "1536 requested and 0 written".
+    way_out = _WAYS_OUT.get(error.errno or 0, error.strerror or f"{error}; is the disk full?")
     return OutputError(f"cannot write {path}: {way_out}")
+
+
+@contextmanager
+def reading(path: Path | str, kind: type[OmoteError], problem: str, way_out: str) -> Iterator[None]:
+    """Turn whatever a parser throws at a file from outside into one line; our own errors pass.
+
+    Args:
+        path: the file or folder, for the message.
+        kind: of the error.
+        problem: what a file is that does not parse, such as "not a whole shard".
+        way_out: what to do then.
+
+    Raises:
+        OmoteError: of that kind; what was thrown is its cause.
+    """
+    try:
+        yield
+    except (
+        OmoteError,
+        NameError,
+        ImportError,
+    ):  # ours, a defect, a library that is not installed: not the file's fault
+        raise
+    # Parsers of damaged files throw what they happen to meet: KeyError, OverflowError, zlib.error, tokenize.TokenError.
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise kind(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        reason = " ".join(str(error).split())[:MOST_REASON]
+        if isinstance(error, KeyError) or not reason:
+            reason = f"{type(error).__name__} {reason}".strip()
+        raise kind(f"{path}: {problem} ({reason}); {way_out}") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder for as long as the block lasts; the lock of a process that died is free.
+
+    Raises:
+        OutputError: another process is at work there, or the lock cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    # A generator that holds it may be closed in another thread than it ran in.
+    lock = FileLock(folder / ".lock", blocking=False, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(
+            f"{folder}: another process is at work there; wait until it ends, or give another folder"
+        ) from None
+    except OSError as error:
+        raise _fail(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -71,28 +139,37 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; when the block ends well, it becomes ``path`` in one step.
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a new folder to fill; when the block ends well, it becomes ``path`` in one step.
 
-    If another process makes ``path`` meanwhile, that one stays: use it where both make the same.
+    Args:
+        path: the folder. What a killed process left half filled beside it is removed by the next of its number.
+        replace: take the place of a folder of that name, which one process at a time may do. Otherwise a folder that another
+            process makes meanwhile stays: for work that all do alike.
 
     Raises:
-        OutputError: it cannot be written. An `OSError` raised inside the block counts as that too.
+        OutputError: no permission or no space; ``path`` is as it was. An `OSError` raised inside the block counts too.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    number = "" if replace else f".{os.getpid()}"
+    new, old = (path.with_name(f".{path.name}{number}.{state}") for state in ("partial", "replaced"))
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
+        for left in (new, old):
+            if left.exists():
+                shutil.rmtree(left)
+        new.mkdir(parents=True)
+        yield new
+        if replace and path.exists():
+            path.rename(old)
         try:
-            temporary.rename(path)
+            new.rename(path)
         except OSError:
-            if not path.is_dir():
+            if replace or not path.is_dir():
                 raise
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise _fail(path, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def check_file(path: Path | None, suffixes: Sequence[str]) -> None:

@@ -133,7 +133,7 @@ def test_meshes_read_back_in_correspondence(tmp_path: Path) -> None:
 
 def test_khronos_validator_finds_no_errors(tmp_path: Path, data: bytes) -> None:
     if shutil.which("node") is None or not (ROOT / "scripts/web/node_modules/gltf-validator").is_dir():
-        pytest.skip("needs node, and npm install in scripts/web")
+        pytest.skip("needs node, and npm ci in scripts/web")
     path = tmp_path / "a.glb"
     path.write_bytes(data)
     run = subprocess.run(

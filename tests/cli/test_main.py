@@ -115,6 +115,7 @@ def test_wrong_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         (OSError(errno.ENOSPC, "No space left on device", "a.glb"), 2, "omote: a.glb: no space left"),
         (PermissionError(errno.EACCES, "Permission denied", "a.glb"), 2, "omote: a.glb: Permission denied"),
         (MemoryError(), 2, "omote: this computer's memory is used up"),
+        (RuntimeError("can't start new thread"), 2, "omote: the system gives no more threads"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(
@@ -140,12 +141,14 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["info"])
 
 
-def test_termination_unwinds_as_an_exception_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_termination_unwinds_as_an_exception_does(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     unwound = []
+    before = signal.getsignal(number)
 
     def wait(options: object) -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.pause()
         finally:
             unwound.append(True)
@@ -153,8 +156,57 @@ def test_termination_unwinds_as_an_exception_does(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("omote.cli.commands.info.run", wait)
     with pytest.raises(SystemExit) as caught:
         main(["info"])
-    assert caught.value.code == 128 + signal.SIGTERM
+    assert caught.value.code == 128 + number
     assert unwound == [True]
+    assert signal.getsignal(number) == before
+
+
+def test_a_hang_up_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr("omote.cli.commands.info.run", lambda options: os.kill(os.getpid(), signal.SIGHUP))
+        assert main(["info"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "says"),
+    [
+        (">&-", 2, "omote: standard output is closed; send it somewhere, such as >/dev/null\n"),
+        (">/dev/full", 2, "omote: standard output: no space left on the device; free some or choose another folder\n"),
+        (">/dev/null 2>&-", 0, ""),
+        ("<&- >/dev/null", 0, ""),
+    ],
+)
+def test_streams_that_cannot_be_used(where: str, code: int, says: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m omote --version {where}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, says)
+
+
+def test_a_name_that_the_terminal_cannot_show_is_one_line(tmp_path: Path) -> None:
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "omote", "Überblick→"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_set_given_twice_adds_up_and_any_other_option_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = ["train", "autoencoder-tiny", "--dry-run", "--run", str(tmp_path / "runs/a")]
+    assert main([*command, "--set", "kl_weight=0.5", "--set", "engine.seed=7", "engine.batch_size=24"]) == 0
+    config = json.loads(capsys.readouterr().out)
+    assert (config["kl_weight"], config["engine"]["seed"], config["engine"]["batch_size"]) == (0.5, 7, 24)
+    for again, named in ((["--run", "b"], "--run: given twice"), (["--set", "a=1", "a=2"], "a: unknown key")):
+        assert main([*command, *again]) == 2
+        assert named in capsys.readouterr().err
+    assert main([*command, "--set", "engine.seed=7", "--set", "engine.seed=8"]) == 2
+    assert "engine.seed: given twice; give it once" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", ["--help", "avatar --help"])

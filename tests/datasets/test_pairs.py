@@ -87,8 +87,8 @@ def test_only_the_source_has_holes(shard):
 
 
 def test_a_shard_appears_only_when_whole(tmp_path):
-    (tmp_path / "shard_0000000.partial").mkdir()
-    (tmp_path / "shard_0000000.partial/meta.json").write_text("{}")
+    (tmp_path / ".shard_0000000.partial").mkdir()
+    (tmp_path / ".shard_0000000.partial/meta.json").write_text("{}")
     with pytest.raises(OmoteError, match="expected shard_"):
         shard_folders(tmp_path)
 

@@ -1,6 +1,7 @@
 """Tars hold what folders of shards hold, and give it back by position: every person once an epoch, wherever one begins."""
 
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +48,9 @@ def test_urls_come_from_a_file_of_patterns(tars, tmp_path):
     listed = tmp_path / "urls.txt"
     listed.write_text(f"# two of five\n{tars}/shard_000000{{0,2}}.tar\npipe:cat {tars}/shard_0000004.tar\n")
     assert is_tar_shards(listed)
-    shards = TarShards(listed)
+    with pytest.raises(DatasetError, match=r"lists a command to run \('pipe:cat .*--allow-pipe"):
+        TarShards(listed)
+    shards = TarShards(listed, allow_pipe=True)
     assert [url.rpartition("/")[2] for url in shards.urls] == [f"shard_000000{i}.tar" for i in (0, 2, 4)]
     assert shards.counts == [2, 2, 2]
 
@@ -81,4 +84,30 @@ def test_a_missing_tar_is_said(tars, tmp_path):
     (tmp_path / "shard_0000000.tar").write_bytes((tars / "shard_0000000.tar").read_bytes())
     write_index(tmp_path, {"shard_0000000.tar": 2, "shard_0000002.tar": 2})
     with pytest.raises(DatasetError, match=r"shard_0000002\.tar is missing"):
+        TarShards(tmp_path)
+
+
+def test_a_folder_whose_name_reads_as_a_command_is_a_folder(tars, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipe:touch made").symlink_to(tars, target_is_directory=True)
+    assert TarShards(Path("pipe:touch made")).num_persons == 10
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{0..9999999}.tar", "{0..9}" * 8, "{a,b,c,d}" * 12, "{" + "9" * 30 + "..0}", "${lost}"]
+)
+def test_a_pattern_of_too_many_is_refused_before_it_is_expanded(tmp_path, pattern):
+    (tmp_path / "urls.txt").write_text(pattern)
+    with pytest.raises(DatasetError, match="no list of WebDataset shards"):
+        shard_urls(tmp_path / "urls.txt")
+
+
+@pytest.mark.parametrize(
+    "text", ["[", '{"persons": []}', '{"persons": {"a.tar": -1}}', '{"persons": {"a.tar": "2"}}', "[" * 9000]
+)
+def test_a_damaged_index_is_one_line(tmp_path, text):
+    (tmp_path / "a.tar").touch()
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(DatasetError, match="index.json: damaged .*counted anew"):
         TarShards(tmp_path)

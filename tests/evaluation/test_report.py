@@ -223,8 +223,8 @@ def test_other_persons_are_not_paired(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_result_is_one_line(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "broken")
     (folder / "metrics.json").write_text("{")
-    for bad in (folder, tmp_path / "none"):
-        with pytest.raises(ConfigError, match="expected the finished result folder") as caught:
+    for bad, said in ((folder, "expected the finished result folder"), (tmp_path / "none", "cannot be read")):
+        with pytest.raises(ConfigError, match=said) as caught:
             load_results(bad)
         assert "\n" not in str(caught.value)
     folder = write_results(tmp_path / "apart")

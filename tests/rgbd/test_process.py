@@ -1,9 +1,12 @@
 """The model in a process of its own answers as it does here, and says what is wrong as it does here."""
 
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from omote.datasets.population import PopulationConfig, draw_person, render_person
@@ -57,6 +60,33 @@ def test_damaged_weights_are_one_clear_line(tmp_path):
     with pytest.raises(CheckpointError, match="do not load"):
         assert process.sample_size
     process.close()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 2.0])
+def test_it_ends_at_once_and_quietly_with_an_owner_that_is_killed(after_s):
+    program = """
+import time
+from omote.head.shipped import shipped_head
+from omote.rgbd.backends.process import EditingProcess
+from omote.rgbd.weights import SHIPPED_WEIGHTS
+if __name__ == "__main__":
+    print(EditingProcess(shipped_head, SHIPPED_WEIGHTS)._process.pid, flush=True)
+    time.sleep(600)
+"""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    process = psutil.Process(int(owner.stdout.readline()))
+    time.sleep(after_s)
+    owner.kill()
+    process.wait(timeout=10)
+    # Whoever else held the pipe would keep this waiting.
+    assert owner.stderr.read() == ""
+    owner.wait()
 
 
 def test_a_process_that_dies_is_said(source):

@@ -13,6 +13,7 @@ import pytest
 
 from omote.cli.main import main
 from omote.errors import ConfigError, OmoteError
+from omote.files import sha256
 from omote.progress import finish
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.studies import edit_time, verification
@@ -28,7 +29,9 @@ EDITOR = {"drop_source": 0.0, "pixels": False, "objective": {"at_noise": 0.9}}
 def write_run(run: Path, config: dict[str, object], *, images: int = 1000, seconds: float = 360.0) -> Path:
     (run / "checkpoint").mkdir(parents=True)
     (run / "config.json").write_text(json.dumps(config))
-    (run / "checkpoint/progress.json").write_text(json.dumps({"images": images, "seconds": float(seconds)}))
+    progress = run / "checkpoint/progress.json"
+    progress.write_text(json.dumps({"images": images, "seconds": float(seconds)}))
+    (run / "checkpoint/checksums.json").write_text(json.dumps({progress.name: sha256(progress)}))
     return run
 
 

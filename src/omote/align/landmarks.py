@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from omote.align.views import CHANNELS, geometry_image, robust_ball, sphere_directions, view_rotation
 from omote.errors import CheckpointError
+from omote.files import reading
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -129,7 +130,7 @@ def load_networks(path: Path = WEIGHTS) -> Networks:
     """
     from safetensors.torch import load_file
 
-    try:
+    with reading(path, CheckpointError, "the landmark networks do not load", "reinstall omote"):
         state = load_file(path)
         networks = Networks(finder=FaceFinder(), landmarks=LandmarkNet())
         for name in ("finder", "landmarks"):
@@ -137,10 +138,6 @@ def load_networks(path: Path = WEIGHTS) -> Networks:
             own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
             net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in own.items()})
             net.eval()
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: the landmark networks do not load ({str(error)[:120]}); reinstall omote"
-        ) from None
     return networks
 
 

@@ -9,6 +9,7 @@ import difflib
 import errno
 import importlib
 import inspect
+import io
 import os
 import signal
 import sys
@@ -38,7 +39,7 @@ COMMANDS = {
 }
 
 # Networks are read from files that are here; no library may look for them elsewhere.
-QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
 
 
 def usage() -> str:
@@ -63,14 +64,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of the process if None.
     """
+    if not _streams_open():
+        return _fail("standard output is closed; send it somewhere, such as >/dev/null")
     try:
         code = _answer(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # `omote info | head`: whoever read us has enough. Keep the interpreter's last flush from complaining.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `omote info | head`: whoever read us has enough.
+        _drop_output()
         return 0
+    except OSError as error:
+        _drop_output()
+        return _fail(f"standard output: {_describe(error)}")
+
+
+def _streams_open() -> bool:
+    """Whether there is a standard output; closed descriptors are taken, or the next file that is opened would be one of them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lasts)
+    # A file's name may hold what the terminal's encoding lacks, or no text at all.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    return sys.stdout is not None
+
+
+def _drop_output() -> None:
+    # The interpreter flushes once more as it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _answer(given: list[str]) -> int:
@@ -100,7 +127,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from omote.errors import OmoteError
 
     _calm_libraries()
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    previous = {number: signal.signal(number, _terminate) for number in _endings()}
     try:
         command = importlib.import_module(f"omote.cli.commands.{name}")
         command.run(_parse(name, command, arguments))
@@ -114,8 +141,13 @@ def _run(name: str, arguments: list[str]) -> int:
         return _fail(_describe(error))
     except MemoryError:
         return _fail("this computer's memory is used up; give a smaller scan or close other programs")
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        return _fail("the system gives no more threads; close other programs or raise the limit (ulimit -u)")
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0
 
 
@@ -126,6 +158,7 @@ def _parse(name: str, command: ModuleType, arguments: list[str]) -> object:
     from omote.cli.studies import subcommands
     from omote.errors import ConfigError
 
+    arguments = _gathered(arguments)
     options = command.Options if hasattr(command, "Options") else subcommands(name, command.KINDS, arguments)
     try:
         return tyro.cli(
@@ -140,12 +173,39 @@ def _parse(name: str, command: ModuleType, arguments: list[str]) -> object:
         raise ConfigError(str(error)) from None
 
 
+def _gathered(arguments: list[str]) -> list[str]:
+    """The arguments with each option once: what several ``--set`` give is added up, any other option counts once.
+
+    Raises:
+        ConfigError: an option is given twice.
+    """
+    from omote.errors import ConfigError
+
+    groups: list[list[str]] = [[]]
+    for argument in arguments:
+        groups.append([]) if argument.startswith("--") else None
+        groups[-1].append(argument)
+    rest = [group for group in groups if group[:1] != ["--set"]]
+    flags = [group[0].partition("=")[0].replace("_", "-") for group in rest[1:]]
+    repeated = next((flag for flag in flags if flags.count(flag) > 1), None)
+    if repeated is not None:
+        raise ConfigError(f"{repeated}: given twice; give it once")
+    changes = [value for group in groups if group[:1] == ["--set"] for value in group[1:]]
+    return [*(a for group in rest for a in group), *(["--set", *changes] if "--set" in arguments else [])]
+
+
 def _calm_libraries() -> None:
     # Warnings of libraries tell a user nothing to act on; `python -W default -m omote ...` brings them back.
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     for variable, value in QUIET_AND_OFFLINE.items():
         os.environ.setdefault(variable, value)
+
+
+def _endings() -> list[int]:
+    """The signals that end a program; one that is ignored, as nohup does with a hang-up, stays so."""
+    found = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in found if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from omote.errors import OmoteError
-from omote.files import atomic_folder
-from omote.head.expressions import ARKIT_NAMES
+from omote.errors import DatasetError
+from omote.files import atomic_folder, reading
+from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.model import HeadModel
 from omote.head.rest_face import FittedFace, RestFace
 from omote.types import Camera
@@ -111,7 +111,11 @@ def empty_arrays(num_persons: int, num_images: int, size: int, num_identity: int
 
 
 def write_shard(folder: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
-    """Write a shard; it appears under its name only when whole."""
+    """Write a shard; it appears under its name only when whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with atomic_folder(folder) as temporary:
         for name in ARRAYS:
             np.save(temporary / f"{name}.npy", arrays[name])
@@ -122,23 +126,43 @@ def read_shard(folder: Path) -> Shard:
     """Map a shard into memory.
 
     Raises:
-        OmoteError: a file is missing or cut short.
+        DatasetError: a file is missing or damaged.
     """
-    try:
-        return Shard(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
-    except (OSError, ValueError, EOFError) as error:
-        raise OmoteError(f"{folder}: not a whole shard ({error}); delete it and make it again") from None
+    with reading(folder, DatasetError, "not a whole shard", "delete it and make it again"):
+        return checked_shard({name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+
+
+def checked_shard(arrays: Mapping[str, np.ndarray]) -> Shard:
+    """A shard whose arrays fit each other and hold numbers that networks can take; pixels may be any.
+
+    Raises:
+        ValueError: they do not.
+    """
+    persons, images, size = arrays["rgb"].shape[:3]
+    num_identity = arrays["fit_identity"].shape[-1]
+    for name, like in empty_arrays(persons, images, size, num_identity).items():
+        if arrays[name].shape != like.shape or arrays[name].dtype.kind != like.dtype.kind:
+            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, expected {like.dtype} {like.shape}")
+    if not arrays["rgb"].size:
+        raise ValueError("no images")
+    for name in ("landmarks", "arkit", "intensity", *FIT_ARRAYS):
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    known = range(NO_CATEGORY, len(CATEGORIES))
+    if not np.isin(arrays["category"], known).all() or np.min(arrays["head"]) < 0:
+        raise ValueError("category or head out of range")
+    return Shard(**arrays)
 
 
 def shard_folders(folder: Path) -> list[Path]:
     """Whole shards in a folder, sorted.
 
     Raises:
-        OmoteError: there is none.
+        DatasetError: there is none.
     """
-    found = sorted(p.parent for p in folder.glob("shard_*/meta.json") if not p.parent.name.endswith(".partial"))
+    found = sorted(p.parent for p in folder.glob("shard_*/meta.json"))
     if not found:
-        raise OmoteError(
+        raise DatasetError(
             f"{folder}: expected shard_* folders; make them with `omote population --out {folder}` or `omote data render`"
         )
     return found

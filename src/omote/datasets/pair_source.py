@@ -29,10 +29,16 @@ class PairSource:
             as they are drawn and never again.
         heads: the population's head models; the first is fitted to every person.
         refresh_steps: between looks at a folder of shards.
+        allow_pipe: run the commands (``pipe:``) that a file of URLs lists.
     """
 
     def __init__(
-        self, population: Path | PopulationConfig, heads: Sequence[HeadModel], *, refresh_steps: int = 200
+        self,
+        population: Path | PopulationConfig,
+        heads: Sequence[HeadModel],
+        *,
+        refresh_steps: int = 200,
+        allow_pipe: bool = False,
     ) -> None:
         self.population = population
         self.heads = heads
@@ -43,10 +49,11 @@ class PairSource:
             shown = replace(population, split="validation")
             self.shards = [Shard(**render_persons(shown, range(SHOWN_PERSONS), self.heads))]
         elif is_tar_shards(population):
-            self.tars = TarShards(population)
+            self.tars = TarShards(population, allow_pipe=allow_pipe)
             self.shards = [self.tars.first()]
         else:
-            self.shards = [read_shard(p) for p in shard_folders(population)]
+            self._mapped: dict[Path, Shard] = {}
+            self.shards = self._refreshed(population)
 
     @property
     def endless(self) -> bool:
@@ -73,13 +80,19 @@ class PairSource:
             shards = [self.tars.person(step * num_sources * parts + place, seed) for place in places]
         else:
             if step % self.refresh_steps == 0:
-                self.shards = [read_shard(p) for p in shard_folders(self.population)]
+                self.shards = self._refreshed(self.population)
             return self.draw(rngs, targets_per_source)
         return draw_pairs(shards, rngs, self.heads[0], targets_per_source=targets_per_source, one_each=True)
 
     def draw(self, rngs: Sequence[np.random.Generator], targets_per_source: int) -> PairBatch:
         """Pairs from ``shards``, a source per generator: for previews and statistics."""
         return draw_pairs(self.shards, rngs, self.heads[0], targets_per_source=targets_per_source)
+
+    def _refreshed(self, population: Path) -> list[Shard]:
+        """All shards of a folder; those that are mapped already are not read again."""
+        folders = shard_folders(population)
+        self._mapped |= {path: read_shard(path) for path in folders if path not in self._mapped}
+        return [self._mapped[path] for path in folders]
 
     def _rendered(self, seed: int, step: int, place: int) -> Shard:
         assert isinstance(self.population, PopulationConfig)

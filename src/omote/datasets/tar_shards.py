@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -17,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from omote.datasets.cache import ARRAYS, Shard
-from omote.errors import ConfigError, DatasetError, of_extra
-from omote.files import atomic_path
+from omote.datasets.cache import ARRAYS, Shard, checked_shard
+from omote.errors import DatasetError, of_extra
+from omote.files import atomic_path, reading
 
 SUFFIX, INDEX = ".tar", "index.json"
 WINDOW = 4  # shards
+MOST_LIST_BYTES, MOST_URLS, MOST_PERSONS = 64 << 20, 1_000_000, 10**9
 MEMBER_TIME = 0  # of every file in a tar: the same persons give the same bytes
 
 
@@ -60,18 +62,45 @@ def is_tar_shards(population: Path) -> bool:
     return population.is_file() or any(population.glob(f"*{SUFFIX}"))
 
 
-def shard_urls(population: Path) -> list[str]:
-    """The tars of a population: in a folder, or listed by a text file, a pattern a line (``…/{000..099}.tar``)."""
+def shard_urls(population: Path, *, allow_pipe: bool = False) -> list[str]:
+    """The tars of a population: in a folder, or listed by a text file, a pattern a line (``…/{000..099}.tar``).
+
+    Args:
+        population: a folder, or a file.
+        allow_pipe: the file may list commands (``pipe:curl …``), which are run.
+
+    Raises:
+        DatasetError: the file lists none, too many, a pattern that does not expand, or a command that was not allowed.
+    """
     if population.is_dir():
-        return [str(path) for path in sorted(population.glob(f"*{SUFFIX}"))]
+        # Absolute: a folder named "pipe:..." is no command.
+        return [str(path) for path in sorted(population.absolute().glob(f"*{SUFFIX}"))]
     with of_extra("train"):
         from webdataset.shardlists import expand_urls
 
-    lines = (line.strip() for line in population.read_text(encoding="utf-8", errors="replace").splitlines())
-    urls = [url for line in lines if line and not line.startswith("#") for url in expand_urls(line)]
-    if not urls:
-        raise DatasetError(f"{population}: expected URLs of WebDataset shards, one pattern a line, got none")
+    with reading(population, DatasetError, "no list of WebDataset shards", "give URLs, one pattern a line"):
+        if population.stat().st_size > MOST_LIST_BYTES:
+            raise ValueError(f"more than {MOST_LIST_BYTES:,} bytes")
+        text = population.read_text(encoding="utf-8", errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+        if not 0 < sum(map(_num_urls, lines)) <= MOST_URLS:
+            raise ValueError(f"none, or more than {MOST_URLS:,}")
+        urls = [url for line in lines for url in expand_urls(line)]
+    commands = [url for url in urls if url.lower().startswith("pipe:")]
+    if commands and not allow_pipe:
+        raise DatasetError(
+            f"{population}: lists a command to run ({commands[0][:60]!r}); give --allow-pipe if you trust that file"
+        )
     return urls
+
+
+def _num_urls(pattern: str) -> int:
+    """How many a pattern expands to, at least: the product over its braces, without expanding them."""
+    count = 1
+    for group in re.findall(r"\{([^{}]*)\}", pattern):
+        ends = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(?:\.\..*)?", group)
+        count *= abs(int(ends[2]) - int(ends[1])) + 1 if ends else group.count(",") + 1
+    return count
 
 
 def read_tar_shard(url: str, expected: int | None = None) -> Shard:
@@ -85,25 +114,16 @@ def read_tar_shard(url: str, expected: int | None = None) -> Shard:
         DatasetError: it cannot be opened, or is not whole.
     """
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
-    reason = ""
-    try:
+    # A URL may fail in whatever way its transport does.
+    with reading(url, DatasetError, "not a whole shard", "fetch it or make it again"):
         for sample in _samples(url):
             for name, values in rows.items():
+                if f"{name}.npy" not in sample:
+                    raise ValueError(f"a person without {name}.npy")
                 values.append(np.load(io.BytesIO(sample[f"{name}.npy"]), allow_pickle=False))
-        arrays = {name: np.stack(values) for name, values in rows.items()}
-    except KeyError as error:
-        reason = f"a person without {error.args[0]}"
-    except ConfigError:
-        raise
-    # A URL may fail in whatever way its transport does.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    found = len(rows["person"])
-    if not reason and expected not in (None, found):
-        reason = f"{found} persons, expected {expected}"
-    if reason:
-        raise DatasetError(f"{url}: not a whole shard ({reason}); fetch it or make it again")
-    return Shard(**arrays)
+        if expected not in (None, len(rows["person"])):
+            raise ValueError(f"{len(rows['person'])} persons, expected {expected}")
+        return checked_shard({name: np.stack(values) for name, values in rows.items()})
 
 
 def _samples(url: str) -> Iterator[dict[str, Any]]:
@@ -120,13 +140,14 @@ class TarShards:
     Args:
         population: a folder of tars, or a text file that lists URLs.
         window: shards held in memory, over which persons are mixed.
+        allow_pipe: as for `shard_urls`.
 
     Raises:
         DatasetError: a tar is missing from the index, or there is none.
     """
 
-    def __init__(self, population: Path, *, window: int = WINDOW) -> None:
-        self.urls = shard_urls(population)
+    def __init__(self, population: Path, *, window: int = WINDOW, allow_pipe: bool = False) -> None:
+        self.urls = shard_urls(population, allow_pipe=allow_pipe)
         self.counts = _counts(population, self.urls)
         self.window = window
         self._read = lru_cache(maxsize=window + 1)(read_tar_shard)
@@ -169,8 +190,10 @@ def _counts(population: Path, urls: Sequence[str]) -> list[int]:
     """Persons per tar: by the index, or where there is none by reading them all once."""
     index = population / INDEX
     if population.is_dir() and index.is_file():
-        try:
+        with reading(index, DatasetError, "damaged", "delete it, and the shards are counted anew"):
             known: dict[str, int] = json.loads(index.read_text())["persons"]
+            if not all(isinstance(count, int) and 0 < count <= MOST_PERSONS for count in known.values()):
+                raise ValueError("a count out of range")
             named = {Path(url).name for url in urls}
             missing = sorted(known.keys() ^ named)
             if missing:
@@ -178,7 +201,5 @@ def _counts(population: Path, urls: Sequence[str]) -> list[int]:
                     f"{population}: {missing[0]} is {'not in' if missing[0] in named else 'missing, but in'} {INDEX}; make "
                     f"the population again, or delete {INDEX}"
                 )
-            return [int(known[Path(url).name]) for url in urls]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise DatasetError(f"{index}: damaged; delete it, and the shards are counted anew") from None
+            return [known[Path(url).name] for url in urls]
     return [read_tar_shard(url).num_persons for url in urls]

@@ -1,7 +1,7 @@
-"""Checkpoints of a run: weights, averages, optimiser and progress, replaced whole and never half.
+"""Checkpoints of a run: weights, averages, optimiser and progress, with checksums; the newest two are kept.
 
-``checkpoint.new`` is written and flushed, then renamed over ``checkpoint``; a kill or a full disk at any moment leaves one
-that loads. Only safetensors and JSON: nothing is unpickled.
+``checkpoint.new`` is written and flushed, then renamed to ``checkpoint``, whose predecessor stays as ``checkpoint.old``: a kill
+or a full disk at any moment leaves one that loads. Only safetensors and JSON: nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,23 +21,31 @@ from torch import Tensor, nn
 
 from omote.engine.sharded import placed_as, whole, whole_state
 from omote.errors import CheckpointError, OutputError
+from omote.files import sha256
+
+CURRENT, BEFORE, CHECKSUMS, PROGRESS = "checkpoint", "checkpoint.old", "checksums.json", "progress.json"
+ADAMW = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run is.
+    """How far a run is, and what with.
 
     Attributes:
         images: seen.
         sums: of the metrics since the last report, so that a resumed run reports what an undisturbed one does.
         steps: those sums are over.
         seconds: of training, by the run's clock.
+        config: the resolved config that the weights were trained with, as JSON.
+        changes: settings that changed on the way, each with ``images`` seen by then, ``key``, ``old`` and ``new``.
     """
 
     images: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     steps: int = 0
     seconds: float = 0.0
+    config: dict[str, Any] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save_checkpoint(
@@ -53,7 +62,7 @@ def save_checkpoint(
     Raises:
         OutputError: it cannot be written; the one before is untouched.
     """
-    new, current, old = run / "checkpoint.new", run / "checkpoint", run / "checkpoint.old"
+    new, current, before = run / "checkpoint.new", run / CURRENT, run / BEFORE
     state = optimiser.state_dict()["state"]
     files: dict[str, Mapping[str, Tensor]] = {
         "weights": whole_state(model.state_dict()),
@@ -67,39 +76,62 @@ def save_checkpoint(
         new.mkdir()
         for name, tensors in files.items():
             save_file({k: v.contiguous() for k, v in tensors.items()}, new / f"{name}.safetensors")
-        (new / "progress.json").write_text(json.dumps(vars(progress)))
+        (new / PROGRESS).write_text(json.dumps(vars(progress)))
+        (new / CHECKSUMS).write_text(json.dumps({path.name: sha256(path) for path in sorted(new.iterdir())}))
         for path in new.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        if current.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            current.rename(before)
+        new.rename(current)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)
-        raise OutputError(
-            f"{new}: cannot be written ({error}); the last checkpoint is intact: make room and resume"
-        ) from None
-    shutil.rmtree(old, ignore_errors=True)
-    if current.exists():
-        current.rename(old)
-    new.rename(current)
-    shutil.rmtree(old, ignore_errors=True)
+        kept = next((f"; {path} is intact" for path in (current, before) if path.exists()), "")
+        raise OutputError(f"{new}: cannot be written ({error}){kept}: make room and resume") from None
 
 
 def progress_of(run: Path) -> Progress:
-    """How far the newest whole checkpoint of a run is; none is none.
+    """How far the newest checkpoint of a run is; all zeros where there is none.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: it is damaged; the message says which file, and what to go on from.
     """
-    for current in (run / "checkpoint", run / "checkpoint.old"):
-        if (current / "progress.json").exists():
-            return _read_progress(current)
-    return Progress()
-
-
-def _read_progress(checkpoint: Path) -> Progress:
+    # Between the two renames of `save_checkpoint` there is only the one before.
+    current = next((path for path in (run / CURRENT, run / BEFORE) if path.exists()), None)
+    if current is None:
+        return Progress()
     try:
-        return Progress(**json.loads((checkpoint / "progress.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint}: damaged ({str(error).splitlines()[0]})") from None
+        return _checked(current)
+    except CheckpointError as error:
+        way_out = "delete it to start over, or give another --run folder"
+        if current.name == CURRENT and (run / BEFORE).exists():
+            try:
+                images = _checked(run / BEFORE).images
+                way_out = f"delete {current} to go on from the one before it ({images:,} images)"
+            except CheckpointError as older:
+                way_out = f"the one before it is damaged as well ({older}); {way_out}"
+        raise CheckpointError(f"{error}; {way_out}") from None
+
+
+def _checked(checkpoint: Path) -> Progress:
+    """The progress of a checkpoint of which every file is as it was written."""
+    name = CHECKSUMS
+    try:
+        checksums = dict(json.loads((checkpoint / CHECKSUMS).read_text()))
+        for name in sorted({PROGRESS, *checksums, *(path.name for path in checkpoint.glob("*.safetensors"))}):
+            if checksums.get(name) != sha256(checkpoint / name):
+                raise ValueError("not what was written")
+        name = PROGRESS
+        progress = Progress(**json.loads((checkpoint / PROGRESS).read_text()))
+        if not (isinstance(progress.images, int) and progress.images >= 0 and progress.seconds >= 0):
+            raise ValueError(f"expected counts, got {progress.images!r} images in {progress.seconds!r} s")
+        return progress
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint / name}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise CheckpointError(f"{checkpoint / name}: damaged ({reason})") from None
 
 
 def load_checkpoint(
@@ -108,41 +140,55 @@ def load_checkpoint(
     averages: Mapping[str, dict[str, Tensor]],
     optimiser: torch.optim.Optimizer,
     device: torch.device,
-) -> Progress:
-    """Load the newest whole checkpoint in place; a fresh run's progress is none.
+) -> None:
+    """Load the newest checkpoint in place, if there is one; `progress_of` has checked it.
 
     Raises:
-        CheckpointError: it is damaged, or another network's; the tensor is named.
+        CheckpointError: it is another network's or another optimiser's; the tensor is named.
     """
-    current = next((p for p in (run / "checkpoint", run / "checkpoint.old") if (p / "progress.json").exists()), None)
+    current = next((path for path in (run / CURRENT, run / BEFORE) if path.exists()), None)
     if current is None:
-        return Progress()
+        return
     try:
-        weights, flat = (load_file(current / f"{n}.safetensors") for n in ("weights", "optimiser"))
+        weights, flat = (load_file(current / f"{name}.safetensors") for name in ("weights", "optimiser"))
         found = {name: load_file(current / f"{name}.safetensors") for name in averages}
-        progress = Progress(**json.loads((current / "progress.json").read_text()))
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{current}: damaged ({str(error).splitlines()[0]}); delete it to start over, or give another --run folder"
-        ) from None
+    except (OSError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{current}: does not load ({reason}); give another --run folder") from None
     held = model.state_dict()
     _same_network(current, weights, held)
     for name, own in averages.items():
         _same_network(current, found[name], own)
+    state = _optimiser_state(current, flat, optimiser, device)
     model.load_state_dict({key: placed_as(value, held[key]) for key, value in weights.items()})
     for name, own in averages.items():
         for key, value in found[name].items():
             own[key].copy_(placed_as(value, own[key]))
-    state: dict[int, dict[str, Tensor]] = {}
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    for key, value in flat.items():
-        index, name = key.split(".", 1)
-        # AdamW keeps its step count on the CPU, its moments beside the weights.
-        state.setdefault(int(index), {})[name] = (
-            value if name == "step" else placed_as(value.to(device), parameters[int(index)])
-        )
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return progress
+
+
+def _optimiser_state(
+    folder: Path, flat: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, device: torch.device
+) -> dict[int, dict[str, Tensor]]:
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        index, _, name = key.partition(".")
+        place = int(index) if index.isdecimal() else len(parameters)
+        if place >= len(parameters) or name not in ADAMW:
+            raise _foreign(folder, key)
+        # AdamW keeps its step count on the CPU, its moments beside the weights.
+        if value.shape != (() if name == "step" else parameters[place].shape):
+            raise _foreign(folder, f"{key} is {tuple(value.shape)}")
+        state.setdefault(place, {})[name] = value if name == "step" else placed_as(value.to(device), parameters[place])
+    for place, values in state.items():
+        if len(values) < len(ADAMW):
+            raise _foreign(folder, f"of parameter {place} only {', '.join(sorted(values))}")
+    return state
+
+
+def _foreign(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{folder}: holds another optimiser's state ({what}); give a new --run folder")
 
 
 def _same_network(folder: Path, found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

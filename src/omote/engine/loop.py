@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -20,19 +19,23 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from omote.config import Range, to_json
-from omote.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from omote.engine.checkpoint import CURRENT, Progress, load_checkpoint, progress_of, save_checkpoint
 from omote.engine.log import RunLog, StepReport
 from omote.engine.prefetch import batches
-from omote.engine.sharded import is_sharded, unsharded, whole, whole_state
-from omote.errors import ConfigError, OmoteError, of_extra
-from omote.files import atomic_path
+from omote.engine.record import settle, write_record
+from omote.engine.sharded import is_sharded, own_part, unsharded, whole, whole_state
+from omote.errors import ConfigError, OmoteError, OutputError, of_extra
+from omote.files import atomic_folder, atomic_path, locked, make_folder
 
 with of_extra("train"):
     from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+
+EXPORT = "export"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,14 +191,26 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
         task: what is trained.
         config: how.
         run: its folder; made if missing.
-        resolved: the complete recipe, written beside the checkpoints.
+        resolved: the complete recipe, written beside the checkpoints with ``config`` as its ``engine``.
 
     Raises:
-        CheckpointError: the folder holds a checkpoint of another network.
+        ConfigError: the run was trained with other settings.
+        CheckpointError: the folder holds a checkpoint of another network, or a damaged one.
+        OutputError: the folder cannot be written, or another process trains in it.
         OmoteError: the loss or its gradient stopped being a number; the step that did it is named.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    accelerator = _accelerator(config)
+    make_folder(run)
+    with locked(run) if accelerator.is_main_process else contextlib.nullcontext():
+        progress = progress_of(run)
+        asked = {**to_json(resolved), "engine": to_json(config)}
+        settle(progress, asked, run, goes_on=not _done(progress, config))
+        yield from _steps(task, config, run, accelerator, progress)
+
+
+def _accelerator(config: EngineConfig) -> Accelerator:
     # A batch decoded without its source leaves parameters out: every process must know.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     precision = "no" if config.precision == "fp32" else config.precision
@@ -205,13 +220,19 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
         raise ConfigError("engine.precision: expected bf16 or fp32 without a GPU, got fp16")
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ConfigError("accelerate: expected FSDP version 2, got 1; launch with --fsdp_version 2")
-    parts = accelerator.num_processes * config.accumulation
-    if config.batch_size % parts:
+    if config.batch_size % (accelerator.num_processes * config.accumulation):
         raise ConfigError(
             f"engine.batch_size: expected a multiple of {accelerator.num_processes} processes x accumulation "
             f"{config.accumulation}, got {config.batch_size}"
         )
-    run.mkdir(parents=True, exist_ok=True)
+    return accelerator
+
+
+def _steps(
+    task: Task, config: EngineConfig, run: Path, accelerator: Accelerator, progress: Progress
+) -> Iterator[StepReport]:
+    """What is left of a run whose settings are settled."""
+    parts = accelerator.num_processes * config.accumulation
     torch.manual_seed(config.seed)
     optimiser = optimiser_of(task, config)
     model, optimiser = accelerator.prepare(task.module, optimiser)
@@ -222,14 +243,14 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
         for name, images in {"ema": config.ema_images, **{f"ema_{n}": n for n in config.more_ema_images}}.items()
     }
     weights_of = {name: average.weights for name, average in averages.items()}
-    progress = load_checkpoint(run, raw, weights_of, optimiser, accelerator.device)
+    load_checkpoint(run, raw, weights_of, optimiser, accelerator.device)
     if accelerator.is_main_process:
-        (run / "config.json").write_text(json.dumps(to_json(resolved), indent=2) + "\n")
+        write_record(progress, run)
     # Processes with a GPU each can only add up what lies there.
     meeting = accelerator.device if accelerator.num_processes > 1 else torch.device("cpu")
     log = RunLog(run, progress.images) if accelerator.is_main_process else None
     clock, start_images, saved_at = time.monotonic(), progress.images, time.monotonic()
-    if (log is not None or sharded) and _done(progress, config) and progress.images:
+    if (log is not None or sharded) and progress.images and (_done(progress, config) or not (run / EXPORT).exists()):
         # Killed between its last checkpoint and its export, perhaps.
         _export(task, weights_of, run, writes=log is not None)
     now = time.monotonic if config.clock == "wall" else time.process_time
@@ -259,7 +280,7 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
                 with accelerator.autocast():
                     loss, terms = model(batch)
                 if not math.isfinite(float(loss.detach())):
-                    raise _not_a_number(run, batch, f"the loss of step {step} part {part}", config.seed, loss)
+                    raise _not_a_number(run, config, progress, raw, batch, f"the loss of step {step} part {part}", loss)
                 accelerator.backward(loss / config.accumulation)
             for key, item in {**terms, "loss": loss.detach()}.items():
                 value = torch.as_tensor(item, dtype=torch.float64).detach() / config.accumulation
@@ -267,7 +288,7 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
         norm = whole(torch.as_tensor(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)))
         # Half precision skips such a step and scales its loss down; others would spoil the weights, and the next checkpoint.
         if config.precision != "fp16" and not math.isfinite(float(norm)):
-            raise _not_a_number(run, batch, f"the gradient's norm of step {step}", config.seed, norm)
+            raise _not_a_number(run, config, progress, raw, batch, f"the gradient's norm of step {step}", norm)
         metrics["grad_norm"] = norm
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -330,8 +351,14 @@ def optimiser_of(task: Task, config: EngineConfig) -> torch.optim.AdamW:
 def _export(task: Task, averages: Mapping[str, Mapping[str, Tensor]], run: Path, *, writes: bool) -> None:
     for name, weights in averages.items():
         gathered = whole_state(weights)
-        if writes:
-            task.export(gathered, run / ("export" if name == "ema" else f"export_{name}"))
+        folder = run / (EXPORT if name == "ema" else f"{EXPORT}_{name}")
+        if not writes:
+            continue
+        try:
+            with atomic_folder(folder, replace=True) as new:
+                task.export(gathered, new)
+        except SafetensorError as error:
+            raise OutputError(f"cannot write {folder}: {error}; make room and resume") from None
 
 
 def _done(progress: Progress, config: EngineConfig) -> bool:
@@ -342,16 +369,33 @@ def _passed(images: int, interval: int, batch_size: int) -> bool:
     return images // interval != (images - batch_size) // interval
 
 
-def _not_a_number(run: Path, batch: object, what: str, seed: int, value: Tensor) -> OmoteError:
-    """What to say of a number that is none, with its batch saved beside the run."""
+def _not_a_number(
+    run: Path, config: EngineConfig, progress: Progress, model: nn.Module, batch: object, what: str, value: Tensor
+) -> OmoteError:
+    """What to say of a number that is none: its likely cause, and its batch saved beside the run."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors_of(batch).items()}
+    bad = next((k for k, v in tensors.items() if not v.isfinite().all()), None)
+    if bad is not None:
+        cause = f"{bad} holds numbers that are not finite: check the data"
+    elif not all(own_part(p).isfinite().all() for p in model.parameters()):
+        cause = "weights were not finite before this step: start from other weights"
+    else:
+        rate = learning_rate(config, progress.images, progress.seconds)
+        precision = "" if config.precision == "fp32" else f" or of engine.precision={config.precision}"
+        cause = (
+            f"its batch and the weights are finite, so a learning rate of {rate:.2g}{precision} is the likely cause: train "
+            "with a lower engine.learning_rate in a new --run folder"
+        )
     path = run / "bad_batch.safetensors"
-    # A gradient is everybody's: all processes of a run may come here at once.
-    with atomic_path(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors_of(batch).items()}, temporary)
-    return OmoteError(
-        f"{run}: {what} (seed {seed}) is {float(value.detach())}; its batch is in {path}, the last checkpoint is intact; "
-        f"lower the learning rate and resume"
-    )
+    try:
+        # A gradient is everybody's: all processes of a run may come here at once.
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary)
+        batch_told = f"its batch is in {path}"
+    except (OutputError, SafetensorError) as error:
+        batch_told = f"its batch could not be kept ({error})"
+    kept = f"; the last checkpoint is in {run / CURRENT}" if (run / CURRENT).exists() else ""
+    return OmoteError(f"{run}: {what} (seed {config.seed}) is {float(value.detach())}; {cause}; {batch_told}{kept}")
 
 
 def tensors_of(batch: object, name: str = "batch") -> dict[str, Tensor]:

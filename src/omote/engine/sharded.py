@@ -1,7 +1,7 @@
 """Weights divided over processes (torch's ``fully_shard``): gathered to be written, divided to be read.
 
 Checkpoints and exports hold whole tensors whatever the number of processes, so a run may go on with another number of them.
-Everything here is collective where tensors are divided: all processes call it alike.
+All but `own_part` is collective where tensors are divided: all processes call it alike.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ def whole(value: Tensor) -> Tensor:
 def whole_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`whole` of each."""
     return {name: whole(value) for name, value in tensors.items()}
+
+
+def own_part(value: Tensor) -> Tensor:
+    """What of a tensor lies on this process; no other process takes part."""
+    return value.to_local() if _divided(value) else value  # type: ignore[attr-defined]
 
 
 def placed_as(value: Tensor, like: Tensor) -> Tensor:

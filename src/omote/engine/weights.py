@@ -12,6 +12,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 
 from omote.errors import CheckpointError
+from omote.files import reading
 
 Model = TypeVar("Model")
 
@@ -30,27 +31,26 @@ def load_pretrained(
     Raises:
         CheckpointError: weights that are missing, damaged, of another class, or that lack parameters.
     """
-    try:
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: expected config.json and safetensors weights; {hint}")
+    with reading(folder / "config.json", CheckpointError, "weights do not load", hint):
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
-    except OSError:
-        raise CheckpointError(f"{folder}: expected config.json and safetensors weights; {hint}") from None
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(
-            f"{folder / 'config.json'}: weights do not load (not a network's config); {hint}"
-        ) from None
     found: Any = {k.__name__: k for k in (kind, *others)}
     if name not in found:
         raise CheckpointError(f"{folder}: expected a network of class {' or '.join(found)}, got {name}; {hint}")
     # A library stays silent.
     diffusers_logging.disable_progress_bar()
-    try:
+    with reading(folder, CheckpointError, "weights do not load", "export or install them again"):
         model: Model
-        model, told = found[name].from_pretrained(folder, low_cpu_mem_usage=False, output_loading_info=True)
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{folder}: weights do not load ({line}); export or install them again") from None
-    if missing := told["missing_keys"]:
-        raise CheckpointError(f"{folder}: weights do not load (no {sorted(missing)[0]}); export or install them again")
+        # Nothing is looked for elsewhere: of a folder that is damaged, diffusers would ask the hub.
+        model, told = found[name].from_pretrained(
+            folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
+        )
+        # What is missing would be left as it was drawn, with no more than a warning.
+        if wrong := sorted([*told["missing_keys"], *told["unexpected_keys"]]):
+            raise ValueError(
+                f"{wrong[0]} is {'missing' if wrong[0] in told['missing_keys'] else 'not of this network'}"
+            )
     return model
 
 

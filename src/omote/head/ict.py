@@ -7,6 +7,7 @@ modes come from real light-stage scans, which makes it the richer source of trai
 from __future__ import annotations
 
 import json
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from omote.errors import HeadModelError
+from omote.files import reading
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.eyes import eyeball, look_deltas
 from omote.head.model import PARTS, HeadModel
@@ -25,19 +27,21 @@ TEETH = (17039, 21451)
 SCLERA = {"left": (21451, 22221), "right": (23021, 23791)}
 UPPER_TEETH_MIN_Y_CM = -3.05  # between the arches at rest
 MM_PER_CM = 10.0
+MOST_BYTES = 2 << 30
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     wanted = ("vertices_cm", "faces", "uv", "faces_uv", "identity_modes_cm", "expression_shapes_cm",
               "expression_names", "landmarks68")  # fmt: skip
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            missing = [k for k in wanted if k not in data]
-            if missing:
-                raise HeadModelError(f"{path}: expected ICT-FaceKit arrays, missing {missing}; see DATA in the docs")
-            return {k: data[k] for k in wanted}
-    except (OSError, ValueError) as error:
-        raise HeadModelError(f"{path}: not a readable ICT-FaceKit npz ({error})") from None
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MOST_BYTES:
+        raise ValueError(f"arrays of {size:,} bytes")
+    with np.load(path, allow_pickle=False) as data:
+        missing = [k for k in wanted if k not in data]
+        if missing:
+            raise ValueError(f"no {missing[0]}")
+        return {k: data[k] for k in wanted}
 
 
 def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -113,7 +117,13 @@ def ict_head(path: Path) -> HeadModel:
     """
     if not path.exists():
         raise HeadModelError(f"{path}: no such file; give a checkout of ICT-FaceKit or its packed npz")
-    raw = _read_checkout(path) if path.is_dir() else _read_npz(path)
+    with reading(path, HeadModelError, "not ICT-FaceKit", "give a checkout or its packed npz"):
+        head = _built(_read_checkout(path) if path.is_dir() else _read_npz(path))
+        head.check()
+    return head
+
+
+def _built(raw: dict[str, np.ndarray]) -> HeadModel:
     rest_cm = raw["vertices_cm"].astype(np.float32)
     center_cm = {side: rest_cm[slice(*SCLERA[side])] for side in SCLERA}
     center_cm = {side: (v.max(0) + v.min(0)) / 2 for side, v in center_cm.items()}

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 # Parts of a head; materials in an exported avatar follow these. "mouth" is the dark cavity with the gums.
 PARTS = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue", "mouth")
+MIN_SIZE_MM, MAX_SIZE_MM = 50, 2000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +55,28 @@ class HeadModel:
     landmark_weights: Float[np.ndarray, "68 3"]
     arch_width: float = 1.0
     unit_style: UnitStyle | None = None
+
+    def check(self) -> None:
+        """Check that numbers are finite, that every index points into its array, and that the size is a head's.
+
+        Raises:
+            ValueError: one of it is not so.
+        """
+        count = len(self.template_mm)
+        if self.identity_mm.shape[1:] != (count, 3) or self.expression_mm.shape[1:] != (count, 3):
+            raise ValueError("modes of another number of vertices")
+        for name, ids, end in (
+            ("faces", self.faces, count),
+            ("faces_uv", self.faces_uv, len(self.uv)),
+            ("landmark_vertices", self.landmark_vertices, count),
+        ):
+            if not ids.size or ids.min() < 0 or ids.max() >= end:
+                raise ValueError(f"{name} out of range")
+        for name in ("template_mm", "uv", "identity_mm", "expression_mm", "landmark_weights"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} holds numbers that are not finite")
+        if not MIN_SIZE_MM < float(np.ptp(self.template_mm, axis=0).max()) < MAX_SIZE_MM:
+            raise ValueError("a head of no person's size")
 
     @property
     def num_vertices(self) -> int:

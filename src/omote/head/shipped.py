@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from scipy.sparse import csr_matrix
 
 from omote.errors import CheckpointError, HeadModelError
+from omote.files import reading
 from omote.head.ict import ict_head
 from omote.head.model import HeadModel
 from omote.head.unit_style import UnitStyle
@@ -29,13 +29,12 @@ STYLE = "weights/unit_style/unit_style.safetensors"
 @lru_cache(maxsize=1)
 def _arrays() -> dict[str, np.ndarray]:
     path = files("omote.head").joinpath(BASIS)
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-            return {key: data[key] for key in data.files}
-    except (OSError, ValueError) as error:
-        raise HeadModelError(
-            f"{path}: expected the shipped head basis, got {error}; reinstall omote or run scripts/build_head.py"
-        ) from None
+    with (
+        reading(str(path), HeadModelError, "damaged", "reinstall omote or run scripts/build_head.py"),
+        path.open("rb") as stream,
+        np.load(stream, allow_pickle=False) as data,
+    ):
+        return {key: data[key] for key in data.files}
 
 
 @lru_cache(maxsize=1)
@@ -72,19 +71,15 @@ def shipped_unit_style() -> UnitStyle:
         CheckpointError: the file is missing or damaged.
     """
     resource = files("omote").joinpath(STYLE)
-    try:
-        with as_file(resource) as path:
-            raw = load_file(path)
+    way_out = "reinstall omote or run `omote tool unit-style`"
+    with reading(str(resource), CheckpointError, "damaged", way_out), as_file(resource) as path:
+        raw = load_file(path)
         return UnitStyle(
             vertices=raw["vertices"].astype(np.int64),
             offset_mm=raw["offset_mm"].astype(np.float32),
             identity_weight=raw["identity_weight"],
             bias=float(raw["bias"][0]),
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{resource}: expected the shipped unit style, got {error}; reinstall omote or run `omote tool unit-style`"
-        ) from None
 
 
 def _identity(raw: dict[str, np.ndarray]) -> Float[np.ndarray, "i v 3"]:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from omote.errors import DatasetError, OutputError
-from omote.files import atomic_folder
+from omote.files import atomic_folder, reading
 from omote.formats.images import grey_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -135,13 +135,9 @@ def _captions(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
     for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
-        try:
+        with reading(f"{table} line {number}", DatasetError, "no caption", 'write {"file_name": ..., "text": ...}'):
             row = json.loads(line)
             found[str(row["file_name"])] = str(row["text"])
-        except (ValueError, KeyError, TypeError):
-            raise DatasetError(
-                f'{table} line {number}: expected {{"file_name": ..., "text": ...}}, got {line[:60]!r}'
-            ) from None
     return tuple(found.get(name, "") for name in names)
 
 
@@ -211,15 +207,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises:
         DatasetError: there is none, or it is damaged.
     """
-    try:
-        index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except OSError:
-        raise DatasetError(
-            f"{folder}: expected packed images; make them with `omote data pack IMAGES --out {folder}`"
-        ) from None
-    except ValueError:
-        raise DatasetError(f"{folder / INDEX}: damaged; delete {folder} and pack it again") from None
-    return index
+    if not (folder / INDEX).is_file():
+        raise DatasetError(f"{folder}: expected packed images; make them with `omote data pack IMAGES --out {folder}`")
+    with reading(folder / INDEX, DatasetError, "damaged", f"delete {folder} and pack it again"):
+        return dict(json.loads((folder / INDEX).read_text(encoding="utf-8")))
 
 
 def read_packed(folder: Path) -> PackedImages:
@@ -229,8 +220,14 @@ def read_packed(folder: Path) -> PackedImages:
         DatasetError: there are none, or the file is cut short.
     """
     index = read_index(folder)
-    try:
+    with reading(folder, DatasetError, "not whole", "delete it and pack the images again"):
         shapes = np.array(index["shapes"], np.int64).reshape(-1, 2)
+        labels, captions = np.array(index["labels"], np.int64), [str(text) for text in index["captions"]]
+        classes = [str(name) for name in index["classes"]]
+        if not (len(shapes) == len(labels) == len(captions) and shapes.min() >= int(index["size"]) > 0):
+            raise ValueError("its lists differ in length, or a shape is too small")
+        if labels.min() < 0 or labels.max() >= max(len(classes), 1):
+            raise ValueError("a label without a class")
         ends = np.cumsum(shapes.prod(axis=1) * 3)
         found = (folder / PIXELS).stat().st_size
         if found != ends[-1]:
@@ -240,9 +237,7 @@ def read_packed(folder: Path) -> PackedImages:
             pixels=np.memmap(folder / PIXELS, np.uint8, mode="r"),
             starts=np.concatenate([[0], ends[:-1]]),
             shapes=shapes,
-            labels=np.array(index["labels"], np.int64),
-            classes=tuple(index["classes"]),
-            captions=tuple(index["captions"]),
+            labels=labels,
+            classes=tuple(classes),
+            captions=tuple(captions),
         )
-    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise DatasetError(f"{folder}: not whole ({error}); delete it and pack the images again") from None

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from omote.datasets.population import PopulationConfig, draw_person, render_person
+from omote.engine.weights import load_pretrained
 from omote.errors import CheckpointError
 from omote.evaluation import metrics
 from omote.evaluation.catalogue import metric_of
@@ -63,7 +64,7 @@ def measure_first_stages(suite: FirstStageSuite, work: Work) -> Steps[Results]:
         return render_truth(suite.unseen(), suite.persons, size)
 
     def measure(item: str) -> dict[str, int | float]:
-        autoencoder = RgbdAutoencoder.from_pretrained(folders[items[item]], low_cpu_mem_usage=False).eval()
+        autoencoder = load_pretrained(RgbdAutoencoder, folders[items[item]]).eval()
         return {
             **facts(autoencoder),
             **measured(autoencoder, truth(autoencoder.config.sample_size), extractor, distances),

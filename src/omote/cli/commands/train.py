@@ -25,6 +25,8 @@ class Options:
     """folder of the run; made if missing"""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """change single values, such as engine.batch_size=8"""
+    allow_pipe: bool = False
+    """run the commands (pipe:...) that a population's file of URLs lists; only for a file that you trust"""
     dry_run: bool = False
     """print the resolved config, parameter counts, and time and memory as a few steps in memory measure them; write nothing"""
 
@@ -35,7 +37,8 @@ def run(options: Options) -> None:
     from omote.cli.display import Display
     from omote.config import dumps
 
-    config = api.recipe(options.recipe, run=options.run, changes=options.set)
+    changes = (*options.set, *(["allow_pipe=true"] if options.allow_pipe else []))
+    config = api.recipe(options.recipe, run=options.run, changes=changes)
     if options.dry_run:
         print(dumps(config), end="")
         print(_measured(config), file=sys.stderr)

@@ -54,7 +54,8 @@ def candidates() -> list[Path]:
     checkout = Path(__file__).resolve().parents[4]
     if (checkout / "pyproject.toml").is_file():
         out.append(checkout / ".judges")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # A user without a home has no cache, and that is no error.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     return [*out, cache / "omote" / "judges"]
 
 

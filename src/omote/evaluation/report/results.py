@@ -13,10 +13,12 @@ from omote.errors import ConfigError
 from omote.evaluation.catalogue import split
 from omote.evaluation.records import PersonRecords, Row, joined, load_records
 from omote.evaluation.summary import CEILING, FLOOR
+from omote.files import reading
 
 MODEL = Row("model")
 AUTOENCODER = "autoencoder_ceiling"
 BOUNDS = (CEILING, AUTOENCODER)
+NOT_FINISHED = "expected the finished result folder of `omote evaluate release`"
 
 ROW_TITLES: Mapping[str, str] = {
     "model": "model",
@@ -97,7 +99,7 @@ def load_results(folder: Path, name: str | None = None) -> Results:
     Raises:
         ConfigError: not such a folder, unfinished, damaged, or made by an older version.
     """
-    try:
+    with reading(folder, ConfigError, NOT_FINISHED, "run it to its end"):
         metrics: dict[str, float | None] = _read(folder / "metrics.json")
         asked = _read(folder / "config.json")
         count = int(metrics["count/persons"] or 0)
@@ -113,13 +115,6 @@ def load_results(folder: Path, name: str | None = None) -> Results:
             numbers[metric.key, row] = math.nan if value is None else value
         config, weights = asked["config"], asked["weights"]
         run = _read(folder / "run.json") if (folder / "run.json").exists() else {}
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        what = (
-            f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{type(error).__name__} {error}"
-        )
-        raise ConfigError(
-            f"{folder}: expected the finished result folder of `omote evaluate release` ({what}); run it to its end"
-        ) from None
     return Results(
         folder=folder,
         name=name or folder.resolve().name,
@@ -142,5 +137,7 @@ def names_of(folders: Sequence[Path]) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name}: no object")
     return content

@@ -43,6 +43,9 @@ class OpenVinoNetworks(Networks):
         if name not in self._compiled:
             with of_extra("openvino"):
                 import openvino
+                from openvino.tools.ovc import telemetry_stub, telemetry_utils
+            # Off by `omote/__init__.py`, unless a program imported OpenVINO before omote.
+            telemetry_utils.tm = telemetry_stub
             shapes = [[-1, *tensor.shape[1:]] for tensor in inputs]
             # The converter would check its trace by tracing again; a test of ours compares the answers.
             with warnings.catch_warnings():

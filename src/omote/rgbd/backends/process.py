@@ -7,13 +7,16 @@ use two cores.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omote.errors import CheckpointError, OmoteError
+from omote.errors import CheckpointError
 from omote.memory import peak_memory_mb
 from omote.rgbd.protocol import ForwardedEditor
 from omote.rgbd.weights import Backend
@@ -38,7 +41,8 @@ class EditingProcess(ForwardedEditor):
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, folder, backend), daemon=True)
-        self._process.start()
+        with _interrupts_blocked():
+            self._process.start()
         theirs.close()
         self._head: Callable[[], HeadModel] | None = head
         self._size: int | None = None
@@ -83,17 +87,42 @@ class EditingProcess(ForwardedEditor):
         return answer
 
 
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process started here hears no Ctrl-C from its first instruction: the terminal's reaches both, the owner decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_owner() -> None:
+    """End this process in the moment that its owner ends, whatever is being loaded or computed here."""
+    owner = multiprocessing.parent_process()
+    assert owner is not None
+
+    def watch() -> None:
+        owner.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="owner", daemon=True).start()
+
+
 def _serve(connection: Connection, folder: Path, backend: Backend) -> None:
-    # An interrupt at the terminal reaches both; the owner decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        _end_with_owner()
         from omote.rgbd.load import load_networks
         from omote.rgbd.model import EditingModel
         from omote.rgbd.weights import check_weights
 
         check_weights(folder)
         networks = load_networks(folder / "autoencoder", folder / "editor", backend=backend)
-    except OmoteError as error:
+    except Exception as error:  # whatever it is, it is the owner's to handle
         connection.send(error)
         return
     model: EditingModel | None = None
@@ -106,6 +135,6 @@ def _serve(connection: Connection, folder: Path, backend: Backend) -> None:
         model = model or EditingModel(networks, head, weights=folder)
         try:
             answer: object = (getattr(model, method)(*arguments, **options), peak_memory_mb())
-        except Exception as error:  # whatever it is, it is the owner's to handle
+        except Exception as error:
             answer = error
         connection.send(answer)

@@ -34,6 +34,7 @@ class AutoencoderConfig(LossTerms):
 
     Attributes:
         population: folder of rendered shards, or a config whose persons are rendered as they are drawn (`PairSource`).
+        allow_pipe: run the commands (``pipe:``) that a population's file of URLs lists.
         engine: length and optimiser.
         regularisation, num_codes, learned_channels, patch, channels, blocks, fine_channels, fine_blocks: of
             `RgbdAutoencoder`.
@@ -67,6 +68,7 @@ class AutoencoderConfig(LossTerms):
     latent_noise: float = 0.015
     targets_per_source: int = 4
     start_from: Path | None = None
+    allow_pipe: bool = False
 
 
 def packed(images: ImageBatch, size: int | None = None) -> Tensor:
@@ -147,7 +149,7 @@ class AutoencoderTask(BaseTask):
         else:
             autoencoder = built(RgbdAutoencoder, config)
         self.module = AutoencoderModule(autoencoder, config)
-        self.pairs = PairSource(config.population, heads)
+        self.pairs = PairSource(config.population, heads, allow_pipe=config.allow_pipe)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> AutoencoderBatch:
         """Pairs and their noise."""

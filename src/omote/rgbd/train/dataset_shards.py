@@ -27,7 +27,8 @@ from omote.datasets.cache import DEPTH_UNIT_MM, NO_CATEGORY, empty_arrays, write
 from omote.datasets.layouts.layout import Problem, ScanItem, problem_of
 from omote.datasets.layouts.splits import DatasetSplit, subject_number
 from omote.datasets.population import one_thread
-from omote.errors import AlignmentError, ConfigError, ScanError
+from omote.errors import AlignmentError, ConfigError, DatasetError, ScanError
+from omote.files import reading
 from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera, project, transform
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.fit import fit_head
@@ -248,17 +249,18 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _found(folder: Path, subject: str, config: DatasetRender) -> SubjectDone:
-    meta = json.loads((folder / "meta.json").read_text())
-    if meta["size"] != config.size:
-        raise ConfigError(
-            f"{folder.parent}: holds images of {meta['size']} pixels, asked for {config.size}; choose another folder"
+    with reading(folder / "meta.json", DatasetError, "damaged", f"delete {folder} and render again"):
+        meta = json.loads((folder / "meta.json").read_text())
+        if meta["size"] != config.size:
+            raise ConfigError(
+                f"{folder.parent}: holds images of {meta['size']} pixels, asked for {config.size}; choose another folder"
+            )
+        return SubjectDone(
+            subject=subject,
+            num_images=len(meta["labels"]),
+            num_doubtful=int(meta["doubtful"]),
+            problems=tuple(Problem(path=config.folder / path, reason=str(why)) for path, why in meta["problems"]),
         )
-    return SubjectDone(
-        subject=subject,
-        num_images=len(meta["labels"]),
-        num_doubtful=meta["doubtful"],
-        problems=tuple(Problem(path=config.folder / path, reason=reason) for path, reason in meta["problems"]),
-    )
 
 
 def make_dataset_shards(

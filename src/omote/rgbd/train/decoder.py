@@ -48,6 +48,7 @@ class DecoderConfig(LossTerms):
 
     Attributes:
         population: folder of rendered shards.
+        allow_pipe: run the commands (``pipe:``) that a population's file of URLs lists.
         autoencoder: folder of the exported first stage.
         editor: folder of the exported editor; None decodes disturbed latents of the truth.
         engine: length and optimiser.
@@ -72,6 +73,7 @@ class DecoderConfig(LossTerms):
     disturbance: float = 0.25
     adversarial_start: int = 2_000
     targets_per_source: int = 4
+    allow_pipe: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,7 @@ class DecoderTask(BaseTask):
         # The discriminator's initialisation is random.
         torch.manual_seed(config.engine.seed)
         self.module = DecoderModule(self.autoencoder, config)
-        self.pairs = PairSource(config.population, heads)
+        self.pairs = PairSource(config.population, heads, allow_pipe=config.allow_pipe)
 
     @torch.no_grad()
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> DecoderBatch:

@@ -20,10 +20,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.datasets.cache import Shard, read_shard, shard_folders
+from omote.datasets.cache import NO_CATEGORY, Shard, read_shard, shard_folders
 from omote.datasets.pairs import Pick, draw_source, pairs_of
-from omote.errors import ConfigError, OmoteError
-from omote.files import atomic_folder
+from omote.errors import ConfigError, DatasetError
+from omote.files import atomic_folder, reading
+from omote.head.expressions import CATEGORIES
 from omote.head.model import HeadModel
 from omote.progress import Step
 from omote.rgbd.conditions.base import Condition, Kind
@@ -118,7 +119,8 @@ def encode_population(
 
 
 def _check(folder: Path, made_of: Mapping[str, Any]) -> None:
-    found = json.loads((folder / META).read_text())
+    with reading(folder / META, DatasetError, "damaged", f"delete {folder} and encode again"):
+        found = dict(json.loads((folder / META).read_text()))
     if wrong := [key for key in made_of if found.get(key) != made_of[key]]:
         raise ConfigError(
             f"{folder}: holds edits of another {wrong[0]} (expected {made_of[wrong[0]]}, got {found.get(wrong[0])}); "
@@ -162,6 +164,26 @@ def _write(folder: Path, arrays: dict[str, np.ndarray], made_of: Mapping[str, An
         (temporary / META).write_text(json.dumps(made_of) + "\n")
 
 
+def _check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that arrays fit each other and that conditions are numbers that networks can take.
+
+    Raises:
+        ValueError: they do not.
+    """
+    count, targets, *latent = arrays["delta"].shape
+    if not arrays["delta"].size or list(arrays["source"].shape) != [count, *latent] or len(latent) != 3:
+        raise ValueError(f"source is {arrays['source'].shape}, delta {arrays['delta'].shape}")
+    for name, array in arrays.items():
+        rows = (count,) if name in PER_CAPTURE else (count, targets)
+        if array.shape[: len(rows)] != rows or array.dtype.kind not in "fib":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        # Images and latents are many, and a network takes any.
+        if array.ndim <= 3 and not np.isfinite(array).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+        if array.dtype.kind == "i" and not np.isin(array, range(NO_CATEGORY, len(CATEGORIES))).all():
+            raise ValueError(f"{name} is out of range")
+
+
 class EncodedEdits:
     """Batches of edits from what `encode_population` wrote."""
 
@@ -183,7 +205,7 @@ class EncodedEdits:
 
         Raises:
             ConfigError: no edits, or edits of another autoencoder or with another motion.
-            OmoteError: a shard is not whole, or lacks one of the kinds.
+            DatasetError: a shard is damaged, or lacks one of the kinds.
         """
         found = sorted(path.parent for path in folder.glob(f"shard_*/{META}") if path.parent.suffix != ".partial")
         if not found:
@@ -195,12 +217,11 @@ class EncodedEdits:
         names = [f"{kind.name}.{field.name}" for kind in kinds for field in fields(kind)]
         for path in found:
             _check(path, {"encoder": fingerprint_of(autoencoder), "unit_style": unit_style})
-            try:
+            with reading(path, DatasetError, "not a whole shard", "delete it and encode again"):
                 arrays = {n: np.load(path / f"{n}.npy", mmap_mode="r") for n in (*PER_CAPTURE, "delta", *names)}
-            except (OSError, ValueError, EOFError) as error:
-                raise OmoteError(f"{path}: not a whole shard ({error}); delete it and encode again") from None
-            values = {name: arrays.pop(name) for name in names}
-            self.shards.append(EditShard(**arrays, values=values))
+                _check_arrays(arrays)
+                values = {name: arrays.pop(name) for name in names}
+                self.shards.append(EditShard(**arrays, values=values))
 
     def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int) -> Edits:
         """Part ``part`` of a step's edits, ``size`` of them: a function of its arguments and the shards.

@@ -51,6 +51,7 @@ class EditorConfig:
 
     Attributes:
         population: folder of rendered shards.
+        allow_pipe: run the commands (``pipe:``) that a population's file of URLs lists.
         autoencoder: folder of the exported first stage; frozen.
         pixels: without a first stage: ``autoencoder`` is the folder of an `IdentityStage`, which the run measures on the
             population and writes there if it is missing.
@@ -104,6 +105,7 @@ class EditorConfig:
     unit_style: bool = True
     latents: Path | None = None
     pixels: bool = False
+    allow_pipe: bool = False
 
     def __post_init__(self) -> None:
         """Refuse kinds of condition that do not exist.
@@ -209,7 +211,7 @@ class EditorTask(BaseTask):
 
     def __init__(self, config: EditorConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
-        self.pairs = PairSource(config.population, heads)
+        self.pairs = PairSource(config.population, heads, allow_pipe=config.allow_pipe)
         self.autoencoder = self._first_stage().eval().requires_grad_(False)
         torch.manual_seed(config.engine.seed)
         editor = self._new_editor(heads[0]) if config.start_from is None else self._extended_editor(heads[0])

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from omote.datasets.cache import read_shard, shard_folders
 from omote.datasets.pairs import images_of
-from omote.errors import ConfigError, OmoteError
+from omote.errors import ConfigError, DatasetError
+from omote.files import reading
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import NUM_CHANNELS
 from omote.rgbd.train.autoencoder import packed
@@ -74,13 +75,14 @@ def read_latents(folder: Path) -> LatentSet:
     """Map a folder that `pack_population` or `encode_images` wrote.
 
     Raises:
-        OmoteError: it is not whole.
+        DatasetError: it is not whole.
     """
-    try:
+    with reading(folder, DatasetError, "not a whole set of latents", "delete it and run again"):
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in LatentSet.__dataclass_fields__}
-    except (OSError, ValueError, EOFError) as error:
-        raise OmoteError(f"{folder}: not a whole set of latents ({error}); delete it and run again") from None
-    return LatentSet(**arrays)
+        count, depth = arrays["values"].shape[:2]
+        if {len(arrays["category"]), len(arrays["person"])} != {count} or arrays["std"].shape != (depth,):
+            raise ValueError("arrays of different lengths")
+        return LatentSet(**arrays)
 
 
 def pack_population(population: Path, size: int, folder: Path, *, max_persons: int = 0) -> LatentSet:

@@ -1,0 +1,95 @@
+"""What a run was trained with: ``config.json`` and ``changes.json``, which agree with the weights beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omote.engine.checkpoint import Progress
+from omote.errors import ConfigError
+from omote.files import atomic_path
+
+# How long, on what and how often it says so; none of these is part of what a step learns.
+MAY_CHANGE = {
+    "allow_pipe",
+    "engine.total_images",
+    "engine.max_seconds",
+    "engine.accumulation",
+    "engine.checkpoint_s",
+    "engine.log_images",
+    "engine.grid_images",
+    "engine.threads",
+    "engine.prefetch",
+}
+MOST_NAMED = 3
+ABSENT = "absent"
+
+
+def settle(progress: Progress, asked: Mapping[str, Any], run: Path, *, goes_on: bool) -> None:
+    """Take the settings that a run goes on with into its progress.
+
+    Args:
+        progress: of the run; its ``config`` and ``changes`` are brought up to date.
+        asked: the config that it is to go on with, as JSON.
+        run: its folder, for the message.
+        goes_on: whether anything is left to train; if not, the weights stay what they were trained with.
+
+    Raises:
+        ConfigError: a setting that the weights were trained with differs.
+    """
+    if not progress.images:
+        progress.config, progress.changes = dict(asked), []
+        return
+    changes = [
+        {"images": progress.images, "key": key, "old": old, "new": new}
+        for key, old, new in _differences(progress.config, asked)
+        if not _same_place(old, new)
+    ]
+    refused = [change for change in changes if not _may_change(change)]
+    if refused:
+        told = ", ".join(
+            f"{c['key']}={json.dumps(c['old'])} (got {json.dumps(c['new'])})" for c in refused[:MOST_NAMED]
+        )
+        more = f" and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
+        raise ConfigError(f"{run}: was trained with {told}{more}; leave that as it was, or give a new --run folder")
+    if goes_on:
+        progress.config, progress.changes = dict(asked), [*progress.changes, *changes]
+
+
+def write_record(progress: Progress, run: Path) -> None:
+    """Write ``config.json``, and ``changes.json`` where a setting changed on the way.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    for name, value in (("config.json", progress.config), ("changes.json", progress.changes)):
+        if value or name == "config.json":
+            with atomic_path(run / name) as temporary:
+                temporary.write_text(json.dumps(value, indent=2) + "\n")
+        else:
+            (run / name).unlink(missing_ok=True)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) of every leaf that differs."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            inner = f"{key}.{name}" if key else name
+            yield from _differences(old.get(name, ABSENT), new.get(name, ABSENT), inner)
+    elif old != new:
+        yield key, old, new
+
+
+def _may_change(change: Mapping[str, Any]) -> bool:
+    old, new = change["old"], change["new"]
+    # A setting that an earlier or later version does not know changed by itself; a folder may have been moved.
+    if change["key"] in MAY_CHANGE or ABSENT in (old, new):
+        return True
+    paths = isinstance(old, str) and isinstance(new, str)
+    return paths and Path(old).name == Path(new).name and not Path(old).exists()
+
+
+def _same_place(old: Any, new: Any) -> bool:
+    return isinstance(old, str) and isinstance(new, str) and Path(old).resolve() == Path(new).resolve()

@@ -1,0 +1,291 @@
+"""Every kind of file beside scans that comes from outside: a whole one of a few kilobytes, and what reads and uses it.
+
+``python tests/helpers/side_files.py KIND [COUNT [SEED]]`` mutates one kind by hand, for as long as is wanted; no KIND names all.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import io
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mutations import mutated
+from omote.errors import OmoteError
+
+NUM_IDENTITY = 4
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: writes a whole one into a folder, and reads the folder as a command would."""
+
+    make: Callable[[Path], None]
+    read: Callable[[Path], object]
+
+
+def _landmarks() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(68, 3)) * 50
+
+
+def _make_landmarks(folder: Path) -> None:
+    points = _landmarks()
+    (folder / "a.json").write_text(json.dumps({"landmarks": points.tolist()}))
+    (folder / "a.txt").write_text("\n".join(" ".join(map(str, row)) for row in points))
+    np.save(folder / "a.npy", points)
+
+
+def _read_landmarks(folder: Path) -> None:
+    from omote.api.scans import read_landmarks
+
+    errors = []
+    for path in sorted(folder.iterdir()):
+        try:
+            read_landmarks(path)
+        except OmoteError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _persons(count: int = 2) -> dict[str, np.ndarray]:
+    from omote.datasets.cache import empty_arrays
+
+    rng, arrays = np.random.default_rng(0), empty_arrays(count, 3, 16, NUM_IDENTITY)
+    arrays["rgb"][:] = rng.integers(0, 256, arrays["rgb"].shape)
+    arrays["mask"][:] = 1
+    arrays["category"][:] = [0, 1, 2]
+    arrays["person"][:] = range(count)
+    return arrays
+
+
+def _make_shard(folder: Path) -> None:
+    from omote.datasets.cache import write_shard
+
+    write_shard(folder / "shard_0000000", _persons(), {"seed": 0, "size": 16})
+
+
+def _read_shard(folder: Path) -> None:
+    from omote.datasets.cache import read_shard, shard_folders
+    from omote.datasets.pairs import images_of
+
+    for path in shard_folders(folder):
+        shard = read_shard(path)
+        for person in range(shard.num_persons):
+            images_of(shard, person, range(shard.num_images))
+
+
+def _make_tar(folder: Path) -> None:
+    from omote.datasets.tar_shards import write_index, write_tar_shard
+
+    write_tar_shard(folder / "shard_0000000.tar", _persons(), {"seed": 0})
+    write_index(folder, {"shard_0000000.tar": 2})
+
+
+def _read_tar(folder: Path) -> None:
+    from omote.datasets.tar_shards import TarShards
+
+    shards = TarShards(folder)
+    for position in range(2 * shards.num_persons if shards.num_persons < 100 else 2):
+        shards.person(position, 0)
+
+
+def _make_list(folder: Path) -> None:
+    _make_tar(folder)
+    (folder / "urls.txt").write_text(
+        f"# two of them\n{folder}/shard_000000{{0..0}}.tar\n{folder}/shard_{{0000000,}}.tar\n"
+    )
+
+
+def _read_list(folder: Path) -> None:
+    from omote.datasets.tar_shards import TarShards, shard_urls
+
+    shard_urls(folder / "urls.txt")
+    # Only what lies here is opened: a mutated URL may be any.
+    TarShards(folder)
+
+
+def _make_ict(folder: Path) -> None:
+    rng, count = np.random.default_rng(0), 26719
+    np.savez_compressed(
+        folder / "ict.npz",
+        vertices_cm=np.round(rng.normal(size=(count, 3)) * 5).astype(np.float32),
+        faces=rng.integers(0, 14062, (50, 3)),
+        uv=rng.random((40, 2)).round(1),
+        faces_uv=rng.integers(0, 40, (50, 3)),
+        identity_modes_cm=np.zeros((2, count, 3), np.float32),
+        expression_shapes_cm=np.zeros((2, count, 3), np.float32),
+        expression_names=np.array(["jawOpen", "cheekPuff_L"]),
+        landmarks68=rng.integers(0, 14062, 68),
+    )
+
+
+def _read_ict(folder: Path) -> None:
+    from omote.head.ict import ict_head
+
+    ict_head.cache_clear()
+    ict_head(folder / "ict.npz")
+
+
+def _make_dataset(folder: Path) -> None:
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(["path", "subject", "expression", "intensity", "texture"])
+    for i, word in enumerate(("neutral", "smile", "jawOpen", "anger")):
+        writer.writerow([f"{i}.ply", "a", word, 1 / (i + 1), ""])
+        (folder / f"{i}.ply").write_bytes(b"")
+    (folder / "labels.csv").write_text(file.getvalue())
+
+
+def _read_dataset(folder: Path) -> None:
+    from omote.api import data
+
+    data(folder, quick=True)
+
+
+def _make_weights(folder: Path) -> None:
+    from omote.images.first_stage import image_autoencoder
+
+    image_autoencoder(
+        sample_size=8,
+        regularisation="kl",
+        latent_channels=2,
+        num_codes=8,
+        channels=(8, 8),
+        layers_per_block=1,
+        attention=False,
+    ).save_pretrained(folder)
+
+
+def _read_weights(folder: Path) -> None:
+    from omote.images.first_stage import load_image_autoencoder
+
+    load_image_autoencoder(folder)
+
+
+def _make_prior(folder: Path) -> None:
+    from omote.rgbd.expression_prior import FOLDER, ExpressionPrior
+
+    ExpressionPrior(width=8, depth=1).save_pretrained(folder / FOLDER)
+
+
+def _read_prior(folder: Path) -> None:
+    from omote.rgbd.expression_prior import load_expression_prior
+
+    load_expression_prior(folder)
+
+
+def _make_results(folder: Path) -> None:
+    from results import write_results
+
+    write_results(folder / "results", num_persons=3)
+
+
+def _read_results(folder: Path) -> None:
+    from omote.evaluation.report import load_results, write_report
+
+    write_report(load_results(folder / "results"))
+
+
+def _make_packed(folder: Path) -> None:
+    from PIL import Image
+
+    from omote.images.packed import pack_images
+
+    (folder / "images").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((12, 10, 3), 60 * i, np.uint8)).save(folder / f"images/{i}.png")
+    (folder / "images/captions.jsonl").write_text(json.dumps({"file_name": "0.png", "text": "grey"}) + "\n")
+    list(pack_images(folder / "images", folder / "packed", size=8))
+    shutil.rmtree(folder / "images")
+
+
+def _read_packed(folder: Path) -> None:
+    from omote.images.packed import read_packed
+
+    packed = read_packed(folder / "packed")
+    for i in range(len(packed)):
+        packed.crop(i)
+
+
+def _make_config(folder: Path) -> None:
+    from omote.config import dumps
+    from omote.recipes import RECIPES
+
+    (folder / "config.json").write_text(dumps(RECIPES["editor-tiny"](Path("runs"))))
+
+
+def _read_config(folder: Path) -> None:
+    from omote.config import load
+    from omote.recipes import RECIPES
+
+    load(type(RECIPES["editor-tiny"](Path("runs"))), folder / "config.json")
+
+
+KINDS = {
+    "landmarks": Kind(_make_landmarks, _read_landmarks),
+    "shard": Kind(_make_shard, _read_shard),
+    "tar": Kind(_make_tar, _read_tar),
+    "list": Kind(_make_list, _read_list),
+    "head": Kind(_make_ict, _read_ict),
+    "dataset": Kind(_make_dataset, _read_dataset),
+    "weights": Kind(_make_weights, _read_weights),
+    "prior": Kind(_make_prior, _read_prior),
+    "results": Kind(_make_results, _read_results),
+    "packed": Kind(_make_packed, _read_packed),
+    "config": Kind(_make_config, _read_config),
+}
+
+
+def run(name: str, count: int, seed: int, folder: Path) -> collections.Counter[str]:
+    """Mutate one file of a kind ``count`` times; how often it read, was refused in one line, or went wrong (with what).
+
+    Args:
+        name: of `KINDS`.
+        count: of mutations.
+        seed: the first; each is a function of its own.
+        folder: empty.
+    """
+    kind, found = KINDS[name], collections.Counter[str]()
+    kind.make(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    whole = {path: path.read_bytes() for path in files}
+    kind.read(folder)
+    # What a reader writes beside what it reads is no part of it.
+    for case in range(seed, seed + count):
+        draw = random.Random(f"{name} {case}")
+        path = draw.choice(files)
+        path.write_bytes(mutated(whole[path], draw))
+        began = time.monotonic()
+        try:
+            kind.read(folder)
+            found["read"] += 1
+        except OmoteError as error:
+            found["refused" if "\n" not in str(error) else f"several lines: {error!r} (case {case})"] += 1
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            found[
+                f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno} (case {case}, {path.name})"
+            ] += 1
+        if time.monotonic() - began > 10:
+            found[f"took {time.monotonic() - began:.0f} s (case {case}, {path.name})"] += 1
+        path.write_bytes(whole[path])
+    return found
+
+
+if __name__ == "__main__":
+    kinds, count, seed = (*sys.argv[1:4], *(("", "1000", "0")[len(sys.argv) - 1 :]))
+    for name in [kinds] if kinds else KINDS:
+        with tempfile.TemporaryDirectory() as folder:
+            print(name, dict(run(name, int(count), int(seed), Path(folder))), flush=True)
