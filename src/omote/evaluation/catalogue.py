@@ -39,6 +39,7 @@ from omote.nets.quantiser import codebook_use
 __all__ = ["Metric", "catalogue", "checked", "markdown", "metric_of", "register", "split", "write_metrics"]
 
 EIGEN, WANG, HEUSEL = "Eigen et al., NeurIPS 2014", "Wang et al., IEEE TIP 2004", "Heusel et al., NeurIPS 2017"
+BINKOWSKI, SALIMANS = "Bińkowski et al., ICLR 2018", "Salimans et al., NeurIPS 2016"
 MANIFOLD, ZHANG = "Kynkäänniemi et al., NeurIPS 2019", "Zhang et al., CVPR 2018"
 
 
@@ -164,18 +165,27 @@ EXPRESSION = (
 # Sets of images, in features of a named network. Only with inception_v3 is the Fréchet distance FID.
 SETS = (
     Metric("fd/{extractor}", "Fréchet distance ({extractor})", "", "lower", 3, distribution.frechet_distance,
-           "Fréchet distance of the features of the row's images and of the true renders. Few images make it large.",
-           source=HEUSEL),
+           "Fréchet distance of the features of the row's images and of the reference: true renders, or a folder's images. Few "
+           "images make it large. With `inception_v3` it is FID.", source=HEUSEL),
     Metric("fd/{extractor}_shaded_depth", "Fréchet distance, shapes ({extractor})", "", "lower", 3, distribution.frechet_distance,
            "Fréchet distance of the shapes alone, drawn as grey clay under one light.", source=HEUSEL),
     Metric("kid/{extractor}", "KID ({extractor})", "", "lower", 6, distribution.kernel_distance,
-           "Kernel distance of the same two sets, over random subsets.", source="Bińkowski et al., ICLR 2018"),
+           "Kernel distance of the same two sets, over random subsets.", source=BINKOWSKI),
+    Metric("kid_std/{extractor}", "deviation of KID ({extractor})", "", "neither", 6, distribution.kernel_distance,
+           "Standard deviation of the kernel distance over its subsets.", source=BINKOWSKI),
     Metric("precision/{extractor}", "precision ({extractor})", "", "higher", 3, distribution.precision_recall,
-           "Share of the row's images inside the true renders' manifold.", source=MANIFOLD),
+           "Share of the row's images inside the reference's manifold.", source=MANIFOLD),
     Metric("recall/{extractor}", "recall ({extractor})", "", "higher", 3, distribution.precision_recall,
-           "Share of the true renders inside the manifold of the row's images.", source=MANIFOLD),
+           "Share of the reference inside the manifold of the row's images.", source=MANIFOLD),
     Metric("is/{extractor}", "Inception score ({extractor})", "", "higher", 2, distribution.inception_score,
-           "Exp E KL(p(y|x) ‖ p(y)) of the network's classes.", source="Salimans et al., NeurIPS 2016"),
+           "Exp E KL(p(y|x) ‖ p(y)) of the network's classes.", source=SALIMANS),
+    Metric("is_std/{extractor}", "deviation of the Inception score ({extractor})", "", "neither", 2,
+           distribution.inception_score, "Standard deviation of the Inception score over ten parts of the images.",
+           source=SALIMANS),
+    Metric("perceptual_pairs/{perceptual}", "perceptual distance of pairs ({perceptual})", "", "lower", 3, PerceptualDistance,
+           "Mean distance of an image from the reference image of the same name, both at 256 × 256.", source=ZHANG),
+    Metric("diversity/{perceptual}", "perceptual diversity ({perceptual})", "", "neither", 3, PerceptualDistance,
+           "Mean distance of random pairs of a row's images, at 256 × 256.", source=ZHANG),
     Metric("perceptual/{perceptual}", "perceptual distance ({perceptual})", "", "lower", 3, PerceptualDistance,
            "Distance of feature maps, row against true render; neutral left out. Only `lpips_vgg16` is LPIPS.",
            source=ZHANG, with_neutral=False),
@@ -249,6 +259,10 @@ FACTS = (
     Metric("count/persons", "persons", "", "neither", 0, len, "Persons that were measured."),
     Metric("count/images", "images", "", "neither", 0, len, "Images of them."),
     Metric("count/set_images", "images of a set", "", "neither", 0, len, "Images in each of the sets that are compared."),
+    Metric("count/generated_images", "generated images", "", "neither", 0, len, "Images of the folder that is measured."),
+    Metric("count/reference_images", "reference images", "", "neither", 0, len, "Images of the folder it is compared with."),
+    Metric("count/manifold_images", "images of a manifold", "", "neither", 0, len,
+           "Images of each folder that precision and recall are of."),
     Metric("count/kid_subset_size", "images of a KID subset", "", "neither", 0, len, "In each of KID's random subsets."),
     Metric("count/scans", "scans", "", "neither", 0, len, "Real scans that were measured."),
     Metric("count/skipped", "scans skipped", "", "neither", 0, len, "Real scans that could not be read or show no face."),

@@ -6,6 +6,7 @@ sets, not on how they were batched.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from jaxtyping import Bool, Float
 from scipy.spatial.distance import cdist
 
 from omote.errors import OmoteError
+
+BLOCK = 1024  # features at a time where all pairs are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,28 @@ def feature_statistics(features: Float[np.ndarray, "n d"]) -> FeatureStatistics:
         raise OmoteError(f"expected at least 2 features for a covariance, got {len(features)}")
     x = features.astype(np.float64)
     return FeatureStatistics(mean=x.mean(axis=0), covariance=np.atleast_2d(np.cov(x, rowvar=False)), count=len(x))
+
+
+def streamed_statistics(parts: Callable[[], Iterable[Float[np.ndarray, "n d"]]]) -> FeatureStatistics:
+    """`feature_statistics` of a set that is too large for memory.
+
+    Args:
+        parts: gives the set's features part by part, twice.
+
+    Raises:
+        OmoteError: fewer than two.
+    """
+    count, total = 0, np.zeros(1)
+    for part in parts():
+        count, total = count + len(part), total + part.sum(axis=0, dtype=np.float64)
+    if count < 2:
+        raise OmoteError(f"expected at least 2 features for a covariance, got {count}")
+    mean = total / count
+    products = np.zeros((len(mean), len(mean)))
+    for part in parts():
+        apart = part.astype(np.float64) - mean
+        products += apart.T @ apart
+    return FeatureStatistics(mean=mean, covariance=products / (count - 1), count=count)
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
@@ -131,17 +156,27 @@ def precision_recall(
 ) -> PrecisionRecall:
     """Inside any ball of the other set, each as wide as its k-th neighbour is far (Kynkäänniemi et al., NeurIPS 2019, eq. 1).
 
+    Distances are made block by block: memory grows with the sets and not with their product.
+
     Raises:
         OmoteError: a set has no k-th neighbours.
     """
     if min(len(real), len(generated)) <= k:
         raise OmoteError(f"expected more than k = {k} features in each set, got {len(real)} and {len(generated)}")
-    between = cdist(real, generated)
-    radius_real, radius_generated = (np.sort(cdist(s, s), axis=1)[:, k] for s in (real, generated))
-    return PrecisionRecall(
-        precision=float((between <= radius_real[:, None]).any(axis=0).mean()),
-        recall=float((between <= radius_generated[None, :]).any(axis=1).mean()),
+    radius_real, radius_generated = (
+        np.concatenate([np.partition(cdist(s[rows], s), k, axis=1)[:, k] for rows in _blocks(len(s))])
+        for s in (real, generated)
     )
+    inside_real, inside_generated = np.zeros(len(generated), bool), np.zeros(len(real), bool)
+    for rows in _blocks(len(real)):
+        between = cdist(real[rows], generated)
+        inside_real |= (between <= radius_real[rows, None]).any(axis=0)
+        inside_generated[rows] = (between <= radius_generated[None, :]).any(axis=1)
+    return PrecisionRecall(precision=float(inside_real.mean()), recall=float(inside_generated.mean()))
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, count, BLOCK)]
 
 
 def nearest_depth_mm(

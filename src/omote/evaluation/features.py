@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from omote.errors import CheckpointError
 from omote.evaluation.judges import IdentityJudge, load_identity_judge
@@ -59,12 +59,16 @@ class FeatureExtractor:
         forward: the network's input → features.
         cut: pictures in [0, 1] → the network's input.
         cut_face: the same with the true neutral landmarks, for networks of faces; None for all others.
+        size: side of the network's input; None where that is no whole picture.
+        classify: features → probabilities of classes; None for a network without classes.
     """
 
     name: str
     forward: Forward
     cut: Callable[[Tensor], Tensor] = lambda rgb: rgb
     cut_face: Callable[[Tensor, Tensor], Tensor] | None = None
+    size: int | None = None
+    classify: Callable[[Tensor], Tensor] | None = None
 
     @torch.no_grad()
     def __call__(
@@ -102,7 +106,8 @@ def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtr
         JudgeError: the judges' weights are not installed.
     """
     if name == "efficientnet_lite0":
-        return FeatureExtractor(name=name, cut=_whole(EFFICIENTNET_SIZE), forward=_efficientnet())
+        lite = _efficientnet()
+        return _of_whole_pictures(name, lite, EFFICIENTNET_SIZE, classify=lite.probabilities)
     if name == "face_id":
         judge = load_identity_judge()
         return FeatureExtractor(name=name, cut_face=judge.cut, forward=judge.net)
@@ -110,10 +115,11 @@ def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtr
         judge = load_identity_judge()
         return FeatureExtractor(name=name, cut=_mean_face(judge), forward=judge.net)
     if name == "inception_v3":
-        return FeatureExtractor(name=name, cut=_whole(INCEPTION_SIZE), forward=load_checked(InceptionV3(), path, name))
+        inception = load_checked(InceptionV3(), path, name)
+        return _of_whole_pictures(name, inception, INCEPTION_SIZE, classify=inception.probabilities)
     if name == "clip_vit_b32":
         network = load_checked(ClipVitB32(), path, name, ignored=("text_model.", "text_projection", "logit_scale"))
-        return FeatureExtractor(name=name, cut=_whole(CLIP_SIZE, mode="bicubic"), forward=network)
+        return _of_whole_pictures(name, network, CLIP_SIZE, mode="bicubic")
     if name in BLOCKS:
         return FeatureExtractor(
             name=name, cut_face=arcface_cut, forward=load_checked(ArcFace(BLOCKS[name]), path, name)
@@ -141,9 +147,14 @@ def _efficientnet() -> EfficientNetLite0:
     return fill(EfficientNetLite0(), tensors, f"{EFFICIENTNET_FILE}: not efficientnet_lite0")
 
 
-def _whole(size: int, mode: str = "bilinear") -> Callable[[Tensor], Tensor]:
-    # Pictures here are smaller than the networks' inputs: enlarging needs no filter against aliasing.
-    return lambda rgb: F.interpolate(rgb, (size, size), mode=mode, align_corners=False)
+def _of_whole_pictures(
+    name: str, network: nn.Module, size: int, mode: str = "bilinear", classify: Callable[[Tensor], Tensor] | None = None
+) -> FeatureExtractor:
+    def enlarged(rgb: Tensor) -> Tensor:
+        # Renders are smaller than the networks' inputs: enlarging needs no filter against aliasing.
+        return F.interpolate(rgb, (size, size), mode=mode, align_corners=False)
+
+    return FeatureExtractor(name=name, forward=network, cut=enlarged, size=size, classify=classify)
 
 
 def _mean_face(judge: IdentityJudge) -> Callable[[Tensor], Tensor]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -19,6 +19,9 @@ from jaxtyping import Int, UInt8
 from omote.errors import DatasetError, OutputError
 from omote.files import atomic_folder, reading
 from omote.formats.images import grey_bytes
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 INDEX, PIXELS, CAPTIONS = "index.json", "pixels.bin", "metadata.jsonl"
@@ -89,11 +92,11 @@ class PackedImages:
         return square[:, ::-1] if rng is not None and flip and rng.random() < 0.5 else square
 
 
-def list_images(folder: Path) -> ImageList:
-    """List a folder of images by names alone.
+def image_names(folder: Path) -> list[str]:
+    """Paths of a folder's images within it and its subfolders, sorted.
 
     Raises:
-        DatasetError: no image, images both in the folder and in subfolders, or captions that cannot be read.
+        DatasetError: no folder, or no image in it.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder of images (jpg, png, webp), got none")
@@ -105,7 +108,16 @@ def list_images(folder: Path) -> ImageList:
     )
     if not paths:
         raise DatasetError(f"{folder}: expected images (jpg, png, webp) or subfolders of them, found none")
-    names = [p.relative_to(folder).as_posix() for p in paths]
+    return [p.relative_to(folder).as_posix() for p in paths]
+
+
+def list_images(folder: Path) -> ImageList:
+    """List a folder of images by names alone.
+
+    Raises:
+        DatasetError: no image, images both in the folder and in subfolders, or captions that cannot be read.
+    """
+    names = image_names(folder)
     parents = [name.partition("/")[0] if "/" in name else "" for name in names]
     classes = sorted(set(parents))
     if "" in classes and len(classes) > 1:
@@ -178,6 +190,25 @@ def read_image(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         DatasetError: it cannot be read.
     """
+    from PIL import Image
+
+    image = open_image(path)
+    longest = round(min(image.size) * MOST_ASPECT)
+    if max(image.size) > longest:
+        width, height = min(image.width, longest), min(image.height, longest)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    scale = size / min(image.size)
+    sides = [max(size, round(side * scale)) for side in image.size]
+    return np.asarray(image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC))
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image in RGB, upright.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -187,18 +218,10 @@ def read_image(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
             upright = ImageOps.exif_transpose(opened)
             if upright.mode.startswith(("I", "F")):  # Pillow cuts off what is over 8 bits
                 upright = Image.fromarray(grey_bytes(np.asarray(upright)))
-            image = upright.convert("RGB")
+            return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "no image format" if isinstance(error, UnidentifiedImageError) else str(error).splitlines()[0]
         raise DatasetError(f"{path}: not a whole image ({reason}); replace or remove it") from None
-    longest = round(min(image.size) * MOST_ASPECT)
-    if max(image.size) > longest:
-        width, height = min(image.width, longest), min(image.height, longest)
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        image = image.crop((left, top, left + width, top + height))
-    scale = size / min(image.size)
-    sides = [max(size, round(side * scale)) for side in image.size]
-    return np.asarray(image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC))
 
 
 def read_index(folder: Path) -> dict[str, Any]:

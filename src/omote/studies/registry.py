@@ -9,6 +9,7 @@ from omote.studies.data_size import DataSize
 from omote.studies.diffusion import WhereDiffusionPays
 from omote.studies.effect_of_f.study import EffectOfF
 from omote.studies.guidance import Guidance
+from omote.studies.image_sets import ImageSuite
 from omote.studies.intensity import Intensity
 from omote.studies.source_noise import SourceNoise
 from omote.studies.suites import (
@@ -35,6 +36,7 @@ SUITES: list[type[Study]] = [
     FirstStageSuite,
     JudgeSuite,
     PopulationSuite,
+    ImageSuite,
 ]
 # `omote study NAME`
 STUDIES: list[type[Study]] = [

@@ -83,3 +83,7 @@ class EfficientNetLite0(nn.Module):
     def forward(self, rgb: Float[Tensor, "b 3 224 224"]) -> Float[Tensor, "b 1280"]:
         """Pooled features of colours in [0, 1]."""
         return self.stages(rgb)[-1].mean(dim=(2, 3))
+
+    def probabilities(self, features: Float[Tensor, "b 1280"]) -> Float[Tensor, "b 1000"]:
+        """Of ImageNet's classes."""
+        return self._fc(features).softmax(dim=1)

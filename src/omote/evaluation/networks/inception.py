@@ -182,3 +182,7 @@ class InceptionV3(nn.Module):
             ),
         )  # fmt: skip
         return x.mean(dim=(2, 3))
+
+    def probabilities(self, features: Float[Tensor, "b 2048"]) -> Float[Tensor, "b 1008"]:
+        """Of the classes that the Inception score is of; its first implementation leaves the biases out."""
+        return F.linear(features, self.fc.weight).softmax(dim=1)
