@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import ModuleType
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -44,7 +45,12 @@ def test_help_lists_exactly_the_commands_that_there_are() -> None:
     for name in COMMANDS:
         module = importlib.import_module(f"omote.cli.commands.{name}")
         assert callable(module.run)
-        assert hasattr(module, "KINDS") or inspect.getdoc(module.Options)
+        assert hasattr(module, "KINDS") or all(inspect.getdoc(options) for options in options_of(module))
+
+
+def options_of(command: ModuleType) -> list[type]:
+    """The dataclass of a command's options, or those of its subcommands."""
+    return [get_args(kind)[0] for kind in get_args(command.Options)] or [command.Options]
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -58,7 +64,8 @@ def test_every_command_explains_every_option(name: str, capsys: pytest.CaptureFi
     # Options of suites and studies are fields of their configs (tests/studies/test_registry.py).
     command = importlib.import_module(f"omote.cli.commands.{name}")
     if not hasattr(command, "KINDS"):
-        assert_explained(command.Options)
+        for options in options_of(command):
+            assert_explained(options)
 
 
 def assert_explained(options: type) -> None:

@@ -9,7 +9,6 @@ from tyro.conf import subcommand
 from omote.api.tools import Landmarks, UnitStyle, tool
 
 Options = Annotated[Landmarks, subcommand("landmarks")] | Annotated[UnitStyle, subcommand("unit-style")]
-NAMES = ["landmarks", "unit-style"]
 
 
 def run(options: Landmarks | UnitStyle) -> None:
