@@ -23,7 +23,7 @@ from omote.evaluation.records import Row, Table
 from omote.progress import Steps
 from omote.studies.base import Results, Work
 from omote.studies.table import AUTOENCODER, COLOR, COPY, DEPTH, IDENTITY, LINES, METRICS, MOVING, TOP1, cell
-from omote.studies.trained_editors import StudyOfTraining, Training, link, measure_trained, train_editor
+from omote.studies.trained_editors import StudyOfTraining, Training, encode, link, measure_trained, train_editor
 
 if TYPE_CHECKING:
     from omote.datasets.cache import Shard
@@ -59,29 +59,18 @@ class CrossModel(StudyOfTraining):
         from omote.datasets.cache import read_shard
         from omote.evaluation.summary import summarise_parts
         from omote.head.shipped import population_heads
-        from omote.rgbd.identity_stage import load_first_stage
-        from omote.rgbd.train.edit_cache import encode_population
 
-        families = population_heads(self.ict)
-        heads = [head.name for head in families]
+        heads = [head.name for head in population_heads(self.ict)]
         with work.lock("population"):
             halves = laid_out(self, work.out / "population")
         parts = {
             row: [work.out / "population" / name for name in names] for row, names in sets_of(heads, halves).items()
         }
-        first_stage = load_first_stage(self.autoencoder).float().eval().requires_grad_(False)
 
         def train(run: Path, row: str) -> Steps[None]:
             unit_style = row != heads[SHIPPED_HEAD]
             link(parts[row], run / "population")
-            yield from encode_population(
-                run / "population",
-                first_stage,
-                families[SHIPPED_HEAD],
-                run / "edits",
-                seed=self.seed,
-                unit_style=unit_style,
-            )
+            yield from encode(self, run / "population", run / "edits", unit_style=unit_style)
             yield from train_editor(self, run, unit_style=unit_style)
 
         persons = {row: sum(read_shard(part).num_persons for part in those) for row, those in parts.items()}

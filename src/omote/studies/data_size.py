@@ -19,7 +19,7 @@ from omote.evaluation.records import Row
 from omote.progress import Steps
 from omote.studies.base import Results, Work
 from omote.studies.table import COLOR, DEPTH, IDENTITY, MOVING, TOP1, curves, levels_of
-from omote.studies.trained_editors import StudyOfTraining, Training, link, measure_trained, train_editor
+from omote.studies.trained_editors import StudyOfTraining, Training, encode, link, measure_trained, train_editor
 
 EVERYONE = 0
 EDITOR = Row("editor")
@@ -51,18 +51,12 @@ class DataSize(StudyOfTraining):
     def run(self, work: Work) -> Steps[Results]:
         """Train and measure; rows are ``editor/persons=<number>``."""
         from omote.datasets.cache import read_shard, shard_folders
-        from omote.head.shipped import shipped_head
-        from omote.rgbd.identity_stage import load_first_stage
-        from omote.rgbd.train.edit_cache import encode_population
 
         counts = {shard: read_shard(shard).num_persons for shard in shard_folders(self.population)}
         sizes = sizes_in(self, sum(counts.values()))
         with work.lock("population"):
             pieces = cut(counts, sizes, work.out / "population")
-        first_stage = load_first_stage(self.autoencoder).float().eval().requires_grad_(False)
-        yield from encode_population(
-            work.out / "population", first_stage, shipped_head(), work.out / "edits", seed=self.seed
-        )
+        yield from encode(self, work.out / "population", work.out / "edits")
 
         def train(run: Path, size: int) -> Steps[None]:
             for part in ("population", "edits"):
@@ -74,17 +68,13 @@ class DataSize(StudyOfTraining):
             for size in sizes
         }
         table = yield from measure_trained(self, work, trainings)
-        at = [(float(size), {"persons": size}) for size in sizes]
+        at, lines, label = (
+            [(float(size), {"persons": size}) for size in sizes],
+            {EDITOR: EDITOR.name},
+            "persons trained on",
+        )
         charts = [
-            curves(
-                table,
-                metric,
-                at,
-                "persons trained on",
-                lines={EDITOR: EDITOR.name},
-                levels=levels_of(table, metric),
-                logarithmic=True,
-            )
+            curves(table, metric, at, label, lines=lines, levels=levels_of(table, metric), logarithmic=True)
             for metric in (DEPTH, MOVING, COLOR, IDENTITY, TOP1)
         ]
         return Results(table=table, figure=figure(charts))
