@@ -25,7 +25,10 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 if TYPE_CHECKING:
     from omote.api import (
         AvatarSettings,
+        FitSettings,
         PopulationSettings,
+        ReconstructionSettings,
+        RenderSettings,
         SampleSettings,
         avatar,
         data,
@@ -50,7 +53,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AvatarSettings",
+    "FitSettings",
     "PopulationSettings",
+    "ReconstructionSettings",
+    "RenderSettings",
     "SampleSettings",
     "__version__",
     "avatar",

@@ -1,4 +1,4 @@
-"""Progress as values: long work is a generator of steps that returns its result; who calls decides what to show."""
+"""Progress as values: long work is a generator of steps that returns its result; the caller decides what to show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 Result = TypeVar("Result")
-NOTE = "note"  # the stage of a step that is no work: its note is to be shown and to stay
+NOTE = "note"  # stage of a step without work, whose note stays on the screen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,8 @@ def test_every_command_explains_every_option(name: str, capsys: pytest.CaptureFi
 
 def assert_explained(options: type) -> None:
     """Every field has a docstring below it or a line among its class's attributes; nested options too."""
-    source, told = inspect.getsource(options), inspect.getdoc(options) or ""
+    kinds = [kind for kind in options.__mro__ if dataclasses.is_dataclass(kind)]
+    source, told = "".join(map(inspect.getsource, kinds)), "".join(inspect.getdoc(kind) or "" for kind in kinds)
     hints = get_type_hints(options)
     for option in dataclasses.fields(options):
         if dataclasses.is_dataclass(hints[option.name]):
@@ -96,7 +97,7 @@ def test_a_package_that_shares_its_name_with_a_command_is_both() -> None:
     with pytest.raises(OmoteError, match="no such file"):
         omote.avatar("/nowhere/scan.ply")
     with pytest.raises(OmoteError, match="size"):
-        omote.render("/nowhere/scan.ply", size=1)
+        omote.render("/nowhere/scan.ply", omote.RenderSettings(size=1))
 
 
 def test_a_wrong_command_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

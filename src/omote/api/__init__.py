@@ -5,10 +5,10 @@ from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.facts import info
 from omote.api.images import generate, pack
 from omote.api.populations import PopulationSettings, population
-from omote.api.reconstruction import Reconstruction, reconstruct
+from omote.api.reconstruction import Reconstruction, ReconstructionSettings, reconstruct
 from omote.api.reports import report
 from omote.api.samples import SampledPeople, SampleSettings, sample
-from omote.api.scans import FitOutputs, FittedHead, fit, read, render
+from omote.api.scans import FitOutputs, FitSettings, FittedHead, RenderSettings, fit, read, render
 from omote.api.studies import evaluate, study
 from omote.api.tools import tool
 from omote.api.trainings import count_parameters, encode, estimate_training, recipe, train
@@ -22,9 +22,12 @@ __all__ = [
     "AvatarResult",
     "AvatarSettings",
     "FitOutputs",
+    "FitSettings",
     "FittedHead",
     "PopulationSettings",
     "Reconstruction",
+    "ReconstructionSettings",
+    "RenderSettings",
     "RenderedDataset",
     "SampleSettings",
     "SampledPeople",

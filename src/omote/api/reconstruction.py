@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from tyro.conf import arg
 
-from omote.api.scans import rendered
+from omote.api.scans import RenderSettings, rendered
 from omote.files import all_or_nothing, make_folder
 from omote.formats.frame_write import as_bytes, depth_greys, save_rgbd, side_by_side
-from omote.geometry.camera import orbit_camera
+from omote.pipelines.settings import ScanSettings
 from omote.progress import Step, Steps, finish
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, name_of
 from omote.runs import Stopwatch, Value, prefixed, run_facts, write_json
-from omote.types import Rgbd, Scan, Unit
+from omote.types import Rgbd, Scan
 
 NETWORK_SIZE_PX = 128
 FULL_RED_MM = 5.0
@@ -66,45 +68,50 @@ class Reconstruction:
         return f"depth {self.facts['depth/mae_mm_metric']:.2f} mm, colour {self.facts['color/psnr_db']:.1f} dB"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionSettings(ScanSettings):
+    """How the scan is reconstructed.
+
+    Attributes:
+        backend: library that runs the networks.
+        weights: a run's export folder instead of the shipped weights.
+    """
+
+    backend: Backend = "auto"
+    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+
+
 def reconstruct(
     scan: Path | str | Scan,
+    settings: ReconstructionSettings | None = None,
     *,
-    unit: Unit = "auto",
-    landmarks: Path | str | np.ndarray | None = None,
-    backend: Backend = "auto",
-    weights: Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Reconstruction:
     """Send a scan's RGB-D image through the autoencoder and measure the loss.
 
     Args:
         scan: a file, or what `omote.read` returns.
-        unit: unit of the scan's coordinates; "auto" estimates it.
-        landmarks: 68 × 3 in the scan's coordinates, or a file of them; detected if None.
-        backend: library that runs the networks.
-        weights: a folder with ``autoencoder/`` and ``editor/``; the shipped one if None.
+        settings: settings of the reconstruction; the defaults of `ReconstructionSettings` if None.
         on_step: called with progress.
 
     Raises:
         ScanError, AlignmentError: as `omote.avatar`.
         CheckpointError: missing or damaged weights.
     """
-    folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
-    return finish(_reconstruct(scan, unit, landmarks, backend, folder), on_step)
+    return finish(_reconstruct(scan, settings or ReconstructionSettings()), on_step)
 
 
-def _reconstruct(
-    scan: Path | str | Scan, unit: Unit, landmarks: Path | str | np.ndarray | None, backend: Backend, weights: Path
-) -> Steps[Reconstruction]:
+def _reconstruct(scan: Path | str | Scan, settings: ReconstructionSettings) -> Steps[Reconstruction]:
     watch = Stopwatch()
     with watch("render"):
-        source = yield from rendered(scan, orbit_camera(size=NETWORK_SIZE_PX), unit, landmarks)
+        how = RenderSettings(size=NETWORK_SIZE_PX, unit=settings.unit, landmarks=settings.landmarks)
+        source = yield from rendered(scan, how)
     yield Step(stage="load")
     with watch("load"):
         from omote.head.shipped import shipped_head
         from omote.rgbd.load import load_model
 
-        model = load_model(shipped_head(), weights, backend=backend)
+        model = load_model(shipped_head(), settings.weights or SHIPPED_WEIGHTS, backend=settings.backend)
     yield Step(stage="autoencode")
     with watch("autoencode"):
         image = model.reconstruct([source])[0]
@@ -113,12 +120,13 @@ def _reconstruct(
 
     mask = source.mask[None]
     depth = depth_errors(image.depth_mm[None], source.depth_mm[None], mask)
+    asked = {"unit": settings.unit, "backend": settings.backend, "weights": name_of(settings.weights)}
     facts: dict[str, Value] = {
         "depth/mae_mm_metric": float(depth.mae_mm[0]),
         "depth/rmse_mm_metric": float(depth.rmse_mm[0]),
         "color/psnr_db": float(psnr_db(image.rgb[None], source.rgb[None], mask)[0]),
         "mask/iou": float((source.mask & image.mask).sum() / max((source.mask | image.mask).sum(), 1)),
-        **prefixed("settings", {"unit": unit, "backend": backend, "weights": name_of(weights)}),
+        **prefixed("settings", asked),
         **run_facts(watch),
     }
     return Reconstruction(source=source, image=image, facts=facts)

@@ -6,17 +6,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
+from tyro.conf import arg
 
-from omote.errors import ConfigError
+from omote.config import Range
 from omote.files import all_or_nothing, check_distinct, check_file
 from omote.formats.landmarks import read_landmarks
 from omote.head.model import HeadModel
+from omote.pipelines.settings import OptionalHead, ScanSettings
 from omote.progress import NOTE, Step, Steps, finish
 from omote.runs import Stopwatch, Value, doubts, prefixed, run_facts, write_json
-from omote.types import Camera, Mesh, Rgbd, Scan, Unit
+from omote.types import Camera, Mesh, Rgbd, Scan
 
 
 def read(path: Path | str) -> Scan:
@@ -79,16 +82,42 @@ def load_head(head: HeadModel | Path | str | None) -> HeadModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOutputs:
-    """Files of `omote fit`.
+class FitSettings(ScanSettings):
+    """How the head is fitted.
 
     Attributes:
-        mesh: PLY or OBJ.
-        report: JSON, or None.
+        head: head model instead of the shipped one: an ICT-FaceKit checkout or .npz.
     """
 
-    mesh: Path
-    report: Path | None = None
+    head: OptionalHead = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSettings(ScanSettings):
+    """How the image is rendered.
+
+    Attributes:
+        size: pixels of a side; the networks see 128.
+        yaw_deg: moves the camera to the person's left.
+        pitch_deg: moves the camera up.
+    """
+
+    size: Annotated[int, Range(16, 4096)] = 512
+    yaw_deg: Annotated[float, Range(-180, 180)] = 0.0
+    pitch_deg: Annotated[float, Range(-85, 85)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOutputs:
+    """Where the results go.
+
+    Attributes:
+        mesh: the fitted head.
+        report: every estimate, time, memory and version.
+    """
+
+    mesh: Annotated[Path, arg(name="out", metavar="FILE.ply|.obj")]
+    report: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
 
     def checked(self, scan: Path | None = None) -> FitOutputs:
         """Return itself if all of it can be written.
@@ -144,20 +173,13 @@ class FittedHead:
 
 
 def fit(
-    scan: Path | str | Scan,
-    *,
-    unit: Unit = "auto",
-    landmarks: Path | str | np.ndarray | None = None,
-    head: HeadModel | Path | str | None = None,
-    on_step: Callable[[Step], None] | None = None,
+    scan: Path | str | Scan, settings: FitSettings | None = None, *, on_step: Callable[[Step], None] | None = None
 ) -> FittedHead:
     """Find the face in a scan and fit the head model to it.
 
     Args:
         scan: a file, or what `omote.read` returns.
-        unit: unit of the scan's coordinates; "auto" estimates it.
-        landmarks: 68 × 3 in the scan's coordinates, or a file of them; detected if None.
-        head: a head model, or ICT-FaceKit by path; the shipped head if None.
+        settings: settings of the fit; the defaults of `FitSettings` if None.
         on_step: called with progress.
 
     Raises:
@@ -165,79 +187,56 @@ def fit(
         AlignmentError: no face was found with confidence.
         HeadModelError: a head that does not load.
     """
-    return finish(_fit(scan, unit, landmarks, head), on_step)
+    return finish(_fit(scan, settings or FitSettings()), on_step)
 
 
-def _fit(
-    scan: Path | str | Scan,
-    unit: Unit,
-    landmarks: Path | str | np.ndarray | None,
-    head: HeadModel | Path | str | None,
-) -> Steps[FittedHead]:
+def _fit(scan: Path | str | Scan, settings: FitSettings) -> Steps[FittedHead]:
     watch = Stopwatch()
     with watch("read"):
-        points = opened_landmarks(landmarks)
+        points = opened_landmarks(settings.landmarks)
         scan, about = yield from reading(scan)
     # A scan that does not read is refused before anything slow is imported.
     with watch("load"):
         from omote.align.align import align
 
-        model = load_head(head)
+        model = load_head(settings.head)
     yield Step(stage="align")
     with watch("align"):
-        found = align(scan, head=model, unit=unit, landmarks=points)
+        found = align(scan, head=model, unit=settings.unit, landmarks=points)
     mesh = Mesh(vertices=found.vertices_mm, faces=model.faces, uv=model.uv, faces_uv=model.faces_uv)
-    settings = {"unit": unit, "landmarks": "estimated" if points is None else "given", "head": model.name}
-    facts = {**prefixed("settings", settings), **about, **found.report(), **run_facts(watch)}
+    asked = {"unit": settings.unit, "landmarks": "estimated" if points is None else "given", "head": model.name}
+    facts = {**prefixed("settings", asked), **about, **found.report(), **run_facts(watch)}
     return FittedHead(mesh=mesh, facts=facts)
 
 
 def render(
-    scan: Path | str | Scan,
-    *,
-    size: int = 512,
-    yaw_deg: float = 0.0,
-    pitch_deg: float = 0.0,
-    unit: Unit = "auto",
-    landmarks: Path | str | np.ndarray | None = None,
-    on_step: Callable[[Step], None] | None = None,
+    scan: Path | str | Scan, settings: RenderSettings | None = None, *, on_step: Callable[[Step], None] | None = None
 ) -> Rgbd:
     """Render a scan, aligned to the canonical frame, as the networks see it.
 
     Args:
         scan: a file, or what `omote.read` returns.
-        size: pixels of a side.
-        yaw_deg: moves the camera to the person's left.
-        pitch_deg: moves the camera up.
-        unit: unit of the scan's coordinates; "auto" estimates it.
-        landmarks: 68 × 3 in the scan's coordinates, or a file of them; detected if None.
+        settings: settings of the image; the defaults of `RenderSettings` if None.
         on_step: called with progress.
 
     Raises:
         ScanError, AlignmentError: as `fit`.
-        ConfigError: a size or angle out of range.
     """
-    if not 16 <= size <= 4096:
-        raise ConfigError(f"size: expected 16 to 4096, got {size}")
-    if not (abs(yaw_deg) <= 180 and abs(pitch_deg) <= 85):
-        raise ConfigError(f"yaw-deg, pitch-deg: expected within 180 and 85 degrees, got {yaw_deg} and {pitch_deg}")
-    from omote.geometry.camera import orbit_camera
-
-    camera = orbit_camera(size=size, yaw_rad=math.radians(yaw_deg), pitch_rad=math.radians(pitch_deg))
-    return finish(rendered(scan, camera, unit, landmarks), on_step)
+    return finish(rendered(scan, settings or RenderSettings()), on_step)
 
 
-def rendered(
-    scan: Path | str | Scan, camera: Camera, unit: Unit, landmarks: Path | str | np.ndarray | None
-) -> Steps[Rgbd]:
-    """`render` from any camera in the canonical frame, a step at a time."""
-    points = opened_landmarks(landmarks)
+def rendered(scan: Path | str | Scan, settings: RenderSettings) -> Steps[Rgbd]:
+    """`render`, a step at a time."""
+    points = opened_landmarks(settings.landmarks)
     scan, _ = yield from reading(scan)
     from omote.align.align import align
+    from omote.geometry.camera import orbit_camera
 
     yield Step(stage="align")
-    alignment = align(scan, head=load_head(None), unit=unit, landmarks=points)
+    alignment = align(scan, head=load_head(None), unit=settings.unit, landmarks=points)
     yield Step(stage="render")
+    yaw_rad, pitch_rad = math.radians(settings.yaw_deg), math.radians(settings.pitch_deg)
+    camera = orbit_camera(size=settings.size, yaw_rad=yaw_rad, pitch_rad=pitch_rad)
     return render_aligned(scan, alignment.canonical_from_scan, camera)
 
 

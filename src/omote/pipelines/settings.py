@@ -1,4 +1,7 @@
-"""How an avatar is made of a scan: one frozen object from the command line to the pipeline."""
+"""How an avatar is made of a scan: one frozen object from the command line to the pipeline.
+
+In Python, expressions may also be `Expression`s, landmarks an array and the head a `HeadModel`.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,27 @@ from omote.head.model import HeadModel
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 from omote.types import Expression, Unit
 
+OptionalHead = Annotated[HeadModel | Path | None, arg(constructor=Path, metavar="FILE", help_behavior_hint="")]
+
 
 @dataclass(frozen=True, kw_only=True)
-class AvatarSettings:
+class ScanSettings:
+    """What is known about a scan.
+
+    Attributes:
+        unit: unit of the scan's coordinates; "auto" estimates it.
+        landmarks: 68 × 3 points in the scan's coordinates (JSON, NPY or text), for a face that is not found by itself.
+    """
+
+    unit: Unit = "auto"
+    landmarks: Annotated[np.ndarray | Path | None, arg(constructor=Path, metavar="FILE", help_behavior_hint="")] = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvatarSettings(ScanSettings):
     """How the avatar is made.
 
     Attributes:
@@ -27,14 +48,11 @@ class AvatarSettings:
         seed: seed of the diffusion's noise: another seed, another way of smiling.
         steps: diffusion steps; more are slower.
         guidance_scale: above 1 exaggerates the expression; 1 means no guidance.
-        unit: unit of the scan's coordinates; "auto" estimates it.
-        landmarks: 68 × 3 points in the scan's coordinates (JSON, NPY or text), for a face that is not found by itself.
         head: output head instead of the shipped one: an ICT-FaceKit checkout or .npz.
         backend: library that runs the networks.
         weights: a run's export folder instead of the shipped weights.
     """
 
-    # In Python, expressions may be given as such, landmarks as an array and the head as a model.
     expressions: Annotated[tuple[str | Expression, ...], arg(constructor=tuple[str, ...], metavar="NAME ...")] = (
         "all",
     )
@@ -43,14 +61,9 @@ class AvatarSettings:
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     steps: Annotated[int, Range(1, 1000)] = 1
     guidance_scale: Annotated[float, Range(0, 20)] = 1.0
-    unit: Unit = "auto"
-    landmarks: Annotated[np.ndarray | Path | None, arg(constructor=Path, metavar="FILE", help_behavior_hint="")] = None
-    head: Annotated[HeadModel | Path | None, arg(constructor=Path, metavar="FILE", help_behavior_hint="")] = None
+    head: OptionalHead = None
     backend: Backend = "auto"
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     def wanted(self) -> tuple[Expression, ...]:
         """The expressions to generate; each name once.

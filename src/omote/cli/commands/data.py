@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from omote.cli import flags
+from omote.types import Unit
 
 Action = Literal["check", "render", "pack"]
 
@@ -42,7 +43,7 @@ class Options:
     """render: split of the subjects; splits never share one"""
     size: int = 0
     """pixels of a side; 0 is 128 to render, 256 to pack"""
-    unit: flags.Unit = "auto"
+    unit: Unit = "auto"
     """render: of the scans' coordinates, if you know it"""
     workers: int = 1
     """render: processes"""

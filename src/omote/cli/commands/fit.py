@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import tyro
+from tyro.conf import OmitArgPrefixes
 
+from omote.api.scans import FitOutputs, FitSettings
 from omote.cli import flags
 
 
@@ -20,16 +19,8 @@ class Options:
 
     scan: flags.Scan
     """the face: any unit, any orientation, with or without colour"""
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.ply|.obj")]
-    """the fitted head"""
-    unit: flags.Unit = "auto"
-    """of the scan's coordinates, if you know it"""
-    landmarks: flags.File = None
-    """68 points (JSON, NPY or text) where the face is not found by itself"""
-    head: flags.File = None
-    """an ICT-FaceKit checkout or .npz instead of the shipped head"""
-    report: flags.JsonFile = None
-    """every estimate, time, memory and version"""
+    outputs: OmitArgPrefixes[FitOutputs]
+    settings: OmitArgPrefixes[FitSettings] = FitSettings()
 
 
 def run(options: Options) -> None:
@@ -37,10 +28,8 @@ def run(options: Options) -> None:
     from omote import api
     from omote.cli.display import Display
 
-    outputs = api.FitOutputs(mesh=options.out, report=options.report).checked(options.scan)
+    outputs = options.outputs.checked(options.scan)
     with Display() as display:
-        result = api.fit(
-            options.scan, unit=options.unit, landmarks=options.landmarks, head=options.head, on_step=display
-        )
+        result = api.fit(options.scan, options.settings, on_step=display)
         result.save_all(outputs)
-    print(f"{options.out}: {result.summary()}")
+    print(f"{outputs.mesh}: {result.summary()}")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from omote.api.reconstruction import ReconstructionSettings
 from omote.cli import flags
 
 
@@ -22,14 +23,7 @@ class Options:
     """the face: any unit, any orientation, with or without colour"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the results; made if missing"""
-    unit: flags.Unit = "auto"
-    """of the scan's coordinates, if you know it"""
-    landmarks: flags.File = None
-    """68 points (JSON, NPY or text) where the face is not found by itself"""
-    backend: flags.Backend = "auto"
-    """what runs the networks"""
-    weights: flags.Folder = None
-    """a run's export folder instead of the shipped weights"""
+    settings: tyro.conf.OmitArgPrefixes[ReconstructionSettings] = ReconstructionSettings()
 
 
 def run(options: Options) -> None:
@@ -39,13 +33,6 @@ def run(options: Options) -> None:
 
     api.check_folder(options.out)
     with Display() as display:
-        result = api.reconstruct(
-            options.scan,
-            unit=options.unit,
-            landmarks=options.landmarks,
-            backend=options.backend,
-            weights=options.weights,
-            on_step=display,
-        )
+        result = api.reconstruct(options.scan, options.settings, on_step=display)
     result.save(options.out)
     print(f"{options.out}: {result.summary()}")

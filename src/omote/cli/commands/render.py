@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from omote.api.scans import RenderSettings
 from omote.cli import flags
 
 
@@ -23,16 +24,7 @@ class Options:
     """the face: any unit, any orientation, with or without colour"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder of the image; made if missing"""
-    size: int = 512
-    """pixels of a side; the networks see 128"""
-    yaw_deg: float = 0.0
-    """moves the camera to the person's left"""
-    pitch_deg: float = 0.0
-    """moves the camera up"""
-    unit: flags.Unit = "auto"
-    """of the scan's coordinates, if you know it"""
-    landmarks: flags.File = None
-    """68 points (JSON, NPY or text) where the face is not found by itself"""
+    settings: tyro.conf.OmitArgPrefixes[RenderSettings] = RenderSettings()
 
 
 def run(options: Options) -> None:
@@ -42,14 +34,6 @@ def run(options: Options) -> None:
 
     api.check_folder(options.out)
     with Display() as display:
-        image = api.render(
-            options.scan,
-            size=options.size,
-            yaw_deg=options.yaw_deg,
-            pitch_deg=options.pitch_deg,
-            unit=options.unit,
-            landmarks=options.landmarks,
-            on_step=display,
-        )
+        image = api.render(options.scan, options.settings, on_step=display)
     api.save_rgbd(image, options.out)
     print(f"{options.out}: {image.camera.width} × {image.camera.height}, {int(image.mask.sum()):,} pixels with depth")
