@@ -10,7 +10,7 @@ import pytest
 
 from omote.errors import ConfigError
 from omote.evaluation import registry
-from omote.evaluation.catalogue import Metric, catalogue, checked, metric_of, register, split, write_metrics
+from omote.evaluation.catalogue import Metric, catalogue, checked, markdown, metric_of, register, split, write_metrics
 from omote.evaluation.records import PersonRecords, Record, Row, joined, load_records, save_records
 from stand_ins import use_metrics
 
@@ -73,6 +73,12 @@ def test_every_metric_says_what_it_is() -> None:
         assert m.title
         assert m.definition.endswith(".")
         assert m.better in ("lower", "higher", "neither")
+
+
+def test_the_table_of_the_docs_is_the_catalogue() -> None:
+    page = (Path(__file__).parents[2] / "docs/evaluation.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- metrics -->\n")[2].partition("<!-- /metrics -->")[0]
+    assert table == markdown(), "python scripts/metric_table.py"
 
 
 def test_names_that_would_make_a_key_ambiguous_are_refused() -> None:
