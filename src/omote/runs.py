@@ -68,9 +68,19 @@ def run_facts(watch: Stopwatch, *, elsewhere_mb: float = 0.0) -> dict[str, Value
 
 def doubts(facts: Mapping[str, Value]) -> list[str]:
     """Warnings for a summary."""
-    if not facts.get("align/doubtful"):
-        return []
-    return [f"the pose is doubtful (confidence {facts['align/confidence']:.2f}): check it, or give --landmarks FILE"]
+    found = []
+    if facts.get("align/doubtful"):
+        found.append(
+            f"the pose is doubtful (confidence {facts['align/confidence']:.2f}): check it, or give --landmarks FILE"
+        )
+    shown = facts.get("align/expression", "none")
+    if shown != "none":
+        found.append(f"the scan is not at rest ({shown}): taken off, but a scan at rest gives a better avatar")
+    elif facts.get("align/mouth") == "open":
+        found.append(
+            "the scan's mouth is open, and so is the avatar's: give a scan with closed lips for a closed mouth"
+        )
+    return found
 
 
 def prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, Value]:

@@ -16,7 +16,7 @@ def test_reports_are_refused_in_one_line(tmp_path: Path) -> None:
         report([], out=tmp_path / "a.html")
     with pytest.raises(OutputError, match=r"ends in \.html"):
         report([tmp_path], out=tmp_path / "a.pdf")
-    with pytest.raises(ConfigError, match="finished result folder"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         report([tmp_path], out=tmp_path / "a.html")
     with pytest.raises(ConfigError, match="given twice"):
         report([tmp_path, tmp_path], out=tmp_path / "a.html")

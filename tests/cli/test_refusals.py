@@ -158,7 +158,7 @@ def test_a_claim_of_a_billion_vertices_takes_no_memory(tmp_path: Path) -> None:
         (["--guidance-scale", "-1"], "guidance_scale: expected 0 to 20, got -1.0"),
         (["--guidance-scale", "nan"], "guidance_scale: expected 0 to 20"),
         (["--seed", "-1"], "seed: expected 0 to 9223372036854775807, got -1"),
-        (["--landmarks", "none.json"], "none.json: cannot be read"),
+        (["--landmarks", "none.json"], "none.json: the landmarks cannot be read"),
         (["--report", "none/a.json"], "cannot write none/a.json: the folder none does not exist"),
         (["--report", "a.txt"], "cannot write a.txt: expected a name that ends in .json"),
         (["--sheet", "a.jpg"], "cannot write a.jpg: expected a name that ends in .png"),

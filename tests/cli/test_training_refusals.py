@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from omote.cli.main import main
 from omote.datasets.cache import ARRAYS, read_shard, shard_folders
 from omote.datasets.tar_shards import write_index, write_tar_shard
+from omote.files import sha256
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], *parts: str) -> None:
@@ -93,6 +95,8 @@ def test_a_checkpoint_that_is_another_networks(change: str, tmp_path: Path, caps
     name = "autoencoder.decoder.conv_out.bias"
     value = weights.pop(name)
     save_file(weights if change == "missing" else {**weights, name: value[:1]}, path)
+    sums = path.with_name("checksums.json")
+    sums.write_text(json.dumps({**json.loads(sums.read_text()), path.name: sha256(path)}))
     before, stats = files(tmp_path), (tmp_path / "autoencoder/stats.jsonl").read_bytes()
     said = f"{name} is missing" if change == "missing" else f"{name} is (1,), expected (3,)"
     refused([*train, "engine.total_images=16"], capsys, said, "give a new --run folder")

@@ -45,7 +45,7 @@ def test_a_packed_population_is_whole_kept_and_split_by_person(discs, tmp_path):
     torch.testing.assert_close(latents.take(np.array([4])), z, atol=2e-3, rtol=2e-3)
     np.testing.assert_array_equal(latents.person, images.person)
     (tmp_path / "latents/std.npy").unlink()
-    with pytest.raises(OmoteError, match="not a whole set"):
+    with pytest.raises(OmoteError, match="cannot be read"):
         read_latents(tmp_path / "latents")
     with pytest.raises(ConfigError, match="at least 2 persons"):
         pack_population(discs, 32, tmp_path / "one", max_persons=1).split(0.5)

@@ -8,17 +8,21 @@ landmarks, a unit or a crop.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from omote.align.confirm import MM_PER_UNIT, Located, confidence_of, confirmed_given, unit_of
 from omote.align.seam import Seam, moved, ribbon, scan_seam, with_lips
+from omote.align.shown import LEAST, WIDE_SIGMA, shown_units
 from omote.align.surface import ScanSurface, surface_of
 from omote.errors import AlignmentError
 from omote.geometry.camera import FRONT_TARGET_MM, rgbd_points, transform
 from omote.geometry.holes import closed, holes_of, with_colors_from_inside
+from omote.head.expressions import arkit_weights
 from omote.head.fit import Fit, eyeball_centers, face_distance, face_points, fit_head
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
@@ -47,7 +51,7 @@ class Alignment:
         landmark_confidence: [0, 1] each, of the detection behind them; 1 for given ones, 0 for none.
         fit: the linear fit of the head model.
         vertices_mm: the refined head with the scan's own expression.
-        neutral_mm: the refined head at rest.
+        neutral_mm: the refined head with the expression in ``shown`` taken off.
         inferred: vertices that no scan point supports.
         confidence: [0, 1]; at least `MIN_CONFIDENCE`.
         scan: the scan itself, aligned, with its hair and clothing.
@@ -55,6 +59,7 @@ class Alignment:
         median_mm: median distance of the scan's face points to the refined surface.
         p90_mm: 90th percentile of the same distance.
         mouth: "closed", "open", or "unknown" where the scan shows none.
+        shown: the expression that the scan shows for sure, strengths by unit names without a side; empty for a face at rest.
         time_s: seconds per stage.
     """
 
@@ -75,6 +80,7 @@ class Alignment:
     median_mm: float
     p90_mm: float
     mouth: str
+    shown: Mapping[str, float]
     time_s: dict[str, float]
 
     @property
@@ -94,6 +100,7 @@ class Alignment:
             "align/landmark_confidence": float(self.landmark_confidence.mean()),
             "align/eye_distance_mm": float(np.linalg.norm(eyes[0] - eyes[1])),
             "align/mouth": self.mouth,
+            "align/expression": " ".join(f"{name} {value:.2f}" for name, value in self.shown.items()) or "none",
             "fit/median_mm": self.median_mm,
             "fit/p90_mm": self.p90_mm,
             "fit/linear_median_mm": self.fit.median_mm,
@@ -138,19 +145,27 @@ def align(
     with watch("fit"):
         points, normals = surface.near(found.fit.canonical_from_scan, LOCAL_POINTS)
         seam = scan_seam(head, surface, found)
-        fit = fit_head(
+        marks = found.landmarks if seam is None else with_lips(head, found, seam)
+        fitted = partial(
+            fit_head,
             head,
             points,
-            landmarks=found.landmarks if seam is None else with_lips(head, found, seam),
+            landmarks=marks,
             normals=normals,
             landmark_weights=found.confidence,
             fixed_scale=scale,
         )
+        fit = fitted()
+        shown: Mapping[str, float] = {}
+        if shown_units(fit.expression):
+            # No face at rest: its expression is not to be held near zero.
+            fit = fitted(expression_sigma=WIDE_SIGMA)
+            shown = shown_units(fit.expression, LEAST)
     confidence = confidence_of(fit, found.confidence)
     if confidence < MIN_CONFIDENCE:
         raise AlignmentError(_doubt(fit, confidence, landmarks is not None))
     with watch("refine"):
-        refined = _refined(head, fit, points, normals, seam=seam, refinement=refinement)
+        refined = _refined(head, fit, points, normals, shown=shown, seam=seam, refinement=refinement)
     canonical_from_scan = refined.fit.canonical_from_scan
     with watch("transform"):
         aligned = transformed(scan, canonical_from_scan)
@@ -174,6 +189,7 @@ def align(
         median_mm=refined.median_mm,
         p90_mm=refined.p90_mm,
         mouth="unknown" if seam is None else "closed" if seam.closed else "open",
+        shown=shown,
         time_s=watch.stages_s,
     )
 
@@ -208,6 +224,7 @@ def _refined(
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
     *,
+    shown: Mapping[str, float],
     seam: Seam | None,
     refinement: bool,
 ) -> _Refined:
@@ -218,7 +235,8 @@ def _refined(
     if refinement:
         lips = None if seam is None else ribbon(moved(seam, fit.canonical_from_scan), head)
         vertices, inferred = refine(head, vertices, points_mm, normals=normals @ rotation.T, ribbon=lips)
-    neutral = vertices - (fit.vertices_mm - fit.neutral_mm)
+    # What else the fit calls expression belongs to the face: taken off, it costs more than it gives.
+    neutral = vertices - np.tensordot(arkit_weights(shown), head.expression_mm, 1)
     # Refinement carries the eyeballs along, and the frame is theirs.
     shift = eyeball_centers(head, neutral).mean(axis=0)
     median, p90, _ = face_distance(head, vertices - shift, points_mm - shift)

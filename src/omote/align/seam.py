@@ -40,6 +40,8 @@ RIBBON_WEIGHT = 2.0
 LEAST_WEIGHT = 0.02
 CORNER_FADE = 0.12  # of the seam's length, at either end
 DISTANCE_MM = 20_000.0
+INNER_LIPS = ([61, 62, 63], [67, 66, 65])  # upper, lower
+MIN_EDGE = 20  # points
 INNER_UPPER, INNER_LOWER = slice(60, 65), (60, 67, 66, 65, 64)  # of the 68 landmarks, right to left
 
 
@@ -51,11 +53,13 @@ class Seam:
         points_mm: along it, evenly in x.
         depth_mm: of the valley at each point, below the lower of its two lips.
         closed: whether the lips touch all along.
+        edges_mm: of an open mouth, where the upper lip ends and the lower one begins, at points of the same x.
     """
 
     points_mm: Float[np.ndarray, "n 3"]
     depth_mm: Float[np.ndarray, " n"]
     closed: bool
+    edges_mm: Float[np.ndarray, "2 m 3"]
 
 
 def find_seam(
@@ -86,13 +90,15 @@ def find_seam(
     slitless = _valley(grey_closing(depth, (SLIT_CELLS, 1)))[0][row, column]
     z = level[row, column] - np.minimum(deep, DEPTH_MM)
     points = np.stack([x[column], y[row], z], axis=1)
-    closed = _gap_mm(depth, x, y, landmarks_mm) <= OPEN_GAP_MM and bool(np.median(slitless) <= OPEN_DEPTH_MM)
-    return Seam(points_mm=points, depth_mm=deep, closed=closed)
+    gap, edges = _edges(depth, x, y, landmarks_mm)
+    closed = gap <= OPEN_GAP_MM and bool(np.median(slitless) <= OPEN_DEPTH_MM)
+    return Seam(points_mm=points, depth_mm=deep, closed=closed, edges_mm=edges)
 
 
 def moved(seam: Seam, matrix: Float[np.ndarray, "4 4"]) -> Seam:
     """The seam in another frame."""
-    return replace(seam, points_mm=transform(matrix, seam.points_mm))
+    edges = transform(matrix, seam.edges_mm.reshape(-1, 3)).reshape(seam.edges_mm.shape)
+    return replace(seam, points_mm=transform(matrix, seam.points_mm), edges_mm=edges)
 
 
 def scan_seam(head: HeadModel, surface: ScanSurface, found: Located) -> Seam | None:
@@ -112,9 +118,9 @@ def scan_seam(head: HeadModel, surface: ScanSurface, found: Located) -> Seam | N
 
 
 def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, "68 3"]:
-    """The landmarks of a face that was found, those of the inner lips on their seam if the mouth is closed.
+    """The landmarks of a face that was found, with those of the inner lips where the depth says they are.
 
-    They lie as far above and below it as on the head model's own closed mouth.
+    Of a closed mouth, as far above and below the seam as on the head model's own; of an open one, on the lips' edges.
 
     Args:
         head: whose lips are to lie there.
@@ -122,13 +128,19 @@ def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, 
         seam: in scan coordinates.
     """
     own = model_seam(head)
-    if own is None or not seam.closed or not np.isfinite(found.landmarks).all():
+    if own is None or not np.isfinite(found.landmarks).all():
         return found.landmarks
     pose = found.fit.canonical_from_scan
-    template, scan = head.landmarks(head.template_mm.astype(np.float64)), moved(seam, pose)
-    u = np.clip(_along(own, template[60:]), 0.0, 1.0)
+    scan, landmarks = moved(seam, pose), transform(pose, found.landmarks)
+    if seam.closed:
+        template = head.landmarks(head.template_mm.astype(np.float64))[60:]
+        u = np.clip(_along(own, template), 0.0, 1.0)
+        landmarks[60:] = _at(scan, u) + template - _at(own, u)
+    elif seam.edges_mm.shape[1] >= MIN_EDGE:
+        for ids, edge in zip(INNER_LIPS, scan.edges_mm, strict=True):
+            landmarks[ids] = np.stack([np.interp(landmarks[ids, 0], edge[:, 0], edge[:, c]) for c in range(3)], axis=1)
     out = found.landmarks.copy()
-    out[60:] = transform(np.linalg.inv(pose), _at(scan, u) + template[60:] - _at(own, u))
+    out[60:] = transform(np.linalg.inv(pose), landmarks[60:])
     return out
 
 
@@ -180,26 +192,30 @@ def _prior(landmarks: Float[np.ndarray, "68 3"], x: Float[np.ndarray, " w"]) -> 
     return np.interp(x, line[order, 0], line[order, 1])
 
 
-def _gap_mm(
+def _edges(
     depth: Float[np.ndarray, "h w"],
     x: Float[np.ndarray, " w"],
     y: Float[np.ndarray, " h"],
     landmarks: Float[np.ndarray, "68 3"],
-) -> float:
-    """Median distance from where the depth falls off the upper lip to where it rises to the lower one; 0 for lips that meet."""
+) -> tuple[float, Float[np.ndarray, "2 m 3"]]:
+    """Median distance (mm) from where the depth falls off the upper lip to where it rises to the lower one, and both places."""
     right, left = landmarks[60, 0], landmarks[64, 0]
     middle = np.flatnonzero((x > right + 0.2 * (left - right)) & (x < left - 0.2 * (left - right)))
     # From inside the upper lip's border to inside the lower one's.
     rows = np.flatnonzero((y < landmarks[50:53, 1].mean() + 2.0) & (y > landmarks[56:59, 1].mean() - 2.0))
     if len(rows) < 4 or not len(middle):
-        return 0.0
-    change = np.diff(depth[rows[0] : rows[-1] + 1][:, middle], axis=0)
-    change = change[1:] + change[:-1]
+        return 0.0, np.zeros((2, 0, 3))
+    own = depth[rows[0] : rows[-1] + 1][:, middle]
+    change = own[2:] - own[:-2]
     falls, rises = change < -JUMP_MM, change > JUMP_MM
-    first = np.argmax(falls, axis=0)
-    last = len(rises) - 1 - np.argmax(rises[::-1], axis=0)
-    gap = np.where(falls.any(axis=0) & rises.any(axis=0), np.maximum(last - first, 0), 0) * CELL_MM
-    return float(np.median(gap))
+    first, last = np.argmax(falls, axis=0), len(rises) - 1 - np.argmax(rises[::-1], axis=0)
+    both = np.flatnonzero(falls.any(axis=0) & rises.any(axis=0) & (last > first))
+    gap = np.zeros(len(middle))
+    gap[both] = (last - first)[both] * CELL_MM
+    # The last cell of the upper lip, and the first one of the lower.
+    ends = (first[both], last[both] + 2)
+    edges = [np.stack([x[middle[both]], y[rows[0] + end], own[end, both]], axis=1) for end in ends]
+    return float(np.median(gap)), np.stack(edges)
 
 
 def _valley(depth: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:

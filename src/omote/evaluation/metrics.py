@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
+from omote.errors import ConfigError
 from omote.geometry.depth import depth_normals
 
 MOVING_MM = 2.0  # a pixel moves when its true depth changes by more
@@ -281,7 +282,13 @@ def distance_summary(distances_mm: Float[np.ndarray, "n"]) -> DistanceSummary:
 def confusion_counts(
     truth: Int[np.ndarray, "n"], judged: Int[np.ndarray, "n"], num_classes: int
 ) -> Int[np.ndarray, "c c"]:
-    """How often each true class (row) was judged as each class (column)."""
+    """How often each true class (row) was judged as each class (column).
+
+    Raises:
+        ConfigError: a class that there is not.
+    """
+    if not all(np.isin(classes, range(num_classes)).all() for classes in (truth, judged)):
+        raise ConfigError(f"expected classes from 0 to {num_classes - 1}; the results are damaged, measure them again")
     return np.bincount(truth * num_classes + judged, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 

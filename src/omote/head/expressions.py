@@ -128,9 +128,9 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
 }  # fmt: skip
 
 
-# How an avatar shows a category that is asked for by name alone, the first form by default. Travel is limited to what real faces
-# do (`omote.lift.travel`), and within it not every recipe is told apart: a smile that spends its travel on the corners' dimples
-# lifts them less, a fear that draws them down reads as surprise, and anger is told from disgust by the open jaw. Populations
+# How an avatar shows a category that is asked for by name alone, the first form by default. Travel is limited to that of real
+# faces (`omote.lift.travel`), and within it not every recipe is told apart: a smile that spends its travel on the corners'
+# dimples lifts them less, a fear that draws them down reads as surprise, and the open jaw tells anger from disgust. Populations
 # and the networks trained on them keep `RECIPES`.
 FORMS: Mapping[str, tuple[Recipe, ...]] = {
     **RECIPES,

@@ -18,7 +18,6 @@ from jaxtyping import Int, UInt8
 
 from omote.errors import DatasetError, OutputError
 from omote.files import atomic_folder, reading
-from omote.formats.images import grey_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -217,6 +216,8 @@ def open_image(path: Path) -> Image.Image:
                 raise ValueError(f"{opened.width} x {opened.height} pixels are too many")
             upright = ImageOps.exif_transpose(opened)
             if upright.mode.startswith(("I", "F")):  # Pillow cuts off what is over 8 bits
+                from omote.formats.images import grey_bytes
+
                 upright = Image.fromarray(grey_bytes(np.asarray(upright)))
             return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -28,7 +28,7 @@ from omote.head.region import head_region
 from omote.lift.motion import antisymmetric_units, cap_motion, head_motion
 from omote.lift.points import clean_mask, sample_image
 from omote.lift.travel import saturated
-from omote.lift.untangle import RestSkin, rest_skin, untangle
+from omote.lift.untangle import LipsMay, RestSkin, rest_skin, untangle
 from omote.types import Rgbd
 
 # Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight. Freed, brows that come down
@@ -81,6 +81,7 @@ def register_expression(
     units_mm: Float[np.ndarray, "52 v 3"] | None = None,
     prior: Float[np.ndarray, "52"] | None = None,
     skin: RestSkin | None = None,
+    within_reach: bool = True,
 ) -> Registered:
     """Register the head to one generated image.
 
@@ -93,6 +94,8 @@ def register_expression(
         units_mm: the units personalised to this person; the model's own if None.
         prior: expected ARKit weights (the category's); zero if None.
         skin: the person's skin at rest, as strain is measured; made here if None.
+        within_reach: keep corners and upper lip within the travel of real faces, and lips closed that no weight of the prior
+            parts; false where the prior is the expression itself.
     """
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
@@ -101,9 +104,13 @@ def register_expression(
     used = np.flatnonzero(weights)
     posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
     posed = posed + _smooth_residual(model, posed, generated, reference, samples)
-    reach = saturated(model, neutral_mm, cap_motion(model, posed - neutral_mm))
+    offset = cap_motion(model, posed - neutral_mm)
+    lips: LipsMay = "part"
+    if within_reach:
+        offset = saturated(model, neutral_mm, offset)
+        lips = "part" if prior[PARTING].max() > PARTED else "close"
     skin = rest_skin(model, neutral_mm) if skin is None else skin
-    vertices = untangle(skin, neutral_mm + reach, lips="part" if prior[PARTING].max() > PARTED else "close")
+    vertices = untangle(skin, neutral_mm + offset, lips=lips)
     left, _, valid = _motion_residual(generated, reference, vertices[samples.ids], samples, None)
     left = np.abs(left[valid & (samples.offset_weight > 0)])
     return Registered(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from omote.align.align import Alignment, align
+from omote.asset.at_rest import at_rest
 from omote.asset.mouth import seat_mouth
 from omote.asset.personalise import personal_units
 from omote.asset.texture import Baked, bake_texture
@@ -44,7 +45,7 @@ def rest_face(alignment: Alignment, head: HeadModel, camera: Camera) -> RestFace
     """
     return RestFace(
         head=head,
-        vertices_mm=alignment.vertices_mm,
+        vertices_mm=alignment.neutral_mm,
         camera=camera,
         style=head.style_share(alignment.fit.identity),
         identity=alignment.fit.identity,
@@ -84,23 +85,21 @@ class RgbdPipeline:
         Raises:
             AlignmentError: no face found with confidence.
         """
-        head, wanted = self.head, [with_weights(expression, settings.seed) for expression in expressions]
+        head = self.head
         yield Step(stage="align")
         with watch("align"):
             alignment = align(scan, head=head, unit=settings.unit, landmarks=landmarks)
-        # A face at rest still gets some fitted expression, and taking that off costs more than it gives: the scan is
-        # the avatar's rest.
-        neutral = seat_mouth(head, alignment.vertices_mm)
-        wanted = [_within_reach(head, neutral, expression) for expression in wanted]
+        neutral, scanned = at_rest(head, alignment), seat_mouth(head, alignment.vertices_mm)
+        wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
         # Texture and units need the neutral alone, and expressions do not need each other: what waits, waits together.
         pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         try:
             skin = rest_skin(head, neutral)
             units_ready = pool.submit(personal_units, head, neutral, skin=skin)
-            baked_ready = pool.submit(bake_texture, head, neutral, alignment.scan)
+            baked_ready = pool.submit(bake_texture, head, scanned, alignment.scan)
             yield Step(stage="source")
             with watch("source"):
-                source = source_image(alignment.scan, head, neutral, self.editor.sample_size)
+                source = source_image(alignment.scan, head, scanned, self.editor.sample_size)
             yield Step(stage="edit", note=f"{len(wanted)} expressions, {settings.steps} steps")
             with watch("edit"):
                 generated = self._edited(source, rest_face(alignment, head, source.camera), wanted, settings)
@@ -108,7 +107,8 @@ class RgbdPipeline:
             with watch("texture"):
                 units, baked = units_ready.result(), baked_ready.result()
             with watch("lift"):
-                lifted = yield from self._lifted(neutral, generated, wanted, units, skin=skin, pool=pool)
+                given = {expression.name for expression in expressions if _given(expression)}
+                lifted = yield from self._lifted(neutral, generated, wanted, units, given=given, skin=skin, pool=pool)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         avatar = _avatar(head, neutral, lifted, wanted, units, alignment, baked)
@@ -141,6 +141,7 @@ class RgbdPipeline:
         wanted: Sequence[Expression],
         units: Float[np.ndarray, "52 v 3"],
         *,
+        given: Set[str],
         skin: RestSkin,
         pool: ThreadPoolExecutor,
     ) -> Steps[dict[str, Registered]]:
@@ -155,6 +156,7 @@ class RgbdPipeline:
                 units_mm=units,
                 prior=e.arkit,
                 skin=skin,
+                within_reach=e.name not in given,
             )
             for e in wanted
             if e.category != NEUTRAL
@@ -191,10 +193,18 @@ def _avatar(
     )
 
 
-def _within_reach(head: HeadModel, neutral: Vertices, expression: Expression) -> Expression:
-    """The expression as far as this face can show it."""
-    assert expression.arkit is not None
-    return replace(expression, arkit=natural_weights(head, head.expression_mm, neutral, expression.arkit))
+def _given(expression: Expression) -> bool:
+    """Whether its weights were given outright, which are then kept to the letter."""
+    return expression.arkit is not None and expression.text is None
+
+
+def _weighted(head: HeadModel, neutral: Vertices, expression: Expression, form: int) -> Expression:
+    """The expression with weights: those that were given, or those of its category as far as this face can show them."""
+    if _given(expression):
+        return expression
+    named = with_weights(expression, form)
+    assert named.arkit is not None
+    return replace(named, arkit=natural_weights(head, head.expression_mm, neutral, named.arkit))
 
 
 def _facts(head: HeadModel, avatar: Avatar, lifted: Mapping[str, Registered], names: set[str]) -> dict[str, Value]:
