@@ -19,7 +19,7 @@ from omote.datasets.layouts.registry import LAYOUTS, find_layout, list_items
 from omote.datasets.layouts.splits import DATASET_SPLITS, split_of
 from omote.errors import ConfigError, DatasetError
 from omote.head.expressions import CATEGORIES, arkit_weights
-from omote.rgbd.train.dataset_scans import read_item
+from omote.rgbd.train.dataset_shards import read_item
 from omote.types import Mesh
 
 

@@ -8,10 +8,20 @@ from diffusers import DDIMScheduler
 
 from omote.config import from_json
 from omote.diffusion.flow import noised
-from omote.diffusion.objective import LAST_RATIO, Objective, Prediction, Times, target_of, velocity_of
+from omote.diffusion.objective import LAST_RATIO, Objective, Prediction, Times, velocity_of
 from omote.errors import ConfigError
 
 PREDICTIONS = get_args(Prediction)
+
+
+def target_of(prediction, z_0, noise, t):
+    """The exact output of a network: `velocity_of` undoes it."""
+    t = t.view(-1, *[1] * (z_0.ndim - 1))
+    return {
+        "flow": noise - z_0,
+        "epsilon": noise,
+        "v": (t * z_0 - (1 - t) * noise) / torch.sqrt((1 - t) ** 2 + t**2),
+    }[prediction]
 
 
 def draw():

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from captions import held_out_captions
 from omote.errors import CheckpointError, ConfigError
 from omote.head.expressions import CATEGORIES
 from omote.rgbd.conditions.category import Category
 from omote.rgbd.conditions.conditioner import Conditioner
 from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.conditions.text import captions
-from omote.rgbd.conditions.text.captions import draw_caption, held_out_captions
+from omote.rgbd.conditions.text.captions import draw_caption
 from omote.rgbd.conditions.text.conditioner import TextConditioner, load_text_conditioner
 from omote.rgbd.conditions.text.encoders import TextFeatures, encode_texts, english_states, is_english, load_english
 from omote.rgbd.conditions.text.kind import Text

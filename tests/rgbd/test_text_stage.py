@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from captions import held_out_captions
 from omote.engine.loop import EngineConfig
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
-from omote.rgbd.conditions.text.captions import held_out_captions
 from omote.rgbd.conditions.text.conditioner import TextConditioner
 from omote.rgbd.conditions.text.encoders import encode_texts
 

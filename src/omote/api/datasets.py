@@ -90,7 +90,7 @@ def data(
 
 def _opened(items: tuple[ScanItem, ...], problems: list[Problem]) -> Steps[list[ScanItem]]:
     """The items that read; the others go to ``problems``."""
-    from omote.rgbd.train.dataset_scans import read_item
+    from omote.rgbd.train.dataset_shards import read_item
 
     good = []
     for number, item in enumerate(items):

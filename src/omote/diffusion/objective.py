@@ -122,20 +122,6 @@ def velocity_of(
             return (2 * t - 1) / squared * z_t - output / squared.sqrt()
 
 
-def target_of(
-    prediction: Prediction, z_0: Float[Tensor, "b d h w"], noise: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]
-) -> Float[Tensor, "b d h w"]:
-    """The target of a network's output; the inverse of `velocity_of`."""
-    t = t.view(-1, *[1] * (z_0.ndim - 1))
-    match prediction:
-        case "flow":
-            return noise - z_0
-        case "epsilon":
-            return noise
-        case "v":
-            return (t * z_0 - (1 - t) * noise) / torch.sqrt((1 - t) ** 2 + t**2)
-
-
 def pseudo_huber(squared: Float[Tensor, "..."], c: float) -> Float[Tensor, "..."]:
     """A squared error below ``c``², twice ``c`` times the absolute error far above it (Charbonnier et al., 1997)."""
     return 2 * c * (torch.sqrt(squared + c**2) - c)

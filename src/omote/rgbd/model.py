@@ -215,13 +215,7 @@ class EditingModel:
         side = self.sample_size // autoencoder.factor
         z = initial_noise((autoencoder.latent_channels, side, side), list(seeds))
         mean = self.editor.source_or_mean(torch.zeros_like(z), every)
-        velocity = guided(
-            self._velocity(mean, condition, drawn=every),
-            self._velocity(mean, condition.unconditional(), drawn=every),
-            settings.guidance_scale,
-            partial=[(self._velocity(mean, c, drawn=every), s) for c, s in self._partial(condition, settings)],
-            interval=settings.guidance_interval,
-        )
+        velocity, _ = self._guided(mean, condition, settings, drawn=every)
         for step in sampled(velocity, z, settings.steps, settings.sampler, seeds=seeds, shift=settings.shift):
             z = step.z
         x = autoencoder.decode(z * autoencoder.latent_std + autoencoder.latent_mean)
@@ -241,48 +235,49 @@ class EditingModel:
         if settings.strength < 1 and settings.sampler != "flow_euler":
             raise ConfigError(f"strength: {settings.sampler} begins at pure noise; give the sampler flow_euler")
         source = self.autoencoder.scale(z_source)
-        no_source, nothing = torch.zeros_like(source), condition.unconditional()
         length = source.new_full((len(source),), settings.strength / settings.steps)
-        free = self._velocity(source, nothing, length)
-        velocity = guided(
-            self._velocity(source, condition, length),
-            free,
-            settings.guidance_scale,
-            source_free=self._velocity(no_source, nothing, length),
-            source_scale=settings.source_scale,
-            partial=[(self._velocity(source, c, length), s) for c, s in self._partial(condition, settings)],
-            interval=settings.guidance_interval,
-        )
+        velocity, free = self._guided(source, condition, settings, length=length)
         delta = torch.zeros_like(source)
         for step in _edit_steps(velocity, free, source, settings):
             delta = step.z
         return z_source + delta * self.autoencoder.delta_std, motion_of(condition, source)
 
-    def _velocity(
+    def _guided(
         self,
         source: Float[Tensor, "b d h w"],
         condition: Condition,
+        settings: EditSettings,
+        *,
         length: Float[Tensor, "b"] | None = None,
         drawn: Bool[Tensor, "b"] | None = None,
-    ) -> Velocity:
-        """The network on a source and a condition, which is encoded at the first step that asks."""
+    ) -> tuple[Velocity, Velocity]:
+        """The guided and the unconditional velocity; conditions are encoded at the first step that needs them."""
 
-        @cache
-        def context() -> Context:
-            context = self.editor.context(source, condition, drawn)
-            return context if length is None else self.editor.for_steps(context, length)
+        def network(condition: Condition, source: Float[Tensor, "b d h w"] = source) -> Velocity:
+            @cache
+            def context() -> Context:
+                context = self.editor.context(source, condition, drawn)
+                return context if length is None else self.editor.for_steps(context, length)
 
-        return lambda z, t: self.networks.velocity(z, t, source, context())
+            return lambda z, t: self.networks.velocity(z, t, source, context())
 
-    def _partial(self, condition: Condition, settings: EditSettings) -> list[tuple[Condition, float]]:
-        """The condition without the kinds of each of ``settings.kind_scales``, and the scale."""
-        out = []
+        partial = []
         for names, scale in settings.kind_scales:
             kinds = [kind_named(name) for name in names.split("+")]
             if unread := [kind.name for kind in kinds if kind not in self.editor.conditioner.kinds]:
                 raise ConfigError(f"kind_scales: these weights do not read {unread[0]}")
-            out.append((condition.without(kinds), scale))
-        return out
+            partial.append((network(condition.without(kinds)), scale))
+        free = network(condition.unconditional())
+        velocity = guided(
+            network(condition),
+            free,
+            settings.guidance_scale,
+            source_free=network(condition.unconditional(), torch.zeros_like(source)),
+            source_scale=settings.source_scale,
+            partial=partial,
+            interval=settings.guidance_interval,
+        )
+        return velocity, free
 
     def _as_trained(self, face: RestFace | None) -> RestFace | None:
         """The face as these weights were trained to see it: in a head model with units, and with coefficients of their own."""

@@ -157,11 +157,6 @@ class Condition(Mapping[type[Kind], Kind]):
         entries = (v if m is None else replace(v, given=v.given & ~m) for v, m in zip(self.entries, masks, strict=True))
         return replace(self, entries=tuple(entries))
 
-    def select(self, items: list[int]) -> Condition:
-        """Some of the items, in the given order."""
-        entries = (replace(v, **{name: rows[items] for name, rows in v.rows().items()}) for v in self.entries)
-        return Condition(tuple(entries), len(items))
-
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
         entries = (replace(v, **{name: rows.to(device) for name, rows in v.rows().items()}) for v in self.entries)

@@ -29,14 +29,15 @@ from omote.datasets.layouts.splits import DatasetSplit, subject_number
 from omote.datasets.population import one_thread
 from omote.errors import AlignmentError, ConfigError, DatasetError, ScanError
 from omote.files import reading
+from omote.formats.images import MAX_TEXTURE_SIZE, read_rgb
+from omote.formats.read import read
 from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera, project, transform
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.fit import fit_head
 from omote.head.model import PARTS, HeadModel
 from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
 from omote.rendering.source import source_image
-from omote.rgbd.train.dataset_scans import read_item
-from omote.types import Camera, Mesh, Rgbd
+from omote.types import Camera, Mesh, PointCloud, Rgbd
 
 # A posed expression, where a fit at rest expects almost none (`omote.head.fit.EXPRESSION_SIGMA`); wider priors let units
 # that look alike rise against each other.
@@ -142,6 +143,20 @@ def render_subject(
         except (ScanError, AlignmentError) as error:
             problems.append(problem_of(item.geometry, error))
     return _arrays(shown, fit, config.size), shown, problems
+
+
+def read_item(item: ScanItem) -> PointCloud | Mesh | Rgbd:
+    """Read a scan of a dataset; the item's texture is put on a mesh that names none itself.
+
+    Raises:
+        ScanError: the scan or its texture cannot be read.
+    """
+    scan = read(item.geometry)
+    if not isinstance(scan, Mesh) or item.texture is None or scan.uv is None or scan.faces_uv is None:
+        return scan
+    if scan.texture is None and scan.vertex_colors is None:
+        return replace(scan, texture=read_rgb(item.texture, item.texture.name, max_size=MAX_TEXTURE_SIZE))
+    return scan
 
 
 def _aligned(item: ScanItem, config: DatasetRender, head: HeadModel) -> Alignment:

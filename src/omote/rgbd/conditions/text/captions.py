@@ -134,17 +134,6 @@ def draw_caption(
     return Caption(text=text, language=language, category=category, intensity=intensity)
 
 
-def held_out_captions(per_category: int = 20, *, seed: int = 0) -> list[Caption]:
-    """The fixed held-out set, balanced over categories and languages."""
-    rng = np.random.default_rng([7, seed])
-    return [
-        draw_caption(rng, language=language, category=category, split="test")
-        for language in LANGUAGES
-        for category in CATEGORIES
-        for _ in range(per_category)
-    ]
-
-
 def _pick(rng: np.random.Generator, of: Sequence[str]) -> str:
     return of[int(rng.integers(len(of)))]
 

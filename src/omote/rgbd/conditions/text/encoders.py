@@ -188,15 +188,9 @@ def encode_texts(texts: Sequence[str], *, english: Path | None = None) -> TextFe
     if not texts or any(not t.strip() for t in texts):
         raise ConfigError("text: expected words, got an empty text")
     latin = [i for i, text in enumerate(texts) if is_english(text)]
-    vector = sentence_vectors(texts)
-    if not latin:
-        return TextFeatures(
-            tokens=torch.zeros(len(texts), 1, TOKEN_WIDTH),
-            mask=torch.zeros(len(texts), 1, dtype=torch.bool),
-            vector=vector,
-        )
-    states, seen = english_states([texts[i] for i in latin], english)
-    tokens = torch.zeros(len(texts), *states.shape[1:])
-    mask = torch.zeros(len(texts), seen.shape[1], dtype=torch.bool)
+    states, seen = torch.zeros(0, 1, TOKEN_WIDTH), torch.zeros(0, 1, dtype=torch.bool)
+    if latin:
+        states, seen = english_states([texts[i] for i in latin], english)
+    tokens, mask = states.new_zeros(len(texts), *states.shape[1:]), seen.new_zeros(len(texts), seen.shape[1])
     tokens[latin], mask[latin] = states, seen
-    return TextFeatures(tokens=tokens, mask=mask, vector=vector)
+    return TextFeatures(tokens=tokens, mask=mask, vector=sentence_vectors(texts))
