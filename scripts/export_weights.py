@@ -12,9 +12,9 @@ from pathlib import Path
 from omote.engine.weights import load_pretrained
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.text.conditioner import TextConditioner
-from omote.rgbd.editor import LatentEditor
 from omote.rgbd.expression_prior import ExpressionPrior
 from omote.rgbd.identity_stage import IdentityStage
+from omote.rgbd.latent_editor import LatentEditor
 
 SHARD = "9MB"
 # Where a network ships; its option is that folder's name with dashes.

@@ -1,20 +1,26 @@
-"""In the place of the judges and feature networks, which take seconds and an extra."""
+"""In the place of editors, judges and feature networks, which take seconds and an extra."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from omote.datasets.population import PopulationConfig
+from omote.diffusion.settings import EditSettings
 from omote.evaluation import catalogue, registry
 from omote.evaluation.features import FeatureExtractor, PerceptualDistance
 from omote.evaluation.judges import ExpressionJudges, ExpressionScores, IdentityJudge
 from omote.evaluation.measure import Judges
 from omote.evaluation.sets import SetNetworks
 from omote.head.expressions import CATEGORIES
+from omote.head.rest_face import RestFace
 from omote.studies import persons
 from omote.studies.base import PersonStudy
+from omote.types import Expression, Rgbd
 
 
 class Colours(ExpressionJudges):
@@ -41,6 +47,49 @@ def small_networks() -> SetNetworks:
         ),
         perceptual=PerceptualDistance(name="efficientnet_lite0", stages=lambda x: [x]),
     )
+
+
+class CopyingEditor:
+    """In the place of an editor: every edit is the source, every latent the image; the requests are kept."""
+
+    sample_size = 64
+
+    def __init__(self, *, folded_guidance: float = 1.0) -> None:
+        self.folded_guidance = folded_guidance
+        self.asked: list[EditSettings] = []
+        self.sources: list[Rgbd] = []
+
+    @property
+    def expression_prior(self) -> CopyingEditor:
+        return self
+
+    def drawn(self, expressions: Sequence[Expression], seed: int) -> list[Expression]:
+        return list(expressions)
+
+    def face_of(self, source: Rgbd) -> RestFace | None:
+        return None
+
+    def encode(self, images: Sequence[Rgbd]) -> list[Rgbd]:
+        return list(images)
+
+    def decode(self, latents: Sequence[Rgbd], *_: object, **__: object) -> list[Rgbd]:
+        return list(latents)
+
+    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings, **_: object) -> list[Rgbd]:
+        self.asked.append(settings)
+        self.sources.append(source)
+        return [replace(source, depth_mm=source.depth_mm + self.moved_mm(settings, expressions))] * len(expressions)
+
+    def moved_mm(self, settings: EditSettings, expressions: Sequence[Expression]) -> float:
+        """How far an edit lies behind the source."""
+        return 0.0
+
+
+class ShiftingEditor(CopyingEditor):
+    """In the place of another editor: the source, further back by a millimetre a step."""
+
+    def moved_mm(self, settings: EditSettings, expressions: Sequence[Expression]) -> float:
+        return float(settings.steps)
 
 
 JUDGES = Judges(expression=object.__new__(Colours), identity=object.__new__(Pooled))

@@ -15,7 +15,7 @@ from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.arkit import Arkit
 from omote.rgbd.conditions.motion import motion_of
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.load import load_model
 from omote.types import Expression
 

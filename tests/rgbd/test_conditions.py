@@ -27,7 +27,7 @@ from omote.rgbd.conditions.geometry import Geometry, geometry_image
 from omote.rgbd.conditions.identity import Identity
 from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.conditions.motion import Motion, mean_face, motion_of
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
 from omote.rgbd.weights import SHIPPED_WEIGHTS

@@ -15,7 +15,7 @@ from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.category import Category
 from omote.rgbd.conditions.kinds import condition_of
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
 from omote.rgbd.train.distil import DistilModule, Jumps

@@ -13,7 +13,7 @@ from omote.geometry.camera import orbit_camera
 from omote.head.shipped import shipped_head
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.kinds import condition_of
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
 from omote.rgbd.population_prior import PopulationPrior

@@ -17,7 +17,7 @@ from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.arkit import Arkit
 from omote.rgbd.conditions.base import Condition
 from omote.rgbd.conditions.identity import Identity
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.train.edit_cache import EncodedEdits, encode_population
 from omote.rgbd.train.edits import encoded
 
@@ -51,13 +51,13 @@ def pick_of(shard, rng):
 
 def test_what_is_read_is_what_would_be_made(population, autoencoder, edits):
     cached = EncodedEdits(edits, autoencoder)
-    assert [s.delta.shape[:2] for s in cached.shards] == [(2, 4), (2, 4)]
+    assert [s["delta"].shape[:2] for s in cached.shards] == [(2, 4), (2, 4)]
     shard = read_shard(shard_folders(population)[1])
     rng = np.random.default_rng([0, int(shard.head[0]), int(shard.person[0]), 1])
     made = encoded(autoencoder, pairs_of([pick_of(shard, rng)], shipped_head()))
     kept = cached.shards[1]
-    torch.testing.assert_close(torch.from_numpy(kept.delta[1]).float(), made.delta, atol=2e-3, rtol=1e-2)
-    torch.testing.assert_close(torch.from_numpy(kept.source[1]).float(), made.source[0], atol=2e-3, rtol=1e-2)
+    torch.testing.assert_close(torch.from_numpy(kept["delta"][1]).float(), made.delta, atol=2e-3, rtol=1e-2)
+    torch.testing.assert_close(torch.from_numpy(kept["source"][1]).float(), made.source[0], atol=2e-3, rtol=1e-2)
 
 
 def test_an_editor_answers_alike_to_made_and_to_read_edits(population, autoencoder, edits):
@@ -78,7 +78,7 @@ def test_an_editor_answers_alike_to_made_and_to_read_edits(population, autoencod
             (n, c)
             for n, s in enumerate(cached.shards)
             for c in range(2)
-            if np.array_equal(s.source[c].astype(np.float32), read.source[row].numpy())
+            if np.array_equal(s["source"][c].astype(np.float32), read.source[row].numpy())
         )
         rng = np.random.default_rng([0, int(shards[number].head[0]), int(shards[number].person[0]), capture])
         source = 0 if rng.random() < 0.75 else int(rng.integers(4))

@@ -12,8 +12,8 @@ from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import pack_images, unpack_images
 from omote.rgbd.conditions.kinds import condition_of
-from omote.rgbd.editor import LatentEditor
 from omote.rgbd.identity_stage import IdentityStage, load_first_stage
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks

@@ -10,7 +10,7 @@ from omote.head.shipped import shipped_head
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.conditions.motion import mean_face
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks

@@ -137,11 +137,11 @@ def test_encoded_edits_are_the_edits(trained, folder, tmp_path):
     shard = read_shard(shard_folders(folder / "population")[1])
     rng = np.random.default_rng([0, int(shard.head[0]), int(shard.person[0]), 0])
     made, kept = encoded(stage, pairs_of([pick_of(shard, rng)], shipped_head())), cached.shards[1]
-    torch.testing.assert_close(torch.from_numpy(kept.delta[0]).float(), made.delta, atol=2e-3, rtol=1e-2)
+    torch.testing.assert_close(torch.from_numpy(kept["delta"][0]).float(), made.delta, atol=2e-3, rtol=1e-2)
     # Images are moved at full size: a smaller motion image would move them otherwise than an edit does.
     editor = task_of(trained).module.editor.eval()
     batches = (cached.batch(step, 0, 4, 0, 4) for step in range(20))
-    read = next(batch for batch in batches if np.array_equal(batch.source[0].half().numpy(), kept.source[0]))
+    read = next(batch for batch in batches if np.array_equal(batch.source[0].half().numpy(), kept["source"][0]))
     order = [
         int((made.condition[Arkit].weights - weights).abs().sum(1).argmin())
         for weights in read.condition[Arkit].weights

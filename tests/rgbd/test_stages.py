@@ -17,7 +17,7 @@ from omote.nets.quantiser import codebook_use
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
 from omote.types import Expression

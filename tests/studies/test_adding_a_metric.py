@@ -11,18 +11,15 @@ import pytest
 from omote.evaluation.catalogue import Metric, markdown, register
 from omote.evaluation.comparison import Comparison
 from omote.progress import finish
-from omote.rgbd.model import EditingModel
 from omote.studies.base import ModelStudy, run_study
 from omote.studies.suites import SamplerSuite
-from stand_ins import use_metrics, use_stand_ins
+from stand_ins import CopyingEditor, use_metrics, use_stand_ins
 
 
 def test_a_metric_is_added_in_a_few_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_metrics(monkeypatch)
     use_stand_ins(monkeypatch)
-    model = type("Copying", (EditingModel,), {"__init__": lambda self: None, "face_of": lambda *_: None})
-    model.edit = lambda self, source, expressions, *_, **__: [source] * len(expressions)
-    monkeypatch.setattr(ModelStudy, "model", lambda self: model())
+    monkeypatch.setattr(ModelStudy, "model", lambda self: CopyingEditor())
 
     # What somebody writes who adds one.
     def brightness_error(found: Comparison) -> np.ndarray:

@@ -6,9 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -23,40 +21,27 @@ from omote.geometry.camera import orbit_camera
 from omote.head.shipped import shipped_head
 from omote.progress import finish
 from omote.rgbd.load import load_model
-from omote.rgbd.model import SHIPPED_WEIGHTS, EditingModel, EditSettings
+from omote.rgbd.model import SHIPPED_WEIGHTS, EditSettings
 from omote.studies import editors
 from omote.studies.base import run_study
 from omote.studies.editors import Edited
 from omote.studies.networks import load_editor
 from omote.studies.suites import EditorSuite
 from omote.types import Expression, Rgbd
-from stand_ins import use_stand_ins
+from stand_ins import CopyingEditor, use_stand_ins
 
 DEPTH = "depth/mae_mm_metric"
 
 
-class Shifting(EditingModel):
+class Shifting(CopyingEditor):
     """Every edit is the source, moved back by 8 mm over the steps; without weights by what the seed says."""
 
-    weights = SHIPPED_WEIGHTS
-
-    def __init__(self, folded: float = 1.0) -> None:
-        self.editor = SimpleNamespace(config=SimpleNamespace(folded_guidance=folded))
-        self.asked: list[EditSettings] = []
-
-    def face_of(self, source: Rgbd) -> None:
-        return None
-
-    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings, **_: object) -> list[Rgbd]:
-        self.asked.append(settings)
+    def moved_mm(self, settings: EditSettings, expressions: Sequence[Expression]) -> float:
         drawn = 0 if expressions[0].arkit is not None else (settings.seed // 100) % 10
-        return [replace(source, depth_mm=source.depth_mm + 8 / settings.steps + drawn)] * len(expressions)
-
-    def reconstruct(self, images: Sequence[Rgbd], *_: object, **__: object) -> list[Rgbd]:
-        return list(images)
+        return 8 / settings.steps + drawn
 
 
-MODELS = {"many": Shifting(), "few_arkit_1": Shifting(folded=2.0)}
+MODELS = {"many": Shifting(), "few_arkit_1": Shifting(folded_guidance=2.0)}
 
 
 @pytest.fixture

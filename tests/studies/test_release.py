@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,37 +14,14 @@ import pytest
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.features import FeatureExtractor
 from omote.progress import finish
-from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.model import EditingModel
 from omote.studies.base import run_study
 from omote.studies.rows import NETWORK_ROWS
 from omote.studies.suites import ReleaseSuite, WithNetworks
 from omote.types import Expression, Rgbd
-from stand_ins import small_networks, use_stand_ins
+from stand_ins import CopyingEditor, ShiftingEditor, small_networks, use_stand_ins
 
 DEPTH = "depth/mae_mm_metric"
-
-
-class Copying(EditingModel):
-    """In the place of the networks: every edit is the source, every reconstruction the truth."""
-
-    def __init__(self) -> None:
-        pass
-
-    def face_of(self, source: Rgbd) -> None:
-        return None
-
-    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: object, **_: object) -> list[Rgbd]:
-        return [source] * len(expressions)
-
-    def reconstruct(self, images: Sequence[Rgbd], *_: object, **__: object) -> list[Rgbd]:
-        return list(images)
-
-    @property
-    def expression_prior(self) -> Any:
-        return self
-
-    def drawn(self, expressions: Sequence[Expression], seed: int) -> list[Expression]:
-        return list(expressions)
 
 
 class CopyingToo(HeadEdit):
@@ -58,17 +34,6 @@ class CopyingToo(HeadEdit):
         return [surface] * len(expressions)
 
 
-class Shifting(Copying):
-    """In the place of another network: the source, further back by a millimetre a step."""
-
-    def __init__(self) -> None:
-        self.sources: list[Rgbd] = []
-
-    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings, **_: object) -> list[Rgbd]:  # type: ignore[override]
-        self.sources.append(source)
-        return [replace(source, depth_mm=source.depth_mm + settings.steps)] * len(expressions)
-
-
 NETWORKS: dict[str, EditingModel] = {}
 
 
@@ -78,7 +43,7 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> ReleaseSuite:
     monkeypatch.setattr("omote.studies.release.HeadEdit", CopyingToo)
     monkeypatch.setattr("omote.studies.release.DeformationTransfer", CopyingToo)
     monkeypatch.setattr("omote.studies.release.load_set_networks", small_networks)
-    monkeypatch.setattr(WithNetworks, "model", lambda self: Copying())
+    monkeypatch.setattr(WithNetworks, "model", lambda self: CopyingEditor())
     monkeypatch.setattr(WithNetworks, "networks", lambda self: NETWORKS)
     monkeypatch.setattr(WithNetworks, "fingerprints", lambda self: {"model": "a", **dict.fromkeys(NETWORKS, "b")})
     NETWORKS.clear()
@@ -154,7 +119,7 @@ def test_sets_are_added_to_a_finished_folder(suite: ReleaseSuite, tmp_path: Path
 
 
 def test_networks_beside_the_model_are_rows_that_resume_too(suite: ReleaseSuite, tmp_path: Path) -> None:
-    shifting = {row: Shifting() for row in NETWORK_ROWS}
+    shifting = {row: ShiftingEditor() for row in NETWORK_ROWS}
     NETWORKS.update(shifting)
     suite = replace(suite, best_of_persons=0)
     whole = run(suite, tmp_path / "whole")
@@ -189,7 +154,7 @@ def test_a_second_identity_network_judges_every_row_but_the_truth_by_name(
 def test_every_row_is_given_what_the_set_captures_and_judged_by_the_truth(suite: ReleaseSuite, tmp_path: Path) -> None:
     sources = {}
     for name in ("in-model", "sensor", "expressive"):
-        network = Shifting()
+        network = ShiftingEditor()
         NETWORKS["regression"] = network
         numbers = numbers_of(run(replace(suite, test_set=name, persons=1, best_of_persons=0), tmp_path / name))
         assert numbers[f"{DEPTH}/autoencoder_ceiling"] == 0

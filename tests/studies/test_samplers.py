@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from omote.progress import finish
-from omote.rgbd.model import EditingModel, EditSettings
 from omote.studies.base import ModelStudy, run_study
 from omote.studies.samplers import methods
 from omote.studies.suites import SamplerSuite
-from omote.types import Expression, Rgbd
-from stand_ins import use_stand_ins
+from stand_ins import CopyingEditor, use_stand_ins
 
 SPACE = "{http://www.w3.org/2000/svg}"
 
 
-class Copying(EditingModel):
-    """In the place of the networks; what was asked for is kept."""
-
-    def __init__(self) -> None:
-        self.asked: list[EditSettings] = []
-
-    def face_of(self, source: Rgbd) -> None:
-        return None
-
-    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings, **_: object) -> list[Rgbd]:
-        self.asked.append(settings)
-        return [source] * len(expressions)
-
-
 def test_every_method_is_measured_and_drawn_over_its_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_stand_ins(monkeypatch)
-    model = Copying()
+    model = CopyingEditor()
     monkeypatch.setattr(ModelStudy, "model", lambda self: model)
     suite = SamplerSuite(persons=1, samplers=("ddim", "heun"), steps=(1, 4), strengths=(0.5,), inversions=(2,), seed=7)
     finish(run_study(suite, tmp_path))

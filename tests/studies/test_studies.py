@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,43 +22,42 @@ from omote.head.expressions import ARKIT_INDEX, CATEGORIES
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads, shipped_head
 from omote.progress import Steps, finish
-from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.model import EditSettings
 from omote.studies import measured_edits
 from omote.studies.base import Results, Work, run_study
 from omote.studies.camera import AXES, Cameras, seen_from
-from omote.studies.conditions import Condition, Edit, StudyOfEdits, at_intensity
+from omote.studies.conditions import Edit, StudyCondition, StudyOfEdits, at_intensity
 from omote.studies.guidance import Guidance
 from omote.studies.intensity import Intensity, correlations, displacements
 from omote.studies.measured_edits import measure_conditions
 from omote.studies.source_noise import SourceNoise, captured
 from omote.studies.table import COPY, DEPTH, MODEL, OBTAINED, RATIO
 from omote.types import Expression, Rgbd
-from stand_ins import JUDGES
+from stand_ins import JUDGES, ShiftingEditor
 
 MEAN_FACE = RestFace(head=shipped_head(), vertices_mm=shipped_head().template_mm, camera=orbit_camera(size=64))
 
 
-class Shifting(EditingModel):
-    """Every edit is the source, moved back by a millimetre a step; faces are found unless it is blind."""
+class Shifting(ShiftingEditor):
+    """Faces are found unless it is blind; the expressions that were asked for are kept."""
 
     def __init__(self, *, blind: bool = False) -> None:
+        super().__init__()
         self.blind = blind
-        self.asked: list[tuple[list[Expression], EditSettings]] = []
-        self.sources: list[Rgbd] = []
-        self.expression_prior = SimpleNamespace(drawn=lambda expressions, seed: list(expressions))
+        self.wanted: list[list[Expression]] = []
 
     def face_of(self, source: Rgbd) -> RestFace:
         if self.blind:
             raise AlignmentError("no face")
         return MEAN_FACE
 
-    def edit(self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings, **_: object) -> list[Rgbd]:
-        self.asked.append((list(expressions), settings))
-        self.sources.append(source)
-        return [replace(source, depth_mm=source.depth_mm + settings.steps)] * len(expressions)
+    @property
+    def requests(self) -> list[tuple[list[Expression], EditSettings]]:
+        return list(zip(self.wanted, self.asked, strict=True))
 
-    def reconstruct(self, images: Sequence[Rgbd], *_: object, **__: object) -> list[Rgbd]:
-        return list(images)
+    def moved_mm(self, settings: EditSettings, expressions: Sequence[Expression]) -> float:
+        self.wanted.append(list(expressions))
+        return super().moved_mm(settings, expressions)
 
 
 @pytest.fixture
@@ -81,8 +79,8 @@ def person() -> Person:
 
 
 TWO = (
-    Condition(at={"at": "near"}, edits={MODEL: Edit(), Row("model_slow"): Edit(settings=EditSettings(steps=5))}),
-    Condition(
+    StudyCondition(at={"at": "near"}, edits={MODEL: Edit(), Row("model_slow"): Edit(settings=EditSettings(steps=5))}),
+    StudyCondition(
         at={"at": "far"},
         edits={MODEL: Edit(asks="category")},
         captured=lambda image, person: replace(image, depth_mm=image.depth_mm + 100),
@@ -116,9 +114,9 @@ def test_a_condition_of_a_person_is_an_item(networks: Shifting, tmp_path: Path) 
 def test_a_condition_changes_source_settings_and_what_is_asked(networks: Shifting, tmp_path: Path) -> None:
     model = networks
     finish(run_study(NearAndFar(persons=1, seed=3), tmp_path))
-    (near, plain), (slow, slowly), (far, _) = model.asked
+    (near, plain), (slow, slowly), (far, _) = model.requests
     assert [settings.steps for settings in (plain, slowly)] == [1, 5]
-    assert {settings.seed for _, settings in model.asked} == {3}
+    assert {settings.seed for _, settings in model.requests} == {3}
     assert all(e.arkit is not None for e in [*near, *slow])
     assert all(e.arkit is None for e in far)
     assert model.sources[2].depth_mm.max() == pytest.approx(model.sources[0].depth_mm.max() + 100)
@@ -161,7 +159,7 @@ def test_guidance_is_swept_at_every_intensity_with_weights_and_without(networks:
     model = networks
     config = Guidance(persons=2, scales=(1.0, 3.0), intensities=(0.5, 1.0))
     finish(run_study(config, tmp_path / "seeing"))
-    asked = [(e[1].arkit is None, e[1].intensity, settings.guidance_scale) for e, settings in model.asked]
+    asked = [(e[1].arkit is None, e[1].intensity, settings.guidance_scale) for e, settings in model.requests]
     assert sorted(set(asked)) == [(a, i, g) for a in (False, True) for i in (0.5, 1.0) for g in (1.0, 3.0)]
     assert len(asked) == 2 * len(set(asked))
     figure = ElementTree.parse(tmp_path / "seeing/figure.svg")
@@ -173,8 +171,9 @@ def test_guidance_is_swept_at_every_intensity_with_weights_and_without(networks:
     # What the editor decides by itself needs no face; what moves one does.
     model.blind = True
     model.asked.clear()
+    model.wanted.clear()
     finish(run_study(config, tmp_path / "blind"))
-    assert all(e[1].arkit is None for e, _ in model.asked)
+    assert all(e[1].arkit is None for e, _ in model.requests)
     numbers = json.loads((tmp_path / "blind/metrics.json").read_text())
     assert numbers["refused/share/token/guidance=3/intensity=1"] == 0
     assert numbers["refused/share/weights/guidance=3/intensity=1"] == 1

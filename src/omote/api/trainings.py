@@ -90,7 +90,7 @@ def encode(
     for step in encode_population(population, first_stage, shipped_head(), out, variants=variants, seed=seed):
         if on_step is not None:
             on_step(step)
-    return sum(shard.num_edits for shard in EncodedEdits(out, first_stage).shards)
+    return EncodedEdits(out, first_stage).num_edits
 
 
 def count_parameters(config: Any) -> int | None:

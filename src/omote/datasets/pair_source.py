@@ -66,18 +66,13 @@ class PairSource:
         Raises:
             ConfigError: a part is not whole sources.
         """
-        num_sources, left = divmod(size, targets_per_source)
-        if left or not num_sources:
-            raise ConfigError(
-                f"engine.batch_size: a process and micro-batch gets {size} images, expected a multiple of "
-                f"targets_per_source ({targets_per_source})"
-            )
-        places = range(part * num_sources, (part + 1) * num_sources)
+        count = num_sources(size, targets_per_source)
+        places = range(part * count, (part + 1) * count)
         rngs = [np.random.default_rng([seed, step, place]) for place in places]
         if isinstance(self.population, PopulationConfig):
             shards = [self._rendered(seed, step, place) for place in places]
         elif self.tars is not None:
-            shards = [self.tars.person(step * num_sources * parts + place, seed) for place in places]
+            shards = [self.tars.person(step * count * parts + place, seed) for place in places]
         else:
             if step % self.refresh_steps == 0:
                 self.shards = self._refreshed(self.population)
@@ -98,3 +93,18 @@ class PairSource:
         assert isinstance(self.population, PopulationConfig)
         index = int(np.random.default_rng([seed, step, place, 1]).integers(MOST_PERSONS))
         return Shard(**render_persons(self.population, [index], self.heads))
+
+
+def num_sources(size: int, targets_per_source: int) -> int:
+    """Number of sources of a part of a batch with ``size`` targets.
+
+    Raises:
+        ConfigError: a part is not whole sources.
+    """
+    count, left = divmod(size, targets_per_source)
+    if left or not count:
+        raise ConfigError(
+            f"engine.batch_size: a process and micro-batch gets {size} images, expected a multiple of "
+            f"targets_per_source ({targets_per_source})"
+        )
+    return count

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from omote.engine.weights import load_pretrained
 from omote.head.model import HeadModel
-from omote.rgbd.editor import LatentEditor
 from omote.rgbd.identity_stage import load_first_stage
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.model import EditingModel
 from omote.rgbd.networks import Networks
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, check_weights

@@ -28,7 +28,7 @@ from omote.rgbd.conditions.identity import Identity
 from omote.rgbd.conditions.kinds import condition_of
 from omote.rgbd.conditions.motion import Motion, motion_of
 from omote.rgbd.conditions.text.kind import Text
-from omote.rgbd.editor import Context
+from omote.rgbd.latent_editor import Context
 from omote.rgbd.networks import Networks
 from omote.rgbd.restoration import faults_of, restored
 from omote.rgbd.warp import IMAGE_SIZE
@@ -43,7 +43,7 @@ __all__ = ["SHIPPED_WEIGHTS", "Backend", "EditSettings", "EditingModel"]
 
 
 class EditingModel:
-    """The trained first stage and editor, ready to edit (`omote.rgbd.protocol.Editor`).
+    """The trained first stage and editor, ready to edit: an `omote.rgbd.protocol.StudiedEditor`.
 
     Args:
         networks: the two networks, run by a backend.
@@ -62,6 +62,11 @@ class EditingModel:
     def sample_size(self) -> int:
         """Side of the images in pixels."""
         return int(self.autoencoder.config.sample_size)
+
+    @property
+    def folded_guidance(self) -> float:
+        """Guidance scale that distillation folded into the weights; 1 for none."""
+        return float(self.editor.config.folded_guidance)
 
     @cached_property
     def text_conditioner(self) -> TextConditioner:
@@ -124,7 +129,6 @@ class EditingModel:
         edited, motion = self.edit_latents(z, condition, settings or EditSettings())
         return unpack_images(self.networks.decode(edited, x, motion), [source.camera] * len(expressions))
 
-    @torch.no_grad()
     def decode(
         self,
         latents: Float[Tensor, "b d h w"],
@@ -133,39 +137,36 @@ class EditingModel:
         *,
         face: RestFace | None = None,
     ) -> list[Rgbd]:
-        """Latents → images, each in the camera of its source.
+        """Latents of `encode` → images, each in the camera of its source: the editor's ceiling.
 
         Args:
             latents: unscaled.
-            sources: images that the decoder takes detail from.
+            sources: images that the decoder takes detail from, restored as for an edit.
             expressions: expressions of the latents; their ARKit weights move the sources as in an edit.
-            face: the person in the sources; needed to move them.
+            face: the person in the sources; `face_of` the first if None.
         """
-        moving = None if expressions is None else Motion.of(expressions, self._as_trained(face))
-        motion = motion_of(Condition(() if moving is None else (moving,), len(latents)), latents)
-        x = self.networks.decode(latents, pack_images(sources), motion)
-        return unpack_images(x, [i.camera for i in sources])
+        faults = [faults_of(source) for source in sources]
+        if face is None and (expressions is not None or any(f.need_a_head for f in faults)):
+            face = self.face_of(sources[0])
+        whole = [restored(i, f, face) for i, f in zip(sources, faults, strict=True)]
+        return self._decoded(latents, whole, expressions, self._as_trained(face))
 
-    def reconstruct(
+    def reconstruct(self, images: Sequence[Rgbd]) -> list[Rgbd]:
+        """Images through the autoencoder alone, each beside itself as it is."""
+        return self._decoded(self.encode(images), images)
+
+    @torch.no_grad()
+    def _decoded(
         self,
-        images: Sequence[Rgbd],
-        sources: Sequence[Rgbd] | None = None,
+        latents: Float[Tensor, "b d h w"],
+        sources: Sequence[Rgbd],
         expressions: Sequence[Expression] | None = None,
         face: RestFace | None = None,
     ) -> list[Rgbd]:
-        """Images through the autoencoder alone: the editor's ceiling.
-
-        Args:
-            images: what to encode and decode.
-            sources: what the decoder sees beside each; the image itself if None.
-            expressions: expressions of the images; their ARKit weights move the sources as in an edit.
-            face: the person in the sources; `face_of` the first if None.
-        """
-        faults = [faults_of(source) for source in sources or ()]
-        if face is None and (expressions is not None or any(f.need_a_head for f in faults)):
-            face = self.face_of((images if sources is None else sources)[0])
-        beside = images if sources is None else [restored(i, f, face) for i, f in zip(sources, faults, strict=True)]
-        return self.decode(self.encode(images), beside, expressions, face=face)
+        moving = None if expressions is None else Motion.of(expressions, face)
+        motion = motion_of(Condition((), len(latents)).including(moving), latents)
+        x = self.networks.decode(latents, pack_images(sources), motion)
+        return unpack_images(x, [i.camera for i in sources])
 
     @torch.no_grad()
     def face_of(self, source: Rgbd) -> RestFace:

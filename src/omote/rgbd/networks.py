@@ -9,8 +9,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.rgbd.editor import Context, LatentEditor
 from omote.rgbd.identity_stage import FirstStage
+from omote.rgbd.latent_editor import Context, LatentEditor
 
 
 class Networks:

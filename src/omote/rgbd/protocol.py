@@ -45,7 +45,30 @@ class Editor(Protocol):
         *,
         face: RestFace | None = None,
     ) -> list[Rgbd]:
-        """Latents → images, each in the camera of its source."""
+        """Latents of `encode` → images, each in the camera of its source, which the decoder takes detail from."""
+        ...
+
+
+@runtime_checkable
+class StudiedEditor(Editor, Protocol):
+    """An `Editor` that studies measure: `EditingModel`, or a stand-in of a test."""
+
+    @property
+    def folded_guidance(self) -> float:
+        """Guidance scale that distillation folded into the weights; 1 for none."""
+        ...
+
+    @property
+    def expression_prior(self) -> Any:
+        """Samples ARKit weights of categories (`omote.rgbd.expression_prior.ExpressionPrior`)."""
+        ...
+
+    def face_of(self, source: Rgbd) -> RestFace:
+        """The person in a source image.
+
+        Raises:
+            AlignmentError: no face found.
+        """
         ...
 
 

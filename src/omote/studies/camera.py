@@ -20,7 +20,7 @@ from omote.evaluation.figures import figure
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, orbit_camera
 from omote.progress import Steps
 from omote.studies.base import Results, Work
-from omote.studies.conditions import Condition, Edit, StudyOfEdits
+from omote.studies.conditions import Edit, StudyCondition, StudyOfEdits
 from omote.studies.table import DEPTH, IDENTITY, MODEL, TOP1, At, curves
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ class Cameras(StudyOfEdits):
         from omote.studies.measured_edits import measure_conditions
 
         edits = {MODEL: Edit()}
-        conditions = [Condition(edits=edits, shown=partial(seen_from, axis="yaw", value=0.0))]
+        conditions = [StudyCondition(edits=edits, shown=partial(seen_from, axis="yaw", value=0.0))]
         for axis in AXES:
             for value, at in self.on(axis):
                 if at:
                     seen = partial(seen_from, axis=axis, value=value)
-                    conditions.append(Condition(at=at, edits=edits, shown=seen))
+                    conditions.append(StudyCondition(at=at, edits=edits, shown=seen))
         table = yield from measure_conditions(self, work, conditions)
         charts = [
             curves(table, metric, self.on(axis), label)

@@ -1,6 +1,6 @@
 """What studies of a finished editor share: each is a list of conditions, and a condition turns a person into a task.
 
-A `Condition` says how a person is shown (camera, expressions), how the source is captured, and which edits are asked for.
+A `StudyCondition` says how a person is shown (camera, expressions), how the source is captured, and which edits are asked for.
 `omote.studies.measured_edits` measures them all on the same unseen persons.
 """
 
@@ -51,7 +51,7 @@ class Edit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
+class StudyCondition:
     """One value of what is varied.
 
     Attributes:

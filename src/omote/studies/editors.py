@@ -28,7 +28,7 @@ from omote.evaluation.records import Cell, Record, Row, Table, value_of
 from omote.evaluation.summary import merged
 from omote.evaluation.truth import Truth
 from omote.progress import Step, Steps
-from omote.rgbd.model import EditingModel
+from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Results, Work
 from omote.studies.networks import load_editor
 from omote.studies.persons import Made, measure_rows
@@ -81,7 +81,7 @@ def _strips(folder: Path, person: Person, images: Mapping[Row, Sequence[Rgbd]], 
     save_strips(folder / f"{person.index:06d}.png", shown)
 
 
-def rows_of(models: Mapping[str, EditingModel], suite: EditorSuite, person: Person, truth: Truth) -> Made:
+def rows_of(models: Mapping[str, StudiedEditor], suite: EditorSuite, person: Person, truth: Truth) -> Made:
     """Every editor's rows of a person, and what they are compared with."""
     seed, first = suite.seed + 1000 * person.index, next(iter(models.values()))
     copies = [truth.images[0]] * len(truth.images)
@@ -91,7 +91,7 @@ def rows_of(models: Mapping[str, EditingModel], suite: EditorSuite, person: Pers
         for row, found in edited(Row(name), model, truth, person.expressions, suite, seed).items():
             images[row] = found.samples[0]
             records += found.records(row, truth)
-    images[AUTOENCODER] = first.reconstruct(truth.images, copies, person.expressions)
+    images[AUTOENCODER] = first.decode(first.encode(truth.images), copies, person.expressions)
     images[COPY] = copies
     return Made(images=images, records=records)
 
@@ -127,11 +127,11 @@ class Edited:
 
 
 def edited(
-    row: Row, model: EditingModel, truth: Truth, expressions: Sequence[Expression], suite: EditorSuite, seed: int
+    row: Row, model: StudiedEditor, truth: Truth, expressions: Sequence[Expression], suite: EditorSuite, seed: int
 ) -> dict[Row, Edited]:
     """The edits of a person under every condition and number of steps."""
     source, out = truth.images[0], {}
-    folded = float(model.editor.config.folded_guidance)
+    folded = model.folded_guidance
     face, named = model.face_of(source), without_weights(expressions)
     for condition in suite.conditions:
         samples = 1 if condition == "arkit" else suite.samples

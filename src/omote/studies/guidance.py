@@ -20,7 +20,7 @@ from omote.evaluation.records import Row, Table
 from omote.evaluation.statistics import Interval
 from omote.progress import Steps
 from omote.studies.base import Results, Work
-from omote.studies.conditions import Asks, Condition, Edit, StudyOfEdits, at_intensity
+from omote.studies.conditions import Asks, Edit, StudyCondition, StudyOfEdits, at_intensity
 from omote.studies.table import APART, AUTOENCODER, CEILING, COPY, DEPTH, IDENTITY, LINES, TOP1, cell, curves, trade_off
 
 ASKED_BY: Mapping[Asks, str] = {"weights": "weights given", "category": "weights drawn", "token": "category alone"}
@@ -66,7 +66,7 @@ class Guidance(StudyOfEdits):
             for scale in self.scales
         }
         conditions = [
-            Condition(at={"intensity": value}, edits=edits, shown=partial(at_intensity, intensity=value))
+            StudyCondition(at={"intensity": value}, edits=edits, shown=partial(at_intensity, intensity=value))
             for value in self.intensities
         ]
         table = yield from measure_conditions(self, work, conditions)

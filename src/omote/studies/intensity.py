@@ -24,7 +24,7 @@ from omote.evaluation.statistics import Interval, bootstrap
 from omote.head.expressions import CATEGORIES
 from omote.progress import Steps
 from omote.studies.base import Results, Work
-from omote.studies.conditions import BESIDE, Condition, Edit, StudyOfEdits, at_intensity
+from omote.studies.conditions import BESIDE, Edit, StudyCondition, StudyOfEdits, at_intensity
 from omote.studies.table import ASKED, CEILING, COPY, DEPTH, LINES, OBTAINED, RATIO, TOP1, At, curves
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Intensity(StudyOfEdits):
 
         at: list[tuple[float, At]] = [(value, {"intensity": value}) for value in sorted(set(self.intensities))]
         conditions = [
-            Condition(at=condition, edits=EDITS, shown=partial(at_intensity, intensity=value))
+            StudyCondition(at=condition, edits=EDITS, shown=partial(at_intensity, intensity=value))
             for value, condition in at
         ]
         table = yield from measure_conditions(self, work, conditions, more=displacements, overall=correlations)

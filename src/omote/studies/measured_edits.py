@@ -22,9 +22,9 @@ from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
 from omote.progress import Step, Steps
-from omote.rgbd.model import EditingModel
+from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Work
-from omote.studies.conditions import Condition, Edit, StudyOfEdits
+from omote.studies.conditions import Edit, StudyCondition, StudyOfEdits
 from omote.studies.persons import load_judges
 from omote.studies.rows import without_weights
 from omote.studies.table import AUTOENCODER, CEILING, COPY, METRICS, MODEL, REFUSED
@@ -39,9 +39,9 @@ Overall: TypeAlias = Callable[[Sequence[Sequence[PersonRecords]]], Table]
 def measure_conditions(
     study: StudyOfEdits,
     work: Work,
-    conditions: Sequence[Condition],
+    conditions: Sequence[StudyCondition],
     *,
-    networks: Mapping[str, EditingModel] | None = None,
+    networks: Mapping[str, StudiedEditor] | None = None,
     more: More | None = None,
     overall: Overall | None = None,
 ) -> Steps[Table]:
@@ -89,10 +89,10 @@ def measure_conditions(
 
 
 def _measured(
-    condition: Condition,
+    condition: StudyCondition,
     person: Person,
     heads: Sequence[HeadModel],
-    networks: Mapping[str, EditingModel],
+    networks: Mapping[str, StudiedEditor],
     judges: Judges,
     seed: int,
     more: More | None,
@@ -120,7 +120,9 @@ def _measured(
         # source is moved.
         *_, last = faces
         expressions = None if faces[last] is None else person.expressions
-        images[AUTOENCODER] = networks[last].reconstruct(truth.images, copies, expressions, face=faces[last])
+        images[AUTOENCODER] = networks[last].decode(
+            networks[last].encode(truth.images), copies, expressions, face=faces[last]
+        )
     if COPY in condition.beside:
         images[COPY] = copies
 
@@ -128,7 +130,7 @@ def _measured(
     return replace(found, records=(*found.records, *records, *(more(images, truth) if more is not None else ())))
 
 
-def _found(network: EditingModel, source: Rgbd) -> RestFace | None:
+def _found(network: StudiedEditor, source: Rgbd) -> RestFace | None:
     """The person's head, or None where the network finds no face."""
     try:
         return network.face_of(source)
@@ -137,7 +139,7 @@ def _found(network: EditingModel, source: Rgbd) -> RestFace | None:
 
 
 def _edited(
-    network: EditingModel, edit: Edit, person: Person, source: Rgbd, face: RestFace | None, seed: int
+    network: StudiedEditor, edit: Edit, person: Person, source: Rgbd, face: RestFace | None, seed: int
 ) -> Sequence[Rgbd]:
     settings = replace(edit.settings, seed=seed + 1000 * person.index)
     if edit.asks == "weights":

@@ -39,6 +39,7 @@ from omote.pipelines.rgbd import rest_face
 from omote.progress import Step, Steps
 from omote.rendering.source import source_image
 from omote.rgbd.model import EditingModel
+from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Results, Work
 from omote.studies.persons import load_judges
 from omote.studies.real_scans_page import write_scan_report
@@ -112,7 +113,7 @@ def summarise_scans(scans: Mapping[str, PersonRecords]) -> Table:
 def measured(
     path: Path,
     model: EditingModel,
-    networks: Mapping[str, EditingModel],
+    networks: Mapping[str, StudiedEditor],
     settings: EditSettings,
     head: HeadModel,
     judges: Judges,
@@ -139,7 +140,7 @@ def person_of(records: Sequence[Record]) -> PersonRecords:
 
 def edited(
     model: EditingModel,
-    networks: Mapping[str, EditingModel],
+    networks: Mapping[str, StudiedEditor],
     settings: EditSettings,
     head: HeadModel,
     alignment: Alignment,

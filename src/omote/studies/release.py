@@ -28,7 +28,7 @@ from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
 from omote.progress import Step, Steps
-from omote.rgbd.model import EditingModel
+from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Results, Work
 from omote.studies.persons import Group, Made, load_judges, measure_persons
 from omote.studies.rows import CATEGORY, RIVAL_ROWS, best_of, model_images, network_images, seeded, surface_images
@@ -79,7 +79,7 @@ def measure_release(suite: ReleaseSuite, work: Work) -> Steps[Results]:
 
 
 def groups_of(
-    suite: ReleaseSuite, model: EditingModel, networks: Mapping[str, EditingModel], heads: Sequence[HeadModel]
+    suite: ReleaseSuite, model: StudiedEditor, networks: Mapping[str, StudiedEditor], heads: Sequence[HeadModel]
 ) -> list[Group]:
     """The rows of the model, those without networks, and one of each other network."""
     settings = EditSettings(seed=suite.seed)
@@ -100,7 +100,8 @@ def groups_of(
     def by_model(person: Person, truth: Truth) -> Made:
         found, asked, own = face(person, truth), person.expressions, seeded(settings, person)
         images = model_images(model, truth.source, asked, own, found)
-        images[AUTOENCODER] = model.reconstruct(truth.images, [truth.source] * len(truth.images), asked, face=found)
+        sources = [truth.source] * len(truth.images)
+        images[AUTOENCODER] = model.decode(model.encode(truth.images), sources, asked, face=found)
         records = []
         # How wide the model draws does not depend on how a source is captured, and takes longer than all else.
         if person.index < suite.best_of_persons and suite.test_set == "in-model":

@@ -16,7 +16,7 @@ from omote.evaluation.comparison import filled, stacked
 from omote.evaluation.records import Row
 from omote.evaluation.truth import Truth
 from omote.head.rest_face import RestFace
-from omote.rgbd.model import EditingModel
+from omote.rgbd.protocol import StudiedEditor
 from omote.studies.table import AUTOENCODER, CEILING, COPY, MODEL
 from omote.types import Expression, Rgbd
 
@@ -41,7 +41,7 @@ def without_weights(expressions: Sequence[Expression]) -> list[Expression]:
     return [Expression(category=e.category, intensity=e.intensity) for e in expressions]
 
 
-def drawn(model: EditingModel, expressions: Sequence[Expression], seed: int) -> list[Expression]:
+def drawn(model: StudiedEditor, expressions: Sequence[Expression], seed: int) -> list[Expression]:
     """The same categories and intensities with weights that the model draws."""
     return model.expression_prior.drawn(without_weights(expressions), seed)
 
@@ -63,7 +63,7 @@ def surface_images(
 
 
 def network_images(
-    network: EditingModel,
+    network: StudiedEditor,
     row: str,
     source: Rgbd,
     expressions: Sequence[Expression],
@@ -75,7 +75,7 @@ def network_images(
 
 
 def model_images(
-    model: EditingModel,
+    model: StudiedEditor,
     source: Rgbd,
     expressions: Sequence[Expression],
     settings: EditSettings,
@@ -90,7 +90,7 @@ def model_images(
 
 
 def best_of(
-    model: EditingModel, settings: EditSettings, count: int, person: Person, truth: Truth, face: RestFace | None
+    model: StudiedEditor, settings: EditSettings, count: int, person: Person, truth: Truth, face: RestFace | None
 ) -> Float[np.ndarray, "n"]:
     """Per image, the least depth MAE among ``count`` samples from category and intensity alone."""
     samples = []

@@ -21,7 +21,7 @@ from omote.evaluation.figures import figure
 from omote.evaluation.records import Record, Row
 from omote.evaluation.truth import Truth
 from omote.progress import Step, Steps
-from omote.rgbd.model import EditingModel
+from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Results, Work
 from omote.studies.editors import DETAIL, SECONDS, SETS, over_steps
 from omote.studies.persons import Made, measure_rows
@@ -55,7 +55,7 @@ def measure_samplers(suite: SamplerSuite, work: Work) -> Steps[Results]:
     return Results(table=table, figure=figure(charts))
 
 
-def rows_of(model: EditingModel, suite: SamplerSuite, person: Person, truth: Truth) -> Made:
+def rows_of(model: StudiedEditor, suite: SamplerSuite, person: Person, truth: Truth) -> Made:
     """Every method's row of a person, with its time and its finest detail."""
     source, face, true = truth.images[0], model.face_of(truth.images[0]), stacked(truth.images)
     images: dict[Row, Sequence[Rgbd]] = {CEILING: truth.images}

@@ -18,7 +18,7 @@ from omote.evaluation.figures import figure
 from omote.geometry.camera import FRONT_DISTANCE_MM
 from omote.progress import Steps
 from omote.studies.base import Results, Work
-from omote.studies.conditions import Condition, Edit, StudyOfEdits
+from omote.studies.conditions import Edit, StudyCondition, StudyOfEdits
 from omote.studies.table import COPY, DEPTH, IDENTITY, LINES, MODEL, TOP1, At, curves, levels_of
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ class SourceNoise(StudyOfEdits):
         from omote.studies.measured_edits import measure_conditions
 
         edits = {MODEL: Edit()}
-        conditions = [Condition(edits=edits)]
+        conditions = [StudyCondition(edits=edits)]
         for axis in AXES:
             for value, at in self.on(axis):
                 if at:
                     # The truth is the same everywhere, and so are its judgement and its latent.
                     noisy = partial(captured, axis=axis, value=value)
-                    conditions.append(Condition(at=at, edits=edits, captured=noisy, beside=(COPY,)))
+                    conditions.append(StudyCondition(at=at, edits=edits, captured=noisy, beside=(COPY,)))
         table = yield from measure_conditions(self, work, conditions)
 
         charts = []

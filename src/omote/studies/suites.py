@@ -19,7 +19,7 @@ from omote.studies.base import FREE, MODEL, ModelStudy, PersonStudy, Results, Wo
 from omote.studies.conditions import StudyOfEdits
 
 if TYPE_CHECKING:
-    from omote.rgbd.model import EditingModel
+    from omote.rgbd.protocol import StudiedEditor
 
 TestSet = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
 Asked = Literal["arkit", "category", "prior"]
@@ -90,7 +90,7 @@ class WithNetworks(ModelStudy):
         options = " and ".join(f"--{row.replace('_', '-')} DIR" for row in missing)
         return f"not measured: {', '.join(missing)}; {RIVALS_ELSEWHERE}: give {options}"
 
-    def networks(self) -> dict[str, EditingModel]:
+    def networks(self) -> dict[str, StudiedEditor]:
         """The other networks.
 
         Raises:

@@ -16,7 +16,7 @@ from omote.evaluation.records import PersonRecords, Row, Table
 from omote.progress import Step, Steps
 from omote.rgbd.weights import fingerprint
 from omote.studies.base import FREE, Record, Work
-from omote.studies.conditions import Condition, Edit, StudyOfEdits
+from omote.studies.conditions import Edit, StudyCondition, StudyOfEdits
 
 if TYPE_CHECKING:
     from omote.rgbd.train.editor import EditorConfig
@@ -165,7 +165,7 @@ def measure_trained(
         name: load_model_parts(shipped_head(), study.autoencoder, run / "export/editor", backend=study.backend)
         for name, run in runs.items()
     }
-    condition = Condition(edits={training.row: Edit(network=name) for name, training in trainings.items()})
+    condition = StudyCondition(edits={training.row: Edit(network=name) for name, training in trainings.items()})
     beside = {training.row: costs[name] for name, training in trainings.items()}
     return (
         yield from measure_conditions(

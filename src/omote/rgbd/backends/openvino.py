@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from omote.errors import of_extra
-from omote.rgbd.editor import Context, LatentEditor
 from omote.rgbd.identity_stage import FirstStage
+from omote.rgbd.latent_editor import Context, LatentEditor
 from omote.rgbd.networks import Networks
 
 

@@ -33,7 +33,7 @@ from omote.rgbd.conditions.category import Category
 from omote.rgbd.conditions.identity import Identity
 from omote.rgbd.conditions.kinds import condition_of_pairs
 from omote.rgbd.conditions.motion import Motion, motion_of
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.losses import ReconstructionLoss
 from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks

@@ -26,7 +26,7 @@ from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
 from omote.engine.weights import load_extended, load_pretrained
 from omote.head.model import HeadModel
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.train.editor import EditorConfig, EditorTask, LatentBatch
 
 Method = Literal["trajectory", "consistency"]

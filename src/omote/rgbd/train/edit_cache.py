@@ -11,16 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from omote.datasets.cache import NO_CATEGORY, Shard, read_shard, shard_folders
+from omote.datasets.pair_source import num_sources
 from omote.datasets.pairs import Pick, draw_source, pairs_of
 from omote.errors import ConfigError, DatasetError
 from omote.files import atomic_folder, reading
@@ -35,34 +35,10 @@ from omote.rgbd.train.edits import Edits, encoded
 META = "edits.json"
 # The part of a first stage's state that latents and their units come from; of an `IdentityStage`, the units alone.
 ENCODER = ("stem", "encoder_blocks", "downsamplers", "to_latent", "quantiser", "latent_mean", "latent_std", "delta_std")
-# Arrays with a row per capture; all others have a row per target of each capture.
+# A shard is a file per array: scaled ``source`` latents and differences ``delta`` in half precision, ``landmarks`` of the person
+# at rest, and the tensors of every kind of condition (`Kind.rows`) as ``<kind>.<tensor>``. Arrays have a row per capture and
+# target, but these have a row per capture.
 PER_CAPTURE = ("source", "landmarks")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditShard:
-    """N captures with K targets each.
-
-    Attributes:
-        source: scaled latents, half precision.
-        delta: scaled differences, half precision.
-        landmarks: landmarks of the person at rest, pixels of an image of `IMAGE_SIZE`.
-        values: tensors of every kind of condition (`Kind.rows`), by ``<kind>.<tensor>``.
-    """
-
-    source: Float[np.ndarray, "n d h w"]
-    delta: Float[np.ndarray, "n k d h w"]
-    landmarks: Float[np.ndarray, "n 68 2"]
-    values: Mapping[str, np.ndarray]
-
-    @property
-    def num_edits(self) -> int:
-        """N·K."""
-        return self.delta.shape[0] * self.delta.shape[1]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by the names of their files."""
-        return {"source": self.source, "delta": self.delta, "landmarks": self.landmarks, **self.values}
 
 
 def fingerprint_of(autoencoder: FirstStage) -> str:
@@ -213,15 +189,19 @@ class EncodedEdits:
                 f"{folder}: expected encoded edits; make them with `omote encode POPULATION --out {folder}`"
             )
         self.kinds = tuple(kinds)
-        self.shards = []
-        names = [f"{kind.name}.{field.name}" for kind in kinds for field in fields(kind)]
+        self.shards: list[dict[str, np.ndarray]] = []
+        names = [*PER_CAPTURE, "delta", *(f"{kind.name}.{field.name}" for kind in kinds for field in fields(kind))]
         for path in found:
             _check(path, {"encoder": fingerprint_of(autoencoder), "unit_style": unit_style})
             with reading(path, DatasetError, "not a whole shard", "delete it and encode again"):
-                arrays = {n: np.load(path / f"{n}.npy", mmap_mode="r") for n in (*PER_CAPTURE, "delta", *names)}
+                arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in names}
                 _check_arrays(arrays)
-                values = {name: arrays.pop(name) for name in names}
-                self.shards.append(EditShard(**arrays, values=values))
+                self.shards.append(arrays)
+
+    @property
+    def num_edits(self) -> int:
+        """Number of edits: captures times targets."""
+        return sum(shard["delta"].shape[0] * shard["delta"].shape[1] for shard in self.shards)
 
     def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int) -> Edits:
         """Part ``part`` of a step's edits, ``size`` of them: a function of its arguments and the shards.
@@ -229,20 +209,15 @@ class EncodedEdits:
         Raises:
             ConfigError: a part is not whole sources.
         """
-        count, left = divmod(size, targets_per_source)
-        if left or not count:
-            raise ConfigError(
-                f"engine.batch_size: a process and micro-batch gets {size} images, expected a multiple of "
-                f"targets_per_source ({targets_per_source})"
-            )
-        sizes = np.array([len(shard.source) for shard in self.shards])
+        count = num_sources(size, targets_per_source)
+        sizes = np.array([len(shard["source"]) for shard in self.shards])
         rows: list[dict[str, np.ndarray]] = []
         for i in range(count):
             rng = np.random.default_rng([seed, step, part * count + i])
             shard = self.shards[rng.choice(len(sizes), p=sizes / sizes.sum())]
-            capture, images = int(rng.integers(len(shard.source))), shard.delta.shape[1]
+            capture, images = int(rng.integers(len(shard["source"]))), shard["delta"].shape[1]
             chosen = rng.choice(images, targets_per_source, replace=images < targets_per_source)
-            arrays = {name: array[capture] for name, array in shard.arrays().items()}
+            arrays = {name: array[capture] for name, array in shard.items()}
             rows.append(
                 {
                     n: a[chosen] if n not in PER_CAPTURE else np.repeat(a[None], len(chosen), 0)

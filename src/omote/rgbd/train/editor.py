@@ -29,8 +29,8 @@ from omote.rgbd.conditions.base import Condition, Kind, drop, dropout_columns, k
 from omote.rgbd.conditions.geometry import GeometryKind, GeometryPath
 from omote.rgbd.conditions.kinds import KINDS
 from omote.rgbd.conditions.motion import motion_of
-from omote.rgbd.editor import LatentEditor
 from omote.rgbd.identity_stage import FirstStage, IdentityStage, load_first_stage
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.train.autoencoder import measure_latents, packed, preview_rngs
 from omote.rgbd.train.edit_cache import EncodedEdits
 from omote.rgbd.train.edits import Edits, encoded

@@ -24,7 +24,7 @@ from omote.rgbd.conditions.category import Category, CategoryReader
 from omote.rgbd.conditions.text.captions import draw_caption
 from omote.rgbd.conditions.text.conditioner import TextConditioner
 from omote.rgbd.conditions.text.encoders import TextFeatures, encode_texts
-from omote.rgbd.editor import LatentEditor
+from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 
 ENCODE_AT_ONCE = 64
