@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from omote.api import (
         AvatarSettings,
         FitSettings,
+        GenerateSettings,
         PopulationSettings,
         ReconstructionSettings,
         RenderSettings,
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AvatarSettings",
     "FitSettings",
+    "GenerateSettings",
     "PopulationSettings",
     "ReconstructionSettings",
     "RenderSettings",

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from image_folders import make_images
-from omote.api import generate
+from omote.api import GenerateSettings, generate
 from omote.engine.loop import tensors_of
 from omote.errors import ConfigError
 from omote.images.first_stage import decoded, encoded, load_image_autoencoder
@@ -54,9 +54,12 @@ def test_a_generator_trains_and_draws_what_is_asked_for(runs, tmp_path, conditio
     assert reports[-1].images == 64
     assert 0 < reports[-1].metrics["epsilon"] < 2
     wanted = {"class": {"label": "blue"}, "text": {"text": "a blue disc"}}.get(condition, {})
-    made = generate(tmp_path / "run", tmp_path / "out", count=3, steps=4, guidance_scale=1.5, **wanted)
+    made = generate(
+        tmp_path / "run", tmp_path / "out", GenerateSettings(count=3, steps=4, guidance_scale=1.5, **wanted)
+    )
     assert [p.name for p in made] == ["000000.png", "000001.png", "000002.png"]
-    again = generate(tmp_path / "run", tmp_path / "again", count=1, steps=4, guidance_scale=1.5, seed=2, **wanted)
+    how = GenerateSettings(count=1, steps=4, guidance_scale=1.5, seed=2, **wanted)
+    again = generate(tmp_path / "run", tmp_path / "again", how)
     # A sample is a function of its seed, whatever the batch; to rounding, and a codebook rounds coarsely.
     same, other = (
         np.abs(np.asarray(Image.open(again[0]), float) - np.asarray(Image.open(path))).mean() for path in made[:0:-1]

@@ -3,7 +3,7 @@
 from omote.api.avatars import avatar, demo
 from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.facts import info
-from omote.api.images import generate, pack
+from omote.api.images import GenerateSettings, generate, pack
 from omote.api.populations import PopulationSettings, population
 from omote.api.reconstruction import Reconstruction, ReconstructionSettings, reconstruct
 from omote.api.reports import report
@@ -24,6 +24,7 @@ __all__ = [
     "FitOutputs",
     "FitSettings",
     "FittedHead",
+    "GenerateSettings",
     "PopulationSettings",
     "Reconstruction",
     "ReconstructionSettings",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from omote.config import nearest
+from omote.config import Range, check_ranges, nearest
+from omote.diffusion.settings import SamplerName
 from omote.errors import CheckpointError, ConfigError
 from omote.files import atomic_path, check_folder
 from omote.progress import Step
-
-if TYPE_CHECKING:
-    from omote.diffusion.settings import SamplerName
 
 BATCH = 8
 
@@ -49,47 +48,56 @@ def pack(folder: Path | str, out: Path | str, *, size: int = 256, on_step: Calla
     return count
 
 
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings:
+    """How images are sampled.
+
+    Attributes:
+        count: number of images.
+        steps: steps of the sampler.
+        sampler: sampler, by name.
+        guidance_scale: guidance towards the class or text; 1 means none.
+        label: name of a class; every class in turn if empty.
+        text: what to show, where the model was trained with captions.
+        seed: seed of the first image's noise; image i is a function of the run and seed + i.
+    """
+
+    count: Annotated[int, Range(1, 10_000_000)] = 16
+    steps: Annotated[int, Range(1, 1000)] = 50
+    sampler: SamplerName = "ddim"
+    guidance_scale: Annotated[float, Range(0, 100)] = 1.0
+    label: str = ""
+    text: str = ""
+    seed: Annotated[int, Range(0, 2**62)] = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
 def generate(
     run: Path | str,
     out: Path | str,
+    settings: GenerateSettings | None = None,
     *,
-    count: int = 16,
-    steps: int = 50,
-    sampler: SamplerName = "ddim",
-    guidance_scale: float = 1.0,
-    label: str | None = None,
-    text: str = "",
-    seed: int = 0,
     on_step: Callable[[Step], None] | None = None,
 ) -> list[Path]:
-    """Draw new images from a run of an image generator.
+    """Sample new images from a run of an image generator.
 
     Args:
-        run: its folder.
+        run: folder of the run.
         out: folder of the PNG files; made if missing, files of the same names are replaced.
-        count: of images; image i is a function of the run and ``seed`` + i.
-        steps: of the sampler.
-        sampler: by name.
-        guidance_scale: towards the class or text; 1 means none.
-        label: the class's name; every class in turn if None.
-        text: what to show, where the model was told captions.
-        seed: of the first image's noise.
+        settings: settings of the sampling; the defaults of `GenerateSettings` if None.
         on_step: called with progress.
 
     Returns:
         The files.
 
     Raises:
-        ConfigError: a number out of range, or a class or text that the model was not trained with.
+        ConfigError: a class or text that the model was not trained with.
         CheckpointError: the folder holds no such run.
         OutputError: ``out`` cannot be written.
     """
-    for name, value, low, high in (
-        ("count", count, 1, 10_000_000), ("steps", steps, 1, 1000), ("guidance-scale", guidance_scale, 0, 100),
-        ("seed", seed, 0, 2**62),
-    ):  # fmt: skip
-        if not low <= value <= high:
-            raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
+    how = settings or GenerateSettings()
     export, out = Path(run) / "export", Path(out)
     if not (export / "generator/config.json").is_file():
         raise CheckpointError(
@@ -107,28 +115,29 @@ def generate(
 
     generator = load_pretrained(ImageGenerator, export / "generator").eval()
     classes = list(generator.config.classes)
-    if label is not None and label not in classes:
-        raise ConfigError(f"label: unknown class {label!r}{nearest(label, classes)}")
-    if text and generator.config.condition != "text":
+    if how.label and how.label not in classes:
+        raise ConfigError(f"label: unknown class {how.label!r}{nearest(how.label, classes)}")
+    if how.text and generator.config.condition != "text":
         raise ConfigError(f"text: {run} was trained with condition={generator.config.condition}, not with captions")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder = load_image_autoencoder(export / "autoencoder").eval().to(device)
     generator = generator.to(device)
     file = export / "generator" / TOKENIZER
-    tokens = Tokenizer(file if file.is_file() else None)([text], generator.config.max_tokens).to(device)
+    tokens = Tokenizer(file if file.is_file() else None)([how.text], generator.config.max_tokens).to(device)
     out.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
-    for first in range(0, count, BATCH):
-        which = range(first, min(first + BATCH, count))
-        wanted = [classes.index(label) if label is not None else (seed + i) % max(len(classes), 1) for i in which]
+    for first in range(0, how.count, BATCH):
+        which = range(first, min(first + BATCH, how.count))
+        seeds = [how.seed + i for i in which]
+        wanted = [classes.index(how.label) if how.label else seed % max(len(classes), 1) for seed in seeds]
         with torch.no_grad():
             z = generator.draw(
                 torch.tensor(wanted, device=device),
                 tokens.expand(len(which), -1),
-                [seed + i for i in which],
-                steps=steps,
-                sampler=sampler,
-                guidance_scale=guidance_scale,
+                seeds,
+                steps=how.steps,
+                sampler=how.sampler,
+                guidance_scale=how.guidance_scale,
             )
             pixels = ((decoded(autoencoder, z) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         for i, image in zip(which, pixels.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
@@ -136,5 +145,5 @@ def generate(
             with atomic_path(made[-1]) as temporary:
                 Image.fromarray(image).save(temporary, format="PNG")
         if on_step is not None:
-            on_step(Step(stage="generate", done=len(made), total=count))
+            on_step(Step(stage="generate", done=len(made), total=how.count))
     return made

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import difflib
 import errno
-import importlib
 import inspect
 import io
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
-from types import FrameType, ModuleType
+from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import NoReturn
 
 # Answering `omote --help` from this table keeps the commands' imports out of it; a test compares the two.
@@ -129,8 +128,7 @@ def _run(name: str, arguments: list[str]) -> int:
     _calm_libraries()
     previous = {number: signal.signal(number, _terminate) for number in _endings()}
     try:
-        command = importlib.import_module(f"omote.cli.commands.{name}")
-        command.run(_parse(name, command, arguments))
+        _parse(name, arguments)()
     except OmoteError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -151,20 +149,21 @@ def _run(name: str, arguments: list[str]) -> int:
     return 0
 
 
-def _parse(name: str, command: ModuleType, arguments: list[str]) -> object:
+def _parse(name: str, arguments: list[str]) -> Callable[[], None]:
+    """The command with its options."""
     import tyro
 
-    from omote.cli.flags import REGISTRY
-    from omote.cli.studies import subcommands
+    from omote.cli.options import REGISTRY, options_of
     from omote.errors import ConfigError
 
     arguments = _gathered(arguments)
-    options = command.Options if hasattr(command, "Options") else subcommands(name, command.KINDS, arguments)
+    options = options_of(name, arguments)
+    details = (inspect.getdoc(options) or "").partition("\n\n")[2]
     try:
         return tyro.cli(
             options,
             prog=f"omote {name}",
-            description=COMMANDS[name] + "\n\n" + (inspect.getdoc(options) or "").partition("\n\n")[2],
+            description=f"{COMMANDS[name]}\n\n{details.partition('Attributes:')[0]}",
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
             registry=REGISTRY,

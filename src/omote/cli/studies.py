@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, cast
 
 import tyro
 
@@ -30,6 +30,21 @@ class Options(Generic[Config]):
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
 
+    def study(self) -> Study:
+        """The suite or study with its options."""
+        return cast("Study", self.config)
+
+    def __call__(self) -> None:
+        from omote import api
+        from omote.cli.display import Display
+
+        study = self.study()
+        with Display() as display:
+            numbers = api.evaluate(study, out=self.out, on_step=display)
+        if summary := study.summary(numbers):
+            print(summary)
+        print(f"{self.out / 'metrics.json'}: {len(numbers)} numbers")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TinyOptions(Options[Config]):
@@ -40,6 +55,15 @@ class TinyOptions(Options[Config]):
     """
 
     tiny: bool = False
+
+    def study(self) -> Study:
+        """The study, small where no option says otherwise."""
+        study = super().study()
+        if not self.tiny:
+            return study
+        defaults = {field.name: field.default for field in dataclasses.fields(study)}
+        small = {key: value for key, value in study.TINY.items() if getattr(study, key) == defaults[key]}
+        return dataclasses.replace(study, **small)
 
 
 def subcommands(command: str, kinds: Sequence[type[Study]], arguments: Sequence[str]) -> Any:
@@ -60,20 +84,3 @@ def subcommands(command: str, kinds: Sequence[type[Study]], arguments: Sequence[
             for kind in kinds
         )
     ]
-
-
-def run(options: Options[Any]) -> None:
-    """Measure, and print where the numbers are."""
-    from omote import api
-    from omote.cli.display import Display
-
-    config: Study = options.config
-    if isinstance(options, TinyOptions) and options.tiny:
-        defaults = {field.name: field.default for field in dataclasses.fields(config)}
-        small = {key: value for key, value in config.TINY.items() if getattr(config, key) == defaults[key]}
-        config = dataclasses.replace(config, **small)
-    with Display() as display:
-        numbers = api.evaluate(config, out=options.out, on_step=display)
-    if summary := config.summary(numbers):
-        print(summary)
-    print(f"{options.out / 'metrics.json'}: {len(numbers)} numbers")

@@ -1,1 +1,0 @@
-"""One module per command: an ``Options`` dataclass, which is the interface, and ``run``."""

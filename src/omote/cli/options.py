@@ -1,0 +1,52 @@
+"""The options of each command, as tyro reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+REGISTRY = ConstructorRegistry()
+
+
+@REGISTRY.primitive_rule
+def _optional_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path | None] | None:
+    """An optional path is an option that may be left out: no word stands for None."""
+    if get_origin(info.type) is not UnionType or set(get_args(info.type)) != {Path, type(None)}:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: Path(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def options_of(command: str, arguments: Sequence[str]) -> Any:
+    """The dataclass of a command, or the union of those of its subcommands; only its own module is imported.
+
+    Raises:
+        ConfigError: an unknown suite or study.
+    """
+    if command in ("evaluate", "study"):
+        from omote.cli.studies import subcommands
+        from omote.studies.registry import STUDIES, SUITES
+
+        return subcommands(command, SUITES if command == "evaluate" else STUDIES, arguments)
+    if command in ("avatar", "demo", "fit", "render", "reconstruct", "sample"):
+        from omote.cli import scans
+
+        return {
+            "avatar": scans.Avatar, "demo": scans.Demo, "fit": scans.Fit, "render": scans.Render,
+            "reconstruct": scans.Reconstruct, "sample": scans.Sample,
+        }[command]  # fmt: skip
+    from omote.cli import training
+
+    return {
+        "population": training.Population, "data": training.Data, "encode": training.Encode, "train": training.Train,
+        "report": training.Report, "generate": training.Generate, "tool": training.Tool, "info": training.Info,
+    }[command]  # fmt: skip
