@@ -191,5 +191,7 @@ def test_a_layout_can_be_forced_and_wrong_numbers_are_refused(tmp_path: Path) ->
 
 def test_render_needs_a_folder_to_write_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     FOLDERS["coma"](tmp_path)
-    assert main(["data", "render", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["data", "render", str(tmp_path)])
+    assert caught.value.code == 2
     assert "--out" in capsys.readouterr().err
