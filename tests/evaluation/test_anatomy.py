@@ -40,7 +40,7 @@ def test_a_plate_behind_another_shows_its_rim() -> None:
     parts = {"skin": (*near, np.zeros((0, 4, 3))), "teeth": (*far, np.zeros((0, 4, 3)))}
     face = welded(parts, [])
     assert visible_mm2(face, "teeth") == pytest.approx(30**2 - 20**2, rel=0.06)
-    assert visible_mm2(face, "skin") == pytest.approx(20**2, rel=0.03)
+    assert visible_mm2(face, "skin") == pytest.approx(20**2, rel=0.06)
     assert visible_mm2(face, "tongue") == 0
 
 
@@ -58,9 +58,16 @@ def test_a_triangle_that_turns_over_is_folded() -> None:
     front = front_triangles(face)
     assert 5_000 < front.sum() < 20_000
     assert folded(face, front, face.vertices_mm).sum() == 0
-    flipped = face.vertices_mm * [-1.0, 1.0, 1.0]
-    # A mirror turns over what faces forward more than sideways.
-    assert folded(face, front, flipped).sum() > 0.8 * front.sum()
+    # One vertex carried over the opposite edge.
+    chosen = int(np.flatnonzero(front)[1000])
+    first, second, third = face.triangles["skin"][chosen]
+    posed = face.vertices_mm.copy()
+    edge = posed[second] - posed[first]
+    edge /= np.linalg.norm(edge)
+    arm = posed[third] - posed[first]
+    posed[third] = posed[first] + 2 * (arm @ edge) * edge - arm
+    assert folded(face, front, posed)[chosen]
+    assert folded(face, front, posed).sum() < 10
 
 
 def test_lips_are_found_and_their_crossing_is_counted() -> None:

@@ -12,18 +12,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import gaussian_filter, grey_closing, maximum_filter1d
+from scipy.ndimage import gaussian_filter, grey_closing, map_coordinates, maximum_filter1d
 from scipy.spatial import cKDTree
 
 from omote.align.confirm import Located
 from omote.align.surface import ScanSurface
 from omote.geometry.camera import orbit_camera, transform
+from omote.geometry.cloud import spacing
 from omote.head.model import HeadModel, once_per_head
 from omote.head.nicp import Ribbon
 from omote.rendering.zbuffer import rasterize
 
 HALF_WIDTH_MM, HALF_HEIGHT_MM = 36.0, 22.0  # of the window about the mouth
 CELL_MM = 0.4
+LEAST_POINTS = 200
+POINT_CELL, CLOUD_BLUR = 1.5, 0.7  # a cell per spacing of a cloud's points, and its smoothing in cells
+SHALLOW_MM = 0.6  # a valley less deep than this is no seam
 BEHIND_MM = 45.0  # behind the lips' landmarks
 WINDOW_MM = 8.0  # above and below a seam, within which its lips rise
 DEPTH_MM = 4.0  # of a valley that counts fully; some scans have a real slit between the lips
@@ -65,7 +69,7 @@ class Seam:
 def find_seam(
     points_mm: Float[np.ndarray, "n 3"], faces: np.ndarray | None, landmarks_mm: Float[np.ndarray, "68 3"]
 ) -> Seam | None:
-    """Find the seam; None where the scan shows no mouth.
+    """Find the seam; None where the scan shows none.
 
     Args:
         points_mm: of the scan, canonical frame.
@@ -87,6 +91,8 @@ def find_seam(
     row = _path(gain[:, inner])
     column = np.flatnonzero(inner)
     deep = valley[row, column]
+    if np.median(deep) < SHALLOW_MM:
+        return None
     slitless = _valley(grey_closing(depth, (SLIT_CELLS, 1)))[0][row, column]
     z = level[row, column] - np.minimum(deep, DEPTH_MM)
     points = np.stack([x[column], y[row], z], axis=1)
@@ -264,23 +270,25 @@ def _mesh_depth(
 
 def _cloud_depth(points: Float[np.ndarray, "n 3"], middle: Float[np.ndarray, "3"]) -> Float[np.ndarray, "h w"] | None:
     own = points[_near(points, middle, HALF_WIDTH_MM)]
-    if len(own) < 200:
+    if len(own) < LEAST_POINTS:
         return None
-    shape = (2 * int(HALF_HEIGHT_MM / CELL_MM), 2 * int(HALF_WIDTH_MM / CELL_MM))
-    row = np.floor((middle[1] + HALF_HEIGHT_MM - own[:, 1]) / CELL_MM).astype(int)
-    column = np.floor((own[:, 0] - middle[0] + HALF_WIDTH_MM) / CELL_MM).astype(int)
-    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
-    if inside.sum() < 200:
-        return None
-    cell = row[inside] * shape[1] + column[inside]
-    front = np.full(shape[0] * shape[1], -np.inf)
-    np.maximum.at(front, cell, own[inside, 2])
-    known: Bool[np.ndarray, "h w"] = np.isfinite(front).reshape(shape)
-    # As fine as the points lie, and no finer.
-    blur = 0.7 / np.sqrt(max(float(known.mean()), 1e-3))
-    share = gaussian_filter(known.astype(np.float64), blur)
-    filled = gaussian_filter(np.where(known, front.reshape(shape), 0.0), blur) / np.maximum(share, 1e-9)
-    return np.where(share > 1e-4, filled, middle[2] - BEHIND_MM)
+    # As fine as the points lie: between cells without a point of the skin, one of the mouth's inside would show.
+    cell = max(CELL_MM, POINT_CELL * spacing(own))
+    height, width = int(2 * HALF_HEIGHT_MM / cell), int(2 * HALF_WIDTH_MM / cell)
+    row = np.floor((middle[1] + HALF_HEIGHT_MM - own[:, 1]) / cell).astype(int)
+    column = np.floor((own[:, 0] - middle[0] + HALF_WIDTH_MM) / cell).astype(int)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    front = np.full(height * width, -np.inf)
+    np.maximum.at(front, row[inside] * width + column[inside], own[inside, 2])
+    known: Bool[np.ndarray, "h w"] = np.isfinite(front).reshape(height, width)
+    share = gaussian_filter(known.astype(np.float64), CLOUD_BLUR)
+    filled = gaussian_filter(np.where(known, front.reshape(height, width), 0.0), CLOUD_BLUR)
+    coarse = np.where(share > 0.05, filled / np.maximum(share, 1e-9), middle[2] - BEHIND_MM)
+    fine = [
+        (np.arange(2 * int(half / CELL_MM)) + 0.5) * CELL_MM / cell - 0.5 for half in (HALF_HEIGHT_MM, HALF_WIDTH_MM)
+    ]
+    out: Float[np.ndarray, "h w"] = map_coordinates(coarse, np.meshgrid(*fine, indexing="ij"), order=1, mode="nearest")
+    return out
 
 
 def _near(points: Float[np.ndarray, "n 3"], middle: Float[np.ndarray, "3"], reach_mm: float) -> Bool[np.ndarray, " n"]:
