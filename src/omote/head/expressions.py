@@ -129,29 +129,39 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
 
 
 # How an avatar shows a category that is asked for by name alone, the first form by default. Travel is limited to that of real
-# faces (`omote.lift.travel`), and within it not every recipe is told apart: a smile that spends its travel on the corners'
-# dimples lifts them less, a fear that draws them down reads as surprise, and the open jaw tells anger from disgust. Populations
-# and the networks trained on them keep `RECIPES`.
+# faces (`omote.lift.travel`), and within it not every recipe is recognised. What tells the first forms apart: a smile's travel
+# goes up and out, and its upper lip is drawn thin over bared teeth; anger stretches an open mouth under a brow that is down,
+# disgust narrows the eyes over a wrinkled nose and a lower lip rolled in; fear stretches the mouth wide under brows that are
+# raised and drawn together, with less jaw than surprise. Populations and the networks trained on them keep `RECIPES`.
 FORMS: Mapping[str, tuple[Recipe, ...]] = {
     **RECIPES,
     "happy": (
-        Recipe(action_units="6+10+12+25", weights={
-            "mouthSmile": 1.0, "mouthDimple": 0.2, "mouthUpperUp": 0.8, "mouthLowerDown": 0.5, "jawOpen": 0.15,
-            "cheekSquint": 0.8, "eyeSquint": 0.5}),
+        Recipe(action_units="6+7+10+12+25", weights={
+            "mouthSmile": 1.0, "mouthDimple": 0.25, "mouthUpperUp": 0.7, "mouthLowerDown": 0.3, "mouthRollUpper": 0.5,
+            "jawOpen": 0.05, "cheekSquint": 0.5, "eyeSquint": 0.65, "noseSneer": 0.1}),
         *RECIPES["happy"],
     ),
     "angry": (
-        RECIPES["angry"][2],
-        *RECIPES["angry"][:2],
+        Recipe(action_units="4+5+7+10+20+26+29", weights={
+            "browDown": 0.9, "eyeWide": 0.95, "eyeSquint": 0.35, "noseSneer": 1.0, "mouthUpperUp": 1.0,
+            "mouthLowerDown": 0.9, "mouthStretch": 1.0, "mouthFrown": 0.9, "mouthShrugUpper": 0.45, "jawForward": 0.5,
+            "jawOpen": 0.35}),
+        *RECIPES["angry"],
         Recipe(action_units="4+5+7+17+23+24", weights={
             "browDown": 1.0, "eyeWide": 0.5, "eyeSquint": 0.4, "noseSneer": 0.4, "mouthPress": 0.8,
             "mouthShrugLower": 0.4, "mouthRollUpper": 0.3, "mouthRollLower": 0.3, "mouthFrown": 0.4}),
     ),
     "fearful": (
         Recipe(action_units="1+4+5+20+25+26", weights={
-            "browInnerUp": 1.0, "browDown": 0.3, "eyeWide": 1.0, "mouthStretch": 1.0, "mouthFrown": 0.3,
-            "jawOpen": 0.25, "mouthLowerDown": 0.9, "mouthRollLower": 0.3, "mouthUpperUp": 0.2}),
+            "browInnerUp": 0.9, "browDown": 0.65, "eyeWide": 1.0, "mouthStretch": 1.0, "mouthFrown": 1.0,
+            "jawOpen": 0.25, "mouthLowerDown": 0.95, "mouthRollLower": 0.6, "mouthUpperUp": 0.2, "cheekSquint": 0.3}),
         *RECIPES["fearful"],
+    ),
+    "disgusted": (
+        Recipe(action_units="4+6+7+9+10+15+26+28", weights={
+            "noseSneer": 1.0, "mouthUpperUp": 0.4, "mouthFrown": 0.25, "browDown": 0.7, "cheekSquint": 0.65,
+            "eyeSquint": 0.8, "eyeBlink": 0.35, "jawOpen": 0.18, "mouthRollLower": 0.6}),
+        *RECIPES["disgusted"],
     ),
 }  # fmt: skip
 

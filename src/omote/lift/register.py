@@ -48,6 +48,8 @@ BLUR_PX = (2.0, 1.4, 1.0, 0.7, 0.7)  # of the images per Gauss-Newton step: coar
 DEPTH_SIGMA_MM = 0.8  # noise of a generated depth pixel
 COLOR_SIGMA = 0.12  # noise of a generated colour
 PRIOR_SIGMA = 0.30  # deviation of a unit's weight from the prior's
+# The mouth's, where the prior is a category's form: freed, lips were drawn half back to rest, and fear read as surprise.
+MOUTH_SIGMA = 0.05
 ASYMMETRY_SIGMA = 0.15  # deviation of a pair's left weight from its right one
 ROBUST = 3.5  # residuals beyond this many sigmas lose weight (Geman-McClure)
 INFORMATION = 0.10  # independent observations per vertex sample; neighbours share pixels
@@ -100,7 +102,8 @@ def register_expression(
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
     samples = _samples(model, neutral_mm, reference)
-    weights = _fit_units(units, prior, generated, reference, samples, FIXED_UNITS)
+    mouth_sigma = MOUTH_SIGMA if within_reach else PRIOR_SIGMA
+    weights = _fit_units(units, prior, generated, reference, samples, FIXED_UNITS, mouth_sigma)
     used = np.flatnonzero(weights)
     posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
     posed = posed + _smooth_residual(model, posed, generated, reference, samples)
@@ -210,6 +213,7 @@ def _fit_units(
     reference: Rgbd,
     samples: _Samples,
     fixed: Sequence[str],
+    mouth_sigma: float,
 ) -> Float[np.ndarray, "52"]:
     free = np.array([i for i, n in enumerate(ARKIT_NAMES) if n not in fixed])
     rest = samples.rest_mm
@@ -218,7 +222,7 @@ def _fit_units(
     # Area per pixel: a vertex counts as many observations as the pixels it stands for.
     pixel_mm2 = float(np.median(project(generated.camera, rest)[:, 2]) / generated.camera.intrinsics[0, 0]) ** 2
     share = INFORMATION * np.clip(samples.area / pixel_mm2, 0.05, 4.0)
-    precision, target = _prior_terms(prior, free)
+    precision, target = _prior_terms(prior, free, mouth_sigma)
     for blur in BLUR_PX:
         points = rest + basis @ weights
         residual, slope, valid = _motion_residual(generated, reference, points, samples, blur)
@@ -240,9 +244,10 @@ def _fit_units(
 
 
 def _prior_terms(
-    prior: Float[np.ndarray, "52"], free: Int[np.ndarray, "k"]
+    prior: Float[np.ndarray, "52"], free: Int[np.ndarray, "k"], mouth_sigma: float
 ) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k"]]:
-    precision = np.eye(len(ARKIT_NAMES)) / PRIOR_SIGMA**2
+    sigma = np.array([mouth_sigma if n.startswith(("mouth", "jaw")) else PRIOR_SIGMA for n in ARKIT_NAMES])
+    precision = np.diag(1 / sigma**2)
     for name in ("jawLeft", "jawRight", "mouthLeft", "mouthRight"):
         precision[ARKIT_INDEX[name], ARKIT_INDEX[name]] /= 0.3**2
     for i, j in antisymmetric_units():

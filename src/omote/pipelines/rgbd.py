@@ -85,10 +85,16 @@ class RgbdPipeline:
         Raises:
             AlignmentError: no face found with confidence.
         """
-        head = self.head
         yield Step(stage="align")
         with watch("align"):
-            alignment = align(scan, head=head, unit=settings.unit, landmarks=landmarks)
+            alignment = align(scan, head=self.head, unit=settings.unit, landmarks=landmarks)
+        return (yield from self.made(alignment, expressions, settings, watch=watch))
+
+    def made(
+        self, alignment: Alignment, expressions: Sequence[Expression], settings: AvatarSettings, *, watch: Stopwatch
+    ) -> Steps[AvatarResult]:
+        """The avatar of an aligned scan; arguments as for the whole."""
+        head = self.head
         neutral, scanned = at_rest(head, alignment), seat_mouth(head, alignment.vertices_mm)
         wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
         # Texture and units need the neutral alone, and expressions do not need each other: what waits, waits together.
