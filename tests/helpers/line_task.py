@@ -67,7 +67,14 @@ class Resolved:
 
 def config(total=800, **other):
     """Eight images a step, a report each."""
-    defaults = {"batch_size": 8, "learning_rate": 0.05, "warmup_images": 40, "log_images": 8, "ema_images": 80}
+    defaults = {
+        "batch_size": 8,
+        "precision": "fp32",
+        "learning_rate": 0.05,
+        "warmup_images": 40,
+        "log_images": 8,
+        "ema_images": 80,
+    }
     return EngineConfig(total_images=total, **{**defaults, **other})
 
 

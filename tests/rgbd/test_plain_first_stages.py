@@ -17,7 +17,9 @@ from omote.recipes.run import run_recipe
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.train.autoencoder import AutoencoderTask
 
-ENGINE = EngineConfig(total_images=24, batch_size=8, warmup_images=8, log_images=8, checkpoint_s=1e9, threads=1)
+ENGINE = EngineConfig(
+    total_images=24, batch_size=8, precision="fp32", warmup_images=8, log_images=8, checkpoint_s=1e9, threads=1
+)
 
 
 def small(name, discs, **changes):

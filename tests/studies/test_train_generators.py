@@ -27,7 +27,14 @@ def constant(tmp_path):
 
 
 def engine(images, **changes):
-    own = {"total_images": images, "batch_size": 8, "warmup_images": 40, "ema_images": 40, "grid_images": 0}
+    own = {
+        "total_images": images,
+        "batch_size": 8,
+        "precision": "fp32",
+        "warmup_images": 40,
+        "ema_images": 40,
+        "grid_images": 0,
+    }
     return EngineConfig(**{**own, "cooldown": 0.0, "threads": 1, **changes})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from omote.config import nearest, override
 from omote.errors import ConfigError
 from omote.files import check_folder
-from omote.progress import Step
+from omote.progress import NOTE, Step
 
 
 def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> Any:
@@ -30,14 +30,14 @@ def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> Any:
     return override(RECIPES[name](Path(run).parent), changes)
 
 
-def estimate_training(config: Any) -> dict[str, float]:
+def estimate_training(config: Any) -> dict[str, float | str]:
     """What a run of this config will take on this machine: a few steps are taken in memory, nothing is written.
 
     Args:
         config: what `recipe` returns.
 
     Returns:
-        ``parameters``, ``frozen_parameters``, ``images_per_s``, ``hours``, ``memory_mb``.
+        ``parameters``, ``frozen_parameters``, ``precision``, ``memory_layout``, ``images_per_s``, ``hours``, ``memory_mb``.
 
     Raises:
         OmoteError: the population or a run it builds on is missing.
@@ -130,6 +130,8 @@ def train(config: Any, *, run: Path | str, on_step: Callable[[Step], None] | Non
     for report in run_recipe(config, run):
         values = "  ".join(f"{key} {value:.4g}" for key, value in report.metrics.items())
         line = f"{report.images:,} images, {values}"
+        if on_step is not None and report.note:
+            on_step(Step(stage=NOTE, note=report.note))
         if on_step is not None:
             note = f"{report.images_per_s:.0f}/s  {values}"
             on_step(Step(stage="train", done=report.images, total=report.total_images, note=note))

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from omote.engine.loop import EngineConfig, Task, optimiser_of
+from omote.engine.precision import FORMATS, autocast, candidates, measure
 
 LARGE = 50_000_000
 MOST_PARTS = 16
@@ -22,6 +23,8 @@ class Estimate:
     Attributes:
         parameters: with gradients.
         frozen_parameters: the task's others.
+        precision: of the fastest, or what the config says.
+        memory_layout: the same.
         images_per_s: measured over a few steps.
         hours: for all images at that rate.
         memory_mb: resident memory after those steps, or the GPU's where there is one.
@@ -29,6 +32,8 @@ class Estimate:
 
     parameters: int
     frozen_parameters: int
+    precision: str
+    memory_layout: str
     images_per_s: float
     hours: float
     memory_mb: float
@@ -46,13 +51,18 @@ def estimate(task: Task, config: EngineConfig, *, num_steps: int = 3) -> Estimat
     parts = 1
     if not on_gpu and sum(p.numel() for p in task.module.parameters()) > LARGE:
         num_steps, parts = 1, math.gcd(config.batch_size, MOST_PARTS)
+    device = next(task.module.parameters()).device
+    choices = candidates(config, {})
+    choice = choices[0] if len(choices) == 1 or parts > 1 else measure(task, config, choices, device).best
+    task.module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
     optimiser = optimiser_of(task, config)
     start = time.monotonic()
     for step in range(num_steps + 1):
         if step == 1:
             start = time.monotonic()
         task.schedule(step * config.batch_size)
-        loss, _ = task.module(task.batch(step, config.seed, config.batch_size // parts, 0, parts))
+        with autocast(device, choice.precision):
+            loss, _ = task.module(task.batch(step, config.seed, config.batch_size // parts, 0, parts))
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -63,6 +73,8 @@ def estimate(task: Task, config: EngineConfig, *, num_steps: int = 3) -> Estimat
     return Estimate(
         parameters=counts[0],
         frozen_parameters=counts[1],
+        precision=choice.precision,
+        memory_layout=choice.layout,
         images_per_s=rate,
         hours=config.total_images / rate / 3600,
         memory_mb=(torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss) / 2**20,

@@ -33,6 +33,7 @@ class StepReport:
         images_per_s: since the last report.
         seconds: of training so far, by the run's clock.
         metrics: means since the last report.
+        note: what was measured before the first step; empty later.
     """
 
     images: int
@@ -40,6 +41,7 @@ class StepReport:
     images_per_s: float
     seconds: float
     metrics: dict[str, float]
+    note: str = ""
 
 
 class RunLog:

@@ -26,14 +26,16 @@ from torch import Tensor, nn
 from omote.config import Range, to_json
 from omote.engine.checkpoint import CURRENT, Progress, load_checkpoint, progress_of, save_checkpoint
 from omote.engine.log import RunLog, StepReport
+from omote.engine.precision import FORMATS, RECORD, autocast, candidates, measure
 from omote.engine.prefetch import batches
-from omote.engine.record import settle, write_record
+from omote.engine.record import recorded_engine, settle, write_record
 from omote.engine.sharded import is_sharded, own_part, unsharded, whole, whole_state
 from omote.errors import ConfigError, OmoteError, OutputError, of_extra
 from omote.files import atomic_folder, atomic_path, locked, make_folder
 
 with of_extra("train"):
     from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+    from accelerate.utils import broadcast_object_list
 
 EXPORT = "export"
 
@@ -46,7 +48,10 @@ class EngineConfig:
         total_images: images to see; the learning rate cools down to zero over the last share.
         batch_size: images per optimiser step, over all processes.
         accumulation: micro-batches that a process adds up to its share of a step, where memory is short.
-        precision: of the forward pass; weights and averages stay float32.
+        precision: of convolutions and matrix products; weights, averages, optimiser and loss stay float32. "auto" is what is
+            fastest on the machine that a run begins on (`omote.engine.precision`), and is then kept; "fp32" is exact.
+        memory_layout: of images inside the network; "auto" is the fastest of those that the precision leaves open, and
+            "contiguous" with ``precision = "fp32"``.
         learning_rate: AdamW's, after warm-up.
         momentum: AdamW's β₁.
         warmup_images: linear warm-up.
@@ -70,7 +75,8 @@ class EngineConfig:
     total_images: int
     batch_size: Annotated[int, Range(1)] = 32
     accumulation: Annotated[int, Range(1)] = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    memory_layout: Literal["auto", "contiguous", "channels_last"] = "auto"
     learning_rate: float = 1e-3
     momentum: float = 0.9
     warmup_images: int = 2_000
@@ -205,15 +211,19 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
     make_folder(run)
     with locked(run) if accelerator.is_main_process else contextlib.nullcontext():
         progress = progress_of(run)
+        config, note = _chosen(task, config, run, accelerator, recorded_engine(progress, run))
         asked = {**to_json(resolved), "engine": to_json(config)}
         settle(progress, asked, run, goes_on=not _done(progress, config))
-        yield from _steps(task, config, run, accelerator, progress)
+        for report in _steps(task, config, run, accelerator, progress):
+            yield dataclasses.replace(report, note=note)
+            note = ""
 
 
 def _accelerator(config: EngineConfig) -> Accelerator:
     # A batch decoded without its source leaves parameters out: every process must know.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    precision = "no" if config.precision == "fp32" else config.precision
+    # Accelerate scales fp16's loss. For bf16 it would keep one precision for all runs of a process.
+    precision = "fp16" if config.precision == "fp16" else "no"
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
     if config.precision == "fp16" and accelerator.device.type == "cpu":
         # Accelerate would quietly train in float32.
@@ -228,11 +238,33 @@ def _accelerator(config: EngineConfig) -> Accelerator:
     return accelerator
 
 
+def _chosen(
+    task: Task, config: EngineConfig, run: Path, accelerator: Accelerator, recorded: Mapping[str, Any]
+) -> tuple[EngineConfig, str]:
+    """The config with its precision and memory layout settled by the run's record or by measuring, and what was measured."""
+    choices, note = candidates(config, recorded), ""
+    task.module.to(accelerator.device)
+    if config.precision != "fp32" and accelerator.device.type == "cuda":
+        # TensorFloat-32 for what stays in float32.
+        torch.set_float32_matmul_precision("high")
+    if len(choices) > 1:
+        if accelerator.is_main_process:
+            measured = measure(task, config, choices, accelerator.device)
+            measured.write(run / RECORD)
+            choices, note = [measured.best], str(measured)
+        choices = broadcast_object_list(choices[:1])
+    (choice,) = choices
+    # An average follows a module that lies as it does; AdamW's moments lie as their weights do.
+    task.module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
+    return dataclasses.replace(config, precision=choice.precision, memory_layout=choice.layout), note
+
+
 def _steps(
     task: Task, config: EngineConfig, run: Path, accelerator: Accelerator, progress: Progress
 ) -> Iterator[StepReport]:
     """What is left of a run whose settings are settled."""
-    parts = accelerator.num_processes * config.accumulation
+    parts, device = accelerator.num_processes * config.accumulation, accelerator.device
+    assert config.precision != "auto"
     torch.manual_seed(config.seed)
     optimiser = optimiser_of(task, config)
     model, optimiser = accelerator.prepare(task.module, optimiser)
@@ -277,7 +309,7 @@ def _steps(
             torch.manual_seed(config.seed * 1_000_003 + step * parts + part)
             last = micro + 1 == config.accumulation
             with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                with accelerator.autocast():
+                with accelerator.autocast() if config.precision == "fp16" else autocast(device, config.precision):
                     loss, terms = model(batch)
                 if not math.isfinite(float(loss.detach())):
                     raise _not_a_number(run, config, progress, raw, batch, f"the loss of step {step} part {part}", loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,6 +57,16 @@ def settle(progress: Progress, asked: Mapping[str, Any], run: Path, *, goes_on: 
         raise ConfigError(f"{run}: was trained with {told}{more}; leave that as it was, or give a new --run folder")
     if goes_on:
         progress.config, progress.changes = dict(asked), [*progress.changes, *changes]
+
+
+def recorded_engine(progress: Progress, run: Path) -> Mapping[str, Any]:
+    """The ``engine`` that a run began with, from before its first checkpoint on; empty for a new run."""
+    config = progress.config
+    if not config:
+        with contextlib.suppress(OSError, ValueError):
+            config = json.loads((run / "config.json").read_text())
+    found = config.get("engine") if isinstance(config, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def write_record(progress: Progress, run: Path) -> None:

@@ -37,9 +37,11 @@ def own_part(value: Tensor) -> Tensor:
 
 
 def placed_as(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, divided as another of its shape is, if that is."""
-    if not _divided(like) or value.shape != like.shape:
+    """A whole tensor, divided and laid out in memory as another of its shape is; fused optimisers go by addresses."""
+    if value.shape != like.shape:
         return value
+    if not _divided(like):
+        return torch.empty_like(like, dtype=value.dtype, device=value.device).copy_(value)
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from omote.engine.weights import load_pretrained
+from omote.nets.precision import attend_in_float32
 
 # A model of diffusers, which is untyped.
 ImageAutoencoder: TypeAlias = Any
@@ -57,7 +58,9 @@ def image_autoencoder(
         "mid_block_add_attention": attention,
         "scaling_factor": 1.0,
     }
-    return AutoencoderKL(**common) if regularisation == "kl" else VQModel(**common, num_vq_embeddings=num_codes)
+    network = AutoencoderKL(**common) if regularisation == "kl" else VQModel(**common, num_vq_embeddings=num_codes)
+    attend_in_float32(network)
+    return network
 
 
 def load_image_autoencoder(folder: Path) -> ImageAutoencoder:

@@ -24,6 +24,7 @@ from omote.diffusion.objective import Prediction, velocity_of
 from omote.diffusion.sampling import sampled
 from omote.diffusion.settings import SamplerName
 from omote.errors import ConfigError
+from omote.nets.precision import attend_in_float32
 
 Conditioning = Literal["none", "class", "text"]
 NUM_BYTES = 256
@@ -143,6 +144,7 @@ class ImageGenerator(ModelMixin, ConfigMixin):
         # The last embedding is the unconditional one.
         self.label = nn.Embedding(len(classes) + 1, context_width) if condition == "class" else None
         self.text = TextTransformer(vocabulary, context_width, text_layers, max_tokens) if condition == "text" else None
+        attend_in_float32(self)
 
     @property
     def null_class(self) -> int:

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from omote.nets.precision import keep_float32
+
 GROUPS = 8
 
 
@@ -37,6 +39,7 @@ class PatchDiscriminator(nn.Module):
             strided = nn.Conv2d(deep if i else width, deep, 4, stride=2, padding=1)
             self.layers.append(nn.Sequential(strided, nn.GroupNorm(GROUPS, deep)))
         self.to_logit = nn.Conv2d(deep if halvings else width, 1, 3, padding=1)
+        keep_float32(self.to_logit)
 
     def forward(self, image: Float[Tensor, "b i s s"], condition: Float[Tensor, "b c s s"]) -> list[Tensor]:
         """Features of every layer, and last the logits (b, 1, p, p)."""

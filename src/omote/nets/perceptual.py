@@ -59,7 +59,7 @@ class HedVgg16:
             for i in range(CONVOLUTIONS[stage]):
                 name = f"{stage}/{i}"
                 h = F.relu(F.conv2d(h, self.weights[f"{name}/weight"], self.weights[f"{name}/bias"], padding=1))
-            out.append(h)
+            out.append(h.float())
         return out
 
     def distance(self, rgb: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:

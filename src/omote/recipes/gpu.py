@@ -27,11 +27,10 @@ from omote.rgbd.train.editor import EditorConfig
 
 
 def gpu_engine(total_images: int, *, batch_size: int, learning_rate: float, cooldown: float = 0.3) -> EngineConfig:
-    """bf16, and reports as often as a faster machine makes them worth reading."""
+    """Reports as often as a faster machine makes them worth reading."""
     return EngineConfig(
         total_images=total_images,
         batch_size=batch_size,
-        precision="bf16",
         learning_rate=learning_rate,
         warmup_images=50_000,
         cooldown=cooldown,

@@ -35,7 +35,6 @@ def paper_engine(*, batch_size: int, iterations: int, learning_rate: float, warm
     return EngineConfig(
         total_images=batch_size * iterations,
         batch_size=batch_size,
-        precision="bf16",
         learning_rate=learning_rate,
         warmup_images=batch_size * warmup_steps,
         cooldown=0.0,
@@ -172,7 +171,9 @@ def generator_paper_text(runs: Path) -> ImageGeneratorConfig:
     )
 
 
-TINY = EngineConfig(total_images=64, batch_size=8, warmup_images=16, log_images=8, checkpoint_s=1e9, threads=1)
+TINY = EngineConfig(
+    total_images=64, batch_size=8, precision="fp32", warmup_images=16, log_images=8, checkpoint_s=1e9, threads=1
+)
 
 
 def autoencoder_paper_tiny(runs: Path) -> ImageAutoencoderConfig:

@@ -21,7 +21,9 @@ from omote.rgbd.train.editor import EditorConfig
 from omote.rgbd.train.expression_prior import ExpressionPriorConfig
 from omote.rgbd.train.text import TextConfig
 
-ENGINE = EngineConfig(total_images=64, batch_size=8, warmup_images=16, log_images=8, checkpoint_s=1e9, threads=1)
+ENGINE = EngineConfig(
+    total_images=64, batch_size=8, precision="fp32", warmup_images=16, log_images=8, checkpoint_s=1e9, threads=1
+)
 
 
 def autoencoder_tiny(runs: Path) -> AutoencoderConfig:

@@ -27,6 +27,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from omote.nets.precision import keep_float32
 from omote.nets.quantiser import Quantised, VectorQuantiser
 from omote.rgbd import warp
 from omote.rgbd.codec import DEPTH, MASK, NUM_CHANNELS, RGB
@@ -191,6 +192,9 @@ class RgbdAutoencoder(LatentStage):
         # 0 until training opens it: a copy path from the start would starve the latent and blur mouths.
         self.register_buffer("gate_open", torch.zeros(()))
         self.register_units(self.latent_channels)
+        # What is read off directly: depth in hundredths of a millimetre, the latent and its noise, gates and pixels of shift.
+        for head in (self.to_latent[-1], self.to_shift, self.to_pixels):
+            keep_float32(head)
 
     def features(self, x: Float[Tensor, "b 5 s s"]) -> list[Tensor]:
         """Encoder features, fine to coarse."""

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from omote.diffusion.flow import heun, initial_noise
 from omote.engine.weights import load_pretrained
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
+from omote.nets.precision import keep_float32
 from omote.types import Expression
 
 FOLDER = "expressions"
@@ -59,6 +60,7 @@ class ExpressionPrior(ModelMixin, ConfigMixin):
         self.stem = nn.Linear(num_units, width)
         self.layers = nn.ModuleList(_Layer(width) for _ in range(depth))
         self.to_velocity = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_units))
+        keep_float32(self.to_velocity)
         self.register_buffer("weight_mean", torch.zeros(num_units))
         self.register_buffer("weight_std", torch.ones(num_units))
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from omote.diffusion.flow import path_scale
 from omote.diffusion.objective import Prediction, velocity_of
+from omote.nets.precision import attend_in_float32, keep_float32
 from omote.rgbd.codec import DEPTH_SCALE_MM
 from omote.rgbd.conditions.base import READ_SIZE, Condition, kind_named
 from omote.rgbd.conditions.conditioner import Conditioner
@@ -131,6 +132,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
             projection_class_embeddings_input_dim=context_width,
             resnet_time_scale_shift="scale_shift",
         )
+        attend_in_float32(self.unet)
         self.conditioner = Conditioner(context_width)
         if geometry != "none":
             self.conditioner.add(Geometry, GeometryReader(geometry, geometry_by, context_width))
@@ -153,6 +155,9 @@ class LatentEditor(ModelMixin, ConfigMixin):
         self.register_buffer("delta_std", torch.ones(latent_channels, 1, 1))
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
+        # What is read off directly: the velocity, and landmarks in pixels.
+        for head in (self.unet.conv_out, self.straight, self.locator):
+            keep_float32(head)
 
     def use_units_of(self, autoencoder: FirstStage) -> None:
         """Take over the deviations of its latents and of their differences."""

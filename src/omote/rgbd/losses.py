@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from omote.nets.precision import in_float32
 from omote.rgbd.codec import DEPTH, MASK, RGB, normals
 
 
@@ -36,6 +37,7 @@ class ReconstructionLoss:
     moved_weight: float = 1.5
     normal: float = 0.0
 
+    @in_float32
     def __call__(
         self, image: Float[Tensor, "b 5 s s"], target: Float[Tensor, "b 5 s s"], weight: Float[Tensor, "b 1 s s"]
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
@@ -70,6 +72,7 @@ class ReconstructionLoss:
             loss = loss + self.normal * terms["normal"]
         return loss, {k: v.detach() for k, v in terms.items()}
 
+    @in_float32
     def weights(
         self,
         landmarks: Float[Tensor, "b 68 2"],

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from omote.nets.precision import in_float32
+
 NUM_COMPONENTS = 128
 EARLIEST = 1e-3  # below this time, noise is negligible
 
@@ -56,6 +58,7 @@ class PopulationPrior(nn.Module):
         left = x - (x @ directions.T) @ directions
         self.rest.copy_(left.view_as(latents).square().mean(dim=(0, 2, 3)).clamp_min(1e-6))
 
+    @in_float32
     def expected(self, z_t: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]) -> Float[Tensor, "b d h w"]:
         """E[z_0 | z_t] on the straight path; exact if the residual variance is the same in all channels.
 

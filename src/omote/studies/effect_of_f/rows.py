@@ -161,6 +161,8 @@ def _engine(config: EffectOfF, *, learning_rate: float) -> EngineConfig:
         total_images=ENDLESS,
         clock=config.clock,
         batch_size=config.batch_size,
+        # Rows gain differently from other formats on different machines: compute is counted in float32.
+        precision="fp32",
         learning_rate=learning_rate,
         warmup_images=50 * config.batch_size,
         cooldown=0.0,

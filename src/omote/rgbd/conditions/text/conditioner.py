@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from omote.engine.weights import load_pretrained
 from omote.errors import ConfigError
 from omote.head.expressions import CATEGORIES
+from omote.nets.precision import keep_float32
 from omote.rgbd.conditions.text.encoders import TOKEN_WIDTH, VECTOR_WIDTH, TextFeatures, encode_texts
 from omote.types import Expression
 
@@ -67,6 +68,8 @@ class TextConditioner(ModelMixin, ConfigMixin):
         self.token = nn.Linear(2 * width, context_width)
         self.category = nn.Linear(2 * width, len(CATEGORIES))
         self.intensity = nn.Linear(2 * width, 1)
+        for head in (self.token, self.category, self.intensity):
+            keep_float32(head)
 
     def forward(self, features: TextFeatures) -> TextReading:
         """Read a batch."""

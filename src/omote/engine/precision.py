@@ -1,0 +1,195 @@
+"""Which number format and memory layout a network trains fastest in, measured on this machine before its first step.
+
+bfloat16 is several times faster than float32 where the processor multiplies matrices in it (AMX, a recent GPU), up to twice where
+it has dot products (AVX-512 BF16), and slower everywhere else; and convolutions in it are fast only where a pixel's channels lie
+together (channels-last). No list of processors says what this network gains here, so it is timed. Weights, averages, the
+optimiser and loss terms stay float32 in any case; what else must, says so (`omote.nets.precision`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from omote.errors import ConfigError
+from omote.files import atomic_path
+
+if TYPE_CHECKING:
+    from omote.engine.loop import EngineConfig, Task
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Layout = Literal["contiguous", "channels_last"]
+RECORD = "precision.json"
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Another choice than float32 as it always was has to pay at least this much.
+MARGIN = 0.97
+# A step is timed over and over for this long, or once if it takes longer.
+SECONDS_EACH = 0.25
+ROUNDS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A number format and memory layout.
+
+    Attributes:
+        precision: format of convolutions and matrix products.
+        layout: memory layout of images.
+    """
+
+    precision: Precision
+    layout: Layout
+
+    def __str__(self) -> str:
+        return f"{self.precision} {self.layout.replace('_', '-')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The fastest choice, and what was timed.
+
+    Attributes:
+        best: the choice.
+        step_ms: milliseconds of one forward and backward pass of each choice.
+        images: batch size that was timed.
+        threads: torch threads.
+    """
+
+    best: Choice
+    step_ms: Mapping[Choice, float]
+    images: int
+    threads: int
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{choice} {ms:.0f} ms" for choice, ms in self.step_ms.items())
+        return f"{self.best} is the fastest here ({times} for {self.images} images on {self.threads} threads)"
+
+    def write(self, path: Path) -> None:
+        """Record it as JSON.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        told = {
+            "precision": self.best.precision,
+            "memory_layout": self.best.layout,
+            "step_ms": {str(choice): round(ms, 2) for choice, ms in self.step_ms.items()},
+            "images": self.images,
+            "threads": self.threads,
+            "processor": torch.backends.cpu.get_cpu_capability(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(told, indent=2) + "\n")
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """Convolutions and matrix products in ``precision`` for as long as the block lasts."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, HALF[precision])
+
+
+def candidates(config: EngineConfig, recorded: Mapping[str, Any]) -> list[Choice]:
+    """The choices that a config leaves open.
+
+    Args:
+        config: a run's engine.
+        recorded: ``engine`` of the config that its weights were trained with; empty for a new run. What was chosen stays.
+    """
+    precision, layout = config.precision, config.memory_layout
+    if recorded:
+        precision = recorded.get("precision", "fp32") if precision == "auto" else precision
+        layout = recorded.get("memory_layout", "contiguous") if layout == "auto" else layout
+    formats: tuple[Precision, ...] = ("fp32", "bf16") if precision == "auto" else (precision,)
+    # Asked for by name, float32 is to the bit what it always was.
+    layouts: tuple[Layout, ...] = (layout,) if layout != "auto" else ("contiguous", "channels_last")
+    if precision == "fp32" and layout == "auto":
+        layouts = ("contiguous",)
+    return [Choice(precision=p, layout=m) for p in formats for m in layouts]
+
+
+def measure(task: Task, config: EngineConfig, choices: list[Choice], device: torch.device) -> Measured:
+    """Time a forward and backward pass of the task's own module on a part of its first batch.
+
+    The module ends as it began; its gradients are gone.
+
+    Args:
+        task: whose module lies on ``device``.
+        config: its engine.
+        choices: at least one; ties go to the first.
+        device: of the module.
+    """
+    module, batch, size = task.module, *_part_of_a_batch(task, config)
+    # Whatever opens along the run is open for half of it.
+    task.schedule(config.total_images // 2)
+    step_ms: dict[Choice, float] = {}
+    with _untouched(module):
+        for _ in range(ROUNDS):
+            for choice in choices:
+                module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
+
+                def step(precision: Precision = choice.precision) -> None:
+                    with autocast(device, precision):
+                        loss, _ = module(batch)
+                    loss.backward()
+                    module.zero_grad(set_to_none=True)
+                    if device.type == "cuda":
+                        torch.cuda.synchronize()
+
+                least_ms = min(step_ms.values(), default=math.inf)
+                step_ms[choice] = min(step_ms.get(choice, math.inf), 1e3 * _seconds(step, 2e-3 * least_ms))
+    first = choices[0]
+    best = min(step_ms, key=step_ms.__getitem__)
+    if step_ms[best] > MARGIN * step_ms[first]:
+        best = first
+    return Measured(best=best, step_ms=step_ms, images=size, threads=torch.get_num_threads())
+
+
+def _part_of_a_batch(task: Task, config: EngineConfig) -> tuple[Any, int]:
+    """The smallest part of the first batch that a task divides into, down to a quarter of it."""
+    for parts in (4, 3, 2):
+        if config.batch_size % parts == 0:
+            with contextlib.suppress(ConfigError):
+                size = config.batch_size // parts
+                return task.batch(0, config.seed, size, 0, parts), size
+    return task.batch(0, config.seed, config.batch_size, 0, 1), config.batch_size
+
+
+def _seconds(step: Callable[[], None], hopeless: float) -> float:
+    """Seconds of the fastest of some steps after one that warms up, or of that one where it is slow or hopeless."""
+    start = time.perf_counter()
+    step()
+    best = time.perf_counter() - start
+    if best > min(hopeless, 8 * SECONDS_EACH):
+        return best
+    while time.perf_counter() - start < SECONDS_EACH + best:
+        began = time.perf_counter()
+        step()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+@contextmanager
+def _untouched(module: nn.Module) -> Iterator[None]:
+    """Put a module's buffers and memory layout, which a forward pass in training may change, back."""
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(buffers[name])
+        module.zero_grad(set_to_none=True)
