@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omote.datasets.cache import ARRAYS, read_shard, shard_folders
+from omote.datasets.cache import ARRAYS, Shard, read_shard, shard_folders
 from omote.datasets.pair_source import PairSource
 from omote.datasets.tar_shards import TarShards, is_tar_shards, read_tar_shard, shard_urls, write_index, write_tar_shard
 from omote.engine.loop import tensors_of
@@ -28,19 +28,19 @@ def tars(discs, tmp_path_factory):
 
 
 def test_what_is_written_is_read_exactly(discs, tars):
-    held, found = read_shard(shard_folders(discs)[0]), read_tar_shard(shard_urls(tars)[1])
+    held, found = read_shard(shard_folders(discs)[0]), read_tar_shard(Shard, shard_urls(tars)[1])
     assert found.depth.dtype == np.int16
     for name in ("rgb", "depth", "mask", "landmarks", "arkit", "fit_camera"):
         np.testing.assert_array_equal(getattr(found, name), getattr(held, name)[2:4])
 
 
 def test_an_epoch_has_everybody_once_in_an_order_of_its_own(tars):
-    shards = TarShards(tars, window=2)
+    shards = TarShards(Shard, tars, window=2)
     epochs = [[int(shards.person(10 * e + i, 0).person[0]) for i in range(10)] for e in range(2)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
     assert epochs[0] != epochs[1] != list(range(10))
     # A run that begins in the middle sees what it would have seen.
-    assert int(TarShards(tars, window=2).person(17, 0).person[0]) == epochs[1][7]
+    assert int(TarShards(Shard, tars, window=2).person(17, 0).person[0]) == epochs[1][7]
     assert [int(shards.person(i, 1).person[0]) for i in range(10)] != epochs[0]
 
 
@@ -49,8 +49,8 @@ def test_urls_come_from_a_file_of_patterns(tars, tmp_path):
     listed.write_text(f"# two of five\n{tars}/shard_000000{{0,2}}.tar\npipe:cat {tars}/shard_0000004.tar\n")
     assert is_tar_shards(listed)
     with pytest.raises(DatasetError, match=r"lists a command to run \('pipe:cat .*--allow-pipe"):
-        TarShards(listed)
-    shards = TarShards(listed, allow_pipe=True)
+        TarShards(Shard, listed)
+    shards = TarShards(Shard, listed, allow_pipe=True)
     assert [url.rpartition("/")[2] for url in shards.urls] == [f"shard_000000{i}.tar" for i in (0, 2, 4)]
     assert shards.counts == [2, 2, 2]
 
@@ -84,13 +84,13 @@ def test_a_missing_tar_is_said(tars, tmp_path):
     (tmp_path / "shard_0000000.tar").write_bytes((tars / "shard_0000000.tar").read_bytes())
     write_index(tmp_path, {"shard_0000000.tar": 2, "shard_0000002.tar": 2})
     with pytest.raises(DatasetError, match=r"shard_0000002\.tar is missing"):
-        TarShards(tmp_path)
+        TarShards(Shard, tmp_path)
 
 
 def test_a_folder_whose_name_reads_as_a_command_is_a_folder(tars, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pipe:touch made").symlink_to(tars, target_is_directory=True)
-    assert TarShards(Path("pipe:touch made")).num_persons == 10
+    assert TarShards(Shard, Path("pipe:touch made")).num_persons == 10
     assert not (tmp_path / "made").exists()
 
 
@@ -110,4 +110,4 @@ def test_a_damaged_index_is_one_line(tmp_path, text):
     (tmp_path / "a.tar").touch()
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(DatasetError, match="index.json: damaged .*counted anew"):
-        TarShards(tmp_path)
+        TarShards(Shard, tmp_path)

@@ -94,9 +94,10 @@ def _make_tar(folder: Path) -> None:
 
 
 def _read_tar(folder: Path) -> None:
+    from omote.datasets.cache import Shard
     from omote.datasets.tar_shards import TarShards
 
-    shards = TarShards(folder)
+    shards = TarShards(Shard, folder)
     for position in range(2 * shards.num_persons if shards.num_persons < 100 else 2):
         shards.person(position, 0)
 
@@ -109,11 +110,12 @@ def _make_list(folder: Path) -> None:
 
 
 def _read_list(folder: Path) -> None:
+    from omote.datasets.cache import Shard
     from omote.datasets.tar_shards import TarShards, shard_urls
 
     shard_urls(folder / "urls.txt")
     # Only what lies here is opened: a mutated URL may be any.
-    TarShards(folder)
+    TarShards(Shard, folder)
 
 
 def _make_ict(folder: Path) -> None:

@@ -37,6 +37,9 @@ class PopulationSettings:
         split: split of the persons; splits never share one.
         ict: an ICT-FaceKit checkout or .npz; half of the persons come from it.
         workers: processes; 0 means one per core.
+        views: see every face by a rig of cameras at once: their number, or YAW,PITCH in degrees for each.
+        pose_deg: most degrees that a head is turned out of pose in front of a rig.
+        pose_mm: most mm that it is shifted.
         format: format of the shards: files that map into memory, or tars for populations larger than a disk (docs/training.md).
     """
 
@@ -47,6 +50,9 @@ class PopulationSettings:
     split: Literal["train", "validation", "test", "tuning"] = "train"
     ict: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
     workers: Annotated[int, Range(0, 4096)] = 0
+    views: Annotated[tuple[str, ...], arg(metavar="N | YAW,PITCH ...")] = ()
+    pose_deg: Annotated[float, Range(0, 45)] = 0.0
+    pose_mm: Annotated[float, Range(0, 50)] = 0.0
     format: Literal["npy", "webdataset"] = "npy"
 
     def __post_init__(self) -> None:
@@ -85,10 +91,18 @@ def _population(out: Path, settings: PopulationSettings, sheet: Path | None) -> 
     check_file(sheet, (".png",))
 
     from omote.datasets.population import PopulationConfig, make_population
+    from omote.geometry.rig import rig_of
     from omote.head.shipped import population_heads
 
     config = PopulationConfig(
-        seed=settings.seed, split=settings.split, size=settings.size, num_images=settings.images, ict=settings.ict
+        seed=settings.seed,
+        split=settings.split,
+        size=settings.size,
+        num_images=settings.images,
+        ict=settings.ict,
+        rig=rig_of(settings.views) if settings.views else None,
+        pose_deg=settings.pose_deg,
+        pose_mm=settings.pose_mm,
     )
     tars = settings.format == "webdataset"
     if any(out.glob("shard_*[0-9]" if tars else "shard_*.tar")):

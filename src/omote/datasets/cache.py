@@ -8,9 +8,11 @@ and any tool reads it. Depth is int16 in hundredths of a millimetre from the hea
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -28,8 +30,31 @@ FIT_ARRAYS = ("fit_identity", "fit_expression", "fit_camera", "intrinsics")
 ARRAYS = ("rgb", "depth", "mask", "landmarks", "arkit", "category", "intensity", "person", "head", *FIT_ARRAYS)
 
 
+class PersonArrays(ABC):
+    """Persons as arrays by the names of a dataclass's fields, the first axis of each over persons."""
+
+    person: Int[np.ndarray, "p"]
+
+    @property
+    def num_persons(self) -> int:
+        """P."""
+        return len(self.person)
+
+    @classmethod
+    @abstractmethod
+    def checked(cls, arrays: Mapping[str, np.ndarray]) -> Any:
+        """What the arrays hold, as this class.
+
+        Raises:
+            ValueError: they do not fit each other, or hold numbers that networks cannot take; pixels may be any.
+        """
+
+
+Kind = TypeVar("Kind", bound=PersonArrays)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Shard:
+class Shard(PersonArrays):
     """P persons × K images of s × s pixels.
 
     Attributes:
@@ -80,14 +105,16 @@ class Shard:
         return fit.rest()
 
     @property
-    def num_persons(self) -> int:
-        """P."""
-        return len(self.person)
-
-    @property
     def num_images(self) -> int:
         """K."""
         return self.rgb.shape[1]
+
+    @classmethod
+    def checked(cls, arrays: Mapping[str, np.ndarray]) -> Shard:
+        """Of `PersonArrays`."""
+        persons, images, size = arrays["rgb"].shape[:3]
+        check_arrays(arrays, empty_arrays(persons, images, size, arrays["fit_identity"].shape[-1]))
+        return cls(**arrays)
 
 
 def empty_arrays(num_persons: int, num_images: int, size: int, num_identity: int) -> dict[str, np.ndarray]:
@@ -117,8 +144,8 @@ def write_shard(folder: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[st
         OutputError: it cannot be written.
     """
     with atomic_folder(folder) as temporary:
-        for name in ARRAYS:
-            np.save(temporary / f"{name}.npy", arrays[name])
+        for name, values in arrays.items():
+            np.save(temporary / f"{name}.npy", values)
         (temporary / "meta.json").write_text(json.dumps(dict(meta), indent=1, sort_keys=True) + "\n")
 
 
@@ -128,30 +155,44 @@ def read_shard(folder: Path) -> Shard:
     Raises:
         DatasetError: a file is missing or damaged.
     """
-    with reading(folder, DatasetError, "not a whole shard", "delete it and make it again"):
-        return checked_shard({name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+    return read_kind(Shard, folder)
 
 
-def checked_shard(arrays: Mapping[str, np.ndarray]) -> Shard:
-    """A shard whose arrays fit each other and hold numbers that networks can take; pixels may be any.
+def read_kind(kind: type[Kind], folder: Path) -> Kind:
+    """Map a shard of any kind into memory.
 
     Raises:
-        ValueError: they do not.
+        DatasetError: a file is missing or damaged, or the shard is of another kind.
     """
-    persons, images, size = arrays["rgb"].shape[:3]
-    num_identity = arrays["fit_identity"].shape[-1]
-    for name, like in empty_arrays(persons, images, size, num_identity).items():
-        if arrays[name].shape != like.shape or arrays[name].dtype.kind != like.dtype.kind:
-            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, expected {like.dtype} {like.shape}")
+    with reading(folder, DatasetError, "not a whole shard", "delete it and make it again"):
+        shard: Kind = kind.checked({name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names_of(kind)})
+    return shard
+
+
+def names_of(kind: type[PersonArrays]) -> tuple[str, ...]:
+    """Names of a kind's arrays."""
+    return tuple(field.name for field in fields(kind))  # type: ignore[arg-type]
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> None:
+    """Check shapes and types against those of ``like``, and what networks would stumble over.
+
+    Raises:
+        ValueError: one of it does not fit.
+    """
+    for name, wanted in like.items():
+        if arrays[name].shape != wanted.shape or arrays[name].dtype.kind != wanted.dtype.kind:
+            raise ValueError(
+                f"{name} is {arrays[name].dtype} {arrays[name].shape}, expected {wanted.dtype} {wanted.shape}"
+            )
     if not arrays["rgb"].size:
         raise ValueError("no images")
-    for name in ("landmarks", "arkit", "intensity", *FIT_ARRAYS):
-        if not np.isfinite(arrays[name]).all():
+    for name, wanted in like.items():
+        if wanted.dtype.kind == "f" and not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} holds numbers that are not finite")
     known = range(NO_CATEGORY, len(CATEGORIES))
     if not np.isin(arrays["category"], known).all() or np.min(arrays["head"]) < 0:
         raise ValueError("category or head out of range")
-    return Shard(**arrays)
 
 
 def shard_folders(folder: Path) -> list[Path]:

@@ -49,7 +49,7 @@ class PairSource:
             shown = replace(population, split="validation")
             self.shards = [Shard(**render_persons(shown, range(SHOWN_PERSONS), self.heads))]
         elif is_tar_shards(population):
-            self.tars = TarShards(population, allow_pipe=allow_pipe)
+            self.tars = TarShards(Shard, population, allow_pipe=allow_pipe)
             self.shards = [self.tars.first()]
         else:
             self._mapped: dict[Path, Shard] = {}

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from omote.datasets.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
 from omote.datasets.tar_shards import SUFFIX, write_index, write_tar_shard
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, FRONT_TARGET_MM, orbit_camera, project, transform
+from omote.geometry.rig import Rig
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
 from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
@@ -51,6 +52,9 @@ class PopulationConfig:
         num_images: images per person; the first is at rest.
         ict: path of ICT-FaceKit, or None for the shipped head alone.
         ict_share: share of persons drawn from ICT-FaceKit.
+        rig: cameras that see every image's face at once, in shards of views (`omote.datasets.view_shards`); None for the
+            shards of one camera.
+        pose_deg, pose_mm: most that a head is turned and shifted out of the canonical pose in front of a rig, as alignment errs.
     """
 
     seed: int = 0
@@ -59,6 +63,9 @@ class PopulationConfig:
     num_images: int = 8
     ict: Path | None = None
     ict_share: float = 0.5
+    rig: Rig | None = None
+    pose_deg: float = 0.0
+    pose_mm: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +209,12 @@ def make_shard(config: PopulationConfig, heads: Sequence[HeadModel], job: tuple[
     path, start, stop = job
     if path.exists():
         return stop - start
-    arrays = render_persons(config, range(start, stop), heads)
+    if config.rig is None:
+        arrays = render_persons(config, range(start, stop), heads)
+    else:
+        from omote.datasets.view_shards import render_views
+
+        arrays = render_views(config, range(start, stop), heads)
     meta = {"seed": config.seed, "split": config.split, "start": start, "stop": stop, "size": config.size}
     write = write_tar_shard if path.suffix == SUFFIX else write_shard
     write(path, arrays, meta)

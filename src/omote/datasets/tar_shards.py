@@ -12,13 +12,13 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
-from omote.datasets.cache import ARRAYS, Shard, checked_shard
+from omote.datasets.cache import Kind, names_of
 from omote.errors import DatasetError, of_extra
 from omote.files import atomic_path, reading
 
@@ -33,14 +33,14 @@ def write_tar_shard(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[
 
     Args:
         path: ends in ``.tar``.
-        arrays: arrays of `omote.datasets.cache.empty_arrays`.
+        arrays: arrays of a kind of shard, such as `omote.datasets.cache.Shard`.
         meta: written into every sample.
     """
     with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row, person in enumerate(arrays["person"]):
-            for name in ARRAYS:
+            for name, values in arrays.items():
                 held = io.BytesIO()
-                np.save(held, np.asarray(arrays[name][row], order="C"))
+                np.save(held, np.asarray(values[row], order="C"))
                 _add(tar, f"{int(person):09d}.{name}.npy", held.getvalue())
             _add(tar, f"{int(person):09d}.meta.json", json.dumps(dict(meta), sort_keys=True).encode())
 
@@ -103,17 +103,18 @@ def _num_urls(pattern: str) -> int:
     return count
 
 
-def read_tar_shard(url: str, expected: int | None = None) -> Shard:
+def read_tar_shard(kind: type[Kind], url: str, expected: int | None = None) -> Kind:
     """Read one tar into memory.
 
     Args:
+        kind: the kind of shard.
         url: a path, or what WebDataset opens.
         expected: number of persons in it, where that is known.
 
     Raises:
         DatasetError: it cannot be opened, or is not whole.
     """
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in names_of(kind)}
     # A URL may fail in whatever way its transport does.
     with reading(url, DatasetError, "not a whole shard", "fetch it or make it again"):
         for sample in _samples(url):
@@ -123,7 +124,8 @@ def read_tar_shard(url: str, expected: int | None = None) -> Shard:
                 values.append(np.load(io.BytesIO(sample[f"{name}.npy"]), allow_pickle=False))
         if expected not in (None, len(rows["person"])):
             raise ValueError(f"{len(rows['person'])} persons, expected {expected}")
-        return checked_shard({name: np.stack(values) for name, values in rows.items()})
+        shard: Kind = kind.checked({name: np.stack(values) for name, values in rows.items()})
+    return shard
 
 
 def _samples(url: str) -> Iterator[dict[str, Any]]:
@@ -134,10 +136,11 @@ def _samples(url: str) -> Iterator[dict[str, Any]]:
     )
 
 
-class TarShards:
+class TarShards(Generic[Kind]):
     """A population in tars, by position.
 
     Args:
+        kind: the kind of shard.
         population: a folder of tars, or a text file that lists URLs.
         window: shards held in memory, over which persons are mixed.
         allow_pipe: as for `shard_urls`.
@@ -146,11 +149,12 @@ class TarShards:
         DatasetError: a tar is missing from the index, or there is none.
     """
 
-    def __init__(self, population: Path, *, window: int = WINDOW, allow_pipe: bool = False) -> None:
+    def __init__(self, kind: type[Kind], population: Path, *, window: int = WINDOW, allow_pipe: bool = False) -> None:
+        self.kind = kind
         self.urls = shard_urls(population, allow_pipe=allow_pipe)
-        self.counts = _counts(population, self.urls)
+        self.counts = _counts(kind, population, self.urls)
         self.window = window
-        self._read = lru_cache(maxsize=window + 1)(read_tar_shard)
+        self._read = lru_cache(maxsize=window + 1)(partial(read_tar_shard, kind))
         self._plan = lru_cache(maxsize=2)(self._planned)
         self._mixed = lru_cache(maxsize=2)(self._mix)
 
@@ -159,16 +163,16 @@ class TarShards:
         """In all."""
         return sum(self.counts)
 
-    def person(self, position: int, seed: int) -> Shard:
+    def person(self, position: int, seed: int) -> Kind:
         """The person at a position of the run, as a shard of one: a function of its arguments."""
         epoch, place = divmod(position, self.num_persons)
         _, starts = self._plan(seed, epoch)
         which = int(np.searchsorted(starts, place, side="right")) - 1
         shard, row = self._mixed(seed, epoch, which)[place - starts[which]]
         held = self._read(self.urls[shard], self.counts[shard])
-        return Shard(**{name: getattr(held, name)[row : row + 1] for name in ARRAYS})
+        return self.kind(**{name: getattr(held, name)[row : row + 1] for name in names_of(self.kind)})
 
-    def first(self) -> Shard:
+    def first(self) -> Kind:
         """The first tar, for previews and statistics."""
         return self._read(self.urls[0], self.counts[0])
 
@@ -186,7 +190,7 @@ class TarShards:
         return [persons[i] for i in order]
 
 
-def _counts(population: Path, urls: Sequence[str]) -> list[int]:
+def _counts(kind: type[Kind], population: Path, urls: Sequence[str]) -> list[int]:
     """Persons per tar: by the index, or where there is none by reading them all once."""
     index = population / INDEX
     if population.is_dir() and index.is_file():
@@ -202,4 +206,4 @@ def _counts(population: Path, urls: Sequence[str]) -> list[int]:
                     f"the population again, or delete {INDEX}"
                 )
             return [known[Path(url).name] for url in urls]
-    return [read_tar_shard(url).num_persons for url in urls]
+    return [read_tar_shard(kind, url).num_persons for url in urls]

@@ -70,7 +70,7 @@ def closest_on_mesh(
         if not len(rows):
             continue
         ids = candidates[rows, column]
-        closest = _closest_on_triangles(points[rows], vertices[faces[ids]])
+        closest = closest_on_triangles(points[rows], vertices[faces[ids]])
         distance = np.linalg.norm(closest - points[rows], axis=1)
         better = distance < best[rows]
         best[rows[better]] = distance[better]
@@ -91,7 +91,8 @@ def _incident_faces(faces: Int[np.ndarray, "f 3"], num_vertices: int) -> Int[np.
     return out
 
 
-def _closest_on_triangles(p: Float[np.ndarray, "n 3"], tri: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
+def closest_on_triangles(p: Float[np.ndarray, "n 3"], tri: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
+    """The point of each triangle that is closest to a point of its own."""
     a, b, c = tri[:, 0], tri[:, 1], tri[:, 2]
     ab, ac, ap = b - a, c - a, p - a
 

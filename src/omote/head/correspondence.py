@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from omote.geometry.camera import transform
+from omote.geometry.cloud import closest_on_triangles
 from omote.geometry.mesh import vertex_normals
 from omote.head.fit import fit_head
 from omote.head.model import PARTS, HeadModel
@@ -22,6 +23,8 @@ from omote.head.region import head_region
 # Lips lie on each other, and only their normals tell the upper from the lower: opposite ones count as this far apart.
 OPPOSITE_MM = 20.0
 NEIGHBORS = 4
+# Triangles that are tried below a vertex, and how far from them a vertex may be to be put on them.
+CANDIDATES, ON_SURFACE_MM = 12, 1.5
 
 
 def with_units_of(head: HeadModel, donor: HeadModel) -> HeadModel:
@@ -60,3 +63,72 @@ def _offsets(
     weight = 1 / (distance.reshape(len(here), -1) ** 2 + 1e-6)
     weight /= weight.sum(axis=1, keepdims=True)
     return np.einsum("unkc,nk->unc", offsets[:, index.reshape(len(here), -1)], weight.astype(np.float32))
+
+
+def in_topology_of(head: HeadModel, model: HeadModel) -> HeadModel:
+    """The same family of faces on another head model's vertices: truth in correspondence for both.
+
+    ``model`` is registered to the template of ``head`` once; each of its vertices then rides on the triangle that it lies on,
+    in every identity and expression, as all modes are linear. Parts that ``head`` lacks do not move.
+
+    Args:
+        head: the family, of any topology.
+        model: gives the topology.
+
+    Raises:
+        AlignmentError: ``model`` does not fit.
+    """
+    if head is model:
+        return head
+    rest = head.template_mm.astype(np.float64)
+    normals = vertex_normals(rest, head.faces)
+    skin = np.flatnonzero(head_region(head).exterior)
+    fit = fit_head(model, rest[skin], landmarks=head.landmarks(rest), normals=normals[skin], fixed_scale=1.0)
+    # Back into the family's own frame, where its cameras stand.
+    back = np.linalg.inv(fit.canonical_from_scan)
+    fitted = transform(back, fit.vertices_mm.astype(np.float64))
+    found, _ = refine(model, fitted, rest[skin], normals=normals[skin])
+    template = found.astype(np.float32)
+    modes = {
+        name: np.zeros((len(values), model.num_vertices, 3), np.float32)
+        for name, values in (("identity_mm", head.identity_mm), ("expression_mm", head.expression_mm))
+    }
+    for part in reversed(PARTS):
+        ids = model.part_vertices(part)
+        faces = head.faces[head.face_part == PARTS.index(part)]
+        if not len(ids) or not len(faces):
+            continue
+        face, weights = _riding(rest, faces, found[ids], vertex_normals(found, model.faces)[ids], normals)
+        corners = faces[face]
+        for name, out in modes.items():
+            out[:, ids] = np.einsum("mnkc,nk->mnc", getattr(head, name)[:, corners], weights.astype(np.float32))
+        if part == "skin":
+            # On the surface to the letter, where it was near it.
+            lying = np.einsum("nkc,nk->nc", rest[corners], weights)
+            near = np.linalg.norm(lying - found[ids], axis=1) < ON_SURFACE_MM
+            template[ids[near]] = lying[near]
+    return replace(model, name=head.name, template_mm=template, **modes, unit_style=None, arch_width=head.arch_width)
+
+
+def _riding(
+    rest: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    rest_normals: Float[np.ndarray, "v 3"],
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
+    """The face below each point and its barycentric weights; lips that lie on each other are told apart by their normals."""
+    there = np.hstack([rest[faces].mean(axis=1), OPPOSITE_MM / 2 * rest_normals[faces].mean(axis=1)])
+    here = np.hstack([points, OPPOSITE_MM / 2 * normals])
+    _, near = cKDTree(there).query(here, k=min(CANDIDATES, len(faces)))
+    near = near.reshape(len(points), -1)
+    closest = np.stack([closest_on_triangles(points, rest[faces[column]]) for column in near.T], axis=1)
+    best = np.argmin(np.linalg.norm(closest - points[:, None], axis=2), axis=1)
+    rows = np.arange(len(points))
+    face, point = near[rows, best], closest[rows, best]
+    a, b, c = rest[faces[face]].transpose(1, 0, 2)
+    area = np.cross(b - a, c - a)
+    scale = np.maximum(np.sum(area**2, axis=1), 1e-12)
+    u = np.sum(np.cross(c - b, point - b) * area, axis=1) / scale
+    v = np.sum(np.cross(a - c, point - c) * area, axis=1) / scale
+    return face, np.stack([u, v, 1 - u - v], axis=1)

@@ -15,7 +15,7 @@ from omote.head.model import HeadModel
 from omote.rendering.appearance import default_appearance
 from omote.rendering.rgbd import render_head
 from omote.rendering.scans import render_mesh, render_points
-from omote.types import Mesh, PointCloud, Rgbd
+from omote.types import Camera, Mesh, PointCloud, Rgbd
 
 
 def has_color(scan: Mesh | PointCloud) -> bool:
@@ -36,8 +36,9 @@ def source_image(
     size: int,
     *,
     parts: Sequence[str] = ("skin",),
+    camera: Camera | None = None,
 ) -> Rgbd:
-    """The aligned scan as the networks see it: the standard camera, hair and clothing cropped, holes closed.
+    """The aligned scan as the networks see it: hair and clothing cropped, holes closed.
 
     A scan without colour is shown in plain skin, as the texture of its avatar will be.
 
@@ -47,8 +48,9 @@ def source_image(
         vertices_mm: fitted to the scan.
         size: pixels.
         parts: parts of the head that the crop keeps; an open mouth needs more than its skin.
+        camera: camera of the image; the standard one if None.
     """
-    camera = orbit_camera(size=size)
+    camera = orbit_camera(size=size) if camera is None else camera
     if not has_color(scan):
         # Colour comes from the head model, geometry from the scan.
         dressed = render_head(model, vertices_mm, camera, appearance=default_appearance())

@@ -1,0 +1,146 @@
+"""3D → views: a scan as every camera of a rig sees it, and what each view lacks.
+
+The conversion is mechanical: nothing is learned and nothing invented. What a camera cannot see of the scan is marked, by the
+view that is asked: `Views.seen_by` for the face hiding itself, `Views.missing` for surface that the scan does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import maximum_filter
+
+from omote.geometry.camera import pixel_grid, project, rgbd_points, transform, unproject
+from omote.geometry.depth import depth_normals
+from omote.geometry.mesh import face_normals
+from omote.geometry.rig import Rig
+from omote.head.model import PARTS, HeadModel
+from omote.lift.points import sample_image
+from omote.rendering.scans import render_mesh, render_points
+from omote.rendering.source import source_image
+from omote.rendering.zbuffer import rasterize
+from omote.types import Camera, Mesh, PointCloud, Rgbd, Scan
+
+# A surface point counts as seen where no other lies this far before it; further off, views are not of the same surface.
+SEEN_MM, SAME_MM = 2.5, 15.0
+# Most of a mesh facing away means that its faces are wound the other way, not that it is seen from inside.
+MOST_BACK = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """V registered views of one surface.
+
+    Attributes:
+        images: a view per camera, all of one size.
+        seen_by: [i, j]: whether the surface at a pixel of view i is seen by view j too, not hidden there by the face itself.
+        missing: pixels where the head is and the scan is not; nowhere if the head is unknown.
+    """
+
+    images: tuple[Rgbd, ...]
+    seen_by: Bool[np.ndarray, "v v h w"]
+    missing: Bool[np.ndarray, "v h w"]
+
+
+def views_of(
+    scan: Scan,
+    rig: Rig,
+    size: int,
+    *,
+    head: HeadModel | None = None,
+    vertices_mm: Float[np.ndarray, "v 3"] | None = None,
+) -> Views:
+    """A scan in the canonical frame as V registered images.
+
+    Args:
+        scan: mm, canonical frame; the world of an RGB-D image's camera is that frame.
+        rig: the cameras.
+        size: pixels of a side.
+        head: head model that is fitted to the scan, if any: views are then those of networks (`source_image`), with hair and
+            clothing cropped and small holes closed, and ``missing`` is known.
+        vertices_mm: its vertices, mm.
+    """
+    cameras = rig.cameras(size)
+    surface = _cloud(scan) if isinstance(scan, Rgbd) else scan
+    bare = [_seen(surface, camera) for camera in cameras]
+    images, missing = bare, np.zeros((len(cameras), size, size), bool)
+    if head is not None and vertices_mm is not None:
+        images = [source_image(surface, head, vertices_mm, size, camera=camera) for camera in cameras]
+        faces = np.ascontiguousarray(head.faces[head.face_part == PARTS.index("skin")], np.int32)
+        outline = [rasterize(c, np.ascontiguousarray(vertices_mm, np.float64), faces).face_id >= 0 for c in cameras]
+        missing = np.stack([o & ~image.mask for o, image in zip(outline, bare, strict=True)])
+    return Views(images=tuple(images), seen_by=seen_by(images), missing=missing)
+
+
+def seen_by(images: Sequence[Rgbd]) -> Bool[np.ndarray, "v v h w"]:
+    """Which view sees the surface at each pixel of which (`Views.seen_by`); a view sees all of its own."""
+    count, shape = len(images), images[0].mask.shape
+    out = np.zeros((count, count, *shape), bool)
+    for i, image in enumerate(images):
+        points, _ = rgbd_points(image)
+        for j, other in enumerate(images):
+            out[i, j][image.mask] = True if i == j else _visible(points, other)
+    return out
+
+
+def disagreement_mm(images: Sequence[Rgbd]) -> Float[np.ndarray, "n"]:
+    """|depth of view i carried into view j - depth of view j| at all pixels whose surface both see, z-depth in mm."""
+    errors = [np.empty(0)]
+    for i, image in enumerate(images):
+        points, _ = rgbd_points(image)
+        for j, other in enumerate(images):
+            if i == j or not len(points):
+                continue
+            uvz = project(other.camera, points)
+            difference = np.abs(_depth_at(other, uvz) - uvz[:, 2])
+            errors.append(difference[_visible(points, other) & (difference < SAME_MM)])
+    return np.concatenate(errors)
+
+
+def _visible(points_mm: Float[np.ndarray, "n 3"], image: Rgbd) -> Bool[np.ndarray, " n"]:
+    uvz = project(image.camera, points_mm)
+    column, row = (np.floor(np.nan_to_num(uvz[:, k], nan=-1.0, posinf=-1.0, neginf=-1.0)).astype(int) for k in (0, 1))
+    height, width = image.mask.shape
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (uvz[:, 2] > 0)
+    column, row = np.clip(column, 0, width - 1), np.clip(row, 0, height - 1)
+    # A slanted surface is deeper at the pixel beside: the deepest neighbour decides.
+    deepest = maximum_filter(np.where(image.mask, image.depth_mm, 0.0), size=3)
+    seen: Bool[np.ndarray, " n"] = inside & image.mask[row, column] & (uvz[:, 2] < deepest[row, column] + SEEN_MM)
+    return seen
+
+
+def _depth_at(image: Rgbd, uvz: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+    layers = np.stack([np.where(image.mask, image.depth_mm, 0.0), image.mask.astype(np.float64)], axis=-1)
+    values = sample_image(layers, uvz[:, :2])
+    depth: Float[np.ndarray, "n"] = np.where(values[:, 1] > 0.999, values[:, 0], np.inf)
+    return depth
+
+
+def _seen(scan: Mesh | PointCloud, camera: Camera) -> Rgbd:
+    """A scan from outside: where a camera looks at the back of a surface, it sees nothing."""
+    if isinstance(scan, PointCloud):
+        return render_points(scan, camera)
+    image = render_mesh(scan, camera)
+    vertices, faces = np.ascontiguousarray(scan.vertices, np.float64), np.ascontiguousarray(scan.faces, np.int32)
+    hit = rasterize(camera, vertices, faces).face_id
+    seen = transform(camera.cam_from_world, vertices)
+    facing = np.einsum("fc,fc->f", face_normals(seen, faces), seen[faces].mean(axis=1)) < 0
+    outside = (hit >= 0) & facing[np.maximum(hit, 0)]
+    if outside.sum() < (1 - MOST_BACK) * max((hit >= 0).sum(), 1):
+        return image
+    mask = image.mask & outside
+    return replace(image, mask=mask, depth_mm=np.where(mask, image.depth_mm, 0).astype(np.float32))
+
+
+def _cloud(image: Rgbd) -> PointCloud:
+    """An image's points with the normals of its surface, so that no other camera sees them from behind."""
+    points, colors = rgbd_points(image)
+    found, there = depth_normals(image.depth_mm[None], image.mask[None], image.camera.intrinsics[None])
+    rays = unproject(replace(image.camera, cam_from_world=np.eye(4)), np.column_stack([pixel_grid(image.camera),
+                     np.ones(image.mask.size)])).reshape(*image.mask.shape, 3)  # fmt: skip
+    toward = -rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    normals = np.where(there[0][..., None], found[0], toward)[image.mask] @ image.camera.cam_from_world[:3, :3]
+    return PointCloud(points=points, colors=colors, normals=normals)
