@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from omote.asset.atlas import skin_atlas
-from omote.asset.personalise import blink_pairs, personal_units
+from omote.asset.personalise import blink_pairs, limited_units, personal_units
 from omote.asset.scan_color import scan_color
 from omote.asset.texture import bake_texture, locate_texels
 from omote.geometry.camera import orbit_camera, rgbd_points
@@ -17,6 +17,7 @@ from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.lift.contact import eye_sphere
+from omote.lift.untangle import rest_skin
 from omote.rendering.appearance import default_appearance
 from omote.rendering.rgbd import interpolate, render_head
 from omote.rendering.source import has_color
@@ -99,7 +100,8 @@ def test_far_or_turned_surfaces_are_not_believed() -> None:
 
 
 def test_units_of_the_template_are_the_models_own() -> None:
-    units = personal_units(MODEL, MODEL.template_mm)
+    template = MODEL.template_mm
+    units = limited_units(MODEL, template, personal_units(MODEL, template), rest_skin(MODEL, template))
     calm = [i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("brow", "nose"))]
     np.testing.assert_allclose(units[calm], MODEL.expression_mm[calm], atol=0.15)  # strain limits take the rest
 
@@ -108,14 +110,14 @@ def test_units_scale_with_the_head() -> None:
     big = (1.2 * MODEL.template_mm).astype(np.float32)
     units = personal_units(MODEL, big)
     i = ARKIT_INDEX["browInnerUp"]
-    np.testing.assert_allclose(units[i], 1.2 * MODEL.expression_mm[i], atol=0.15)  # as above
+    np.testing.assert_allclose(units[i], 1.2 * MODEL.expression_mm[i], atol=0.15)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_blink_closes_this_persons_lids_over_its_eyeballs(seed: int) -> None:
     rng = np.random.default_rng(seed)
     person = MODEL.vertices(np.clip(rng.normal(size=MODEL.num_identity), -2, 2) * 0.5)
-    units = personal_units(MODEL, person)
+    units = limited_units(MODEL, person, personal_units(MODEL, person), rest_skin(MODEL, person))
     for side, part in (("Left", "eye_left"), ("Right", "eye_right")):
         unit = ARKIT_INDEX[f"eyeBlink{side}"]
         closed = person + units[unit]

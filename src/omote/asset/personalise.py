@@ -18,7 +18,7 @@ from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import eye_sphere
 from omote.lift.travel import saturated
-from omote.lift.untangle import RestSkin, rest_skin, untangle
+from omote.lift.untangle import RestSkin, untangle
 
 PATCH_MM = 16.0  # half width of the surroundings that turn and scale an offset
 SCALE_RANGE = (0.75, 1.35)
@@ -27,19 +27,18 @@ LID_UNITS = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLookUp", "eyeLookDown", "ch
 BLINK_TRAVEL_MM = 2.5  # an upper lid's edge travels further than this
 LID_PAIR_MM = 1.6
 COLUMN_MM = 2.0
+# How far units go whose lips roll: their contact, which is measured along the normals at rest, lets them pass each other
+# beyond that.
+ROLLING = {"mouthFunnel": 0.75, "mouthRollLower": 0.9}
 
 
-def personal_units(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], *, skin: RestSkin | None = None
-) -> Float[np.ndarray, "52 v 3"]:
-    """Unit offsets (mm) on a person's neutral.
+def personal_units(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "52 v 3"]:
+    """Unit offsets (mm) on a person's neutral, linear in their weights: what images are registered with.
 
     Args:
         model: template and units.
         neutral_mm: the person at rest, in correspondence.
-        skin: their skin at rest, as strain is measured; made here if None.
     """
-    skin = rest_skin(model, neutral_mm) if skin is None else skin
     turn, scale = _frames(model, neutral_mm)
     transform = (turn * scale[:, None, None]).astype(np.float32)
     units = np.einsum("vij,uvj->uvi", transform, model.expression_mm, optimize=True)
@@ -47,9 +46,27 @@ def personal_units(
     for side, part in (("Left", "eye_left"), ("Right", "eye_right")):
         if len(model.part_vertices(part)):
             _close_lids(model, neutral_mm, units, ARKIT_INDEX[f"eyeBlink{side}"])
-    for i, name in enumerate(ARKIT_NAMES):
-        units[i] = _natural(skin, name, saturated(model, neutral_mm, units[i]))
     return units
+
+
+def limited_units(
+    model: HeadModel,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    units_mm: Float[np.ndarray, "52 v 3"],
+    skin: RestSkin,
+) -> Float[np.ndarray, "52 v 3"]:
+    """Unit offsets (mm) as an avatar carries them, each at weight 1 within reach, without folds and crossings.
+
+    Args:
+        model: the head.
+        neutral_mm: the person at rest.
+        units_mm: `personal_units`.
+        skin: the person's skin at rest.
+    """
+    return np.stack([
+        _natural(skin, name, saturated(model, neutral_mm, unit))
+        for name, unit in zip(ARKIT_NAMES, units_mm, strict=True)
+    ])  # fmt: skip
 
 
 def _natural(skin: RestSkin, name: str, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
@@ -58,7 +75,7 @@ def _natural(skin: RestSkin, name: str, offsets_mm: Float[np.ndarray, "v 3"]) ->
     closes = name == "mouthClose"
     touches = name.startswith((*LID_UNITS, "mouth", "jaw")) and not closes
     vertices = untangle(skin, skin.vertices_mm + offsets_mm, contact=touches, lips="cross" if closes else "part")
-    return (vertices - skin.vertices_mm).astype(np.float32)
+    return ((vertices - skin.vertices_mm) * ROLLING.get(name, 1.0)).astype(np.float32)
 
 
 def _frames(

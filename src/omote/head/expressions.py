@@ -159,8 +159,8 @@ FORMS: Mapping[str, tuple[Recipe, ...]] = {
     ),
     "disgusted": (
         Recipe(action_units="4+6+7+9+10+15+26+28", weights={
-            "noseSneer": 1.0, "mouthUpperUp": 0.4, "mouthFrown": 0.25, "browDown": 0.7, "cheekSquint": 0.65,
-            "eyeSquint": 0.8, "eyeBlink": 0.35, "jawOpen": 0.18, "mouthRollLower": 0.6}),
+            "noseSneer": 1.0, "mouthUpperUp": 0.6, "mouthFrown": 0.45, "browDown": 0.6, "cheekSquint": 0.6,
+            "eyeSquint": 0.6, "eyeBlink": 0.12, "jawOpen": 0.18, "mouthRollLower": 0.6}),
         *RECIPES["disgusted"],
     ),
 }  # fmt: skip

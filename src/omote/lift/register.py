@@ -50,6 +50,9 @@ COLOR_SIGMA = 0.12  # noise of a generated colour
 PRIOR_SIGMA = 0.30  # deviation of a unit's weight from the prior's
 # The mouth's, where the prior is a category's form: freed, lips were drawn half back to rest, and fear read as surprise.
 MOUTH_SIGMA = 0.05
+NATURAL_KNEE = (
+    0.95  # of the travel of a form, whose weights are within reach already (`omote.lift.travel.natural_weights`)
+)
 ASYMMETRY_SIGMA = 0.15  # deviation of a pair's left weight from its right one
 ROBUST = 3.5  # residuals beyond this many sigmas lose weight (Geman-McClure)
 INFORMATION = 0.10  # independent observations per vertex sample; neighbours share pixels
@@ -110,7 +113,7 @@ def register_expression(
     offset = cap_motion(model, posed - neutral_mm)
     lips: LipsMay = "part"
     if within_reach:
-        offset = saturated(model, neutral_mm, offset)
+        offset = saturated(model, neutral_mm, offset, knee=NATURAL_KNEE)
         lips = "part" if prior[PARTING].max() > PARTED else "close"
     skin = rest_skin(model, neutral_mm) if skin is None else skin
     vertices = untangle(skin, neutral_mm + offset, lips=lips)

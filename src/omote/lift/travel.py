@@ -16,7 +16,7 @@ from jaxtyping import Float
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel
 
-CORNER_MM = 12.5
+CORNER_MM = 12.1
 UPPER_LIP_MM = 7.5
 UPPER_LIP_SHARE = 0.38  # of the way from the nose's base to where the lips meet
 KNEE = 0.75
@@ -44,7 +44,11 @@ def upper_lip_limit(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> f
 
 
 def saturated(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], offsets_mm: Float[np.ndarray, "v 3"]
+    model: HeadModel,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    offsets_mm: Float[np.ndarray, "v 3"],
+    *,
+    knee: float = KNEE,
 ) -> Float[np.ndarray, "v 3"]:
     """Offsets whose mouth corners and upper lip stay within reach; what is about them gives way smoothly.
 
@@ -52,16 +56,17 @@ def saturated(
         model: the head.
         neutral_mm: the person at rest.
         offsets_mm: of an expression.
+        knee: share of a limit up to which travel stays as it is.
     """
     rest, moved = model.landmarks(neutral_mm), model.landmarks(offsets_mm)
     out = offsets_mm.copy()
     for corner in CORNERS:
-        share = _share(float(np.linalg.norm(moved[corner])), CORNER_MM)
+        share = _share(float(np.linalg.norm(moved[corner])), CORNER_MM, knee)
         if share < 1:
             near = np.exp(-0.5 * np.sum((neutral_mm - rest[corner]) ** 2, axis=1) / CORNER_SPREAD_MM**2)
             out *= (1 - (1 - share) * near)[:, None].astype(out.dtype)
     rise = float(model.landmarks(out)[list(UPPER_LIP), 1].mean())
-    share = _share(rise, upper_lip_limit(model, neutral_mm))
+    share = _share(rise, upper_lip_limit(model, neutral_mm), knee)
     if share < 1:
         border = rest[UPPER_BORDER]
         square = np.min(np.sum((neutral_mm[:, None] - border[None]) ** 2, axis=2), axis=1)
@@ -110,10 +115,10 @@ def _give_way(weights: Float[np.ndarray, "52"], carried: Float[np.ndarray, "52 3
         weights *= 1 - np.clip((length - wanted_mm) * part / square, 0.0, MOST_GIVEN)
 
 
-def _share(travel_mm: float, limit_mm: float) -> float:
+def _share(travel_mm: float, limit_mm: float, knee: float = KNEE) -> float:
     """What is left of a travel."""
-    knee = KNEE * limit_mm
-    if travel_mm <= knee:
+    bent = knee * limit_mm
+    if travel_mm <= bent:
         return 1.0
-    rest = limit_mm - knee
-    return float((knee + rest * np.tanh((travel_mm - knee) / rest)) / travel_mm)
+    rest = limit_mm - bent
+    return float((bent + rest * np.tanh((travel_mm - bent) / rest)) / travel_mm)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from omote.align.align import Alignment, align
 from omote.asset.at_rest import at_rest
 from omote.asset.mouth import seat_mouth
-from omote.asset.personalise import personal_units
+from omote.asset.personalise import limited_units, personal_units
 from omote.asset.texture import Baked, bake_texture
 from omote.diffusion.settings import EditSettings
 from omote.head.expressions import ARKIT_NAMES, with_weights
@@ -101,7 +101,8 @@ class RgbdPipeline:
         pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         try:
             skin = rest_skin(head, neutral)
-            units_ready = pool.submit(personal_units, head, neutral, skin=skin)
+            units = personal_units(head, neutral)
+            limited_ready = pool.submit(limited_units, head, neutral, units, skin)
             baked_ready = pool.submit(bake_texture, head, scanned, alignment.scan)
             yield Step(stage="source")
             with watch("source"):
@@ -111,13 +112,13 @@ class RgbdPipeline:
                 generated = self._edited(source, rest_face(alignment, head, source.camera), wanted, settings)
             yield Step(stage="texture")
             with watch("texture"):
-                units, baked = units_ready.result(), baked_ready.result()
+                limited, baked = limited_ready.result(), baked_ready.result()
             with watch("lift"):
                 given = {expression.name for expression in expressions if _given(expression)}
                 lifted = yield from self._lifted(neutral, generated, wanted, units, given=given, skin=skin, pool=pool)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        avatar = _avatar(head, neutral, lifted, wanted, units, alignment, baked)
+        avatar = _avatar(head, neutral, lifted, wanted, limited, alignment, baked)
         names = {expression.name for expression in wanted}
         return AvatarResult(
             avatar=avatar,
