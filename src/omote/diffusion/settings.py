@@ -26,6 +26,7 @@ class EditSettings:
         shift: above 1 spends more steps of the flow's samplers near the noise (Esser et al. 2024, §5.3.2), where a whole
             person's coarse features are decided; an edit has few of those.
         seed: seed of the noise; sample i of a batch uses seed + i, whatever the batch.
+        threads: torch threads of the networks; 0 leaves torch's own choice. Changes an answer by rounding alone.
     """
 
     steps: int = 1
@@ -38,6 +39,7 @@ class EditSettings:
     inversion_steps: int = 0
     shift: float = 1.0
     seed: int = 0
+    threads: int = 0
 
 
 # One step gives the mean of the distribution that a person is sampled from. The first components of a population's latents

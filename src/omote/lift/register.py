@@ -11,7 +11,7 @@ doesn't have, what is left of the fit) cancels, and a perfect copy of the neutra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +23,13 @@ from scipy.optimize import lsq_linear
 from omote.geometry.camera import project
 from omote.geometry.mesh import solve_spd, vertex_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
-from omote.head.model import HeadModel
+from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
 from omote.lift.motion import antisymmetric_units, cap_motion, head_motion
 from omote.lift.points import clean_mask, sample_image
 from omote.lift.travel import saturated
 from omote.lift.untangle import LipsMay, RestSkin, rest_skin, untangle
-from omote.types import Rgbd
+from omote.types import Camera, Rgbd
 
 # Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight. Freed, brows that come down
 # were taken for lids that close, and a wrinkled nose for raised cheeks: anger was read as disgust.
@@ -86,6 +86,7 @@ def register_expression(
     units_mm: Float[np.ndarray, "52 v 3"] | None = None,
     prior: Float[np.ndarray, "52"] | None = None,
     skin: RestSkin | None = None,
+    still: Still | None = None,
     within_reach: bool = True,
 ) -> Registered:
     """Register the head to one generated image.
@@ -99,17 +100,19 @@ def register_expression(
         units_mm: the units personalised to this person; the model's own if None.
         prior: expected ARKit weights (the category's); zero if None.
         skin: the person's skin at rest, as strain is measured; made here if None.
+        still: the person in ``reference``; made here if None.
         within_reach: keep corners and upper lip within the travel of real faces, and lips closed that no weight of the prior
             parts; false where the prior is the expression itself.
     """
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
-    samples = _samples(model, neutral_mm, reference)
+    still = still_in(model, neutral_mm, reference) if still is None else still
+    samples, view = still.samples, _View(generated)
     mouth_sigma = MOUTH_SIGMA if within_reach else PRIOR_SIGMA
-    weights = _fit_units(units, prior, generated, reference, samples, FIXED_UNITS, mouth_sigma)
+    weights = _fit_units(units, prior, view, still, FIXED_UNITS, mouth_sigma)
     used = np.flatnonzero(weights)
     posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
-    posed = posed + _smooth_residual(model, posed, generated, reference, samples)
+    posed = posed + _smooth_residual(model, posed, view, still)
     offset = cap_motion(model, posed - neutral_mm)
     lips: LipsMay = "part"
     if within_reach:
@@ -117,7 +120,7 @@ def register_expression(
         lips = "part" if prior[PARTING].max() > PARTED else "close"
     skin = rest_skin(model, neutral_mm) if skin is None else skin
     vertices = untangle(skin, neutral_mm + offset, lips=lips)
-    left, _, valid = _motion_residual(generated, reference, vertices[samples.ids], samples, None)
+    left, _, valid = _motion_residual(view, vertices[samples.ids], still, None)
     left = np.abs(left[valid & (samples.offset_weight > 0)])
     return Registered(
         vertices_mm=vertices.astype(np.float32),
@@ -137,7 +140,67 @@ class _Samples:
     lid: Bool[np.ndarray, "n"]
 
 
-def _samples(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], reference: Rgbd) -> _Samples:
+class _View:
+    """An image as registration reads it, smoothed by each of `BLUR_PX` at most once."""
+
+    def __init__(self, rgbd: Rgbd) -> None:
+        self.rgbd, self.camera = rgbd, rgbd.camera
+        self._mask: Bool[np.ndarray, "h w"] | None = None
+        self._depth: dict[float | None, Float[np.ndarray, "h w 4"]] = {}
+        self._color: dict[float, Float[np.ndarray, "h w 9"]] = {}
+
+    def depth(self, blur_px: float | None) -> Float[np.ndarray, "h w 4"]:
+        """Depth (mm), its gradient (mm/px) and the clean mask."""
+        if blur_px not in self._depth:
+            if self._mask is None:
+                self._mask = clean_mask(self.rgbd, border_px=1)
+            mask, depth = self._mask, _fill(self.rgbd.depth_mm, self._mask)
+            if blur_px:
+                share = gaussian_filter(mask.astype(np.float64), blur_px)
+                smooth = gaussian_filter(np.where(mask, depth, 0.0), blur_px) / np.maximum(share, 1e-6)
+                depth = np.where(mask, smooth, depth)
+            gradient = np.stack([sobel(depth, axis=1), sobel(depth, axis=0)], axis=-1) / 8.0
+            image = np.concatenate([depth[..., None], gradient, mask[..., None].astype(np.float64)], axis=-1)
+            self._depth[blur_px] = image
+        return self._depth[blur_px]
+
+    def color(self, blur_px: float) -> Float[np.ndarray, "h w 9"]:
+        """Colour and its gradients along x and y."""
+        if blur_px not in self._color:
+            now = gaussian_filter(self.rgbd.rgb.astype(np.float64), (blur_px, blur_px, 0))
+            gradient = np.concatenate([sobel(now, axis=1), sobel(now, axis=0)], axis=-1) / 8.0
+            self._color[blur_px] = np.concatenate([now, gradient], axis=-1)
+        return self._color[blur_px]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Still:
+    """A person at rest as `register_expression` compares expressions with: the same for all of them.
+
+    Attributes:
+        samples: vertices that are compared.
+        depth: `_depth_residual` of the samples under each smoothing.
+        color: colour of the samples under each smoothing.
+    """
+
+    samples: _Samples
+    depth: Mapping[float | None, tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]]
+    color: Mapping[float, Float[np.ndarray, "n 3"]]
+
+
+def still_in(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], reference: Rgbd) -> Still:
+    """The person at rest in an image; arguments as for `register_expression`."""
+    view = _View(reference)
+    samples = _samples(model, neutral_mm, view)
+    uv = project(reference.camera, samples.rest_mm)[:, :2]
+    return Still(
+        samples=samples,
+        depth={blur: _depth_residual(view, samples.rest_mm, blur) for blur in (None, *BLUR_PX)},
+        color={blur: sample_image(view.color(blur)[..., :3], uv) for blur in BLUR_PX},
+    )
+
+
+def _samples(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], reference: _View) -> _Samples:
     region = head_region(model)
     normals = vertex_normals(neutral_mm, model.faces)
     towards = -reference.camera.cam_from_world[2, :3]
@@ -166,31 +229,21 @@ def _vertex_area(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3
 
 
 def _depth_residual(
-    rgbd: Rgbd, points_mm: Float[np.ndarray, "n 3"], blur_px: float | None
+    view: _View, points_mm: Float[np.ndarray, "n 3"], blur_px: float | None
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]:
     """(observed minus predicted z-depth, depth gradient mm/px, valid) at points."""
-    mask = clean_mask(rgbd, border_px=1)
-    depth = _fill(rgbd.depth_mm, mask)
-    if blur_px:
-        share = gaussian_filter(mask.astype(np.float64), blur_px)
-        smooth = gaussian_filter(np.where(mask, depth, 0.0), blur_px) / np.maximum(share, 1e-6)
-        depth = np.where(mask, smooth, depth)
-    gradient = np.stack([sobel(depth, axis=1), sobel(depth, axis=0)], axis=-1) / 8.0
-    uvz = project(rgbd.camera, points_mm)
-    image = np.concatenate([depth[..., None], gradient, mask[..., None].astype(np.float64)], axis=-1)
-    values = sample_image(image, uvz[:, :2])
-    inside = (
-        (uvz[:, 0] > 1) & (uvz[:, 0] < rgbd.camera.width - 1) & (uvz[:, 1] > 1) & (uvz[:, 1] < rgbd.camera.height - 1)
-    )
+    camera, uvz = view.camera, project(view.camera, points_mm)
+    values = sample_image(view.depth(blur_px), uvz[:, :2])
+    inside = (uvz[:, 0] > 1) & (uvz[:, 0] < camera.width - 1) & (uvz[:, 1] > 1) & (uvz[:, 1] < camera.height - 1)
     return values[:, 0] - uvz[:, 2], values[:, 1:3], inside & (values[:, 3] > 0.75)
 
 
 def _motion_residual(
-    generated: Rgbd, reference: Rgbd, points_mm: Float[np.ndarray, "n 3"], samples: _Samples, blur_px: float | None
+    view: _View, points_mm: Float[np.ndarray, "n 3"], still: Still, blur_px: float | None
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]:
     """`_depth_residual` minus that of the same vertices at rest, under the same smoothing."""
-    now, slope, valid = _depth_residual(generated, points_mm, blur_px)
-    then, _, valid_then = _depth_residual(reference, samples.rest_mm, blur_px)
+    now, slope, valid = _depth_residual(view, points_mm, blur_px)
+    then, _, valid_then = still.depth[blur_px]
     return now - np.clip(then, -OFFSET_LIMIT_MM, OFFSET_LIMIT_MM), slope, valid & valid_then
 
 
@@ -199,9 +252,8 @@ def _fill(depth: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Flo
     return np.where(mask, depth, level).astype(np.float64)
 
 
-def _projection_jacobian(rgbd: Rgbd, points_mm: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
+def _projection_jacobian(camera: Camera, points_mm: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
     """d(u, v, z)/d(x, y, z world)."""
-    camera = rgbd.camera
     uvz = project(camera, points_mm)
     rotation, k, z = camera.cam_from_world[:3, :3], camera.intrinsics, uvz[:, 2]
     du = (k[0, 0] * rotation[0] + k[0, 1] * rotation[1] + (k[0, 2] - uvz[:, :1]) * rotation[2]) / z[:, None]
@@ -212,24 +264,23 @@ def _projection_jacobian(rgbd: Rgbd, points_mm: Float[np.ndarray, "n 3"]) -> Flo
 def _fit_units(
     units: Float[np.ndarray, "52 v 3"],
     prior: Float[np.ndarray, "52"],
-    generated: Rgbd,
-    reference: Rgbd,
-    samples: _Samples,
+    view: _View,
+    still: Still,
     fixed: Sequence[str],
     mouth_sigma: float,
 ) -> Float[np.ndarray, "52"]:
     free = np.array([i for i, n in enumerate(ARKIT_NAMES) if n not in fixed])
-    rest = samples.rest_mm
+    samples, rest, camera = still.samples, still.samples.rest_mm, view.camera
     basis = np.ascontiguousarray(units[:, samples.ids].astype(np.float64).transpose(1, 2, 0))
     weights = prior.copy()
     # Area per pixel: a vertex counts as many observations as the pixels it stands for.
-    pixel_mm2 = float(np.median(project(generated.camera, rest)[:, 2]) / generated.camera.intrinsics[0, 0]) ** 2
+    pixel_mm2 = float(np.median(project(camera, rest)[:, 2]) / camera.intrinsics[0, 0]) ** 2
     share = INFORMATION * np.clip(samples.area / pixel_mm2, 0.05, 4.0)
     precision, target = _prior_terms(prior, free, mouth_sigma)
     for blur in BLUR_PX:
         points = rest + basis @ weights
-        residual, slope, valid = _motion_residual(generated, reference, points, samples, blur)
-        jacobian = _projection_jacobian(generated, points)
+        residual, slope, valid = _motion_residual(view, points, still, blur)
+        jacobian = _projection_jacobian(camera, points)
         # d(observed − predicted)/dx, normalised to the distance across the surface.
         toward = np.einsum("nk,nkc->nc", slope, jacobian[:, :2]) - jacobian[:, 2]
         length = np.maximum(np.linalg.norm(toward, axis=1), 1e-6)
@@ -239,7 +290,7 @@ def _fit_units(
         a = np.einsum("nc,ncj->nj", toward / (length * DEPTH_SIGMA_MM)[:, None], basis[:, :, free])
         hessian = precision + a.T @ (a * w[:, None])
         gradient = target - precision @ weights[free] - a.T @ (w * r)
-        h, g = _color_terms(generated, reference, rest, points, basis[:, :, free], jacobian, blur, share)
+        h, g = _color_terms(view, still, points, basis[:, :, free], jacobian, blur, share)
         hessian += h
         gradient += g
         weights[free] = _bounded(hessian, hessian @ weights[free] + gradient)
@@ -260,9 +311,8 @@ def _prior_terms(
 
 
 def _color_terms(
-    generated: Rgbd,
-    reference: Rgbd,
-    rest: Float[np.ndarray, "n 3"],
+    view: _View,
+    still: Still,
     points: Float[np.ndarray, "n 3"],
     basis: Float[np.ndarray, "n 3 k"],
     jacobian: Float[np.ndarray, "n 3 3"],
@@ -270,13 +320,8 @@ def _color_terms(
     share: Float[np.ndarray, "n"],
 ) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k"]]:
     """Normal equations of brightness constancy: a vertex keeps the colour it has at rest."""
-    now = gaussian_filter(generated.rgb.astype(np.float64), (blur, blur, 0))
-    then = gaussian_filter(reference.rgb.astype(np.float64), (blur, blur, 0))
-    uv = project(generated.camera, points)[:, :2]
-    color = sample_image(then, project(reference.camera, rest)[:, :2])
-    gradient = np.concatenate([sobel(now, axis=1), sobel(now, axis=0)], axis=-1) / 8.0
-    value = sample_image(np.concatenate([now, gradient], axis=-1), uv)
-    residual = value[:, :3] - color
+    value = sample_image(view.color(blur), project(view.camera, points)[:, :2])
+    residual = value[:, :3] - still.color[blur]
     residual = residual - np.median(residual, axis=0)  # exposure
     flow = np.einsum("nkc,ncj->nkj", jacobian[:, :2], basis)
     hessian = np.zeros((basis.shape[2], basis.shape[2]))
@@ -303,19 +348,27 @@ def _smooth_normals(model: HeadModel, posed: Float[np.ndarray, "v 3"]) -> Float[
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 
 
+@once_per_head
+def _thin_plate(model: HeadModel) -> tuple[Int[np.ndarray, "a"], sp.csr_matrix]:
+    """(vertices that move, `SMOOTHNESS` · LᵀL among them): what hardly moves is pinned to zero by leaving it out."""
+    motion = head_motion(model)
+    active = np.flatnonzero(motion.skin & (motion.mobility_mm > 0.1))
+    smooth = (motion.laplacian.T @ motion.laplacian).tocsr()
+    return active, SMOOTHNESS * smooth[active][:, active]
+
+
 def _smooth_residual(
     model: HeadModel,
     posed: Float[np.ndarray, "v 3"],
-    generated: Rgbd,
-    reference: Rgbd,
-    samples: _Samples,
+    view: _View,
+    still: Still,
 ) -> Float[np.ndarray, "v 3"]:
     """Displacement along the normals: data at the samples, thin-plate smooth, small where little can move."""
-    motion = head_motion(model)
+    motion, samples = head_motion(model), still.samples
     normals = _smooth_normals(model, posed)
     points = posed[samples.ids].astype(np.float64)
-    residual, slope, valid = _motion_residual(generated, reference, points, samples, BLUR_PX[-1])
-    jacobian = _projection_jacobian(generated, points)
+    residual, slope, valid = _motion_residual(view, points, still, BLUR_PX[-1])
+    jacobian = _projection_jacobian(view.camera, points)
     toward = np.einsum("nk,nkc->nc", slope, jacobian[:, :2]) - jacobian[:, 2]
     length = np.maximum(np.linalg.norm(toward, axis=1), 1e-6)
     along = np.einsum("nc,nc->n", toward, normals[samples.ids]) / length
@@ -327,12 +380,9 @@ def _smooth_residual(
     n = model.num_vertices
     data = np.bincount(samples.ids, weight, minlength=n)
     rhs = -np.bincount(samples.ids, weight * r / np.maximum(along, 0.3), minlength=n)
-    smooth = motion.laplacian.T @ motion.laplacian
-    system = sp.diags(data + 1.0 / size**2) + SMOOTHNESS * smooth
-    # What hardly moves is pinned to zero by leaving it out.
-    active = np.flatnonzero(motion.skin & (motion.mobility_mm > 0.1))
+    active, smooth = _thin_plate(model)
     height = np.zeros(n)
-    height[active] = solve_spd(system.tocsr()[active][:, active], rhs[active])
+    height[active] = solve_spd(sp.diags((data + 1.0 / size**2)[active]) + smooth, rhs[active])
     mirrored = height[motion.mirror]
     height = (height + mirrored) / 2 + ANTISYMMETRIC * (height - mirrored) / 2
     return (np.clip(height, -2 * size, 2 * size)[:, None] * normals).astype(np.float32)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from omote.align.align import Alignment, align
 from omote.asset.at_rest import at_rest
@@ -20,7 +21,7 @@ from omote.head.expressions import ARKIT_NAMES, with_weights
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.lift.motion import rigid_vertices
-from omote.lift.register import Registered, register_expression
+from omote.lift.register import Registered, register_expression, still_in
 from omote.lift.travel import natural_weights
 from omote.lift.untangle import RestSkin, rest_skin
 from omote.pipelines.result import AvatarResult
@@ -32,6 +33,7 @@ from omote.runs import Stopwatch, Value
 from omote.types import Avatar, Camera, Expression, Head, Rgbd, Scan
 
 NEUTRAL = "neutral"
+BESIDE_AN_EDIT = 2  # stages that need a core while the networks run: texture, and limits of units
 Vertices = Float[np.ndarray, "v 3"]
 
 
@@ -97,8 +99,9 @@ class RgbdPipeline:
         head = self.head
         neutral, scanned = at_rest(head, alignment), seat_mouth(head, alignment.vertices_mm)
         wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
-        # Texture and units need the neutral alone, and expressions do not need each other: what waits, waits together.
-        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        # Texture and limits of units need the neutral alone, and expressions do not need each other: what waits, waits together.
+        # A stage has a core: where BLAS and the networks take them all, they and the stages wait for each other.
+        pool, limits = ThreadPoolExecutor(max_workers=os.cpu_count() or 1), threadpool_limits(1, "blas")
         try:
             skin = rest_skin(head, neutral)
             units = personal_units(head, neutral)
@@ -110,14 +113,15 @@ class RgbdPipeline:
             yield Step(stage="edit", note=f"{len(wanted)} expressions, {settings.steps} steps")
             with watch("edit"):
                 generated = self._edited(source, rest_face(alignment, head, source.camera), wanted, settings)
-            yield Step(stage="texture")
-            with watch("texture"):
-                limited, baked = limited_ready.result(), baked_ready.result()
             with watch("lift"):
                 given = {expression.name for expression in expressions if _given(expression)}
                 lifted = yield from self._lifted(neutral, generated, wanted, units, given=given, skin=skin, pool=pool)
+            yield Step(stage="texture")
+            with watch("texture"):
+                limited, baked = limited_ready.result(), baked_ready.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            limits.restore_original_limits()
         avatar = _avatar(head, neutral, lifted, wanted, limited, alignment, baked)
         names = {expression.name for expression in wanted}
         return AvatarResult(
@@ -137,7 +141,12 @@ class RgbdPipeline:
         edits = list(wanted)
         if all(expression.name != NEUTRAL for expression in wanted):
             edits.append(with_weights(Expression(category=NEUTRAL), settings.seed))
-        how = EditSettings(steps=settings.steps, guidance_scale=settings.guidance_scale, seed=settings.seed)
+        how = EditSettings(
+            steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            seed=settings.seed,
+            threads=max(1, (os.cpu_count() or 1) - BESIDE_AN_EDIT),
+        )
         images = self.editor.edit(source, edits, how, face=face)
         return {expression.name: image for expression, image in zip(edits, images, strict=True)}
 
@@ -153,6 +162,7 @@ class RgbdPipeline:
         pool: ThreadPoolExecutor,
     ) -> Steps[dict[str, Registered]]:
         """The head registered to every image that is not at rest, by name."""
+        still = still_in(self.head, neutral, generated[NEUTRAL])
         pending = {
             e.name: pool.submit(
                 register_expression,
@@ -163,6 +173,7 @@ class RgbdPipeline:
                 units_mm=units,
                 prior=e.arkit,
                 skin=skin,
+                still=still,
                 within_reach=e.name not in given,
             )
             for e in wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -118,6 +119,13 @@ class EditingModel:
             ConfigError: a condition that these weights do not read, settings that do not fit together, or a text without an
                 encoder installed to read it.
         """
+        settings = settings or EditSettings()
+        with _torch_threads(settings.threads):
+            return self._edited(source, expressions, settings, face)
+
+    def _edited(
+        self, source: Rgbd, expressions: Sequence[Expression], settings: EditSettings, face: RestFace | None
+    ) -> list[Rgbd]:
         reads_identity = Identity in self.editor.conditioner.kinds
         faults = faults_of(source)
         if face is None and (reads_identity or faults.need_a_head or any(e.arkit is not None for e in expressions)):
@@ -126,7 +134,7 @@ class EditingModel:
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.networks.encode(x[:1]).expand(len(expressions), -1, -1, -1)
         condition = self._condition(expressions, self._as_trained(face))
-        edited, motion = self.edit_latents(z, condition, settings or EditSettings())
+        edited, motion = self.edit_latents(z, condition, settings)
         return unpack_images(self.networks.decode(edited, x, motion), [source.camera] * len(expressions))
 
     def decode(
@@ -342,6 +350,18 @@ class EditingModel:
                 f"draw: expected identities of shape {(len(expressions), expected)}, got {identities.shape}"
             )
         return seeds
+
+
+@contextmanager
+def _torch_threads(most: int) -> Iterator[None]:
+    """At most so many torch threads for as long as the block lasts; 0 leaves them as they are."""
+    before = torch.get_num_threads()
+    if 0 < most < before:
+        torch.set_num_threads(most)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _edit_steps(
