@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from omote.datasets.population import Person, PopulationConfig, draw_person, render_person
-from omote.evaluation.judges import load_expression_judges
+from omote.evaluation.judges.panel import load_expression_judges
 from omote.head.expressions import CATEGORIES, RECIPES, Recipe, draw_expression
 from omote.head.shipped import population_heads
 

@@ -23,33 +23,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
-    from omote.api import (
-        AvatarSettings,
-        FitSettings,
-        GenerateSettings,
-        PopulationSettings,
-        ReconstructionSettings,
-        RenderSettings,
-        SampleSettings,
-        avatar,
-        data,
-        demo,
-        encode,
-        evaluate,
-        fit,
-        generate,
-        info,
-        pack,
-        population,
-        read,
-        reconstruct,
-        render,
-        report,
-        sample,
-        study,
-        tool,
-        train,
-    )
+    from omote.api import *
 
 __version__ = "0.1.0"
 __all__ = [

@@ -19,8 +19,7 @@ from omote.evaluation.features import (
     load_extractor,
     load_perceptual,
 )
-from omote.evaluation.judges import JudgeError
-from omote.evaluation.judges.weights import EFFICIENTNET_FILE, digest_of, locate
+from omote.evaluation.judges.weights import EFFICIENTNET_FILE, JudgeError, digest_of, locate
 from omote.evaluation.networks.arcface import BLOCKS, TEMPLATE_PX, ArcFace
 from omote.evaluation.networks.clip import ClipVitB32
 from omote.evaluation.networks.efficientnet import EfficientNetLite0

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from omote.evaluation.judges import JudgeError, install, load_expression_judges, load_identity_judge, locate, weights
+from omote.evaluation.judges import install, weights
 from omote.evaluation.judges.crop import CropRule, cut, square
 from omote.evaluation.judges.networks import FaceApiExpressionNet, FaceApiRecognitionNet, FerNet
-from omote.evaluation.judges.panel import FACE_API_CLASSES, FER_CLASSES
+from omote.evaluation.judges.panel import FACE_API_CLASSES, FER_CLASSES, load_expression_judges, load_identity_judge
+from omote.evaluation.judges.weights import JudgeError, locate
 from omote.head.expressions import CATEGORIES
 
 

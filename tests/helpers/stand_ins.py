@@ -13,7 +13,7 @@ from omote.datasets.population import PopulationConfig
 from omote.diffusion.settings import EditSettings
 from omote.evaluation import catalogue, registry
 from omote.evaluation.features import FeatureExtractor, PerceptualDistance
-from omote.evaluation.judges import ExpressionJudges, ExpressionScores, IdentityJudge
+from omote.evaluation.judges.panel import ExpressionJudges, ExpressionScores, IdentityJudge
 from omote.evaluation.measure import Judges
 from omote.evaluation.sets import SetNetworks
 from omote.head.expressions import CATEGORIES

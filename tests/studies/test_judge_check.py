@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omote.evaluation.judges import JudgeError, locate
+from omote.evaluation.judges.weights import JudgeError, locate
 from omote.evaluation.records import Row, Table
 from omote.evaluation.verification import best_threshold, calibration_error, verification
 from omote.head.expressions import CATEGORIES
 from omote.progress import finish
 from omote.studies.base import run_study
-from omote.studies.judge_check import identity_numbers
-from omote.studies.judge_page import table_rows
+from omote.studies.judge_check import identity_numbers, table_rows
 from omote.studies.suites import JudgeSuite
 from stand_ins import use_small_persons
 

@@ -21,8 +21,7 @@ from omote.head.shipped import shipped_head
 from omote.progress import finish
 from omote.studies import real_scans as scans
 from omote.studies.base import run_study
-from omote.studies.real_scans import fit_errors, measure, person_of, summarise_scans
-from omote.studies.real_scans_page import FIT
+from omote.studies.real_scans import FIT, fit_errors, measure, person_of, summarise_scans
 from omote.studies.suites import ScanSuite, WithNetworks, scan_names
 from omote.types import Mesh, Rgbd
 from stand_ins import JUDGES, use_stand_ins

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from omote.errors import CheckpointError
-from omote.evaluation.judges import IdentityJudge, load_identity_judge
 from omote.evaluation.judges.crop import cut, square_between
+from omote.evaluation.judges.panel import IdentityJudge, load_identity_judge
 from omote.evaluation.judges.weights import EFFICIENTNET_FILE, locate, read_features
 from omote.evaluation.networks.arcface import BLOCKS, TEMPLATE_PX, ArcFace
 from omote.evaluation.networks.arcface import SIZE as ARCFACE_SIZE

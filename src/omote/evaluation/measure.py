@@ -15,7 +15,7 @@ from omote.evaluation import metrics
 from omote.evaluation.catalogue import catalogue
 from omote.evaluation.comparison import Comparison, Images, batch, filled, stacked
 from omote.evaluation.features import FeatureExtractor
-from omote.evaluation.judges import ExpressionJudges, IdentityJudge
+from omote.evaluation.judges.panel import ExpressionJudges, IdentityJudge
 from omote.evaluation.records import PersonRecords, Record, Row, descriptor_by, judged_by
 from omote.evaluation.truth import Truth
 from omote.head.expressions import CATEGORIES

@@ -30,8 +30,6 @@ class WhereDiffusionPays(EditorSuite):
 
     Attributes:
         runs: editors, as runs or weights folders; the others are compared with the one named `regression`.
-        persons: unseen, each with seven expressions.
-        steps: of each editor.
     """
 
     NAME = "diffusion"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from omote.datasets.population import draw_person, render_person
 from omote.evaluation.comparison import batch, stacked
-from omote.evaluation.judges import load_expression_judges
+from omote.evaluation.judges.panel import load_expression_judges
 from omote.evaluation.measure import judged
 from omote.evaluation.records import PersonRecords, load_records, save_records
 from omote.evaluation.summary import confusions, summarise

@@ -94,7 +94,10 @@ class ImageSuite(Study):
         }
 
         def page(out: Path) -> None:
-            (out / "report.html").write_text(self._page({f"{key}/generated": v for key, v in cells.items()} | numbers))
+            from omote.evaluation.report import html
+
+            found = {f"{key}/generated": value for key, value in cells.items()} | numbers
+            html.write(out / "report.html", "Two sets of images", self._sections(found))
 
         return Results(table={GENERATED: cells}, numbers=numbers, facts=self._facts(), page=page)
 
@@ -173,16 +176,15 @@ class ImageSuite(Study):
         lines = [f"{row[0]:<{wide}}" + "".join(f"{cell:>14}" for cell in row[1:]) for row in rows]
         return "\n".join([self._caption(numbers), *lines, PROTOCOL])
 
-    def _page(self, numbers: Mapping[str, float | int]) -> str:
+    def _sections(self, numbers: Mapping[str, float | int]) -> Iterator[str]:
         from omote.evaluation.report import html
         from omote.evaluation.report.published import published_tables
 
         rows = [("model", [escape(cell) for cell in row]) for row in self._rows(numbers)]
-        body = [
-            "<h1>Two sets of images</h1>", f"<p>{escape(self._caption(numbers))}</p>",
-            html.table(["network", *TITLES], rows), published_tables(),
-        ]  # fmt: skip
-        return html.page("Two sets of images", body)
+        yield "<h1>Two sets of images</h1>"
+        yield f"<p>{escape(self._caption(numbers))}</p>"
+        yield html.table(["network", *TITLES], rows)
+        yield published_tables()
 
 
 def _fingerprint(folder: Path) -> str:

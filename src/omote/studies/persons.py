@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from omote.datasets.population import Person, draw_person
-from omote.evaluation.judges import load_expression_judges, load_identity_judge
+from omote.evaluation.judges.panel import load_expression_judges, load_identity_judge
 from omote.evaluation.measure import Judges, measure
 from omote.evaluation.records import PersonRecords, Record, Row, Table, load_records, save_records
 from omote.evaluation.sets import SetNetworks, load_set_networks, save_features, summarise_sets

@@ -8,8 +8,11 @@ with the weights that an avatar gets.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +23,26 @@ from omote.diffusion.settings import EditSettings
 from omote.errors import AlignmentError, ConfigError, ScanError
 from omote.evaluation import metrics
 from omote.evaluation.baselines import HeadEdit
+from omote.evaluation.catalogue import metric_of
 from omote.evaluation.comparison import batch, filled, stacked
 from omote.evaluation.deformation_transfer import DeformationTransfer
-from omote.evaluation.judges import JUDGES
+from omote.evaluation.judges.panel import JUDGES
 from omote.evaluation.measure import Judges, judged
 from omote.evaluation.pictures import save_strips
-from omote.evaluation.records import PersonRecords, Record, Row, Table, descriptor_by, load_records, save_records
-from omote.evaluation.summary import NEUTRAL, merged, persons_apart, summarise
+from omote.evaluation.records import (
+    PersonRecords,
+    Record,
+    Row,
+    Table,
+    descriptor_by,
+    load_records,
+    save_records,
+    value_of,
+)
+from omote.evaluation.report import html
+from omote.evaluation.report.page import column_title
+from omote.evaluation.report.results import is_model, place, title
+from omote.evaluation.summary import FLOOR, NEUTRAL, merged, persons_apart, summarise
 from omote.evaluation.surfaces import surface_errors
 from omote.files import make_folder
 from omote.formats.read import read
@@ -42,21 +58,35 @@ from omote.rgbd.model import EditingModel
 from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Results, Work
 from omote.studies.persons import load_judges
-from omote.studies.real_scans_page import write_scan_report
 from omote.studies.rows import HEAD_EDIT, model_images, network_images, surface_images
 from omote.studies.suites import ScanSuite, scan_names
 from omote.studies.table import AUTOENCODER, CEILING
 from omote.types import Mesh, Rgbd
 
-# What is said of every scan alone, beside the means.
-MEASURES = (
-    "depth/mae_mm_rest",
-    "depth/mae_mm_unmoved",
-    "identity_to_source/faceapi",
-    *(f"expression/top1_{judge}" for judge in JUDGES),
-    "expression/asked_both",
-    *(f"fit/{way}_{name}_mm" for way in ("scan_to_surface", "surface_to_scan") for name in ("median", "p90")),
+# Columns of the page, and what is said of every scan alone, beside the means.
+COLUMNS = tuple(
+    map(
+        metric_of,
+        (
+            "depth/mae_mm_rest",
+            "depth/mae_mm_unmoved",
+            "identity_to_source/faceapi",
+            *(f"expression/top1_{judge}" for judge in JUDGES),
+            "expression/asked_both",
+        ),
+    )
 )
+FIT = tuple(
+    metric_of(f"fit/{way}_{name}_mm") for way in ("scan_to_surface", "surface_to_scan") for name in ("median", "p90")
+)
+MEASURES = tuple(metric.key for metric in (*COLUMNS, *FIT))
+FITTED = {"linear": "head model", "refined": "refined"}
+NOTES = (
+    ("no truth", "How these people look with another expression was never captured: there is no depth or colour error, and no "
+     "ceiling of the judges on true pictures. In-model numbers have both."),
+    ("expression", "The floor is the copy: a seventh, or what the scan happens to show."),
+    ("autoencoder", "The scan's own image through the autoencoder, seven times the same: what its loss alone costs."),
+)  # fmt: skip
 
 
 def measure_scans(suite: ScanSuite, work: Work) -> Steps[Results]:
@@ -224,3 +254,57 @@ def measure(
             ("depth/mae_mm_unmoved", metrics.depth_errors(depth, truth, still).mae_mm),
         ):
             yield Record(row=row, measure=key, values=values)
+
+
+def write_scan_report(out: Path, table: Table, scans: Sequence[str], skipped: Mapping[str, str]) -> None:
+    """Write ``report.html``.
+
+    Args:
+        out: the result folder.
+        table: rows over all scans, and under each ``scan``.
+        scans: names of those that were measured.
+        skipped: names of the others, with the reason.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    run = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    html.write(out / "report.html", "omote: real scans", _sections(out, table, scans, skipped, run))
+
+
+def _sections(
+    out: Path, table: Table, scans: Sequence[str], skipped: Mapping[str, str], run: Mapping[str, Any]
+) -> Iterator[str]:
+    yield "<h1>Real scans</h1>"
+    yield f'<p class="soft">{len(scans)} scans, {len(skipped)} skipped.</p>'
+    if skipped:
+        yield html.definitions(skipped.items())
+    rows = sorted((row for row in table if not row.at and COLUMNS[0].key in table[row]), key=place)
+    yield _table(table, rows)
+    if (apart := table.get(Row(), {}).get("identity_apart/faceapi")) is not None:
+        yield f'<p class="soft">Identity distance of different scans: {value_of(apart):.3f}.</p>'
+    yield "<h2>How well the head lies on the scan</h2>"
+    fits = [(f"{scan}, {said}", table[Row(kind).under(scan=scan)]) for scan in scans for kind, said in FITTED.items()]
+    yield html.table(
+        ["scan", *map(column_title, FIT)],
+        [("", [escape(name), *(html.number(value_of(cells[m.key]), m.digits) for m in FIT)]) for name, cells in fits],
+    )
+    for name in scans:
+        yield f"<h2>{escape(name)}</h2>"
+        yield f'<p class="soft">Columns: {", ".join(CATEGORIES)}.</p>'
+        yield f'<div class="scroll">{html.picture(out / "scans" / f"{name}.png", f"every row of {name}")}</div>'
+        yield _table(table, [row.under(scan=name) for row in rows])
+    yield "<h2>What the words mean</h2>"
+    yield html.definitions([*((metric.title, metric.definition) for metric in COLUMNS), *NOTES])
+    yield "<h2>What it ran on</h2>"
+    yield html.facts(run)
+
+
+def _table(table: Table, rows: Sequence[Row]) -> str:
+    lines = []
+    for row in rows:
+        cells = [html.number(value_of(table[row][m.key]), m.digits) for m in COLUMNS]
+        kind = "model" if is_model(row) else "bound" if row.name in (FLOOR, AUTOENCODER.name) else "baseline"
+        name = "autoencoder of the scan" if row == AUTOENCODER else title(row)
+        lines.append((kind, [escape(name), *cells]))
+    return html.table(["row", *map(column_title, COLUMNS)], lines)

@@ -106,7 +106,6 @@ class ReleaseSuite(PersonStudy, WithNetworks):
     """What a release must show: every row on many unseen persons.
 
     Attributes:
-        persons: unseen, each with seven expressions.
         test_set: in-model: both heads, as training draws them; cross-model: of `ict` alone; sensor: seen by a depth camera; pose:
             turned by up to 30 degrees; expressive: the source is not at rest.
         rivals: results of an earlier run on the same persons, whose rows without the model are taken over.
@@ -172,14 +171,7 @@ class ReleaseSuite(PersonStudy, WithNetworks):
 
 @dataclass(frozen=True, kw_only=True)
 class QuickSuite(ReleaseSuite):
-    """The release suite on few persons, with sets of images, in minutes.
-
-    Attributes:
-        persons: unseen, each with seven expressions.
-        sets: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall).
-        best_of: samples per expression from the category alone, of which the best is measured on the in-model set.
-        best_of_persons: persons of whom they are drawn.
-    """
+    """The release suite on few persons, with sets of images, in minutes."""
 
     NAME = "quick"
 
@@ -213,7 +205,6 @@ class SamplerSuite(StudyOfEdits):
     """Every sampler at several numbers of steps, SDEdit and inversion.
 
     Attributes:
-        persons: unseen, each with seven expressions.
         samplers: by name.
         steps: of each sampler; all of the defaults take minutes per person.
         strengths: of SDEdit.
@@ -265,7 +256,6 @@ class JudgeSuite(PersonStudy):
     """Whether the judges tell persons and expressions apart, on true renders.
 
     Attributes:
-        persons: unseen, each with seven expressions.
         arcface: an ArcFace backbone (.safetensors) as a second identity network.
     """
 
@@ -293,27 +283,20 @@ class JudgeSuite(PersonStudy):
 
     def summary(self, numbers: Mapping[str, float | int]) -> str:
         """The judges' table."""
-        from omote.studies.judge_page import table_rows
+        from omote.studies.judge_check import table_rows
 
         return "\n".join("  ".join(line) for line in table_rows(numbers))
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstStageSuite(PersonStudy):
-    """What autoencoders lose, a row each.
+class RunsSuite(PersonStudy):
+    """Networks side by side.
 
     Attributes:
-        persons: unseen, each with seven expressions.
         runs: runs or weights folders; rows are named after them.
-        perceptual: the weights file of a second perceptual distance (docs/studies.md).
     """
 
-    NAME = "first-stage"
-
-    # A row is a mean over all of its persons.
-    persons: Annotated[int, Range(1)] = 200
     runs: Annotated[tuple[Path, ...], FREE]
-    perceptual: Path | None = None
 
     def check(self) -> None:
         """Refuse rows of one name.
@@ -323,6 +306,21 @@ class FirstStageSuite(PersonStudy):
         """
         row_names(self.runs)
 
+
+@dataclass(frozen=True, kw_only=True)
+class FirstStageSuite(RunsSuite):
+    """What autoencoders lose, a row each.
+
+    Attributes:
+        perceptual: the weights file of a second perceptual distance (docs/studies.md).
+    """
+
+    NAME = "first-stage"
+
+    # A row is a mean over all of its persons.
+    persons: Annotated[int, Range(1)] = 200
+    perceptual: Path | None = None
+
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
         from omote.studies.first_stage import measure_first_stages
@@ -331,13 +329,11 @@ class FirstStageSuite(PersonStudy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditorSuite(PersonStudy):
+class EditorSuite(RunsSuite):
     """Editors against the first of them, at several numbers of steps, given weights or a category alone.
 
     Attributes:
-        persons: unseen, each with seven expressions.
         backend: what runs the networks.
-        runs: runs or weights folders; rows are named after them.
         conditions: what is asked for: the truth's weights, category and intensity alone, or weights drawn for these.
         steps: numbers of steps of each editor.
         samples: per expression where many answers are right.
@@ -348,19 +344,10 @@ class EditorSuite(PersonStudy):
 
     persons: Annotated[int, Range(1), FREE] = 200
     backend: Backend = "auto"
-    runs: Annotated[tuple[Path, ...], FREE]
     conditions: tuple[Asked, ...] = ("arkit", "category", "prior")
     steps: tuple[Count, ...] = (50, 4, 2, 1)
     samples: Count = 8
     guidance_scale: float = 1.0
-
-    def check(self) -> None:
-        """Refuse rows of one name.
-
-        Raises:
-            ConfigError: no runs, or two of one name.
-        """
-        row_names(self.runs)
 
     def fingerprints(self) -> Mapping[str, str]:
         """Of the editors."""

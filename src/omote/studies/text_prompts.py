@@ -16,7 +16,7 @@ import torch
 from omote.datasets.population import Person, draw_person
 from omote.diffusion.settings import EditSettings
 from omote.evaluation.comparison import batch, stacked
-from omote.evaluation.judges import ExpressionJudges, load_expression_judges
+from omote.evaluation.judges.panel import ExpressionJudges, load_expression_judges
 from omote.evaluation.measure import judged
 from omote.evaluation.records import (
     Cell,

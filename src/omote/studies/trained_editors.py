@@ -31,7 +31,6 @@ class StudyOfTraining(StudyOfEdits):
 
     Attributes:
         population: folder of `omote population`.
-        persons: unseen, each with seven expressions.
         images: that each editor trains on.
         minutes: of training for each editor, instead of images; 0 counts images.
         clock: of those minutes: "wall", or "cpu" for the process's own computing where others share the machine.

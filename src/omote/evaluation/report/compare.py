@@ -11,12 +11,11 @@ import numpy as np
 from omote.evaluation.catalogue import Metric
 from omote.evaluation.records import Row
 from omote.evaluation.report import html, words
-from omote.evaluation.report.page import chart_of, column_title, run_facts, sections
+from omote.evaluation.report.page import chart_of, column_title, sections
 from omote.evaluation.report.results import AUTOENCODER, MODEL, Results, is_model, kind_of, place, title
 from omote.evaluation.report.tables import HEADLINE, interval, verdict_of
 from omote.evaluation.statistics import paired_test
 from omote.evaluation.summary import per_person
-from omote.files import atomic_path
 
 
 def write_comparison(all_results: Sequence[Results], out: Path) -> None:
@@ -25,12 +24,8 @@ def write_comparison(all_results: Sequence[Results], out: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    if len(all_results) == 1:
-        text = html.page(f"omote: {all_results[0].name}", sections(all_results[0]))
-    else:
-        text = html.page("omote: " + ", ".join(r.name for r in all_results), comparison(all_results))
-    with atomic_path(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    body = sections(all_results[0]) if len(all_results) == 1 else comparison(all_results)
+    html.write(out, "omote: " + ", ".join(r.name for r in all_results), body)
 
 
 def comparison(all_results: Sequence[Results]) -> Iterator[str]:
@@ -48,7 +43,7 @@ def comparison(all_results: Sequence[Results]) -> Iterator[str]:
         yield _paired(first, other)
     yield html.definitions(words.definitions(HEADLINE))
     for results in all_results:
-        yield f"<details><summary>What {escape(results.name)} ran on</summary>{run_facts(results)}</details>"
+        yield f"<details><summary>What {escape(results.name)} ran on</summary>{html.facts(results.run)}</details>"
 
 
 def _lines(all_results: Sequence[Results]) -> Iterator[tuple[Results, Row, str]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from omote.evaluation.statistics import Interval
+from omote.files import atomic_path
 
 STYLE = """
 :root{--ink:#1c1f23;--soft:#5c6670;--line:#d8dde2;--paper:#fff;--tint:#f4f6f8;--model:#0b62a8;--base:#b4540a;--bound:#5c6670;
@@ -63,6 +64,21 @@ def page(title: str, body: Iterable[str]) -> str:
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
+
+
+def write(path: Path, title: str, body: Iterable[str]) -> None:
+    """Write a whole page.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(page(title, body), encoding="utf-8")
+
+
+def facts(run: Mapping[str, object]) -> str:
+    """Versions, seeds, commit, machine and counts of a run."""
+    return definitions((key, "–" if value is None else str(value)) for key, value in sorted(run.items()))
 
 
 def number(value: float, digits: int) -> str:

@@ -19,7 +19,6 @@ from omote.evaluation.report.results import MODEL, ROW_TITLES, Results, kind_of,
 from omote.evaluation.report.tables import DETAIL, HEADLINE, bounds_of, interval, rivalries
 from omote.evaluation.statistics import Interval
 from omote.evaluation.summary import CEILING, FLOOR, TOP1, class_interval, confusion, parts_of, per_image, per_person
-from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 
 SHEET_TITLES = {
@@ -34,8 +33,7 @@ def write_report(results: Results) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with atomic_path(results.folder / "report.html") as temporary:
-        temporary.write_text(html.page(f"omote: {results.name}", sections(results)), encoding="utf-8")
+    html.write(results.folder / "report.html", f"omote: {results.name}", sections(results))
 
 
 def sections(results: Results) -> Iterator[str]:
@@ -51,7 +49,7 @@ def sections(results: Results) -> Iterator[str]:
     rivals = rivalries(results)
     lines = (*words.aim(rivals), *words.missing(results), *words.verdict(rivals))
     yield f'<div class="verdict">{"".join(f"<p>{line}</p>" for line in lines)}</div>'
-    yield headline_table(results)
+    yield metric_table(results, HEADLINE)
     yield f"<p>{_identity_note(results)}</p>"
     yield figures(results)
     yield "<h2>Expression by class</h2>"
@@ -73,7 +71,7 @@ def sections(results: Results) -> Iterator[str]:
     yield html.definitions(words.definitions((*HEADLINE, *DETAIL, *_of_judge(JUDGES[0]))))
     yield published_tables()
     yield "<h2>What it ran on</h2>"
-    yield run_facts(results)
+    yield html.facts(results.run)
 
 
 def _in_short(results: Results) -> str:
@@ -89,11 +87,6 @@ def column_title(metric: Metric) -> str:
     """HTML of a column's head: title, unit, and an arrow towards what is better."""
     arrow = {"lower": " ↓", "higher": " ↑", "neither": ""}[metric.better]
     return f"{escape(metric.title)}<br><small>{escape(metric.unit)}{arrow}</small>"
-
-
-def headline_table(results: Results) -> str:
-    """Every row, with the judges' ceiling and floor beside each accuracy."""
-    return metric_table(results, HEADLINE)
 
 
 def metric_table(results: Results, columns: Sequence[Metric]) -> str:
@@ -246,8 +239,3 @@ def _sheets(results: Results) -> Iterator[str]:
             shown = html.picture(picture_path(images, index, row), f"{name} person, {title(Row(row))}")
             cells.append(f"<figure><figcaption>{escape(SHEET_TITLES[row])}</figcaption>{shown}</figure>")
         yield f'<div class="scroll"><div class="sheet">{"".join(cells)}</div></div>'
-
-
-def run_facts(results: Results) -> str:
-    """Versions, seeds, commit, machine and counts."""
-    return html.definitions((key, "–" if value is None else str(value)) for key, value in sorted(results.run.items()))
