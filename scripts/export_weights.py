@@ -48,7 +48,7 @@ def main() -> None:
         model = load_pretrained(kind, source).half()
         folder = options.out / name
         model.save_pretrained(folder, max_shard_size=SHARD)
-        # diffusers notes the folder that a model was loaded from: nobody else has it.
+        # diffusers notes the folder that a model was loaded from, which exists on this machine alone.
         config = json.loads((folder / "config.json").read_text())
         config.pop("_name_or_path", None)
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

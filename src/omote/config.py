@@ -75,8 +75,8 @@ def from_json(kind: type[Config], data: object, *, path: str = "") -> Config:
 
     Args:
         kind: the dataclass.
-        data: what `json.loads` gave.
-        path: where ``data`` lies in a larger config, for messages.
+        data: value that `json.loads` returned.
+        path: place of ``data`` in a larger config, for messages.
 
     Raises:
         ConfigError: an unknown key (the nearest known one is suggested), a missing one, or a value of another type or

@@ -40,9 +40,9 @@ def reading(path: Path | str, kind: type[OmoteError], problem: str, way_out: str
 
     Args:
         path: the file or folder, for the message.
-        kind: of the error.
-        problem: what a file is that does not parse, such as "not a whole shard".
-        way_out: what to do then.
+        kind: kind of the error.
+        problem: description of a file that does not parse, such as "not a whole shard".
+        way_out: advice for that case.
 
     Raises:
         OmoteError: of that kind; what was thrown is its cause.

@@ -1,4 +1,4 @@
-"""The seam is found where the lips meet, an open mouth is told, and the model's closed lips are carried there."""
+"""The seam is found where the lips meet, an open mouth is recognised, and the model's closed lips are carried there."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class FakePipeline:
 
 
 class FakeProcess:
-    """Instead of a process or thread that loads networks which nobody asks."""
+    """Instead of a process or thread that loads networks that no test calls."""
 
     peak_memory_mb = 0.0
 

@@ -1,4 +1,4 @@
-"""Damage as disks, transfers and editors do it: bytes cut, flipped, repeated, and numbers that nobody meant."""
+"""Damage as disks, transfers and editors do it: bytes cut, flipped, repeated, and meaningless numbers."""
 
 NUMBERS = (b"-1", b"0", b"1e-300", b"1e300", b"NaN", b"Infinity", b"null", b"true", b'"x"', b"[]", b"{}", b"9" * 401)
 

@@ -1,4 +1,4 @@
-"""A finished result folder of made-up numbers, for tests of what is made of one."""
+"""A finished result folder of invented numbers, for tests of its readers."""
 
 from __future__ import annotations
 

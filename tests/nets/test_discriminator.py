@@ -33,7 +33,7 @@ def test_the_same_image_matches_itself():
     assert float(matching) == 0
 
 
-def test_pixels_without_weight_are_nobodys_business():
+def test_pixels_without_weight_do_not_count():
     net = PatchDiscriminator(2)
     image = images(0).requires_grad_()
     weight = torch.zeros(4, 1, 32, 32)

@@ -109,7 +109,7 @@ def test_the_command_draws_people_that_it_can_edit_and_read_back(weights, tmp_pa
         np.testing.assert_allclose(frame.rgb, person.rgb, atol=0.01)
         np.testing.assert_allclose(frame.depth_mm[person.mask], person.depth_mm[person.mask], atol=0.06)
         assert (tmp_path / f"a/person_{number:03d}/happy/intrinsics.json").is_file()
-    # The same person whoever is drawn beside.
+    # The same person whatever the rest of the batch.
     again = ["sample", "--count", "1", "--seed", "6", *arguments[5:], "--out", str(tmp_path / "b")]
     assert main(again) == 0
     same = [Image.open(tmp_path / p / "neutral/color.png").tobytes() for p in ("a/person_001", "b/person_000")]

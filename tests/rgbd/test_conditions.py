@@ -98,7 +98,7 @@ def test_without_every_kind_it_is_the_unconditional_whatever_was_given(editor):
         torch.testing.assert_close(answer(editor, condition), nothing, rtol=0, atol=0)
 
 
-def test_a_kind_that_is_absent_is_one_that_is_given_to_nobody(editor):
+def test_an_absent_kind_is_one_given_to_no_item(editor):
     for kinds in itertools.combinations(KINDS, 2):
         others = [kind for kind in KINDS if kind not in kinds]
         torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""Encoded edits are the edits: what a run reads from them is what it would have made, and damage is told."""
+"""Encoded edits are the edits: what a run reads from them is what it would have made, and damage is reported."""
 
 from dataclasses import replace
 

@@ -26,7 +26,7 @@ def test_rivals_beside_the_weights_are_other_networks(tmp_path: Path) -> None:
     before = fingerprint(tmp_path)
     (tmp_path / "rivals/regression").mkdir(parents=True)
     (tmp_path / "rivals/regression/editor.safetensors").write_bytes(b"2")
-    # Nor is what is told of their training.
+    # Nor is the record of their training.
     (tmp_path / "training.json").write_text("{}")
     assert fingerprint(tmp_path) == before
     assert fingerprint(tmp_path / "rivals/regression") not in (before, fingerprint(tmp_path / "rivals"))

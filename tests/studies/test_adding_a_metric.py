@@ -21,7 +21,7 @@ def test_a_metric_is_added_in_a_few_lines(monkeypatch: pytest.MonkeyPatch, tmp_p
     use_stand_ins(monkeypatch)
     monkeypatch.setattr(ModelStudy, "model", lambda self: CopyingEditor())
 
-    # What somebody writes who adds one.
+    # All that adding one takes.
     def brightness_error(found: Comparison) -> np.ndarray:
         return np.abs(found.shown.rgb.mean(axis=(1, 2, 3)) - found.true.rgb.mean(axis=(1, 2, 3))).astype(np.float64)
 

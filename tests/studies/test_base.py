@@ -188,7 +188,7 @@ def test_a_study_may_train_before_it_measures_and_show_that(tmp_path: Path) -> N
 def test_a_number_that_is_no_metric_of_the_catalogue_is_not_written(tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Undefined(PersonStudy):
-        """A study whose number nobody defined."""
+        """A study whose number is not in the catalogue."""
 
         NAME = "undefined"
 

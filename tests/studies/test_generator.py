@@ -1,4 +1,4 @@
-"""Generators of equal size whatever their latent's; a start that knows nothing draws the mean."""
+"""Generators of equal size whatever their latent's; an untrained network draws the mean."""
 
 import pytest
 import torch

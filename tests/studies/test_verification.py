@@ -1,4 +1,4 @@
-"""Verification of made-up results: what a row's training and time are, and that nothing is measured twice."""
+"""Verification of invented results: training and time of each row, and nothing is measured twice."""
 
 from __future__ import annotations
 

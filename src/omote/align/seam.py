@@ -55,9 +55,9 @@ class Seam:
 
     Attributes:
         points_mm: along it, evenly in x.
-        depth_mm: of the valley at each point, below the lower of its two lips.
+        depth_mm: depth of the valley at each point, below the lower of its two lips.
         closed: whether the lips touch all along.
-        edges_mm: of an open mouth, where the upper lip ends and the lower one begins, at points of the same x.
+        edges_mm: edges of an open mouth, where the upper lip ends and the lower one begins, at points of the same x.
     """
 
     points_mm: Float[np.ndarray, "n 3"]
@@ -72,9 +72,9 @@ def find_seam(
     """Find the seam; None where the scan shows none.
 
     Args:
-        points_mm: of the scan, canonical frame.
+        points_mm: points of the scan, canonical frame.
         faces: its triangles; None for a cloud.
-        landmarks_mm: of the scan or of a fit; they say roughly where to look.
+        landmarks_mm: landmarks of the scan or of a fit; they say roughly where to look.
     """
     middle = landmarks_mm[60:68].mean(axis=0)
     depth = _mesh_depth(points_mm, faces, middle) if faces is not None else _cloud_depth(points_mm, middle)
@@ -112,7 +112,7 @@ def scan_seam(head: HeadModel, surface: ScanSurface, found: Located) -> Seam | N
 
     Args:
         head: the head model that was fitted to it.
-        surface: of the scan.
+        surface: surface of the scan.
         found: the face.
     """
     pose = found.fit.canonical_from_scan
@@ -129,9 +129,9 @@ def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, 
     Of a closed mouth, as far above and below the seam as on the head model's own; of an open one, on the lips' edges.
 
     Args:
-        head: whose lips are to lie there.
+        head: head whose lips are to lie there.
         found: the face.
-        seam: in scan coordinates.
+        seam: seam of the lips in scan coordinates.
     """
     own = model_seam(head)
     if own is None or not np.isfinite(found.landmarks).all():
@@ -154,7 +154,7 @@ def ribbon(seam: Seam, model: HeadModel) -> Ribbon | None:
     """Where the vertices about the closed model's seam go, so that its lips meet where the scan's do; None for an open mouth.
 
     Args:
-        seam: in the frame of the head to be refined.
+        seam: seam of the lips in the frame of the head to be refined.
         model: the head.
     """
     own = model_seam(model)

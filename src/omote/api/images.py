@@ -20,7 +20,7 @@ def pack(folder: Path | str, out: Path | str, *, size: int = 256, on_step: Calla
     """Pack a folder of images for training: every file is opened, checked, and resized once.
 
     Args:
-        folder: of jpg, png or webp images, or of subfolders of them, one a class; captions in ``name.txt`` or
+        folder: folder of jpg, png or webp images, or of subfolders of them, one a class; captions in ``name.txt`` or
             ``metadata.jsonl``.
         out: a new folder.
         size: pixels of the shorter side.

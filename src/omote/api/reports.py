@@ -13,7 +13,7 @@ def report(folders: Sequence[Path | str], *, out: Path | str) -> Path:
     """Write result folders as one self-contained page.
 
     Args:
-        folders: of `omote evaluate release`, finished. One gives its report; several are compared, with intervals, and
+        folders: finished folders of `omote evaluate release`. One gives its report; several are compared, with intervals, and
             tested against the first, paired by person.
         out: .html.
 

@@ -18,7 +18,7 @@ def evaluate(study: Study, *, out: Path | str, on_step: Callable[[Step], None] |
     ``omote.study`` is the same function.
 
     Args:
-        study: with its options; docs/evaluation.md lists the suites, docs/studies.md the studies (`omote.studies.registry`).
+        study: suite or study with its options (docs/evaluation.md, docs/studies.md).
         out: folder, made if missing; items that it holds already are not measured again, and any number of processes may
             measure into it.
         on_step: called with progress.

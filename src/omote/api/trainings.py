@@ -34,7 +34,7 @@ def estimate_training(config: Any) -> dict[str, float | str]:
     """What a run of this config will take on this machine: a few steps are taken in memory, nothing is written.
 
     Args:
-        config: what `recipe` returns.
+        config: config that `recipe` returns.
 
     Returns:
         ``parameters``, ``frozen_parameters``, ``precision``, ``memory_layout``, ``images_per_s``, ``hours``, ``memory_mb``.
@@ -63,7 +63,7 @@ def encode(
         out: folder of the edits; made if missing.
         autoencoder: folder of an exported first stage; the shipped one if None.
         variants: captures per person.
-        seed: of everything drawn.
+        seed: seed of everything drawn.
         on_step: called with progress.
 
     Returns:
@@ -97,7 +97,7 @@ def count_parameters(config: Any) -> int | None:
     """Count the parameters of a network that a config alone describes, without its data; None for others.
 
     Args:
-        config: what `recipe` returns.
+        config: config that `recipe` returns.
     """
     from omote.recipes.run import parameters_of
 

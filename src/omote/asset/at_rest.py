@@ -19,8 +19,8 @@ def at_rest(head: HeadModel, alignment: Alignment) -> Float[np.ndarray, "v 3"]:
     goes without folds, by the strain from the identity's own face.
 
     Args:
-        head: of the alignment.
-        alignment: of the scan.
+        head: head model of the alignment.
+        alignment: alignment of the scan.
     """
     if not alignment.shown:
         return seat_mouth(head, alignment.vertices_mm)

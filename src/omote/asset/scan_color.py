@@ -28,7 +28,7 @@ def scan_color(
 
     Args:
         scan: canonical frame, mm, with colour (`has_color`).
-        points_mm: on the head's surface.
+        points_mm: points on the head's surface.
         normals: unit, there.
     """
     if isinstance(scan, PointCloud):

@@ -20,12 +20,12 @@ from typing import NoReturn
 # Answering `omote --help` from this table keeps the commands' imports out of it; a test compares the two.
 COMMANDS = {
     "avatar": "Make an avatar (GLB with morph targets) of a scan.",
-    "demo": "Make an avatar of a made-up person seen by a simulated depth camera.",
+    "demo": "Make an avatar of a synthetic person seen by a simulated depth camera.",
     "fit": "Find the face in a scan and fit the head model to it.",
     "render": "Write a scan as the RGB-D image that the networks see.",
     "reconstruct": "Send a scan's RGB-D image through the autoencoder and measure what is lost.",
     "sample": "Sample synthetic persons unconditionally, each with the wanted expressions.",
-    "population": "Render a population of made-up persons, for training or to look at.",
+    "population": "Render a population of synthetic persons, for training or to look at.",
     "data": "Check a dataset of scans or render it, or pack a folder of images, for training.",
     "encode": "Encode a population's edits once, so that editors train on them faster.",
     "train": "Train a recipe, or go on with a run.",
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # `omote info | head`: whoever read us has enough.
+        # `omote info | head`: the reader has enough.
         _drop_output()
         return 0
     except OSError as error:

@@ -23,7 +23,7 @@ class Options(Generic[Config]):
     """A suite or study and its folder.
 
     Attributes:
-        config: of the suite or study.
+        config: suite or study with its options.
         out: folder of the results; made if missing.
     """
 

@@ -307,7 +307,7 @@ class Info:
     Good to paste into a bug report.
 
     Attributes:
-        json: as JSON.
+        json: print JSON.
     """
 
     json: bool = False

@@ -36,7 +36,7 @@ class DrawnFace:
     """An avatar's parts as they are drawn.
 
     Attributes:
-        vertices_mm: at rest, of all parts; vertices that coincide are one.
+        vertices_mm: vertices of all parts at rest; vertices that coincide are one.
         targets_mm: offsets per morph target.
         triangles: per part ("skin", "teeth", "mouth", "eyes", "tongue"), counter-clockwise from outside.
     """

@@ -23,9 +23,9 @@ class FoundSurface:
     """The head found on a source: fitted, refined onto it, and taken back to rest.
 
     Attributes:
-        neutral_mm: at rest, in the frame of the source's camera.
+        neutral_mm: vertices at rest, in the frame of the source's camera.
         colors: seen in the source, per vertex.
-        camera: of the source.
+        camera: camera of the source.
     """
 
     neutral_mm: Float[np.ndarray, "v 3"]
@@ -49,7 +49,7 @@ class SurfaceEdit(ABC):
         """The surface per expression.
 
         Args:
-            neutral_mm: of the person, in correspondence.
+            neutral_mm: vertices of the person at rest, in correspondence.
             weights: ARKit-52.
         """
 
@@ -61,7 +61,7 @@ class SurfaceEdit(ABC):
         Args:
             source: the person at rest.
             landmarks_mm: the source's true landmarks, canonical frame.
-            expressions: with ARKit weights.
+            expressions: expressions with ARKit weights.
         """
         return self.edit(self.find(source, landmarks_mm), expressions)
 

@@ -52,7 +52,7 @@ class Comparison:
         shown: the row's images, their holes filled (`filled`).
         true: the true renders; their mask decides which pixels count.
         source: the true render of what the source shows, once per image.
-        intrinsics: of each image's camera, pixels.
+        intrinsics: intrinsics of each image's camera, pixels.
         landmarks_px: the true landmarks, per image.
     """
 

@@ -49,8 +49,8 @@ def transfer(
     Args:
         reference_mm: the source mesh at rest, without triangles of no area.
         deformed_mm: its deformations.
-        target_mm: in correspondence, and in the same pose: a rotation of the target alone does not turn what is transferred.
-        faces: of both.
+        target_mm: vertices in correspondence and in the same pose: a rotation of the target alone does not turn the transfer.
+        faces: triangles of both.
 
     Returns:
         The target's deformations. A vertex that rests (`ANCHOR_MM`), and a part without any that does, moves as the reference's.

@@ -25,7 +25,7 @@ class FeatureStatistics:
     Attributes:
         mean: per dimension.
         covariance: unbiased.
-        count: of the features.
+        count: number of features.
     """
 
     mean: Float[np.ndarray, " d"]
@@ -92,7 +92,7 @@ class KernelDistance:
     Attributes:
         mean: over the subsets.
         std: over the subsets.
-        num_subsets: how many.
+        num_subsets: number of subsets.
         subset_size: features of each set in one.
     """
 
@@ -117,7 +117,7 @@ def kernel_distance(
         b: features.
         num_subsets: drawn without replacement inside each.
         subset_size: cut to what both sets have.
-        seed: of the subsets.
+        seed: seed of the subsets.
     """
     size = min(subset_size, len(a), len(b))
     if size < 2:
@@ -193,7 +193,7 @@ def inception_score(probabilities: Float[np.ndarray, "n c"], *, num_splits: int 
     """Exp E KL(p(y|x) ‖ p(y)), mean and deviation over splits (Salimans et al., NeurIPS 2016, §4).
 
     Args:
-        probabilities: of a classifier that the metric's key names.
+        probabilities: probabilities of a classifier that the metric's key names.
         num_splits: consecutive parts, cut to the number of images.
     """
     scores = []

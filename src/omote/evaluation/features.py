@@ -201,7 +201,7 @@ class PerceptualDistance:
     Attributes:
         name: "lpips_vgg16" is LPIPS; another name is another distance, not comparable.
         stages: pictures → feature maps.
-        weights: of each map's channels; None weighs all of a map's channels alike.
+        weights: weights of each map's channels; None weighs all of a map's channels alike.
         size: side that pictures are enlarged to, or None.
     """
 

@@ -28,7 +28,7 @@ class Axis:
     """A scale from values to pixels.
 
     Attributes:
-        label: of the axis, with its unit.
+        label: label of the axis, with its unit.
         low: value at the start.
         high: value at the end.
         logarithmic: both bounds are positive then.
@@ -85,7 +85,7 @@ def line_chart(
     """A line per series with its name at its end, and dashed levels to see them by, such as one that none can pass.
 
     Args:
-        title: of the chart.
+        title: title of the chart.
         series: name → points.
         x: across.
         y: up.
@@ -150,9 +150,9 @@ def row_chart(
     """A line per row, from top to bottom: its name, a dot at its value and a whisker over its interval.
 
     Args:
-        title: of the chart.
+        title: title of the chart.
         rows: name → value, lower and upper end; ends that are no number are not drawn.
-        x: of the values.
+        x: axis of the values.
         levels: dashed upright lines to see the rows by, such as a ceiling.
         kinds: name of a row → CSS class of its dot, whose colour a page decides.
     """

@@ -49,9 +49,9 @@ class ImageNetworks:
     """What two sets of images are compared by.
 
     Attributes:
-        extractors: of features.
+        extractors: extractors of features.
         perceptual: distance of two images; None where none is asked for.
-        device: where they run.
+        device: device that they run on.
     """
 
     extractors: tuple[FeatureExtractor, ...]
@@ -108,8 +108,8 @@ def save_image_features(
 
     Args:
         path: .safetensors.
-        images: of any sizes.
-        networks: of the features.
+        images: images of any size.
+        networks: networks that compute the features.
         resize: to a network's input.
     """
     out = {}
@@ -126,8 +126,8 @@ class ImageSet:
     """The features of a set of images.
 
     Attributes:
-        files: of `save_image_features`, in the images' order.
-        count: of the images.
+        files: files written by `save_image_features`, in the images' order.
+        count: number of images.
     """
 
     files: tuple[Path, ...]
@@ -161,7 +161,7 @@ class SetDistances:
         kid_subsets: random subsets of KID.
         kid_subset_size: images of each set in one.
         manifold_images: precision and recall are of at most so many random images of each set, as they look at all pairs.
-        seed: of what is random.
+        seed: seed of all random choices.
     """
 
     kid_subsets: int = 100
@@ -177,10 +177,10 @@ def set_distances(
 
     Args:
         generated: the images that are measured.
-        reference: what they should be like.
-        extractor: whose features the sets hold.
+        reference: images that they are compared with.
+        extractor: extractor whose features the sets hold.
         config: how.
-        device: where the extractor is.
+        device: device of the extractor.
     """
     name = extractor.name
     subsets = config.kid_subsets * config.kid_subset_size

@@ -41,7 +41,7 @@ def measure(
 
     Args:
         images: per row, in the order of the person's expressions; `CEILING` is the true render.
-        person: with the head family's place.
+        person: person, whose ``head`` is an index into ``heads``.
         heads: the families.
         truth: the true renders.
         judges: the panel.
@@ -91,7 +91,7 @@ def judged(
     """What the expression judges say of images.
 
     Args:
-        row: of the images.
+        row: row of the images.
         rgb: [0, 1].
         neutral: the true neutral landmarks.
         asked: category of each image.

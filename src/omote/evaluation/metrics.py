@@ -223,7 +223,7 @@ def depth_normals_error_deg(
         predicted_mm: z-depth, without holes.
         truth_mm: z-depth, positive where ``mask``.
         mask: the truth's valid pixels.
-        intrinsics: of each image's camera, pixels.
+        intrinsics: intrinsics of each image's camera, pixels.
     """
     predicted, _ = depth_normals(predicted_mm, np.ones_like(mask), intrinsics)
     truth, seen = depth_normals(truth_mm, mask, intrinsics)

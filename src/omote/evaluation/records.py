@@ -1,6 +1,6 @@
 """What was measured of a person: a row, a measure and its values, and the file that keeps them.
 
-A `Row` is a line of a table: what answers, and under which condition. Its parts stay apart until a key is written, and a
+A `Row` is a line of a table: a network, a baseline or a bound, under a condition. Its parts stay apart until a key is written, and a
 written key has one reading: ``<metric>/<name>/<axis>=<value>``, where neither names nor values hold a ``/`` or a ``=``.
 """
 
@@ -29,7 +29,7 @@ class Row:
     """A line of a table.
 
     Attributes:
-        name: what answers, such as ``model``; empty for a number of the persons alone.
+        name: network, baseline or bound, such as ``model``; empty for a number of the persons alone.
         at: the condition, as axes with their values: ``(("intensity", "0.5"),)``.
 
     Raises:
@@ -74,7 +74,7 @@ class Record:
     """What was measured of one row of one person.
 
     Attributes:
-        row: of the table.
+        row: row of the table.
         measure: key of a metric (`omote.evaluation.catalogue`), or of what metrics are made of (`judged_by`, `descriptor_by`).
         values: one per image, or one of the person; NaN where there is nothing to measure.
     """
@@ -104,10 +104,10 @@ class PersonRecords:
     """A person's file.
 
     Attributes:
-        parts: what sets persons apart in tables of parts: ``{"head": "omote", "yaw_deg": "-30"}``.
+        parts: axis → value of the subgroups that tables of parts compare: ``{"head": "omote", "yaw_deg": "-30"}``.
         category: per image, a place in `omote.head.expressions.CATEGORIES`.
         intensity: per image, [0, 1].
-        records: in the order of measurement.
+        records: records in the order of measurement.
     """
 
     parts: Mapping[str, str]

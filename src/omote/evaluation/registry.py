@@ -47,11 +47,11 @@ class Metric:
 
     Attributes:
         key: ``<group>/<name>``, with parameters of `PARAMETERS` in braces.
-        title: of a table's column or a figure; may name parameters.
+        title: title of a table's column or a figure; may name parameters.
         unit: "" where there is none.
         better: the direction.
         digits: after the point, in tables for people.
-        function: what computes it.
+        function: function that computes it.
         definition: one or two sentences; may name parameters.
         source: publication; "" for a definition of this project.
         measure: the value per image, where images of a row and the truth are all that it takes.

@@ -33,7 +33,7 @@ class SetNetworks:
     """What sets are compared by.
 
     Attributes:
-        extractors: of features.
+        extractors: extractors of features.
         perceptual: distance of an image from its own truth.
     """
 
@@ -64,10 +64,10 @@ def save_features(
 
     Args:
         path: .safetensors.
-        networks: of the features.
-        images: per row.
+        networks: networks that compute the features.
+        images: images per row.
         truth: the true renders in the same order.
-        neutral_landmarks_px: of the true face at rest.
+        neutral_landmarks_px: landmarks of the true face at rest.
     """
     landmarks = torch.from_numpy(np.repeat(neutral_landmarks_px[None], len(truth), 0))
     true_maps = networks.perceptual.maps(batch(stacked(truth)))
@@ -88,7 +88,7 @@ def summarise_sets(files: Sequence[Sequence[Path]], persons: Sequence[PersonReco
     Args:
         files: each person's.
         persons: their records, in the same order.
-        networks: whose features the files hold.
+        networks: networks whose features the files hold.
     """
     features = [{k: v for path in paths for k, v in load_file(path).items()} for paths in files]
     rows = dict.fromkeys(row for person in persons for row in person.rows() if row.name != CEILING)

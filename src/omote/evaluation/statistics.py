@@ -23,10 +23,10 @@ class Interval:
     """An estimate and its percentile bootstrap interval.
 
     Attributes:
-        value: of all persons.
+        value: estimate of all persons.
         low: lower end; NaN where there are fewer than two persons.
         high: upper end.
-        num_persons: that were measured.
+        num_persons: number of measured persons.
     """
 
     value: float
@@ -60,10 +60,10 @@ def bootstrap(
     """Percentile bootstrap over persons (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, §13.3).
 
     Args:
-        statistic: of a sample, given as indices of persons, each as often as it was drawn.
-        num_persons: how many there are.
+        statistic: statistic of a sample, given as indices of persons, each as often as it was drawn.
+        num_persons: number of persons.
         num_resamples: samples drawn with replacement; those without anything to measure (NaN) do not count.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     value = statistic(np.arange(num_persons))
     rng = np.random.default_rng(seed)
@@ -82,9 +82,9 @@ def bootstrap_mean(
 
     Args:
         per_person: NaN where a person had nothing to measure.
-        weights: of persons, e.g. in how many images they had something to measure; equal if None.
+        weights: weights of persons, e.g. in how many images they had something to measure; equal if None.
         num_resamples: samples.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     plain = np.ones(len(per_person)) if weights is None else weights.astype(np.float64)
     columns = per_person[:, None].astype(np.float64), plain[:, None]
@@ -102,9 +102,9 @@ def bootstrap_macro_mean(
 
     Args:
         per_person: a person's value in each class; NaN where they had nothing to measure.
-        weights: of persons in each class.
+        weights: weights of persons in each class.
         num_resamples: samples.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     measured = ~np.isnan(per_person)
     w = np.where(measured, weights, 0.0)
@@ -152,9 +152,9 @@ def paired_test(
 
     Args:
         first: a value per person; NaN where a person had nothing to measure, and then it does not count.
-        second: of the same persons in the same order.
-        num_permutations: at most.
-        seed: of signs and of the interval's draws.
+        second: values of the same persons in the same order.
+        num_permutations: upper bound of the number of permutations.
+        seed: seed of signs and of the interval's draws.
     """
     difference = first.astype(np.float64) - second
     kept = difference[~np.isnan(difference)]

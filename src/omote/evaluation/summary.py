@@ -88,8 +88,8 @@ def per_image(persons: Sequence[PersonRecords], key: str, row: Row) -> Float[np.
 
     Args:
         persons: their records.
-        key: of a metric; of a judge's accuracy the value is 1 for a hit and 0 for a miss.
-        row: of the table.
+        key: key of a metric; of a judge's accuracy the value is 1 for a hit and 0 for a miss.
+        row: row of the table.
     """
     found = values_of(persons, row, judged_by(TOP1[key]) if key in TOP1 else key)
     if found is None:

@@ -18,8 +18,8 @@ class SurfaceErrors:
     """Both directions: a mesh may lie on the scan and miss half of it, or cover it and reach beyond.
 
     Attributes:
-        scan_to_surface: of the scan's points to the nearest point of the surface.
-        surface_to_scan: of points on the surface to the nearest point of the scan.
+        scan_to_surface: distances from the scan's points to the nearest point of the surface.
+        surface_to_scan: distances from points on the surface to the nearest point of the scan.
     """
 
     scan_to_surface: DistanceSummary
@@ -39,11 +39,11 @@ def surface_errors(
 
     Args:
         scan_mm: points of the part that counts.
-        surface: in millimetres.
+        surface: mesh in millimetres.
         shown: faces of the surface that the scan shows, which samples are drawn on; all if None.
         whole: the scan's own surface, which may be nearer to a sample than its points; ``scan_mm`` if None.
         num_samples: points drawn on the surface, uniform in area, so that fine parts of a mesh do not count more.
-        seed: of them.
+        seed: seed of the samples.
     """
     outward, _, _ = closest_on_mesh(scan_mm, surface.vertices, surface.faces)
     faces = surface.faces if shown is None else shown

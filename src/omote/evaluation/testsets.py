@@ -75,7 +75,7 @@ def captured(name: SetName, image: Rgbd, person: Person) -> Rgbd:
     """The source as it is captured.
 
     Args:
-        name: of the set.
+        name: name of the test set.
         image: the true render of what the source shows.
         person: whose; their index seeds the noise.
     """

@@ -42,7 +42,7 @@ def image_autoencoder(
         num_codes: codes in the codebook.
         channels: widths per resolution.
         layers_per_block: residual blocks per resolution.
-        attention: with a layer of self-attention at the lowest resolution.
+        attention: whether the lowest resolution has self-attention.
     """
     levels = len(channels)
     common = {

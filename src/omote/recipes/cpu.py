@@ -128,7 +128,7 @@ def editor_cpu_few(runs: Path) -> DistilConfig:
 
 
 def editor_cpu_draw(runs: Path) -> EditorConfig:
-    """The same network trained on to draw people who never were beside editing those who are there.
+    """The same network trained on to sample synthetic persons unconditionally, and to edit given ones.
 
         omote train editor-cpu-draw --run runs/editor-draw
 

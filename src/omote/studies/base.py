@@ -124,9 +124,9 @@ class PersonStudy(Study):
     """A study of persons that no network has seen.
 
     Attributes:
-        persons: unseen, each with seven expressions.
+        persons: number of unseen persons, each with seven expressions.
         ict: an ICT-FaceKit checkout or .npz; half of the persons come from it.
-        seed: of persons and noise.
+        seed: seed of persons and noise.
     """
 
     persons: Annotated[int, Range(1), FREE] = 20
@@ -150,7 +150,7 @@ class ModelStudy(Study):
     """A study of an editing model.
 
     Attributes:
-        backend: what runs the networks.
+        backend: library that runs the networks.
         weights: a run's export folder; the shipped weights by default.
     """
 
@@ -183,7 +183,7 @@ class Work:
     Attributes:
         out: the folder.
         watch: seconds per stage, for run.json.
-        made: how many items this process made.
+        made: number of items that this process made.
     """
 
     def __init__(self, out: Path) -> None:
@@ -208,8 +208,8 @@ class Work:
         """Make each item into ``folder/NAME.json``, unless it is there.
 
         Args:
-            folder: of the files, inside the result folder.
-            names: of the items.
+            folder: folder of the items' files, inside the result folder.
+            names: names of the items.
             make: an item's name → what its file holds; a generator may yield steps of its own before it returns that.
             save: writes a file, whole or not at all.
             load: reads it back.
@@ -237,7 +237,7 @@ class Work:
         Args:
             files: name of an item → all that it consists of, each written atomically.
             make: writes what is missing of an item.
-            stage: of the steps.
+            stage: stage that steps are reported under.
         """
         waiting, done = list(files), 0
         while waiting:
@@ -292,7 +292,7 @@ class Work:
         """Hold ``name`` among the processes on this folder; the lock of a killed process is free.
 
         Args:
-            name: of an item, or of a preparation that one process makes for all.
+            name: name of an item, or of a preparation that one process makes for all.
             wait: until it is free; otherwise false is given where another process holds it.
         """
         from filelock import FileLock, Timeout
@@ -315,7 +315,7 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, float | int]]:
     """Run a suite or study into a folder.
 
     Args:
-        study: what is measured.
+        study: suite or study to run.
         out: made if missing; results of the same study that are there are kept.
 
     Returns:

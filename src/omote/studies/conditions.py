@@ -39,10 +39,10 @@ class Edit:
     """One way of asking for an expression.
 
     Attributes:
-        settings: of the sampler; its seed is replaced by the person's.
+        settings: settings of the sampler; its seed is replaced by the person's.
         asks: "weights": the true ARKit weights; "category": category and intensity, for which the model draws weights; "token":
             category and intensity, which the editor alone turns into an expression, without a face to move.
-        network: which of the study's.
+        network: name of one of the study's networks.
     """
 
     settings: EditSettings = EditSettings()
@@ -56,10 +56,10 @@ class StudyCondition:
 
     Attributes:
         at: axis → value; rows are under it. Empty for what is not varied.
-        edits: by row.
+        edits: edits by row.
         shown: a person as this condition shows them: another camera, other expressions.
         captured: the captured source of a person, from the true render at rest.
-        beside: of `BESIDE`; rows that are the same in every condition are measured in one of them.
+        beside: rows of `BESIDE` to measure; rows that are the same in every condition are measured in one of them.
     """
 
     at: At = field(default_factory=dict)
@@ -82,7 +82,7 @@ def at_intensity(person: Person, intensity: float) -> Person:
     """The person showing each category at one intensity; recipe, jitter and tilt are the same at every intensity.
 
     Args:
-        person: whose index seeds the draw.
+        person: person whose index seeds the draw.
         intensity: [0, 1]; neutral stays at 0.
     """
     expressions = []

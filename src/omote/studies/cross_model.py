@@ -38,7 +38,7 @@ class CrossModel(StudyOfTraining):
     """Editors trained on one head family and measured on the other; needs --ict.
 
     Attributes:
-        train_persons: of each run; as many as the rarer family has, if those are fewer.
+        train_persons: persons that each editor trains on; as many as the rarer family has, if those are fewer.
     """
 
     NAME = "cross-model"

@@ -98,7 +98,7 @@ def cut(counts: Mapping[Path, int], sizes: Sequence[int], folder: Path) -> dict[
     Args:
         counts: shard → number of its persons, in order.
         sizes: numbers of persons, counted from the first.
-        folder: of the pieces; whole shards are linked.
+        folder: folder of the pieces; whole shards are linked.
 
     Returns:
         Name of a piece → number of persons up to its end.

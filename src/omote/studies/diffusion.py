@@ -29,7 +29,7 @@ class WhereDiffusionPays(EditorSuite):
     """Regression against diffusion, where the answer is determined and where it is not.
 
     Attributes:
-        runs: editors, as runs or weights folders; the others are compared with the one named `regression`.
+        runs: runs or weights folders of editors; the others are compared with the one named `regression`.
     """
 
     NAME = "diffusion"

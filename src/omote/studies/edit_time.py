@@ -45,15 +45,15 @@ class TimeRequest:
     """What is timed.
 
     Attributes:
-        row: of `MODELS`, `NETWORK_FREE` or `NETWORK_ROWS`.
-        weights: of its networks; None for rows without.
-        backend: what runs them.
-        test_set: how the source is captured.
-        size: pixels of its side.
-        seed: of the person.
-        repeat: measurements, of which the median counts.
-        threads: of torch; 0 leaves its own choice.
-        clock: of all seconds: "wall", or "cpu" for this process's computing on all cores together.
+        row: row of `MODELS`, `NETWORK_FREE` or `NETWORK_ROWS`.
+        weights: folder of its networks; None for rows without networks.
+        backend: library that runs them.
+        test_set: test set, which decides how the source is captured.
+        size: side of the image in pixels.
+        seed: seed of the person.
+        repeat: number of measurements, of which the median counts.
+        threads: threads of torch; 0 leaves its own choice.
+        clock: clock of all times: "wall", or "cpu" for this process's computing on all cores together.
     """
 
     row: str

@@ -101,7 +101,7 @@ class Edited:
     """A row of one person.
 
     Attributes:
-        samples: of all expressions, one list per draw of the noise.
+        samples: samples of all expressions, one list per draw of the noise.
         seconds: per image.
     """
 

@@ -37,10 +37,10 @@ class Guidance(StudyOfEdits):
     """Identity against expression strength, over scales of guidance.
 
     Attributes:
-        asks: how an expression is asked for.
-        scales: of guidance.
-        intensities: asked for.
-        steps: of the sampler.
+        asks: form of the request: weights given, weights drawn by the prior, or category alone.
+        scales: scales of guidance.
+        intensities: requested intensities.
+        steps: steps of the sampler.
     """
 
     NAME = "guidance"

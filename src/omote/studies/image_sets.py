@@ -40,14 +40,14 @@ class ImageSuite(Study):
     """Two folders of images as sets: FID, KID, precision, recall and Inception score, beside published ones.
 
     Attributes:
-        generated: folder of the images that are measured, with its subfolders.
-        reference: folder of the images that they should be like.
+        generated: folder of the measured images, with its subfolders.
+        reference: folder of the images that they are compared with.
         features: networks, as NAME or NAME=PATH (docs/evaluation.md): efficientnet_lite0, inception_v3, clip_vit_b32, and
             lpips_vgg16 for distances of pairs.
-        resize: how an image is brought to a network's input.
-        sampler: how the generated images were drawn, in your words.
-        manifold_images: precision and recall are of at most so many random images of each folder.
-        seed: of what is random.
+        resize: filter that brings an image to a network's input size.
+        sampler: description of the sampler of the generated images, for the report.
+        manifold_images: upper bound of random images of each folder for precision and recall.
+        seed: seed of all random choices.
     """
 
     NAME = "images"

@@ -42,7 +42,7 @@ class Intensity(StudyOfEdits):
     """Asked against obtained intensity of an expression.
 
     Attributes:
-        intensities: asked for.
+        intensities: requested intensities.
     """
 
     NAME = "intensity"
@@ -75,8 +75,8 @@ def displacements(images: Mapping[Row, Sequence[Rgbd]], truth: Truth) -> Iterato
     """The change of depth of every row, edit minus source, and its share of the true change.
 
     Args:
-        images: by row.
-        truth: of the same expressions.
+        images: images by row.
+        truth: true renders of the same expressions.
     """
     from omote.evaluation.comparison import stacked
     from omote.evaluation.metrics import displacement_mm, displacement_ratio
@@ -95,7 +95,7 @@ def correlations(found: Sequence[Sequence[PersonRecords]]) -> Table:
     """Pearson of asked and obtained over all intensities, within categories, per row; neutral left out.
 
     Args:
-        found: of each intensity, the records of its persons.
+        found: records of the persons of each intensity.
     """
     from omote.evaluation.metrics import intensity_correlation
 

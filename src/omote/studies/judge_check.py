@@ -149,7 +149,7 @@ def identity_numbers(descriptors: Float[np.ndarray, "p k d"]) -> Table:
     """Distances, by kind of pair, and verification.
 
     Args:
-        descriptors: of each person: at rest, with every expression, and last at rest in another capture.
+        descriptors: descriptors of each person: at rest, with every expression, and last at rest in another capture.
     """
     rest, shown, again = descriptors[:, 0], descriptors[:, 1:-1], descriptors[:, -1]
     recaptured = np.linalg.norm(rest - again, axis=1)
@@ -180,7 +180,7 @@ def table_rows(numbers: Mapping[str, float | int]) -> list[Sequence[str]]:
     """Identity networks, then expression networks; a first line names the columns of each.
 
     Args:
-        numbers: of ``metrics.json``.
+        numbers: numbers of ``metrics.json``.
     """
 
     def shown(key: str, digits: int = 2) -> str:

@@ -50,7 +50,7 @@ def measure_conditions(
     Args:
         study: persons and networks.
         work: the folder.
-        conditions: of different names.
+        conditions: conditions, each of another name.
         networks: named by edits; the study's own model if None.
         more: further measures of a person.
         overall: further rows and cells.

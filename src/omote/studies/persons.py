@@ -34,8 +34,8 @@ class Made:
 
     Attributes:
         images: per row, in the order of the person's expressions.
-        records: what the makers of the images know of them, such as their time.
-        parts: what sets the person apart, beside the head family.
+        records: further measurements by the maker of the images, such as their time.
+        parts: subgroups of the person beside the head family.
     """
 
     images: Mapping[Row, Sequence[Rgbd]]
@@ -48,7 +48,7 @@ class Group:
     """Rows that are made and kept together.
 
     Attributes:
-        name: of its files.
+        name: name of its files.
         make: a person and the true renders → the rows.
     """
 
@@ -79,7 +79,7 @@ def measure_rows(
     """Measure one group of rows of unseen persons, and sum them up as images and as sets of images.
 
     Args:
-        study: whose name the group has.
+        study: study that the rows are of; the group has its name.
         work: the result folder.
         make: a person and the true renders → the rows.
         pictures: keeps pictures of the group.
@@ -112,9 +112,9 @@ def measure_persons(
 
     Args:
         work: the result folder.
-        names: of the items, a person's number each.
+        names: names of the items, a person's number each.
         draw: number → person and true renders.
-        groups: of rows.
+        groups: groups of rows that are measured.
         heads: the head families of the population.
         judges: the panel.
         sets: networks whose features are kept, for comparisons of sets; None keeps none.

@@ -1,4 +1,4 @@
-"""Real scans: what they would look like with another expression nobody knows, so what is measured needs no truth.
+"""Real scans: their ground truth with another expression is unknown, so no measure here needs it.
 
 How well the head lies on the scan (``fit/…``, mm), whether the person is still there (identity distance to the scan's own image,
 beside that of different persons), whether judges see what was asked, and what an edit changes where nothing should change: all
@@ -181,8 +181,8 @@ def edited(
     Args:
         model: the networks.
         networks: others by row, of `NETWORK_ROWS`.
-        settings: how they sample.
-        head: that was fitted.
+        settings: settings of the sampling.
+        head: fitted head model.
         alignment: the scan's.
         source: the scan as the networks see it.
     """
@@ -202,7 +202,7 @@ def fit_errors(head: HeadModel, alignment: Alignment) -> Iterator[Record]:
     What lies beyond the face (hair, clothing; what no point of the scan supports) does not count, but may be what is nearest.
 
     Args:
-        head: that was fitted.
+        head: fitted head model.
         alignment: the scan's.
     """
     scan = alignment.scan
@@ -229,7 +229,7 @@ def measure(
     Args:
         images: seven per row, in the order of `CATEGORIES`; ``head_edit`` among them says what no expression moves.
         source: the scan's own image.
-        landmarks_px: of the scan.
+        landmarks_px: landmarks of the scan.
         judges: the panel.
     """
     count = len(CATEGORIES)

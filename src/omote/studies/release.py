@@ -128,7 +128,7 @@ def groups_of(
 
 
 def _best_of(persons: Sequence[PersonRecords], count: int) -> Table:
-    """The best of several samples, of the persons of whom they were drawn, beside the determined answer for the same."""
+    """The best of several samples, beside the determined answer on the same persons."""
     key = f"depth/mae_mm_best_of_{count}"
     those = [person for person in persons if person.find(CATEGORY, key) is not None]
     best = interval(those, key, CATEGORY)

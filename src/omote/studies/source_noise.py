@@ -88,9 +88,9 @@ def captured(image: Rgbd, person: Person, axis: str, value: float) -> Rgbd:
 
     Args:
         image: the true render.
-        person: whose index seeds the noise.
-        axis: of `AXES`.
-        value: how much of it.
+        person: person whose index seeds the noise.
+        axis: one of `AXES`.
+        value: amount of the fault.
     """
     from omote.evaluation.testsets import holes
     from omote.rendering.sensor import SensorModel, sense

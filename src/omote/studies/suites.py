@@ -112,7 +112,7 @@ class ReleaseSuite(PersonStudy, WithNetworks):
         arcface: an ArcFace backbone (.safetensors) as a second identity network.
         sets: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall); a third longer.
         best_of: samples per expression from the category alone, of which the best is measured on the in-model set.
-        best_of_persons: persons of whom they are drawn.
+        best_of_persons: number of persons for whom they are drawn.
     """
 
     NAME = "release"
@@ -186,7 +186,7 @@ class PopulationSuite(PersonStudy):
     """Whether true renders are recognised, and a sheet of them.
 
     Attributes:
-        persons: unseen, each shows every category once.
+        persons: number of unseen persons, each shown in every category once.
     """
 
     NAME = "population"
@@ -205,12 +205,12 @@ class SamplerSuite(StudyOfEdits):
     """Every sampler at several numbers of steps, SDEdit and inversion.
 
     Attributes:
-        samplers: by name.
-        steps: of each sampler; all of the defaults take minutes per person.
-        strengths: of SDEdit.
-        inversions: numbers of steps that carry the source to its own noise, and back.
-        edit_steps: of SDEdit.
-        guidance_scale: of all.
+        samplers: samplers by name.
+        steps: steps of each sampler; all of the defaults take minutes per person.
+        strengths: noise strengths of SDEdit, in (0, 1].
+        inversions: numbers of inversion steps, from the source to its own noise, and back.
+        edit_steps: sampler steps of SDEdit.
+        guidance_scale: guidance scale of every method; 1 means none.
     """
 
     NAME = "samplers"
@@ -237,7 +237,7 @@ class TextSuite(StudyOfEdits):
     """Expressions asked for in held-out words, against those asked for by category.
 
     Attributes:
-        persons: unseen, each with seven expressions, in both languages.
+        persons: number of unseen persons, each with seven expressions in both languages.
     """
 
     NAME = "text"
@@ -333,11 +333,11 @@ class EditorSuite(RunsSuite):
     """Editors against the first of them, at several numbers of steps, given weights or a category alone.
 
     Attributes:
-        backend: what runs the networks.
-        conditions: what is asked for: the truth's weights, category and intensity alone, or weights drawn for these.
+        backend: library that runs the networks.
+        conditions: form of the request: the true weights, category and intensity alone, or weights drawn for these by the prior.
         steps: numbers of steps of each editor.
-        samples: per expression where many answers are right.
-        guidance_scale: of editors that have none folded in.
+        samples: number of samples per expression where many answers are right.
+        guidance_scale: guidance scale of editors without guidance folded into their weights; 1 means none.
     """
 
     NAME = "editors"
@@ -365,8 +365,8 @@ class ScanSuite(WithNetworks):
     """Real scans, whose truth is unknown: fit, identity and asked expression of every row.
 
     Attributes:
-        scans: in any format that `omote avatar` reads.
-        seed: of noise.
+        scans: scans in any format that `omote avatar` reads.
+        seed: seed of the noise.
     """
 
     NAME = "scans"

@@ -57,7 +57,7 @@ def write_table(table: Table, path: Path, notes: Mapping[Row, Mapping[str, str |
 
     Args:
         table: rows without a name are left out.
-        path: of the CSV file.
+        path: path of the CSV file.
         notes: further columns.
     """
     rows = [row for row in table if row.name]
@@ -110,7 +110,7 @@ def curves(
         table: the table.
         metric: its key.
         at: values on the axis with their conditions, in order.
-        label: of that axis.
+        label: label of that axis.
         lines: row without its condition → name of its line.
         levels: dashed.
         logarithmic: whether that axis is.
@@ -141,7 +141,7 @@ def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[Row]],
         x: metric across.
         y: metric up.
         series: name of a line → its rows, in order.
-        by: what the rows have in common, added to the title.
+        by: what the rows have in common, for the title.
     """
     from omote.evaluation.catalogue import metric_of
 

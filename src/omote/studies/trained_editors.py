@@ -31,13 +31,13 @@ class StudyOfTraining(StudyOfEdits):
 
     Attributes:
         population: folder of `omote population`.
-        images: that each editor trains on.
-        minutes: of training for each editor, instead of images; 0 counts images.
-        clock: of those minutes: "wall", or "cpu" for the process's own computing where others share the machine.
-        channels: of the editor's U-Net.
+        images: images that each editor trains on.
+        minutes: minutes of training for each editor, instead of images; 0 counts images.
+        clock: clock of the training time: "wall", or "cpu" for the process's own computing where others share the machine.
+        channels: channels of the editor's U-Net.
         batch_size: images per step.
-        learning_rate: of AdamW.
-        threads: of torch; 0 leaves its own choice.
+        learning_rate: learning rate of AdamW.
+        threads: threads of torch; 0 leaves its own choice.
     """
 
     population: Path
@@ -115,8 +115,8 @@ class Training:
     """An editor to be trained.
 
     Attributes:
-        row: of the table.
-        persons: that it is trained on.
+        row: row of the table.
+        persons: persons that it is trained on.
         train: trains it in a folder.
     """
 
@@ -137,7 +137,7 @@ def measure_trained(
     Args:
         study: persons and first stage.
         work: the folder.
-        trainings: by name.
+        trainings: trainings by name.
         overall: records of the persons → further rows.
 
     Returns:

@@ -33,10 +33,10 @@ class Stage:
     """A training that is over.
 
     Attributes:
-        name: of its run.
-        kind: of network.
+        name: name of its run.
+        kind: kind of network.
         images: seen.
-        minutes: of training.
+        minutes: minutes of training.
         starts_from: name of the stage whose weights it started from, or "".
     """
 
@@ -52,8 +52,8 @@ class TrainingRecord:
     """``training.json`` beside weights.
 
     Attributes:
-        machine: on which the minutes were measured, in words.
-        stages: in the order of training.
+        machine: description of the machine on which the minutes were measured.
+        stages: stages in the order of training.
     """
 
     machine: str
@@ -66,7 +66,7 @@ class Cost:
 
     Attributes:
         images: seen by all of them together.
-        hours: of training.
+        hours: hours of training.
         stages: their names.
     """
 

@@ -37,10 +37,10 @@ class Verification(WithNetworks):
     Attributes:
         release: finished folder of `omote evaluate release`.
         runs: folders of trainings, for their hours; those of other networks are in the record beside the weights.
-        backend: that is timed: PyTorch, and OpenVINO where it is installed, or one alone.
-        repeat: edits that are timed, of which the median counts.
-        threads: of torch while it is timed; 0 leaves its own choice.
-        clock: of edits: "wall", or "cpu" for computing on all cores together, where others share the machine.
+        backend: library that is timed: PyTorch, and OpenVINO where it is installed, or one alone.
+        repeat: number of timed edits, of which the median counts.
+        threads: threads of torch while it is timed; 0 leaves its own choice.
+        clock: clock of edits: "wall", or "cpu" for computing on all cores together, where others share the machine.
     """
 
     NAME = "verification"

@@ -1,4 +1,4 @@
-"""Make-believe scans with exact landmarks: population heads under hair, on shoulders, half seen, noisy, with holes.
+"""Simulated scans with exact landmarks: population heads under hair, on shoulders, half seen, noisy, with holes.
 
 Only geometry, only points: the networks of `omote.align.landmarks` see nothing else. Clutter (torso, hair, cap, beard, strays)
 is crude on purpose: what is taught is that a face may be surrounded by anything.
@@ -24,7 +24,7 @@ NUM_MODES = 60
 
 @dataclass(frozen=True, kw_only=True)
 class FakeScan:
-    """A make-believe scan in the canonical frame, mm.
+    """A simulated scan in the canonical frame, mm.
 
     Attributes:
         points: everything, head and clutter.

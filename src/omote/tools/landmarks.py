@@ -1,4 +1,4 @@
-"""Train the face finder and the landmark network on make-believe scans; one CPU thread, about twenty minutes.
+"""Train the face finder and the landmark network on simulated scans; one CPU thread, about twenty minutes.
 
 A run is a folder with ``config.json``, ``stats.jsonl``, ``checkpoint.safetensors`` with ``progress.json`` (the same call
 resumes) and, at the end, ``landmarks.safetensors`` in the shipped format.
@@ -49,11 +49,11 @@ class LandmarkTraining:
         steps: optimiser steps.
         finder_steps: the finder learns in the first so many, together with the landmark network, which needs more.
         batch_size: views per network and step.
-        views_per_scan: views drawn of one make-believe scan.
+        views_per_scan: views drawn of one simulated scan.
         learning_rate: AdamW's peak, cosine to zero.
         other_share: share of scans without a head.
         checkpoint_steps: steps between checkpoints.
-        seed: of everything drawn.
+        seed: seed of everything drawn.
         threads: torch threads.
     """
 

@@ -37,10 +37,10 @@ class StyleReport:
     """What was learned, on persons kept apart.
 
     Attributes:
-        persons: of each head model, learned from.
+        persons: number of persons of each head model that the style was learned from.
         told_apart: share of held-out persons whose style is on the right side of one half.
         before_mm: mean error of the shipped units on held-out persons of the second model, at what their units move.
-        after_mm: with the style.
+        after_mm: error with the style.
     """
 
     persons: tuple[int, int]
@@ -63,13 +63,13 @@ def learn_unit_style(
     """Learn from persons 0 to ``num_persons`` of a population; yields how many are done, and the style at last.
 
     Args:
-        config: of a population with two head models.
+        config: config of a population with two head models.
         heads: the shipped one, and the one whose style is learned.
         num_persons: to draw.
         held_out: how many of them, the last, only judge.
 
     Raises:
-        OmoteError: there is one head model only, or nobody to judge by.
+        OmoteError: there is one head model only, or no held-out person.
     """
     if len(heads) != 2:
         raise OmoteError("expected a population of two head models; give --ict PATH of an ICT-FaceKit checkout or npz")
@@ -130,7 +130,7 @@ def _observe(person: Person, heads: Sequence[HeadModel]) -> _Seen:
 def _offsets(
     head: HeadModel, count: Float[np.ndarray, "2 v"], total: Float[np.ndarray, "2 52 v 3"]
 ) -> Float[np.ndarray, "52 v 3"]:
-    """Difference of the two averages, carried on smoothly to what nobody shows: the inside of closed lips, behind lids.
+    """Difference of the two averages, carried on smoothly to what no scan shows: the inside of closed lips, behind lids.
 
     A bilaplacian keeps the slope across the rim (Botsch & Kobbelt, "An Intuitive Framework for Real-Time Freeform Modeling",
     SIGGRAPH 2004).

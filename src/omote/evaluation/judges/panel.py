@@ -102,8 +102,8 @@ def load_expression_judges(folder: Path | None = None, *, device: torch.device |
     """Load both expression judges.
 
     Args:
-        folder: where the weight files are; None searches (`weights.locate`).
-        device: where they run.
+        folder: folder of the weight files; None searches (`weights.locate`).
+        device: device that they run on.
 
     Raises:
         JudgeError: weights are missing or are not the published ones.

@@ -44,7 +44,7 @@ def fill(module: Network, tensors: Mapping[str, Tensor], complaint: str, ignored
     Args:
         module: the architecture.
         tensors: every name and shape as expected.
-        complaint: how the error's message begins.
+        complaint: beginning of the error's message.
         ignored: beginnings of names that may be there too.
 
     Raises:

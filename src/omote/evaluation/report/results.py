@@ -40,10 +40,10 @@ class Results:
 
     Attributes:
         folder: where.
-        name: in tables.
+        name: name of the folder in tables.
         persons: per person, all rows together.
         numbers: metric's key and row → value; NaN where there is none.
-        config: of the suite.
+        config: config of the suite.
         weights: fingerprints by row.
         run: versions, machine, seeds, counts.
     """
@@ -93,8 +93,8 @@ def load_results(folder: Path, name: str | None = None) -> Results:
     """Read a result folder.
 
     Args:
-        folder: of `omote evaluate release`, finished.
-        name: in tables; the folder's own if None.
+        folder: finished folder of `omote evaluate release`.
+        name: name of the folder in tables; the folder's own if None.
 
     Raises:
         ConfigError: not such a folder, unfinished, damaged, or made by an older version.

@@ -61,7 +61,7 @@ def interval(
         results: the folder.
         metric: column.
         row: row.
-        persons: which of them; all if None.
+        persons: mask of the persons that count; all if None.
     """
     chosen = [p for k, p in enumerate(results.persons) if persons is None or persons[k]]
     return interval_of(chosen, metric.key, row)
@@ -72,11 +72,11 @@ class Rivalry:
     """The model against a baseline in one metric, on the same persons.
 
     Attributes:
-        metric: in which.
+        metric: metric of the comparison.
         baseline: against which row.
-        model_value: of the model, with its interval.
-        baseline_value: of the baseline.
-        test: of model minus baseline.
+        model_value: value of the model, with its interval.
+        baseline_value: value of the baseline.
+        test: paired test of model minus baseline.
         verdict: "better" and "worse" are significant at `ALPHA`; "even" is neither.
     """
 

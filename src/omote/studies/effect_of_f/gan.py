@@ -40,7 +40,7 @@ class FaceGenerator(ModelMixin, ConfigMixin):
 
     Args:
         sample_size: pixels of a side: 4 × 2^n.
-        width: of the first block; halved at each doubling of the side after the second.
+        width: width of the first block; halved at each doubling of the side after the second.
     """
 
     @register_to_config
@@ -81,8 +81,8 @@ class GanBatch:
 
     Attributes:
         real: scaled packed images.
-        category: of the true images, and of the drawn ones.
-        noise: of the drawn images.
+        category: categories of the true and of the drawn images.
+        noise: noise of the drawn images.
         penalised: whether the discriminator's gradient is.
     """
 

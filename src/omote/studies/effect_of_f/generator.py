@@ -43,9 +43,9 @@ class LatentGenerator(ModelMixin, ConfigMixin):
 
     Args:
         sample_size: latent pixels of a side.
-        latent_channels: of the latent.
+        latent_channels: channels of the latent.
         channels: U-Net widths per resolution.
-        prediction: of the U-Net (`omote.diffusion.objective`); `forward` gives the velocity whatever it is.
+        prediction: prediction of the U-Net (`omote.diffusion.objective`); `forward` gives the velocity whatever it is.
     """
 
     @register_to_config
@@ -103,9 +103,9 @@ class LatentGenerator(ModelMixin, ConfigMixin):
 
         Args:
             category: wanted, as in `forward`.
-            seeds: of each sample's noise.
-            steps: of the sampler.
-            sampler: by name.
+            seeds: seeds of each sample's noise.
+            steps: steps of the sampler.
+            sampler: sampler by name.
             guidance_scale: 1 means none.
         """
         config: Any = self.config

@@ -91,7 +91,7 @@ def pack_population(population: Path, size: int, folder: Path, *, max_persons: i
     Args:
         population: folder of rendered shards.
         size: a whole fraction of the shards' own.
-        folder: of the set.
+        folder: folder of the set.
         max_persons: the first so many; 0 for all.
     """
     shards = [read_shard(p) for p in shard_folders(population)]

@@ -74,7 +74,7 @@ def compare(drawn: FaceSet, real: FaceSet, name: str, *, alone: Int[np.ndarray, 
     Args:
         drawn: faces that are measured.
         real: faces that they are compared with.
-        name: of the extractor.
+        name: name of the extractor.
         alone: indices of real faces of different persons, for precision and recall: a manifold's width is the distance to a
             neighbour, and another picture of the same person is none.
     """

@@ -47,10 +47,10 @@ class Reference:
     """Packed images, and the real faces that drawn ones are measured against.
 
     Attributes:
-        images: of the population.
+        images: images of the population.
         real: held out.
         alone: indices of real faces, one per person.
-        extractor: of the features.
+        extractor: extractor of the features.
     """
 
     images: LatentSet

@@ -37,21 +37,21 @@ class EffectOfF(Study):
         population: folder of `omote population`; its last persons are held out.
         size: pixels of a side, a whole fraction of the population's.
         rows: trained now; several processes on one folder share them.
-        minutes: of training for each generator; its first stage has minutes of its own.
-        first_stage_minutes: of training for each first stage.
-        first_stage_width: of its layers.
+        minutes: minutes of training for each generator; its first stage has minutes of its own.
+        first_stage_minutes: minutes of training for each first stage.
+        first_stage_width: width of the first stage's layers.
         marks: shares of the minutes at which generators are measured.
-        clock: of all minutes: "wall", or "cpu" for the process's own computing where others share the machine.
-        parameters: of each generator, within a few percent.
+        clock: clock of the training times: "wall", or "cpu" for the process's own computing where others share the machine.
+        parameters: parameters of each generator, within a few percent.
         batch_size: images per step.
-        max_persons: of the population; 0 for all.
-        held_out_share: of the persons: no network trains on them, and all are measured against them.
+        max_persons: upper bound of the population's persons; 0 for none.
+        held_out_share: held-out share of the persons: no network trains on them, and all are measured against them.
         num_real: held-out faces that are measured against, at most.
         num_drawn: faces per measurement, over the categories in turn.
-        steps: of the sampler.
-        sampler: of the diffusion rows.
-        seed: of everything drawn.
-        threads: of each process; 0 leaves torch's own choice.
+        steps: steps of the sampler.
+        sampler: sampler of the diffusion rows.
+        seed: seed of everything drawn.
+        threads: threads of each process; 0 leaves torch's own choice.
     """
 
     NAME = "f"

@@ -20,9 +20,9 @@ class FaceTask(BaseTask):
     """An `omote.engine.loop.Task` without its module and batches, which subclasses add.
 
     Args:
-        folder: of the set (`omote.studies.effect_of_f.latents`).
-        held_out_share: of the persons, the last ones, that no network sees.
-        seed: of the network.
+        folder: folder of the set (`omote.studies.effect_of_f.latents`).
+        held_out_share: held-out share of the persons, the last ones, that no network sees.
+        seed: seed of the network.
     """
 
     def __init__(self, folder: Path, held_out_share: float, seed: int) -> None:
