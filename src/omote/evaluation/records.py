@@ -1,7 +1,7 @@
 """What was measured of a person: a row, a measure and its values, and the file that keeps them.
 
-A `Row` is a line of a table: a network, a baseline or a bound, under a condition. Its parts stay apart until a key is written, and a
-written key has one reading: ``<metric>/<name>/<axis>=<value>``, where neither names nor values hold a ``/`` or a ``=``.
+A `Row` is a line of a table: a network, a baseline or a bound, under a condition. Its parts stay apart until a key is written,
+and a written key has one reading: ``<metric>/<name>/<axis>=<value>``, where neither names nor values hold a ``/`` or a ``=``.
 """
 
 from __future__ import annotations
