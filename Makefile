@@ -9,7 +9,7 @@ JOBS ?= 2
 # One thread per test process: two processes with two threads each only fight over two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help install demo test check lint types layers unit judges bench fuzz wheel clean
+.PHONY: help install demo test checks lint types layers unit judges bench fuzz wheel clean
 
 help:
 	@echo "make demo                   install, then scan -> avatar: out/avatar.glb, out/sheet.png, out/report.json"
@@ -43,7 +43,10 @@ demo: install
 
 test: install
 	@$(MAKE) --no-print-directory judges || echo "judges' weights not fetched: their tests will say so and skip"
-	@$(MAKE) --no-print-directory lint types layers unit
+	@$(MAKE) --no-print-directory -j2 unit checks
+
+# Beside the tests: types take as long as a hundred of them.
+checks: lint types layers
 
 lint: install
 	$(BIN)/ruff check
@@ -57,7 +60,7 @@ layers: install
 
 # A hung test ends its process after 300 s with a stack dump; tests that start after 900 s fail (tests/conftest.py).
 unit: install
-	$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --durations=10 --budget-s=900 \
+	$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=10 --budget-s=900 \
 	  -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true $(PYTEST_ARGS)
 
 judges: $(JUDGES)/.omote-installed

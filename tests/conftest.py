@@ -10,6 +10,7 @@ from typing import Any
 
 import numba
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
@@ -109,8 +110,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from omote.recipes import RECIPES
     from omote.recipes.run import run_recipe
 
-    folder = tmp_path_factory.mktemp("runs")
-    list(make_population(PopulationConfig(num_images=5), population_heads(), folder / "population", num_persons=3))
-    for stage in ("autoencoder", "editor", "decoder"):
-        list(run_recipe(RECIPES[f"{stage}-tiny"](folder), folder / stage))
+    base = tmp_path_factory.getbasetemp()
+    # Processes of one session lie side by side: the first that needs the runs trains them for all.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "runs"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "decoder/export").exists():
+            heads = population_heads()
+            list(make_population(PopulationConfig(num_images=5), heads, folder / "population", num_persons=3))
+            for stage in ("autoencoder", "editor", "decoder"):
+                list(run_recipe(RECIPES[f"{stage}-tiny"](folder), folder / stage))
     return folder

@@ -55,7 +55,7 @@ def test_an_interrupted_run_has_the_trace_of_an_undisturbed_one(tmp_path):
 def test_ten_kills_at_random_moments_leave_the_trace_as_it_is(tmp_path):
     # Forked from a server that has imported torch: the kills fall into training, not into imports.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["line_task"])
+    context.set_forkserver_preload(["line_task", "torch._dynamo"])  # the second is imported by the first optimiser
     whole = context.Process(target=train_slowly, args=(tmp_path / "whole",))
     whole.start()
     whole.join()

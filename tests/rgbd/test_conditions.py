@@ -1,5 +1,6 @@
 """Kinds of condition alone and together: each changes the answer, and without any it is the unconditional to the bit."""
 
+import inspect
 import itertools
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -9,7 +10,7 @@ import pytest
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from omote.engine.weights import load_extended
 from omote.errors import CheckpointError, ConfigError
@@ -20,7 +21,7 @@ from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.codec import DEPTH_SCALE_MM, FRONT_FIELD_MM
 from omote.rgbd.conditions.arkit import Arkit
-from omote.rgbd.conditions.base import READ_SIZE, Condition, Kind, Reader, drop
+from omote.rgbd.conditions.base import READ_SIZE, Condition, Kind, drop
 from omote.rgbd.conditions.category import Category
 from omote.rgbd.conditions.conditioner import Conditioner
 from omote.rgbd.conditions.geometry import Geometry, geometry_image
@@ -250,28 +251,21 @@ def test_guidance_acts_by_any_subset_of_kinds():
     torch.testing.assert_close(edited, z + noise - velocity, atol=1e-4, rtol=1e-4)
 
 
+# All that a kind of condition of one's own takes.
 @dataclass(frozen=True, kw_only=True)
 class Brightness(Kind):
     name: ClassVar[str] = "brightness"
     dropout: ClassVar[float] = 0.25
+    num_numbers: ClassVar[int] = 1
     level: Float[Tensor, "b"]
 
     @classmethod
     def of_pairs(cls, pairs, target):
         return cls(level=target[:, :3].mean(dim=(1, 2, 3)), given=torch.ones(len(target), dtype=torch.bool))
 
-    @classmethod
-    def reader(cls, width):
-        return BrightnessReader(width)
 
-
-class BrightnessReader(Reader):
-    def __init__(self, width):
-        super().__init__(width)
-        self.embed = nn.Linear(1, width)
-
-    def tokens(self, value):
-        return self.embed(value.level[:, None])[:, None]
+def test_a_kind_of_ones_own_takes_fifteen_lines_at_most():
+    assert len(inspect.getsource(Brightness).splitlines()) <= 15
 
 
 def test_a_kind_of_ones_own_trains_is_dropped_and_is_loaded_again(runs, tmp_path):
@@ -280,12 +274,12 @@ def test_a_kind_of_ones_own_trains_is_dropped_and_is_loaded_again(runs, tmp_path
     batches = [task.batch(step, 0, 8, 0, 1).condition for step in range(20)]
     share = float(torch.cat([b[Brightness].given for b in batches]).float().mean())
     assert share == pytest.approx(0.95 * 0.75, abs=0.1)
-    before = task.module.editor.conditioner.reader(Brightness).embed.weight.detach().clone()
+    before = task.module.editor.conditioner.reader(Brightness).mlp[0].weight.detach().clone()
 
     *_, last = run_recipe(recipe, tmp_path / "run")
     assert np.isfinite(last.metrics["mse"])
     editor = LatentEditor.from_pretrained(tmp_path / "run/export/editor", low_cpu_mem_usage=False).eval()
-    assert (editor.conditioner.reader(Brightness).embed.weight - before).abs().max() > 0
+    assert (editor.conditioner.reader(Brightness).mlp[0].weight - before).abs().max() > 0
     z, source, condition = torch.randn(8, 9, 32, 32), torch.randn(8, 9, 32, 32), batches[0]
     with torch.no_grad():
         dark = condition.including(replace(condition[Brightness], level=condition[Brightness].level - 1))

@@ -121,13 +121,13 @@ def test_an_untrained_network_draws_the_populations_gaussian():
     basis = torch.randn(2, 9, 8, 8)
     offset = torch.randn(9, 8, 8)
     editor.people.fit(offset + torch.einsum("nk,kdhw->ndhw", torch.randn(400, 2) * torch.tensor([1.5, 0.4]), basis))
-    n = 300
+    n = 200
     condition, drawn = condition_of([HAPPY] * n), torch.ones(n, dtype=torch.bool)
     noise = torch.randn(n, 9, 8, 8)
     mean = editor.source_or_mean(torch.zeros_like(noise), drawn)
     with torch.no_grad():
         context = editor.context(mean, condition, drawn)
-        *_, last = heun(lambda z, t: editor.velocity(z, t, mean, context), noise, 40, shift=4.0)
+        *_, last = heun(lambda z, t: editor.velocity(z, t, mean, context), noise, 20, shift=4.0)
     z = last.z
     torch.testing.assert_close(z.mean(dim=0), offset, atol=0.35, rtol=0)
     directions = editor.people.components[:2].flatten(1)

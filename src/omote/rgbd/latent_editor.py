@@ -26,7 +26,7 @@ from omote.diffusion.flow import path_scale
 from omote.diffusion.objective import Prediction, velocity_of
 from omote.nets.precision import attend_in_float32, keep_float32
 from omote.rgbd.codec import DEPTH_SCALE_MM
-from omote.rgbd.conditions.base import READ_SIZE, Condition, kind_named
+from omote.rgbd.conditions.base import READ_SIZE, Condition, NumbersReader, kind_named
 from omote.rgbd.conditions.conditioner import Conditioner
 from omote.rgbd.conditions.geometry import (
     Geometry,
@@ -35,7 +35,7 @@ from omote.rgbd.conditions.geometry import (
     GeometryReader,
     concatenated_channels,
 )
-from omote.rgbd.conditions.identity import Identity, IdentityReader
+from omote.rgbd.conditions.identity import Identity
 from omote.rgbd.conditions.motion import motion_of
 from omote.rgbd.identity_stage import FirstStage
 from omote.rgbd.locator import LandmarkLocator
@@ -137,7 +137,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         if geometry != "none":
             self.conditioner.add(Geometry, GeometryReader(geometry, geometry_by, context_width))
         if num_identity:
-            self.conditioner.add(Identity, IdentityReader(num_identity, context_width))
+            self.conditioner.add(Identity, NumbersReader(context_width, num_identity))
         for kind, reader in further.items():
             self.conditioner.add(kind, reader)
         self.locator = LandmarkLocator(latent_channels, sample_size)

@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from omote.datasets.pairs import PairBatch
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.rest_face import RestFace
-from omote.rgbd.conditions.base import Kind, Reader
+from omote.rgbd.conditions.base import Kind
 from omote.types import Expression
 
 NUM_TOKENS = 8
@@ -48,18 +48,3 @@ class Arkit(Kind):
     def of_pairs(cls, pairs: PairBatch, target: Tensor) -> Arkit:
         """Weights of every target."""
         return cls(weights=pairs.arkit, given=torch.ones(len(pairs.arkit), dtype=torch.bool))
-
-
-class ArkitReader(Reader):
-    """A perceptron with one hidden layer."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, num_tokens=NUM_TOKENS)
-        self.mlp = nn.Sequential(
-            nn.Linear(len(ARKIT_NAMES), 2 * width), nn.SiLU(), nn.Linear(2 * width, NUM_TOKENS * width)
-        )
-
-    def tokens(self, value: Arkit) -> Float[Tensor, "b 8 w"]:
-        """Tokens of every item's weights."""
-        out: Tensor = self.mlp(value.weights.to(self.null.dtype)).unflatten(1, (NUM_TOKENS, -1))
-        return out

@@ -40,6 +40,7 @@ class Kind:
         dropout: default share of training items that are not given this kind.
         group: training drops at most one kind of a group, except with everything else; None for independent dropout.
         part_of: the kind that this one is dropped with, because it carries the same information.
+        num_numbers: length of `numbers`, for a kind that is read by a `NumbersReader`.
         given: items that are given a value; the rows of the others are ignored.
     """
 
@@ -47,6 +48,7 @@ class Kind:
     dropout: ClassVar[float] = 0.0
     group: ClassVar[str | None] = None
     part_of: ClassVar[type[Kind] | None] = None
+    num_numbers: ClassVar[int] = 0
 
     given: Bool[Tensor, "b"]
 
@@ -80,7 +82,13 @@ class Kind:
         Args:
             width: width of a token.
         """
-        raise NotImplementedError(f"{cls.__name__} has no reader of its own")
+        if not cls.num_numbers:
+            raise NotImplementedError(f"{cls.__name__} has no reader of its own")
+        return NumbersReader(width, cls.num_numbers)
+
+    def numbers(self) -> Float[Tensor, "b n"]:
+        """All tensors of an item as one row."""
+        return torch.cat([x.reshape(len(x), -1) for name, x in self.rows().items() if name != "given"], dim=1)
 
     def substituted(self, tokens: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
         """Tokens of the kind that this one is ``part_of``, with its own where given; unchanged by default."""
@@ -219,3 +227,22 @@ class Reader(nn.Module):
     def channels(self, value: Any) -> Float[Tensor, "b c r r"]:
         """Channels of a value, `READ_SIZE` pixels of a side; those of items that are not given one are ignored."""
         raise NotImplementedError
+
+
+class NumbersReader(Reader):
+    """Reads `Kind.numbers`: a perceptron with one hidden layer.
+
+    Args:
+        width: width of a token.
+        num_numbers: numbers per item.
+        num_tokens: tokens for cross-attention.
+    """
+
+    def __init__(self, width: int, num_numbers: int, *, num_tokens: int = 1) -> None:
+        super().__init__(width, num_tokens=num_tokens)
+        self.mlp = nn.Sequential(nn.Linear(num_numbers, 2 * width), nn.SiLU(), nn.Linear(2 * width, num_tokens * width))
+
+    def tokens(self, value: Kind) -> Float[Tensor, "b n w"]:
+        """The tokens of every item's numbers."""
+        out: Tensor = self.mlp(value.numbers().to(self.null.dtype)).unflatten(1, (self.num_tokens, -1))
+        return out

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from omote.rgbd.conditions.arkit import Arkit, ArkitReader
-from omote.rgbd.conditions.base import READ_SIZE, Condition, Kind, Reader, kind_named
+from omote.head.expressions import ARKIT_NAMES
+from omote.rgbd.conditions.arkit import NUM_TOKENS, Arkit
+from omote.rgbd.conditions.base import READ_SIZE, Condition, Kind, NumbersReader, Reader, kind_named
 from omote.rgbd.conditions.category import Category, CategoryReader
 from omote.rgbd.conditions.motion import Motion, MotionReader
 
@@ -38,7 +39,7 @@ class Conditioner(nn.Module):
         super().__init__()
         self.readers = nn.ModuleDict()
         self.add(Category, CategoryReader(width))
-        self.add(Arkit, ArkitReader(width))
+        self.add(Arkit, NumbersReader(width, len(ARKIT_NAMES), num_tokens=NUM_TOKENS))
         self.add(Motion, MotionReader(width))
         num_pooled = self.reader(Category).num_tokens + self.reader(Arkit).num_tokens
         self.pool = nn.Sequential(nn.Linear(num_pooled * width, width), nn.SiLU(), nn.Linear(width, width))

@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from omote.datasets.pairs import PairBatch
 from omote.head.rest_face import RestFace
-from omote.rgbd.conditions.base import Kind, Reader
+from omote.rgbd.conditions.base import Kind
 from omote.types import Expression
 
 
@@ -22,7 +22,7 @@ class Identity(Kind):
     """Identity coefficients.
 
     Attributes:
-        coefficients: in σ.
+        coefficients: identity coefficients, in σ.
     """
 
     name: ClassVar[str] = "identity"
@@ -51,21 +51,3 @@ class Identity(Kind):
             coefficients=torch.from_numpy(np.stack(rows).astype(np.float32)),
             given=torch.tensor([face.identity is not None for face in faces]),
         )
-
-
-class IdentityReader(Reader):
-    """A perceptron with one hidden layer.
-
-    Args:
-        num_identity: number of coefficients.
-        width: width of the token.
-    """
-
-    def __init__(self, num_identity: int, width: int) -> None:
-        super().__init__(width)
-        self.mlp = nn.Sequential(nn.Linear(num_identity, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-
-    def tokens(self, value: Identity) -> Float[Tensor, "b 1 w"]:
-        """The token of every item's coefficients."""
-        out: Tensor = self.mlp(value.coefficients)[:, None]
-        return out
