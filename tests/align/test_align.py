@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from omote.align.align import MM_PER_UNIT, Alignment, align, transformed
-from omote.align.landmarks import find_faces, load_networks
+from omote.align.landmarks import find_faces, load_landmark_networks
 from omote.align.views import geometry_image, splat, view_rotation
 from omote.errors import AlignmentError, CheckpointError, ScanError
 from omote.geometry.camera import orbit_camera, rgbd_points, transform
@@ -182,10 +182,10 @@ def test_real_scans(head: HeadModel, shared_dir: Path, name: str) -> None:
 
 def test_finder_needs_no_unit(head: HeadModel) -> None:
     vertices = person(head, 10)
-    best = find_faces(vertices, load_networks())[0]
+    best = find_faces(vertices, load_landmark_networks())[0]
     assert best.canonical_from_scan[2, 2] > 0.7
     assert np.linalg.norm(best.center - [0, -35, 15]) < 40
-    small = find_faces(vertices * 1e-3 + 7.0, load_networks())[0]
+    small = find_faces(vertices * 1e-3 + 7.0, load_landmark_networks())[0]
     np.testing.assert_allclose(small.canonical_from_scan[:3, :3] * 1e-3, best.canonical_from_scan[:3, :3], atol=0.05)
 
 
@@ -214,4 +214,4 @@ def test_view_rotations_look_at_the_origin() -> None:
 
 def test_missing_weights_say_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="landmark networks"):
-        load_networks(tmp_path / "none.safetensors")
+        load_landmark_networks(tmp_path / "none.safetensors")

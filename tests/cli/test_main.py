@@ -131,7 +131,7 @@ def test_an_error_is_one_line_and_an_exit_code(
     def fail(options: object) -> None:
         raise error
 
-    monkeypatch.setattr("omote.cli.training.Info.__call__", fail)
+    monkeypatch.setattr("omote.cli.training.InfoCommand.__call__", fail)
     assert main(["info"]) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -143,7 +143,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(options: object) -> None:
         raise AssertionError("a defect")
 
-    monkeypatch.setattr("omote.cli.training.Info.__call__", fail)
+    monkeypatch.setattr("omote.cli.training.InfoCommand.__call__", fail)
     with pytest.raises(AssertionError, match="a defect"):
         main(["info"])
 
@@ -159,7 +159,7 @@ def test_termination_unwinds_as_an_exception_does(number: int, monkeypatch: pyte
         finally:
             unwound.append(True)
 
-    monkeypatch.setattr("omote.cli.training.Info.__call__", wait)
+    monkeypatch.setattr("omote.cli.training.InfoCommand.__call__", wait)
     # Whoever started the tests may ignore hang-ups (nohup), and what is ignored stays so.
     before = signal.signal(number, signal.default_int_handler)
     try:
@@ -175,7 +175,9 @@ def test_termination_unwinds_as_an_exception_does(number: int, monkeypatch: pyte
 def test_a_hang_up_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        monkeypatch.setattr("omote.cli.training.Info.__call__", lambda options: os.kill(os.getpid(), signal.SIGHUP))
+        monkeypatch.setattr(
+            "omote.cli.training.InfoCommand.__call__", lambda options: os.kill(os.getpid(), signal.SIGHUP)
+        )
         assert main(["info"]) == 0
     finally:
         signal.signal(signal.SIGHUP, before)

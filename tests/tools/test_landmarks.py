@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from omote.align.landmarks import load_networks, orthonormal
+from omote.align.landmarks import load_landmark_networks, orthonormal
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
 from omote.tools.landmark_scans import HeadPoints, draw_other, draw_scan
@@ -81,5 +81,5 @@ def test_a_run_resumes_to_the_same_weights(head: HeadModel, tmp_path: Path) -> N
     assert [s.step for s in rest] == [3, 4]
     a, b = (load_file(tmp_path / run / "landmarks.safetensors") for run in ("whole", "halves"))
     assert all(torch.allclose(a[k].float(), b[k].float(), atol=1e-3) for k in a)
-    load_networks(tmp_path / "whole/landmarks.safetensors")
+    load_landmark_networks(tmp_path / "whole/landmarks.safetensors")
     assert json.loads((tmp_path / "whole/config.json").read_text())["batch_size"] == 4

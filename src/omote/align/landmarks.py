@@ -114,7 +114,7 @@ class LandmarkNet(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Networks:
+class LandmarkNetworks:
     """Both networks, ready to infer."""
 
     finder: FaceFinder
@@ -122,7 +122,7 @@ class Networks:
 
 
 @lru_cache(maxsize=2)
-def load_networks(path: Path = WEIGHTS) -> Networks:
+def load_landmark_networks(path: Path = WEIGHTS) -> LandmarkNetworks:
     """The shipped networks.
 
     Raises:
@@ -132,7 +132,7 @@ def load_networks(path: Path = WEIGHTS) -> Networks:
 
     with reading(path, CheckpointError, "the landmark networks do not load", "reinstall omote"):
         state = load_file(path)
-        networks = Networks(finder=FaceFinder(), landmarks=LandmarkNet())
+        networks = LandmarkNetworks(finder=FaceFinder(), landmarks=LandmarkNet())
         for name in ("finder", "landmarks"):
             net: nn.Module = getattr(networks, name)
             own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
@@ -180,7 +180,7 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> li
 
 def find_faces(
     points: Float[np.ndarray, "n 3"],
-    networks: Networks,
+    networks: LandmarkNetworks,
     *,
     num_views: int = 48,
     most: int = 24,
@@ -267,7 +267,7 @@ def _suppress(found: list[Candidate], most: int) -> list[Candidate]:
 
 
 def predict_landmarks(
-    points: Float[np.ndarray, "n 3"], canonical_from_scan: Float[np.ndarray, "4 4"], networks: Networks
+    points: Float[np.ndarray, "n 3"], canonical_from_scan: Float[np.ndarray, "4 4"], networks: LandmarkNetworks
 ) -> tuple[Float[np.ndarray, "68 3"], Float[np.ndarray, " 68"]]:
     """Landmarks in scan coordinates and their Laplace scales in mm, from the view that a pose estimate calls frontal."""
     mm = points @ canonical_from_scan[:3, :3].T + canonical_from_scan[:3, 3]

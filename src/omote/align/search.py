@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from omote.align.confirm import Located, confirmed
-from omote.align.landmarks import Networks, find_faces, in_parallel, load_networks, predict_landmarks
+from omote.align.landmarks import LandmarkNetworks, find_faces, in_parallel, load_landmark_networks, predict_landmarks
 from omote.align.surface import ScanSurface
 from omote.errors import AlignmentError
 from omote.head.fit import LANDMARK_WEIGHT, umeyama
@@ -32,7 +32,7 @@ def located(head: HeadModel, surface: ScanSurface, watch: Stopwatch) -> Located:
         AlignmentError: no face, or two.
     """
     with watch("load"):
-        networks = load_networks()
+        networks = load_landmark_networks()
     with watch("find"):
         candidates = find_faces(surface.coarse, networks)[:MOST_CANDIDATES]
     if not candidates:
@@ -74,7 +74,7 @@ def _confirmed(
 
 
 def _look(
-    surface: ScanSurface, pose: Float[np.ndarray, "4 4"], mean: Float[np.ndarray, "68 3"], networks: Networks
+    surface: ScanSurface, pose: Float[np.ndarray, "4 4"], mean: Float[np.ndarray, "68 3"], networks: LandmarkNetworks
 ) -> tuple[Float[np.ndarray, "68 3"], Float[np.ndarray, " 68"], float]:
     """(landmarks, confidence, scale in mm) after three predictions, each from the frontal view that the one before implies."""
     landmarks, scale = np.zeros((68, 3)), np.ones(68)

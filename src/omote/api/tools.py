@@ -14,7 +14,7 @@ from omote.progress import Step, Steps, finish
 
 
 @dataclass(frozen=True, kw_only=True)
-class Landmarks:
+class LandmarkSettings:
     """Train the face finder and the landmark network on simulated scans, about twenty minutes on one core.
 
     DIR/landmarks.safetensors has the shipped format. The same command resumes a run.
@@ -33,7 +33,7 @@ class Landmarks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitStyle:
+class UnitStyleSettings:
     """Learn the second style of expression units from a population of both head families, about ten minutes on one core."""
 
     out: Annotated[Path, arg(metavar="FILE.safetensors")]
@@ -44,7 +44,7 @@ class UnitStyle:
     """number of persons; the last 40 are held out and measure what was learned"""
 
 
-def tool(settings: Landmarks | UnitStyle, *, on_step: Callable[[Step], None] | None = None) -> str:
+def tool(settings: LandmarkSettings | UnitStyleSettings, *, on_step: Callable[[Step], None] | None = None) -> str:
     """Train the landmark networks or learn the second style of units.
 
     Args:
@@ -58,10 +58,10 @@ def tool(settings: Landmarks | UnitStyle, *, on_step: Callable[[Step], None] | N
         HeadModelError: ``ict`` is not ICT-FaceKit.
         OutputError: the result cannot be written.
     """
-    return finish(_landmarks(settings) if isinstance(settings, Landmarks) else _unit_style(settings), on_step)
+    return finish(_landmarks(settings) if isinstance(settings, LandmarkSettings) else _unit_style(settings), on_step)
 
 
-def _landmarks(settings: Landmarks) -> Steps[str]:
+def _landmarks(settings: LandmarkSettings) -> Steps[str]:
     from omote.head.shipped import population_heads
     from omote.tools.landmarks import LandmarkTraining, train_landmarks
 
@@ -74,7 +74,7 @@ def _landmarks(settings: Landmarks) -> Steps[str]:
     return f"{settings.run / 'landmarks.safetensors'}: {note or 'trained before'}"
 
 
-def _unit_style(settings: UnitStyle) -> Steps[str]:
+def _unit_style(settings: UnitStyleSettings) -> Steps[str]:
     from omote.datasets.population import PopulationConfig
     from omote.head.shipped import population_heads
     from omote.tools.unit_style import learn_unit_style

@@ -41,12 +41,13 @@ def options_of(command: str, arguments: Sequence[str]) -> Any:
         from omote.cli import scans
 
         return {
-            "avatar": scans.Avatar, "demo": scans.Demo, "fit": scans.Fit, "render": scans.Render,
-            "reconstruct": scans.Reconstruct, "sample": scans.Sample,
+            "avatar": scans.AvatarCommand, "demo": scans.DemoCommand, "fit": scans.FitCommand, "render": scans.RenderCommand,
+            "reconstruct": scans.ReconstructCommand, "sample": scans.SampleCommand,
         }[command]  # fmt: skip
     from omote.cli import training
 
     return {
-        "population": training.Population, "data": training.Data, "encode": training.Encode, "train": training.Train,
-        "report": training.Report, "generate": training.Generate, "tool": training.Tool, "info": training.Info,
+        "population": training.PopulationCommand, "data": training.DataCommand, "encode": training.EncodeCommand,
+        "train": training.TrainCommand, "report": training.ReportCommand, "generate": training.GenerateCommand,
+        "tool": training.ToolCommand, "info": training.InfoCommand,
     }[command]  # fmt: skip

@@ -31,7 +31,7 @@ class _OfScan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Avatar(_OfScan):
+class AvatarCommand(_OfScan):
     """Make an avatar.
 
     SCAN is a PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, CSV, NPZ, WRL or USDZ file, a zip archive of one, or an RGB-D frame: a
@@ -50,7 +50,7 @@ class Avatar(_OfScan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo:
+class DemoCommand:
     """Make an avatar of a synthetic person.
 
     Draws a person (by the seed) from the shipped head model, takes one frame with a simulated depth camera, writes it to
@@ -70,7 +70,7 @@ class Demo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(_OfScan):
+class FitCommand(_OfScan):
     """Fit the head model to a scan.
 
     The mesh is in the head model's vertex order, in millimetres, in the canonical pose.
@@ -88,7 +88,7 @@ class Fit(_OfScan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Render(_OfScan):
+class RenderCommand(_OfScan):
     """Render a scan to an RGB-D image.
 
     Writes color.png, depth.png (16 bits), intrinsics.json and a picture of both, picture.png; `omote` reads the folder
@@ -110,7 +110,7 @@ class Render(_OfScan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruct(_OfScan):
+class ReconstructCommand(_OfScan):
     """Measure the autoencoder on a scan.
 
     Writes source/ and reconstruction/ (RGB-D frames), picture.png (both, and their difference) and report.json.
@@ -131,7 +131,7 @@ class Reconstruct(_OfScan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class SampleCommand:
     """Sample synthetic persons.
 
     Each is sampled at rest and edited into the expressions by the same network. Writes DIR/person_000/neutral/ and so on

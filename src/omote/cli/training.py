@@ -14,7 +14,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 from omote import api
 from omote.api.images import GenerateSettings
 from omote.api.populations import PopulationSettings
-from omote.api.tools import Landmarks, UnitStyle
+from omote.api.tools import LandmarkSettings, UnitStyleSettings
 from omote.cli.display import Display
 from omote.config import dumps
 from omote.datasets.layouts.registry import LayoutName
@@ -26,7 +26,7 @@ InFolder = Annotated[Positional[Path], arg(metavar="DIR")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Population:
+class PopulationCommand:
     """Render synthetic persons.
 
     Person i of a split is the same for the same seed, on any machine. Shards that are in DIR already are kept, so the
@@ -63,7 +63,7 @@ class _OfDataset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckData(_OfDataset):
+class CheckDataCommand(_OfDataset):
     """Report the contents of a dataset of scans, its problems, and the scans that will be used.
 
     Layouts and labels: docs/datasets.md.
@@ -90,7 +90,7 @@ class CheckData(_OfDataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderData(_OfDataset):
+class RenderDataCommand(_OfDataset):
     """Align every scan of a dataset and write a shard per subject, which recipes of `omote train` take as their population.
 
     Scans that cannot be used are skipped and counted; the same command goes on after an interrupt.
@@ -133,7 +133,7 @@ class RenderData(_OfDataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackData:
+class PackDataCommand:
     """Open every image of a folder and write what recipes of images read.
 
     Images are jpg, png or webp; subfolders are classes; captions are in name.txt or metadata.jsonl.
@@ -154,15 +154,15 @@ class PackData:
         print(f"{self.out}: {count:,} images")
 
 
-Data = (
-    Annotated[CheckData, subcommand("check")]
-    | Annotated[RenderData, subcommand("render")]
-    | Annotated[PackData, subcommand("pack")]
+DataCommand = (
+    Annotated[CheckDataCommand, subcommand("check")]
+    | Annotated[RenderDataCommand, subcommand("render")]
+    | Annotated[PackDataCommand, subcommand("pack")]
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encode:
+class EncodeCommand:
     """Encode a population's edits once, for editors to train on.
 
     A recipe then reads them with `--set latents=DIR` instead of drawing and encoding pairs at every step. Shards that are
@@ -189,7 +189,7 @@ class Encode:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class TrainCommand:
     """Train a recipe.
 
     A recipe is a complete config; DIR/config.json records it, DIR/export holds the averaged weights. Runs that build on
@@ -240,7 +240,7 @@ def _measured(config: object) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class GenerateCommand:
     """Sample new images from a run of an image generator.
 
     The run is one of a recipe `generator-...` (docs/training.md). Image i is a function of the run and SEED + i.
@@ -261,7 +261,7 @@ class Generate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class ReportCommand:
     """Compare result folders of `omote evaluate release` on one page.
 
     One folder gives its own report. Several are compared with intervals and tested against the first, paired by person.
@@ -280,7 +280,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LandmarksTool(Landmarks):
+class LandmarksCommand(LandmarkSettings):
     """Train the face finder and the landmark network on simulated scans, about twenty minutes on one core."""
 
     def __call__(self) -> None:
@@ -289,7 +289,7 @@ class LandmarksTool(Landmarks):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitStyleTool(UnitStyle):
+class UnitStyleCommand(UnitStyleSettings):
     """Learn the second style of expression units from a population of both head families, about ten minutes on one core."""
 
     def __call__(self) -> None:
@@ -297,11 +297,13 @@ class UnitStyleTool(UnitStyle):
             print(api.tool(self, on_step=display))
 
 
-Tool = Annotated[LandmarksTool, subcommand("landmarks")] | Annotated[UnitStyleTool, subcommand("unit-style")]
+ToolCommand = (
+    Annotated[LandmarksCommand, subcommand("landmarks")] | Annotated[UnitStyleCommand, subcommand("unit-style")]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Info:
+class InfoCommand:
     """Show what is installed.
 
     Good to paste into a bug report.

@@ -13,7 +13,7 @@ NUM_BINS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class PairVerification:
     """Telling persons apart by a distance.
 
     Attributes:
@@ -28,7 +28,7 @@ class Verification:
     auc: float
 
 
-def verification(same: Float[np.ndarray, " p"], different: Float[np.ndarray, "p p"]) -> Verification:
+def verification(same: Float[np.ndarray, " p"], different: Float[np.ndarray, "p p"]) -> PairVerification:
     """Tell pairs by a threshold, chosen on nine tenths of the persons and judged on the last (as LFW's protocol does).
 
     Args:
@@ -53,8 +53,8 @@ def verification(same: Float[np.ndarray, " p"], different: Float[np.ndarray, "p 
         thresholds.append(threshold)
         accuracies.append(0.5 * float((same[held] < threshold).mean() + (held_pairs >= threshold).mean()))
     if not accuracies:
-        return Verification(accuracy=float("nan"), threshold=float("nan"), auc=farther)
-    return Verification(accuracy=float(np.mean(accuracies)), threshold=float(np.mean(thresholds)), auc=farther)
+        return PairVerification(accuracy=float("nan"), threshold=float("nan"), auc=farther)
+    return PairVerification(accuracy=float(np.mean(accuracies)), threshold=float(np.mean(thresholds)), auc=farther)
 
 
 def best_threshold(same: Float[np.ndarray, " n"], different: Float[np.ndarray, " m"]) -> float:

@@ -26,7 +26,7 @@ from omote.studies.table import CEILING, COPY, DEPTH, METRICS, MODEL, TOP1, cell
 from omote.studies.training_cost import Cost, cost_of, stages_of
 
 if TYPE_CHECKING:
-    from omote.evaluation.report.results import Results as Release
+    from omote.evaluation.report.results import ReleaseResults
     from omote.studies.edit_time import TimeRequest
 
 
@@ -101,7 +101,7 @@ class Verification(WithNetworks):
         count = {"count/persons": len(results.persons)}
         return Results(table=table, notes=notes, numbers=count, figure=draw_verification(table, bounds))
 
-    def _requests(self, results: Release) -> dict[str, TimeRequest]:
+    def _requests(self, results: ReleaseResults) -> dict[str, TimeRequest]:
         """What is timed, by the name of its file."""
         from omote.studies.edit_time import MODELS, NETWORK_FREE, TimeRequest
 

@@ -2,6 +2,6 @@
 
 from omote.evaluation.report.compare import write_comparison
 from omote.evaluation.report.page import write_report
-from omote.evaluation.report.results import Results, load_results
+from omote.evaluation.report.results import ReleaseResults, load_results
 
-__all__ = ["Results", "load_results", "write_comparison", "write_report"]
+__all__ = ["ReleaseResults", "load_results", "write_comparison", "write_report"]

@@ -12,13 +12,13 @@ from omote.evaluation.catalogue import Metric
 from omote.evaluation.records import Row
 from omote.evaluation.report import html, words
 from omote.evaluation.report.page import chart_of, column_title, sections
-from omote.evaluation.report.results import AUTOENCODER, MODEL, Results, is_model, kind_of, place, title
+from omote.evaluation.report.results import AUTOENCODER, MODEL, ReleaseResults, is_model, kind_of, place, title
 from omote.evaluation.report.tables import HEADLINE, interval, verdict_of
 from omote.evaluation.statistics import paired_test
 from omote.evaluation.summary import per_person
 
 
-def write_comparison(all_results: Sequence[Results], out: Path) -> None:
+def write_comparison(all_results: Sequence[ReleaseResults], out: Path) -> None:
     """Write a page: of one folder its report, of several their comparison.
 
     Raises:
@@ -28,7 +28,7 @@ def write_comparison(all_results: Sequence[Results], out: Path) -> None:
     html.write(out, "omote: " + ", ".join(r.name for r in all_results), body)
 
 
-def comparison(all_results: Sequence[Results]) -> Iterator[str]:
+def comparison(all_results: Sequence[ReleaseResults]) -> Iterator[str]:
     """The page's parts."""
     first, *others = all_results
     yield f"<h1>{len(all_results)} evaluations compared</h1>"
@@ -46,14 +46,14 @@ def comparison(all_results: Sequence[Results]) -> Iterator[str]:
         yield f"<details><summary>What {escape(results.name)} ran on</summary>{html.facts(results.run)}</details>"
 
 
-def _lines(all_results: Sequence[Results]) -> Iterator[tuple[Results, Row, str]]:
+def _lines(all_results: Sequence[ReleaseResults]) -> Iterator[tuple[ReleaseResults, Row, str]]:
     """(folder, row, label): rows of networks, each with all folders together; the others once for each set of persons."""
     own = sorted({row for results in all_results for row in results.rows if _is_networks(row)}, key=place)
     for row in own:
         for results in all_results:
             if row in results.rows:
                 yield results, row, f"{title(row)}, {results.name}"
-    seen: list[Results] = []
+    seen: list[ReleaseResults] = []
     for results in all_results:
         if any(_same_rivals(results, other) for other in seen):
             continue
@@ -63,7 +63,7 @@ def _lines(all_results: Sequence[Results]) -> Iterator[tuple[Results, Row, str]]
                 yield results, row, title(row) if len(seen) == 1 else f"{title(row)}, {results.name}"
 
 
-def _same_rivals(a: Results, b: Results) -> bool:
+def _same_rivals(a: ReleaseResults, b: ReleaseResults) -> bool:
     """Whether rows that the model has no part in are the same: of the same persons, captured alike, by the same networks."""
     return (
         same_persons(a, b)
@@ -77,7 +77,7 @@ def _is_networks(row: Row) -> bool:
     return is_model(row) or row.name == AUTOENCODER
 
 
-def _table(all_results: Sequence[Results]) -> str:
+def _table(all_results: Sequence[ReleaseResults]) -> str:
     lines = []
     for results, row, label in _lines(all_results):
         cells = [html.with_interval(interval(results, m, row), m.digits) for m in HEADLINE]
@@ -85,7 +85,7 @@ def _table(all_results: Sequence[Results]) -> str:
     return html.table(["row", *map(column_title, HEADLINE)], lines)
 
 
-def _figures(all_results: Sequence[Results]) -> str:
+def _figures(all_results: Sequence[ReleaseResults]) -> str:
     charts = []
     for m in HEADLINE:
         found = {results.name: interval(results, m, MODEL) for results in all_results}
@@ -94,7 +94,7 @@ def _figures(all_results: Sequence[Results]) -> str:
     return f'<div class="figures">{"".join(charts)}</div>'
 
 
-def same_persons(a: Results, b: Results) -> bool:
+def same_persons(a: ReleaseResults, b: ReleaseResults) -> bool:
     """Whether person k of one is person k of the other: the same seed, head family, expressions and camera of each."""
     return a.config["seed"] == b.config["seed"] and all(
         (p.parts, p.category, p.intensity) == (q.parts, q.category, q.intensity)
@@ -102,7 +102,7 @@ def same_persons(a: Results, b: Results) -> bool:
     )
 
 
-def _paired(first: Results, other: Results) -> str:
+def _paired(first: ReleaseResults, other: ReleaseResults) -> str:
     if not same_persons(first, other):
         return "<p>Their persons are others: intervals can be compared, pairs cannot be made.</p>"
     common = min(len(first.persons), len(other.persons))
@@ -115,7 +115,7 @@ def _paired(first: Results, other: Results) -> str:
     return note + html.table(["row", *(escape(m.title) for m in HEADLINE)], lines)
 
 
-def _difference(a: Results, b: Results, common: int, metric: Metric, row: Row) -> str:
+def _difference(a: ReleaseResults, b: ReleaseResults, common: int, metric: Metric, row: Row) -> str:
     ours, theirs = (per_person(r.persons[:common], metric.key, row) for r in (b, a))
     if ours is None or theirs is None:
         return "–"

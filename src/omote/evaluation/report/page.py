@@ -15,7 +15,7 @@ from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
 from omote.evaluation.records import Row
 from omote.evaluation.report import html, words
 from omote.evaluation.report.published import published_tables
-from omote.evaluation.report.results import MODEL, ROW_TITLES, Results, kind_of, title
+from omote.evaluation.report.results import MODEL, ROW_TITLES, ReleaseResults, kind_of, title
 from omote.evaluation.report.tables import DETAIL, HEADLINE, bounds_of, interval, rivalries
 from omote.evaluation.statistics import Interval
 from omote.evaluation.summary import CEILING, FLOOR, TOP1, class_interval, confusion, parts_of, per_image, per_person
@@ -27,7 +27,7 @@ SHEET_TITLES = {
 }
 
 
-def write_report(results: Results) -> None:
+def write_report(results: ReleaseResults) -> None:
     """Write ``report.html`` into the result folder.
 
     Raises:
@@ -36,7 +36,7 @@ def write_report(results: Results) -> None:
     html.write(results.folder / "report.html", f"omote: {results.name}", sections(results))
 
 
-def sections(results: Results) -> Iterator[str]:
+def sections(results: ReleaseResults) -> Iterator[str]:
     """The report's parts."""
     count = len(results.persons)
     yield f"<h1>Evaluation: {escape(results.name)}</h1>"
@@ -74,7 +74,7 @@ def sections(results: Results) -> Iterator[str]:
     yield html.facts(results.run)
 
 
-def _in_short(results: Results) -> str:
+def _in_short(results: ReleaseResults) -> str:
     run = results.run
     parts = [f"{name} {run[key]}" for name, key in (
         ("weights", "run/weights_model"), ("commit", "run/commits"), ("seed", "seed/persons"), ("measured", "run/finished_utc"),
@@ -89,7 +89,7 @@ def column_title(metric: Metric) -> str:
     return f"{escape(metric.title)}<br><small>{escape(metric.unit)}{arrow}</small>"
 
 
-def metric_table(results: Results, columns: Sequence[Metric]) -> str:
+def metric_table(results: ReleaseResults, columns: Sequence[Metric]) -> str:
     """Rows × metrics with intervals; metrics that no row has are left out."""
     shown = [m for m in columns if any(interval(results, m, row) for row in results.rows)]
     bounds = {m.key: bounds_of(results, m) for m in shown}
@@ -112,7 +112,7 @@ def metric_table(results: Results, columns: Sequence[Metric]) -> str:
     return html.table(["row", *map(column_title, shown)], lines)
 
 
-def _identity_note(results: Results) -> str:
+def _identity_note(results: ReleaseResults) -> str:
     values = per_image(results.persons, "identity/faceapi", Row(FLOOR))
     assert values is not None, "`load_results` refuses folders without a copy of the source"
     note = (
@@ -124,7 +124,7 @@ def _identity_note(results: Results) -> str:
     return note + ". Copying the source scores what a change of expression alone does."
 
 
-def figures(results: Results) -> str:
+def figures(results: ReleaseResults) -> str:
     """The headline as dots with intervals."""
     charts = []
     for m in HEADLINE:
@@ -147,7 +147,7 @@ def chart_of(
     return in_page(heading, row_chart(heading, values, axis, kinds=kinds))
 
 
-def _expressions(results: Results) -> Iterator[str]:
+def _expressions(results: ReleaseResults) -> Iterator[str]:
     judge = JUDGES[0]
     yield "<p>Top-1 of both judges' summed probabilities on each true class; the true render's row is the ceiling.</p>"
     yield _class_table(results, judge)
@@ -160,7 +160,7 @@ def _expressions(results: Results) -> Iterator[str]:
         yield f"<details><summary>{escape(other)} alone</summary>{inner}</details>"
 
 
-def _class_table(results: Results, judge: str) -> str:
+def _class_table(results: ReleaseResults, judge: str) -> str:
     lines = []
     for row in results.rows:
         found = [class_interval(results.persons, judge, row, c) for c in CATEGORIES]
@@ -168,7 +168,7 @@ def _class_table(results: Results, judge: str) -> str:
     return html.table(["row", *CATEGORIES], lines)
 
 
-def _matrix(results: Results, judge: str, row: Row) -> str:
+def _matrix(results: ReleaseResults, judge: str, row: Row) -> str:
     found = confusion(results.persons, judge, row)
     return "" if found is None else matrix(f"{title(row)} ({judge})", found, CATEGORIES)
 
@@ -177,11 +177,11 @@ def _of_judge(judge: str) -> list[Metric]:
     return [metric_of(f"expression/{name}_{judge}") for name in ("gain", "cls", "mscr")]
 
 
-def _expression_summary(results: Results) -> str:
+def _expression_summary(results: ReleaseResults) -> str:
     return _numbers(results, [metric for judge in JUDGES for metric in _of_judge(judge)])
 
 
-def _numbers(results: Results, columns: Sequence[Metric]) -> str:
+def _numbers(results: ReleaseResults, columns: Sequence[Metric]) -> str:
     """Rows × metrics without intervals."""
     shown = [m for m in columns if any((m.key, row) in results.numbers for row in results.rows)]
     lines = []
@@ -191,7 +191,7 @@ def _numbers(results: Results, columns: Sequence[Metric]) -> str:
     return html.table(["row", *map(column_title, shown)], lines) if shown else ""
 
 
-def _parts(results: Results, parts: Mapping[str, Bool[np.ndarray, " p"]], columns: Sequence[Metric]) -> str:
+def _parts(results: ReleaseResults, parts: Mapping[str, Bool[np.ndarray, " p"]], columns: Sequence[Metric]) -> str:
     """Rows × metrics of each part of the persons."""
     head = ["row", *(f"{escape(m.title)}<br><small>{escape(name)}</small>" for m in columns for name in parts)]
     lines = []
@@ -204,7 +204,7 @@ def _parts(results: Results, parts: Mapping[str, Bool[np.ndarray, " p"]], column
     return f"<p>{escape(counts)}.</p>" + html.table(head, lines)
 
 
-def _sets(results: Results) -> str:
+def _sets(results: ReleaseResults) -> str:
     """Rows as sets of images, where that was measured."""
     groups = ("fd", "kid", "precision", "recall", "perceptual")
     keys = sorted({key for key, _ in results.numbers if key.partition("/")[0] in groups})
@@ -220,7 +220,7 @@ def _sets(results: Results) -> str:
     return note + _numbers(results, [metric_of(key) for key in keys])
 
 
-def _sheets(results: Results) -> Iterator[str]:
+def _sheets(results: ReleaseResults) -> Iterator[str]:
     images = results.folder / "images"
     yield (
         "<p>The first picture of a person shows them at rest. Shown are the best, the median and the worst person by the "

@@ -35,7 +35,7 @@ ROW_TITLES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results:
+class ReleaseResults:
     """A finished result folder of `omote evaluate release`.
 
     Attributes:
@@ -89,7 +89,7 @@ def place(row: Row) -> tuple[int, int, str]:
     return group, known.index(row.name) if row.name in known else len(known), row.name
 
 
-def load_results(folder: Path, name: str | None = None) -> Results:
+def load_results(folder: Path, name: str | None = None) -> ReleaseResults:
     """Read a result folder.
 
     Args:
@@ -115,7 +115,7 @@ def load_results(folder: Path, name: str | None = None) -> Results:
             numbers[metric.key, row] = math.nan if value is None else value
         config, weights = asked["config"], asked["weights"]
         run = _read(folder / "run.json") if (folder / "run.json").exists() else {}
-    return Results(
+    return ReleaseResults(
         folder=folder,
         name=name or folder.resolve().name,
         persons=persons,

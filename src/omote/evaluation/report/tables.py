@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from omote.evaluation.catalogue import Metric, metric_of
 from omote.evaluation.records import Row
-from omote.evaluation.report.results import MODEL, Results
+from omote.evaluation.report.results import MODEL, ReleaseResults
 from omote.evaluation.statistics import Interval, PairedTest, paired_test
 from omote.evaluation.summary import CEILING, FLOOR, TOP1
 from omote.evaluation.summary import interval as interval_of
@@ -53,7 +53,7 @@ Verdict = Literal["better", "even", "worse"]
 
 
 def interval(
-    results: Results, metric: Metric, row: Row, persons: Bool[np.ndarray, " p"] | None = None
+    results: ReleaseResults, metric: Metric, row: Row, persons: Bool[np.ndarray, " p"] | None = None
 ) -> Interval | None:
     """The number of metrics.json with its interval over persons; None where the row has none.
 
@@ -96,7 +96,7 @@ def verdict_of(test: PairedTest, metric: Metric) -> Verdict:
     return "better" if lower == (metric.better == "lower") else "worse"
 
 
-def rivalries(results: Results, row: Row = MODEL) -> list[Rivalry]:
+def rivalries(results: ReleaseResults, row: Row = MODEL) -> list[Rivalry]:
     """The row against every baseline in every headline metric that both have.
 
     Copying the source keeps identity and most pixels for nothing, so its row is compared like any other: where it wins, the
@@ -123,7 +123,7 @@ def rivalries(results: Results, row: Row = MODEL) -> list[Rivalry]:
     return out
 
 
-def bounds_of(results: Results, metric: Metric) -> Mapping[str, Interval]:
+def bounds_of(results: ReleaseResults, metric: Metric) -> Mapping[str, Interval]:
     """Ceiling and floor of a judge's accuracy; nothing for another metric."""
     rows = (CEILING, FLOOR) if metric.key in TOP1 else ()
     found = {row: interval(results, metric, Row(row)) for row in rows}

@@ -8,7 +8,7 @@ from html import escape
 from omote.evaluation.catalogue import Metric
 from omote.evaluation.records import Row
 from omote.evaluation.report.html import number, p_value
-from omote.evaluation.report.results import Results, title
+from omote.evaluation.report.results import ReleaseResults, title
 from omote.evaluation.report.tables import ALPHA, Rivalry
 from omote.evaluation.summary import FLOOR
 
@@ -65,7 +65,7 @@ def definitions(metrics: Iterable[Metric]) -> Iterator[tuple[str, str]]:
     yield from STATISTICS
 
 
-def test_set(results: Results) -> str:
+def test_set(results: ReleaseResults) -> str:
     """The name of the persons' set."""
     return str(results.config["test_set"])
 
@@ -87,7 +87,7 @@ def aim(rivals: Sequence[Rivalry]) -> Iterator[str]:
         yield f'The model <b class="better">beats</b> {named} {together}.'
 
 
-def missing(results: Results) -> Iterator[str]:
+def missing(results: ReleaseResults) -> Iterator[str]:
     """HTML paragraphs: rows that could not be measured."""
     rows = [key.removeprefix("run/missing_") for key in sorted(results.run) if key.startswith("run/missing_")]
     if rows:
