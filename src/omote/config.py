@@ -98,6 +98,8 @@ def load(kind: type[Config], file: Path) -> Config:
         ConfigError: the file is missing, is not JSON, or does not fit ``kind``; the message begins with its name.
     """
     try:
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{file}: expected a JSON file, got a folder or device")
         data = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: expected a JSON file ({error.strerror})") from error

@@ -36,7 +36,7 @@ def _fail(path: Path, error: OSError) -> OutputError:
 
 @contextmanager
 def reading(path: Path | str, kind: type[OmoteError], problem: str, way_out: str) -> Iterator[None]:
-    """Turn whatever a parser throws at a file from outside into one line; our own errors pass.
+    """Turn whatever a parser throws at a file from outside into one line; our own errors pass. No device or pipe is opened.
 
     Args:
         path: the file or folder, for the message.
@@ -48,6 +48,7 @@ def reading(path: Path | str, kind: type[OmoteError], problem: str, way_out: str
         OmoteError: of that kind; what was thrown is its cause.
     """
     try:
+        refuse_special(path)
         yield
     except (
         OmoteError,
@@ -63,6 +64,18 @@ def reading(path: Path | str, kind: type[OmoteError], problem: str, way_out: str
         if isinstance(error, KeyError) or not reason:
             reason = f"{type(error).__name__} {reason}".strip()
         raise kind(f"{path}: {problem} ({reason}); {way_out}") from error
+
+
+def refuse_special(path: Path | str) -> None:
+    """Refuse FIFOs, devices and sockets, whose reading may never end, as a file or in a folder.
+
+    Raises:
+        OSError: there is one; ``strerror`` says so.
+    """
+    place = Path(path)
+    for entry in (place, *(place.iterdir() if place.is_dir() else ())):
+        if entry.exists() and not (entry.is_file() or entry.is_dir()):
+            raise OSError(errno.EINVAL, f"{entry.name} is a device or pipe, no file", str(path))
 
 
 def sha256(path: Path) -> str:

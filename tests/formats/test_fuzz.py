@@ -1,4 +1,4 @@
-"""A short slice of ``make fuzz``: every reader, every kind of damage and of hostile input."""
+"""A short slice of ``make fuzz``: every reader, every kind of damage, of hostile input and of side file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 import hostile
 import run
+import side_files
 
 CASES_EACH = 12
 
@@ -37,6 +38,12 @@ def test_damaged_scans_end_in_a_scan_or_in_one_line(cases: run.Cases, tmp_path: 
         pytest.skip(f"what writes {kind} is not installed: needs the libraries of 'omote[formats]'")
     number = CASES_EACH if kind not in run.RARE else 3
     assert problems(cases, tmp_path, kind, range(number)) == []
+
+
+@pytest.mark.parametrize("kind", list(side_files.KINDS))
+def test_damaged_side_files_end_in_one_line(cases: run.Cases, tmp_path: Path, kind: str) -> None:
+    number = CASES_EACH if run.SIDE + kind not in run.RARE else 4
+    assert problems(cases, tmp_path, run.SIDE + kind, range(number)) == []
 
 
 @pytest.mark.parametrize("kind", list(hostile.KINDS))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import struct
 import zipfile
 import zlib
@@ -291,7 +292,7 @@ def depths(folder: Path, rng: Rng) -> Path:
 
 
 def links(folder: Path, rng: Rng) -> Path:
-    """FIFOs, devices, folders and links out of the folder, where a scan's own files are expected."""
+    """FIFOs, sockets, devices, folders and links out of the folder, where a scan's own files are expected."""
     secret = folder.parent / "secret.png"
     if not secret.exists():
         secret.write_bytes(png_bytes(np.full((8, 8, 3), SECRET, np.uint8)))
@@ -305,21 +306,24 @@ def links(folder: Path, rng: Rng) -> Path:
     path = _write(folder, scan)
     for name in ("tex.png", "tex.jpg", "m.mtl", "m.bin", path.name):
         if rng.random() < (0.7 if name != path.name else 0.1):
-            (folder / name).unlink(missing_ok=True)
-            what = rng.integers(0, 6)
-            if what == 0:
-                os.mkfifo(folder / name)
-            elif what == 1:
-                (folder / name).symlink_to(secret)
-            elif what == 2:
-                (folder / name).symlink_to("/dev/zero")
-            elif what == 3:
-                (folder / name).mkdir()
-            elif what == 4:
-                (folder / name).symlink_to(name)
-            else:
-                (folder / name).symlink_to("/dev/stdin")
+            block(folder / name, rng, secret)
     return path
+
+
+def block(path: Path, rng: Rng, secret: Path = Path("/nowhere")) -> None:
+    """Put something other than a regular file in a file's place."""
+    path.unlink(missing_ok=True)
+    what = rng.integers(0, 7)
+    if what == 0:
+        os.mkfifo(path)
+    elif what == 1:
+        path.mkdir()
+    elif what == 2:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"/proc/self/fd/{(place := os.open(path.parent, os.O_RDONLY))}/{path.name}")
+            os.close(place)
+    else:
+        path.symlink_to([secret, "/dev/zero", path.name, "/dev/stdin"][what - 3])
 
 
 def _beside() -> bytes:

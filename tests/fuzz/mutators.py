@@ -133,14 +133,14 @@ def lines_moved(folder: Folder, rng: Rng) -> Folder:
 
 
 def json_set(folder: Folder, rng: Rng) -> Folder:
-    """Replace, remove, rename or repeat values in the JSON of a glTF, GLB or frame."""
+    """Replace, remove, rename or repeat values in the JSON of a glTF, a GLB, a frame, a side file or the head of safetensors."""
     name = _pick(folder, rng)
     data = folder[name]
-    glb = data[:4] == b"glTF"
+    glb, tensors = data[:4] == b"glTF", name.endswith(".safetensors")
+    size = int.from_bytes(data[:8] if tensors else data[12:16], "little")
     try:
-        size = int.from_bytes(data[12:16], "little")
-        root = json.loads(data[20 : 20 + size] if glb else data)
-    except ValueError:
+        root = json.loads(data[20 : 20 + size] if glb else data[8 : 8 + size] if tensors else data)
+    except (ValueError, RecursionError):
         return bytes_set(folder, rng)
     for _ in range(int(rng.choice([1, 1, 2, 3]))):
         _change_value(root, rng)
@@ -149,6 +149,8 @@ def json_set(folder: Folder, rng: Rng) -> Folder:
         text = text.ljust(-(-len(text) // 4) * 4)
         rest = data[20 + size :]
         text = struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
+    if tensors:
+        text = struct.pack("<Q", len(text)) + text + data[8 + size :]
     return {**folder, name: text}
 
 
@@ -249,8 +251,15 @@ def spliced(folder: Folder, rng: Rng) -> Folder:
     return _changed(folder, rng, change)
 
 
+def replaced(folder: Folder, rng: Rng) -> Folder:
+    """Put next to nothing, or nothing but brackets, in a file's place."""
+    contents = [b"", b"\0", b"{}", b"[]", b"null", b"[" * 20_000, b"{" * 20_000, rng.bytes(64)]
+    return {**folder, _pick(folder, rng): contents[rng.integers(0, len(contents))]}
+
+
+# The last opens archives, which the others may damage within it.
 MUTATORS: list[Callable[[Folder, Rng], Folder]] = [
-    bytes_set, bytes_moved, words_set, numbers_set, lines_moved, json_set, npy_set, spliced, zip_set,
+    bytes_set, bytes_moved, words_set, numbers_set, lines_moved, json_set, npy_set, spliced, replaced, zip_set,
 ]  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Fuzz every reader: ``make fuzz MINUTES=5``, or ``python tests/fuzz/run.py --cases 50000``.
 
-Workers mutate valid scans (`mutators`) and build hostile ones (`hostile`), each from the number of its case, and read them. A
-case may end in a scan or in one line; it fails by any other exception, by a message of several lines, over 10 seconds of
-processor time, over 1 GB of memory, by showing what lies outside its folder, or by ending its process. Failures are printed with
-the command that repeats them.
+Workers mutate valid scans and side files (`mutators`; of the latter, weights, shards, checkpoints and whole folders) and build
+hostile scans (`hostile`), each from the number of its case, and read them. A case may end in what was read or in one line; it
+fails by any other exception, by a message of several lines, over 10 seconds of processor time, over 1 GB of memory, by showing
+what lies outside its folder, or by ending its process. Failures are printed with the command that repeats them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "helpers")]
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # as the command line does
 
 import numpy as np  # noqa: E402
 
 import hostile  # noqa: E402
+import side_files  # noqa: E402
 from mutators import mutated  # noqa: E402
 from seeds import Folder, seeds  # noqa: E402
 
@@ -38,7 +41,12 @@ SECONDS, MEGABYTES = 10.0, 1000.0
 PLAIN_MEGABYTES = 200.0
 ADDRESSES = 6 << 30  # bytes, so that a finding does not take the machine with it
 HOSTILE_SHARE = 0.015  # they are slow
-RARE = {"draco": 0.04, "usdz": 0.04, "r3d": 0.15}  # each starts a process
+SIDE = "side/"
+BLOCKED_SHARE = 0.02  # of side files: no regular file in the place of one
+# Starts a process, or takes a tenth of a second and more.
+RARE = {
+    "draco": 0.04, "usdz": 0.04, "r3d": 0.15, "side/head": 0.1, "side/results": 0.3, "side/weights": 0.3, "side/checkpoint": 0.3,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,11 @@ class Cases:
     """Every number is a case, the same on every machine with the same libraries."""
 
     def __init__(self, made: Path | None = None) -> None:
-        self.seeds = seeds() if made is None else _load(made)
+        self.seeds = _all_seeds() if made is None else _load(made)
         self.kinds = list(self.seeds)
 
     def write(self, number: int, folder: Path, only: str | None = None) -> tuple[str, Path]:
-        """Write the case's scan; its kind and the file to read."""
+        """Write the case; its kind, and the scan's file or the side files' folder."""
         rng = np.random.default_rng([20261128, number])
         kinds = [only] if only is not None else self.kinds
         if only in hostile.KINDS or (only is None and rng.random() < HOSTILE_SHARE):
@@ -71,10 +79,28 @@ class Cases:
         kind = kinds[rng.choice(len(kinds), p=chances / chances.sum())]
         assert kind is not None
         own = self.seeds[kind]
-        files: Folder = mutated(own[rng.integers(0, len(own))], rng)
+        whole: Folder = own[rng.integers(0, len(own))]
+        if kind.startswith(SIDE):  # any of them is damaged, not mostly the first
+            whole = {str(name): whole[name] for name in rng.permutation(list(whole))}
+        blocked = next(iter(whole)) if kind.startswith(SIDE) and rng.random() < BLOCKED_SHARE else None
+        files = whole if blocked else mutated(whole, rng)
         for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-        return kind, folder / next(iter(files))
+        if blocked is not None:
+            hostile.block(folder / blocked, rng)
+        return kind, folder if kind.startswith(SIDE) else folder / next(iter(files))
+
+
+def _all_seeds() -> dict[str, list[Folder]]:
+    """Scans and side files by kind."""
+    out = seeds()
+    for name, kind in side_files.KINDS.items():
+        with tempfile.TemporaryDirectory() as made:
+            kind.make(Path(made))
+            files = sorted(path for path in Path(made).rglob("*") if path.is_file() and path.name != ".lock")
+            out[SIDE + name] = [{str(path.relative_to(made)): path.read_bytes() for path in files}]
+    return out
 
 
 def _save(folders: dict[str, list[Folder]], path: Path) -> None:
@@ -89,8 +115,8 @@ def _load(path: Path) -> dict[str, list[Folder]]:
 
 
 def read_case(kind: str, path: Path) -> Outcome:
-    """Read a case's scan and measure it."""
-    from omote.errors import ScanError
+    """Read a case and measure it."""
+    from omote.errors import OmoteError
     from omote.formats.landmarks import read_landmarks
     from omote.formats.read import read_with_report
 
@@ -98,14 +124,17 @@ def read_case(kind: str, path: Path) -> Outcome:
     held = max(0.0, _status("VmRSS") / 1024 - PLAIN_MEGABYTES)
     start, ending = time.process_time(), "read"
     try:
-        scan = read_landmarks(path) if kind == "landmarks" else read_with_report(path, min_points=1)[0]
+        scan: object = None
+        if kind.startswith(SIDE):
+            side_files.KINDS[kind.removeprefix(SIDE)].read(path)
+        else:
+            scan = read_landmarks(path) if kind == "landmarks" else read_with_report(path, min_points=1)[0]
         if kind == "hostile/links" and _shows_secret(scan):
             ending = "showed a file outside its folder"
         del scan
-    except ScanError as error:
-        ending = (
-            "refused" if "\n" not in str(error) and len(str(error)) < 700 else f"a message of several lines: {error!r}"
-        )
+    except OmoteError as error:
+        one_line = "\n" not in str(error) and len(str(error)) < 700
+        ending = "refused" if one_line else f"a message of several lines: {error!r}"
     except BaseException as error:  # whatever it is, it is the finding
         ending = f"{type(error).__name__}: {str(error)[:200]}"
     seconds = time.process_time() - start
@@ -131,8 +160,10 @@ def _status(key: str, process: str = "self") -> int:
 def work(first: int, step: int, log: Path, only: str | None, folder: Path, made: Path) -> None:
     """Run cases ``first``, ``first + step`` … until ended; one JSON line each before and after."""
     faulthandler.enable(log.with_suffix(".dump").open("w"))
+    warnings.simplefilter("ignore")  # as the command line does
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     cases = Cases(made)
+    _warm_up(cases, folder, only)
     with log.open("a", buffering=1) as out:
         number = first
         while True:
@@ -143,6 +174,18 @@ def work(first: int, step: int, log: Path, only: str | None, folder: Path, made:
             outcome = read_case(kind, path)
             out.write(json.dumps([number, kind, outcome.ending, outcome.seconds, outcome.megabytes]) + "\n")
             number += step
+
+
+def _warm_up(cases: Cases, folder: Path, only: str | None) -> None:
+    """Read the whole side files once: the libraries that reading imports are no case's time or memory."""
+    for kind in cases.kinds if only is None else [only]:
+        if kind.startswith(SIDE):
+            whole = folder / "whole"
+            for name, content in cases.seeds[kind][0].items():
+                (whole / name).parent.mkdir(parents=True, exist_ok=True)
+                (whole / name).write_bytes(content)
+            side_files.KINDS[kind.removeprefix(SIDE)].read(whole)
+            shutil.rmtree(whole)
 
 
 def supervise(
@@ -156,7 +199,7 @@ def supervise(
         places = [0] * num_workers
         begun: list[tuple[int, str, float, float] | None] = [None] * num_workers
         done, made = 0, Path(root, "seeds.json")
-        _save(seeds(), made)
+        _save(_all_seeds(), made)
         try:
             while done < num_cases and time.monotonic() < deadline:
                 time.sleep(0.2)
@@ -183,7 +226,7 @@ def supervise(
                     if hung is None:
                         continue
                     spent, waited = _cpu_seconds(process.pid) - hung[2], time.monotonic() - hung[3]
-                    if spent > 3 * SECONDS or (waited > 300 and spent < 1.0):
+                    if spent > 3 * SECONDS or (waited > 60 and spent < 1.0):
                         process.kill()
                         process.wait()
                         ending = "hung" if spent > SECONDS else "waits for something"
@@ -221,7 +264,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Fuzz every reader of scans.")
+    parser = argparse.ArgumentParser(description="Fuzz every reader of scans and side files.")
     parser.add_argument("--cases", type=int, default=1 << 60)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")

@@ -1,28 +1,16 @@
-"""Every kind of file beside scans that comes from outside: a whole one of a few kilobytes, and what reads and uses it.
-
-``python tests/helpers/side_files.py KIND [COUNT [SEED]]`` mutates one kind by hand, for as long as is wanted; no KIND names all.
-"""
+"""Every kind of file beside scans that comes from outside: a whole one of a few kilobytes, and what reads and uses it."""
 
 from __future__ import annotations
 
-import collections
 import csv
 import io
 import json
-import random
 import shutil
-import sys
-import tempfile
-import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from mutations import mutated
-from omote.errors import OmoteError
 
 NUM_IDENTITY = 4
 
@@ -33,30 +21,6 @@ class Kind:
 
     make: Callable[[Path], None]
     read: Callable[[Path], object]
-
-
-def _landmarks() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(68, 3)) * 50
-
-
-def _make_landmarks(folder: Path) -> None:
-    points = _landmarks()
-    (folder / "a.json").write_text(json.dumps({"landmarks": points.tolist()}))
-    (folder / "a.txt").write_text("\n".join(" ".join(map(str, row)) for row in points))
-    np.save(folder / "a.npy", points)
-
-
-def _read_landmarks(folder: Path) -> None:
-    from omote.api.scans import read_landmarks
-
-    errors = []
-    for path in sorted(folder.iterdir()):
-        try:
-            read_landmarks(path)
-        except OmoteError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
 
 
 def _persons(count: int = 2) -> dict[str, np.ndarray]:
@@ -156,6 +120,35 @@ def _read_dataset(folder: Path) -> None:
     data(folder, quick=True)
 
 
+def _layout(name: str) -> Kind:
+    from dataset_folders import FOLDERS
+
+    return Kind(FOLDERS[name], _read_dataset)
+
+
+def _make_checkpoint(folder: Path) -> None:
+    from line_task import LineTask, config, run_to_end
+
+    run_to_end(LineTask(), config(total=16, checkpoint_s=0.0), folder)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
+def _read_checkpoint(folder: Path) -> None:
+    """Resume, once as it is and once with checksums that fit the damage."""
+    from line_task import LineTask, config, run_to_end
+    from omote.errors import OmoteError
+    from omote.files import sha256
+
+    try:
+        run_to_end(LineTask(), config(total=24), folder)
+    except OmoteError:
+        checkpoint = folder / "checkpoint"
+        sums = {p.name: sha256(p) for p in checkpoint.iterdir() if p.is_file() and p.name != "checksums.json"}
+        (checkpoint / "checksums.json").unlink(missing_ok=True)
+        (checkpoint / "checksums.json").write_text(json.dumps(sums))
+        run_to_end(LineTask(), config(total=24), folder)
+
+
 def _make_weights(folder: Path) -> None:
     from omote.images.first_stage import image_autoencoder
 
@@ -236,58 +229,16 @@ def _read_config(folder: Path) -> None:
 
 
 KINDS = {
-    "landmarks": Kind(_make_landmarks, _read_landmarks),
     "shard": Kind(_make_shard, _read_shard),
     "tar": Kind(_make_tar, _read_tar),
     "list": Kind(_make_list, _read_list),
     "head": Kind(_make_ict, _read_ict),
     "dataset": Kind(_make_dataset, _read_dataset),
+    **{f"dataset-{name}": _layout(name) for name in ("bu3dfe", "headspace", "generic")},
     "weights": Kind(_make_weights, _read_weights),
     "prior": Kind(_make_prior, _read_prior),
     "results": Kind(_make_results, _read_results),
     "packed": Kind(_make_packed, _read_packed),
     "config": Kind(_make_config, _read_config),
+    "checkpoint": Kind(_make_checkpoint, _read_checkpoint),
 }
-
-
-def run(name: str, count: int, seed: int, folder: Path) -> collections.Counter[str]:
-    """Mutate one file of a kind ``count`` times; how often it read, was refused in one line, or went wrong (with what).
-
-    Args:
-        name: of `KINDS`.
-        count: of mutations.
-        seed: the first; each is a function of its own.
-        folder: empty.
-    """
-    kind, found = KINDS[name], collections.Counter[str]()
-    kind.make(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    whole = {path: path.read_bytes() for path in files}
-    kind.read(folder)
-    # What a reader writes beside what it reads is no part of it.
-    for case in range(seed, seed + count):
-        draw = random.Random(f"{name} {case}")
-        path = draw.choice(files)
-        path.write_bytes(mutated(whole[path], draw))
-        began = time.monotonic()
-        try:
-            kind.read(folder)
-            found["read"] += 1
-        except OmoteError as error:
-            found["refused" if "\n" not in str(error) else f"several lines: {error!r} (case {case})"] += 1
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            found[
-                f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno} (case {case}, {path.name})"
-            ] += 1
-        if time.monotonic() - began > 10:
-            found[f"took {time.monotonic() - began:.0f} s (case {case}, {path.name})"] += 1
-        path.write_bytes(whole[path])
-    return found
-
-
-if __name__ == "__main__":
-    kinds, count, seed = (*sys.argv[1:4], *(("", "1000", "0")[len(sys.argv) - 1 :]))
-    for name in [kinds] if kinds else KINDS:
-        with tempfile.TemporaryDirectory() as folder:
-            print(name, dict(run(name, int(count), int(seed), Path(folder))), flush=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from omote.engine.sharded import placed_as, whole, whole_state
 from omote.errors import CheckpointError, OutputError
-from omote.files import sha256
+from omote.files import refuse_special, sha256
 
 CURRENT, BEFORE, CHECKSUMS, PROGRESS = "checkpoint", "checkpoint.old", "checksums.json", "progress.json"
 ADAMW = ("step", "exp_avg", "exp_avg_sq")
@@ -118,6 +118,7 @@ def _checked(checkpoint: Path) -> Progress:
     """The progress of a checkpoint of which every file is as it was written."""
     name = CHECKSUMS
     try:
+        refuse_special(checkpoint)
         checksums = dict(json.loads((checkpoint / CHECKSUMS).read_text()))
         for name in sorted({PROGRESS, *checksums, *(path.name for path in checkpoint.glob("*.safetensors"))}):
             if checksums.get(name) != sha256(checkpoint / name):
@@ -126,12 +127,27 @@ def _checked(checkpoint: Path) -> Progress:
         progress = Progress(**json.loads((checkpoint / PROGRESS).read_text()))
         if not (isinstance(progress.images, int) and progress.images >= 0 and progress.seconds >= 0):
             raise ValueError(f"expected counts, got {progress.images!r} images in {progress.seconds!r} s")
+        _check_kinds(progress)
         return progress
     except OSError as error:
         raise CheckpointError(f"{checkpoint / name}: cannot be read ({error.strerror or error})") from None
     except (ValueError, TypeError, RecursionError) as error:
         reason = str(error).partition("\n")[0][:100]
         raise CheckpointError(f"{checkpoint / name}: damaged ({reason})") from None
+
+
+def _check_kinds(progress: Progress) -> None:
+    changed = {"images", "key", "old", "new"}
+    kinds = {
+        "sums": isinstance(progress.sums, dict) and all(type(v) in (int, float) for v in progress.sums.values()),
+        "steps": isinstance(progress.steps, int) and progress.steps >= 0,
+        "config": isinstance(progress.config, dict),
+        "changes": isinstance(progress.changes, list)
+        and all(isinstance(change, dict) and changed <= change.keys() for change in progress.changes),
+    }
+    for name, is_right in kinds.items():
+        if not is_right:
+            raise ValueError(f"{name} is {str(getattr(progress, name))[:40]!r}")
 
 
 def load_checkpoint(

@@ -18,10 +18,11 @@ from jaxtyping import Float
 
 from omote.errors import ConfigError
 from omote.evaluation.statistics import Interval
-from omote.files import atomic_path
+from omote.files import atomic_path, refuse_special
 
 # Of a person's file. Files of earlier versions hid rows in the names of their keys.
 FORMAT = 2
+MOST = 1e30  # nothing that is measured comes near it, and its square is a number yet
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def load_records(path: Path) -> PersonRecords:
         ConfigError: no such file, not a person's file, or one of an earlier version.
     """
     try:
+        refuse_special(path)
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
@@ -182,11 +184,17 @@ def load_records(path: Path) -> PersonRecords:
         category=tuple(data["category"]),
         intensity=tuple(data["intensity"]),
         records=tuple(
-            Record(row=Row(r["row"], tuple(r["at"].items())), measure=r["measure"],
-                   values=np.array(r["values"], np.float64))
+            Record(row=Row(r["row"], tuple(r["at"].items())), measure=r["measure"], values=_checked(r["values"], path))
             for r in data["records"]
         ),
-    )  # fmt: skip
+    )
+
+
+def _checked(values: list[Any], path: Path) -> Float[np.ndarray, "n *d"]:
+    out = np.array(values, np.float64)
+    if (np.abs(out) > MOST).any():
+        raise ConfigError(f"{path}: expected values up to {MOST:g}, got {np.nanmax(np.abs(out)):g}; measure again")
+    return out
 
 
 def _json(values: Float[np.ndarray, "n *d"]) -> list[Any]:

@@ -7,6 +7,7 @@ category. ``intensity`` in [0, 1] may be empty or left out: 1. A column ``textur
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 from omote.datasets.layouts.labels import meaning_of_word
@@ -102,7 +103,8 @@ def _inside(folder: Path, name: str) -> Path | None:
     """The file or RGB-D folder of that name, or None where it is absent or lies outside."""
     try:
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()) or not path.exists():
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+        if not inside or not path.exists():
             return None
     except (OSError, ValueError):
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from omote.errors import ConfigError
 from omote.evaluation.catalogue import split
-from omote.evaluation.records import PersonRecords, Row, joined, load_records
+from omote.evaluation.records import MOST, PersonRecords, Row, joined, load_records
 from omote.evaluation.summary import CEILING, FLOOR
 from omote.files import reading
 
@@ -105,6 +105,7 @@ def load_results(folder: Path, name: str | None = None) -> ReleaseResults:
         count = int(metrics["count/persons"] or 0)
         paths = [sorted((folder / "persons").glob(f"{index:06d}_*.json")) for index in range(count)]
         persons = tuple(joined([load_records(path) for path in found]) for found in paths)
+        _check_alike(persons)
         if not persons or persons[0].find(MODEL, "identity/faceapi") is None:
             raise KeyError("model")
         if persons[0].find(Row(FLOOR), "identity/faceapi") is None:
@@ -112,6 +113,8 @@ def load_results(folder: Path, name: str | None = None) -> ReleaseResults:
         numbers = {}
         for key, value in metrics.items():
             metric, row = split(key)
+            if value is not None and not abs(value) < MOST:
+                raise ValueError(f"{key} is {value!r}")
             numbers[metric.key, row] = math.nan if value is None else value
         config, weights = asked["config"], asked["weights"]
         run = _read(folder / "run.json") if (folder / "run.json").exists() else {}
@@ -124,6 +127,16 @@ def load_results(folder: Path, name: str | None = None) -> ReleaseResults:
         weights=weights,
         run=run,
     )
+
+
+def _check_alike(persons: Sequence[PersonRecords]) -> None:
+    """All persons have the same number of images, and what is measured of several is of one shape."""
+    shapes: dict[object, object] = {}
+    for person in persons:
+        found = {(r.row, r.measure): (r.values.ndim, len(r.values) == 1, r.values.shape[1:]) for r in person.records}
+        for key, shape in {"images": len(person.category), "intensities": len(person.intensity), **found}.items():
+            if shapes.setdefault(key, shape) != shape:
+                raise ValueError(f"persons differ in {key}")
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
