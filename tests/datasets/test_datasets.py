@@ -18,6 +18,7 @@ from omote.datasets.layouts.labels import BU3DFE, COMA, FACESCAPE, WORDS, meanin
 from omote.datasets.layouts.registry import LAYOUTS, find_layout, list_items
 from omote.datasets.layouts.splits import DATASET_SPLITS, split_of
 from omote.errors import ConfigError, DatasetError
+from omote.formats.read import PLAIN
 from omote.head.expressions import CATEGORIES, arkit_weights
 from omote.rgbd.train.dataset_shards import read_item
 from omote.types import Mesh
@@ -46,10 +47,24 @@ def test_every_subject_has_one_rest_and_textures_are_read(dataset: tuple[str, Pa
     rests = Counter(item.subject for item in listing.items if item.is_neutral)
     assert set(rests.values()) == {1}
     assert all((item.category == "neutral") == item.is_neutral == (item.intensity == 0) for item in listing.items)
-    scan = read_item(listing.items[0])
+    scan, notes = read_item(listing.items[0])
     assert isinstance(scan, Mesh)
     # Headspace's mesh names no material here: the image beside it is its texture all the same.
-    assert (scan.texture is not None) == (name in ("facescape", "bu3dfe", "headspace"))
+    textured = name in ("facescape", "bu3dfe", "headspace")
+    assert (scan.texture is not None) == textured
+    assert [note.reason for note in notes] == ([] if textured else [PLAIN])
+
+
+def test_the_readers_notes_are_lines_on_the_terminal_and_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FOLDERS["generic"](tmp_path / "scans")
+    assert main(["data", "check", str(tmp_path / "scans"), "--report", str(tmp_path / "report.json")]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  note")]
+    assert lines == [f"  note      anna/0.ply and 7 more: {PLAIN}"]
+    notes = json.loads((tmp_path / "report.json").read_text())["notes"]
+    assert len(notes) == 8
+    assert notes[0] == {"path": "anna/0.ply", "note": PLAIN}
 
 
 def test_labels_mean_what_their_datasets_say(tmp_path: Path) -> None:

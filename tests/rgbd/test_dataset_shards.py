@@ -16,6 +16,7 @@ from omote.datasets.pair_source import PairSource
 from omote.datasets.pairs import draw_pairs
 from omote.datasets.population import draw_identity
 from omote.errors import ConfigError, DatasetError
+from omote.formats.read import PLAIN
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES, arkit_weights
 from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.conditions.category import Category
@@ -58,6 +59,7 @@ def shards(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = api.render_dataset(dataset, out, split="all")
     assert (made.num_subjects, made.num_images, made.num_given_up) == (1, 3, 0)
     assert [p.path.name for p in made.problems] == ["labels.csv", "short.obj"]
+    assert {n.reason for n in made.notes} == {PLAIN}
     return out
 
 

@@ -14,11 +14,12 @@ import pytest
 from omote.align.align import Alignment
 from omote.errors import AlignmentError, ConfigError
 from omote.evaluation.records import PersonRecords, Record, Row, value_of
+from omote.formats.read import PLAIN, ReadReport
 from omote.geometry.camera import orbit_camera
 from omote.head.expressions import CATEGORIES
 from omote.head.fit import Fit
 from omote.head.shipped import shipped_head
-from omote.progress import finish
+from omote.progress import NOTE, Step, finish
 from omote.studies import real_scans as scans
 from omote.studies.base import run_study
 from omote.studies.real_scans import FIT, fit_errors, measure, person_of, summarise_scans
@@ -118,7 +119,11 @@ def suite(source: Rgbd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scan
             raise AlignmentError("no face found; give --landmarks")
         return rows(source), measured(source)
 
+    def opened(path: Path) -> tuple[Path, ReadReport]:
+        return path, ReadReport(format="ply", kind="mesh", num_points=600, notes=(PLAIN,) if path.stem == "b" else ())
+
     monkeypatch.setattr(scans, "measured", made)
+    monkeypatch.setattr(scans, "read_with_report", opened)
     monkeypatch.setattr(WithNetworks, "model", lambda self: None)
     monkeypatch.setattr(WithNetworks, "networks", lambda self: {})
     return ScanSuite(scans=(tmp_path / "a.ply", tmp_path / "nobody.ply", tmp_path / "b.obj"))
@@ -126,7 +131,9 @@ def suite(source: Rgbd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scan
 
 def test_what_cannot_be_measured_is_counted_and_a_killed_run_resumes(suite: ScanSuite, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(run_study(suite, whole))
+    steps: list[Step] = []
+    finish(run_study(suite, whole), steps.append)
+    assert [step.note for step in steps if step.stage == NOTE] == [f"b: {PLAIN}"]
     work = run_study(suite, killed)
     assert [next(work).note for _ in range(3)] == ["", "a", "nobody"]
     work.close()

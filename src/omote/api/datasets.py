@@ -30,6 +30,7 @@ class RenderedDataset:
         num_doubtful: images with a pose of little confidence; they are kept.
         num_given_up: subjects without any usable neutral scan.
         problems: scans that were skipped, with reasons.
+        notes: the reader's about scans that are used.
     """
 
     num_subjects: int
@@ -37,6 +38,7 @@ class RenderedDataset:
     num_doubtful: int
     num_given_up: int
     problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
 
 
 def data(
@@ -66,7 +68,8 @@ def data(
     check_file(report, (".json",))
     found, listing = list_items(folder, layout)
     problems: list[Problem] = []
-    good = list(listing.items) if quick else finish(_opened(listing.items, problems), on_step)
+    notes: list[Problem] = []
+    good = list(listing.items) if quick else finish(_opened(listing.items, problems, notes), on_step)
     subjects, lone = usable(good, folder)
     result = report_on(
         folder,
@@ -74,6 +77,7 @@ def data(
         listing,
         used=[item for items in subjects for item in items],
         problems=[*problems, *lone],
+        notes=notes,
         opened=not quick,
         seed=seed,
     )
@@ -88,15 +92,15 @@ def data(
     return result
 
 
-def _opened(items: tuple[ScanItem, ...], problems: list[Problem]) -> Steps[list[ScanItem]]:
-    """The items that read; the others go to ``problems``."""
+def _opened(items: tuple[ScanItem, ...], problems: list[Problem], notes: list[Problem]) -> Steps[list[ScanItem]]:
+    """The items that read; the others go to ``problems``, and what the reader says to ``notes``."""
     from omote.rgbd.train.dataset_shards import read_item
 
     good = []
     for number, item in enumerate(items):
         yield Step(stage="read", done=number, total=len(items), note=item.geometry.name)
         try:
-            read_item(item)
+            notes += read_item(item)[1]
         except ScanError as error:
             problems.append(problem_of(item.geometry, error))
         else:
@@ -184,4 +188,5 @@ def render_dataset(
         num_doubtful=sum(subject.num_doubtful for subject in rendered),
         num_given_up=len(done) - len(rendered),
         problems=tuple(problems),
+        notes=tuple(note for subject in done for note in subject.notes),
     )

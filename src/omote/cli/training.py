@@ -18,6 +18,7 @@ from omote.api.tools import LandmarkSettings, UnitStyleSettings
 from omote.cli.display import Display
 from omote.config import dumps
 from omote.datasets.layouts.registry import LayoutName
+from omote.datasets.layouts.report import note_lines
 from omote.errors import OmoteError
 from omote.types import Unit
 
@@ -122,6 +123,8 @@ class RenderDataCommand(_OfDataset):
                 workers=self.workers,
                 on_step=display,
             )
+        for line in note_lines(made.notes, self.folder):
+            print(f"note: {line}", file=sys.stderr)
         for problem in made.problems:
             print(f"skipped {problem.path}: {problem.reason}", file=sys.stderr)
         doubtful = f", {made.num_doubtful:,} with a doubtful pose" if made.num_doubtful else ""

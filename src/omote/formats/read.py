@@ -42,6 +42,7 @@ _CONVERT = {
     ".laz": "in CloudCompare, File > Save > PLY",
 }
 _DARK, _BRIGHT = 0.02, 0.995
+PLAIN = "no colour was read: the skin will be plain"  # the first note of a scan without colour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +273,7 @@ def _finish(raw: RawScan, source: Source, format_name: str, min_points: int) -> 
         _check_plausible(raw.colors, source)
     notes = tuple(source.notes)
     if raw.texture is None and raw.colors is None:
-        notes = ("no colour was read: the skin will be plain", *notes)
+        notes = (PLAIN, *notes)
     return scan, ReadReport(
         format=format_name,
         kind="points" if raw.faces is None else "mesh",

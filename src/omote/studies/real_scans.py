@@ -45,14 +45,14 @@ from omote.evaluation.report.results import is_model, place, title
 from omote.evaluation.summary import FLOOR, NEUTRAL, merged, persons_apart, summarise
 from omote.evaluation.surfaces import surface_errors
 from omote.files import make_folder
-from omote.formats.read import read
+from omote.formats.read import read_with_report
 from omote.geometry.camera import project
 from omote.head.expressions import CATEGORIES, typical_expression
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.pipelines.rgbd import rest_face
-from omote.progress import Step, Steps
+from omote.progress import NOTE, Step, Steps
 from omote.rendering.source import source_image
 from omote.rgbd.model import EditingModel
 from omote.rgbd.protocol import StudiedEditor
@@ -61,7 +61,7 @@ from omote.studies.persons import load_judges
 from omote.studies.rows import HEAD_EDIT, model_images, network_images, surface_images
 from omote.studies.suites import ScanSuite, scan_names
 from omote.studies.table import AUTOENCODER, CEILING
-from omote.types import Mesh, Rgbd
+from omote.types import Mesh, Rgbd, Scan
 
 # Columns of the page, and what is said of every scan alone, beside the means.
 COLUMNS = tuple(
@@ -107,12 +107,14 @@ def measure_scans(suite: ScanSuite, work: Work) -> Steps[Results]:
 
     def make(name: str) -> Steps[None]:
         try:
-            images, found = measured(paths[name], model, networks, settings, head, judges)
+            scan, report = read_with_report(paths[name])
+            for note in report.notes:
+                yield Step(stage=NOTE, note=f"{name}: {note}")
+            images, found = measured(scan, model, networks, settings, head, judges)
             save_strips(files[name].with_suffix(".png"), images)
             save_records(files[name], found)
         except (ScanError, AlignmentError) as error:
             skipped[name] = str(error)
-        yield from ()
 
     yield from work.items({name: [path] for name, path in files.items()}, make, stage="scans")
     scans = {name: load_records(path) for name, path in files.items() if name not in skipped}
@@ -141,7 +143,7 @@ def summarise_scans(scans: Mapping[str, PersonRecords]) -> Table:
 
 
 def measured(
-    path: Path,
+    scan: Scan,
     model: EditingModel,
     networks: Mapping[str, StudiedEditor],
     settings: EditSettings,
@@ -151,10 +153,9 @@ def measured(
     """A scan's rows, and what is measured of them.
 
     Raises:
-        ScanError: the scan cannot be read.
         AlignmentError: it shows no face.
     """
-    alignment = align(read(path), head=head)
+    alignment = align(scan, head=head)
     source = source_image(alignment.scan, head, alignment.vertices_mm, model.sample_size)
     images = edited(model, networks, settings, head, alignment, source)
     landmarks = project(source.camera, head.landmarks(alignment.vertices_mm))[:, :2]

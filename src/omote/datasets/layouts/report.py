@@ -31,6 +31,7 @@ class DatasetReport:
         splits: (subjects, scans) per split.
         left_out: files that the layout passes over by design.
         problems: unusable files, with reasons.
+        notes: what the reader left out or changed, by scan.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class DatasetReport:
     splits: Mapping[str, tuple[int, int]]
     left_out: Mapping[str, int]
     problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...] = ()
 
     def text(self) -> str:
         """The report for a person to read."""
@@ -63,6 +65,7 @@ class DatasetReport:
         ]
         if len(self.problems) > SHOWN_PROBLEMS:
             lines.append(f"  problem   … and {len(self.problems) - SHOWN_PROBLEMS:,} more; --report lists them all")
+        lines += [f"  note      {line}" for line in note_lines(self.notes, self.folder)]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, object]:
@@ -79,10 +82,26 @@ class DatasetReport:
             "splits": {name: {"subjects": a, "scans": b} for name, (a, b) in self.splits.items()},
             "left_out": dict(self.left_out),
             "problems": [{"path": self._name(p.path), "reason": p.reason} for p in self.problems],
+            "notes": [{"path": self._name(n.path), "note": n.reason} for n in self.notes],
         }
 
     def _name(self, path: Path) -> str:
-        return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
+        return _within(path, self.folder)
+
+
+def _within(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def note_lines(notes: Sequence[Problem], folder: Path) -> list[str]:
+    """One line for each different note, with the scan that it is about, or the first of them and their number."""
+    about: dict[str, list[Path]] = {}
+    for note in notes:
+        about.setdefault(note.reason, []).append(note.path)
+    return [
+        f"{_within(paths[0], folder)}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}: {text}"
+        for text, paths in about.items()
+    ]
 
 
 def report_on(
@@ -92,6 +111,7 @@ def report_on(
     *,
     used: Sequence[ScanItem],
     problems: Sequence[Problem],
+    notes: Sequence[Problem],
     opened: bool,
     seed: int,
 ) -> DatasetReport:
@@ -103,6 +123,7 @@ def report_on(
         listing: files that the layout found.
         used: the items that are good.
         problems: beside the listing's own.
+        notes: of the reader.
         opened: True if the items were read.
         seed: seed of the splits.
     """
@@ -127,4 +148,5 @@ def report_on(
         },
         left_out=listing.left_out,
         problems=(*listing.problems, *problems),
+        notes=tuple(notes),
     )

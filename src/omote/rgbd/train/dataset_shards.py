@@ -30,7 +30,7 @@ from omote.datasets.population import one_thread
 from omote.errors import AlignmentError, ConfigError, DatasetError, ScanError
 from omote.files import reading
 from omote.formats.images import MAX_TEXTURE_SIZE, read_rgb
-from omote.formats.read import read
+from omote.formats.read import PLAIN, read_with_report
 from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera, project, transform
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.fit import fit_head
@@ -75,12 +75,14 @@ class SubjectDone:
         num_images: images in their shard; 0 without a shard.
         num_doubtful: images among them with a pose of low confidence.
         problems: scans that were skipped.
+        notes: the reader's about the scans in the shard.
     """
 
     subject: str
     num_images: int
     num_doubtful: int = 0
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,7 @@ class _Seen:
     vertices_mm: Float[np.ndarray, "v 3"]
     arkit: Float[np.ndarray, "52"]
     doubtful: bool
+    notes: tuple[Problem, ...]
 
 
 def shard_folder(out: Path, subject: str) -> Path:
@@ -120,9 +123,9 @@ def render_subject(
     neutral = [item for item in items if item.is_neutral]
     for number, item in enumerate(neutral):
         try:
-            alignment = _aligned(item, config, head)
+            alignment, notes = _aligned(item, config, head)
             no_units = np.zeros(len(ARKIT_NAMES))
-            seen = _seen(item, alignment, head, alignment.vertices_mm, no_units, np.eye(4), config.size)
+            seen = _seen(item, alignment, notes, head, alignment.vertices_mm, no_units, np.eye(4), config.size)
             landmarks = alignment.landmarks_mm.astype(np.float64)
             landmarks[:FIRST_INNER_LANDMARK] = np.nan
             fit = fit_face(head, seen.image, landmarks)
@@ -138,29 +141,33 @@ def render_subject(
     own = replace(head, template_mm=rest.vertices_mm.astype(np.float32), identity_mm=head.identity_mm[:0])
     for item in left:
         try:
-            alignment = _aligned(item, config, head)
-            shown.append(_seen(item, alignment, head, *_moved(own, alignment), config.size))
+            alignment, notes = _aligned(item, config, head)
+            shown.append(_seen(item, alignment, notes, head, *_moved(own, alignment), config.size))
         except (ScanError, AlignmentError) as error:
             problems.append(problem_of(item.geometry, error))
     return _arrays(shown, fit, config.size), shown, problems
 
 
-def read_item(item: ScanItem) -> PointCloud | Mesh | Rgbd:
+def read_item(item: ScanItem) -> tuple[PointCloud | Mesh | Rgbd, list[Problem]]:
     """Read a scan of a dataset; the item's texture is put on a mesh that names none itself.
+
+    Returns:
+        The scan, and the reader's notes.
 
     Raises:
         ScanError: the scan or its texture cannot be read.
     """
-    scan = read(item.geometry)
-    if not isinstance(scan, Mesh) or item.texture is None or scan.uv is None or scan.faces_uv is None:
-        return scan
-    if scan.texture is None and scan.vertex_colors is None:
-        return replace(scan, texture=read_rgb(item.texture, item.texture.name, max_size=MAX_TEXTURE_SIZE))
-    return scan
+    scan, report = read_with_report(item.geometry)
+    notes = list(report.notes)
+    if isinstance(scan, Mesh) and item.texture is not None and PLAIN in notes and scan.uv is not None:
+        scan = replace(scan, texture=read_rgb(item.texture, item.texture.name, max_size=MAX_TEXTURE_SIZE))
+        notes.remove(PLAIN)
+    return scan, [Problem(path=item.geometry, reason=note) for note in notes]
 
 
-def _aligned(item: ScanItem, config: DatasetRender, head: HeadModel) -> Alignment:
-    return align(read_item(item), head=head, unit=config.unit or "auto")
+def _aligned(item: ScanItem, config: DatasetRender, head: HeadModel) -> tuple[Alignment, list[Problem]]:
+    scan, notes = read_item(item)
+    return align(scan, head=head, unit=config.unit or "auto"), notes
 
 
 def _moved(
@@ -190,6 +197,7 @@ def _moved(
 def _seen(
     item: ScanItem,
     alignment: Alignment,
+    notes: Sequence[Problem],
     head: HeadModel,
     vertices: Float[np.ndarray, "v 3"],
     arkit: Float[np.ndarray, "52"],
@@ -204,7 +212,9 @@ def _seen(
         normals = None if scan.normals is None else scan.normals @ moved[:3, :3].T
         scan = replace(scan, points=transform(moved, scan.points), normals=normals)
     image = source_image(scan, head, vertices, size, parts=PARTS)
-    return _Seen(item=item, image=image, vertices_mm=vertices, arkit=arkit, doubtful=alignment.doubtful)
+    return _Seen(
+        item=item, image=image, vertices_mm=vertices, arkit=arkit, doubtful=alignment.doubtful, notes=tuple(notes)
+    )
 
 
 def _arrays(shown: Sequence[_Seen], fit: FittedFace, size: int) -> dict[str, np.ndarray]:
@@ -254,9 +264,10 @@ def make_subject(config: DatasetRender, head: HeadModel, out: Path, items: Seque
         "files": [_relative(seen.item.geometry, config.folder) for seen in shown],
         "doubtful": num_doubtful,
         "problems": [[_relative(p.path, config.folder), p.reason] for p in problems],
+        "notes": [[_relative(n.path, config.folder), n.reason] for seen in shown for n in seen.notes],
     }
     write_shard(folder, arrays, meta)
-    return SubjectDone(subject=subject, num_images=len(shown), num_doubtful=num_doubtful, problems=tuple(problems))
+    return _found(folder, subject, config)
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -270,11 +281,16 @@ def _found(folder: Path, subject: str, config: DatasetRender) -> SubjectDone:
             raise ConfigError(
                 f"{folder.parent}: holds images of {meta['size']} pixels, asked for {config.size}; choose another folder"
             )
+        problems, notes = (
+            tuple(Problem(path=config.folder / path, reason=str(why)) for path, why in meta.get(key, ()))
+            for key in ("problems", "notes")
+        )
         return SubjectDone(
             subject=subject,
             num_images=len(meta["labels"]),
             num_doubtful=int(meta["doubtful"]),
-            problems=tuple(Problem(path=config.folder / path, reason=str(why)) for path, why in meta["problems"]),
+            problems=problems,
+            notes=notes,
         )
 
 
