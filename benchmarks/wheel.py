@@ -60,9 +60,9 @@ def build(folder: Path) -> Path:
 def install(wheel: Path, environment: Path) -> Path:
     """A new environment with torch, as pip's own configuration finds it, and the wheel."""
     venv.create(environment, with_pip=True)
-    torch = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
-    for requirement in (torch, wheel):
-        pip(environment / "bin/python", "install", requirement)
+    pip(environment / "bin/python", "install", "pip>=25.1")
+    pip(environment / "bin/python", "install", "--group", f"{ROOT / 'pyproject.toml'}:torch")
+    pip(environment / "bin/python", "install", wheel)
     return environment / "bin"
 
 
