@@ -45,7 +45,8 @@ SIDE = "side/"
 BLOCKED_SHARE = 0.02  # of side files: no regular file in the place of one
 # Starts a process, or takes a tenth of a second and more.
 RARE = {
-    "draco": 0.04, "usdz": 0.04, "r3d": 0.15, "side/head": 0.1, "side/results": 0.3, "side/weights": 0.3, "side/checkpoint": 0.3,
+    "draco": 0.04, "usdz": 0.04, "r3d": 0.15, "side/head": 0.1, "side/results": 0.3, "side/weights": 0.3, "side/prior": 0.1,
+    "side/checkpoint": 0.3,
 }  # fmt: skip
 
 

@@ -36,8 +36,9 @@ def load_pretrained(
     with reading(folder / "config.json", CheckpointError, "weights do not load", hint):
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
     found: Any = {k.__name__: k for k in (kind, *others)}
-    if name not in found:
-        raise CheckpointError(f"{folder}: expected a network of class {' or '.join(found)}, got {name}; {hint}")
+    if not isinstance(name, str) or name not in found:
+        got = str(name)[:60]
+        raise CheckpointError(f"{folder}: expected a network of class {' or '.join(found)}, got {got!r}; {hint}")
     # A library stays silent.
     diffusers_logging.disable_progress_bar()
     with reading(folder, CheckpointError, "weights do not load", "export or install them again"):
