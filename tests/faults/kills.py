@@ -1,0 +1,299 @@
+"""Kill commands at random moments, and fill their disk: ``make kills``, or ``python tests/faults/kills.py --times 10``.
+
+Each job is a command that writes into a folder. It runs once undisturbed, then again and again in one other folder, killed
+(SIGKILL, with all its processes) at a random moment each time, and at last to its end. After each kill an output must be what the
+undisturbed run wrote, what lay there before, or absent; at the end all must be the same. Then it runs on file systems of growing
+size (Linux, as root): each that is too small must end in one line and exit code 2, with the outputs as above.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+OLD = b"what lay here before"
+Outputs = dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A command and what it writes.
+
+    Attributes:
+        run: does the work in a folder; gives the exit code.
+        outputs: the digests of what the folder holds by now, of each file that has its final name.
+        before: files that lie in the folder beforehand.
+    """
+
+    run: Callable[[Path], int]
+    outputs: Callable[[Path], Outputs]
+    before: tuple[str, ...] = ()
+
+
+def digests(*patterns: str, without: str = r"(?!)") -> Callable[[Path], Outputs]:
+    """Outputs: the files of some patterns; of JSON files, without the keys that an expression matches, such as times."""
+
+    def outputs(folder: Path) -> Outputs:
+        found = {}
+        for path in sorted(p for pattern in patterns for p in folder.glob(pattern) if p.is_file()):
+            data = path.read_bytes()
+            if path.suffix == ".json" and data != OLD:
+                kept = {k: v for k, v in json.loads(data).items() if not re.search(without, k)}
+                data = json.dumps(kept, sort_keys=True).encode()
+            found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+        return found
+
+    return outputs
+
+
+def started(job: Job, folder: Path, log: Path) -> int:
+    """The process that does a job: forked, so that it has imported already what the command needs."""
+    process = os.fork()
+    if process == 0:
+        code = 70
+        try:
+            os.setsid()
+            out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+            code = job.run(folder)
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    return process
+
+
+def ended(process: int) -> int:
+    """The exit code of a process, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def prepared(job: Job, folder: Path) -> Path:
+    """A new folder with what lies there beforehand."""
+    folder.mkdir(parents=True)
+    for name in job.before:
+        (folder / name).write_bytes(OLD)
+    return folder
+
+
+def check_whole(found: Mapping[str, str], whole: Mapping[str, str], when: str) -> None:
+    """Every output that is there is a whole one, of now or of before."""
+    known = hashlib.sha256(OLD).hexdigest()
+    wrong = [name for name, digest in found.items() if digest not in (whole.get(name), known)]
+    assert not wrong, f"{when}: {', '.join(wrong)} half written, or not the same"
+
+
+def undisturbed(job: Job, folder: Path) -> tuple[Outputs, float]:
+    """What a job writes, and in how many seconds."""
+    start = time.monotonic()
+    code = ended(started(job, prepared(job, folder), folder.with_suffix(".log")))
+    assert code == 0, folder.with_suffix(".log").read_text()
+    whole = job.outputs(folder)
+    assert whole, "the job wrote nothing"
+    return whole, time.monotonic() - start
+
+
+def survive_kills(
+    job: Job, folder: Path, whole: Outputs, seconds: float, times: int, draw: random.Random
+) -> list[float]:
+    """Kill a job again and again, then let it end.
+
+    Returns:
+        The moments, in shares of an undisturbed run.
+    """
+    prepared(job, folder)
+    moments = []
+    while len(moments) < times:
+        moment = draw.random()
+        process = started(job, folder, folder.with_suffix(".log"))
+        time.sleep(moment * seconds)
+        alive = os.waitpid(process, os.WNOHANG) == (0, 0)
+        if alive:
+            os.killpg(process, signal.SIGKILL)
+            assert ended(process) == -signal.SIGKILL
+            moments.append(moment)
+        check_whole(job.outputs(folder), whole, f"killed at {moment:.0%}")
+        if not alive and len(job.outputs(folder)) == len(whole):  # all is done: begin again
+            shutil.rmtree(folder)
+            prepared(job, folder)
+    code = ended(started(job, folder, folder.with_suffix(".log")))
+    assert code == 0, folder.with_suffix(".log").read_text()
+    assert job.outputs(folder) == whole
+    return moments
+
+
+@contextmanager
+def small_disk(folder: Path, num_bytes: int) -> Iterator[Path]:
+    """A file system of so many bytes.
+
+    Raises:
+        OSError: it cannot be mounted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    options = f"size={num_bytes}"
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise OSError(done.stderr.strip())
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def survive_full_disks(job: Job, folder: Path, whole: Outputs, sizes: list[int]) -> int:
+    """Run a job on disks of growing sizes.
+
+    Returns:
+        How many were too small.
+
+    Raises:
+        OSError: nothing can be mounted here.
+    """
+    too_small = 0
+    log = folder.with_suffix(".log")
+    for size in sizes:
+        with small_disk(folder, size) as disk:
+            for name in job.before:
+                (disk / name).write_bytes(OLD)
+            code = ended(started(job, disk, log))
+            lines = log.read_text().strip().splitlines()
+            if code:
+                too_small += 1
+                errors = [line for line in lines if line.startswith("omote: ")]
+                assert code == 2, f"a disk of {size:,} bytes: exit code {code}: {lines[-3:]}"
+                assert len(errors) == 1, f"a disk of {size:,} bytes: {lines[-3:]}"
+                assert "Traceback" not in log.read_text()
+            found = job.outputs(disk)
+            check_whole(found, whole, f"a disk of {size:,} bytes")
+            assert code or found == whole
+    return too_small
+
+
+def command(*arguments: str) -> Callable[[Path], int]:
+    """An ``omote`` command that writes into ``{}``."""
+
+    def run(folder: Path) -> int:
+        from omote.cli.main import main
+
+        return main([argument.replace("{}", str(folder)) for argument in arguments])
+
+    return run
+
+
+def loop_over(scans: list[Path]) -> Callable[[Path], int]:
+    """Avatars of several scans, as a shell loop makes them: what is there is passed over."""
+
+    def run(folder: Path) -> int:
+        return next(
+            (
+                code
+                for scan in scans
+                if not (out := folder / f"{scan.stem}.glb").exists()
+                and (
+                    code := command(
+                        "avatar", str(scan), "--out", str(out), "--backend", "torch", "--expressions", "happy"
+                    )(folder)
+                )
+            ),
+            0,
+        )
+
+    return run
+
+
+def jobs(scans: list[Path]) -> dict[str, Job]:
+    """One of each kind of work; ``scans`` are to be made avatars of."""
+    times = r"^time_s|seconds|created|machine|python|version|path|date"
+    avatar = (
+        "avatar",
+        str(scans[0]),
+        "--out",
+        "{}/a.glb",
+        "--sheet",
+        "{}/a.png",
+        "--report",
+        "{}/a.json",
+        "--backend",
+        "torch",
+    )
+    train = ("train", "autoencoder-tiny", "--run", "{}/run", "--set", "engine.total_images=160", "engine.checkpoint_s=0.2",
+             "engine.grid_images=0", "engine.threads=1")  # fmt: skip
+    return {
+        "export": Job(
+            run=command(*avatar),
+            outputs=digests("*.glb", "*.png", "*.json", without=times + "|memory|peak"),
+            before=("a.glb", "a.png", "a.json"),
+        ),
+        "training": Job(run=command(*train), outputs=digests("run/export/**/*")),
+        "evaluation": Job(
+            run=command("evaluate", "population", "--out", "{}/out", "--persons", "3"),
+            outputs=digests("out/metrics.json", "out/persons/*", "out/table.csv", without=times),
+        ),
+        "study": Job(
+            run=command("study", "intensity", "--out", "{}/out", "--persons", "2"),
+            outputs=digests("out/metrics.json", "out/persons/*", "out/table.csv", without=times),
+        ),
+        "batch": Job(run=loop_over(scans), outputs=digests("*.glb")),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Kill commands at random moments, and fill their disk.")
+    parser.add_argument("--times", type=int, default=10, help="kills of each job")
+    parser.add_argument("--disks", type=int, default=6, help="sizes of disks; 0 for none")
+    parser.add_argument("--only", nargs="*", help="names of jobs")
+    parser.add_argument("--scans", nargs="*", type=Path, help="scans of the avatars; the demo's if not given")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    import omote.api  # noqa: F401 (so that no child has to)
+
+    with tempfile.TemporaryDirectory(prefix="omote-kills-") as root:
+        folder = Path(root)
+        scans = given.scans
+        if not scans:
+            made = Job(run=command("demo", "--out", "{}", "--backend", "torch"), outputs=digests("avatar.glb"))
+            undisturbed(made, folder / "demo")
+            scans = [shutil.copytree(folder / "demo/scan", folder / name) for name in ("first", "second", "third")]
+        for name, job in jobs(scans).items():
+            if given.only and name not in given.only:
+                continue
+            own = folder / name
+            whole, seconds = undisturbed(job, own / "whole")
+            moments = survive_kills(
+                job, own / "killed", whole, seconds, given.times, random.Random(f"{name} {given.seed}")
+            )
+            shown = " ".join(f"{m:.0%}" for m in sorted(moments))
+            print(
+                f"{name}: {len(whole)} outputs in {seconds:.1f} s; killed {len(moments)} times ({shown}): the same",
+                flush=True,
+            )
+            if given.disks:
+                most = sum(path.stat().st_size for path in (own / "whole").rglob("*") if path.is_file()) + (4 << 20)
+                sizes = [max(8192, most * k // given.disks) for k in range(given.disks + 1)]
+                try:
+                    too_small = survive_full_disks(job, own / "disk", whole, sizes)
+                    print(f"{name}: {too_small} of {len(sizes)} disks were too small: one line each", flush=True)
+                except OSError as error:
+                    print(f"{name}: no small disks here ({error})", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
