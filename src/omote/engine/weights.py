@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from diffusers.utils import logging as diffusers_logging
+from safetensors import safe_open
 
 from omote.errors import CheckpointError
 from omote.files import reading
 
 Model = TypeVar("Model")
+FREE_SIZE = 1024  # numbers of a config that are no side of a tensor, such as an image's
 
 
 def load_pretrained(
@@ -42,6 +45,7 @@ def load_pretrained(
     # A library stays silent.
     diffusers_logging.disable_progress_bar()
     with reading(folder, CheckpointError, "weights do not load", "export or install them again"):
+        _check_size(found[name], folder)
         model: Model
         # Nothing is looked for elsewhere: of a folder that is damaged, diffusers would ask the hub.
         model, told = found[name].from_pretrained(
@@ -53,6 +57,28 @@ def load_pretrained(
                 f"{wrong[0]} is {'missing' if wrong[0] in told['missing_keys'] else 'not of this network'}"
             )
     return model
+
+
+def _check_size(kind: Any, folder: Path) -> None:
+    """Compare the network that a config describes with the weights beside it, before any of it is allocated."""
+    shapes: list[list[int]] = []
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            shapes += [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118 (no mapping)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    most = max(FREE_SIZE, len(shapes), *(size for shape in shapes for size in shape))
+    if large := next((f"{key} is {value}" for key, value in config.items() if _largest(value) > most), None):
+        raise ValueError(f"{large[:60]}, the weights have no side over {most:,}")
+    with torch.device("meta"):
+        wanted = sum(tensor.numel() for tensor in kind.from_config(config).state_dict().values())
+    if wanted > (held := sum(map(prod, shapes))):
+        raise ValueError(f"config.json is of {wanted:,} numbers, the weights are {held:,}")
+
+
+def _largest(value: object) -> float:
+    if isinstance(value, list | tuple):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int | float) else 0
 
 
 def built(kind: Callable[..., Model], config: object, **others: Any) -> Model:
