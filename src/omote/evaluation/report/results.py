@@ -133,8 +133,10 @@ def _check_alike(persons: Sequence[PersonRecords]) -> None:
     """All persons have the same number of images, and what is measured of several is of one shape."""
     shapes: dict[object, object] = {}
     for person in persons:
-        found = {(r.row, r.measure): (r.values.ndim, len(r.values) == 1, r.values.shape[1:]) for r in person.records}
-        for key, shape in {"images": len(person.category), "intensities": len(person.intensity), **found}.items():
+        found: dict[object, object] = {"images": len(person.category), "intensities": len(person.intensity)}
+        for r in person.records:
+            found[r.row, r.measure] = r.values.ndim, len(r.values) == 1, r.values.shape[1:]
+        for key, shape in found.items():
             if shapes.setdefault(key, shape) != shape:
                 raise ValueError(f"persons differ in {key}")
 
