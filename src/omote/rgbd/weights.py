@@ -9,7 +9,8 @@ from typing import Literal
 
 from omote.errors import CheckpointError
 
-Backend = Literal["auto", "torch", "openvino"]
+# "torch-bf16" rounds convolutions and matrix products to bfloat16; "fastest" is what PyTorch is faster with on this machine.
+Backend = Literal["auto", "torch", "torch-bf16", "fastest", "openvino"]
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
 WEIGHT_PARTS = ("autoencoder", "editor")
 
