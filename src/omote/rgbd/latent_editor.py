@@ -48,8 +48,8 @@ class Context:
     """What every step reads of a source and a condition; computed once per edit.
 
     Attributes:
-        tokens: for cross-attention.
-        pooled: for the time embedding.
+        tokens: tokens for cross-attention.
+        pooled: pooled vector for the time embedding.
         channels: beside the denoiser's input.
         moved: difference that moving the source latent makes, in the units that diffuse.
         guess: linear guess of the clean difference, from ``moved`` and the motion image.
@@ -77,9 +77,9 @@ class LatentEditor(ModelMixin, ConfigMixin):
         context_width: width of a condition token.
         head_channels: channels of an attention head.
         prediction: output of the U-Net (`omote.diffusion.objective`); `forward` returns the velocity in any case.
-        draws: with the Gaussian of a population, to sample persons without a source.
+        draws: whether it has the Gaussian of a population, to sample persons without a source.
         geometry: image of the wanted geometry that is read, or "none".
-        geometry_by: how that image is read.
+        geometry_by: route of that image into the network.
         num_identity: identity coefficients that are read as a token; 0 for none.
         kinds: names of further kinds of condition that are read.
         few_steps: distilled to few steps: the network also reads the noise itself, which an editor of many steps ignores at
@@ -178,7 +178,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
             z_t: scaled difference at time t (noise at t = 1, clean at t = 0); scaled latent of the items in ``drawn``.
             t: [0, 1].
             source: scaled source latent; ignored for the items in ``drawn``.
-            condition: what is wanted.
+            condition: wanted condition.
             drawn: items that are sampled without a source; None if all have one.
 
         Raises:
@@ -208,7 +208,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
 
         Args:
             source: scaled source latent, or the population's mean (`source_or_mean`).
-            condition: what is wanted.
+            condition: wanted condition.
             drawn: items that are sampled without a source; None if all have one.
         """
         tokens, pooled, channels = self.conditioner(condition)

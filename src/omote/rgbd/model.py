@@ -111,8 +111,8 @@ class EditingModel:
         Args:
             source: a person, mostly at rest; a depth camera's noise and losses are undone (`omote.rgbd.restoration`), with the
                 colours that ``rgb`` has where depth was lost.
-            expressions: what is wanted.
-            settings: how to sample.
+            expressions: wanted expressions.
+            settings: settings of the sampling.
             face: the person's fitted head in any head model; `face_of` the source if None.
 
         Raises:
@@ -204,7 +204,7 @@ class EditingModel:
 
         Args:
             expressions: categories with intensities, or texts.
-            settings: how to sample; those that need a source stay at their defaults.
+            settings: settings of the sampling; those that need a source stay at their defaults.
             seeds: seed of each person's noise; ``settings.seed`` + i if None.
             identities: identity coefficients of each person's head, in σ; random persons if None.
 

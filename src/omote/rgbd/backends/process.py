@@ -34,7 +34,7 @@ class EditingProcess(ForwardedEditor):
     Args:
         head: gives the head model that the weights were trained with; called at the first request.
         folder: exported weights.
-        backend: what runs the networks.
+        backend: library that runs the networks.
     """
 
     def __init__(self, head: Callable[[], HeadModel], folder: Path, backend: Backend = "auto") -> None:

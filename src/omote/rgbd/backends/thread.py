@@ -21,7 +21,7 @@ class EditingThread(ForwardedEditor):
     Args:
         head: gives the head model that the weights were trained with.
         folder: exported weights.
-        backend: what runs the networks.
+        backend: library that runs the networks.
 
     Raises:
         CheckpointError: missing or damaged weights, at the first use.

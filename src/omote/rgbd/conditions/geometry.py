@@ -89,8 +89,8 @@ class GeometryReader(Reader):
     """Patches of a geometry image, or the image itself.
 
     Args:
-        kind: what is read of the geometry.
-        path: how it is read.
+        kind: quantity that is read: depth or normals.
+        path: route into the network: concatenated, as tokens, or both.
         width: width of a token.
     """
 

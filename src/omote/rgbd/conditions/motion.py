@@ -103,7 +103,7 @@ def motion_of(condition: Condition, like: Tensor) -> Float[Tensor, "b c m m"]:
     """The motion images of a condition; zeros where none is given.
 
     Args:
-        condition: with or without motion.
+        condition: condition with or without motion.
         like: a tensor of the wanted type and device.
     """
     motion = condition.find(Motion)

@@ -20,7 +20,7 @@ class Text(Kind):
     """Tokens of texts, dropped with the category.
 
     Attributes:
-        token: of a trained text conditioner (`omote.rgbd.conditions.text.conditioner`).
+        token: token of a trained text conditioner (`omote.rgbd.conditions.text.conditioner`).
     """
 
     name: ClassVar[str] = "text"
