@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 from torch import get_num_threads
 from torch.nn import Module
 
-from omote.evaluation import distribution, metrics, surfaces, verification
+from omote.evaluation import anatomy, avatars, distribution, intersections, metrics, surfaces, verification
 from omote.evaluation.features import PerceptualDistance
 from omote.evaluation.judges.crop import CropRule
 from omote.evaluation.judges.panel import ExpressionJudges
@@ -208,6 +208,57 @@ SCANS = (
     ),
 )  # fmt: skip
 
+# Avatars: made meshes against true ones, over the vertices of the avatar's face.
+_MOVING = "where the true skin moves by more than 2 mm"
+AVATARS = (
+    *(
+        Metric(f"avatar/surface_mm{key}", f"surface error{title}", "mm", "lower", 2, avatars.mesh_errors,
+               f"Mean distance of the posed vertices to the true posed skin, {where}.", with_neutral=key != "_moving")
+        for key, title, where in (
+            ("", "", "over the face"), ("_moving", ", moving", _MOVING), ("_lips", ", lips", "over the lips"),
+            ("_lids", ", lids", "over the lids"),
+        )
+    ),
+    Metric("avatar/vertex_mm", "vertex error", "mm", "lower", 2, avatars.mesh_errors,
+           "Mean distance of the posed vertices to where the true points that they lie on at rest have moved (within 2 mm)."),
+    Metric("avatar/vertex_mm_moving", "vertex error, moving", "mm", "lower", 2, avatars.mesh_errors,
+           f"`avatar/vertex_mm` {_MOVING}.", with_neutral=False),
+    Metric("avatar/motion_cosine", "direction of motion", "", "higher", 3, avatars.mesh_errors,
+           f"Mean cosine of the angle between made and true motion {_MOVING}.", with_neutral=False),
+    Metric("avatar/motion_size", "size of motion", "", "neither", 2, avatars.mesh_errors,
+           f"Made motion over true motion, {_MOVING}.", with_neutral=False),
+    Metric("avatar/rigid_mm", "motion of the skull", "mm", "lower", 2, avatars.mesh_errors,
+           "The farthest motion of a vertex of crown, bridge of the nose, ears or back."),
+    Metric("avatar/folded", "folded triangles", "", "lower", 1, anatomy.folded,
+           "Triangles of the front skin turned by more than 90° from rest.", with_neutral=False),
+    Metric("avatar/lips_crossing", "lips crossing", "", "lower", 1, anatomy.Lips.crossing,
+           "Vertices of a lip more than 1 mm inside the other that are not so at rest.", with_neutral=False),
+    Metric("avatar/piercing", "piercing edges", "", "lower", 1, intersections.Solids.piercing,
+           "Edges of skin or teeth that pass through skin or teeth, and vertices of lids inside eyeballs, by more than 0.5 mm, "
+           "that do not at rest.", with_neutral=False),
+    Metric("avatar/whole", "without self-intersection", "", "higher", 3, intersections.Solids.piercing,
+           "Share of expressions in which neither lips cross nor an edge pierces.", with_neutral=False),
+    Metric("avatar/corner_mm", "travel of the mouth's corner", "mm", "neither", 1, anatomy.Lips.corner_travel,
+           "Of the corner that goes farther.", with_neutral=False),
+    *(
+        Metric(f"avatar/{what}_worst_{kind}", f"{title}, worst {kind}", unit, "lower", 1, anatomy.measure_anatomy,
+               f"`avatar/{what}` of the worst {of}.")
+        for what, title, unit in (
+            ("folded", "folded triangles", ""), ("lips_crossing", "lips crossing", ""),
+            ("corner_mm", "travel of the corner", "mm"),
+        )
+        for kind, of in (("unit", "ARKit unit alone at 1"), ("pair", "pair of expressions at .7 each"))
+    ),
+    Metric("avatar/teeth_rest_mm2", "teeth at rest", "mm²", "lower", 1, anatomy.visible_mm2,
+           "Teeth seen from the front at rest, beyond what the true mesh shows."),
+    Metric("avatar/teeth_hidden", "teeth hidden at rest", "", "higher", 3, anatomy.visible_mm2,
+           "Share of avatars with at most 2 mm² of teeth at rest, of those whose truth shows no more."),
+    Metric("avatar/lip_gap_mm", "gap of the lips at rest", "mm", "lower", 2, avatars.lip_gap_mm,
+           "How far the distance of the lips' inner landmarks is from the true one."),
+    Metric("avatar/motion_kept", "source's expression kept", "", "lower", 2, avatars.motion_kept,
+           f"How much of a source's expression is left in the avatar's neutral, {_MOVING}: 0 none, 1 all of it."),
+)  # fmt: skip
+
 # Expressions asked for in words, and rows over other rows.
 RATIOS = (
     Metric("text/category_accuracy", "category read right", "", "higher", 2, np.mean,
@@ -268,5 +319,5 @@ FACTS = (
     Metric("count/skipped", "scans skipped", "", "neither", 0, len, "Real scans that could not be read or show no face."),
 )  # fmt: skip
 
-for _metric in (*DEPTH, *COLOR, *IDENTITY, *EXPRESSION, *SETS, *SCANS, *RATIOS, *COSTS, *FACTS):
+for _metric in (*DEPTH, *COLOR, *IDENTITY, *EXPRESSION, *SETS, *SCANS, *AVATARS, *RATIOS, *COSTS, *FACTS):
     register(_metric)

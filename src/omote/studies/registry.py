@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from omote.studies.avatars import AvatarSuite
 from omote.studies.base import Study
 from omote.studies.camera import Cameras
 from omote.studies.cross_model import CrossModel
@@ -27,6 +28,7 @@ from omote.studies.verification import Verification
 
 # `omote evaluate NAME`
 SUITES: list[type[Study]] = [
+    AvatarSuite,
     ReleaseSuite,
     QuickSuite,
     EditorSuite,

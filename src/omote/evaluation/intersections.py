@@ -1,0 +1,187 @@
+"""Where a face passes through itself: edges that pierce triangles which they do not touch at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from omote.compiled import kernel
+from omote.evaluation.anatomy import FRONT_DEPTH_MM, DrawnFace
+from omote.geometry.mesh import unique_edges
+
+CELL_MM = 4.0
+DEPTH_MM = 0.5  # how far behind a triangle the end of an edge must lie; soft flesh presses together by less
+# What may not pass through what: edges of the first, triangles of the second.
+PAIRS = (("skin", "skin"), ("teeth", "skin"), ("skin", "teeth"))
+LID_MM = 6.0  # from an eyeball
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solids:
+    """Edges and triangles at the front of a face, and which edges pierce something at rest already.
+
+    Attributes:
+        pairs: edges and triangles that may not meet.
+        at_rest: of each pair, the edges that do at rest.
+        eyes: (centre, radius in mm, vertices of the lids that lie outside at rest) per eyeball.
+    """
+
+    pairs: tuple[tuple[Int[np.ndarray, "e 2"], Int[np.ndarray, "t 3"]], ...]
+    at_rest: tuple[Bool[np.ndarray, " e"], ...]
+    eyes: tuple[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " n"]], ...]
+
+    def piercing(self, posed_mm: Float[np.ndarray, "v 3"]) -> int:
+        """How many edges pierce a triangle, and vertices of lids an eyeball, by more than `DEPTH_MM`, that don't at rest."""
+        edges = sum(
+            int((_pierced(posed_mm, edges, triangles) & ~before).sum())
+            for (edges, triangles), before in zip(self.pairs, self.at_rest, strict=True)
+        )
+        return edges + sum(
+            int((np.linalg.norm(posed_mm[lid] - center, axis=1) < radius - DEPTH_MM).sum())
+            for center, radius, lid in self.eyes
+        )
+
+
+def find_solids(face: DrawnFace) -> Solids:
+    """What can meet at the front of a face."""
+    v = face.vertices_mm
+    skin = face.triangles["skin"]
+    front = v[np.unique(skin), 2].max() - FRONT_DEPTH_MM
+    triangles = {name: t[(v[t, 2] > front).all(axis=1)] for name, t in face.triangles.items()}
+    pairs = tuple(
+        (unique_edges(triangles[a]), triangles[b])
+        for a, b in PAIRS
+        if len(triangles.get(a, ())) and len(triangles.get(b, ()))
+    )
+    at_rest = tuple(_pierced(v, edges, faces, least_mm=0.0) for edges, faces in pairs)
+    return Solids(pairs=pairs, at_rest=at_rest, eyes=tuple(_eyes(face)))
+
+
+def _eyes(face: DrawnFace) -> Iterator[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " n"]]]:
+    v, skin = face.vertices_mm, np.unique(face.triangles["skin"])
+    for side in (-1, 1):
+        ball = np.unique(face.triangles.get("eyes", np.zeros((0, 3), np.int64)))
+        ball = ball[side * v[ball, 0] > 0]
+        if len(ball):
+            center = (v[ball].min(axis=0) + v[ball].max(axis=0)) / 2
+            radius = float(np.median(np.linalg.norm(v[ball] - center, axis=1)))
+            away = np.linalg.norm(v[skin] - center, axis=1)
+            yield center, radius, skin[(away > radius) & (away < radius + LID_MM) & (v[skin, 2] > center[2])]
+
+
+def _pierced(
+    vertices: Float[np.ndarray, "v 3"],
+    edges: Int[np.ndarray, "e 2"],
+    triangles: Int[np.ndarray, "t 3"],
+    least_mm: float = DEPTH_MM,
+) -> Bool[np.ndarray, " e"]:
+    """Which edges pass through a triangle that shares no vertex with them."""
+    vertices = np.ascontiguousarray(vertices, np.float64)
+    low = vertices[triangles].min(axis=(0, 1))
+    shape = np.floor((vertices[triangles].max(axis=(0, 1)) - low) / CELL_MM).astype(np.int64) + 1
+    start, filled = _gridded(vertices, triangles, low, shape)
+    return np.asarray(_pierce(vertices, edges, triangles, low, shape, start, filled, least_mm))
+
+
+@kernel()
+def _gridded(
+    vertices: np.ndarray, triangles: np.ndarray, low: np.ndarray, shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles by the cells that their boxes overlap: where each cell's begin, and their ids."""
+    first = np.zeros((len(triangles), 3), np.int64)
+    last = np.zeros((len(triangles), 3), np.int64)
+    start = np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
+    for t in range(len(triangles)):
+        for c in range(3):
+            a, b, d = vertices[triangles[t, 0], c], vertices[triangles[t, 1], c], vertices[triangles[t, 2], c]
+            first[t, c] = int((min(a, b, d) - low[c]) / CELL_MM)
+            last[t, c] = int((max(a, b, d) - low[c]) / CELL_MM)
+        for i in range(first[t, 0], last[t, 0] + 1):
+            for j in range(first[t, 1], last[t, 1] + 1):
+                for k in range(first[t, 2], last[t, 2] + 1):
+                    start[(i * shape[1] + j) * shape[2] + k + 1] += 1
+    for cell in range(len(start) - 1):
+        start[cell + 1] += start[cell]
+    at = start.copy()
+    filled = np.zeros(start[-1], np.int64)
+    for t in range(len(triangles)):
+        for i in range(first[t, 0], last[t, 0] + 1):
+            for j in range(first[t, 1], last[t, 1] + 1):
+                for k in range(first[t, 2], last[t, 2] + 1):
+                    cell = (i * shape[1] + j) * shape[2] + k
+                    filled[at[cell]] = t
+                    at[cell] += 1
+    return start, filled
+
+
+@kernel()
+def _pierce(
+    vertices: np.ndarray,
+    edges: np.ndarray,
+    triangles: np.ndarray,
+    low: np.ndarray,
+    shape: np.ndarray,
+    start: np.ndarray,
+    filled: np.ndarray,
+    least_mm: float,
+) -> np.ndarray:
+    out = np.zeros(len(edges), np.bool_)
+    first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for e in range(len(edges)):
+        p, q = edges[e, 0], edges[e, 1]
+        for c in range(3):
+            a, b = vertices[p, c], vertices[q, c]
+            first[c] = max(int(np.floor((min(a, b) - low[c]) / CELL_MM)), 0)
+            last[c] = min(int(np.floor((max(a, b) - low[c]) / CELL_MM)), shape[c] - 1)
+        for i in range(first[0], last[0] + 1):
+            for j in range(first[1], last[1] + 1):
+                for k in range(first[2], last[2] + 1):
+                    cell = (i * shape[1] + j) * shape[2] + k
+                    for s in range(start[cell], start[cell + 1]):
+                        t = triangles[filled[s]]
+                        if out[e] or t[0] == p or t[0] == q or t[1] == p or t[1] == q or t[2] == p or t[2] == q:
+                            continue
+                        out[e] = (
+                            _depth(vertices[p], vertices[q], vertices[t[0]], vertices[t[1]], vertices[t[2]]) > least_mm
+                        )
+    return out
+
+
+@kernel()
+def _depth(p: np.ndarray, q: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
+    """How far (mm) the farther back end of a segment lies behind a triangle that it passes through; -1 if it doesn't.
+
+    Möller & Trumbore, "Fast, Minimum Storage Ray/Triangle Intersection", J. Graphics Tools 1997.
+    """
+    n0 = (b[1] - a[1]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[1] - a[1])
+    n1 = (b[2] - a[2]) * (c[0] - a[0]) - (b[0] - a[0]) * (c[2] - a[2])
+    n2 = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    length = np.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
+    if length < 1e-12:
+        return -1.0
+    before = ((p[0] - a[0]) * n0 + (p[1] - a[1]) * n1 + (p[2] - a[2]) * n2) / length
+    after = ((q[0] - a[0]) * n0 + (q[1] - a[1]) * n1 + (q[2] - a[2]) * n2) / length
+    if before * after >= 0.0:
+        return -1.0
+    share = before / (before - after)
+    x0 = p[0] + share * (q[0] - p[0])
+    x1 = p[1] + share * (q[1] - p[1])
+    x2 = p[2] + share * (q[2] - p[2])
+    for i in range(3):
+        if i == 0:
+            u, w = a, b
+        elif i == 1:
+            u, w = b, c
+        else:
+            u, w = c, a
+        side = (
+            ((w[1] - u[1]) * (x2 - u[2]) - (w[2] - u[2]) * (x1 - u[1])) * n0
+            + ((w[2] - u[2]) * (x0 - u[0]) - (w[0] - u[0]) * (x2 - u[2])) * n1
+            + ((w[0] - u[0]) * (x1 - u[1]) - (w[1] - u[1]) * (x0 - u[0])) * n2
+        )
+        if side < 0.0:
+            return -1.0
+    return -min(before, after)

@@ -1,0 +1,53 @@
+"""The avatar's own error: made meshes against true ones, in millimetres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from omote.config import Range
+from omote.progress import Steps
+from omote.studies.base import FREE, ModelStudy, PersonStudy, Results, Work
+
+Capture = Literal["mesh", "points", "frame", "expressive"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvatarSuite(PersonStudy, ModelStudy):
+    """Made avatars against true meshes: surface, motion, folds, crossings, teeth, and what judges see.
+
+    Attributes:
+        persons: unseen, of both head families where there are two.
+        captures: how each is scanned: a mesh, a cloud of points, a depth camera's frame, or a mesh that is not at rest.
+        stressed: persons whose ARKit units alone and pairs of expressions are measured too, given as meshes.
+        meshes: a folder of meshes of one head in one frame instead: neutral.* and others, each named after its expression.
+    """
+
+    NAME = "avatars"
+    TINY: ClassVar[dict[str, Any]] = {"persons": 1, "captures": ("mesh",), "stressed": 0}
+
+    captures: Annotated[tuple[Capture, ...], FREE] = ("mesh", "points", "frame", "expressive")
+    stressed: Annotated[int, Range(0)] = 20
+    meshes: Path | None = None
+
+    def check(self) -> None:
+        """Look for the folder's meshes.
+
+        Raises:
+            ConfigError: none at rest, or none with an expression.
+        """
+        if self.meshes is not None:
+            from omote.studies.avatar_folder import meshes_of
+
+            meshes_of(self.meshes)
+
+    def run(self, work: Work) -> Steps[Results]:
+        """Measure into ``avatars/``."""
+        if self.meshes is not None:
+            from omote.studies.avatar_folder import measure_folder
+
+            return (yield from measure_folder(self, self.meshes, work))
+        from omote.studies.avatar_rows import measure_avatars
+
+        return (yield from measure_avatars(self, work))

@@ -1,0 +1,68 @@
+"""A face that passes through itself: pierced where it was made to be, and nowhere at rest."""
+
+import numpy as np
+
+from omote.evaluation.anatomy import DrawnFace
+from omote.evaluation.intersections import find_solids
+
+
+def plate(z: float, size: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """A square of triangles with edges of 1 mm, facing +z."""
+    x, y = np.meshgrid(np.arange(size + 1.0), np.arange(size + 1.0))
+    vertices = np.stack([x.ravel(), y.ravel(), np.full(x.size, z)], axis=1)
+    a = (np.arange(size)[:, None] * (size + 1) + np.arange(size)).ravel()
+    triangles = np.concatenate([np.stack([a, a + 1, a + size + 2], 1), np.stack([a, a + size + 2, a + size + 1], 1)])
+    return vertices, triangles
+
+
+def two_plates(skin: float = 2.0) -> DrawnFace:
+    """Skin in front of teeth at 0."""
+    front, triangles = plate(skin)
+    behind, _ = plate(0.0)
+    return DrawnFace(
+        vertices_mm=np.concatenate([front, behind]),
+        targets_mm={},
+        triangles={"skin": triangles, "teeth": triangles + len(front)},
+    )
+
+
+def test_plates_apart_do_not_pierce() -> None:
+    face = two_plates()
+    assert find_solids(face).piercing(face.vertices_mm) == 0
+
+
+def test_a_tooth_through_the_skin_is_counted() -> None:
+    face = two_plates()
+    posed = face.vertices_mm.copy()
+    tooth = len(posed) // 2 + 10 * 21 + 10
+    posed[tooth, 2] = 4.0
+    # Six edges meet at the vertex that came through.
+    assert find_solids(face).piercing(posed) == 6
+    posed[tooth, 2] = 1.9
+    assert find_solids(face).piercing(posed) == 0
+
+
+def test_what_pierces_at_rest_does_not_count() -> None:
+    face = two_plates()
+    face.vertices_mm[len(face.vertices_mm) // 2 + 10 * 21 + 10, 2] = 4.0
+    assert find_solids(face).piercing(face.vertices_mm) == 0
+
+
+def test_a_lid_inside_the_eyeball_is_counted() -> None:
+    front, triangles = plate(12.5)
+    angle, height = np.meshgrid(np.linspace(0, 2 * np.pi, 24, endpoint=False), np.linspace(-0.99, 0.99, 13))
+    flat = np.sqrt(1 - height**2)
+    ball = 12.0 * np.stack([flat * np.cos(angle), flat * np.sin(angle), height], axis=-1).reshape(-1, 3)
+    ball += [12.5, 10.0, 0.0]
+    eyes = np.array([[i, i + 1, i + 2] for i in range(len(ball) - 2)]) + len(front)
+    # Another eye on the other side, whose half is of negative x.
+    face = DrawnFace(
+        vertices_mm=np.concatenate([front, ball]),
+        targets_mm={},
+        triangles={"skin": triangles, "eyes": eyes},
+    )
+    solids = find_solids(face)
+    assert solids.piercing(face.vertices_mm) == 0
+    posed = face.vertices_mm.copy()
+    posed[: len(front), 2] -= 2.0
+    assert solids.piercing(posed) > 5
