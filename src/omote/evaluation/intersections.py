@@ -29,9 +29,9 @@ class Solids:
         eyes: (centre, radius in mm, vertices of the lids that lie outside at rest) per eyeball.
     """
 
-    pairs: tuple[tuple[Int[np.ndarray, "e 2"], Int[np.ndarray, "t 3"]], ...]
-    at_rest: tuple[Bool[np.ndarray, " e"], ...]
-    eyes: tuple[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " n"]], ...]
+    pairs: tuple[tuple[Int[np.ndarray, "_ 2"], Int[np.ndarray, "_ 3"]], ...]
+    at_rest: tuple[Bool[np.ndarray, " _"], ...]
+    eyes: tuple[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " _"]], ...]
 
     def piercing(self, posed_mm: Float[np.ndarray, "v 3"]) -> int:
         """How many edges pierce a triangle, and vertices of lids an eyeball, by more than `DEPTH_MM`, that don't at rest."""

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from omote.align.align import align, transformed
 from omote.errors import ConfigError
@@ -97,13 +96,9 @@ def _measured(meshes: Mapping[str, Mesh], names: list[str], model: Editor, seed:
         for name in names
     ]
 
-    def posed(weights: object) -> Float[np.ndarray, "k v 3"]:
-        """The truth is what the folder holds, whatever its weights."""
-        alone = [REST] if isinstance(weights, list) and weights == [None] else names
-        return np.stack([vertices[name] for name in alone])
-
+    true = np.stack([vertices[name] for name in (REST, *names)])
     avatar = MadeMeshes.of(made)
-    found = by_weights(avatar, made, alignment, posed, meshes[REST].faces.astype(np.int64), wanted, model, seed)
+    found = by_weights(avatar, made, alignment, true, meshes[REST].faces.astype(np.int64), wanted, model, seed)
     return PersonRecords(parts={}, category=(1,) * len(names), intensity=(1.0,) * len(names), records=tuple(found))
 
 

@@ -6,7 +6,7 @@ what `omote avatar` makes of the seven names, and the truth moves by the weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -169,8 +169,11 @@ def measure_avatar(
     made = finish(steps, None)
     truth = Truth(head=own, identity=person.identity, canonical_from_own=alignment.canonical_from_scan)
     avatar = MadeMeshes.of(made)
+    weights = [e.arkit for e in person.expressions]
     records = [
-        *by_weights(avatar, made, alignment, truth.posed, truth.skin, person.expressions, model, seed),
+        *by_weights(
+            avatar, made, alignment, truth.posed([None, *weights]), truth.skin, person.expressions, model, seed
+        ),
         *by_names(avatar, made, truth, alignment, judges, order),
         *at_rest(avatar, truth, alignment, shown),
         *(stress(avatar) if stressed else unstressed()),
@@ -269,7 +272,7 @@ def by_weights(
     avatar: MadeMeshes,
     made: AvatarResult,
     alignment: Alignment,
-    posed: Callable[[Sequence[Float[np.ndarray, "52"] | None]], Posed],
+    true_mm: Posed,
     skin: Int[np.ndarray, "f 3"],
     expressions: Sequence[Expression],
     model: Editor,
@@ -281,15 +284,14 @@ def by_weights(
         avatar: the meshes.
         made: the avatar.
         alignment: of the scan.
-        posed: ARKit weights → the true vertices, in the avatar's frame.
+        true_mm: the true vertices in the avatar's frame: at rest, and per expression.
         skin: triangles of the true skin.
-        expressions: with weights; the first is at rest.
+        expressions: with weights.
         model: the networks.
         seed: of the noise.
     """
     given = [e.arkit for e in expressions if e.arkit is not None]
-    rest, *_ = posed([None])
-    truth = true_motion(avatar.head, avatar.neutral_mm, rest, posed(given), skin)
+    truth = true_motion(avatar.head, avatar.neutral_mm, true_mm[0], true_mm[1:], skin)
     rows = avatar.edited(np.stack(given))
     face = rest_face(alignment, avatar.head, made.source.camera)
     resting = Expression(category="neutral", arkit=np.zeros(len(ARKIT_NAMES), np.float32))
