@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omote.evaluation.catalogue import Metric, metric_of
 from omote.evaluation.figures import axis_over, figure, row_chart
-from omote.evaluation.judges import JUDGES
+from omote.evaluation.judges.panel import JUDGES
 from omote.evaluation.records import Row, Table
 from omote.evaluation.report import html
 from omote.evaluation.report.page import column_title

@@ -27,7 +27,7 @@ from omote.evaluation.anatomy import DrawnFace, find_lips, folded, front_triangl
 from omote.evaluation.avatars import lip_gap_mm, mesh_errors, motion_kept, true_motion
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.intersections import find_solids
-from omote.evaluation.judges import ExpressionJudges, load_expression_judges
+from omote.evaluation.judges.panel import ExpressionJudges, load_expression_judges
 from omote.evaluation.measure import judged
 from omote.evaluation.records import PersonRecords, Record, Row, Table, load_records, save_records
 from omote.evaluation.summary import merged, summarise, summarise_parts
