@@ -25,17 +25,20 @@ def template_occlusion(head_model: HeadModel) -> Float[np.ndarray, "v"]:
     """
     vertices = head_model.template_mm.astype(np.float32)
     faces = np.ascontiguousarray(head_model.faces, np.int32)
+
     # Vertices hidden by the closed lids of a mouth get their light from `HeadShading.dim`, not from here.
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
     normal = np.zeros_like(vertices)
     for k in range(3):
         np.add.at(normal, faces[:, k], np.cross(b - a, c - a))
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+
     size = 320
     index = np.arange(OCCLUSION_DIRECTIONS) + 0.5
     polar, azimuth = np.arccos(1 - 2 * index / OCCLUSION_DIRECTIONS), np.pi * (1 + 5**0.5) * index
     center = (vertices.max(0) + vertices.min(0)) / 2
     span = float(np.linalg.norm(vertices.max(0) - vertices.min(0)))
+
     seen = np.zeros(len(vertices))
     total = np.full(len(vertices), 1e-6)
     for p, q in zip(polar, azimuth, strict=True):

@@ -137,10 +137,12 @@ def _resolve(
     share = np.float32(1.0 / (per_side * per_side))
     top = np.float32(len(encode) - 1)
     texels = eye_texture.shape[0]
+
     value = np.empty(3, np.float32)
     point = np.empty(3, np.float32)
     normal = np.empty(3, np.float32)
     total = np.empty(3, np.float32)
+
     for y in range(height):
         for x in range(width):
             total[0], total[1], total[2] = ZERO, ZERO, ZERO
@@ -181,6 +183,7 @@ def _resolve(
                     for k in range(3):
                         # Clip before the mean, as a sensor's highlights do not outshine their edge.
                         total[k] += min(max(value[k], ZERO), ONE)
+
             # The background is already encoded, so the covered part is encoded before the two are mixed.
             alpha = covered * share
             for k in range(3):

@@ -83,6 +83,7 @@ def sense(image: Rgbd, sensor: SensorModel, rng: np.random.Generator) -> Rgbd:
     mask = image.mask.copy()
     depth = image.depth_mm.astype(np.float64)
     cosine = view_cosine(image)
+
     if sensor.lateral_px > 0:
         rows, columns = np.mgrid[:height, :width] + sensor.lateral_px * rng.standard_normal((2, height, width))
         index = [np.clip(np.round(a).astype(int), 0, n - 1) for a, n in ((rows, height), (columns, width))]
@@ -101,13 +102,16 @@ def sense(image: Rgbd, sensor: SensorModel, rng: np.random.Generator) -> Rgbd:
         step = ndimage.maximum_filter(far, 3) - ndimage.minimum_filter(far, 3)
         edge = ndimage.binary_dilation(step > 15.0, iterations=sensor.edge_px)
         mask &= ~(edge & (rng.random((height, width)) < 0.75))
+
     mask &= cosine >= sensor.grazing_cos
     mask &= rng.random((height, width)) >= sensor.dropout
+
     rgb = image.rgb.astype(np.float64)
     if sensor.blur_px > 0:
         rgb = ndimage.gaussian_filter(rgb, (sensor.blur_px, sensor.blur_px, 0))
     rgb = sensor.exposure * np.array(sensor.white_balance) * np.clip(rgb, 1e-4, 1) ** sensor.gamma
     rgb = rgb + sensor.color_noise * rng.standard_normal(rgb.shape)
+
     return Rgbd(
         rgb=np.clip(rgb, 0, 1).astype(np.float32),
         depth_mm=np.where(mask, depth, 0.0).astype(np.float32),

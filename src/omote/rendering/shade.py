@@ -76,6 +76,7 @@ def random_light(rng: np.random.Generator) -> Light:
     exposure = float(np.exp(rng.normal(0.0, 0.13)))
     warm = float(rng.normal(0.0, 0.28))
     ambient_tint = _temperature(float(warm * 0.5 + rng.normal(0.0, 0.2)))
+
     if kind == 0:
         key = _unit(side * rng.uniform(0.2, 0.9), rng.uniform(0.1, 0.75))
         fill = _unit(-side * rng.uniform(0.4, 1.1), rng.uniform(-0.1, 0.4))
@@ -95,6 +96,7 @@ def random_light(rng: np.random.Generator) -> Light:
         directions = np.stack([_unit(rng.normal(0, 0.6), rng.uniform(0.9, 1.4)), _unit(side * 0.7, 0.2)])
         strength = np.array([rng.uniform(0.3, 0.55), rng.uniform(0.05, 0.25)])
         ambient = rng.uniform(0.30, 0.5)
+
     tints = np.stack([_temperature(warm + float(rng.normal(0.0, 0.25))) for _ in strength])
     down = rng.uniform(0.45, 0.9)
     return Light(
@@ -195,6 +197,7 @@ def _shade(
         vx, vy, vz = eye[0] - vertices[i, 0], eye[1] - vertices[i, 1], eye[2] - vertices[i, 2]
         n_v = ONE / math.sqrt(vx * vx + vy * vy + vz * vz)
         vx, vy, vz = vx * n_v, vy * n_v, vz * n_v
+
         open_to_sky = ONE - cavity * (ONE - occlusion[i])
         up = HALF * (ny + ONE)
         r = open_to_sky * (ground[0] + up * (sky[0] - ground[0]))
@@ -202,6 +205,7 @@ def _shade(
         b = open_to_sky * (ground[2] + up * (sky[2] - ground[2]))
         # A hollow also dims direct light, though less: its walls cast short shadows.
         direct = ONE - SHADOW * cavity * (ONE - occlusion[i])
+
         sr, sg, sb = ZERO, ZERO, ZERO
         for k in range(len(directions)):
             lx, ly, lz = directions[k, 0], directions[k, 1], directions[k, 2]
@@ -219,6 +223,7 @@ def _shade(
                     sr += s * colors[k, 0]
                     sg += s * colors[k, 1]
                     sb += s * colors[k, 2]
+
         out[i, 0] = exposure * (r * decode[int(min(max(albedo[i, 0], ZERO), ONE) * top)] + sr)
         out[i, 1] = exposure * (g * decode[int(min(max(albedo[i, 1], ZERO), ONE) * top)] + sg)
         out[i, 2] = exposure * (b * decode[int(min(max(albedo[i, 2], ZERO), ONE) * top)] + sb)

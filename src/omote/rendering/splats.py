@@ -154,6 +154,7 @@ def _splat(
 ) -> None:
     height, width = weight.shape
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+
     for second in range(2):
         for i in range(len(points)):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
@@ -189,6 +190,7 @@ def _splat(
                         depth[y, x] += w * z
                         for k in range(3):
                             rgb[y, x, k] += w * colors[i, k]
+
     for y in range(height):
         for x in range(width):
             if weight[y, x] > 0:

@@ -178,11 +178,13 @@ def _fill(
     nearest_allowed = 1.0 / near
     half, step = 0.5 * per_side, float(per_side)
     per_sample = 1.0 / step
+
     # Bounds need both coordinates of a vertex at once: one array keeps them on one cache line.
     for i in range(len(screen)):
         z = screen[i, 2]
         if z >= near:
             place[i, 0], place[i, 1] = screen[i, 0] / z, screen[i, 1] / z
+
     for f in range(len(faces)):
         i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
         z0, z1, z2 = screen[i0, 2], screen[i1, 2], screen[i2, 2]
@@ -200,6 +202,7 @@ def _fill(
         # Most faces of a head are smaller than a pixel and cover no centre: this test is the fast way out. NaNs fail it.
         if not (u_hi >= 0.5 and v_hi >= 0.5 and u_lo <= width - 0.5 and v_lo <= height - 0.5):
             continue
+
         u_lo, u_hi = max(u_lo, 0.5), min(u_hi, width - 0.5)
         v_lo, v_hi = max(v_lo, 0.5), min(v_hi, height - 0.5)
         x_lo, x_hi = math.ceil(u_lo - 0.5), math.floor(u_hi - 0.5)
@@ -210,6 +213,7 @@ def _fill(
             r_hi = r_lo - 1
         if (x_lo > x_hi or y_lo > y_hi) and (c_lo > c_hi or r_lo > r_hi):
             continue
+
         # A head hides half of itself (teeth, sockets, the back): most such faces lie behind all that they could cover.
         hidden = True
         for y in range(y_lo, y_hi + 1):
@@ -224,6 +228,7 @@ def _fill(
                 break
         if hidden:
             continue
+
         x0, y0 = screen[i0, 0], screen[i0, 1]
         x1, y1 = screen[i1, 0], screen[i1, 1]
         x2, y2 = screen[i2, 0], screen[i2, 1]
@@ -238,6 +243,7 @@ def _fill(
             ax, ay, az = -ax, -ay, -az
             bx, by, bz = -bx, -by, -bz
             cx, cy, cz = -cx, -cy, -cz
+
         scale = 1.0 / abs(det)
         for y in range(y_lo, y_hi + 1):
             py = y + 0.5
@@ -268,6 +274,7 @@ def _fill(
                 total = (a + b + c) * scale
                 if total > central[y, x] and total <= nearest_allowed:
                     central[y, x] = total
+
     nearest_seen = central if has_central else inverse
     for y in range(len(depth)):
         for x in range(depth.shape[1]):

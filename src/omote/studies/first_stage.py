@@ -135,6 +135,7 @@ def measured(
         if isinstance(posterior, QuantisedLatent):
             indices.append(posterior.quantised.indices)
     y = torch.cat(decoded)
+
     rgb, _, mask = unpack(y)
     true = stacked(truth.images)
     reference = np.array([reference_depth_mm(image.camera) for image in truth.images], np.float32)
@@ -142,11 +143,13 @@ def measured(
     shown = Images(rgb=np.ascontiguousarray(rgb.permute(0, 2, 3, 1).numpy()), depth_mm=depth, mask=mask[:, 0].numpy())
     intrinsics = np.stack([image.camera.intrinsics for image in truth.images])
     found = Comparison(shown=shown, true=true, source=true, intrinsics=intrinsics, landmarks_px=truth.landmarks_px)
+
     out: dict[str, int | float] = {"mask/iou": metrics.mean_over_images(metrics.mask_iou(shown.mask, true.mask))}
     for key, written in MEASURED.items():
         measure = metric_of(key).measure
         assert measure is not None, "these are of images"
         out[written] = metrics.mean_over_images(measure(found))
+
     # Outside the head both are the grey that unpacking gives: neither features nor distances see other backgrounds.
     grey = np.where(true.mask[..., None], true.rgb, 0.5).astype(np.float32)
     truly = torch.from_numpy(grey).permute(0, 3, 1, 2).contiguous()
@@ -155,6 +158,7 @@ def measured(
     for key, distance in distances.items():
         parts = [distance(a, b) for a, b in zip(rgb.split(BATCH), truly.split(BATCH), strict=True)]
         out[key] = float(torch.cat(parts).mean())
+
     if autoencoder.quantiser is not None:
         use = codebook_use(torch.cat(indices), autoencoder.config.num_codes)
         out |= {"codebook/codes": autoencoder.config.num_codes, "codebook/share_used": use.share_used}

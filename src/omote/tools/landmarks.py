@@ -216,11 +216,13 @@ def train_landmarks(config: LandmarkTraining, heads: list[HeadModel], run: Path)
     torch.manual_seed(config.seed)
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(json.dumps(to_json(config), indent=1))
+
     points = [HeadPoints(h, seed=i) for i, h in enumerate(heads)]
     nets = Nets().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.5x faster on a CPU
     optimizer = torch.optim.AdamW(nets.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     first = _resume(nets, optimizer, run)
     nets.train()
+
     began, views = time.monotonic(), 0
     with (run / "stats.jsonl").open("a") as log:
         for step in range(first, config.steps):
@@ -228,6 +230,7 @@ def train_landmarks(config: LandmarkTraining, heads: list[HeadModel], run: Path)
             rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
             for group in optimizer.param_groups:
                 group["lr"] = rate
+
             finder, face, truth = make_batch(config, points, step)
             loss_f = torch.zeros(()) if finder is None else finder_loss(nets.finder(finder[0]), finder[1])
             found, log_scale = nets.landmarks(face)
@@ -236,6 +239,7 @@ def train_landmarks(config: LandmarkTraining, heads: list[HeadModel], run: Path)
             (loss_f + 0.5 * loss_l).backward()
             nn.utils.clip_grad_norm_(nets.parameters(), 5.0)
             optimizer.step()
+
             views += config.batch_size * (1 if finder is None else 2)
             error = float((found.detach() - truth).norm(dim=2).mean()) * LANDMARK_WINDOW_MM / 2
             done = LandmarkStep(

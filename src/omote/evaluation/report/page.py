@@ -43,15 +43,18 @@ def sections(results: ReleaseResults) -> Iterator[str]:
     yield f'<p class="soft">{count} persons × {len(results.persons[0].category)} expressions. {escape(words.SYNTHETIC)}</p>'
     name = words.test_set(results)
     yield f'<p class="soft">Test set <b>{escape(name)}</b>. {escape(words.TEST_SETS.get(name, ""))}</p>'
+
     yield _in_short(results)
     if count < 30:
         yield f"<p><b>{count} persons are few</b>: this is a trial, not a result to quote.</p>"
     rivals = rivalries(results)
     lines = (*words.aim(rivals), *words.missing(results), *words.verdict(rivals))
     yield f'<div class="verdict">{"".join(f"<p>{line}</p>" for line in lines)}</div>'
+
     yield metric_table(results, HEADLINE)
     yield f"<p>{_identity_note(results)}</p>"
     yield figures(results)
+
     yield "<h2>Expression by class</h2>"
     yield from _expressions(results)
     for axis, heading, columns in (
@@ -61,11 +64,13 @@ def sections(results: ReleaseResults) -> Iterator[str]:
         if parts := {value: chosen for (of, value), chosen in parts_of(results.persons).items() if of == axis}:
             yield f"<h2>{heading}</h2>"
             yield _parts(results, parts, columns)
+
     yield "<h2>More metrics</h2>"
     yield metric_table(results, DETAIL)
     yield _sets(results)
     yield "<h2>Contact sheets</h2>"
     yield from _sheets(results)
+
     yield "<h2>Rows and metrics</h2>"
     yield html.definitions((title(row), words.describe(row)) for row in results.rows)
     yield html.definitions(words.definitions((*HEADLINE, *DETAIL, *_of_judge(JUDGES[0]))))
