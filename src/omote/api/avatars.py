@@ -6,17 +6,25 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omote.api.scans import load_head, opened_landmarks, reading
+from omote.errors import CheckpointError
 from omote.files import check_folder, make_folder
 from omote.head.shipped import shipped_head
 from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps, finish
 from omote.rgbd.protocol import Editor
-from omote.rgbd.weights import SHIPPED_WEIGHTS, check_weights
+from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, check_weights
 from omote.runs import Stopwatch, prefixed, run_facts
 from omote.types import Scan
+
+if TYPE_CHECKING:
+    from omote.head.model import HeadModel
+    from omote.pipelines.base import AvatarPipeline
+
+CANDIDATES = {"multiview": "candidate1", "latent-views": "candidate2"}
 
 
 def avatar(
@@ -80,14 +88,48 @@ def _demo(out: Path, settings: AvatarSettings, *, own_process: bool) -> Steps[Av
     return result
 
 
+def _weights(settings: AvatarSettings) -> Path:
+    """Folder of the networks that settings ask for.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    if settings.pipeline == "rgbd":
+        weights = SHIPPED_WEIGHTS if settings.weights is None else settings.weights
+        check_weights(weights)
+        return weights
+    weights = SHIPPED_WEIGHTS / RIVALS / CANDIDATES[settings.pipeline] if settings.weights is None else settings.weights
+    if not (weights / "denoiser/config.json").is_file():
+        raise CheckpointError(
+            f"{weights}: expected the networks of --pipeline {settings.pipeline}; train {CANDIDATES[settings.pipeline]}-cpu "
+            "(docs/candidates.md) and give the folder with --weights"
+        )
+    return weights
+
+
+def _pipeline(settings: AvatarSettings, weights: Path, head: HeadModel, process: Editor | None) -> AvatarPipeline:
+    if settings.pipeline == "rgbd":
+        from omote.pipelines.rgbd import RgbdPipeline
+        from omote.rgbd.backends.thread import EditingThread
+
+        return RgbdPipeline(
+            EditingThread(shipped_head, weights, settings.backend) if process is None else process, head
+        )
+    from omote.multiview.model import load_view_editor
+    from omote.pipelines.latent_views import LatentViewsPipeline
+    from omote.pipelines.multiview import MultiviewPipeline
+
+    kind = MultiviewPipeline if settings.pipeline == "multiview" else LatentViewsPipeline
+    return kind(load_view_editor(weights, head), head)
+
+
 def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: bool) -> Steps[AvatarResult]:
     wanted, landmarks = settings.wanted(), opened_landmarks(settings.landmarks)
-    weights = SHIPPED_WEIGHTS if settings.weights is None else settings.weights
-    check_weights(weights)
+    weights = _weights(settings)
     watch = Stopwatch()
     with ExitStack() as stack:
         process = None
-        if own_process:
+        if own_process and settings.pipeline == "rgbd":
             from omote.rgbd.backends.process import EditingProcess
 
             process = stack.enter_context(closing(EditingProcess(shipped_head, weights, settings.backend)))
@@ -97,12 +139,8 @@ def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: b
         yield Step(stage="load")
         # A scan that does not read is refused before anything slow is imported.
         with watch("load"):
-            from omote.pipelines.rgbd import RgbdPipeline
-            from omote.rgbd.backends.thread import EditingThread
-
             head = load_head(settings.head)
-            editor: Editor = EditingThread(shipped_head, weights, settings.backend) if process is None else process
-            pipeline = RgbdPipeline(editor, head)
+            pipeline = _pipeline(settings, weights, head, process)
         result = yield from pipeline(scan, wanted, settings, landmarks=landmarks, watch=watch)
         run = run_facts(watch, elsewhere_mb=0.0 if process is None else process.peak_memory_mb)
     asked = {

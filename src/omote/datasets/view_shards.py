@@ -120,25 +120,37 @@ def empty_views(
     }
 
 
-def draw_pose(rng: np.random.Generator, most_deg: float, most_mm: float) -> Float[np.ndarray, "4 4"]:
+def draw_pose(
+    rng: np.random.Generator, most_deg: float, most_mm: float, *, exactly: bool = False
+) -> Float[np.ndarray, "4 4"]:
     """A rigid motion about the head's centre: small ones are the more frequent, as errors of alignment are.
 
     Args:
         rng: random generator.
         most_deg: largest angle.
         most_mm: largest shift of the centre.
+        exactly: by the largest angle and shift every time; their directions alone are drawn.
     """
     axes = rng.standard_normal((2, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    degrees, shift = np.array([most_deg, most_mm]) * rng.random() * rng.random(2)
+    share = np.ones(2) if exactly else rng.random() * rng.random(2)
+    degrees, shift = np.array([most_deg, most_mm]) * share
     out = np.eye(4)
     out[:3, :3] = Rotation.from_rotvec(np.deg2rad(degrees) * axes[0]).as_matrix()
     out[:3, 3] = FRONT_TARGET_MM - out[:3, :3] @ FRONT_TARGET_MM + shift * axes[1]
     return out
 
 
-def render_views(config: PopulationConfig, indices: Sequence[int], heads: Sequence[HeadModel]) -> dict[str, np.ndarray]:
+def render_views(
+    config: PopulationConfig, indices: Sequence[int], heads: Sequence[HeadModel], *, exact_pose: bool = False
+) -> dict[str, np.ndarray]:
     """Render persons by every camera of the population's rig into the arrays of a `ViewShard`.
+
+    Args:
+        config: the population.
+        indices: the persons.
+        heads: head models of the population.
+        exact_pose: every head out of pose by the population's most, for measurements.
 
     Raises:
         ConfigError: the population has no rig.
@@ -159,7 +171,7 @@ def render_views(config: PopulationConfig, indices: Sequence[int], heads: Sequen
         arrays["identity"][row, : len(person.identity)] = person.identity
         rng = np.random.default_rng([POSE_STREAM, config.seed, index])
         for k, expression in enumerate(person.expressions):
-            pose = draw_pose(rng, config.pose_deg, config.pose_mm)
+            pose = draw_pose(rng, config.pose_deg, config.pose_mm, exactly=exact_pose)
             vertices = head.vertices(person.identity, expression.arkit) @ pose[:3, :3].T + pose[:3, 3]
             arrays["pose"][row, k] = pose
             arrays["arkit"][row, k] = expression.arkit

@@ -73,7 +73,7 @@ def make_scheduler(name: SamplerName) -> Any:
 
 def sampled(
     velocity: Velocity,
-    noise: Float[Tensor, "b d h w"],
+    noise: Float[Tensor, "b *d"],
     num_steps: int,
     sampler: SamplerName = "flow_euler",
     *,

@@ -110,6 +110,19 @@ COLOR = (
     Metric("mask/iou", "mask", "", "higher", 3, metrics.mask_iou, "Intersection over union of the two masks."),
 )  # fmt: skip
 
+# A mesh in correspondence with the true one: over the face's vertices (`omote.head.region`), per image, then averaged.
+MESH = (
+    Metric("mesh/vertex_mm", "vertex error", "mm", "lower", 2, surfaces.vertex_errors,
+           "Mean distance of a vertex to the same vertex of the true mesh, not aligned."),
+    Metric("mesh/vertex_mm_moving", "vertex error, moving", "mm", "lower", 2, surfaces.vertex_errors,
+           "The same over vertices that the expression moves by more than 2 mm; neutral left out.", with_neutral=False),
+    Metric("mesh/surface_mm", "surface error", "mm", "lower", 2, surfaces.vertex_errors,
+           "Median distance of a vertex to the true surface; sliding along it does not count."),
+    Metric("mesh/surface_mm_moving", "surface error, moving", "mm", "lower", 2, surfaces.vertex_errors,
+           "Mean distance to the true surface of vertices that the expression moves by more than 2 mm; neutral left out.",
+           with_neutral=False),
+)  # fmt: skip
+
 # Identity: distances of the descriptors of a face recognition network; Euclidean for face-api, 1 − cosine for ArcFace.
 PAIRS = (
     "descriptor distances over pairs of images: of one person in another capture or with another expression, or of two"
@@ -278,6 +291,10 @@ RATIOS = (
 # Costs, facts and counts.
 COSTS = (
     Metric("time_s/edit", "seconds per edit", "s", "lower", 2, perf_counter, "Wall time of an edit in a batch of seven."),
+    Metric("time_s/views_edit", "edit of views", "s", "lower", 2, perf_counter,
+           "Wall time of a person's edits: networks and sampling, without the meshes."),
+    Metric("time_s/mesh", "seconds per mesh", "s", "lower", 3, perf_counter,
+           "Wall time from views, latents or an image to one mesh."),
     Metric("time_s/one_edit", "one edit", "s", "lower", 2, perf_counter, "Edit of one expression, with finding the head."),
     Metric("time_s/seven_edits", "seven edits", "s", "lower", 2, perf_counter,
            "All seven in one batch, with finding the head."),
@@ -319,5 +336,5 @@ FACTS = (
     Metric("count/skipped", "scans skipped", "", "neither", 0, len, "Real scans that could not be read or show no face."),
 )  # fmt: skip
 
-for _metric in (*DEPTH, *COLOR, *IDENTITY, *EXPRESSION, *SETS, *SCANS, *AVATARS, *RATIOS, *COSTS, *FACTS):
+for _metric in (*DEPTH, *COLOR, *MESH, *IDENTITY, *EXPRESSION, *SETS, *SCANS, *AVATARS, *RATIOS, *COSTS, *FACTS):
     register(_metric)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from omote.evaluation.metrics import DistanceSummary, distance_summary
 from omote.geometry.cloud import closest_on_mesh, sample_surface
 from omote.types import Mesh
+
+# A vertex that an expression carries farther is one that moves.
+MOVING_MM = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,3 +56,32 @@ def surface_errors(
     else:
         inward, _, _ = closest_on_mesh(points, whole.vertices.astype(np.float64), whole.faces)
     return SurfaceErrors(scan_to_surface=distance_summary(outward), surface_to_scan=distance_summary(inward))
+
+
+def vertex_errors(
+    made_mm: Float[np.ndarray, "n 3"],
+    true_mm: Float[np.ndarray, "n 3"],
+    rest_mm: Float[np.ndarray, "n 3"],
+    faces: Int[np.ndarray, "f 3"],
+    region: Bool[np.ndarray, " n"],
+) -> dict[str, float]:
+    """Errors of a mesh in correspondence, by the names of the catalogue's ``mesh/`` metrics; NaN where nothing moves.
+
+    Args:
+        made_mm: vertices of the mesh that was made.
+        true_mm: the same of the true mesh.
+        rest_mm: the same of the person at rest.
+        faces: triangles of the true surface.
+        region: vertices that count.
+    """
+    apart = np.linalg.norm(made_mm - true_mm, axis=1)
+    moving = region & (np.linalg.norm(true_mm - rest_mm, axis=1) > MOVING_MM)
+    distance = np.zeros(len(made_mm))
+    counted = np.flatnonzero(region)
+    distance[counted], _, _ = closest_on_mesh(made_mm[counted].astype(np.float64), true_mm.astype(np.float64), faces)
+    return {
+        "mesh/vertex_mm": float(apart[region].mean()),
+        "mesh/vertex_mm_moving": float(apart[moving].mean()) if moving.any() else np.nan,
+        "mesh/surface_mm": float(np.median(distance[region])),
+        "mesh/surface_mm_moving": float(distance[moving].mean()) if moving.any() else np.nan,
+    }

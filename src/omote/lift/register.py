@@ -113,13 +113,7 @@ def register_expression(
     used = np.flatnonzero(weights)
     posed = neutral_mm + np.tensordot(weights[used].astype(np.float32), units[used], 1)
     posed = posed + _smooth_residual(model, posed, view, still)
-    offset = cap_motion(model, posed - neutral_mm)
-    lips: LipsMay = "part"
-    if within_reach:
-        offset = saturated(model, neutral_mm, offset, knee=NATURAL_KNEE)
-        lips = "part" if prior[PARTING].max() > PARTED else "close"
-    skin = rest_skin(model, neutral_mm) if skin is None else skin
-    vertices = untangle(skin, neutral_mm + offset, lips=lips)
+    vertices = settled(model, neutral_mm, posed, prior, skin=skin, within_reach=within_reach)
     left, _, valid = _motion_residual(view, vertices[samples.ids], still, None)
     left = np.abs(left[valid & (samples.offset_weight > 0)])
     return Registered(
@@ -127,6 +121,34 @@ def register_expression(
         weights=weights.astype(np.float32),
         residual_mm=float(np.median(left)) if len(left) else float("nan"),
     )
+
+
+def settled(
+    model: HeadModel,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    posed_mm: Float[np.ndarray, "v 3"],
+    prior: Float[np.ndarray, "52"],
+    *,
+    skin: RestSkin | None = None,
+    within_reach: bool = True,
+) -> Float[np.ndarray, "v 3"]:
+    """An expression's vertices as a face can have them: the skull still, corners and lip within reach, nothing folded or crossed.
+
+    Args:
+        model: topology and units.
+        neutral_mm: the person at rest.
+        posed_mm: the expression as it was found.
+        prior: expected ARKit weights.
+        skin: as for `register_expression`.
+        within_reach: as there.
+    """
+    offset = cap_motion(model, posed_mm - neutral_mm)
+    lips: LipsMay = "part"
+    if within_reach:
+        offset = saturated(model, neutral_mm, offset, knee=NATURAL_KNEE)
+        lips = "part" if prior[PARTING].max() > PARTED else "close"
+    skin = rest_skin(model, neutral_mm) if skin is None else skin
+    return untangle(skin, neutral_mm + offset, lips=lips)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +298,7 @@ def _fit_units(
     # Area per pixel: a vertex counts as many observations as the pixels it stands for.
     pixel_mm2 = float(np.median(project(camera, rest)[:, 2]) / camera.intrinsics[0, 0]) ** 2
     share = INFORMATION * np.clip(samples.area / pixel_mm2, 0.05, 4.0)
-    precision, target = _prior_terms(prior, free, mouth_sigma)
+    precision, target = prior_terms(prior, free, mouth_sigma)
     for blur in BLUR_PX:
         points = rest + basis @ weights
         residual, slope, valid = _motion_residual(view, points, still, blur)
@@ -293,13 +315,14 @@ def _fit_units(
         h, g = _color_terms(view, still, points, basis[:, :, free], jacobian, blur, share)
         hessian += h
         gradient += g
-        weights[free] = _bounded(hessian, hessian @ weights[free] + gradient)
+        weights[free] = bounded(hessian, hessian @ weights[free] + gradient)
     return np.where(weights > 0.01, weights, 0.0)
 
 
-def _prior_terms(
+def prior_terms(
     prior: Float[np.ndarray, "52"], free: Int[np.ndarray, "k"], mouth_sigma: float
 ) -> tuple[Float[np.ndarray, "k k"], Float[np.ndarray, "k"]]:
+    """Precision of the free units' weights, and precision times their expected values."""
     sigma = np.array([mouth_sigma if n.startswith(("mouth", "jaw")) else PRIOR_SIGMA for n in ARKIT_NAMES])
     precision = np.diag(1 / sigma**2)
     for name in ("jawLeft", "jawRight", "mouthLeft", "mouthRight"):
@@ -335,7 +358,7 @@ def _color_terms(
     return hessian, out
 
 
-def _bounded(hessian: Float[np.ndarray, "k k"], rhs: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k"]:
+def bounded(hessian: Float[np.ndarray, "k k"], rhs: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k"]:
     """Minimise ½ wᵀHw − bᵀw over [0, MAX_WEIGHT], through the Cholesky factor."""
     factor = np.linalg.cholesky(hessian + 1e-9 * np.trace(hessian) / len(hessian) * np.eye(len(hessian)))
     return lsq_linear(factor.T, np.linalg.solve(factor, rhs), bounds=(0.0, MAX_WEIGHT), method="bvls").x

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from tyro.conf import arg
@@ -49,6 +49,9 @@ class AvatarSettings(ScanSettings):
         steps: diffusion steps; more are slower.
         guidance_scale: above 1 exaggerates the expression; 1 means no guidance.
         head: output head instead of the shipped one: an ICT-FaceKit checkout or .npz.
+        pipeline: the candidate: one RGB-D image, several registered views (1), or latents of several views without an image on
+            the way (2).
+        depth_weight: how far the scan's depth leads several views, from 0 (not at all) to 1; above 1 exaggerates it.
         backend: library that runs the networks.
         weights: a run's export folder instead of the shipped weights.
     """
@@ -62,6 +65,8 @@ class AvatarSettings(ScanSettings):
     steps: Annotated[int, Range(1, 1000)] = 1
     guidance_scale: Annotated[float, Range(0, 20)] = 1.0
     head: OptionalHead = None
+    pipeline: Literal["rgbd", "multiview", "latent-views"] = "rgbd"
+    depth_weight: Annotated[float, Range(0, 4)] = 1.0
     backend: Backend = "auto"
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
 
@@ -76,6 +81,8 @@ class AvatarSettings(ScanSettings):
         if self.text:
             from omote.rgbd.conditions.text.conditioner import load_text_conditioner
 
-            reader = load_text_conditioner(SHIPPED_WEIGHTS if self.weights is None else self.weights)
+            reader = load_text_conditioner(
+                SHIPPED_WEIGHTS if self.weights is None or self.pipeline != "rgbd" else self.weights
+            )
             named = expressions_of([*named, *reader.expressions(self.text)])
         return named

@@ -22,6 +22,7 @@ from omote.recipes.cpu import (
 )
 from omote.recipes.first_stage import FIRST_STAGES
 from omote.recipes.gpu import GPU
+from omote.recipes.multiview import MULTIVIEW
 from omote.recipes.paper import PAPER
 from omote.recipes.run import RecipeConfig
 from omote.recipes.tiny import (
@@ -60,4 +61,5 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     **FIRST_STAGES,
     **GPU,
     **PAPER,
+    **MULTIVIEW,
 }

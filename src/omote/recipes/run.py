@@ -15,6 +15,10 @@ from omote.head.shipped import population_heads
 from omote.images.generator import Tokenizer
 from omote.images.train_first_stage import ImageAutoencoderConfig, ImageAutoencoderTask
 from omote.images.train_generator import ImageGeneratorConfig, ImageGeneratorTask
+from omote.multiview.train_denoiser import ViewDenoiserConfig, ViewDenoiserTask
+from omote.multiview.train_first_stage import ViewFirstStageConfig, ViewFirstStageTask
+from omote.multiview.train_to_3d import ViewsToMeshConfig, ViewsToMeshTask
+from omote.multiview.train_voxels import VoxelEncoderConfig, VoxelEncoderTask
 from omote.rgbd.train.autoencoder import AutoencoderConfig, AutoencoderTask
 from omote.rgbd.train.decoder import DecoderConfig, DecoderTask
 from omote.rgbd.train.distil import DistilConfig, DistilTask
@@ -31,13 +35,18 @@ RecipeConfig = (
     | ExpressionPriorConfig
     | ImageAutoencoderConfig
     | ImageGeneratorConfig
+    | ViewFirstStageConfig
+    | ViewsToMeshConfig
+    | VoxelEncoderConfig
+    | ViewDenoiserConfig
 )
 
 
 def task_of(config: RecipeConfig) -> Task:
     """The task that a config describes."""
     population = getattr(config, "population", None)
-    heads = population_heads(population.ict if isinstance(population, PopulationConfig) else None)
+    ict = population.ict if isinstance(population, PopulationConfig) else getattr(config, "ict", None)
+    heads = population_heads(ict)
     match config:
         case AutoencoderConfig():
             return AutoencoderTask(config, heads)
@@ -55,6 +64,14 @@ def task_of(config: RecipeConfig) -> Task:
             return ImageAutoencoderTask(config)
         case ImageGeneratorConfig():
             return ImageGeneratorTask(config)
+        case ViewFirstStageConfig():
+            return ViewFirstStageTask(config, heads)
+        case ViewsToMeshConfig():
+            return ViewsToMeshTask(config, heads)
+        case VoxelEncoderConfig():
+            return VoxelEncoderTask(config, heads)
+        case ViewDenoiserConfig():
+            return ViewDenoiserTask(config, heads)
 
 
 def parameters_of(config: RecipeConfig) -> int | None:

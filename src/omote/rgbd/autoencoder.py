@@ -60,12 +60,12 @@ class Posterior:
     """The encoder's diagonal Gaussian; pooled channels have no variance.
 
     Attributes:
-        pooled: (b, 5, h, w), the image average-pooled by f.
+        pooled: the image average-pooled by f.
         mean: (b, learned, h, w).
         log_variance: the same shape.
     """
 
-    pooled: Float[Tensor, "b 5 h w"]
+    pooled: Float[Tensor, "b k h w"]
     mean: Float[Tensor, "b c h w"]
     log_variance: Float[Tensor, "b c h w"]
 

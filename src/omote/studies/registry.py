@@ -5,6 +5,7 @@ from __future__ import annotations
 from omote.studies.avatars import AvatarSuite
 from omote.studies.base import Study
 from omote.studies.camera import Cameras
+from omote.studies.candidates import Candidates
 from omote.studies.cross_model import CrossModel
 from omote.studies.data_size import DataSize
 from omote.studies.diffusion import WhereDiffusionPays
@@ -25,6 +26,7 @@ from omote.studies.suites import (
     TextSuite,
 )
 from omote.studies.verification import Verification
+from omote.studies.views_to_mesh import ViewsToMeshSuite
 
 # `omote evaluate NAME`
 SUITES: list[type[Study]] = [
@@ -39,6 +41,7 @@ SUITES: list[type[Study]] = [
     JudgeSuite,
     PopulationSuite,
     ImageSuite,
+    ViewsToMeshSuite,
 ]
 # `omote study NAME`
 STUDIES: list[type[Study]] = [
@@ -51,4 +54,5 @@ STUDIES: list[type[Study]] = [
     DataSize,
     CrossModel,
     Verification,
+    Candidates,
 ]

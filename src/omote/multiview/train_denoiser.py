@@ -1,0 +1,236 @@
+"""Training of a multi-view denoiser: views of a person at rest → views of an expression, in latents.
+
+What is diffused is the difference of the wanted views' latents from the source's, in units of its deviation: most of a face
+stays as it is. Source, depth and words are dropped at random, each by itself, so that each can be guided by itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from omote.config import Range
+from omote.datasets.population import PopulationConfig
+from omote.diffusion.flow import noised
+from omote.diffusion.objective import Objective
+from omote.engine.loop import BaseTask, EngineConfig
+from omote.engine.weights import built, load_pretrained
+from omote.errors import ConfigError
+from omote.head.model import HeadModel
+from omote.multiview.data import ViewSets, ViewSource, joined, sets_of
+from omote.multiview.denoiser import NULL_CATEGORY, TEXT_WIDTH, DepthPath, ViewConditions, ViewUNet, depth_maps
+from omote.multiview.first_stage import ViewAutoencoder
+from omote.multiview.voxels import VoxelEncoder, points_of_views
+from omote.multiview.words import Captions
+
+MEASURED = 32
+# How often a set is asked for by its category, by words, and by neither.
+ASKED = (0.45, 0.45)
+UNITS = "units.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewDenoiserConfig:
+    """A run of a multi-view denoiser.
+
+    Attributes:
+        population: shards of views with at least two faces of each person.
+        first_stage: an exported first stage of views.
+        encoder: an exported encoder of 3D points into the same latents, which then give the source (candidate 2); None to
+            encode the source's views (candidate 1).
+        engine: length and optimiser; an image is a view set.
+        channels, attended, layers_per_block, head_channels, context_width, depth, rays: of `ViewUNet`.
+        objective: prediction, weighting and times.
+        num_captions: captions to train on; 0 trains without words, and needs no encoders.
+        drop_source, drop_depth: share of sets without.
+        ict: ICT-FaceKit, where the population is rendered as it is drawn.
+    """
+
+    population: Path | PopulationConfig
+    first_stage: Path
+    engine: EngineConfig
+    encoder: Path | None = None
+    channels: tuple[int, ...] = (96, 160, 224)
+    attended: tuple[bool, ...] = (False, True, True)
+    layers_per_block: Annotated[int, Range(1)] = 1
+    head_channels: Annotated[int, Range(1)] = 32
+    context_width: Annotated[int, Range(1)] = 128
+    depth: DepthPath = "concat"
+    rays: bool = False
+    objective: Objective = Objective(at_noise=0.5)
+    num_captions: Annotated[int, Range(0)] = 1_400
+    drop_source: Annotated[float, Range(0, 1)] = 0.05
+    drop_depth: Annotated[float, Range(0, 1)] = 0.15
+    ict: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built.
+
+        Raises:
+            ValueError: widths and attended resolutions of different number.
+        """
+        if len(self.channels) != len(self.attended):
+            raise ValueError(
+                f"attended: expected one for each of {len(self.channels)} channels, got {len(self.attended)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditBatch:
+    """Views of persons, before and after.
+
+    Attributes:
+        source: packed views of the person as they are.
+        target: packed views of the wanted expression.
+        noise: standard normal, of the target's latents.
+        t: [0, 1].
+        words: conditions but for the latents, which the module encodes.
+    """
+
+    source: Float[Tensor, "b v 5 s s"]
+    target: Float[Tensor, "b v 5 s s"]
+    noise: Float[Tensor, "b v d h w"]
+    t: Float[Tensor, "b"]
+    words: dict[str, Tensor]
+
+
+class ViewDenoiserModule(nn.Module):
+    """The denoiser with its loss as forward."""
+
+    delta_std: Tensor
+
+    def __init__(
+        self, denoiser: ViewUNet, first_stage: ViewAutoencoder, encoder: VoxelEncoder | None, objective: Objective
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.objective = denoiser, objective
+        # Deviation of the difference of latents, per channel; measured at the start, exported beside the weights.
+        self.register_buffer("delta_std", torch.ones(denoiser.latent_channels, 1, 1))
+        self.frozen = (first_stage, encoder)
+
+    def latents(self, batch: EditBatch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Scaled latents of source and target."""
+        first_stage, encoder = self.frozen
+        first_stage.to(device)
+        source, target = batch.source.to(device), batch.target.to(device)
+        with torch.no_grad():
+            z = first_stage.encoded(torch.cat([source, target]).flatten(0, 1)).unflatten(0, (2, *source.shape[:2]))
+            if encoder is not None:
+                found = encoder.to(device)(points_of_views(source, encoder.rig))
+                # Latents that the encoder gets wrong are the editor's to live with; the wanted change is the views' own.
+                return found, found + (z[1] - z[0])
+        return z[0], z[1]
+
+    def forward(self, batch: EditBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error of the prediction, weighted as the objective says."""
+        device = next(self.parameters()).device
+        source, target = self.latents(batch, device)
+        z_0 = (target - source) / self.delta_std
+        noise, t = batch.noise.to(device), batch.t.to(device)
+        maps = depth_maps(batch.source.to(device), self.denoiser.latent_size)
+        conditions = ViewConditions(source=source, depth=maps, **{k: v.to(device) for k, v in batch.words.items()})
+        velocity = self.denoiser(noised(z_0, noise, t), t, conditions)
+        loss = (self.objective.weight(t).view(-1, 1, 1, 1, 1) * (velocity - (noise - z_0)) ** 2).mean()
+        return loss, {self.objective.prediction: loss.detach()}
+
+
+class ViewDenoiserTask(BaseTask):
+    """A multi-view denoiser as an `omote.engine.loop.Task`.
+
+    Raises:
+        ConfigError: a person of the population has one face only.
+    """
+
+    module: ViewDenoiserModule
+
+    def __init__(self, config: ViewDenoiserConfig, heads: Sequence[HeadModel]) -> None:
+        self.config = config
+        self.source = ViewSource(config.population, heads)
+        shard = self.source.shards[0]
+        if shard.num_images < 2:
+            raise ConfigError(f"{config.population}: expected two faces of each person or more, got 1; give --images 2")
+        first_stage = load_pretrained(ViewAutoencoder, config.first_stage).eval().requires_grad_(False)
+        encoder = None
+        if config.encoder is not None:
+            encoder = load_pretrained(VoxelEncoder, config.encoder).eval().requires_grad_(False)
+        self.captions = Captions(config.num_captions, config.engine.seed) if config.num_captions else None
+        torch.manual_seed(config.engine.seed)
+        rig = self.source.rig
+        denoiser = built(
+            ViewUNet,
+            config,
+            latent_size=first_stage.latent_size,
+            latent_channels=first_stage.latent_channels,
+            yaw_deg=rig.yaw_deg,
+            pitch_deg=rig.pitch_deg,
+            distance_mm=rig.distance_mm,
+            field_mm=rig.field_mm,
+            prediction=config.objective.prediction,
+        )
+        self.module = ViewDenoiserModule(denoiser, first_stage, encoder, config.objective)
+        with torch.no_grad():
+            source, target = self.module.latents(self.batch(0, 7, MEASURED, 0, 1), torch.device("cpu"))
+            std = (target - source).flatten(0, 1).std(dim=(0, 2, 3)).clamp_min(1e-3)
+            self.module.delta_std.copy_(std[:, None, None])
+
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> EditBatch:
+        """Persons at rest, and with an expression."""
+        config, shape = self.config, self._shape()
+        pairs: tuple[list[ViewSets], list[ViewSets]] = ([], [])
+        noise, rows = [], []
+        for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
+            # Mostly from rest, now and then to it.
+            wanted = int(rng.integers(1, shard.num_images)) if rng.random() < 0.9 else 0
+            for side, image in zip(pairs, (0, wanted), strict=True):
+                side.append(sets_of(shard, [(row, image)]))
+            noise.append(rng.standard_normal(shape).astype(np.float32))
+            rows.append(self._words(pairs[1][-1], rng))
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        t = config.objective.draw(size * parts, generator)[part * size : (part + 1) * size]
+        return EditBatch(
+            source=joined(pairs[0]).x,
+            target=joined(pairs[1]).x,
+            noise=torch.from_numpy(np.stack(noise)),
+            t=t,
+            words={name: torch.stack([row[name] for row in rows]) for name in rows[0]},
+        )
+
+    def _shape(self) -> tuple[int, int, int, int]:
+        denoiser = self.module.denoiser
+        return (self.source.rig.num_views, denoiser.latent_channels, denoiser.latent_size, denoiser.latent_size)
+
+    def _words(self, wanted: ViewSets, rng: np.random.Generator) -> dict[str, Tensor]:
+        """How a face is asked for: by its category, by words, or not at all."""
+        draw, category = rng.random(), int(wanted.category[0])
+        by_text = self.captions is not None and ASKED[0] <= draw < sum(ASKED)
+        by_category = draw < ASKED[0] or (self.captions is None and draw < sum(ASKED))
+        text = torch.zeros(TEXT_WIDTH)
+        if by_text and self.captions is not None:
+            text = self.captions.like(category, float(wanted.intensity[0]), rng)
+        return {
+            "category": torch.tensor(category if by_category else NULL_CATEGORY),
+            "intensity": wanted.intensity[0].float(),
+            "text": text,
+            "has_text": torch.tensor(by_text),
+            "has_source": torch.tensor(bool(rng.random() >= self.config.drop_source)),
+            "has_depth": torch.tensor(bool(rng.random() >= self.config.drop_depth) and self.config.depth != "none"),
+        }
+
+    def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Averaged weights, the differences' units, and what they are of: first stage and encoder."""
+        from safetensors.torch import save_file
+
+        self.averaged("denoiser", weights).save_pretrained(folder / "denoiser")
+        save_file({"delta_std": weights["delta_std"].cpu().contiguous()}, folder / "denoiser" / UNITS)
+        for name in (field.name for field in fields(self.config) if field.name in ("first_stage", "encoder")):
+            origin: Path | None = getattr(self.config, name)
+            if origin is not None and not (folder / name / "config.json").exists():
+                shutil.copytree(origin, folder / name, dirs_exist_ok=True)

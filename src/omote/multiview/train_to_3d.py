@@ -1,0 +1,282 @@
+"""Training of views → mesh on a population, with generated images' errors and heads out of pose in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from omote.config import Range
+from omote.datasets.population import PopulationConfig
+from omote.engine.loop import BaseTask, EngineConfig
+from omote.engine.weights import built, load_pretrained
+from omote.errors import ConfigError
+from omote.head.model import HeadModel
+from omote.multiview.basis import FaceFamily, face_families
+from omote.multiview.data import ViewSource, joined, sets_of, with_faults
+from omote.multiview.face_map import FaceTensors, face_map
+from omote.multiview.first_stage import ViewAutoencoder
+from omote.multiview.latents_to_3d import LatentsToMesh
+from omote.multiview.ridge import FILE, Coarse, fit_coarse, load_coarse, save_coarse
+from omote.multiview.to_3d import FaceGuess, ViewsToMesh, regressors, without_depth
+from omote.multiview.volume import VolumeToMesh
+from omote.progress import finish
+from omote.rgbd.codec import NUM_CHANNELS
+
+EDGE_WEIGHT, COARSE_WEIGHT, ERROR_WEIGHT = 0.3, 0.3, 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsToMeshConfig:
+    """A run of views → mesh.
+
+    Attributes:
+        population: shards of views (`omote population --views`), or a population with a rig.
+        ict: ICT-FaceKit, where the population has persons of it.
+        coarse: folder of the coarse regression; fitted there once if it is missing.
+        engine: length and optimiser; an image is a view set.
+        refinement: by the UV map, by a volume of voxels, or by the UV map straight from the latents of ``first_stage``.
+        num_components, pooled: of the coarse face's regression.
+        features, width, map_widths, volume_widths, passes: of `ViewsToMesh` and `VolumeToMesh`.
+        drop_depth: share of sets without depth.
+        faulty: share of sets with the faults of generated images (`with_faults`).
+        first_stage: a first stage of views, through which some sets go, noised (`decoded`); None for none.
+        decoded: share of those.
+        latent_noise: most noise on their latents, in units of the latents' deviation.
+    """
+
+    population: Path | PopulationConfig
+    engine: EngineConfig
+    coarse: Path
+    ict: Path | None = None
+    refinement: Literal["map", "volume", "latents"] = "map"
+    num_components: Annotated[int, Range(1)] = 192
+    pooled: Annotated[int, Range(1)] = 16
+    features: Annotated[int, Range(1)] = 12
+    width: Annotated[int, Range(8)] = 48
+    map_widths: tuple[int, int, int] = (48, 72, 96)
+    volume_widths: tuple[int, int, int] = (16, 32, 48)
+    passes: Annotated[int, Range(1)] = 2
+    drop_depth: Annotated[float, Range(0, 1)] = 0.2
+    faulty: Annotated[float, Range(0, 1)] = 0.5
+    first_stage: Path | None = None
+    decoded: Annotated[float, Range(0, 1)] = 0.3
+    latent_noise: Annotated[float, Range(0, 2)] = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built.
+
+        Raises:
+            ValueError: latents without the first stage that they are of.
+        """
+        if self.refinement == "latents" and self.first_stage is None:
+            raise ValueError("refinement: latents are of a first stage; give first_stage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceBatch:
+    """View sets to learn faces from.
+
+    Attributes:
+        x: packed views.
+        truth: true vertices of the face in the rig's frame, mm.
+        given: whether a set has depth.
+        odd: whether a person's index is odd: whose fold of the regression has not seen them.
+        noise: noise of the latents of sets that go through the first stage, in units of their deviation.
+    """
+
+    x: Float[Tensor, "b v 5 s s"]
+    truth: Float[Tensor, "b n 3"]
+    given: Bool[Tensor, "b"]
+    odd: Bool[Tensor, "b"]
+    noise: Float[Tensor, "b"]
+
+
+class ViewsToMeshModule(nn.Module):
+    """The network with its loss as forward."""
+
+    def __init__(
+        self, network: ViewsToMesh, coarse: Coarse, face: FaceTensors, first_stage: ViewAutoencoder | None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        # Frozen, and of other runs: not part of this module's state.
+        self.frozen = (coarse.folds, face, first_stage)
+
+    def forward(self, batch: FaceBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Distance of vertices and edges to the truth, over all passes."""
+        device = next(self.parameters()).device
+        folds, face, first_stage = self.frozen
+        face = FaceTensors(*(t.to(device) for t in face))
+        x, truth, given = batch.x.to(device), batch.truth.to(device), batch.given.to(device)
+        if first_stage is not None and isinstance(self.network, LatentsToMesh):
+            x = noisy_latents(first_stage.to(device), x, batch.noise.to(device))
+        elif first_stage is not None:
+            x = through(first_stage.to(device), x, batch.noise.to(device))
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            views = without_depth(self.network.regressed_views(x.float()), given)
+            read = regressors(views, self.network.config.pooled)
+            # The fold of the other half.
+            fold, depth = (~batch.odd).long().to(device), (~given).long()
+            both = torch.einsum("bd,hgdc->bhgc", read, folds.to(device))
+            coarse = both[torch.arange(len(x), device=device), fold, depth]
+        guesses = self.network(x, face, given=given, coarse=coarse)
+        total = torch.zeros((), device=device)
+        for number, guess in enumerate(guesses):
+            weight = COARSE_WEIGHT if number == 0 else (1.0 if number + 1 == len(guesses) else 0.5)
+            total = total + weight * face_loss(guess, truth, face)
+        means = {
+            f"{name}_mm": (guess.vertices_mm - truth).norm(dim=2)[:, face.region].mean().detach()
+            for name, guess in (("coarse", guesses[0]), ("vertex", guesses[-1]))
+        }
+        return total, means
+
+
+@torch.no_grad()
+def noisy_latents(
+    first_stage: ViewAutoencoder, x: Float[Tensor, "b v 5 s s"], noise: Float[Tensor, "b"]
+) -> Float[Tensor, "b v d h w"]:
+    """Scaled latents of view sets, each with its own noise."""
+    z = first_stage.encoded(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return z + noise.view(-1, 1, 1, 1, 1) * torch.randn_like(z)
+
+
+@torch.no_grad()
+def through(
+    first_stage: ViewAutoencoder, x: Float[Tensor, "b v 5 s s"], noise: Float[Tensor, "b"]
+) -> Float[Tensor, "b v 5 s s"]:
+    """Sets with noise as they come out of a first stage whose latents have it; the others as they are."""
+    chosen = noise > 0
+    if not chosen.any():
+        return x
+    flat = x[chosen].flatten(0, 1)
+    z = first_stage.encoded(flat)
+    z = z + noise[chosen].repeat_interleave(x.shape[1]).view(-1, 1, 1, 1) * torch.randn_like(z)
+    out = x.clone()
+    out[chosen] = first_stage.decoded(z, flat).unflatten(0, (-1, x.shape[1])).to(out.dtype)
+    return out
+
+
+def face_loss(guess: FaceGuess, truth: Float[Tensor, "b n 3"], face: FaceTensors) -> Float[Tensor, ""]:
+    """Mean distance of the vertices (mm) by their belief, of the edges' vectors, and what the expected error lacks (Laplace)."""
+    off = guess.vertices_mm - truth
+    distance = torch.sqrt((off**2).sum(dim=2) + 1e-4)
+    loss = (distance * face.weight).mean() / face.weight.mean()
+    edges = off[:, face.edges[:, 0]] - off[:, face.edges[:, 1]]
+    # Ten edges are some 20 mm: a shape's error, where single ones would be lost in the vertices'.
+    loss = loss + EDGE_WEIGHT * 10 * torch.sqrt((edges**2).sum(dim=2) + 1e-6).mean()
+    if guess.log_error is not None:
+        scale = guess.log_error.clamp(-4, 3)
+        loss = loss + ERROR_WEIGHT * (distance.detach() * torch.exp(-scale) + scale).mean()
+    return loss
+
+
+class ViewsToMeshTask(BaseTask):
+    """Views → mesh as an `omote.engine.loop.Task`.
+
+    Raises:
+        ConfigError: the population has persons of a head family that is not given.
+    """
+
+    module: ViewsToMeshModule
+
+    def __init__(self, config: ViewsToMeshConfig, heads: Sequence[HeadModel]) -> None:
+        self.config = config
+        self.source = ViewSource(config.population, heads)
+        if max(int(shard.head.max()) for shard in self.source.shards) >= len(heads):
+            raise ConfigError("ict: expected ICT-FaceKit, of which the population has persons; give --set ict=PATH")
+        face = face_map(heads[0])
+        self.families: list[FaceFamily] = face_families(heads, face)
+        coarse = coarse_at(config, self.source, heads, self.families)
+        torch.manual_seed(config.engine.seed)
+        first_stage = None
+        if config.first_stage is not None:
+            first_stage = load_pretrained(ViewAutoencoder, config.first_stage).eval().requires_grad_(False)
+        network = network_of(config, self.source, coarse, first_stage)
+        self.module = ViewsToMeshModule(network, coarse, face.tensors(), first_stage)
+
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> FaceBatch:
+        """View sets of persons, one face each."""
+        sets, views, given, noise = [], [], [], []
+        for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
+            one = sets_of(shard, [(row, int(rng.integers(shard.num_images)))])
+            sets.append(one)
+            views.append(with_faults(one.x, rng, self.config.faulty))
+            # Latents hold what their first stage was given: there is nothing to drop.
+            given.append(self.config.refinement == "latents" or rng.random() >= self.config.drop_depth)
+            noise.append(rng.random() * self.config.latent_noise if rng.random() < self.config.decoded else 0.0)
+        whole = joined(sets)
+        return FaceBatch(
+            x=torch.cat(views),
+            truth=whole.posed(self.families),
+            given=torch.tensor(given),
+            odd=whole.person % 2 == 1,
+            noise=torch.tensor(noise, dtype=torch.float32),
+        )
+
+    def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Averaged weights in diffusers' format."""
+        self.averaged("network", weights).save_pretrained(folder / "to_3d")
+
+
+def coarse_at(
+    config: ViewsToMeshConfig, source: ViewSource, heads: Sequence[HeadModel], families: Sequence[FaceFamily]
+) -> Coarse:
+    """The coarse regression in its folder, fitted if it is missing."""
+    if not (config.coarse / FILE).is_file():
+        coarse = finish(
+            fit_coarse(
+                source,
+                heads,
+                families,
+                num_components=config.num_components,
+                pooled=config.pooled,
+                seed=config.engine.seed,
+            ),
+            None,
+        )
+        save_coarse(coarse, config.coarse)
+    return load_coarse(config.coarse)
+
+
+KINDS = {"map": ViewsToMesh, "volume": VolumeToMesh, "latents": LatentsToMesh}
+
+
+def network_of(
+    config: ViewsToMeshConfig, source: ViewSource, coarse: Coarse, first_stage: ViewAutoencoder | None
+) -> ViewsToMesh:
+    """The network, untrained but for its coarse part.
+
+    Raises:
+        ConfigError: the coarse regression is of another rig or number of components, or latents hold no depth.
+    """
+    rig, size = source.rig, source.shards[0].rgb.shape[3]
+    if config.refinement == "latents" and (first_stage is None or len(first_stage.channels) != NUM_CHANNELS):
+        raise ConfigError("first_stage: expected one of colour and depth (views-cpu-rgbd)")
+    network: ViewsToMesh = built(
+        KINDS[config.refinement],
+        config,
+        num_vertices=len(coarse.basis["mean"]),
+        sample_size=size,
+        **({} if first_stage is None else {"latent_channels": first_stage.latent_channels}),
+        yaw_deg=rig.yaw_deg,
+        pitch_deg=rig.pitch_deg,
+        distance_mm=rig.distance_mm,
+        field_mm=rig.field_mm,
+    )
+    if network.ridge.shape != coarse.ridge.shape:
+        raise ConfigError(
+            f"{config.coarse}: a regression of shape {tuple(coarse.ridge.shape)}, expected {tuple(network.ridge.shape)}; "
+            "give another folder"
+        )
+    network.basis.load_state_dict(coarse.basis)
+    network.ridge.copy_(coarse.ridge)
+    if isinstance(network, LatentsToMesh) and first_stage is not None:
+        network.pooled_mean.copy_(first_stage.latent_mean[:NUM_CHANNELS])
+        network.pooled_std.copy_(first_stage.latent_std[:NUM_CHANNELS])
+    return network

@@ -1,0 +1,218 @@
+"""What all candidates share: alignment before the expressions, texture and avatar after them."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float
+from threadpoolctl import threadpool_limits
+
+from omote.align.align import Alignment, align
+from omote.asset.at_rest import at_rest
+from omote.asset.mouth import seat_mouth
+from omote.asset.personalise import limited_units, personal_units
+from omote.asset.texture import Baked, bake_texture
+from omote.head.expressions import ARKIT_NAMES, with_weights
+from omote.head.model import HeadModel
+from omote.lift.motion import rigid_vertices
+from omote.lift.register import Registered
+from omote.lift.travel import natural_weights
+from omote.lift.untangle import RestSkin, rest_skin
+from omote.pipelines.result import AvatarResult
+from omote.pipelines.settings import AvatarSettings
+from omote.progress import Step, Steps
+from omote.runs import Stopwatch, Value
+from omote.types import Avatar, Expression, Head, Rgbd, Scan
+
+NEUTRAL = "neutral"
+BESIDE_AN_EDIT = 2  # stages that need a core while the networks run: texture, and limits of units
+Vertices = Float[np.ndarray, "v 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neutral:
+    """An aligned scan as every candidate takes it.
+
+    Attributes:
+        alignment: alignment of the scan.
+        vertices_mm: the person at rest.
+        scanned_mm: the person as scanned, with the mouth's inside in its place.
+        skin: the person's skin at rest, as strain is measured.
+        units: the person's linear units, as images are registered with.
+        pool: threads for what need not wait.
+    """
+
+    alignment: Alignment
+    vertices_mm: Vertices
+    scanned_mm: Vertices
+    skin: RestSkin
+    units: Float[np.ndarray, "52 v 3"]
+    pool: ThreadPoolExecutor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expressed:
+    """What a candidate made of a person.
+
+    Attributes:
+        source: the source as the networks saw it, from the front.
+        generated: the front view of every edit by name, one at rest among them.
+        lifted: the head of every expression that is not at rest, by name.
+        facts: more for the report.
+    """
+
+    source: Rgbd
+    generated: Mapping[str, Rgbd]
+    lifted: Mapping[str, Registered]
+    facts: Mapping[str, Value] = field(default_factory=dict)
+
+
+class AvatarPipeline(ABC):
+    """Scan → avatar; candidates differ in how a person at rest is given expressions (`expressed`).
+
+    Args:
+        head: the output head.
+    """
+
+    def __init__(self, head: HeadModel) -> None:
+        self.head = head
+
+    @abstractmethod
+    def expressed(
+        self,
+        neutral: Neutral,
+        wanted: Sequence[Expression],
+        settings: AvatarSettings,
+        *,
+        given: Set[str],
+        watch: Stopwatch,
+    ) -> Steps[Expressed]:
+        """Make the expressions of a person.
+
+        Args:
+            neutral: the person.
+            wanted: expressions, all with ARKit weights.
+            settings: seed, steps and guidance.
+            given: names of those whose weights are to be kept to the letter.
+            watch: stopwatch that takes the seconds per stage.
+        """
+
+    def __call__(
+        self,
+        scan: Scan,
+        expressions: Sequence[Expression],
+        settings: AvatarSettings,
+        *,
+        landmarks: Float[np.ndarray, "68 3"] | None = None,
+        watch: Stopwatch,
+    ) -> Steps[AvatarResult]:
+        """Make an avatar, a step at a time.
+
+        Args:
+            scan: a scan in its own coordinates.
+            expressions: expressions to generate; without ARKit weights, a typical recipe of the category is used.
+            settings: seed, steps, guidance and unit.
+            landmarks: landmarks in the scan's coordinates; detected if None.
+            watch: stopwatch that takes the seconds per stage.
+
+        Raises:
+            AlignmentError: no face found with confidence.
+        """
+        yield Step(stage="align")
+        with watch("align"):
+            alignment = align(scan, head=self.head, unit=settings.unit, landmarks=landmarks)
+        return (yield from self.made(alignment, expressions, settings, watch=watch))
+
+    def made(
+        self, alignment: Alignment, expressions: Sequence[Expression], settings: AvatarSettings, *, watch: Stopwatch
+    ) -> Steps[AvatarResult]:
+        """The avatar of an aligned scan; arguments as for the whole."""
+        head = self.head
+        neutral, scanned = at_rest(head, alignment), seat_mouth(head, alignment.vertices_mm)
+        wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
+        # Texture and limits of units need the neutral alone, and expressions do not need each other: what waits, waits together.
+        # A stage has a core: where BLAS and the networks take them all, they and the stages wait for each other.
+        pool, limits = ThreadPoolExecutor(max_workers=os.cpu_count() or 1), threadpool_limits(1, "blas")
+        try:
+            skin = rest_skin(head, neutral)
+            units = personal_units(head, neutral)
+            limited_ready = pool.submit(limited_units, head, neutral, units, skin)
+            baked_ready = pool.submit(bake_texture, head, scanned, alignment.scan)
+            given = {expression.name for expression in expressions if _given(expression)}
+            person = Neutral(
+                alignment=alignment, vertices_mm=neutral, scanned_mm=scanned, skin=skin, units=units, pool=pool
+            )
+            shown = yield from self.expressed(person, wanted, settings, given=given, watch=watch)
+            yield Step(stage="texture")
+            with watch("texture"):
+                limited, baked = limited_ready.result(), baked_ready.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            limits.restore_original_limits()
+        avatar = _avatar(head, neutral, shown.lifted, wanted, limited, alignment, baked)
+        names = {expression.name for expression in wanted}
+        return AvatarResult(
+            avatar=avatar,
+            head=head,
+            appearance=baked.appearance,
+            source=shown.source,
+            generated={name: image for name, image in shown.generated.items() if name in names},
+            expressions=tuple(wanted),
+            facts={**alignment.report(), **shown.facts, **_facts(head, avatar, shown.lifted, names)},
+        )
+
+
+def _avatar(
+    head: HeadModel,
+    neutral: Vertices,
+    lifted: Mapping[str, Registered],
+    wanted: Sequence[Expression],
+    units: Float[np.ndarray, "52 v 3"],
+    alignment: Alignment,
+    baked: Baked,
+) -> Avatar:
+    """Expressions first, in the order they were asked for, then the units."""
+    morphs = {
+        e.name: (lifted[e.name].vertices_mm - neutral).astype(np.float32)
+        if e.name in lifted
+        else np.zeros_like(neutral)
+        for e in wanted
+    }
+    morphs |= {name: unit.astype(np.float32) for name, unit in zip(ARKIT_NAMES, units, strict=True)}
+    return Avatar(
+        neutral=Head(model_name=head.name, vertices_mm=neutral.astype(np.float32), inferred=alignment.inferred),
+        morphs_mm=morphs,
+        texture=baked.texture,
+        texture_inferred=baked.inferred,
+    )
+
+
+def _given(expression: Expression) -> bool:
+    """Whether its weights were given outright, which are then kept to the letter."""
+    return expression.arkit is not None and expression.text is None
+
+
+def _weighted(head: HeadModel, neutral: Vertices, expression: Expression, form: int) -> Expression:
+    """The expression with weights: those that were given, or those of its category as far as this face can show them."""
+    if _given(expression):
+        return expression
+    named = with_weights(expression, form)
+    assert named.arkit is not None
+    return replace(named, arkit=natural_weights(head, head.expression_mm, neutral, named.arkit))
+
+
+def _facts(head: HeadModel, avatar: Avatar, lifted: Mapping[str, Registered], names: set[str]) -> dict[str, Value]:
+    rigid = rigid_vertices(head)
+    # Skull, ears and nose bridge: no expression moves them.
+    moved = [float(np.linalg.norm(avatar.morphs_mm[name][rigid], axis=1).max(initial=0.0)) for name in names]
+    return {
+        **{f"lift/residual_mm_{name}": registered.residual_mm for name, registered in lifted.items()},
+        "avatar/inferred_vertices": float(avatar.neutral.inferred.mean()),
+        "avatar/inferred_texels": float(avatar.texture_inferred.mean()),
+        "avatar/rigid_motion_max_mm": max(moved),
+    }
