@@ -77,8 +77,8 @@ def _check_size(kind: Any, folder: Path) -> None:
 
 def _largest(value: object) -> float:
     if isinstance(value, list | tuple):
-        return max(map(_largest, value), default=0)
-    return value if isinstance(value, int | float) else 0
+        return max(map(_largest, value), default=0.0)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def built(kind: Callable[..., Model], config: object, **others: Any) -> Model:
