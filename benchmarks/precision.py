@@ -29,6 +29,7 @@ from omote.head.expressions import CATEGORIES
 from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe, task_of
+from omote.rgbd.identity_stage import load_first_stage
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditSettings
 from omote.rgbd.train.edit_cache import encode_population
@@ -36,7 +37,7 @@ from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.types import Rgbd
 
 PERSONS = 60
-SEEDS, IMAGES, POPULATION = 3, 2_400, 60
+SEEDS, IMAGES, POPULATION = 3, 1_800, 60
 
 
 def depth_errors(images: list[Rgbd], true: list[Rgbd]) -> float:
@@ -114,8 +115,9 @@ def trainings(folder: Path) -> dict[str, float | str]:
             recipe.engine, total_images=IMAGES, warmup_images=240, log_images=60, grid_images=0, clock="cpu"
         ),
     )
+    first_stage = load_first_stage(SHIPPED_WEIGHTS / "autoencoder").float().eval().requires_grad_(False)
+    list(encode_population(folder / "population", first_stage, shipped_head(), folder / "edits"))
     task = task_of(recipe)
-    list(encode_population(folder / "population", task.autoencoder.float(), shipped_head(), folder / "edits"))
     best = measure(task, recipe.engine, candidates(recipe.engine, {}), torch.device("cpu")).best
     engines = {
         "fp32": replace(recipe.engine, precision="fp32"),

@@ -25,9 +25,11 @@ from omote.head.shipped import population_heads, shipped_head
 from omote.memory import peak_memory_mb
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditingModel, EditSettings
+from omote.rgbd.weights import Backend
 from omote.types import Rgbd
 
-PERSONS = 6
+PERSONS = 4
+BACKENDS: dict[str, Backend] = {"fp32": "torch", "bf16": "torch-bf16"}
 STOCK = EditSettings(steps=50, sampler="ddim")
 
 
@@ -48,8 +50,8 @@ def edit(kind: str, model: EditingModel, person: Person, truth: Truth) -> list[R
     ]
 
 
-def measure(kind: str) -> dict[str, float]:
-    model, drawn = load_model(shipped_head(), backend="torch"), persons()
+def measure(kind: str, precision: str) -> dict[str, float]:
+    model, drawn = load_model(shipped_head(), backend=BACKENDS[precision]), persons()
     edit(kind, model, *drawn[0])
     seconds, errors, moving = [], [], []
     for person, truth in drawn:
@@ -68,10 +70,10 @@ def measure(kind: str) -> dict[str, float]:
         errors.append(metrics.depth_errors(depth, true, mask).mae_mm.mean())
         moving.append(np.nanmean(metrics.depth_errors(depth, true, moves).mae_mm))
     return {
-        f"{kind}/seven_edits_s": min(seconds),
-        f"{kind}/depth_mae_mm": float(np.mean(errors)),
-        f"{kind}/depth_mae_mm_moving": float(np.mean(moving)),
-        f"{kind}/memory_mb_peak": peak_memory_mb(),
+        f"{kind}_{precision}/seven_edits_s": min(seconds),
+        f"{kind}_{precision}/depth_mae_mm": float(np.mean(errors)),
+        f"{kind}_{precision}/depth_mae_mm_moving": float(np.mean(moving)),
+        f"{kind}_{precision}/memory_mb_peak": peak_memory_mb(),
     }
 
 
@@ -81,12 +83,11 @@ def run() -> dict[str, float | int | str]:
     # A process each: the peak of the first would be the second's too.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for kind in ("ours", "stock_diffusers"):
-            out |= pool.apply(measure, (kind,))
-    out["ratio/stock_diffusers_50_steps_over_ours"] = float(out["stock_diffusers/seven_edits_s"]) / float(
-        out["ours/seven_edits_s"]
-    )
-    out["ratio/depth_error_ours_over_stock_diffusers"] = float(out["ours/depth_mae_mm"]) / float(
-        out["stock_diffusers/depth_mae_mm"]
-    )
+            for precision in BACKENDS:
+                out |= pool.apply(measure, (kind, precision))
+    for what, key in (("seconds", "seven_edits_s"), ("depth_error", "depth_mae_mm")):
+        for precision in BACKENDS:
+            stock, ours = (float(out[f"{kind}_{precision}/{key}"]) for kind in ("stock_diffusers", "ours"))
+            out[f"ratio/{what}_stock_diffusers_over_ours/{precision}"] = stock / ours
     out["ours/threads"] = torch.get_num_threads()
     return out

@@ -1,4 +1,4 @@
-"""Training the editor: images per second of ours against the stock loop of diffusers' examples, same network, in one run.
+"""Training: images per second of ours against the stock loop of diffusers' examples, same network, in one run.
 
     make bench BENCH=training OUT=dir
 
@@ -10,15 +10,15 @@ once for every run; `ratio/ours_and_encoding_over_stock_diffusers` counts that i
 `editor-cpu-flow`); `ours_not_encoded` makes its pairs at every step like the stock loop. The share of the peak counts the
 network's forward and backward passes (`torch.utils.flop_counter`) against the fastest square float32 matmul of the same run.
 
-What limits ours (one thread, by a profiler): of 500 ms for 12 images, 460 are the U-Net's forward and backward passes, 36 the
-optimiser, clipping and the average, 7 the batch. Of the passes, convolutions take 55 % and attention with its linear layers
-18 %, on at most 16 x 16 places of a dozen images: too little for a matmul's rate. Attention without fused kernels is 10 % slower,
-channels_last changes nothing. The stock loop draws and encodes for about a third of its time what ours reads, and its optimiser
-takes 56 ms in many passes where ours takes 15 in one.
+Both loops run in float32 and in bfloat16: the stock one under accelerate's autocast, ours in what ``engine.precision=auto``
+chooses here; `autoencoder-cpu`, a step of which has no stock counterpart, in float32 and in its own choice. What the processor
+computes in is recorded (``processor/*``); ``ONEDNN_MAX_CPU_ISA=AVX512_CORE`` hides the rest from the convolutions. What limits a
+step is in docs/performance.md.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,15 +37,18 @@ from omote.datasets.cache import Shard
 from omote.datasets.pairs import PairBatch, draw_pairs
 from omote.datasets.population import PopulationConfig, make_population
 from omote.engine.loop import optimiser_of
+from omote.engine.precision import FORMATS, Choice, Precision, autocast, candidates, measure
 from omote.engine.prefetch import batches
 from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
+from omote.rgbd.train.autoencoder import AutoencoderTask
 from omote.rgbd.train.edit_cache import encode_population
 from omote.rgbd.train.editor import EditorTask
 from omote.rgbd.train.edits import encoded
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 
-BATCH, STEPS, ROUNDS = 12, 6, 3
+BATCH, STEPS, ROUNDS = 12, 3, 3
+CPU, EXACT = torch.device("cpu"), Choice(precision="fp32", layout="contiguous")
 PERSONS, IMAGES = 12, 8
 # Of the release's two runs, and of the population that both read.
 TRAINED, ENCODED = 130_000, 19_200
@@ -75,7 +78,7 @@ def joined(pairs: list[PairBatch]) -> PairBatch:
     return replace(pairs[0], source=images("source"), target=images("target"), faces=faces, **tensors)
 
 
-def stock(task: EditorTask) -> Callable[[], None]:
+def stock(task: EditorTask, precision: Precision = "fp32") -> Callable[[], None]:
     accelerator, scheduler = Accelerator(), DDPMScheduler(prediction_type="v_prediction")
     editor = task.module.editor
     loader = DataLoader(Pairs(task.pairs.shards), batch_size=BATCH, collate_fn=joined)
@@ -94,7 +97,8 @@ def stock(task: EditorTask) -> Callable[[], None]:
         signal = scheduler.alphas_cumprod[timesteps]
         alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
         scale = (alpha + sigma).view(-1, 1, 1, 1)
-        velocity = editor(noisy / scale, sigma / (alpha + sigma), source, condition)
+        with autocast(CPU, precision):
+            velocity = editor(noisy / scale, sigma / (alpha + sigma), source, condition)
         loss = F.mse_loss(velocity.float(), (noise - delta).float())
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(editor.parameters(), 1.0)
@@ -104,15 +108,18 @@ def stock(task: EditorTask) -> Callable[[], None]:
     return step
 
 
-def ours(task: EditorTask) -> Callable[[], None]:
-    """What `training.engine.train` does at a step; its averages included."""
-    config = replace(task.config.engine, batch_size=BATCH)
+def ours(task: EditorTask | AutoencoderTask, choice: Choice = EXACT) -> Callable[[], None]:
+    """What `omote.engine.loop.train` does at a step; its averages included."""
+    config = task.config.engine
+    task.module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
+    task.schedule(config.total_images // 2)
     optimiser, module = optimiser_of(task, config), task.module
-    coming = batches(task, first_step=0, seed=0, size=BATCH, mine=[0], parts=1)
+    coming = batches(task, first_step=0, seed=0, size=config.batch_size, mine=[0], parts=1)
     average = {k: v.detach().clone() for k, v in module.state_dict().items()}
 
     def step() -> None:
-        loss, _ = module(next(coming))
+        with autocast(CPU, choice.precision):
+            loss, _ = module(next(coming))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
@@ -124,16 +131,16 @@ def ours(task: EditorTask) -> Callable[[], None]:
     return step
 
 
-def images_per_s(step: Callable[[], None]) -> float:
+def images_per_s(step: Callable[[], None], batch: int) -> float:
     step()
     start = time.perf_counter()
     for _ in range(STEPS):
         step()
-    return STEPS * BATCH / (time.perf_counter() - start)
+    return STEPS * batch / (time.perf_counter() - start)
 
 
-def matmul_peak_flops() -> float:
-    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
+def matmul_peak_flops(dtype: torch.dtype) -> float:
+    a, b = torch.randn(2, 1536, 1536).to(dtype)
     best = 0.0
     for _ in range(12):
         start = time.perf_counter()
@@ -169,28 +176,53 @@ def run() -> dict[str, float | int | str]:
         start = time.perf_counter()
         list(encode_population(recipe.population, task.autoencoder, shipped_head(), runs / "edits"))
         encode_rate = PERSONS * IMAGES / (time.perf_counter() - start)
-        cached = EditorTask(replace(recipe, latents=runs / "edits"), population_heads())
-        theirs = EditorTask(recipe, population_heads())
-        for made in (task, cached, theirs):
+        cached = replace(recipe, latents=runs / "edits")
+        tasks = {name: EditorTask(config, population_heads()) for name, config in {
+            "ours": cached, "ours_auto": cached, "ours_not_encoded": recipe,
+            "stock_diffusers": recipe, "stock_diffusers_bf16": recipe,
+        }.items()}  # fmt: skip
+        for made in tasks.values():
             made.autoencoder.float()
             made.module.float()
-        flops, peak = flops_per_image(cached), matmul_peak_flops()
-        steps = (ours(cached), ours(task), stock(theirs))
-        rates = np.array([[images_per_s(step) for step in steps] for _ in range(ROUNDS)])
-    best = rates.max(axis=0)
-    with_encoding = TRAINED / (TRAINED / best[0] + ENCODED / encode_rate)
+        first_stage = RECIPES["autoencoder-cpu"](runs)
+        stages = {n: AutoencoderTask(first_stage, population_heads()) for n in ("autoencoder", "autoencoder_auto")}
+        flops = flops_per_image(tasks["ours"])
+        choices = {n: measure(t, t.config.engine, candidates(t.config.engine, {}), CPU).best
+                   for n, t in (("ours_auto", tasks["ours_auto"]), ("autoencoder_auto", stages["autoencoder_auto"]))}  # fmt: skip
+        steps = {
+            "ours": ours(tasks["ours"]),
+            "ours_auto": ours(tasks["ours_auto"], choices["ours_auto"]),
+            "ours_not_encoded": ours(tasks["ours_not_encoded"]),
+            "stock_diffusers": stock(tasks["stock_diffusers"]),
+            "stock_diffusers_bf16": stock(tasks["stock_diffusers_bf16"], "bf16"),
+            "autoencoder": ours(stages["autoencoder"]),
+            "autoencoder_auto": ours(stages["autoencoder_auto"], choices["autoencoder_auto"]),
+        }
+        size = {name: first_stage.engine.batch_size if name.startswith("autoencoder") else BATCH for name in steps}
+        rates = [{name: images_per_s(step, size[name]) for name, step in steps.items()} for _ in range(ROUNDS)]
+    best = {name: max(rate[name] for rate in rates) for name in steps}
+    peak = {name: matmul_peak_flops(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+    with_encoding = TRAINED / (TRAINED / best["ours_auto"] + ENCODED / encode_rate)
     return {
-        "ours/images_per_s": best[0],
-        "ours_not_encoded/images_per_s": best[1],
-        "stock_diffusers/images_per_s": best[2],
+        **{f"{name}/images_per_s": rate for name, rate in best.items()},
+        **{f"{name}/choice": str(choice) for name, choice in choices.items()},
         "encode/images_per_s": encode_rate,
-        "ratio/ours_over_stock_diffusers": best[0] / best[2],
-        "ratio/ours_and_encoding_over_stock_diffusers": with_encoding / best[2],
-        "ratio/ours_not_encoded_over_stock_diffusers": best[1] / best[2],
-        "share_of_matmul_peak": best[0] * flops / peak,
-        "share_of_matmul_peak/stock_diffusers": best[2] * flops / peak,
+        "ratio/ours_over_stock_diffusers": best["ours"] / best["stock_diffusers"],
+        "ratio/ours_auto_over_stock_diffusers": best["ours_auto"] / best["stock_diffusers"],
+        "ratio/ours_auto_over_stock_diffusers_bf16": best["ours_auto"] / best["stock_diffusers_bf16"],
+        "ratio/ours_auto_and_encoding_over_stock_diffusers": with_encoding / best["stock_diffusers"],
+        "ratio/ours_not_encoded_over_stock_diffusers": best["ours_not_encoded"] / best["stock_diffusers"],
+        "ratio/ours_auto_over_ours": best["ours_auto"] / best["ours"],
+        "ratio/autoencoder_auto_over_autoencoder": best["autoencoder_auto"] / best["autoencoder"],
+        "share_of_fp32_peak/ours": best["ours"] * flops / peak["fp32"],
+        "share_of_fp32_peak/stock_diffusers": best["stock_diffusers"] * flops / peak["fp32"],
+        "share_of_bf16_peak/ours_auto": best["ours_auto"] * flops / peak["bf16"],
         "editor/gflops_per_image": flops / 1e9,
-        "matmul/gflops_per_s": peak / 1e9,
+        **{f"matmul_{name}/gflops_per_s": value / 1e9 for name, value in peak.items()},
+        "processor/vectors": torch.backends.cpu.get_cpu_capability(),
+        "processor/avx512_bf16": str(torch.cpu._is_avx512_bf16_supported()),
+        "processor/amx": str(torch.cpu._is_amx_tile_supported()),
+        "processor/onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", "all"),
         "batch": BATCH,
         "threads": torch.get_num_threads(),
     }
