@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
-from omote.geometry.mesh import face_normals, vertex_normals
+from omote.geometry.mesh import vertex_normals
 from omote.head.eyes import CORNEA_BULGE, IRIS_ANGLE_RAD
 from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
@@ -205,33 +205,40 @@ def clearance(
 ) -> Float[np.ndarray, "n"]:
     """How far (mm, along z) vertices lie behind the foremost triangle that covers them; infinite where none does."""
     low, high = lips[:, :2].min(axis=0) - LINING_REACH_MM, lips[:, :2].max(axis=0) + LINING_REACH_MM
-    corners = vertices[triangles]
-    near = ((corners[:, :, :2].max(axis=1) > low) & (corners[:, :, :2].min(axis=1) < high)).all(axis=1)
-    near &= face_normals(vertices, triangles)[:, 2] > 0
     points = vertices[ids]
     order = np.argsort(points[:, 0])
     foremost = np.full(len(points), -np.inf)
-    _foremost(np.ascontiguousarray(points[order]), points[order, 0], corners[near], foremost)
+    _foremost(np.ascontiguousarray(points[order]), points[order, 0], vertices, triangles, low, high, foremost)
     out = np.empty(len(points))
     out[order] = np.where(foremost == -np.inf, np.inf, foremost)
     return out - points[:, 2]
 
 
 @kernel()
-def _foremost(points: np.ndarray, along: np.ndarray, corners: np.ndarray, out: np.ndarray) -> None:
+def _foremost(
+    points: np.ndarray,
+    along: np.ndarray,
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    least: np.ndarray,
+    most: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Largest z over each point among triangles that cover it in the frontal plane; ``out`` as it is where none does.
 
-    ``along``: the points' x, ascending.
+    ``along``: the points' x, ascending. Triangles outside of ``least`` to ``most`` and those that face away cover nothing.
     """
-    for t in range(len(corners)):
-        ax, ay, az = corners[t, 0, 0], corners[t, 0, 1], corners[t, 0, 2]
-        bx, by, bz = corners[t, 1, 0], corners[t, 1, 1], corners[t, 1, 2]
-        cx, cy, cz = corners[t, 2, 0], corners[t, 2, 1], corners[t, 2, 2]
+    for t in range(len(triangles)):
+        ax, ay, az = vertices[triangles[t, 0]]
+        bx, by, bz = vertices[triangles[t, 1]]
+        cx, cy, cz = vertices[triangles[t, 2]]
         left, right = min(ax, bx, cx), max(ax, bx, cx)
         low, high = min(ay, by, cy), max(ay, by, cy)
+        if right <= least[0] or left >= most[0] or high <= least[1] or low >= most[1]:
+            continue
         x1, y1, x2, y2 = bx - ax, by - ay, cx - ax, cy - ay
         area = x1 * y2 - y1 * x2
-        if area == 0.0:
+        if area <= 0.0:
             continue
         for i in range(np.searchsorted(along, left), len(points)):
             x, y = points[i, 0], points[i, 1]
