@@ -193,3 +193,13 @@ def test_samples_of_other_formats_stay_what_they_are(tmp_path):
         (tmp_path / f"a{suffix}").write_bytes(content)
         with pytest.raises(ScanError, match="content"):
             load(tmp_path / f"a{suffix}")
+
+
+def test_images_in_another_folder_of_the_archive(tmp_path):
+    library = b"newmtl skin\nmap_Kd ../textures/tex.png\n"
+    files = {"source/m.obj": seeds.textured_obj().replace(b"usemtl cloth\n", b""), "source/m.mtl": library}
+    files |= {"textures/tex.png": png_bytes(np.full((8, 8, 3), [194, 143, 128], np.uint8))}
+    path = zipped(tmp_path / "a.zip", files)
+    scan, report = read_with_report(path, min_points=1)
+    assert report.notes == ()
+    np.testing.assert_allclose(scan.texture[0, 0] * 255, [194, 143, 128], atol=0.01)

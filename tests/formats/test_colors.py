@@ -412,3 +412,19 @@ def test_what_shines_has_the_colour_of_its_light(tmp_path):
             b"Appearance {", f"Appearance {{ material Material {{ {text} }}".encode()
         )
         np.testing.assert_allclose(load(tmp_path, "a.wrl", wrl)[0].vertex_colors[0], expected, atol=1e-6)
+
+
+def test_colours_of_networks_are_from_minus_1_to_1(tmp_path: Path) -> None:
+    notes: list[str] = []
+    values = np.random.default_rng(0).uniform(-1, 1, (500, 3))
+    np.testing.assert_allclose(unit_colors(values, notes.append), (values + 1) / 2, atol=1e-6)
+    assert notes == ["colour values from -1 to 1 are taken as black to white"]
+
+
+def test_bytes_in_a_glbs_floats_are_no_linear_light(tmp_path: Path) -> None:
+    vertices, faces, _, _ = grid_mesh(24)
+    root, data = gltf_parts(vertices, faces, np.tile([194.0, 143.0, 128.0], (len(vertices), 1)))
+    (tmp_path / "a.glb").write_bytes(glb_bytes(root, data))
+    scan, report = read_with_report(tmp_path / "a.glb")
+    np.testing.assert_allclose(scan.vertex_colors[0] * 255, [194, 143, 128], atol=0.01)
+    assert "taken as bytes" in report.notes[0]

@@ -229,3 +229,16 @@ def test_a_colour_image_larger_than_the_depth_is_averaged(tmp_path):
     frame, report = load(folder)
     np.testing.assert_allclose(frame.rgb * 255, RGB, atol=1e-3)
     assert "80 × 60" in report.notes[0]
+
+
+def test_images_whose_names_only_begin_as_they_should(tmp_path):
+    folder = write_frame(tmp_path / "f", np.full((30, 40), 500, np.uint16), np.full((30, 40, 3), 99, np.uint8))
+    for name in ("color", "depth"):
+        (folder / f"{name}.png").rename(folder / f"{name}_000123.png")
+    assert read_with_report(folder)[1].notes[:2] == (
+        "color_000123.png is taken as the color image",
+        "depth_000123.png is taken as the depth image",
+    )
+    (folder / "color_000124.png").write_bytes(b"")
+    with pytest.raises(ScanError, match="name it in the JSON"):
+        read_with_report(folder)

@@ -248,3 +248,26 @@ def test_of_several_addresses_of_a_vrml_image_the_one_that_is_here_is_read(tmp_p
     )
     (tmp_path / "a.wrl").write_bytes(wrl)
     assert_found(read_with_report(tmp_path / "a.wrl", min_points=1))
+
+
+def test_an_image_of_the_scans_own_name_is_its_texture_where_none_is_named(tmp_path: Path) -> None:
+    vertices, faces, _, _ = grid_mesh(24)
+    lines = [f"v {x} {y} {z}\nvt {x / 30} {y / 30}" for x, y, z in vertices]
+    lines += ["f " + " ".join(f"{k + 1}/{k + 1}" for k in face) for face in faces]
+    (tmp_path / "a.obj").write_text("mtllib gone.mtl\n" + "\n".join(lines))
+    (tmp_path / "other.png").write_bytes(png_bytes(np.full((8, 8, 3), 100, np.uint8)))
+    assert not read_with_report(tmp_path / "a.obj")[1].has_color
+    (tmp_path / "A.PNG").write_bytes(png_bytes(np.full((8, 8, 3), [194, 143, 128], np.uint8)))
+    scan, report = read_with_report(tmp_path / "a.obj")
+    np.testing.assert_allclose(scan.texture[0, 0] * 255, [194, 143, 128], atol=0.01)
+    assert report.notes[-1] == "a.png is taken as the texture: the scan names none"
+
+
+def test_a_material_library_may_be_utf16(tmp_path: Path) -> None:
+    vertices, faces, _, _ = grid_mesh(24)
+    lines = [f"v {x} {y} {z}\nvt {x / 30} {y / 30}" for x, y, z in vertices]
+    lines += ["f " + " ".join(f"{k + 1}/{k + 1}" for k in face) for face in faces]
+    (tmp_path / "a.obj").write_text("mtllib m.mtl\nusemtl skin\n" + "\n".join(lines))
+    (tmp_path / "m.mtl").write_text("newmtl skin\nmap_Kd t.png\n", encoding="utf-16")
+    (tmp_path / "t.png").write_bytes(png_bytes(np.full((8, 8, 3), [194, 143, 128], np.uint8)))
+    assert read_with_report(tmp_path / "a.obj")[1].has_color

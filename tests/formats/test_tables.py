@@ -178,3 +178,33 @@ def test_a_table_longer_than_a_block(tmp_path, monkeypatch):
     blocks, _ = read_with_report(tmp_path / "a.csv", min_points=1)
     np.testing.assert_array_equal(whole.points, VERTICES)
     np.testing.assert_array_equal(blocks.points, VERTICES)
+
+
+SKIN_ROWS = [(0.5 * k, float(k * k % 7), 500.0 + k % 5, 194, 143, 128) for k in range(600)]
+
+
+def table_of(line: str) -> str:
+    return "".join(line.format(*row, 194 << 16 | 143 << 8 | 128) + "\n" for row in SKIN_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("comments.xyz", "# a\n" + table_of("{} {} {} {} {} {}").replace("\n", "\n# between\n//too\n", 40)),
+        ("blank.csv", "x,y,z,r,g,b\n" + table_of("{},{},{},{},{},{}").replace("\n", "\n,,,,,\n", 40)),
+        ("unknown.csv", "x,y,z,r,g,b\n" + "NA,N/A,null,0,0,0\n" * 3 + table_of("{},{},{},{},{},{}")),
+        ("hex.csv", "x,y,z,color\n" + table_of("{0},{1},{2},#{6:06x}")),
+        ("hex_alone.txt", table_of("{0} {1} {2} #{6:06X}")),
+        ("quoted_hex.csv", "x,y,z,color\n" + table_of('{0},{1},{2},"#{6:06x}"')),
+        ("german.csv", "X;Y;Z;Rot;Grün;Blau\n" + table_of("{};{};{};{};{};{}").replace(".", ",")),
+        ("french.csv", "x;y;z;rouge;vert;bleu\n" + table_of("{};{};{};{};{};{}")),
+        ("spanish.csv", "x;y;z;rojo;verde;azul\n" + table_of("{};{};{};{};{};{}")),
+    ],
+)
+@pytest.mark.parametrize("page", ["utf-8", "latin-1"])
+def test_what_lies_between_rows_and_in_cells_of_spreadsheets(tmp_path: Path, name: str, text: str, page: str) -> None:
+    (tmp_path / name).write_bytes(text.encode(page))
+    scan, report = read_with_report(tmp_path / name)
+    assert len(scan.points) == 600
+    np.testing.assert_allclose(scan.colors * 255, np.tile([194, 143, 128], (600, 1)), atol=0.01)
+    assert report.notes == ()

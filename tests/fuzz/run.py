@@ -227,7 +227,7 @@ def supervise(
                     if hung is None:
                         continue
                     spent, waited = _cpu_seconds(process.pid) - hung[2], time.monotonic() - hung[3]
-                    if spent > 3 * SECONDS or (waited > 60 and spent < 1.0):
+                    if spent > 3 * SECONDS or (waited > 300 and spent < 1.0):
                         process.kill()
                         process.wait()
                         ending = "hung" if spent > SECONDS else "waits for something"

@@ -52,7 +52,9 @@ def unpacked(source: Source) -> Iterator[Source]:
                 raise ScanError(f"{source.path.name}: {info.filename[:60]!r} cannot be unpacked ({why})") from None
         path = Path(folder, *_parts(chosen))
         with open_regular(path) as file:
-            yield replace(source, path=path, file=file, size=path.stat().st_size, in_archive=True)
+            # Archives keep images in a folder of their own, beside that of the scan.
+            folders = (Path(folder), *sorted(p for p in Path(folder).rglob("*") if p.is_dir()))
+            yield replace(source, path=path, file=file, size=path.stat().st_size, in_archive=True, folders=folders)
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ def unit_colors(
 
     Bytes are 0 to 255, signed ones too (they are bytes under another name). Wider integers, and floats that exceed 1, are 0 to
     the smallest of 255, 1023, 4095 and 65535 that holds them all, since files mix them whatever their type says; floats of
-    which under 1 % exceed 1, or none exceeds 4, are clipped. NaNs become 0.
+    which under 1 % exceed 1, or none exceeds 4, are clipped, and those of which 1 % and more lie from -1 to 0 are -1 to 1, as
+    networks have them. NaNs become 0.
 
     Args:
         values: of three columns; more are alpha and left out, fewer are grey.
@@ -38,6 +39,9 @@ def unit_colors(
     if values.dtype.kind == "f":
         finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         above = float((finite > 1.0 + 1e-3).mean()) if finite.size else 0.0
+        if above == 0.0 and finite.size and finite.min() >= -1.001 and (finite < 0.0).mean() >= 0.01:
+            note("colour values from -1 to 1 are taken as black to white")
+            return np.clip((finite + 1.0) / 2.0, 0.0, 1.0)
         if above < 0.01 or finite.max() <= 4.0:  # brighter than white, not bytes
             if above > 0.0:
                 note(f"{above:.1%} of the colour values exceed 1: clipped")

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -48,6 +49,7 @@ from omote.types import Camera, Rgbd
 
 MAX_FRAME_PIXELS = 16 << 20
 _MAX_JSON_BYTES = 1 << 20
+_MAX_ENTRIES = 20_000
 _UNITS_MM = {
     "mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "millimeters": 1.0, "millimetres": 1.0, "cm": 10.0, "centimeter": 10.0,
     "centimetre": 10.0, "centimeters": 10.0, "centimetres": 10.0, "m": 1000.0, "meter": 1000.0, "metre": 1000.0,
@@ -267,8 +269,19 @@ def _image(source: Source, layout: _Layout, meaning: str, stems: tuple[str, ...]
         if found is not None:
             source.pay(found.stat().st_size)
             return found
+    if name is None and len(found_alone := _starting_with(source, stems, suffixes)) == 1:
+        source.note(f"{found_alone[0].name} is taken as the {meaning} image")
+        source.pay(found_alone[0].stat().st_size)
+        return found_alone[0]
     told = shown(name) if name is not None else " or ".join(f"{stem}.*" for stem in stems)
     raise ScanError(f"{source.path.name}: the {meaning} image {told} {why}; put it there, or name it in the JSON")
+
+
+def _starting_with(source: Source, stems: tuple[str, ...], suffixes: tuple[str, ...]) -> list[Path]:
+    """Images beside the frame whose names only begin so, such as ``color_000.png``."""
+    names = [entry.name for entry, _ in zip(os.scandir(source.path.parent), range(_MAX_ENTRIES), strict=False)]
+    alike = [n for n in names if n.lower().startswith(stems) and n.lower().endswith(suffixes)]
+    return [found for found in (source.beside(n)[0] for n in sorted(alike)) if found is not None]
 
 
 def _intrinsics(

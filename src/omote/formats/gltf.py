@@ -358,7 +358,11 @@ def _vertex_colors(attributes: _Attributes, num_points: int, source: Source) -> 
     if len(linear) != num_points:
         raise ScanError(f"{source.path.name}: expected {num_points:,} values in {key}, got {len(linear):,}")
     if (linear > 1.0 + 1e-3).any():
-        linear = unit_colors(linear, source.note).astype(np.float64)
+        colors = unit_colors(linear, source.note)
+        if float(np.nanmax(linear)) > 4.0:  # against the format: bytes as they are shown
+            source.note(f"the values of {key} exceed 1: taken as bytes, not as linear light")
+            return colors
+        linear = colors.astype(np.float64)
     return srgb(linear)
 
 

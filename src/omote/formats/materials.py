@@ -16,6 +16,7 @@ from omote.formats.images import MAX_TEXTURE_SIZE, read_pixels, unit
 from omote.formats.limits import RawScan
 from omote.formats.source import Source, shown
 
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".tga")
 _SWATCH = 8  # pixels a side of a material that is a colour without an image
 _GREY = 0.02  # plain colours nearer to grey than this are an exporter's default, not a skin
 
@@ -77,6 +78,8 @@ def merged(surface: Surface, source: Source) -> RawScan:
     """
     mapped: Bool[np.ndarray, " f"] = np.asarray((surface.faces_uv >= 0).all(axis=1))
     used = [int(i) for i in np.unique(surface.face_material)]
+    if surface.colors is None and mapped.any() and not any(material.image for material in surface.materials):
+        surface = _with_lone_image(surface, source)
     tiles = _tiles(surface, used, mapped, source)
     if not tiles:
         return _without_images(surface, used, mapped, source)
@@ -84,6 +87,16 @@ def merged(surface: Surface, source: Source) -> RawScan:
         texture = tiles[0].painted()
         return _scan(surface, uv=surface.uv, faces_uv=surface.faces_uv, texture=texture)
     return _atlas(surface, tiles, mapped)
+
+
+def _with_lone_image(surface: Surface, source: Source) -> Surface:
+    """The surface with the image of the scan's own name as its texture, if there is one: files get separated."""
+    for suffix in _IMAGE_SUFFIXES:
+        name = source.path.stem + suffix
+        if source.beside(name)[0] is not None:
+            source.note(f"{name} is taken as the texture: the scan names none")
+            return replace(surface, materials=[Material(image=Named(name=name)) for _ in surface.materials])
+    return surface
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ Source: Alias/Wavefront, "Object Files (.obj)" and "MTL material format" (1995).
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -333,6 +334,8 @@ def _read_library(path: Path, library: _Library, source: Source) -> None:
         source.note(f"{error}: read without it")
         return
     name = b""
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = text.decode("utf-16", "replace").encode()
     for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
         words = line.split()
         keyword = words[0].lower() if words else b""

@@ -77,6 +77,7 @@ class Source:
         size: of the file in bytes.
         paid_bytes: bytes that the budget is in proportion to: the file's, or those of the archive that it came in.
         in_archive: whether files beside it are paid for by the archive.
+        folders: that it may name files of, the one that holds all of them first; its own if none.
         notes: what was left out or taken in a way that may surprise, one sentence each.
     """
 
@@ -85,6 +86,7 @@ class Source:
     size: int
     paid_bytes: int
     in_archive: bool = False
+    folders: tuple[Path, ...] = ()
     notes: dict[str, None] = field(default_factory=dict)
     _claimed: dict[Goods, int] = field(default_factory=dict)
     _folders: dict[Path, list[str]] = field(default_factory=dict)
@@ -140,7 +142,7 @@ class Source:
         Returns:
             The file or None, and why not.
         """
-        root = Path(os.path.realpath(self.path.parent))
+        root = Path(os.path.realpath(self.folders[0] if self.folders else self.path.parent))
         why = f"is not beside {self.path.name}"
         for text in _spellings(name):
             parts = [p for p in PureWindowsPath(text).parts if p not in (".", "/", "\\")]
@@ -148,7 +150,7 @@ class Source:
                 continue
             strange = PureWindowsPath(text).anchor != "" or ".." in parts or "://" in text
             tails = [[parts[-1]]] if strange else [parts, [parts[-1]]]
-            for start in dict.fromkeys((folder or self.path.parent, self.path.parent)):
+            for start in dict.fromkeys((folder or self.path.parent, self.path.parent, *self.folders)):
                 for tail in tails:
                     found = self._walk(start, tail)
                     if found is None:

@@ -37,6 +37,14 @@ _COLOR = re.compile(r"(?:c|col|colou?rs?|rgba?|diffuse|vertexcolor)?(r|g|b|red|g
 _NUMBERED = re.compile(r"(points?|positions?|coordinates?|normals?|colou?rs?|rgba?)([0-3])")
 _GREY = ("grey", "gray", "luminance", "greyscale", "grayscale")
 _PACKED = ("rgb", "rgba", "color", "colour", "packedrgb", "argb")
+# In the languages of spreadsheets; ü is lost with every other sign.
+_TRANSLATED = {
+    "rot": "r", "grn": "g", "gruen": "g", "blau": "b", "rouge": "r", "vert": "g", "bleu": "b", "rojo": "r", "verde": "g",
+    "azul": "b", "rosso": "r", "blu": "b",
+}  # fmt: skip
+_UNKNOWN = re.compile(rb"\b(?:n/?a|null|none|missing)\b", re.IGNORECASE)
+_NO_POINT = re.compile(rb"^(?:[ \t]*(?:#(?![0-9a-fA-F]{6}\b)|//)[^\n]*|[ \t,;|]+)$", re.MULTILINE)
+_HEX_COLOR = re.compile(rb"#([0-9a-fA-F]{6})\b")
 _ROW_NAMES = ("", "index", "id", "unnamed0", "no", "nr", "num", "number", "row", "pointid", "vertexid")
 
 
@@ -50,7 +58,10 @@ class _Dialect:
     text_columns: tuple[int, ...] = ()
 
     def numbers(self, block: bytes) -> bytes:
-        """Return the block with nothing but numbers, spaces and line ends."""
+        """Return the block with nothing but numbers, spaces and line ends; comments and rows of nothing are left out."""
+        block = _UNKNOWN.sub(b"nan", _NO_POINT.sub(b"", block))
+        if b"#" in block:
+            block = _HEX_COLOR.sub(lambda match: b"%d" % int(match[1], 16), block)
         if self.text_columns:
             lines = (self.split(line) for line in block.decode("utf-8", "replace").split("\n"))
             kept = ([f or "nan" for k, f in enumerate(fields) if k not in self.text_columns] for fields in lines)
@@ -186,6 +197,7 @@ def _dialect(lines: list[str], source: Source) -> _Dialect:
 def _is_text(field: str, dialect: _Dialect) -> bool:
     if dialect.decimal_comma:
         field = field.replace(",", ".")
+    field = _UNKNOWN.sub(b"nan", _HEX_COLOR.sub(b"0", field.encode())).decode()
     return bool(field) and not all(_NUMBER.fullmatch(word) for word in re.split(r"[\s,;]+", field))
 
 
@@ -225,6 +237,8 @@ def _meaning(name: str) -> str:
         return "n" + match[1]
     if match := _COLOR.fullmatch(key):
         return match[1][0]
+    if key in _TRANSLATED:
+        return _TRANSLATED[key]
     return "alpha" if key in ("a", "alpha", "af", "opacity", "colora") else ""
 
 
