@@ -274,3 +274,16 @@ def test_intensity_correlation_is_pearsons_within_a_category() -> None:
         np.corrcoef(asked[50:], measured[50:])[0, 1]
     )
     assert math.isnan(metrics.intensity_correlation(asked, np.ones(100), category))
+
+
+def test_a_face_mask_ends_at_the_jaw_and_above_the_brows():
+    angle = np.linspace(np.pi, 0, 17)
+    landmarks = np.full((1, 68, 2), 50.0)
+    landmarks[0, :17] = np.stack([50 + 30 * np.cos(angle), 50 + 40 * np.sin(angle)], axis=1)
+    landmarks[0, 17:27] = np.stack([np.linspace(30, 70, 10), np.full(10, 45.0)], axis=1)
+    mask = metrics.face_masks(landmarks, height=100, width=100)[0]
+    assert mask[50, 50]
+    assert mask[33, 50]  # the forehead, 15 above the brows
+    assert not mask[27, 50]
+    assert not mask[93, 50]
+    assert not mask[80, 25]  # beside the chin

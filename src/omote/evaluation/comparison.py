@@ -97,3 +97,9 @@ class Comparison:
         """Pixels of the true mask in a box about the true mouth."""
         height, width = self.true.mask.shape[1:]
         return self.true.mask & metrics.box_mask(metrics.mouth_boxes(self.landmarks_px), height=height, width=width)
+
+    @cached_property
+    def face(self) -> Bool[np.ndarray, "n h w"]:
+        """Pixels of the true mask within the face's outline: no ears, neck or hair."""
+        height, width = self.true.mask.shape[1:]
+        return self.true.mask & metrics.face_masks(self.landmarks_px, height=height, width=width)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from omote.errors import ConfigError
@@ -20,6 +21,7 @@ MOVING_MM = 2.0  # a pixel moves when its true depth changes by more
 # What moves by less stays where it is: forehead, bridge of the nose, ears.
 STILL_MM = 0.1
 LEAST_DISPLACEMENT_MM = 1.0
+FOREHEAD_WIDTH = 0.92  # of the jaw line's
 MAX_PSNR_DB = 100.0  # of identical images
 DELTA1 = 1.25
 # Structural similarity's window and constants for a range of 1 (Wang et al., IEEE TIP 2004, §III-C).
@@ -199,6 +201,20 @@ def mouth_boxes(landmarks_px: Float[np.ndarray, "n 68 2"], *, margin: float = 0.
     low, high = mouth.min(axis=1), mouth.max(axis=1)
     pad = margin * (high[:, :1] - low[:, :1])
     return np.concatenate([low - pad, high + pad], axis=1)
+
+
+def face_masks(landmarks_px: Float[np.ndarray, "n 68 2"], *, height: int, width: int) -> Bool[np.ndarray, "n h w"]:
+    """Pixels within the jaw line and an arc over the forehead, above the brows by a quarter of the face's width."""
+    out = []
+    for landmarks in landmarks_px:
+        jaw, top = landmarks[:17], landmarks[17:27, 1].min()
+        angle = np.linspace(0, np.pi, 20)
+        center, half = (jaw[0, 0] + jaw[16, 0]) / 2, (jaw[16, 0] - jaw[0, 0]) / 2
+        arc = np.stack([center + FOREHEAD_WIDTH * half * np.cos(angle), top - np.abs(half) * np.sin(angle) / 2], axis=1)
+        image = Image.new("1", (width, height))
+        ImageDraw.Draw(image).polygon([*map(tuple, jaw.tolist()), *map(tuple, arc.tolist())], fill=1)
+        out.append(np.asarray(image, bool))
+    return np.stack(out)
 
 
 def normals_error_deg(

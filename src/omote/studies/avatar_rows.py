@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -120,6 +121,14 @@ def measure_avatars(suite: AvatarSuite, work: Work) -> Steps[Results]:
     ]
     table = merged(*tables)
     return Results(table=table, figure=chart(table), page=lambda out: write_avatar_page(out, table))
+
+
+def table_of(folder: Path) -> Table:
+    """The table of a result folder, of the persons whose avatars are there."""
+    found: dict[str, list[PersonRecords]] = {}
+    for path in sorted((folder / "avatars").glob("*.json")):
+        found.setdefault(path.stem.rpartition("_")[2], []).append(load_records(path))
+    return merged(*(summed(persons, capture=capture) for capture, persons in found.items()))
 
 
 def summed(persons: Sequence[PersonRecords], **at: str) -> Table:

@@ -6,7 +6,7 @@ edit assumes; that row is therefore the strongest rival, not a straw man.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
 from omote.progress import Step, Steps
 from omote.rgbd.protocol import StudiedEditor
+from omote.studies.avatar_page import avatar_sections
 from omote.studies.base import Results, Work
 from omote.studies.persons import Group, Made, load_judges, measure_persons
 from omote.studies.rows import CATEGORY, RIVAL_ROWS, best_of, model_images, network_images, seeded, surface_images
@@ -74,8 +75,17 @@ def measure_release(suite: ReleaseSuite, work: Work) -> Steps[Results]:
         table=dict(sorted(table.items(), key=lambda line: (len(line[0].at), place(line[0])))),
         numbers={"count/images": sum(len(p.category) for p in persons)},
         facts=suite.facts(),
-        page=lambda out: write_report(load_results(out)),
+        page=lambda out: write_report(load_results(out), _avatars(suite.avatars)),
     )
+
+
+def _avatars(folder: Path | None) -> Iterator[str]:
+    """What the report says of avatars before all else."""
+    if folder is not None:
+        from omote.studies.avatar_rows import table_of
+
+        yield "<h1>Avatars</h1>"
+        yield from avatar_sections(table_of(folder))
 
 
 def groups_of(

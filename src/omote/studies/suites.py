@@ -108,6 +108,7 @@ class ReleaseSuite(PersonStudy, WithNetworks):
     Attributes:
         test_set: in-model: both heads, as training draws them; cross-model: of `ict` alone; sensor: seen by a depth camera; pose:
             turned by up to 30 degrees; expressive: the source is not at rest.
+        avatars: results of `omote evaluate avatars`, which the report begins with.
         rivals: results of an earlier run on the same persons, whose rows without the model are taken over.
         arcface: an ArcFace backbone (.safetensors) as a second identity network.
         sets: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall); a third longer.
@@ -119,6 +120,7 @@ class ReleaseSuite(PersonStudy, WithNetworks):
 
     persons: Annotated[int, Range(1), FREE] = 200
     test_set: TestSet = "in-model"
+    avatars: Annotated[Path | None, FREE] = None
     rivals: Annotated[Path | None, FREE] = None
     arcface: Annotated[Path | None, FREE] = None
     sets: Annotated[bool, FREE] = False
@@ -136,13 +138,16 @@ class ReleaseSuite(PersonStudy, WithNetworks):
         """Refuse what cannot be measured, and rows of other persons.
 
         Raises:
-            ConfigError: no second head family, or ``rivals`` is no folder of these persons and rows.
+            ConfigError: no second head family, no results of avatars, or ``rivals`` is no folder of these persons
+                and rows.
             CheckpointError: ``arcface`` does not hold such a network.
         """
         from omote.evaluation.features import load_arcface
         from omote.evaluation.testsets import population_of
 
         population_of(self.test_set, self.unseen())
+        if self.avatars is not None and not any((self.avatars / "avatars").glob("*.json")):
+            raise ConfigError(f"{self.avatars}: expected the result folder of `omote evaluate avatars`; run it first")
         if self.arcface is not None:
             load_arcface(self.arcface)
         if self.rivals is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -27,13 +27,17 @@ SHEET_TITLES = {
 }
 
 
-def write_report(results: ReleaseResults) -> None:
+def write_report(results: ReleaseResults, opening: Iterable[str] = ()) -> None:
     """Write ``report.html`` into the result folder.
+
+    Args:
+        results: the folder.
+        opening: HTML that the page begins with.
 
     Raises:
         OutputError: it cannot be written.
     """
-    html.write(results.folder / "report.html", f"omote: {results.name}", sections(results))
+    html.write(results.folder / "report.html", f"omote: {results.name}", [*opening, *sections(results)])
 
 
 def sections(results: ReleaseResults) -> Iterator[str]:

@@ -23,6 +23,7 @@ HEADLINE = tuple(
         metric_of,
         (
             "depth/mae_mm_metric",
+            "depth/mae_mm_face",
             "depth/mae_mm_moving",
             "color/psnr_db",
             "color/ssim",
@@ -44,6 +45,7 @@ DETAIL = tuple(
             "identity/arcface_r100",
             "depth/silog",
             "depth/normals_deg",
+            "color/psnr_db_face",
             "color/psnr_db_mouth",
         ),
     )
