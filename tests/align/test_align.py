@@ -12,10 +12,12 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from omote.align.align import MM_PER_UNIT, Alignment, align, transformed
-from omote.align.landmarks import find_faces, load_landmark_networks
-from omote.align.views import geometry_image, splat, view_rotation
+from omote.align.landmarks import Candidate, find_faces, load_landmark_networks, whole_windows
+from omote.align.surface import surface_of
+from omote.align.views import color_planes, geometry_view, large_parts, splat, view_rotation
 from omote.errors import AlignmentError, CheckpointError, ScanError
 from omote.geometry.camera import orbit_camera, rgbd_points, transform
+from omote.geometry.foreground import nearer_than
 from omote.head.fit import eyeball_centers
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
@@ -89,7 +91,8 @@ def test_a_depth_frame_keeps_its_camera(head: HeadModel) -> None:
     assert found.unit == "mm"
     check(found, truth)
     points = transform(found.canonical_from_scan, rgbd_points(frame)[0])
-    assert cKDTree(found.scan.points).query(points)[0].max() < 1e-6
+    # All but a few loose pixels along the outline.
+    assert (cKDTree(found.scan.points).query(points)[0] > 1e-6).mean() < 0.002
     assert found.inferred[head.landmark_vertices[[0, 16]]].any()  # the far cheek is not seen
 
 
@@ -182,26 +185,104 @@ def test_real_scans(head: HeadModel, shared_dir: Path, name: str) -> None:
 
 def test_finder_needs_no_unit(head: HeadModel) -> None:
     vertices = person(head, 10)
-    best = find_faces(vertices, load_landmark_networks())[0]
-    assert best.canonical_from_scan[2, 2] > 0.7
-    assert np.linalg.norm(best.center - [0, -35, 15]) < 40
-    small = find_faces(vertices * 1e-3 + 7.0, load_landmark_networks())[0]
-    np.testing.assert_allclose(small.canonical_from_scan[:3, :3] * 1e-3, best.canonical_from_scan[:3, :3], atol=0.05)
+
+    def best(points: np.ndarray) -> Candidate:
+        surface = surface_of(PointCloud(points=points))
+        return find_faces(surface.coarse, whole_windows(surface), load_landmark_networks())[0]
+
+    found, small = best(vertices), best(vertices * 1e-3 + 7.0)
+    assert found.canonical_from_scan[2, 2] > 0.7
+    assert np.linalg.norm(found.center - [0, -35, 15]) < 40
+    np.testing.assert_allclose(small.canonical_from_scan[:3, :3] * 1e-3, found.canonical_from_scan[:3, :3], atol=0.05)
+
+
+def part_of(vertices: np.ndarray, faces: np.ndarray, keep: np.ndarray) -> Mesh:
+    mesh = trimesh.Trimesh(vertices, faces[keep[faces].all(axis=1)], process=False)
+    mesh.remove_unreferenced_vertices()
+    return Mesh(vertices=np.array(mesh.vertices, float), faces=np.array(mesh.faces))
+
+
+@pytest.mark.parametrize("kind", ["mask", "half", "front"])
+def test_a_part_of_a_head_is_enough(head: HeadModel, kind: str) -> None:
+    vertices, matrix = person(head, 11), moved("mm", 11)
+    x, y, z = vertices.T
+    keep = {
+        "mask": ((x / 65) ** 2 + ((y + 35) / 85) ** 2 < 1) & (z > -60),
+        "half": x > -8,
+        "front": z > -50,
+    }[kind]
+    mesh = part_of(vertices, head.faces, keep)
+    found = align(replace(mesh, vertices=transform(matrix, mesh.vertices)), head=head)
+    check(found, matrix)
+    assert found.inferred[z < -120].all()  # the skull is the head model's
+
+
+def frame_with_wall(head: HeadModel, wall_mm: float) -> tuple[Rgbd, np.ndarray]:
+    """(a frame 640 pixels wide with a person 800 mm and a wall farther away, camera_from_canonical)."""
+    camera = orbit_camera(size=480, yaw_rad=0.2, distance_mm=800.0, field_mm=800.0)
+    raster = rasterize(camera, person(head, 12), head.faces)
+    depth = np.where(raster.face_id >= 0, raster.depth_mm, wall_mm).astype(np.float64)
+    rest = replace(camera, cam_from_world=np.eye(4))
+    rgb = np.full((480, 480, 3), 0.5)
+    return Rgbd(rgb=rgb, depth_mm=depth, mask=np.ones_like(depth, bool), camera=rest), camera.cam_from_world
+
+
+@pytest.mark.parametrize("wall_mm", [1200.0, 2500.0])
+def test_a_wall_behind_a_face_is_left_out(head: HeadModel, wall_mm: float) -> None:
+    frame, matrix = frame_with_wall(head, wall_mm)
+    found = align(frame, head=head)
+    check(found, matrix)
+    assert found.scan.points[:, 2].min() > -300 if isinstance(found.scan, PointCloud) else False
+    assert found.background_share == pytest.approx((frame.depth_mm == wall_mm).mean(), abs=0.01)
+
+
+def test_max_depth_keeps_what_is_nearer(head: HeadModel) -> None:
+    frame, _ = frame_with_wall(head, 1200.0)
+    kept = nearer_than(frame, 1000.0)
+    np.testing.assert_array_equal(kept.mask, frame.depth_mm <= 1000)
+    assert (kept.depth_mm[~kept.mask] == 0).all()
+    with pytest.raises(ScanError, match="max depth: expected more than the nearest depth"):
+        nearer_than(frame, 100.0)
+
+
+def test_two_heads_far_apart_are_refused(head: HeadModel) -> None:
+    a, b = person(head, 8), person(head, 9) + np.array([1360.0, 0, 200.0])
+    both = Mesh(vertices=np.concatenate([a, b]), faces=np.concatenate([head.faces, head.faces + len(a)]))
+    with pytest.raises(AlignmentError, match="two faces"):
+        align(both, head=head)
+
+
+def test_parts_of_a_scan_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    near, far, stray = rng.normal(0, 30, (4000, 3)), rng.normal(0, 30, (2000, 3)) + 900, rng.normal(0, 1, (20, 3)) + 400
+    assert [len(p) for p in large_parts(np.concatenate([near, far, stray]))] == [4000, 2000]
+    assert len(large_parts(near)) == 1
 
 
 def test_splat_keeps_the_nearest() -> None:
-    depth = splat(np.array([[4.5, 4.5, 9.0], [4.5, 4.5, 2.0], [-50.0, 3.0, 1.0]]), 9, 1)
-    assert depth[4, 4] == 2.0
-    assert np.isfinite(depth).sum() == 9
+    nearest = splat(np.array([[4.5, 4.5, 9.0], [4.5, 4.5, 2.0], [-50.0, 3.0, 1.0]]), 9, 1)
+    assert nearest[4, 4] == 1
+    assert (nearest >= 0).sum() == 9
 
 
 def test_geometry_of_a_slope() -> None:
     v, u = np.mgrid[:64, :64] + 0.5
-    image, depth = geometry_image(np.stack([u.ravel(), v.ravel(), 0.5 * (u.ravel() - 32)], axis=1), 64)
+    view = geometry_view(np.stack([u.ravel(), v.ravel(), 0.5 * (u.ravel() - 32)], axis=1), 64)
     # A radius-1 splat brings a slope half a pixel's rise nearer, but leaves its normal.
-    np.testing.assert_allclose(image[0, 20:44, 20:44], 0.5 / np.sqrt(1.25), atol=1e-3)
-    np.testing.assert_allclose(image[1, 20:44, 20:44], 0.0, atol=1e-4)
-    assert np.isfinite(depth).all()
+    np.testing.assert_allclose(view.planes[0, 20:44, 20:44], 0.5 / np.sqrt(1.25), atol=1e-3)
+    np.testing.assert_allclose(view.planes[1, 20:44, 20:44], 0.0, atol=1e-4)
+    assert np.isfinite(view.depth_px).all()
+
+
+def test_colours_of_a_view_know_no_exposure() -> None:
+    v, u = np.mgrid[:64, :64] + 0.5
+    points = np.stack([u.ravel(), v.ravel(), np.zeros(64 * 64)], axis=1)
+    colors = np.where(points[:, :1] > 32, 0.6, 0.3) * np.array([1.0, 0.8, 0.7])
+    view = geometry_view(points, 64)
+    planes = color_planes(view, colors)
+    np.testing.assert_allclose(color_planes(view, 0.5 * colors + 0.1), planes, atol=0.08)
+    assert planes[0, 32, 50] > 0.3 > -0.3 > planes[0, 32, 10]
+    assert not color_planes(view, None).any()
 
 
 def test_view_rotations_look_at_the_origin() -> None:

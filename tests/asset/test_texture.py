@@ -141,15 +141,3 @@ def test_bake_says_whether_the_scan_shows_open_eyes() -> None:
     blind = replace(image, rgb=np.full_like(image.rgb, 0.6))
     assert not bake_texture(MODEL, MODEL.template_mm, _seen(blind), size=128).eyes_open
     assert not bake_texture(MODEL, MODEL.template_mm, None, size=128).eyes_open
-
-
-def test_iris_is_found_on_open_eyes_and_not_on_skin() -> None:
-    from omote.asset.texture import iris_color
-
-    blue = replace(default_appearance(), iris=(0.38, 0.48, 0.56))
-    image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=512), appearance=blue)
-    found = iris_color(MODEL, MODEL.template_mm, _seen(image))
-    assert found is not None
-    assert found[2] > found[0]
-    skin = replace(image, rgb=np.broadcast_to(np.array([0.8, 0.6, 0.5], np.float32), image.rgb.shape).copy())
-    assert iris_color(MODEL, MODEL.template_mm, _seen(skin)) is None

@@ -21,6 +21,7 @@ from omote.align.shown import LEAST, WIDE_SIGMA, shown_units
 from omote.align.surface import ScanSurface, surface_of
 from omote.errors import AlignmentError
 from omote.geometry.camera import FRONT_TARGET_MM, rgbd_points, transform
+from omote.geometry.foreground import connected_parts, without
 from omote.geometry.holes import closed, holes_of, with_colors_from_inside
 from omote.head.expressions import arkit_weights
 from omote.head.fit import Fit, eyeball_centers, face_distance, face_points, fit_head
@@ -32,9 +33,13 @@ from omote.types import Mesh, PointCloud, Rgbd, Scan
 MIN_CONFIDENCE = 0.5
 # Half a side of a box that holds a head.
 HEAD_RADIUS_MM = 160.0
-# Below this, poses of unseen heads that were off by more than 5 degrees or 3 mm are found (`benchmarks/align.py`).
-DOUBTFUL_CONFIDENCE = 0.98
+FRONT_OF_HEAD_MM = 90.0  # loose parts farther back than this from the eyes are no hair
+LEAST_FACE_SHARE = 0.05  # of the face's pixels, for a part to belong to the person
+# Below this a pose is said to be doubtful: half a face, or a fit that is poorer than others (`benchmarks/align.py`).
+DOUBTFUL_CONFIDENCE = 0.9
 LOCAL_POINTS = 40_000
+# A fit this good over less of a face than this lacks face, not accuracy.
+LEAST_COVERAGE, WELL_FITTED_MM = 0.45, 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,7 @@ class Alignment:
         median_mm: median distance of the scan's face points to the refined surface.
         p90_mm: 90th percentile of the same distance.
         mouth: "closed", "open", or "unknown" where the scan shows none.
+        background_share: share of a depth frame's pixels that was left out as background; 0 for other scans.
         shown: the expression that the scan shows for sure, strengths by unit names without a side; empty for a face at rest.
         time_s: seconds per stage.
     """
@@ -80,6 +86,7 @@ class Alignment:
     median_mm: float
     p90_mm: float
     mouth: str
+    background_share: float
     shown: Mapping[str, float]
     time_s: dict[str, float]
 
@@ -100,6 +107,7 @@ class Alignment:
             "align/landmark_confidence": float(self.landmark_confidence.mean()),
             "align/eye_distance_mm": float(np.linalg.norm(eyes[0] - eyes[1])),
             "align/mouth": self.mouth,
+            "align/background_share": self.background_share,
             "align/expression": " ".join(f"{name} {value:.2f}" for name, value in self.shown.items()) or "none",
             "fit/median_mm": self.median_mm,
             "fit/p90_mm": self.p90_mm,
@@ -140,7 +148,7 @@ def align(
     watch = Stopwatch()
     with watch("sample"):
         surface = surface_of(scan)
-    found = _located(head, surface, landmarks, watch)
+    found = _located(head, surface, landmarks, None if given_unit is None else MM_PER_UNIT[given_unit], watch)
     unit_found, scale = _decide_unit(found.fit, given_unit)
     with watch("fit"):
         points, normals = surface.near(found.fit.canonical_from_scan, LOCAL_POINTS)
@@ -168,6 +176,11 @@ def align(
         refined = _refined(head, fit, points, normals, shown=shown, seam=seam, refinement=refinement)
     canonical_from_scan = refined.fit.canonical_from_scan
     with watch("transform"):
+        background = 0.0
+        if isinstance(scan, Rgbd):
+            left_out = background_of(scan, canonical_from_scan)
+            background = float(left_out.sum() / max(int(scan.mask.sum()), 1))
+            scan = without(scan, left_out)
         aligned = transformed(scan, canonical_from_scan)
         aligned_points = aligned.vertices if isinstance(aligned, Mesh) else aligned.points
         on_face = _on_face(head, refined.vertices_mm, aligned_points)
@@ -188,6 +201,7 @@ def align(
         on_face=on_face,
         median_mm=refined.median_mm,
         p90_mm=refined.p90_mm,
+        background_share=background,
         mouth="unknown" if seam is None else "closed" if seam.closed else "open",
         shown=shown,
         time_s=watch.stages_s,
@@ -195,7 +209,11 @@ def align(
 
 
 def _located(
-    head: HeadModel, surface: ScanSurface, landmarks: Float[np.ndarray, "68 3"] | None, watch: Stopwatch
+    head: HeadModel,
+    surface: ScanSurface,
+    landmarks: Float[np.ndarray, "68 3"] | None,
+    mm_per_unit: float | None,
+    watch: Stopwatch,
 ) -> Located:
     if landmarks is not None:
         with watch("landmarks"):
@@ -203,7 +221,7 @@ def _located(
     with watch("load"):
         from omote.align.search import located  # imports torch, which given landmarks do without
 
-    return located(head, surface, watch)
+    return located(head, surface, watch, mm_per_unit=mm_per_unit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,10 +269,19 @@ def _refined(
 
 
 def _doubt(fit: Fit, confidence: float, given: bool) -> str:
+    """One line: what was measured, its likely cause, and the cure."""
     measured = f"confidence {confidence:.2f}, fit {fit.median_mm:.1f} mm over {100 * fit.coverage:.0f} % of the face"
     if given:
         return f"the head does not fit the scan at the given landmarks ({measured}): check their order, and --unit"
-    return f"no face found with certainty ({measured}): give --landmarks FILE or --unit, or crop the scan to the head"
+    if fit.coverage < LEAST_COVERAGE and fit.median_mm < WELL_FITTED_MM:
+        return (
+            f"too little of a face to be sure ({measured}): give a scan that shows both eyes, nose and mouth, "
+            "or --landmarks FILE"
+        )
+    return (
+        f"no face found with certainty ({measured}), though something looks like one: "
+        "if it is one, give --landmarks FILE or --unit, or less noise and fewer holes; if not, another scan"
+    )
 
 
 def _decide_unit(fit: Fit, given: str | None) -> tuple[str, float | None]:
@@ -299,6 +326,27 @@ def transformed(scan: Scan, matrix: Float[np.ndarray, "4 4"]) -> PointCloud | Me
     rotation = matrix[:3, :3] / _scale_of(matrix)
     normals = None if scan.normals is None else scan.normals @ rotation.T
     return replace(scan, points=transform(matrix, scan.points.astype(np.float64)), normals=normals)
+
+
+def background_of(frame: Rgbd, matrix: Float[np.ndarray, "4 4"]) -> Bool[np.ndarray, "h w"]:
+    """Pixels of walls, furniture and other people: parts not connected to the face that reach beyond the head.
+
+    Args:
+        frame: a depth frame.
+        matrix: similarity of its coordinates into the canonical frame, mm.
+    """
+    part = connected_parts(frame)[frame.mask]
+    points = transform(matrix, rgbd_points(frame)[0])
+    x, y, z = points.T
+    face = (np.abs(x) < 70) & (y > -95) & (y < 55) & (z > -50) & (z < 60)
+    beyond = (np.abs(points - FRONT_TARGET_MM) > HEAD_RADIUS_MM).any(axis=1) | (z < -FRONT_OF_HEAD_MM)
+    of_face, out, size = (
+        np.bincount(part, weights, minlength=frame.mask.size) for weights in (face, beyond, np.ones(len(part)))
+    )
+    background = (of_face <= LEAST_FACE_SHARE * face.sum()) & (out > 0.5 * size)
+    found = np.zeros_like(frame.mask)
+    found[frame.mask] = background[part]
+    return found
 
 
 def _around_head(frame: Rgbd, matrix: Float[np.ndarray, "4 4"]) -> Bool[np.ndarray, "h w"]:

@@ -36,13 +36,26 @@ class Located:
 
 
 def confirmed(
-    head: HeadModel, surface: ScanSurface, landmarks: Float[np.ndarray, "68 3"], confidence: Float[np.ndarray, " 68"]
+    head: HeadModel,
+    surface: ScanSurface,
+    landmarks: Float[np.ndarray, "68 3"],
+    confidence: Float[np.ndarray, " 68"],
+    *,
+    mm_per_unit: float | None = None,
 ) -> Located | None:
-    """A quick fit to landmarks; None where there is nothing to fit to."""
+    """A quick fit to landmarks; None where there is nothing to fit to.
+
+    Args:
+        head: the head model to fit.
+        surface: the scan.
+        landmarks: the 68 in scan coordinates; NaN where unknown.
+        confidence: [0, 1] of each.
+        mm_per_unit: scale of the scan's unit; None decides by the landmarks.
+    """
     given = np.isfinite(landmarks).all(axis=1)
     mean = head.landmarks(head.template_mm.astype(np.float64))
     pose = umeyama(landmarks[given], mean[given], LANDMARK_WEIGHT[given] * confidence[given] + 1e-9)
-    _, scale = unit_of(pose)
+    scale = mm_per_unit if mm_per_unit is not None else unit_of(pose)[1]
     points, normals = surface.near(pose, CHECK_POINTS)
     if len(points) < 100:
         return None
@@ -74,7 +87,15 @@ def confirmed_given(head: HeadModel, surface: ScanSurface, landmarks: Float[np.n
 
 
 def confidence_of(fit: Fit, landmark_confidence: Float[np.ndarray, " 68"]) -> float:
-    """[0, 1]: high only where the fit lies on the scan, covers a good part of the face, and agrees with the landmarks."""
+    """[0, 1]: high only where the fit lies on the scan, covers a good part of the face, and agrees with sure landmarks.
+
+    A product of logistic steps. Each middle lies between what faces have and what other things have that look most like one,
+    on scans of the kinds of `benchmarks/align.py` that its own seeds do not draw.
+
+    Args:
+        fit: fit of the head model.
+        landmark_confidence: [0, 1] of each landmark.
+    """
 
     def step(value: float, middle: float, width: float) -> float:
         return float(1 / (1 + np.exp(np.clip((middle - value) / width, -40, 40))))
@@ -82,10 +103,12 @@ def confidence_of(fit: Fit, landmark_confidence: Float[np.ndarray, " 68"]) -> fl
     inner = np.arange(68) >= 17
     w = LANDMARK_WEIGHT * landmark_confidence * inner * np.isfinite(fit.landmark_residual_mm)
     residual = float(w @ np.nan_to_num(fit.landmark_residual_mm) / max(w.sum(), 1e-9)) if w.sum() > 0 else 20.0
-    plausible = step(-float(np.sqrt(np.mean(fit.identity**2))), -1.6, 0.15)
+    known = landmark_confidence[inner][np.isfinite(fit.landmark_residual_mm[inner])]
     return (
-        step(fit.coverage, 0.42, 0.05) * step(-min(fit.median_mm, 99.0), -1.9, 0.2) * step(-residual, -9.0, 1.2)
-        * step(float(landmark_confidence[inner].mean()), 0.12, 0.03) * plausible
+        step(fit.coverage, 0.40, 0.045) * step(-min(fit.median_mm, 99.0), -1.7, 0.15)
+        * step(-min(fit.p90_mm, 99.0), -5.6, 0.3) * step(-residual, -8.0, 0.9)
+        * step(float(known.mean()) if len(known) else 0.0, 0.55, 0.045)
+        * step(-float(np.sqrt(np.mean(fit.identity**2))), -1.5, 0.12)
     )  # fmt: skip
 
 

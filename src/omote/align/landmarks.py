@@ -22,7 +22,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omote.align.views import CHANNELS, geometry_image, robust_ball, sphere_directions, view_rotation
+from omote.align.surface import ScanSurface
+from omote.align.views import (
+    CHANNELS,
+    COLOR_CHANNELS,
+    DEPTH_REACH_PX,
+    View,
+    color_planes,
+    geometry_view,
+    large_parts,
+    robust_ball,
+    sphere_directions,
+    view_rotation,
+)
 from omote.errors import CheckpointError
 from omote.files import reading
 
@@ -31,7 +43,7 @@ Result = TypeVar("Result")
 
 WEIGHTS = Path(__file__).parent / "weights" / "landmarks.safetensors"
 FINDER_SIZE, FINDER_STRIDE = 128, 8
-LANDMARK_SIZE, LANDMARK_WINDOW_MM = 96, 240.0
+LANDMARK_SIZE, LANDMARK_WINDOW_MM = 128, 240.0
 FACE_SIZE_MM = 130.0  # what "size" means: this length at the face, in pixels of a view
 # The window's centre in the canonical frame: the middle of the face's landmarks.
 FACE_CENTER_MM = np.array([0.0, -35.0, 15.0])
@@ -87,7 +99,7 @@ class LandmarkNet(nn.Module):
 
     def __init__(self, width: int = 48) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_patches(CHANNELS, width), _block(width, width))
+        self.stem = nn.Sequential(_patches(CHANNELS + COLOR_CHANNELS, width), _block(width, width))
         self.down1 = nn.Sequential(_block(width, width, stride=2), _Residual(width))
         self.down2 = nn.Sequential(_block(width, width, stride=2), _Residual(width), _Residual(width))
         self.up1, self.up0 = _Residual(width), _block(width, width)
@@ -95,22 +107,20 @@ class LandmarkNet(nn.Module):
         self.depth = nn.Conv2d(width, 68, 1)
         self.scale = nn.Linear(width, 68)
 
-    def forward(self, views: Float[Tensor, "b 5 h w"]) -> tuple[Float[Tensor, "b 68 3"], Float[Tensor, "b 68"]]:
-        """Points and log scales."""
+    def forward(self, views: Float[Tensor, "b 9 h w"]) -> tuple[Float[Tensor, "b 68 3"], Float[Tensor, "b 68"]]:
+        """Points and log scales; the soft maximum in float32, whatever the convolutions compute in."""
         x0 = self.stem(views)
         x1 = self.down1(x0)
         x2 = self.down2(x1)
         y = self.up1(x1 + F.interpolate(x2, scale_factor=2.0, mode="bilinear"))
         y = self.up0(x0 + F.interpolate(y, scale_factor=2.0, mode="bilinear"))
-        heat = self.heat(y).flatten(2).softmax(dim=2)
+        heat, depth = self.heat(y).float().flatten(2).softmax(dim=2), self.depth(y).float().flatten(2)
         n = y.shape[-1]
         # The grid reaches a little beyond the picture, since a soft maximum cannot reach its rim.
-        line = torch.linspace(-1.15, 1.15, n, dtype=y.dtype, device=y.device)
+        line = torch.linspace(-1.15, 1.15, n, dtype=heat.dtype, device=y.device)
         v, u = torch.meshgrid(line, line, indexing="ij")
-        points = torch.stack(
-            [(heat * u.flatten()).sum(2), (heat * v.flatten()).sum(2), (heat * self.depth(y).flatten(2)).sum(2)], dim=2
-        )
-        return points, self.scale(x2.mean(dim=(2, 3))) - 3.0
+        points = torch.stack([(heat * u.flatten()).sum(2), (heat * v.flatten()).sum(2), (heat * depth).sum(2)], dim=2)
+        return points, self.scale(x2.mean(dim=(2, 3))).float() - 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,57 +188,161 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> li
         torch.set_num_threads(before)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A part of a scan, looked at from some directions at one scale.
+
+    Attributes:
+        center: middle, scan coordinates.
+        px_per_unit: pixels per scan unit.
+        size_px: width = height of its views, at least `FINDER_SIZE`; cut into tiles of that size.
+        rotations: into the camera of each view.
+    """
+
+    center: Float[np.ndarray, "3"]
+    px_per_unit: float
+    size_px: int
+    rotations: Sequence[Float[np.ndarray, "3 3"]]
+
+
+def whole_windows(surface: ScanSurface, *, num_views: int = 48, finer: int = 1) -> list[Window]:
+    """Each large connected part of a scan as a window of its own, seen from all around, or from a camera's side.
+
+    Args:
+        surface: the scan.
+        num_views: directions in all.
+        finer: magnification; a face that spans a twentieth of a scan is seen at 2 and not at 1.
+    """
+    size = FINDER_SIZE * finer
+    parts = large_parts(surface.coarse)
+    windows = []
+    for points in parts:
+        center, radius = robust_ball(points)
+        rotations = _rotations(surface, max(num_views // len(parts), 24))
+        windows.append(Window(center=center, px_per_unit=size / (2 * radius), size_px=size, rotations=rotations))
+    return windows
+
+
+def metric_window(surface: ScanSurface, mm_per_unit: float) -> Window:
+    """All of a scan of known unit, at the scale at which the finder is surest.
+
+    Args:
+        surface: the scan.
+        mm_per_unit: scale of its unit.
+    """
+    center, radius = robust_ball(surface.coarse)
+    px_per_unit = METRIC_FACE_PX / FACE_SIZE_MM * mm_per_unit
+    size = int(np.clip(2 * radius * px_per_unit, FINDER_SIZE, MOST_PX))
+    return Window(
+        center=center, px_per_unit=px_per_unit, size_px=size, rotations=_rotations(surface, 24, CAMERA_VIEW_COS)
+    )
+
+
+def _rotations(surface: ScanSurface, count: int, least_cosine: float = 0.4) -> list[Float[np.ndarray, "3 3"]]:
+    directions = sphere_directions(count)
+    if surface.toward_camera is not None:
+        seen = directions[directions @ surface.toward_camera > least_cosine]
+        directions = np.concatenate([surface.toward_camera[None], seen])
+    return [view_rotation(d) for d in directions]
+
+
 def find_faces(
     points: Float[np.ndarray, "n 3"],
+    windows: Sequence[Window],
     networks: LandmarkNetworks,
     *,
-    num_views: int = 48,
     most: int = 24,
     min_score: float = 0.05,
 ) -> list[Candidate]:
-    """Candidate faces of a scan in any pose and unit, best first."""
-    center, radius = robust_ball(points)
-    scale = FINDER_SIZE / (2 * radius)
-    local = ((points - center) * scale).astype(np.float32)
-    rotations = [view_rotation(d) for d in sphere_directions(num_views)]
+    """Candidate faces of a scan in any pose, best first.
 
-    def look(some: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        images, depths = zip(
-            *(geometry_image(local @ r.T.astype(np.float32) + _MIDDLE, FINDER_SIZE) for r in some), strict=True
-        )
-        with torch.inference_mode():
-            return networks.finder(torch.from_numpy(np.stack(images))).numpy(), list(depths)
+    Args:
+        points: points of the scan.
+        windows: where to look.
+        networks: the networks.
+        most: number of candidates at most.
+        min_score: least score of the finder.
+    """
+    views = [(window, rotation) for window in windows for rotation in window.rotations]
 
-    chunks = [rotations[i : i + VIEWS_AT_ONCE] for i in range(0, num_views, VIEWS_AT_ONCE)]
-    outs, depth_lists = zip(*in_parallel(look, chunks), strict=True)
-    out, depths = np.concatenate(outs), [d for depths in depth_lists for d in depths]
-    score = 1 / (1 + np.exp(-np.clip(out[:, 0], -30, 30)))
+    def look(some: Sequence[tuple[Window, np.ndarray]]) -> list[tuple[float, Candidate]]:
+        return [found for window, rotation in some for found in _look(points, window, rotation, networks, min_score)]
+
+    chunks = [views[i : i + VIEWS_AT_ONCE] for i in range(0, len(views), VIEWS_AT_ONCE)]
+    found = [one for some in in_parallel(look, chunks) for one in some]
+    found.sort(key=lambda item: -item[0])
+    return _suppress([candidate for _, candidate in found[: 4 * most]], most)
+
+
+def _look(
+    points: Float[np.ndarray, "n 3"],
+    window: Window,
+    rotation: Float[np.ndarray, "3 3"],
+    networks: LandmarkNetworks,
+    min_score: float,
+) -> list[tuple[float, Candidate]]:
+    """(score, candidate) of each cell of a view that may hold a face's centre."""
+    middle = np.array([window.size_px / 2, window.size_px / 2, 0.0], np.float32)
+    local = ((points - window.center) * window.px_per_unit).astype(np.float32)
+    view = geometry_view(local @ rotation.T.astype(np.float32) + middle, window.size_px)
+    corners = _tiles(view.depth_px)
+    if not corners:
+        return []
+    tiles = np.stack([_tile(view, row, column, len(corners) > 1) for row, column in corners])
+    with torch.inference_mode():
+        outs = networks.finder(torch.from_numpy(tiles)).numpy()
+    scores = 1 / (1 + np.exp(-np.clip(outs[:, 0], -30, 30)))
     found = []
-    for flat in np.argsort(-score.ravel())[: 4 * most]:
-        k, row, column = np.unravel_index(flat, score.shape)
-        if score[k, row, column] < min_score:
-            break
-        cell = out[k, :, row, column]
-        uv = (np.array([column, row]) + 0.5 + cell[1:3]) * FINDER_STRIDE
-        size_px = float(np.exp(np.clip(cell[3], -1.5, 1.5))) * SIZE_UNIT_PX
-        rotation = orthonormal(cell[4:10])
-        mm_per_px = FACE_SIZE_MM / size_px
-        # The face's centre lies behind the visible surface, as far as in the mean head.
-        depth = _depth_near(depths[k], uv)
+    for tile, i, j in zip(*np.nonzero(scores >= min_score), strict=True):
+        cell, (top, left) = outs[tile, :, i, j], corners[tile]
+        uv = (np.array([j, i]) + 0.5 + cell[1:3]) * FINDER_STRIDE + np.array([left, top])
+        mm_per_px = FACE_SIZE_MM / (float(np.exp(np.clip(cell[3], -1.5, 1.5))) * SIZE_UNIT_PX)
+        depth = _depth_near(view.depth_px, uv)
         if depth is None:
             continue
-        center_px = np.array([uv[0], uv[1], depth + 18.0 / mm_per_px]) - _MIDDLE
-        to_canonical = np.eye(4)
-        to_canonical[:3, :3] = mm_per_px * scale * rotation.T @ rotations[k]
-        middle = center + rotations[k].T @ center_px / scale
-        to_canonical[:3, 3] = FACE_CENTER_MM - to_canonical[:3, :3] @ middle
-        found.append(Candidate(score=float(score[k, row, column]), canonical_from_scan=to_canonical))
-    return _suppress(found, most)
+        # The face's centre lies behind the visible surface, as far as in the mean head.
+        center_px = np.array([uv[0], uv[1], depth + 18.0 / mm_per_px]) - middle
+        pose = np.eye(4)
+        pose[:3, :3] = mm_per_px * window.px_per_unit * orthonormal(cell[4:10]).T @ rotation
+        pose[:3, 3] = FACE_CENTER_MM - pose[:3, :3] @ (window.center + rotation.T @ center_px / window.px_per_unit)
+        score = float(scores[tile, i, j])
+        found.append((score, Candidate(score=score, canonical_from_scan=pose)))
+    return found
+
+
+def _tiles(depth_px: Float[np.ndarray, "h w"]) -> list[tuple[int, int]]:
+    """Upper left corners (row, column) of overlapping tiles that show something."""
+    size = len(depth_px)
+    count = 1 + -(-(size - FINDER_SIZE) // TILE_STEP)
+    starts = np.linspace(0, size - FINDER_SIZE, count).astype(int)
+    seen = np.isfinite(depth_px)
+    return [
+        (int(row), int(column))
+        for row in starts
+        for column in starts
+        if seen[row : row + FINDER_SIZE, column : column + FINDER_SIZE].sum() >= LEAST_SEEN_PX
+    ]
+
+
+def _tile(view: View, row: int, column: int, of_many: bool) -> Float[np.ndarray, "5 h w"]:
+    """A tile's planes; of a larger view, depth counts from the middle of what the tile shows."""
+    part = (slice(row, row + FINDER_SIZE), slice(column, column + FINDER_SIZE))
+    planes = view.planes[(slice(None), *part)]
+    if of_many:
+        depth = view.depth_px[part]
+        seen = np.isfinite(depth)
+        planes = planes.copy()
+        planes[3][seen] = np.clip((depth[seen] - np.median(depth[seen])) / DEPTH_REACH_PX, -1, 1)
+    return planes
 
 
 SIZE_UNIT_PX = 28.0
-VIEWS_AT_ONCE = 8
-_MIDDLE = np.array([FINDER_SIZE / 2, FINDER_SIZE / 2, 0.0], np.float32)
+VIEWS_AT_ONCE = 4
+TILE_STEP = 88  # px; faces at a tile's rim are whole in the next
+LEAST_SEEN_PX = 120
+METRIC_FACE_PX = 32.0
+MOST_PX = 768
+CAMERA_VIEW_COS = 0.75
 
 
 def orthonormal(six: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:
@@ -241,7 +355,7 @@ def orthonormal(six: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:
 
 
 def _depth_near(depth: Float[np.ndarray, "h w"], uv: Float[np.ndarray, "2"]) -> float | None:
-    u, v = np.clip(uv.astype(int), 2, FINDER_SIZE - 3)
+    u, v = np.clip(uv.astype(int), 2, len(depth) - 3)
     patch = depth[v - 2 : v + 3, u - 2 : u + 3]
     seen = np.isfinite(patch)
     return float(np.median(patch[seen])) if seen.any() else None
@@ -267,17 +381,24 @@ def _suppress(found: list[Candidate], most: int) -> list[Candidate]:
 
 
 def predict_landmarks(
-    points: Float[np.ndarray, "n 3"], canonical_from_scan: Float[np.ndarray, "4 4"], networks: LandmarkNetworks
+    surface: ScanSurface, canonical_from_scan: Float[np.ndarray, "4 4"], networks: LandmarkNetworks
 ) -> tuple[Float[np.ndarray, "68 3"], Float[np.ndarray, " 68"]]:
-    """Landmarks in scan coordinates and their Laplace scales in mm, from the view that a pose estimate calls frontal."""
+    """Landmarks in scan coordinates and their Laplace scales in mm, from the view that a pose estimate calls frontal.
+
+    Args:
+        surface: the scan.
+        canonical_from_scan: estimate of the pose.
+        networks: the networks.
+    """
+    points, colors = surface.shown(canonical_from_scan)
     mm = points @ canonical_from_scan[:3, :3].T + canonical_from_scan[:3, 3]
     px_per_mm = LANDMARK_SIZE / LANDMARK_WINDOW_MM
-    reach = 0.8 * LANDMARK_WINDOW_MM
-    near = (np.abs(mm - FACE_CENTER_MM) < reach).all(axis=1)
-    view = (mm[near] - FACE_CENTER_MM) * np.array([1.0, -1.0, -1.0]) * px_per_mm
-    image, _ = geometry_image(view + np.array([LANDMARK_SIZE / 2, LANDMARK_SIZE / 2, 0.0]), LANDMARK_SIZE)
+    near = (np.abs(mm - FACE_CENTER_MM) < 0.8 * LANDMARK_WINDOW_MM).all(axis=1)
+    pixels = (mm[near] - FACE_CENTER_MM) * np.array([1.0, -1.0, -1.0]) * px_per_mm
+    view = geometry_view(pixels + np.array([LANDMARK_SIZE / 2, LANDMARK_SIZE / 2, 0.0]), LANDMARK_SIZE)
+    planes = np.concatenate([view.planes, color_planes(view, None if colors is None else colors[near])])
     with torch.inference_mode():
-        unit, log_scale = networks.landmarks(torch.from_numpy(image)[None])
+        unit, log_scale = networks.landmarks(torch.from_numpy(planes)[None])
     half = LANDMARK_WINDOW_MM / 2
     found = unit[0].numpy().astype(np.float64) * half * np.array([1.0, -1.0, -1.0]) + FACE_CENTER_MM
     inverse = np.linalg.inv(canonical_from_scan)

@@ -2,47 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
 
 from omote.align.confirm import Located, confirmed
-from omote.align.landmarks import LandmarkNetworks, find_faces, in_parallel, load_landmark_networks, predict_landmarks
+from omote.align.landmarks import (
+    Candidate,
+    LandmarkNetworks,
+    find_faces,
+    in_parallel,
+    load_landmark_networks,
+    metric_window,
+    predict_landmarks,
+    whole_windows,
+)
 from omote.align.surface import ScanSurface
+from omote.align.views import robust_ball
 from omote.errors import AlignmentError
 from omote.head.fit import LANDMARK_WEIGHT, umeyama
 from omote.head.model import HeadModel
 from omote.runs import Stopwatch
 
-MOST_CANDIDATES = 10
-CONFIRMED_FACES = 3  # candidates that get a fit
+MOST_CANDIDATES = 12
+CONFIRMED_FACES = 4  # candidates at different places that get a fit
 SURE_SCORE = 0.8  # from here on, further candidates at the same face are skipped
 SECOND_FACE_SCORE = 0.6
-NO_FACE = "no face found in the scan: give --landmarks FILE, or crop the scan to the head"
+POSSIBLE_RATIO = 1.6  # of a face's size in a known unit to an adult's
+SMALL_SHARE = 0.09  # of a scan's diameter; a face smaller than this is looked for once more, magnified
+NO_FACE = (
+    "no face found in the scan: expected a face seen from the front or at most 60 degrees from it; "
+    "give --landmarks FILE, or crop the scan to the head"
+)
 
 
-def located(head: HeadModel, surface: ScanSurface, watch: Stopwatch) -> Located:
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """Landmarks of a candidate in scan coordinates, their confidences, and their median scale in mm."""
+
+    landmarks: Float[np.ndarray, "68 3"]
+    confidence: Float[np.ndarray, " 68"]
+    scale_mm: float
+
+
+def located(head: HeadModel, surface: ScanSurface, watch: Stopwatch, *, mm_per_unit: float | None = None) -> Located:
     """Find the one face that a fit confirms.
 
     Args:
         head: the head model to fit.
         surface: the scan.
         watch: stopwatch that takes the seconds of load, find, landmarks and confirm.
+        mm_per_unit: scale of the scan's unit where it is known; faces of an impossible size are left out.
 
     Raises:
         AlignmentError: no face, or two.
     """
     with watch("load"):
         networks = load_landmark_networks()
-    with watch("find"):
-        candidates = find_faces(surface.coarse, networks)[:MOST_CANDIDATES]
-    if not candidates:
-        raise AlignmentError(NO_FACE)
-    with watch("landmarks"):
-        mean = head.landmarks(head.template_mm.astype(np.float64))
-        looked = in_parallel(lambda c: _look(surface, c.canonical_from_scan, mean, networks), candidates)
-        looked.sort(key=lambda item: item[2])
-    with watch("confirm"):
-        found = _confirmed(head, surface, [(landmarks, confidence) for landmarks, confidence, _ in looked])
+    mean = head.landmarks(head.template_mm.astype(np.float64))
+
+    def look(candidate: Candidate) -> _Seen:
+        return _look(surface, candidate.canonical_from_scan, mean, networks)
+
+    found: list[Located] = []
+    # Magnified views cost nine times as much, and are needed where a face is small in the whole.
+    for finer in (1, 2):
+        with watch("find"):
+            if mm_per_unit is not None:
+                windows = [metric_window(surface, mm_per_unit)] if finer == 1 else []
+            else:
+                windows = whole_windows(surface, finer=finer)
+            candidates = find_faces(surface.coarse, windows, networks) if windows else []
+            candidates = [c for c in candidates if _possible(c, mm_per_unit)][:MOST_CANDIDATES]
+        with watch("landmarks"):
+            looked = in_parallel(look, candidates)
+        with watch("confirm"):
+            found = _confirmed(head, surface, sorted(looked, key=lambda s: s.scale_mm), found, mm_per_unit)
+        if found and found[0].score > SURE_SCORE and not _small(found[0], surface):
+            break
     if not found:
         raise AlignmentError(NO_FACE)
     best = found[0]
@@ -55,19 +94,35 @@ def located(head: HeadModel, surface: ScanSurface, watch: Stopwatch) -> Located:
     return best
 
 
+def _possible(candidate: Candidate, mm_per_unit: float | None) -> bool:
+    if mm_per_unit is None:
+        return True
+    ratio = np.cbrt(np.linalg.det(candidate.canonical_from_scan[:3, :3])) / mm_per_unit
+    return bool(1 / POSSIBLE_RATIO < ratio < POSSIBLE_RATIO)
+
+
+def _small(face: Located, surface: ScanSurface) -> bool:
+    width = np.linalg.norm(face.landmarks[0] - face.landmarks[16])
+    return bool(width < SMALL_SHARE * 2 * robust_ball(surface.coarse)[1])
+
+
 def _confirmed(
     head: HeadModel,
     surface: ScanSurface,
-    looked: list[tuple[Float[np.ndarray, "68 3"], Float[np.ndarray, " 68"]]],
+    looked: Sequence[_Seen],
+    before: Sequence[Located],
+    mm_per_unit: float | None,
 ) -> list[Located]:
-    """The first few faces that fit, best first."""
-    found: list[Located] = []
-    for landmarks, confidence in looked:
-        if len(found) == CONFIRMED_FACES:
+    """The faces that fit, best first, those found before among them; one that is sure is not looked at twice."""
+    found = list(before)
+    tried = 0
+    for seen in looked:
+        if tried == CONFIRMED_FACES:
             break
-        if any(_same_face(landmarks, c.landmarks) and c.score > SURE_SCORE for c in found):
+        if any(_same_face(seen.landmarks, c.landmarks) and c.score > SURE_SCORE for c in found):
             continue
-        face = confirmed(head, surface, landmarks, confidence)
+        face = confirmed(head, surface, seen.landmarks, seen.confidence, mm_per_unit=mm_per_unit)
+        tried += 1
         if face is not None:
             found.append(face)
     return sorted(found, key=lambda c: -c.score)
@@ -75,13 +130,14 @@ def _confirmed(
 
 def _look(
     surface: ScanSurface, pose: Float[np.ndarray, "4 4"], mean: Float[np.ndarray, "68 3"], networks: LandmarkNetworks
-) -> tuple[Float[np.ndarray, "68 3"], Float[np.ndarray, " 68"], float]:
-    """(landmarks, confidence, scale in mm) after three predictions, each from the frontal view that the one before implies."""
+) -> _Seen:
+    """Landmarks after three predictions, each from the frontal view that the one before implies."""
     landmarks, scale = np.zeros((68, 3)), np.ones(68)
     for _ in range(3):
-        landmarks, scale = predict_landmarks(surface.coarse, pose, networks)
+        landmarks, scale = predict_landmarks(surface, pose, networks)
         pose = umeyama(landmarks, mean, LANDMARK_WEIGHT / scale**2)
-    return landmarks, np.clip(1.5 / scale, 0.0, 1.0), float(np.median(scale[17:]))
+    confidence = np.clip(1.5 / scale, 0.0, 1.0)
+    return _Seen(landmarks=landmarks, confidence=confidence, scale_mm=float(np.median(scale[17:])))
 
 
 def _same_face(a: Float[np.ndarray, "68 3"], b: Float[np.ndarray, "68 3"]) -> bool:

@@ -7,25 +7,30 @@ looks the same whatever the unit. Splats grow with the spacing of the points, wh
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
-from scipy.ndimage import uniform_filter
+from jaxtyping import Float, Int
+from scipy.ndimage import label, uniform_filter
 
 from omote.compiled import kernel
 
 CHANNELS = 5  # normal x, y; seen; depth from the window's centre; depth from the local mean
+COLOR_CHANNELS = 4  # red, green, blue in deviations from the view's mean; whether there is colour
 
 
-def splat(points_px: Float[np.ndarray, "n 3"], size: int, radius: int) -> Float[np.ndarray, "size size"]:
-    """Nearest depth per pixel; infinite where nothing is seen.
+DEPTH_REACH_PX, RELIEF_PX = 64.0, 8.0  # where the two depth features end
+
+
+def splat(points_px: Float[np.ndarray, "n 3"], size: int, radius: int) -> Int[np.ndarray, "size size"]:
+    """Id of the nearest point per pixel; -1 where nothing is seen.
 
     Args:
         points_px: (u, v, depth), all in pixels, OpenCV axes.
         size: width = height.
         radius: each point covers (2 radius + 1)² pixels.
     """
-    out = np.full((size, size), np.inf, np.float32)
+    out = np.full((size, size), -1, np.int32)
     _splat(np.ascontiguousarray(points_px, np.float32), radius, out)
     return out
 
@@ -39,8 +44,8 @@ def _splat(points: np.ndarray, radius: int, out: np.ndarray) -> None:
             continue
         for y in range(max(0, v - radius), min(size, v + radius + 1)):
             for x in range(max(0, u - radius), min(size, u + radius + 1)):
-                if points[i, 2] < out[y, x]:
-                    out[y, x] = points[i, 2]
+                if out[y, x] < 0 or points[i, 2] < points[out[y, x], 2]:
+                    out[y, x] = i
 
 
 def splat_radius(points_px: Float[np.ndarray, "n 3"], size: int) -> int:
@@ -55,13 +60,31 @@ def splat_radius(points_px: Float[np.ndarray, "n 3"], size: int) -> int:
     return int(np.clip(np.ceil(0.75 / np.sqrt(max(per_pixel, 1e-3)) - 0.25), 1, 4))
 
 
-def geometry_image(
-    points_px: Float[np.ndarray, "n 3"], size: int
-) -> tuple[Float[np.ndarray, "5 size size"], Float[np.ndarray, "size size"]]:
-    """(`CHANNELS` feature planes, smoothed depth in pixels with infinity where unseen); depth 0 is the window's centre."""
-    depth = splat(points_px, size, splat_radius(points_px, size))
-    seen = np.isfinite(depth)
-    z = np.where(seen, depth, 0.0).astype(np.float32)
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """An orthographic view of points.
+
+    Attributes:
+        planes: `CHANNELS` feature planes.
+        depth_px: smoothed depth in pixels, 0 at the window's centre; infinite where unseen.
+        nearest: id of the point that each pixel shows; -1 where unseen.
+    """
+
+    planes: Float[np.ndarray, "5 size size"]
+    depth_px: Float[np.ndarray, "size size"]
+    nearest: Int[np.ndarray, "size size"]
+
+
+def geometry_view(points_px: Float[np.ndarray, "n 3"], size: int) -> View:
+    """The features of points seen along z.
+
+    Args:
+        points_px: (u, v, depth), all in pixels, OpenCV axes.
+        size: width = height.
+    """
+    nearest = splat(points_px, size, splat_radius(points_px, size))
+    seen = nearest >= 0
+    z = np.where(seen, points_px[nearest, 2] if len(points_px) else 0.0, 0.0).astype(np.float32)
     smooth = _masked_mean(z, seen, 3)
     local = _masked_mean(z, seen, 15)
     padded, valid = np.pad(smooth, 1), np.pad(seen, 1)
@@ -76,9 +99,29 @@ def geometry_image(
 
     dx, dy = slope(1), slope(0)
     length = np.sqrt(1.0 + dx**2 + dy**2)
-    planes = np.stack([dx / length, dy / length, seen, np.clip(smooth / (size / 2), -1, 1),
-                       np.clip((smooth - local) / (size / 16), -1, 1)])  # fmt: skip
-    return (planes * seen).astype(np.float32), np.where(seen, smooth, np.inf)
+    planes = np.stack([dx / length, dy / length, seen, np.clip(smooth / DEPTH_REACH_PX, -1, 1),
+                       np.clip((smooth - local) / RELIEF_PX, -1, 1)])  # fmt: skip
+    return View(planes=(planes * seen).astype(np.float32), depth_px=np.where(seen, smooth, np.inf), nearest=nearest)
+
+
+def color_planes(view: View, colors: Float[np.ndarray, "n 3"] | None) -> Float[np.ndarray, "4 size size"]:
+    """`COLOR_CHANNELS` planes of a view; exposure and white balance taken out. Zero without colours.
+
+    Args:
+        view: view of the points.
+        colors: of each point, [0, 1], or None.
+    """
+    out = np.zeros((COLOR_CHANNELS, *view.nearest.shape), np.float32)
+    seen = view.nearest >= 0
+    if colors is None or not seen.any():
+        return out
+    shown = np.stack(
+        [_masked_mean(np.where(seen, c[view.nearest], 0.0).astype(np.float32), seen, 3)[seen] for c in colors.T]
+    )
+    contrast = shown - shown.mean(axis=1, keepdims=True)
+    out[:3, seen] = np.clip(contrast / (contrast.std() + 0.02), -3, 3) / 3
+    out[3] = seen
+    return out
 
 
 def _masked_mean(z: Float[np.ndarray, "h w"], seen: np.ndarray, size: int) -> Float[np.ndarray, "h w"]:
@@ -107,3 +150,25 @@ def robust_ball(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3"
     low, high = np.quantile(points, [0.01, 0.99], axis=0)
     center = (low + high) / 2
     return center, float(np.quantile(np.linalg.norm(points - center, axis=1), 0.98)) * 1.06
+
+
+def large_parts(
+    points: Float[np.ndarray, "n 3"], *, cells: int = 32, least: float = 0.04, most: int = 4
+) -> list[Float[np.ndarray, "k 3"]]:
+    """The connected parts of a scan that hold a good share of its points; all points if there is only one.
+
+    Args:
+        points: points of the scan.
+        cells: cells along the longest side of the grid in which neighbours count as connected.
+        least: least share of the points.
+        most: number of parts at most.
+    """
+    low, high = np.quantile(points, [0.005, 0.995], axis=0)
+    cell = np.clip((points - low) / max(float((high - low).max()), 1e-12) * cells, 0, cells - 1).astype(int)
+    grid = np.zeros((cells,) * 3, bool)
+    grid[tuple(cell.T)] = True
+    labels, _ = label(grid, np.ones((3, 3, 3)))
+    part = labels[tuple(cell.T)]
+    count = np.bincount(part)
+    large = [k for k in np.argsort(-count)[:most] if count[k] >= least * len(points)]
+    return [points[part == k] for k in large] if len(large) > 1 else [points]

@@ -135,7 +135,7 @@ def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: b
             process = stack.enter_context(closing(EditingProcess(shipped_head, weights, settings.backend)))
         yield Step(stage="read")
         with watch("read"):
-            scan, found = yield from reading(scan)
+            scan, found = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
         yield Step(stage="load")
         # A scan that does not read is refused before anything slow is imported.
         with watch("load"):

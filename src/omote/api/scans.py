@@ -13,6 +13,7 @@ from jaxtyping import Float
 from tyro.conf import arg
 
 from omote.config import Range
+from omote.errors import ScanError
 from omote.files import all_or_nothing, check_distinct, check_file
 from omote.formats.landmarks import read_landmarks
 from omote.head.model import HeadModel
@@ -33,23 +34,34 @@ def read(path: Path | str) -> Scan:
     return read_scan(path)
 
 
-def reading(scan: Path | str | Scan) -> Steps[tuple[Scan, dict[str, Value]]]:
+def reading(scan: Path | str | Scan, *, max_depth_mm: float | None = None) -> Steps[tuple[Scan, dict[str, Value]]]:
     """Read a scan, unless it is one already; a step of the stage `omote.progress.NOTE` for each note of the reader.
+
+    Args:
+        scan: a file, or what `read` returns.
+        max_depth_mm: greatest depth that is kept of a depth frame; None keeps all.
 
     Returns:
         The scan, and ``scan/...`` facts for the report.
 
     Raises:
-        ScanError: as `read`.
+        ScanError: as `read`; no depth frame, or none of it is that near.
     """
-    if not isinstance(scan, Path | str):
-        return scan, {}
-    from omote.formats.read import read_with_report
+    facts: dict[str, Value] = {}
+    if isinstance(scan, Path | str):
+        from omote.formats.read import read_with_report
 
-    scan, report = read_with_report(scan)
-    for note in report.notes:
-        yield Step(stage=NOTE, note=note)
-    return scan, prefixed("scan", vars(report))
+        scan, report = read_with_report(scan)
+        for note in report.notes:
+            yield Step(stage=NOTE, note=note)
+        facts = prefixed("scan", vars(report))
+    if max_depth_mm is None:
+        return scan, facts
+    if not isinstance(scan, Rgbd):
+        raise ScanError(f"max depth: expected a depth frame, got a {type(scan).__name__}; leave --max-depth-mm out")
+    from omote.geometry.foreground import nearer_than
+
+    return nearer_than(scan, max_depth_mm), facts
 
 
 def opened_landmarks(landmarks: Path | str | np.ndarray | None) -> Float[np.ndarray, "68 3"] | None:
@@ -194,7 +206,7 @@ def _fit(scan: Path | str | Scan, settings: FitSettings) -> Steps[FittedHead]:
     watch = Stopwatch()
     with watch("read"):
         points = opened_landmarks(settings.landmarks)
-        scan, about = yield from reading(scan)
+        scan, about = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
     # A scan that does not read is refused before anything slow is imported.
     with watch("load"):
         from omote.align.align import align
@@ -228,7 +240,7 @@ def render(
 def rendered(scan: Path | str | Scan, settings: RenderSettings) -> Steps[Rgbd]:
     """`render`, a step at a time."""
     points = opened_landmarks(settings.landmarks)
-    scan, _ = yield from reading(scan)
+    scan, _ = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
     from omote.align.align import align
     from omote.geometry.camera import orbit_camera
 

@@ -15,7 +15,7 @@ from omote.progress import Step, Steps, finish
 
 @dataclass(frozen=True, kw_only=True)
 class LandmarkSettings:
-    """Train the face finder and the landmark network on simulated scans, about twenty minutes on one core.
+    """Train the face finder and the landmark network on simulated scans, about half an hour on one core.
 
     DIR/landmarks.safetensors has the shipped format. The same command resumes a run.
     """
@@ -24,7 +24,7 @@ class LandmarkSettings:
     """folder of the run; made if missing"""
     ict: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
     """an ICT-FaceKit checkout or .npz as a second head family"""
-    steps: int = 4200
+    steps: int = 7500
     """optimiser steps"""
     seed: int = 0
     """seed of scans, views and weights"""

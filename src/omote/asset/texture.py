@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from omote.asset.atlas import Atlas, skin_atlas
+from omote.asset.eyes import iris_color
 from omote.asset.hair import match_hair
 from omote.asset.scan_color import scan_color
 from omote.geometry.mesh import adjacency, solve_spd
@@ -205,38 +206,6 @@ def _match_tone(seen: Float[np.ndarray, "n 3"]) -> Appearance:
     brightness = float(np.median(seen.mean(axis=1)))
     at = np.interp(-brightness, -anchors.mean(axis=1), np.linspace(0, 1, len(anchors)))
     return replace(default_appearance(), tone=float(at))
-
-
-def iris_color(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud
-) -> tuple[float, float, float] | None:
-    """The iris' colour if the scan's eyes are open, else None.
-
-    Open eyes show a ring that is clearly darker than the white beside it; lids are one tone.
-    """
-    iris: list[np.ndarray] = []
-    white: list[np.ndarray] = []
-    for part in ("eye_left", "eye_right"):
-        if not len(model.part_vertices(part)):
-            continue
-        center, radius = eye_sphere(model, neutral_mm, part)
-        for polar, bag, azimuth in (
-            (np.linspace(0.26, 0.40, 4), iris, np.deg2rad([-50, -25, 0, 25, 155, 180, 205, 230])),
-            (np.linspace(0.57, 0.66, 4), white, np.deg2rad([-8, 0, 8, 172, 180, 188])),
-        ):
-            t, p = np.meshgrid(polar, azimuth)
-            direction = np.stack([np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], axis=-1).reshape(-1, 3)
-            found, belief = scan_color(scan, center + radius * direction, direction)
-            bag.append(found[belief > 0.5])
-    dark, bright = np.concatenate(iris or [np.zeros((0, 3))]), np.concatenate(white or [np.zeros((0, 3))])
-    if len(dark) < 8 or len(bright) < 6:
-        return None
-    ring, side = np.median(dark, axis=0), np.median(bright, axis=0)
-    # White is nearly grey; a closed lid is skin, which is not.
-    if side.mean() - ring.mean() < 0.12 or side.max() - side.min() > 0.2:
-        return None
-    r, g, b = np.clip(ring / max(float(side.max()), 0.3) * 0.85, 0.05, 0.7)
-    return float(r), float(g), float(b)
 
 
 def _detail(

@@ -28,10 +28,12 @@ class ScanSettings:
     Attributes:
         unit: unit of the scan's coordinates; "auto" estimates it.
         landmarks: 68 × 3 points in the scan's coordinates (JSON, NPY or text), for a face that is not found by itself.
+        max_depth_mm: greatest depth of a depth frame that is kept, in mm; walls and furniture are left out without it.
     """
 
     unit: Unit = "auto"
     landmarks: Annotated[np.ndarray | Path | None, arg(constructor=Path, metavar="FILE", help_behavior_hint="")] = None
+    max_depth_mm: Annotated[float | None, Range(1), arg(help_behavior_hint="")] = None
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -1,12 +1,12 @@
-"""Simulated scans with exact landmarks: population heads under hair, on shoulders, half seen, noisy, with holes.
+"""Simulated scans with exact landmarks: population heads under hair, on shoulders, in rooms, cut to masks, noisy, with holes.
 
-Only geometry, only points: the networks of `omote.align.landmarks` see nothing else. Clutter (torso, hair, cap, beard, strays)
-is crude on purpose: what is taught is that a face may be surrounded by anything.
+Only points with colours: the networks of `omote.align.landmarks` see nothing else. Clutter (torso, limbs, hair, cap, beard,
+walls, tables, strays) is crude on purpose: what is taught is that a face may be surrounded by anything.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,23 +18,33 @@ from omote.head.expressions import ARKIT_INDEX, CATEGORIES, draw_expression
 from omote.head.fit import eyeball_centers
 from omote.head.model import HeadModel
 from omote.head.region import head_region
+from omote.rendering.appearance import HAIR, paint, random_appearance
 
 NUM_MODES = 60
+NUM_APPEARANCES = 96
+IRIS_RAD = 0.42
 
 
 @dataclass(frozen=True, kw_only=True)
-class FakeScan:
+class SimulatedScan:
     """A simulated scan in the canonical frame, mm.
 
     Attributes:
         points: everything, head and clutter.
         on_face: points of the face region.
+        colors: of each point, sRGB [0, 1]; None for a scan without colour.
         landmarks: exact, of the person drawn; None where the scan holds no head.
     """
 
     points: Float[np.ndarray, "n 3"]
     on_face: Bool[np.ndarray, " n"]
+    colors: Float[np.ndarray, "n 3"] | None
     landmarks: Float[np.ndarray, "68 3"] | None
+
+    def kept(self, keep: Bool[np.ndarray, " n"]) -> SimulatedScan:
+        """The scan without some of its points."""
+        colors = None if self.colors is None else self.colors[keep]
+        return replace(self, points=self.points[keep], on_face=self.on_face[keep], colors=colors)
 
 
 class HeadPoints:
@@ -62,6 +72,25 @@ class HeadPoints:
         self.landmark_expression = np.stack([model.landmarks(m) for m in model.expression_mm])
         ends = np.stack([eyeball_centers(model, template + m).mean(0) for m in model.identity_mm[:NUM_MODES]])
         self.origin_identity = ends - eyeball_centers(model, template).mean(axis=0)
+        self._model, self._at, self._seed = model, at, seed
+        self._painted: dict[int, np.ndarray] = {}
+
+    def colors(self, appearance: int) -> Float[np.ndarray, "n 3"]:
+        """Albedo of each point, sRGB [0, 1], of one of `NUM_APPEARANCES` persons; painted when it is first asked for."""
+        if appearance not in self._painted:
+            self._painted[appearance] = self._paint(appearance)
+        return self._painted[appearance].astype(np.float32)
+
+    def _paint(self, index: int) -> np.ndarray:
+        model, appearance = self._model, random_appearance(np.random.default_rng([self._seed, index]))
+        colors = paint(model, appearance).astype(np.float64)
+        for eye, center in zip(("eye_left", "eye_right"), eyeball_centers(model, model.template_mm), strict=True):
+            ids = model.part_vertices(eye)
+            out = model.template_mm[ids] - center
+            forward = out[:, 2] / np.linalg.norm(out, axis=1)
+            colors[ids[forward > np.cos(IRIS_RAD)]] = appearance.iris
+            colors[ids[forward > np.cos(0.5 * IRIS_RAD)]] = 0.03
+        return np.asarray(self._at(colors), np.float16)
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """(points, landmarks) of a random person with a random, mostly mild, expression."""
@@ -80,36 +109,80 @@ class HeadPoints:
         return points, landmarks + np.tensordot(arkit[used], self.landmark_expression[used], 1) - shift
 
 
-def draw_scan(heads: list[HeadPoints], rng: np.random.Generator, *, clutter: float = 0.65) -> FakeScan:
-    """A random person's scan; ``clutter`` is the chance of each of torso and hair."""
+def draw_scan(heads: list[HeadPoints], rng: np.random.Generator, *, clutter: float = 0.65) -> SimulatedScan:
+    """A random person's scan.
+
+    Args:
+        heads: head models to draw from.
+        rng: source of randomness.
+        clutter: chance of each of torso and hair where the head is whole; a room and limbs come with a third of it.
+    """
     head = heads[rng.integers(len(heads))]
     points, landmarks = head.draw(rng)
     keep = rng.random(len(points)) < np.exp(rng.uniform(np.log(0.15), 0.0))
-    if rng.random() < 0.35:  # a bust cut off below the chin
+    part = _part(points, rng) if rng.random() < 0.4 else None
+    if part is not None:
+        keep &= part
+    elif rng.random() < 0.35:  # a bust cut off below the chin
         keep &= points[:, 1] > rng.uniform(-190, -125)
     points, face, normals = points[keep], head.face[keep], head.normals[keep]
+    colors = _lit(head.colors(int(rng.integers(NUM_APPEARANCES)))[keep], normals, rng)
     density = len(points) / 150_000.0  # points per mm²
-    parts, on_face = [points], [face]
-    if rng.random() < clutter:
-        extra = _torso(rng, density)
-        parts.append(extra)
-        on_face.append(np.zeros(len(extra), bool))
-    if rng.random() < clutter:
-        extra = _hair(rng, points, normals, face)
-        parts.append(extra)
-        on_face.append(np.zeros(len(extra), bool))
+    extras: list[np.ndarray] = []
+    if part is None and rng.random() < clutter:
+        extras.append(_torso(rng, density))
+    if part is None and rng.random() < clutter:
+        extras.append(_hair(rng, points, normals, face))
+    if part is None and rng.random() < clutter / 3:
+        extras.append(_limbs(rng, density))
+    if rng.random() < (clutter / 2 if part is None else 0.1):
+        extras.append(_room(rng, density))
     if rng.random() < 0.2:  # beard
         chin = face & (points[:, 1] < -62) & (np.abs(points[:, 0]) + 0.4 * np.abs(points[:, 1] + 70) < 75)
         points[chin] += normals[chin] * (rng.uniform(2, 14) * rng.uniform(0.3, 1, (int(chin.sum()), 1))).astype(
             np.float32
         )
-    cloud, mask = np.concatenate(parts), np.concatenate(on_face)
-    return _degrade(cloud, mask, landmarks, rng)
+    tints = [_tint(rng, len(extra)) for extra in extras]
+    scan = SimulatedScan(
+        points=np.concatenate([points, *extras]),
+        on_face=np.concatenate([face, *(np.zeros(len(extra), bool) for extra in extras)]),
+        colors=np.concatenate([colors, *tints]) if rng.random() < 0.55 else None,
+        landmarks=landmarks,
+    )
+    return _degraded(scan, rng)
 
 
-def draw_other(rng: np.random.Generator) -> FakeScan:
-    """A scan without a head: a box, a ball, a body, a hand-like cluster of capsules."""
-    kind = rng.integers(5)
+def _part(points: np.ndarray, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
+    """What is kept of a head of which there is only a part: a mask, one side or the front."""
+    kind = rng.random()
+    x, y, z = points.T
+    if kind < 0.6:
+        a, b = rng.uniform(50, 92), rng.uniform(68, 118)
+        inside = (x - rng.normal(0, 4)) ** 2 / a**2 + (y + 35 + rng.normal(0, 6)) ** 2 / b**2 < 1
+        return np.asarray(inside & (z > rng.uniform(-75, -10)))
+    if kind < 0.8:
+        return np.asarray(x * rng.choice([-1, 1]) > rng.uniform(-45, 5))
+    return np.asarray(z > rng.uniform(-95, -30))
+
+
+def _lit(albedo: np.ndarray, normals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Colours as a camera gets them: shaded or flat, any exposure and white balance, noisy."""
+    toward = np.array([rng.normal(0, 0.6), rng.normal(0.3, 0.5), 1.0])
+    shade = 1 - rng.uniform(0, 0.75) * (1 - np.clip(normals @ (toward / np.linalg.norm(toward)), 0, 1))[:, None]
+    exposure = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.06, 3))
+    noise = rng.normal(0, rng.uniform(0, 0.05), albedo.shape)
+    return np.clip(albedo * (shade if rng.random() < 0.7 else 1.0) * exposure + noise, 0, 1).astype(np.float32)
+
+
+def _tint(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Colours of clutter."""
+    base = np.array(HAIR[rng.integers(len(HAIR))]) if rng.random() < 0.4 else rng.uniform(0.05, 0.95, 3)
+    return np.clip(base * rng.uniform(0.8, 1.2, (count, 1)) + rng.normal(0, 0.03, (count, 3)), 0, 1).astype(np.float32)
+
+
+def draw_other(rng: np.random.Generator) -> SimulatedScan:
+    """A scan without a head: a box, a ball, a body, a hand-like cluster of capsules, blobs, an empty room."""
+    kind = rng.integers(6)
     if kind == 0:
         points = _box(rng, rng.uniform(60, 300, 3), 8000)
     elif kind == 1:
@@ -123,34 +196,72 @@ def draw_other(rng: np.random.Generator) -> FakeScan:
     elif kind == 3:
         palm = _ellipsoid(rng, np.array([45.0, 50, 15]), 3000)
         points = np.concatenate([palm, *(_tube(rng, np.array([x, 40.0, 0.0]), 9.0, -75.0) for x in (-36, -12, 12, 36))])
+    elif kind == 4:
+        points = _room(rng, 0.03)
     else:
         points = np.concatenate(
             [_ellipsoid(rng, rng.uniform(15, 90, 3), 2000) + rng.normal(0, 70, 3) for _ in range(rng.integers(2, 7))]
         )
     points = points.astype(np.float32)
-    return _degrade(points, np.zeros(len(points), bool), None, rng)
+    scan = SimulatedScan(points=points, on_face=np.zeros(len(points), bool), colors=None, landmarks=None)
+    return _degraded(scan, rng)
 
 
-def _degrade(points: np.ndarray, face: np.ndarray, landmarks: np.ndarray | None, rng: np.random.Generator) -> FakeScan:
+def _degraded(scan: SimulatedScan, rng: np.random.Generator) -> SimulatedScan:
     """One-sided views, holes, noise, strays."""
     if rng.random() < 0.5:  # what one camera sees, roughly from the front
         yaw, pitch = rng.normal(0, 0.45), rng.normal(0, 0.3)
         rotation = view_rotation(np.array([np.sin(yaw), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]))
-        view = points @ rotation.T * 0.2 + np.array([64.0, 64.0, 0.0])
-        nearest = splat(view, 128, 1)
-        u, v = np.clip(view[:, :2].astype(int), 0, 127).T
-        keep = view[:, 2] < nearest[v, u] + rng.uniform(1.0, 2.0)
-        points, face = points[keep], face[keep]
+        view = scan.points @ rotation.T * 0.2 + np.array([192.0, 192.0, 0.0])
+        nearest = splat(view, 384, 1)
+        u, v = np.clip(view[:, :2].astype(int), 0, 383).T
+        scan = scan.kept(view[:, 2] < view[nearest[v, u], 2] + rng.uniform(1.0, 2.0))
     for _ in range(rng.integers(0, 4) if rng.random() < 0.5 else 0):
-        center = points[rng.integers(len(points))]
-        keep = np.linalg.norm(points - center, axis=1) > rng.uniform(5, 24)
-        points, face = points[keep], face[keep]
+        center = scan.points[rng.integers(len(scan.points))]
+        scan = scan.kept(np.linalg.norm(scan.points - center, axis=1) > rng.uniform(5, 24))
+    points = scan.points
     if rng.random() < 0.6:
         points = points + rng.normal(0, np.exp(rng.uniform(np.log(0.1), np.log(2.0))), points.shape)
-    if rng.random() < 0.3:  # strays
-        stray = points[rng.integers(0, len(points), len(points) // 60)] + rng.normal(0, 15, (len(points) // 60, 3))
-        points, face = np.concatenate([points, stray]), np.concatenate([face, np.zeros(len(stray), bool)])
-    return FakeScan(points=points.astype(np.float32), on_face=face, landmarks=landmarks)
+    if rng.random() < 0.3 and len(points) > 60:  # strays
+        ids = rng.integers(0, len(points), len(points) // 60)
+        stray = points[ids] + rng.normal(0, 15, (len(ids), 3))
+        scan = replace(
+            scan,
+            points=np.concatenate([points, stray]).astype(np.float32),
+            on_face=np.concatenate([scan.on_face, np.zeros(len(ids), bool)]),
+            colors=None if scan.colors is None else np.concatenate([scan.colors, scan.colors[ids]]),
+        )
+        return scan
+    return replace(scan, points=points.astype(np.float32))
+
+
+def _room(rng: np.random.Generator, density: float) -> np.ndarray:
+    """A wall behind the person and, at times, a table before him and something on it."""
+    reach = float(np.exp(rng.uniform(np.log(250), np.log(1800))))
+    count = int(np.clip(density * 2 * reach**2, 400, 7_000))
+    tilt = Rotation.from_rotvec(rng.normal(0, 0.3, 3)).as_matrix()
+    wall = np.stack([*rng.uniform(-reach, reach, (2, count)), rng.normal(0, 2, count)], axis=1)
+    parts = [wall @ tilt.T + np.array([0, -40, -rng.uniform(110, 150 + reach)])]
+    if rng.random() < 0.5:
+        table = np.stack(
+            [rng.uniform(-400, 400, count // 3), rng.normal(0, 1, count // 3), rng.uniform(-100, 350, count // 3)],
+            axis=1,
+        )
+        parts.append(table + np.array([0, -rng.uniform(230, 420), 0]))
+        box = _box(rng, rng.uniform(40, 260, 3), max(100, count // 8))
+        parts.append(
+            box + np.array([rng.choice([-1, 1]) * rng.uniform(150, 450), rng.uniform(-300, 0), rng.uniform(-200, 200)])
+        )
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _limbs(rng: np.random.Generator, density: float) -> np.ndarray:
+    """Arms and legs of a standing person."""
+    count = int(np.clip(density * 60_000, 200, 2_500))
+    arms = [_tube(rng, np.array([s * 270.0, -220, -80]), rng.uniform(35, 55), 600.0, count=count) for s in (-1, 1)]
+    legs = [_tube(rng, np.array([s * 100.0, -750, -80]), rng.uniform(60, 90), 800.0, count=count) for s in (-1, 1)]
+    belly = _ellipsoid(rng, np.array([190.0, 320, 120]), 2 * count) + np.array([0, -500, -80])
+    return np.concatenate([*arms, *legs, belly]).astype(np.float32)
 
 
 def _torso(rng: np.random.Generator, density: float) -> np.ndarray:

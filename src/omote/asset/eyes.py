@@ -1,0 +1,105 @@
+"""The colour of a scan's irises, found relative to the white beside them: exposure and white balance drop out."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from omote.asset.scan_color import scan_color
+from omote.geometry.mesh import vertex_normals
+from omote.head.model import HeadModel
+from omote.head.region import head_region
+from omote.lift.contact import eye_sphere
+from omote.rendering.appearance import Rgb
+from omote.types import Mesh, PointCloud
+
+REACH_RAD = 0.72  # of the eyeball around its front: what an open eye shows of it
+GRID = 41
+BELIEF = 0.5
+MIN_SAMPLES = 40
+# What tells an open eye from a lid: a dark part that is clearly darker than the bright one, whose spread explains most of the
+# variance, that lies about the eyeball's front, and leaves white beside it that is greyer than the person's skin.
+MIN_CONTRAST, MIN_EXPLAINED = 0.2, 0.55
+MOST_OFF_AXIS_RAD = 0.3
+DARK_SHARE = (0.12, 0.85)
+MOST_OF_SKIN_SATURATION = 0.8
+PUPIL_SHARE = 0.3  # the darkest of the dark part: pupil and lashes
+SKIN_STRIDE = 24  # of the face's vertices
+WHITE = 0.86  # of the painted eyeball
+
+
+def iris_color(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud) -> Rgb | None:
+    """The irises' colour as it looks beside white of `WHITE`, sRGB; None where the scan's eyes are closed or not seen.
+
+    Args:
+        model: head model of the fit.
+        neutral_mm: fitted to the scan, canonical frame.
+        scan: canonical frame, mm, with colour.
+    """
+    face = np.flatnonzero(head_region(model).face)[::SKIN_STRIDE]
+    normals = vertex_normals(neutral_mm, model.faces)[face]
+    color, belief = scan_color(scan, neutral_mm[face].astype(np.float64), normals)
+    if not (belief > BELIEF).any():
+        return None
+    skin = np.median(color[belief > BELIEF], axis=0)
+    found = [
+        iris
+        for part in ("eye_left", "eye_right")
+        if len(model.part_vertices(part)) and (iris := _iris_of(model, neutral_mm, scan, part, skin)) is not None
+    ]
+    if not found:
+        return None
+    r, g, b = (float(x) for x in np.clip(np.mean(found, axis=0), 0.04, 0.75))
+    return r, g, b
+
+
+def _iris_of(
+    model: HeadModel,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    scan: Mesh | PointCloud,
+    part: str,
+    skin: Float[np.ndarray, "3"],
+) -> Float[np.ndarray, "3"] | None:
+    center, radius = eye_sphere(model, neutral_mm, part)
+    x, y = np.meshgrid(*[np.linspace(-REACH_RAD, REACH_RAD, GRID)] * 2)
+    polar = np.hypot(x, y)
+    x, y, polar = (a[polar < REACH_RAD] for a in (x, y, polar))
+    sine = np.sin(polar) / np.maximum(polar, 1e-9)
+    direction = np.stack([x * sine, y * sine, np.cos(polar)], axis=1)
+    color, belief = scan_color(scan, center + radius * direction, direction)
+    seen = belief > BELIEF
+    if seen.sum() < MIN_SAMPLES:
+        return None
+    color, place = color[seen].astype(np.float64), np.stack([x, y], axis=1)[seen]
+    dark = _darker(color.mean(axis=1))
+    if dark is None or not DARK_SHARE[0] < dark.mean() < DARK_SHARE[1]:
+        return None
+    # Lids are one tone, and shadows lie at the rim: an iris is round about the front.
+    if np.linalg.norm(np.median(place[dark], axis=0)) > MOST_OFF_AXIS_RAD:
+        return None
+    bright = color[~dark]
+    white = np.median(bright[bright.mean(axis=1) >= np.median(bright.mean(axis=1))], axis=0)
+    if _saturation(white) > MOST_OF_SKIN_SATURATION * _saturation(skin):
+        return None
+    shade = color[dark].mean(axis=1)
+    iris = np.median(color[dark][shade >= np.quantile(shade, PUPIL_SHARE)], axis=0)
+    return np.asarray(WHITE * iris / np.maximum(white, 1e-3))
+
+
+def _saturation(color: Float[np.ndarray, "3"]) -> float:
+    return float(np.ptp(color) / max(float(color.max()), 1e-6))
+
+
+def _darker(brightness: Float[np.ndarray, "n"]) -> np.ndarray | None:
+    """The darker of two classes of least variance within (Otsu 1979); None where they hardly differ."""
+    best, most = None, MIN_EXPLAINED
+    spread = max(float(brightness.var()), 1e-12)
+    for level in np.quantile(brightness, np.linspace(0.08, 0.92, 29)):
+        dark = brightness < level
+        if not 0 < dark.sum() < len(dark):
+            continue
+        low, high, share = brightness[dark].mean(), brightness[~dark].mean(), dark.mean()
+        explained = share * (1 - share) * (high - low) ** 2 / spread
+        if explained > most and high - low > MIN_CONTRAST * high:
+            best, most = dark, explained
+    return best
