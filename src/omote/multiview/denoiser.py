@@ -156,7 +156,7 @@ class ViewUNet(ModelMixin, ConfigMixin):
         pitch_deg: Sequence[float] = Rig.pitch_deg,
         distance_mm: float = Rig.distance_mm,
         field_mm: float = Rig.field_mm,
-        channels: Sequence[int] = (96, 160, 224),
+        channels: Sequence[int] = (64, 96, 128),
         attended: Sequence[bool] = (False, True, True),
         layers_per_block: int = 1,
         head_channels: int = 32,

@@ -58,7 +58,7 @@ class ViewDenoiserConfig:
     first_stage: Path
     engine: EngineConfig
     encoder: Path | None = None
-    channels: tuple[int, ...] = (96, 160, 224)
+    channels: tuple[int, ...] = (64, 96, 128)
     attended: tuple[bool, ...] = (False, True, True)
     layers_per_block: Annotated[int, Range(1)] = 1
     head_channels: Annotated[int, Range(1)] = 32
