@@ -1,13 +1,12 @@
-"""Do made avatars keep to anatomy? Teeth at rest, folded skin, crossing lips, travel of the mouth's corners, and recognition.
+"""Do made avatars of real scans keep to anatomy? Teeth at rest, folded skin, crossing lips, travel of the mouth's corners.
 
     make bench BENCH=avatars OUT=dir
 
-Avatars of the scans in ``shared/data/scans``, of the demo's person and of 20 unseen persons, ten of each head family (those of
-ICT-FaceKit if ``shared/data/ict_facekit.npz`` is there), given as meshes. Everything is measured on the GLB's own meshes
-(`omote.evaluation.anatomy`): at rest, in six expressions, in each ARKit unit alone and in each pair of expressions at .7. The
-judges see renders of the same file. Where a scan's mouth is open, its teeth are no fault and are left out. ``mouthClose`` is the
-closing of lips under an open jaw: alone it must cross, so its crossings are left out too. A folder OMOTE_SHARED is used instead
-of ``shared`` beside the repository, OMOTE_AVATARS keeps the GLBs and close-ups of mouth and eyes.
+Avatars of the scans in ``shared/data/scans`` and of the demo's person; unseen persons are measured by `omote evaluate avatars`.
+Everything is measured on the GLB's own meshes (`omote.evaluation.anatomy`): at rest, in six expressions, in each ARKit unit alone
+and in each pair of expressions at .7. Where a scan's mouth is open, its teeth are no fault and are left out. ``mouthClose``
+closes lips under an open jaw: alone it must cross, so its crossings are left out too. A folder OMOTE_SHARED is used instead of
+``shared`` beside the repository, OMOTE_AVATARS keeps the GLBs and a sheet of each with close-ups of mouth and eyes.
 """
 
 from __future__ import annotations
@@ -18,37 +17,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from omote.api.scans import load_head
 from omote.asset.glb_read import GlbAvatar, read_avatar
 from omote.asset.primitives import MM_PER_M
 from omote.datasets.demo_frame import sensed_frame
-from omote.datasets.population import PopulationConfig, draw_person
 from omote.evaluation.anatomy import measure_anatomy, welded
-from omote.evaluation.judges.panel import load_expression_judges
 from omote.formats.read import read
-from omote.geometry.camera import orbit_camera, project
+from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera
 from omote.head.expressions import CATEGORIES, expressions_of
-from omote.head.ict import ict_head
 from omote.head.model import HeadModel
-from omote.pipelines.result import AvatarResult
 from omote.pipelines.rgbd import RgbdPipeline
 from omote.pipelines.settings import AvatarSettings
 from omote.pipelines.sheet import render_glb
 from omote.progress import finish
-from omote.rendering.appearance import paint
 from omote.rgbd.backends.thread import EditingThread
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.runs import Stopwatch
-from omote.types import Mesh, Scan
+from omote.types import Scan
 
-PERSONS = 20
-VIEW_PX = 256
-CLOSE_PX = 300
-# (middle, width) in mm of the close-ups.
-CLOSE_UPS = {"mouth": ((0.0, -62.0, 30.0), 110.0), "eyes": ((0.0, 0.0, 10.0), 110.0)}
+VIEW_PX = 200
+# (middle, width) in mm, and the rows of pixels that are kept: the head, the mouth, the eyes.
+VIEWS = (
+    (tuple(FRONT_TARGET_MM), 250.0, slice(None)),
+    ((0.0, -62.0, 30.0), 110.0, slice(30, 170)),
+    ((0.0, 0.0, 10.0), 110.0, slice(30, 170)),
+)
 
 
 def scans(shared: Path, head: HeadModel) -> Iterator[tuple[str, str, Scan]]:
@@ -56,18 +51,6 @@ def scans(shared: Path, head: HeadModel) -> Iterator[tuple[str, str, Scan]]:
     for path in sorted((shared / "data/scans").glob("*.obj")):
         yield "scans", path.stem, read(path)
     yield "demo", "demo", sensed_frame(0, head)
-    ict = shared / "data/ict_facekit.npz"
-    config = PopulationConfig(split="test", num_images=1, ict=ict if ict.exists() else None)
-    heads = [head, ict_head(ict)] if ict.exists() else [head]
-    for index in range(PERSONS):
-        person = draw_person(config, index, heads)
-        own = heads[person.head]
-        mesh = Mesh(
-            vertices=own.vertices(person.identity).astype(np.float64),
-            faces=own.faces.astype(np.int64),
-            vertex_colors=np.clip(paint(own, person.appearance), 0, 1),
-        )
-        yield own.name, f"{own.name}_{index}", mesh
 
 
 def anatomy_of(avatar: GlbAvatar) -> dict[str, float]:
@@ -76,26 +59,14 @@ def anatomy_of(avatar: GlbAvatar) -> dict[str, float]:
     return measure_anatomy(welded(parts, avatar.target_names))
 
 
-def judged(avatar: GlbAvatar, result: AvatarResult) -> dict[str, str]:
-    """What the two judges together see in each expression's render."""
-    camera = orbit_camera(size=VIEW_PX)
-    images = [render_glb(avatar, avatar.weights(**{c: 1.0}), camera, supersample=1) for c in CATEGORIES]
-    landmarks = result.head.landmarks(result.avatar.neutral.vertices_mm.astype(np.float64))
-    pixels = torch.from_numpy(project(camera, landmarks)[:, :2]).float()[None].repeat(len(images), 1, 1)
-    rgb = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-    verdict = load_expression_judges().probabilities(rgb, pixels).both.argmax(dim=1)
-    return {c: CATEGORIES[int(v)] for c, v in zip(CATEGORIES, verdict, strict=True)}
-
-
-def close_ups(avatar: GlbAvatar, what: str) -> Image.Image:
-    """Rest and expressions, from the front and from 35°."""
-    middle, width = CLOSE_UPS[what]
+def sheet(avatar: GlbAvatar) -> Image.Image:
+    """Rest and expressions from the front and from 35°: the head, the mouth and the eyes."""
     rows = []
-    for yaw in (0.0, 35.0):
-        camera = orbit_camera(size=CLOSE_PX, yaw_rad=np.deg2rad(yaw), field_mm=width, target_mm=np.array(middle))
-        rows.append(
-            np.concatenate([render_glb(avatar, avatar.weights(**{c: 1.0}), camera) for c in CATEGORIES], axis=1)
-        )
+    for middle, width, cut in VIEWS:
+        for yaw in (0.0, 35.0):
+            camera = orbit_camera(size=VIEW_PX, yaw_rad=np.deg2rad(yaw), field_mm=width, target_mm=np.array(middle))
+            images = [render_glb(avatar, avatar.weights(**{c: 1.0}), camera)[cut] for c in CATEGORIES]
+            rows.append(np.concatenate(images, axis=1))
     return Image.fromarray((np.clip(np.concatenate(rows), 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
@@ -105,7 +76,6 @@ def run() -> dict[str, float | int | str]:
     head = load_head(None)
     pipeline = RgbdPipeline(EditingThread(lambda: head, SHIPPED_WEIGHTS), head)
     result: dict[str, float | int | str] = {}
-    right: dict[str, list[bool]] = {c: [] for c in CATEGORIES}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(os.environ.get("OMOTE_AVATARS") or temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,10 +85,7 @@ def run() -> dict[str, float | int | str]:
             made.save(path)
             avatar = read_avatar(path)
             measured = anatomy_of(avatar)
-            for what in CLOSE_UPS:
-                close_ups(avatar, what).save(folder / f"{name}_{what}.png")
-            for category, seen in judged(avatar, made).items():
-                right[category].append(seen == category)
+            sheet(avatar).save(folder / f"{name}.png")
             for key, value in worst(measured, mouth_open=made.facts["align/mouth"] == "open").items():
                 result[f"avatars/{group}/{key}"] = max(float(result.get(f"avatars/{group}/{key}", 0.0)), value)
             fit = float(made.facts["fit/median_mm"] or 0.0)
@@ -127,9 +94,6 @@ def run() -> dict[str, float | int | str]:
                 f"{name}: fit {fit:.4f} mm, {made.facts['align/mouth']}, {worst(measured, mouth_open=False)}",
                 flush=True,
             )
-    for category, hits in right.items():
-        result[f"avatars/recognised/{category}"] = float(np.mean(hits))
-    result["avatars/recognised/macro"] = float(np.mean([np.mean(hits) for hits in right.values()]))
     return result
 
 
