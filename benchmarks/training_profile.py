@@ -16,11 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from omote.datasets.population import PopulationConfig, make_population
 from omote.engine.loop import optimiser_of
-from omote.engine.precision import FORMATS, HALF, Choice, autocast, candidates, measure
+from omote.engine.precision import FORMATS, HALF, Choice, Precision, autocast, candidates, measure
 from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.rgbd.identity_stage import load_first_stage
@@ -32,6 +33,7 @@ from training import matmul_peak_flops
 
 CPU, EXACT = torch.device("cpu"), Choice(precision="fp32", layout="contiguous")
 STEPS, PERSONS = 3, 6
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 # The first part of an operation's name that fits.
 KINDS = {
     "convolution_ms": ("convolution", "conv2d"),
@@ -100,10 +102,32 @@ def profiled(task: EditorTask | AutoencoderTask, choice: Choice) -> dict[str, fl
     }
 
 
+def blocks() -> dict[str, float]:
+    """Milliseconds of the autoencoder's widest convolution, and of its norm with activation, in every choice."""
+    x, out = torch.randn(16, 48, 64, 64), {}
+    parts = {
+        "conv": nn.Conv2d(48, 48, 3, padding=1),
+        "norm_and_activation": nn.Sequential(nn.GroupNorm(8, 48), nn.SiLU()),
+    }
+    for name, part in parts.items():
+        for choice in (Choice(precision=p, layout=m) for p in PRECISIONS for m in FORMATS):
+            part.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
+            image = x.to(HALF.get(choice.precision, torch.float32), memory_format=FORMATS[choice.layout])
+            best = 1e9
+            for _ in range(1 + STEPS):
+                start = time.perf_counter()
+                with autocast(CPU, choice.precision):
+                    answer = part(image.requires_grad_())
+                answer.backward(torch.ones_like(answer))
+                best = min(best, 1e3 * (time.perf_counter() - start))
+            out[f"block/{name}_ms/{choice}"] = best
+    return out
+
+
 def run() -> dict[str, float | int | str]:
     """For ``make bench``."""
     torch.set_num_threads(1)
-    out: dict[str, float | int | str] = {}
+    out: dict[str, float | int | str] = {**blocks()}
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
         config = PopulationConfig(num_images=8)
