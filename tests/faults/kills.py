@@ -48,7 +48,7 @@ def digests(*patterns: str, without: str = r"(?!)") -> Callable[[Path], Outputs]
 
     def outputs(folder: Path) -> Outputs:
         found = {}
-        for path in sorted(p for pattern in patterns for p in folder.glob(pattern) if p.is_file()):
+        for path in sorted(p for pattern in patterns for p in folder.glob(pattern) if p.is_file() and p.name[0] != "."):
             data = path.read_bytes()
             if path.suffix == ".json" and data != OLD:
                 kept = {k: v for k, v in json.loads(data).items() if not re.search(without, k)}
