@@ -97,6 +97,12 @@ class FakeProcess:
     def close(self) -> None:
         pass
 
+    def _uncalled(self, *_: object, **__: object) -> list[Rgbd]:
+        raise AssertionError("no test calls the networks")
+
+    sample_size = 16
+    encode = edit = decode = reconstruct = _uncalled
+
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
