@@ -204,8 +204,8 @@ def loop_over(scans: list[Path]) -> Callable[[Path], int]:
     return run
 
 
-def jobs(scans: list[Path]) -> dict[str, Job]:
-    """One of each kind of work; ``scans`` are to be made avatars of."""
+def jobs(scans: list[Path], population: Path) -> dict[str, Job]:
+    """One of each kind of work: avatars of ``scans``, training on ``population``, measurements."""
     times = r"^time_s|seconds|created|machine|python|version|path|date"
     avatar = (
         "avatar",
@@ -219,7 +219,7 @@ def jobs(scans: list[Path]) -> dict[str, Job]:
         "--backend",
         "torch",
     )
-    train = ("train", "autoencoder-tiny", "--run", "{}/run", "--set", "engine.total_images=160", "engine.checkpoint_s=0.2",
+    train = ("train", "autoencoder-tiny", "--run", "{}/run", "--set", f"population={population}", "engine.total_images=160", "engine.checkpoint_s=0.2",
              "engine.grid_images=0", "engine.threads=1")  # fmt: skip
     return {
         "export": Job(
@@ -257,7 +257,10 @@ def main() -> int:
             made = Job(run=command("demo", "--out", "{}", "--backend", "torch"), outputs=digests("avatar.glb"))
             undisturbed(made, folder / "demo")
             scans = [shutil.copytree(folder / "demo/scan", folder / name) for name in ("first", "second", "third")]
-        for name, job in jobs(scans).items():
+        population = folder / "population/made"
+        arguments = ("population", "--out", "{}/made", "--persons", "4", "--images", "7", "--workers", "1")
+        undisturbed(Job(run=command(*arguments), outputs=digests("made/**/*")), population.parent)
+        for name, job in jobs(scans, population).items():
             if given.only and name not in given.only:
                 continue
             own = folder / name

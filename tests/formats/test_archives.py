@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -203,3 +205,18 @@ def test_images_in_another_folder_of_the_archive(tmp_path):
     scan, report = read_with_report(path, min_points=1)
     assert report.notes == ()
     np.testing.assert_allclose(scan.texture[0, 0] * 255, [194, 143, 128], atol=0.01)
+
+
+@pytest.mark.skipif(not seeds.has("DracoPy"), reason="needs the libraries of 'omote[formats]'")
+def test_a_user_whose_limits_are_lower_reads_compressed_scans_too(tmp_path):
+    path = tmp_path / "a.glb"
+    path.write_bytes(seeds.draco_glb())
+    program = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
+from omote.formats.read import read
+print(len(read(sys.argv[1]).vertices))
+"""
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["784"], done.stderr

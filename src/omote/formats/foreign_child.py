@@ -39,12 +39,13 @@ def _limit(megabytes: int, most: int, seconds: int) -> None:
         import resource
     except ImportError:
         return
-    held = 0
+    limits = {resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: most + (1 << 20)}
     if (status := Path("/proc/self/statm")).exists():
         held = int(status.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + (megabytes << 20), resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most + (1 << 20), resource.RLIM_INFINITY))
+        limits[resource.RLIMIT_AS] = held + (megabytes << 20)
+    for kind, wanted in limits.items():  # a limit that the user has set already stays
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
