@@ -219,8 +219,8 @@ def jobs(scans: list[Path], population: Path) -> dict[str, Job]:
         "--backend",
         "torch",
     )
-    train = ("train", "autoencoder-tiny", "--run", "{}/run", "--set", f"population={population}", "engine.total_images=160", "engine.checkpoint_s=0.2",
-             "engine.grid_images=0", "engine.threads=1")  # fmt: skip
+    settings = (f"population={population}", "engine.total_images=160", "engine.checkpoint_s=0.2", "engine.threads=1")
+    train = ("train", "autoencoder-tiny", "--run", "{}/run", "--set", *settings, "engine.grid_images=0")
     return {
         "export": Job(
             run=command(*avatar),
