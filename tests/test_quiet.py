@@ -2,6 +2,7 @@
 
 import pytest
 
+from dataset_folders import FOLDERS
 from omote.cli.main import COMMANDS as ALL
 from omote.errors import OmoteError
 from omote.evaluation.judges.weights import locate
@@ -32,6 +33,7 @@ def test_no_command_reaches_out_or_writes_elsewhere(tmp_path):
         pass
     else:
         names.append("evaluate")
+    FOLDERS["generic"](tmp_path / "work/scans")
     tried, written, _ = guarded(tmp_path, PROGRAM, *(COMMANDS[name] for name in names))
     assert tried == []
     assert written == set()

@@ -21,12 +21,12 @@ for command in sys.argv[1:]:
 COMMANDS = {
     "demo": "demo --out demo --backend openvino",
     "avatar": "avatar demo/scan --out a.glb --sheet a.png --report a.json",
-    "fit": "fit demo/scan --report fit.json",
+    "fit": "fit demo/scan --out fitted.ply --report fit.json",
     "render": "render demo/scan --out image",
     "reconstruct": "reconstruct demo/scan --out reconstructed",
     "sample": "sample --out sampled --count 1",
     "population": "population --out runs/population --persons 2 --images 7 --workers 1",
-    "data": "data check demo",
+    "data": "data check scans",
     "encode": "encode runs/population --out runs/encoded",
     "train": "train autoencoder-tiny --run runs/autoencoder --set engine.total_images=32",
     "evaluate": "evaluate population --out measured --persons 1",
@@ -73,12 +73,14 @@ def guarded(folder: Path, program: str, *arguments: str, check: bool = True) -> 
 
 def main() -> int:
     sys.path.insert(0, str(HERE.parent / "helpers"))
+    from dataset_folders import FOLDERS
     from results import write_results
 
     attempts = 0
     with tempfile.TemporaryDirectory(prefix="omote-reach-") as root:
         folder = Path(root)
         write_results(folder / "work/results", num_persons=3)
+        FOLDERS["generic"](folder / "work/scans")
         print(f"{'command':<14}{'attempts':>9}{'files elsewhere':>17}")
         for name, command in COMMANDS.items():
             (folder / "log").unlink(missing_ok=True)

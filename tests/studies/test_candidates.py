@@ -74,7 +74,7 @@ def test_the_suite_needs_networks() -> None:
 
 
 def test_a_trial_of_the_table(tmp_path: Path) -> None:
-    from omote.errors import JudgeError
+    from omote.evaluation.judges.weights import JudgeError
     from omote.studies.persons import load_judges
 
     try:

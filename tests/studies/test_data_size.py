@@ -88,7 +88,7 @@ def test_the_first_persons_are_part_of_every_larger_set(config: DataSize, done: 
         shards = [read_shard(path) for path in shard_folders(out / f"runs/persons_{size}/population")]
         np.testing.assert_array_equal(np.concatenate([shard.rgb for shard in shards]), whole.rgb[:size])
         edits = EncodedEdits(out / f"runs/persons_{size}/edits", first_stage)
-        assert sum(len(shard.source) for shard in edits.shards) == size
+        assert sum(len(shard["source"]) for shard in edits.shards) == size
 
 
 def test_sizes_differ_in_nothing_but_their_persons(done: tuple[Path, list[str]]) -> None:

@@ -33,7 +33,7 @@ class ScanSettings:
 
     unit: Unit = "auto"
     landmarks: Annotated[np.ndarray | Path | None, arg(constructor=Path, metavar="FILE", help_behavior_hint="")] = None
-    max_depth_mm: Annotated[float | None, Range(1), arg(help_behavior_hint="")] = None
+    max_depth_mm: Annotated[float | None, Range(1), arg(metavar="MM", help_behavior_hint="")] = None
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -66,6 +66,8 @@ class StudyOfTraining(StudyOfEdits):
         recipe = editor_cpu(run)
         engine = replace(
             recipe.engine,
+            # Measured for each run by itself, runs to be compared could differ in more than what is studied.
+            precision="fp32",
             total_images=ENDLESS if self.minutes else self.images,
             max_seconds=60 * self.minutes,
             clock=self.clock,
