@@ -1,4 +1,4 @@
-"""Zip archives: the scan in one with what belongs to it, and Record3D's recordings (``.r3d``)."""
+"""Zip archives that hold a scan with its textures, and Record3D's recordings (``.r3d``)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from omote.types import Rgbd
 _FRAMES = ("intrinsics.json", "camera.json")
 _MESHES = (".glb", ".gltf", ".obj", ".ply", ".wrl", ".stl", ".off", ".coff")
 _POINTS = (".pcd", ".npz", ".xyz", ".pts", ".asc", ".csv", ".txt")
-# Sizes of Record3D's depth by sensor, for recordings that do not say: LiDAR, TrueDepth.
+# Depth sizes of Record3D's sensors (LiDAR, TrueDepth), for recordings that do not state theirs.
 _DEPTH_SIZES = ((192, 256), (480, 640), (360, 640), (144, 256), (720, 960))
 _MAX_METADATA_BYTES = 16 << 20
 
 
 @contextmanager
 def unpacked(source: Source) -> Iterator[Source]:
-    """Unpack an archive for the time of the block; the scan in it.
+    """Unpack an archive while the context is open, and yield the scan in it.
 
     Raises:
-        ScanError: damaged, no scan in it, several, or it unpacks to much more than its size.
+        ScanError: the archive is damaged, holds no scan or several, or unpacks to far more than its own size.
     """
     archive = open_zip(source)
     entries = [info for info in archive.infolist() if _is_wanted(info)]
@@ -62,7 +62,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _is_wanted(info: zipfile.ZipInfo) -> bool:
-    """Files that stay where they are unpacked; not links, nor what macOS adds."""
+    """Whether an entry is a plain file inside the archive: no link, no path out of it, none of macOS's extra files."""
     path = PurePosixPath(*_parts(info.filename))
     kind = stat.S_IFMT(info.external_attr >> 16)
     inside = (
@@ -92,11 +92,11 @@ def read_r3d(source: Source) -> Rgbd:
     """Read the first frame of a Record3D recording.
 
     Layout: a zip archive with ``metadata`` (JSON: ``w h K dw dh perFrameIntrinsicCoeffs`` …), ``rgbd/0.jpg`` and
-    ``rgbd/0.depth``, float32 metres compressed with LZFSE; NaN and 0 are no depth. ``K`` goes by columns, in pixels of the
-    colour.
+    ``rgbd/0.depth``, float32 metres compressed with LZFSE; NaN and 0 mean no depth. ``K`` is stored by columns, in pixels of
+    the colour image.
 
     Raises:
-        ScanError: damaged, or without a frame.
+        ScanError: the recording is damaged, or holds no frame.
     """
     archive = open_zip(source)
 
@@ -161,7 +161,7 @@ def _recorded(content: Callable[[str, int], bytes], num_frames: int, source: Sou
 
 
 def _depth_bytes(data: bytes, source: Source) -> bytes:
-    if data[:3] != b"bvx":  # stored as it is
+    if data[:3] != b"bvx":  # stored uncompressed
         return data
     from omote.formats.foreign import unpack_lzfse
 

@@ -17,7 +17,7 @@ _CHUNK = 1 << 17  # faces
 
 @dataclass(frozen=True, kw_only=True)
 class CleanCounts:
-    """How much cleaning took away."""
+    """Numbers of points and faces that cleaning removed."""
 
     num_dropped_nan: int
     num_duplicates: int
@@ -26,14 +26,14 @@ class CleanCounts:
 
 
 def clean(raw: RawScan) -> tuple[RawScan, CleanCounts]:
-    """Drop what is unusable; what stays keeps its order.
+    """Drop unusable points and faces; the others keep their order.
 
     Points with a coordinate that is NaN, infinite or beyond 1e18 go, with their faces. Points at exactly the same
     place become one (the first, with its colour and normal; texture seams survive, since UVs belong to face corners).
     Faces with two equal corners or no area go, then vertices that no face uses. A mesh left without faces becomes a
     point cloud of all its points.
     """
-    points = np.asarray(raw.points, np.float64) + 0.0  # −0 and 0 are one place
+    points = np.asarray(raw.points, np.float64) + 0.0  # −0 and 0 are the same position
     with np.errstate(invalid="ignore"):
         finite = (np.abs(points) < LARGEST_COORDINATE).all(axis=1)
     kept = np.flatnonzero(finite)
@@ -83,17 +83,17 @@ def clean(raw: RawScan) -> tuple[RawScan, CleanCounts]:
 
 def _have_area(points: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f 3"]) -> Bool[np.ndarray, " f"]:
     out = np.empty(len(faces), bool)
-    for start in range(0, len(faces), _CHUNK):  # a normal takes ten times a face's memory on the way
+    for start in range(0, len(faces), _CHUNK):  # intermediate results take ten times a face's memory
         chunk = slice(start, start + _CHUNK)
         out[chunk] = (face_normals(points, faces[chunk]) != 0.0).any(axis=1)
     return out
 
 
 def unique_points(points: Float[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:
-    """First occurrence of each distinct point, in file order, and for each point the place of its first in that list.
+    """First occurrence of each distinct point, in file order, and for each point the index of its first occurrence in that list.
 
-    Sorts one 64-bit hash per point instead of rows (several times faster for millions), and falls back to rows in the
-    case that two points share a hash.
+    Sorts one 64-bit hash per point instead of rows (several times faster for millions of points), and falls back to rows if
+    two different points share a hash.
     """
     if not len(points):
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -105,7 +105,7 @@ def unique_points(points: Float[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, " m
     order = np.argsort(key)
     key = key[order]
     starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    first_of = np.empty(len(points), np.int64)  # for each point, the first at its place
+    first_of = np.empty(len(points), np.int64)  # for each point, the first one at the same position
     first_of[order] = np.repeat(np.minimum.reduceat(order, starts), np.diff(np.append(starts, len(points))))
     if (points[first_of] != points).any():
         _, first, inverse = np.unique(points, axis=0, return_index=True, return_inverse=True)
@@ -119,9 +119,9 @@ def _take(values: np.ndarray | None, ids: Int[np.ndarray, " m"]) -> np.ndarray |
 
 
 def _unit(normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Scale to unit length; zero where the file gives none."""
+    """Normals scaled to unit length; zero where the file gives no normal."""
     normals = np.nan_to_num(normals.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     largest = np.abs(normals).max(axis=1, keepdims=True, initial=0.0)
-    normals = normals / np.where(largest > 0.0, largest, 1.0)  # first, so that squares neither overflow nor vanish
+    normals = normals / np.where(largest > 0.0, largest, 1.0)  # so that squares neither overflow nor vanish
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     return normals / np.where(length > 0.0, length, 1.0)

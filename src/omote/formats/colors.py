@@ -1,4 +1,4 @@
-"""Colours as files hold them, of any type and range, → float32 in [0, 1]; per face or corner → per vertex."""
+"""Colours of any file type and range → float32 in [0, 1]; colours per face or corner → per vertex."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ def unit_colors(
 ) -> Float[np.ndarray, "n 3"]:
     """Colours of any file type → float32 in [0, 1].
 
-    Bytes are 0 to 255, signed ones too (they are bytes under another name). Wider integers, and floats that exceed 1, are 0 to
-    the smallest of 255, 1023, 4095 and 65535 that holds them all, since files mix them whatever their type says; floats of
-    which under 1 % exceed 1, or none exceeds 4, are clipped, and those of which 1 % and more lie from -1 to 0 are -1 to 1, as
-    networks have them. NaNs become 0.
+    The range is found as follows, since a file's type often says little about it:
+
+    - Bytes span 0 to 255, signed bytes too (some writers declare bytes as signed).
+    - Wider integers, and floats above 1, span 0 to the smallest of 255, 1023, 4095 and 65535 that holds all values.
+    - Floats of which less than 1 % exceed 1, or none exceeds 4, are clipped to 1.
+    - Floats of which 1 % or more lie between -1 and 0 span -1 to 1, the range of networks.
+
+    NaNs become 0.
 
     Args:
-        values: of three columns; more are alpha and left out, fewer are grey.
-        note: called with what looks wrong.
-        by_type: integers are divided by their type's largest value, as where a format says so.
+        values: colours in rows of three columns; a further column is alpha and ignored, fewer columns are grey.
+        note: function that receives a sentence on anything suspicious.
+        by_type: divide integers by their type's largest value, for formats that specify it.
     """
     values = values.reshape(len(values), -1)
     values = values[:, :3] if values.shape[1] >= 3 else np.repeat(values[:, :1], 3, axis=1)
@@ -42,7 +46,7 @@ def unit_colors(
         if above == 0.0 and finite.size and finite.min() >= -1.001 and (finite < 0.0).mean() >= 0.01:
             note("colour values from -1 to 1 are taken as black to white")
             return np.clip((finite + 1.0) / 2.0, 0.0, 1.0)
-        if above < 0.01 or finite.max() <= 4.0:  # brighter than white, not bytes
+        if above < 0.01 or finite.max() <= 4.0:  # highlights brighter than white, not bytes
             if above > 0.0:
                 note(f"{above:.1%} of the colour values exceed 1: clipped")
             values, largest = finite, 1.0
@@ -76,9 +80,9 @@ def corners_to_vertices(
     """Mean colour of the corners at each vertex; NaN where no corner has a colour.
 
     Args:
-        num_points: of the mesh.
-        corners: vertex ids.
-        colors: per face (f, 1, 3) or per corner (f, k, 3); NaN where unknown.
+        num_points: number of the mesh's vertices.
+        corners: vertex ids of each face's corners.
+        colors: colours per face (f, 1, 3) or per corner (f, k, 3); NaN where unknown.
     """
     ids = corners.reshape(-1)
     out = np.empty((num_points, 3), np.float32)
@@ -92,6 +96,6 @@ def corners_to_vertices(
 
 
 def srgb(linear: np.ndarray) -> np.ndarray:
-    """Encode linear light, which glTF's factors and vertex colours are, as sRGB."""
+    """Encode linear light, the encoding of glTF's factors and vertex colours, as sRGB."""
     linear = np.clip(np.nan_to_num(linear), 0.0, 1.0)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).astype(np.float32)

@@ -1,8 +1,8 @@
-"""What other projects' libraries unpack: Draco, meshopt, USDZ and LZFSE, where ``omote[formats]`` is installed.
+"""Formats that need third-party libraries (Draco, meshopt, USDZ, LZFSE), read if ``omote[formats]`` is installed.
 
-They are C++ that meets untrusted bytes: all but meshopt, which writes into a buffer whose size is known, run in a process of
-their own (`omote.formats.foreign_child`) whose memory, output and time are limited, so that nothing that a file does to them
-reaches the caller.
+These C++ libraries parse untrusted bytes. All but meshopt, which writes into a buffer of known size, therefore run in a
+process of their own (`omote.formats.foreign_child`) with limited memory, output and time, so that a malicious file cannot
+harm the caller.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from omote.formats.source import Source
 
 _MODULES = {"draco": "DracoPy", "meshopt": "meshopt", "usd": "pxr", "lzfse": "lzfse"}
 _MEMORY_MB = 700
-_SECONDS = 8  # of processor time, and one more for each megabyte
-_PATIENCE = 10  # times as long on the clock, on a busy machine
+_SECONDS = 8  # limit of processor time, plus one second for each megabyte
+_PATIENCE = 10  # limit of wall-clock time as a multiple of processor time, for busy machines
 _MISSING, _REFUSED, _MEMORY = 3, 4, 5  # exit codes of the child
 
 
 def need(kind: str, what: str, source: Source) -> None:
-    """Refuse a scan that needs a library which is not installed.
+    """Refuse a scan whose library is not installed.
 
     Raises:
-        ScanError: it is not.
+        ScanError: the library is missing.
     """
     if importlib.util.find_spec(_MODULES[kind]) is None:
         raise ScanError(
@@ -69,7 +69,7 @@ def unpack_meshopt(data: bytes, count: int, stride: int, mode: str, filtered: st
 
 
 def unpack_draco(streams: list[bytes], source: Source) -> list[dict[str, np.ndarray]]:
-    """Unpack Draco meshes: ``faces``, and each attribute under its number.
+    """Unpack Draco meshes: ``faces``, and each attribute under its id.
 
     Raises:
         ScanError: not installed, or the data is damaged.
@@ -84,7 +84,7 @@ def unpack_draco(streams: list[bytes], source: Source) -> list[dict[str, np.ndar
 
 
 def unpack_lzfse(data: bytes, source: Source) -> bytes:
-    """Unpack LZFSE, as Record3D compresses depth.
+    """Unpack LZFSE, Record3D's compression of depth.
 
     Raises:
         ScanError: not installed, or the data is damaged.
@@ -98,7 +98,7 @@ def read_usdz(source: Source) -> RawScan:
     """Read a USDZ package: its meshes in world coordinates, display colours and diffuse textures.
 
     Raises:
-        ScanError: not installed, damaged, or referring to what lies outside the package.
+        ScanError: the library is not installed, or the package is damaged or refers to files outside of it.
     """
     need("usd", "USDZ", source)
     path = source.path
@@ -172,7 +172,7 @@ def _packed_image(package: zipfile.ZipFile, name: str, source: Source) -> bytes 
 
 @contextmanager
 def _child(kind: str, inputs: list[bytes], source: Source) -> Iterator[zipfile.ZipFile]:
-    """Unpack in a process of its own; the arrays that it wrote, as an NPZ archive."""
+    """Unpack in a separate process, and yield the NPZ archive of the arrays that it wrote."""
     most = source.left("bytes")
     with tempfile.TemporaryDirectory(prefix="omote-") as folder:
         packed, out = Path(folder) / "in.npz", Path(folder) / "out.npz"

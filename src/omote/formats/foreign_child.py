@@ -1,4 +1,4 @@
-"""The process in which foreign libraries unpack a scan; see `omote.formats.foreign`. Arrays come in and go out as NPZ files."""
+"""The process in which third-party libraries unpack a scan (`omote.formats.foreign`). Input and output are NPZ files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_LAYERS, _MAX_PARTS = 64, 2000
 
 
 def main() -> None:
-    """Unpack: ``kind scan in.npz out.npz megabytes output_bytes seconds`` on the command line."""
+    """Unpack a scan; command line: ``kind scan in.npz out.npz megabytes output_bytes seconds``."""
     kind, scan, packed, out = sys.argv[1:5]
     megabytes, most, seconds = map(int, sys.argv[5:8])
     with np.load(packed, allow_pickle=False) as held:
@@ -28,13 +28,13 @@ def main() -> None:
         np.savez(out, **arrays)  # type: ignore[arg-type]
     except MemoryError:
         sys.exit(_MEMORY)
-    except Exception as error:  # libraries raise what they like; the caller says it in one line
+    except Exception as error:  # libraries raise all kinds of errors; the caller reports them in one line
         print(str(error)[-300:], file=sys.stderr)
         sys.exit(_REFUSED)
 
 
 def _limit(megabytes: int, most: int, seconds: int) -> None:
-    """Limit memory, beyond what the imported libraries took, output and processor time; does nothing on Windows."""
+    """Limit memory (beyond that of the imported libraries), output and processor time; no effect on Windows."""
     try:
         import resource
     except ImportError:
@@ -43,7 +43,7 @@ def _limit(megabytes: int, most: int, seconds: int) -> None:
     if (status := Path("/proc/self/statm")).exists():
         held = int(status.read_text().split()[0]) * resource.getpagesize()
         limits[resource.RLIMIT_AS] = held + (megabytes << 20)
-    for kind, wanted in limits.items():  # a limit that the user has set already stays
+    for kind, wanted in limits.items():  # a stricter limit set by the user stays
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -94,7 +94,7 @@ def _usd(inputs: list[bytes], scan: str, limit: Callable[[], None]) -> dict[str,
 
 
 def _check_layers(scan: str) -> None:
-    """Refuse a package one of whose layers refers to another outside of it: none such is opened."""
+    """Refuse a package with a layer that refers to files outside the package, before any of them is opened."""
     from pxr import Sdf
 
     with zipfile.ZipFile(scan) as package:
@@ -132,10 +132,10 @@ def _add_mesh(
     points = np.asarray(mesh.GetPointsAttr().Get(time) or [], np.float64).reshape(-1, 3)
     counts = np.asarray(mesh.GetFaceVertexCountsAttr().Get(time) or [], np.int64)
     indices = np.asarray(mesh.GetFaceVertexIndicesAttr().Get(time) or [], np.int64)
-    matrix = np.array(UsdGeom.Xformable(mesh.GetPrim()).ComputeLocalToWorldTransform(time))  # for rows
+    matrix = np.array(UsdGeom.Xformable(mesh.GetPrim()).ComputeLocalToWorldTransform(time))  # for row vectors
     order = np.arange(len(indices))
     flipped = (np.linalg.det(matrix[:3, :3]) < 0.0) != (mesh.GetOrientationAttr().Get() == "leftHanded")
-    if flipped and counts.min(initial=0) >= 0 and counts.sum() == len(indices):  # from the last corner to the first
+    if flipped and counts.min(initial=0) >= 0 and counts.sum() == len(indices):  # reverse the order of the corners
         order = np.repeat(2 * np.cumsum(counts) - counts - 1, counts) - order
         indices = indices[order]
     out[f"{number}.points"] = points @ matrix[:3, :3] + matrix[3, :3]
@@ -173,7 +173,7 @@ def _material(material: Any, materials: dict[tuple[tuple[float, ...], str], int]
     for name in ("diffuseColor", "emissiveColor"):
         diffuse = surface.GetInput(name) if surface else None
         if not diffuse or image or (name == "emissiveColor" and any(color) and color != (1.0, 1.0, 1.0)):
-            continue  # what shines is its colour only where it has no other
+            continue  # emission counts as the colour only of materials without a diffuse colour
         value = diffuse.Get()
         color = tuple(float(v) for v in value) if value is not None else color
         sources = diffuse.GetConnectedSources()[0]

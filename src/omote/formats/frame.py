@@ -16,16 +16,16 @@ The frame is a JSON file, or a folder with an ``intrinsics.json``, ``camera.json
       "pixel_center": 0.5          // where cx, cy count a pixel's centre: 0.5 (default) or 0 (OpenCV, RealSense)
     }
 
-Other cameras' keys are read too: ``ppx``/``ppy`` as ``cx``/``cy`` with centres counted from 0 (RealSense), ``K``,
-``camera_matrix`` and Open3D's ``intrinsic_matrix`` as all four, by rows or by columns; and a scale of any name (``depth_scale``,
-``factor``, ``png_depth_scale`` …) by its size, since each camera has its own idea of it: under 0.01 it is metres per unit
-(RealSense), over 50 units per metre (TUM, Kinect, Open3D), between them millimetres per unit. How it was taken is said in the
-report, and so is every key that is not used.
+Other cameras' keys are read too: ``ppx``/``ppy`` as ``cx``/``cy`` with pixel centres at integers (RealSense); ``K``,
+``camera_matrix`` and Open3D's ``intrinsic_matrix``, stored by rows or by columns, as all four intrinsics; and a depth scale
+under any name (``depth_scale``, ``factor``, ``png_depth_scale`` …). Cameras define the scale differently, so its magnitude
+decides: under 0.01 it is metres per unit (RealSense), over 50 units per metre (TUM, Kinect, Open3D), otherwise millimetres
+per unit. The report states the interpretation and every unused key.
 
-Depth that is zero, negative, NaN or infinite is invalid, and so is a full scale (65535, 4095, 2047 …) that many pixels have,
-and the value of a key ``invalid`` or ``no_data``. Colour is turned upright by its EXIF orientation, unless only the stored one
-has the depth's shape. Colour and depth must be registered (the same view); where their sizes differ by a common factor, the frame
-has the depth's size and the colour is resampled to it.
+Depth that is zero, negative, NaN or infinite is invalid, and so are a full-scale value (65535, 4095, 2047 …) shared by many
+pixels and the value of a key ``invalid`` or ``no_data``. Colour is turned upright by its EXIF orientation, unless only the
+stored orientation has the depth's shape. Colour and depth must be registered (the same view); where their sizes differ by a
+common factor, the frame has the depth's size and the colour is resampled to it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _UNITS_MM = {
 }  # fmt: skip
 _COLOR_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm")
 _DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pgm")
-# What other cameras call the keys above, without punctuation, in lower case.
+# Other cameras' names for the keys above, in lower case without punctuation.
 _ALIASES = {
     "color": ("color", "colour", "rgb", "image", "colorfile", "rgbfile", "colorpath", "rgbpath", "colorimage", "rgbimage"),
     "depth": ("depth", "depthfile", "depthpath", "depthimage", "depthmap"),
@@ -74,7 +74,7 @@ _ALIASES = {
     "invalid": ("invalid", "invalidvalue", "invaliddepth", "depthinvalid", "depthinvalidvalue", "nodata", "nodatavalue"),
     "distortion": ("coeffs", "distortion", "distcoeffs", "distortioncoefficients", "d", "k1", "k2", "k3", "p1", "p2"),
     "pixel_center": ("pixelcenter", "pixelcentre"),
-    "unused": ("camfromworld",),  # `omote render` writes it; a scan is aligned anew
+    "unused": ("camfromworld",),  # written by `omote render`; a scan is aligned anew
 }  # fmt: skip
 _MEANINGS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
 _SCALE = re.compile(
@@ -97,7 +97,7 @@ def find_frame_json(folder: Path) -> Path | None:
 
 
 def read_frame(source: Source) -> Rgbd:
-    """Read the frame that a JSON file describes; images lie in its folder.
+    """Read the frame that a JSON file describes; its images lie in the same folder.
 
     Raises:
         ScanError: a key is missing or wrong, or an image is missing, damaged, too large or of another size.
@@ -126,14 +126,14 @@ def framed(
     intrinsics: Float[np.ndarray, "3 3"],
     invalid: list[float],
 ) -> Rgbd:
-    """Put a frame together; what is not a depth is masked.
+    """Assemble a frame, and mask invalid depths.
 
     Args:
-        rgb: [0, 1].
-        depth: in units of ``scale_mm``.
+        rgb: colours in [0, 1].
+        depth: z-depth in units of ``scale_mm``.
         scale_mm: millimetres per unit.
-        intrinsics: in pixels of the depth, centres at half pixels.
-        invalid: values of ``depth`` that mean none.
+        intrinsics: camera matrix in pixels of the depth image, pixel centres at integer + 0.5.
+        invalid: values of ``depth`` that mean "no depth".
     """
     height, width = depth.shape
     depth_mm = depth.astype(np.float64) * scale_mm
@@ -149,10 +149,10 @@ def framed(
 def read_color(
     image: Path | bytes, name: str, size: tuple[int, int], source: Source
 ) -> Float[np.ndarray, "height width 3"]:
-    """Read a frame's colour, upright and in the depth's size (width, height).
+    """Read a frame's colour image, upright and resampled to the depth's size (width, height).
 
     Raises:
-        ScanError: it cannot be read, or has another shape than the depth.
+        ScanError: the image cannot be read, or its aspect differs from the depth's.
     """
     opened = open_image(image, name)
     stored, turn = opened.size, orientation(opened)
@@ -177,11 +177,11 @@ def read_color(
 
 
 class _Layout:
-    """A frame's JSON: its values by what they mean, whatever they are called."""
+    """A frame's JSON values by their meaning, whatever their names."""
 
     def __init__(self, values: dict[str, Any], source: Source) -> None:
         self.source = source
-        self.values: dict[str, tuple[str, Any]] = {}  # by meaning: the key as written, and its value
+        self.values: dict[str, tuple[str, Any]] = {}  # meaning → (key as written, value)
         self.scales: dict[str, Any] = {}
         self.unused: list[str] = []
         self.distorted = False
@@ -234,10 +234,10 @@ class _Layout:
 
 
 def checked_number(source: Source, key: str, value: object) -> float:
-    """Return a number of the file's.
+    """Return a value of the file as a number.
 
     Raises:
-        ScanError: it is none, or out of all proportion.
+        ScanError: the value is no number, or absurdly large.
     """
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
@@ -278,7 +278,7 @@ def _image(source: Source, layout: _Layout, meaning: str, stems: tuple[str, ...]
 
 
 def _starting_with(source: Source, stems: tuple[str, ...], suffixes: tuple[str, ...]) -> list[Path]:
-    """Images beside the frame whose names only begin so, such as ``color_000.png``."""
+    """Images beside the frame whose names begin with a stem, such as ``color_000.png``."""
     names = [entry.name for entry, _ in zip(os.scandir(source.path.parent), range(_MAX_ENTRIES), strict=False)]
     alike = [n for n in names if n.lower().startswith(stems) and n.lower().endswith(suffixes)]
     return [found for found in (source.beside(n)[0] for n in sorted(alike)) if found is not None]
@@ -308,10 +308,10 @@ def _intrinsics(
 
 
 def camera_matrix(source: Source, key: str, matrix: Any) -> tuple[float, float, float, float]:
-    """Return fx, fy, cx, cy of a matrix given by rows or by columns: the principal point is where it is not zero.
+    """Return fx, fy, cx, cy of a matrix stored by rows or by columns; the non-zero principal point tells which.
 
     Raises:
-        ScanError: not nine numbers.
+        ScanError: the matrix does not have nine numbers.
     """
     if isinstance(matrix, dict):
         matrix = matrix.get("data")
@@ -352,7 +352,7 @@ def _depth_scale_mm(source: Source, layout: _Layout, *, is_float: bool) -> float
 
 
 def _told_scale(source: Source, key: str, value: float, *, is_float: bool) -> float:
-    """Millimetres per unit of a scale that each camera defines its own way."""
+    """Millimetres per depth unit, from a scale whose definition depends on the camera."""
     if value <= 0.0:
         raise ScanError(f"{source.path.name}: expected {key!r} over 0, got {value:g}; or give depth_scale_mm")
     if value < _METRES_BELOW or re.search(r"met(er|re)s?_?per_?unit|_m$", key.lower()) or (is_float and value == 1.0):
@@ -370,7 +370,7 @@ def _told_scale(source: Source, key: str, value: float, *, is_float: bool) -> fl
 
 
 def _invalid_values(source: Source, layout: _Layout, depth: np.ndarray) -> list[float]:
-    """Values that mean no depth, other than those that cannot be one."""
+    """Values that mark missing depth, beside those that can never be a depth."""
     key, given = layout.values.get("invalid", ("invalid", []))
     given = given if isinstance(given, list) else [given]
     values = [checked_number(source, key, v) for v in given[:16] if v is not None and not _is_nan(v)]
@@ -389,7 +389,7 @@ def _is_nan(value: object) -> bool:
 
 
 def _read_depth(path: Path, source: Source) -> np.ndarray:
-    """Depth in the file's unit and type."""
+    """Read a depth image in the file's own unit and type."""
     try:
         if path.suffix.lower() == ".npy":
             with open_regular(path) as file:

@@ -13,7 +13,7 @@ from omote.errors import OutputError
 from omote.files import all_or_nothing, make_folder
 from omote.types import Rgbd
 
-# 16 bits of this reach 6.5 m, at a twentieth of the noise of a good depth camera at arm's length.
+# 16 bits of this unit reach 6.5 m, and it is a twentieth of a good depth camera's noise at arm's length.
 DEPTH_UNIT_MM = 0.1
 
 
@@ -21,11 +21,11 @@ def save_rgbd(image: Rgbd, folder: Path) -> None:
     """Write color.png, depth.png (16 bits of 0.1 mm, 0 where invalid), intrinsics.json and picture.png.
 
     Args:
-        image: any size; what lies beyond 6.55 m is left out.
-        folder: made if missing.
+        image: RGB-D image of any size; depths beyond 6.55 m are left out.
+        folder: output folder, created if missing.
 
     Raises:
-        OutputError: it cannot be written; then none of the files is.
+        OutputError: a file cannot be written; then none is.
     """
     make_folder(folder)
     units = np.where(image.mask, image.depth_mm, 0.0).astype(np.float64) / DEPTH_UNIT_MM
@@ -58,11 +58,11 @@ def save_rgbd(image: Rgbd, folder: Path) -> None:
 
 
 def depth_greys(image: Rgbd) -> Float[np.ndarray, "height width 3"]:
-    """Draw depth: near is light, holes are dark blue; the range is the central 98 % of the valid depths."""
+    """Draw depth in greys: near is light, holes are dark blue; the range is the central 98 % of the valid depths."""
     out = np.broadcast_to(np.array([0.08, 0.09, 0.2]), (*image.mask.shape, 3)).copy()
     if image.mask.any():
         near, far = np.percentile(image.depth_mm[image.mask], [1, 99])
-        # The root gives most of the greys to what is near: the face, not the shoulders.
+        # The root gives most of the greys to near surfaces: to the face, not to the shoulders.
         shade = 1.0 - 0.85 * np.sqrt(np.clip((image.depth_mm - near) / max(far - near, 1e-6), 0, 1))
         out[image.mask] = shade[image.mask, None]
     return out
@@ -74,5 +74,5 @@ def side_by_side(*pictures: Float[np.ndarray, "height _ 3"]) -> Float[np.ndarray
 
 
 def as_bytes(picture: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """[0, 1] → 0 to 255."""
+    """Values in [0, 1] → bytes, 0 to 255."""
     return (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)

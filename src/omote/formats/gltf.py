@@ -1,8 +1,8 @@
 """GLB and glTF 2.0: all meshes of the scene in world coordinates, textures merged into one.
 
-Skins and morph targets are ignored: a skinned mesh is read as it was modelled (its node's transform does not apply, as
-the specification says). Buffers and images come from the file, from ``data:`` URIs or from files beside it. Colour is the base
-colour, the diffuse of older material models, or, where the base is black or absent, the emission.
+Skins and morph targets are ignored: a skinned mesh is read in its bind pose (as the specification says, its node's transform
+does not apply). Buffers and images come from the file, from ``data:`` URIs or from files beside it. Colour is the base
+colour, the diffuse colour of older material models, or, where the base is black or absent, the emissive colour.
 
 Source: Khronos glTF 2.0 specification, sections 2.7 (GLB: chapter 4), 3.5-3.9; KHR_mesh_quantization,
 KHR_texture_transform, KHR_draco_mesh_compression, KHR_materials_pbrSpecularGlossiness, KHR_materials_common.
@@ -29,12 +29,12 @@ _MAX_DEPTH, _MAX_NODES, _MAX_PRIMITIVES = 128, 20_000, 20_000
 _MAX_JSON_BYTES = 64 << 20
 _POINTS, _TRIANGLES, _STRIP, _FAN = 0, 4, 5, 6
 _DRACO = "KHR_draco_mesh_compression"
-# Names of colours in material models of any extension, but for those of other layers than the base.
+# Keys of base colours in the material models of any extension (not those of other layers).
 _COLOR_KEY = re.compile(r"base|diffuse|albedo|colou?r", re.IGNORECASE)
 _OTHER_KEY = re.compile(
     r"specular|sheen|emissi|coat|attenuation|iridescence|transmission|rim|outline|ambient", re.IGNORECASE
 )
-# Of extensions that a file requires, those that change nothing of what is read, or are read.
+# Required extensions that can be accepted: they are supported, or don't change anything that is read.
 _UNDERSTOOD = re.compile(
     r"KHR_(mesh_quantization|texture_transform|draco_mesh_compression|meshopt_compression|materials_\w+|lights_\w+|techniques_webgl)"
     r"|EXT_(meshopt_compression|texture_webp|texture_avif)|MSFT_texture_dds|VRMC?_\w+"
@@ -45,7 +45,7 @@ def read_glb(source: Source) -> RawScan:
     """Read a GLB file: a header, a chunk of JSON and a chunk of binary data.
 
     Raises:
-        ScanError: truncated, damaged, compressed with an extension that is not supported, or without a mesh.
+        ScanError: the file is truncated or damaged, needs an unsupported extension, or holds no mesh.
     """
     file, path, size = source.file, source.path, source.size
     header = np.frombuffer(file.read(20).ljust(20, b"\0"), "<u4")
@@ -73,7 +73,7 @@ def read_gltf(source: Source) -> RawScan:
     """Read a glTF file and the buffers and images beside it.
 
     Raises:
-        ScanError: as `read_glb`, or a buffer is not beside it.
+        ScanError: as for `read_glb`, or a buffer's file is missing.
     """
     return _scene(_document(source.file.read(min(source.size, _MAX_JSON_BYTES + 1)), b"", source))
 
@@ -94,7 +94,7 @@ def _document(text: bytes, data: bytes, source: Source) -> Document:
 
 
 class _Parts:
-    """What has been read so far, one entry per primitive."""
+    """Primitives read so far, one entry each."""
 
     def __init__(self) -> None:
         self.points: list[np.ndarray] = []
@@ -152,7 +152,7 @@ def _scene(document: Document) -> RawScan:
 
 
 def _unpack_draco(document: Document) -> dict[int, dict[str, np.ndarray]]:
-    """Every buffer view that holds a Draco mesh, unpacked at once; none where there is no such mesh."""
+    """Unpack all Draco meshes at once: buffer view → arrays; empty if there is none."""
     path = document.path
     views: dict[int, bytes] = {}
     for mesh in get_list(document.root, "meshes", path):
@@ -172,7 +172,7 @@ def _unpack_draco(document: Document) -> dict[int, dict[str, np.ndarray]]:
 
 
 def _mesh_nodes(document: Document, nodes: list) -> list[tuple[int, Float[np.ndarray, "4 4"]]]:
-    """Mesh index and world transform of every node of the scene with a mesh; each node once, whatever the graph."""
+    """Mesh index and world transform of every node with a mesh; each node is visited once, even in a cyclic graph."""
     path = document.path
     if len(nodes) > _MAX_NODES:
         raise ScanError(
@@ -232,7 +232,7 @@ def _floats(values: object, count: int, path: Path) -> Float[np.ndarray, " count
 
 
 class _Attributes:
-    """A primitive's arrays, by the names of its attributes; those that Draco unpacked stand in for accessors."""
+    """A primitive's arrays by attribute name, from its Draco mesh or from accessors."""
 
     def __init__(self, document: Document, primitive: dict[str, Any], draco: dict[int, dict[str, np.ndarray]]) -> None:
         path = document.path
@@ -258,7 +258,7 @@ class _Attributes:
         return values
 
     def rows(self, key: str, width: int, num_points: int) -> Float[np.ndarray, "n width"] | None:
-        """Return so many columns for every point, or None where the primitive has no such attribute."""
+        """Return ``width`` columns for every point, or None if the primitive lacks the attribute."""
         if key not in self:
             return None
         values = _columns(self.raw(key), width, key, self.document.path)
@@ -328,7 +328,7 @@ def _triangles(corners: Int[np.ndarray, " n"], mode: int) -> Int[np.ndarray, "m 
         first = np.repeat(corners[:1], count)
         return np.stack([first, corners[1 : count + 1], corners[2 : count + 2]], axis=1)
     strip = np.stack([corners[:count], corners[1 : count + 1], corners[2 : count + 2]], axis=1)
-    strip[1::2] = strip[1::2][:, [1, 0, 2]]  # every second triangle is wound the other way
+    strip[1::2] = strip[1::2][:, [1, 0, 2]]  # every second triangle has the opposite winding
     return strip
 
 
@@ -352,14 +352,14 @@ def _vertex_colors(attributes: _Attributes, num_points: int, source: Source) -> 
             source.note(f"the attribute {other[0][:40]!r} is not read as a colour")
         return None
     raw = attributes.raw(key)
-    if raw.dtype.kind in "iu":  # without the mark that makes them [0, 1]
+    if raw.dtype.kind in "iu":  # not marked as normalised to [0, 1]
         raw = unit_colors(raw, source.note)
     linear = _columns(raw, 3, key, source.path)
     if len(linear) != num_points:
         raise ScanError(f"{source.path.name}: expected {num_points:,} values in {key}, got {len(linear):,}")
     if (linear > 1.0 + 1e-3).any():
         colors = unit_colors(linear, source.note)
-        if float(np.nanmax(linear)) > 4.0:  # against the format: bytes as they are shown
+        if float(np.nanmax(linear)) > 4.0:  # against the specification: sRGB bytes
             source.note(f"the values of {key} exceed 1: taken as bytes, not as linear light")
             return colors
         linear = colors.astype(np.float64)
@@ -395,14 +395,14 @@ def _uv(document: Document, attributes: _Attributes, material: int, num_points: 
 
 
 class _Look:
-    """What a material shows: a reference to a texture, or None, and a linear factor."""
+    """A material's colour: a reference to a texture, or None, and a factor in linear light."""
 
     def __init__(self, texture: dict[str, Any] | None, factor: Float[np.ndarray, "3"]) -> None:
         self.texture, self.factor = texture, factor
 
 
 def _look(document: Document, material: object) -> _Look:
-    """Find a material's colour, in whichever model it is described."""
+    """Find a material's colour in any of the supported material models."""
     path = document.path
     if not isinstance(material, dict):
         raise ScanError(f"{path.name}: expected a material to be an object; export the scan again")
@@ -427,7 +427,7 @@ def _look(document: Document, material: object) -> _Look:
 
 
 def _model_look(model: dict[str, Any], path: Path) -> tuple[dict[str, Any] | None, Float[np.ndarray, "3"] | None]:
-    """What one material model calls its colour: a reference to a texture and a linear factor, or None."""
+    """Colour of one material model: a reference to a texture and a factor in linear light, or None."""
     texture: dict[str, Any] | None = None
     factor: Float[np.ndarray, "3"] | None = None
     for key, value in model.items():
@@ -447,5 +447,5 @@ def _material(document: Document, material: object) -> Material:
     if look.texture is None:
         return Material(color=color)
     image = document.image(look.texture.get("index"))
-    # Near enough: both are sRGB-encoded.
+    # Close enough: the product of two sRGB-encoded values approximates that of the linear ones.
     return Material(color=color, tint=color if (look.factor < 1.0).any() else (1.0, 1.0, 1.0), image=image)

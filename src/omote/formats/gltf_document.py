@@ -1,4 +1,4 @@
-"""What a glTF document refers to: buffers, accessors and images, each checked and paid for before it is read.
+"""Buffers, accessors and images of a glTF document, each checked and claimed from the scan's budget before it is read.
 
 Source: Khronos glTF 2.0 specification, sections 3.6 (binary data, sparse accessors) and 3.8; EXT_meshopt_compression,
 KHR_materials_pbrSpecularGlossiness.
@@ -31,7 +31,7 @@ def get(parent: object, key: str, kind: type[_T], path: Path, default: _T | None
     """Return a value of the expected type.
 
     Raises:
-        ScanError: it is absent without a default, or of another type.
+        ScanError: the value is absent without a default, or of another type.
     """
     value = parent.get(key, default) if isinstance(parent, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -40,10 +40,10 @@ def get(parent: object, key: str, kind: type[_T], path: Path, default: _T | None
 
 
 def get_list(parent: object, key: str, path: Path) -> list[Any]:
-    """Return a list, empty where absent.
+    """Return a list, empty if absent.
 
     Raises:
-        ScanError: it is something else.
+        ScanError: the value is no list.
     """
     return get(parent, key, list, path, [])
 
@@ -52,7 +52,7 @@ def item(values: list[_T], index: object, what: str, path: Path) -> _T:
     """Return the entry that an index of the file refers to.
 
     Raises:
-        ScanError: out of range.
+        ScanError: the index is out of range.
     """
     if type(index) is not int or not 0 <= index < len(values):
         raise ScanError(f"{path.name}: refers to {what} {str(index)[:20]}, the file has {len(values)}; export it again")
@@ -63,7 +63,7 @@ def entry(values: list[Any], index: object, what: str, path: Path) -> dict[str, 
     """Return the JSON object that an index of the file refers to.
 
     Raises:
-        ScanError: out of range, or not an object.
+        ScanError: the index is out of range, or the entry is no object.
     """
     return get({what: item(values, index, what, path)}, what, dict, path)
 
@@ -73,9 +73,9 @@ class Document:
     """A parsed glTF file.
 
     Attributes:
-        root: the JSON.
-        data: the binary chunk of a GLB, else empty.
-        source: the file.
+        root: root object of the JSON.
+        data: binary chunk of a GLB, otherwise empty.
+        source: the scan that is read.
     """
 
     root: dict[str, Any]
@@ -88,14 +88,14 @@ class Document:
 
     @property
     def path(self) -> Path:
-        """The file's."""
+        """Path of the file."""
         return self.source.path
 
     def accessor(self, index: object) -> Shaped[np.ndarray, "count width"]:
         """Read an accessor; normalised integers become floats.
 
         Raises:
-            ScanError: it reaches past its buffer, or has an unknown or unsupported type.
+            ScanError: the accessor reaches past its buffer, or has an unknown or unsupported type.
         """
         path = self.path
         accessor = entry(get_list(self.root, "accessors", path), index, "accessor", path)
@@ -139,7 +139,7 @@ class Document:
         return strided.astype(dtype.newbyteorder("="))
 
     def _substitute(self, values: np.ndarray, sparse: dict[str, Any], dtype: np.dtype) -> None:
-        """Put a sparse accessor's values in their places."""
+        """Overwrite the values that a sparse accessor replaces."""
         path = self.path
         count = self._count(sparse)
         indices = get(sparse, "indices", dict, path)
@@ -152,10 +152,10 @@ class Document:
         values[places] = self._items(get(sparse, "values", dict, path), count, values.shape[1], dtype)
 
     def view_bytes(self, index: object) -> memoryview:
-        """Return the bytes of a buffer view, decompressed where it is compressed.
+        """Return the bytes of a buffer view, decompressed if necessary.
 
         Raises:
-            ScanError: it reaches past its buffer, or is compressed and what unpacks it is not installed.
+            ScanError: the view reaches past its buffer, or the library that decompresses it is not installed.
         """
         path = self.path
         view = entry(get_list(self.root, "bufferViews", path), index, "buffer view", path)
@@ -197,7 +197,7 @@ class Document:
         return self._buffers[index]
 
     def _uri_bytes(self, uri: object) -> bytes:
-        """Return the content of a ``data:`` URI or of a file beside the scan, each file read once."""
+        """Return the content of a ``data:`` URI or of a file beside the scan; each file is read once."""
         if not isinstance(uri, str):
             raise ScanError(f"{self.path.name}: expected a URI to be text, got {str(uri)[:40]!r}; export it again")
         if uri.startswith("data:"):
@@ -218,7 +218,7 @@ class Document:
         """Return a texture's image, as a name or as an image file's bytes.
 
         Raises:
-            ScanError: an index is out of range, or the image's bytes are.
+            ScanError: an index or the image's byte range is out of range.
         """
         path = self.path
         texture = entry(get_list(self.root, "textures", path), texture_index, "texture", path)

@@ -1,4 +1,4 @@
-"""Images of a scan, with their size checked from the header before anything is decoded."""
+"""Images of a scan; their size is checked from the header before anything is decoded."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 64 << 20  # 8192²
-MAX_TEXTURE_SIZE = 4096  # pixels a side kept; more only costs memory at the sizes that avatars are baked at
+MAX_TEXTURE_SIZE = 4096  # pixels per side; avatars are baked no larger, so more only costs memory
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "TGA", "PPM")
 _ORIENTATION = 0x0112  # EXIF
-# A progressive JPEG is drawn once per scan, and each may be a few bytes; encoders write about ten.
+# A progressive JPEG is decoded once per scan, and a scan may take only a few bytes; encoders write about ten scans.
 _MAX_JPEG_SCANS = 64
 MAX_IMAGE_BYTES = 512 << 20
-_MAX_RLE_BYTES = 4 << 20  # Pillow unpacks run lengths of BMP in Python
+_MAX_RLE_BYTES = 4 << 20  # Pillow decodes run-length encoded BMP in Python
 
 
 def open_image(source: Path | bytes, name: str) -> Image:
-    """Open an image, header only, and refuse one too large to decode.
+    """Open an image by its header alone, and refuse one that is too large to decode.
 
     Args:
-        source: a file, or an image file's bytes.
-        name: for messages.
+        source: path of an image file, or its bytes.
+        name: name of the image in messages.
 
     Raises:
-        ScanError: not an image, over 64 megapixels, or not readable.
+        ScanError: the source is no image, has more than 64 megapixels, or cannot be read.
     """
     from PIL import Image as pil
     from PIL import UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own, larger, limits
+            warnings.simplefilter("ignore")  # of Pillow's own, larger, limits
             data = source if isinstance(source, bytes) else read_bounded(source, MAX_IMAGE_BYTES)
             image = pil.open(io.BytesIO(data), formats=_FORMATS)
         width, height = image.size
@@ -65,7 +65,7 @@ def open_image(source: Path | bytes, name: str) -> Image:
 
 
 def _check_cost(data: bytes, image: Image, name: str) -> None:
-    """Refuse what decodes slowly or in more memory than its pixels say."""
+    """Refuse an image that decodes slowly, or in more memory than its size suggests."""
     if any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ())) and len(data) > _MAX_RLE_BYTES:
         raise ScanError(f"{name}: expected a BMP with run lengths of at most {_MAX_RLE_BYTES:,} bytes; save it as PNG")
     scans = data.count(b"\xff\xda") if image.format == "JPEG" else 0
@@ -78,7 +78,7 @@ def _check_cost(data: bytes, image: Image, name: str) -> None:
 
 
 def decode(image: Image, name: str) -> np.ndarray:
-    """Decode the pixels as they are.
+    """Decode the pixels in their stored mode.
 
     Raises:
         ScanError: the image is truncated or damaged.
@@ -97,12 +97,12 @@ def decode(image: Image, name: str) -> np.ndarray:
 
 
 def orientation(image: Image) -> int:
-    """How the camera was held, by EXIF: 1 upright, 2 to 8 turned or mirrored."""
-    if image.format == "TIFF":  # Pillow turns these itself
+    """EXIF orientation of an image: 1 upright, 2 to 8 turned or mirrored."""
+    if image.format == "TIFF":  # Pillow already applies the orientation of TIFF
         return 1
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF is none: the pixels are what matters
+    except Exception:  # damaged EXIF counts as none: the pixels are still usable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -120,17 +120,17 @@ def read_pixels(
     """Decode to sRGB bytes, no side longer than ``max_size`` pixels; images of 16 or 32 bits keep their brightness.
 
     Args:
-        source: a file, or an image file's bytes.
-        name: for messages.
-        max_size: of a side.
-        claim: called with the number of pixels before they are decoded.
-        note: called with what looks wrong.
-        upright: whether to turn by the EXIF orientation; if None the pixels stay as they are stored, as texture coordinates count
-            them, and a note says so.
-        resize: width and height of the upright image, by the mean of the pixels.
+        source: path of an image file, or its bytes.
+        name: name of the image in messages.
+        max_size: largest width or height, pixels.
+        claim: function called with the number of pixels before they are decoded.
+        note: function that receives a sentence on anything suspicious.
+        upright: whether to apply the EXIF orientation; if None, the pixels stay as stored, the order that texture coordinates
+            assume, and a note says so.
+        resize: width and height to which the upright image is area-averaged.
 
     Raises:
-        ScanError: as `open_image` and `decode`.
+        ScanError: as for `open_image` and `decode`.
     """
     from PIL import Image as pil
     from PIL import ImageOps
@@ -170,20 +170,20 @@ def read_rgb(source: Path | bytes, name: str, *, max_size: int = MAX_PIXELS) -> 
     """Decode to colours in [0, 1], no side longer than ``max_size`` pixels.
 
     Raises:
-        ScanError: as `open_image` and `decode`.
+        ScanError: as for `open_image` and `decode`.
     """
     return unit(read_pixels(source, name, max_size=max_size))
 
 
 def unit(pixels: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
-    """0 to 255 → [0, 1]."""
+    """Bytes, 0 to 255 → [0, 1]."""
     out = pixels.astype(np.float32)
     out /= np.float32(255.0)
     return out
 
 
 def grey_bytes(grey: np.ndarray, note: Callable[[str], None] = lambda _: None) -> UInt8[np.ndarray, "h w"]:
-    """Grey of 16 or 32 bits → bytes, by the scale that it was written in."""
+    """Grey values of 16 or 32 bits → bytes, by the scale that their range suggests."""
     if grey.dtype == np.uint16:
         scale = 65535.0
         if grey.size and 0 < grey.max() <= 255:
@@ -194,7 +194,7 @@ def grey_bytes(grey: np.ndarray, note: Callable[[str], None] = lambda _: None) -
         scale = next(s for s in (1.0, 255.0, 65535.0, np.inf) if s == np.inf or float(grey.max(initial=0.0)) <= s)
         scale = float(grey.max()) if scale == np.inf else scale
     out = np.empty(grey.shape, np.uint8)
-    for row in range(0, len(grey), 256):  # in strips: floats of a whole large image are gigabytes
+    for row in range(0, len(grey), 256):  # in strips: a large image takes gigabytes as floats
         out[row : row + 256] = np.clip(grey[row : row + 256] * (255.0 / scale) + 0.5, 0, 255)
     return out
 

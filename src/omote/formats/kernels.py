@@ -1,4 +1,4 @@
-"""The two loops of the readers that cannot be vectorised, compiled: rows of unknown size, and LZF."""
+"""Compiled versions of the two reader loops that cannot be vectorised: rows of varying size, and LZF."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def walk_rows(
     item_sizes: Int[np.ndarray, " properties"],
     big_endian: bool,
 ) -> tuple[Int[np.ndarray, "rows properties"], Int[np.ndarray, "rows properties"], int]:
-    """Byte offset of every property of every row, the list lengths, and where the rows end (−1: past the data)."""
+    """Byte offset of each row's properties, the list lengths, and the offset at which the rows end (−1: past the data)."""
     offsets, counts = np.zeros((2, num_rows, len(is_list)), np.int64)
     end = _walk_rows(data, is_list, head_sizes, signed, item_sizes, big_endian, offsets, counts)
     return offsets, counts, end
@@ -58,9 +58,9 @@ def _walk_rows(
 
 
 def lzf_decompress(data: UInt8[np.ndarray, " n"], size: int) -> tuple[UInt8[np.ndarray, " size"], bool]:
-    """Undo LibLZF; the second value tells whether the data was whole and gave exactly ``size`` bytes.
+    """Decompress LZF; the second value tells whether the data was complete and gave exactly ``size`` bytes.
 
-    Source: the format as LibLZF's lzf_d.c reads it: a control byte under 32 starts a literal run of itself + 1 bytes;
+    Source: the format that LibLZF's lzf_d.c reads. A control byte under 32 starts a literal run of itself + 1 bytes;
     otherwise its upper three bits are a length − 2 (7: add the next byte) and its lower five, with the next byte, a
     distance − 1 back into the output.
     """
@@ -97,7 +97,7 @@ def _lzf_decompress(data: np.ndarray, out: np.ndarray) -> bool:
             i += 1
             if source < 0 or o + run > size:
                 return False
-            for k in range(run):  # byte by byte: the run may overlap what it writes
+            for k in range(run):  # byte by byte: the run may overlap its own output
                 out[o + k] = out[source + k]
         o += run
     return o == size

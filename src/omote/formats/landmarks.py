@@ -1,4 +1,4 @@
-"""Files of 68 landmarks, as ``--landmarks`` takes them."""
+"""Reader of landmark files, the argument of ``--landmarks``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _KNOWN_AT_LEAST = 12
 
 
 def read_landmarks(path: Path | str) -> Float[np.ndarray, "68 3"]:
-    """Read 68 landmarks (Multi-PIE order) in the scan's own coordinates; a row of NaN or nulls is an unknown one.
+    """Read 68 landmarks (Multi-PIE order) in the scan's own coordinates; a row of NaN or null is an unknown landmark.
 
     Args:
-        path: JSON (68 rows, or an object with the key "landmarks"), NPY of shape (68, 3), or text with three numbers a
-            line (commas or spaces; lines that begin with # are skipped).
+        path: a JSON file (68 rows, or an object with the key "landmarks"), an NPY file of shape (68, 3), or a text file with
+            three numbers per line (separated by commas or spaces; lines that begin with # are skipped).
 
     Raises:
-        ScanError: missing, unreadable, or not 68 × 3 numbers with at least 12 known.
+        ScanError: the file is missing or unreadable, or does not hold 68 × 3 numbers with at least 12 known landmarks.
     """
     path = Path(path)
     try:

@@ -1,6 +1,6 @@
-"""What every reader returns before cleaning, and the limits that every reader keeps.
+"""The uncleaned scan that every reader returns, and the limits that every reader enforces.
 
-A file is a claim until its size backs it: readers call `check_claim` with the counts of a header before they allocate.
+A header's counts are not trusted: readers call `check_claim`, which compares them with the file's size, before they allocate.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ MAX_FACES = 24_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class RawScan:
-    """A file's content as it stands: NaNs, duplicates and unused vertices included.
+    """A file's content before cleaning: with NaNs, duplicates and unused vertices.
 
     Attributes:
-        points: as in the file, any unit.
+        points: positions in the file's own unit.
         faces: vertex ids, checked against ``points``; None for a point cloud.
-        colors: per point, [0, 1].
-        normals: per point, not necessarily unit.
+        colors: colour of each point, [0, 1].
+        normals: normal of each point, not necessarily of unit length.
         uv: texture coordinates, origin at the lower left.
         faces_uv: ids into ``uv``, or None.
-        texture: [0, 1], row 0 at the top.
-        notes: what was left out, one sentence each.
+        texture: image in [0, 1], row 0 at the top.
+        notes: sentences on what was left out.
     """
 
     points: Float[np.ndarray, "num_points 3"]
@@ -47,12 +47,12 @@ def check_claim(path: Path, *, what: str, count: int, bytes_each: int, available
     """Refuse a header's count that is out of range or that the file is too small to hold.
 
     Args:
-        path: for the message.
-        what: the plural noun counted, for the message.
-        count: claimed.
-        bytes_each: the fewest bytes that one of them takes in the file.
-        available: bytes left in the file.
-        limit: the most that is read at all.
+        path: path of the file, for the message.
+        what: plural noun of the counted items, for the message.
+        count: number of items that the header claims.
+        bytes_each: smallest number of bytes that an item takes in the file.
+        available: number of bytes left in the file.
+        limit: largest number of items that is accepted.
 
     Raises:
         ScanError: the count is negative, over ``limit``, or needs more than ``available`` bytes.
@@ -71,10 +71,10 @@ def check_claim(path: Path, *, what: str, count: int, bytes_each: int, available
 def check_faces(
     path: Path, indices: Int[np.ndarray, " ..."], num_points: int, *, what: str = "vertex"
 ) -> Int[np.ndarray, " ..."]:
-    """Return the same indices, if all lie in [0, num_points).
+    """Return the indices unchanged if all lie in [0, num_points).
 
     Raises:
-        ScanError: an index points outside.
+        ScanError: an index is out of range.
     """
     if indices.size:
         low, high = int(indices.min()), int(indices.max())

@@ -1,4 +1,4 @@
-"""What the faces of a mesh look like → one texture, or one colour per vertex: `Mesh` carries either."""
+"""A mesh's materials → one texture, or one colour per vertex, since a `Mesh` holds either."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from omote.formats.limits import RawScan
 from omote.formats.source import Source, shown
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".tga")
-_SWATCH = 8  # pixels a side of a material that is a colour without an image
-_GREY = 0.02  # plain colours nearer to grey than this are an exporter's default, not a skin
+_SWATCH = 8  # side in pixels of the tile of a plain-colour material
+_GREY = 0.02  # plain colours nearer to grey than this are an exporter's default, not skin
 
 Color = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """An image by the name that a file gives it, looked for in ``folder`` and in the scan's own."""
+    """An image by its name in a file, looked up in ``folder`` and in the scan's own folder."""
 
     name: str | bytes
     folder: Path | None = None
@@ -33,12 +33,12 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a face looks like: an image times a tint, or a plain colour in [0, 1] where there is none.
+    """Material of a face: an image times a tint, or a plain colour in [0, 1] if there is no image.
 
     Attributes:
-        color: of faces without an image.
-        tint: of the image.
-        image: a file that the scan names, an image file's bytes, or None.
+        color: plain colour of faces without an image.
+        tint: factor on the image's colours.
+        image: name of an image file, an image file's bytes, or None.
     """
 
     color: Color = (1.0, 1.0, 1.0)
@@ -51,13 +51,13 @@ class Surface:
     """A mesh before its materials are merged.
 
     Attributes:
-        points: as in the file.
+        points: vertices in the file's own unit.
         faces: vertex ids.
-        colors: per vertex; NaN where the file gives none.
+        colors: colour of each vertex; NaN where the file gives none.
         uv: texture coordinates, origin at the lower left.
-        faces_uv: ids into ``uv``; −1 where a corner has none.
-        materials: by number.
-        face_material: the number of each face's material.
+        faces_uv: ids into ``uv``; −1 for a corner without coordinates.
+        materials: the mesh's materials.
+        face_material: index into ``materials`` of each face.
     """
 
     points: Float[np.ndarray, "num_points 3"]
@@ -70,11 +70,11 @@ class Surface:
 
 
 def merged(surface: Surface, source: Source) -> RawScan:
-    """Put all images side by side in one texture, or, where there are none, all colours on the vertices.
+    """Put all images side by side into one texture, or, if there are none, all colours onto the vertices.
 
-    Faces without an image get their vertices' mean colour or their material's plain colour in that texture. Coordinates that
-    tile are wrapped a whole face at a time; a face that itself spans several tiles is clamped. An image that is absent or
-    cannot be read is left out with a note.
+    Faces without an image get their vertices' mean colour or their material's plain colour in that texture. Repeating texture
+    coordinates are wrapped one whole face at a time; a face that itself spans several repeats is clamped. A missing or unreadable
+    image is left out with a note.
     """
     mapped: Bool[np.ndarray, " f"] = np.asarray((surface.faces_uv >= 0).all(axis=1))
     used = [int(i) for i in np.unique(surface.face_material)]
@@ -90,7 +90,7 @@ def merged(surface: Surface, source: Source) -> RawScan:
 
 
 def _with_lone_image(surface: Surface, source: Source) -> Surface:
-    """The surface with the image of the scan's own name as its texture, if there is one: files get separated."""
+    """The surface textured with an image of the scan's own name, if there is one: material files get lost."""
     for suffix in _IMAGE_SUFFIXES:
         name = source.path.stem + suffix
         if source.beside(name)[0] is not None:
@@ -115,7 +115,7 @@ class _Tile:
 
 
 def _tiles(surface: Surface, used: list[int], mapped: Bool[np.ndarray, " f"], source: Source) -> list[_Tile]:
-    """Decode every image once, whatever its name is spelled like and however many materials use it."""
+    """Decode every image once, however its name is spelled and however many materials use it."""
     found: dict[tuple[object, Color], tuple[bytes | Path, str, list[int]]] = {}
     for number in used:
         material = surface.materials[number]
@@ -156,7 +156,7 @@ def _located(material: Material, source: Source) -> tuple[bytes | Path | None, s
 def read_texture(
     image: bytes | Path, name: str, source: Source, *, max_size: int = MAX_TEXTURE_SIZE
 ) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Decode a texture, or leave it out with a note: the shape alone can be aligned."""
+    """Decode a texture, or leave it out with a note: the shape alone can still be aligned."""
     if isinstance(image, bytes) and image[:12] == b"\xabKTX 20\xbb\r\n\x1a\n":
         source.note(f"{name}: KTX2 is not read: read without it; export with PNG or JPEG")
         return None
@@ -189,7 +189,7 @@ def _scan(
 
 
 def _without_images(surface: Surface, used: list[int], mapped: Bool[np.ndarray, " f"], source: Source) -> RawScan:
-    """Colours of the vertices; those without get the plain colours of their faces' materials."""
+    """Colours of the vertices; a vertex without one gets the plain colour of its faces' materials."""
     plain = np.array([m.color for m in surface.materials], np.float32)
     colors = surface.colors
     missing = np.ones(len(surface.points), bool) if colors is None else np.isnan(colors).any(axis=1)
@@ -216,7 +216,7 @@ def _atlas(surface: Surface, tiles: list[_Tile], mapped: Bool[np.ndarray, " f"])
     tile_of_face = np.where(mapped, number_of[surface.face_material], -1)
     bare = np.flatnonzero(tile_of_face < 0)
     painted = _face_colors(surface, bare)
-    # Each image has a border of its own edge, so that filters don't bleed; a bare face is one pixel, hit in its middle.
+    # A border that repeats an image's edge keeps filters from mixing tiles; a plain face maps to the centre of one pixel.
     height = max(_SWATCH, max(t.pixels.shape[0] for t in tiles) + 2)
     widths = [t.pixels.shape[1] + 2 for t in tiles]
     left = np.cumsum([0, *widths, -(-len(bare) // height)])
@@ -244,7 +244,7 @@ def _atlas(surface: Surface, tiles: list[_Tile], mapped: Bool[np.ndarray, " f"])
 
 
 def _face_colors(surface: Surface, bare: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
-    """Mean colour of each face's vertices, or its material's where they have none."""
+    """Mean colour of each face's vertices, or the plain colour of its material where they have none."""
     plain = np.array([m.color for m in surface.materials], np.float32)[surface.face_material[bare]]
     if surface.colors is None:
         return plain

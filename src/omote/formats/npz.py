@@ -1,8 +1,8 @@
-"""NPZ with documented keys; nothing is unpickled, no header is executed, and nothing is allocated before its size backs it.
+"""NPZ with documented keys; nothing is unpickled or executed, and sizes are checked before memory is allocated.
 
 Keys, in any case: ``points``, ``vertices``, ``verts``, ``xyz`` or ``positions`` (n, 3), any real type; optional ``faces`` or
 ``triangles`` (m, 3) integers, ``colors``, ``rgb`` or ``vertex_colors`` (n, 1, 3 or 4) as bytes, wider integers or floats, and
-``normals`` (n, 3). Six columns of points are a position and a colour or normal. Other keys are named in the report.
+``normals`` (n, 3). Six columns of points are a position and a colour or normal. The report names other keys.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _KEYS = {
     "normals": ("normals", "vertex_normals"),
 }
 _MAX_ENTRIES = 1000
-Opened = IO[bytes] | io.BufferedIOBase  # what zipfile gives is no IO by name
+Opened = IO[bytes] | io.BufferedIOBase  # zipfile's files are not declared as IO
 _MAX_HEADER_BYTES = 10_000
-# What zipfile raises on damaged archives.
+# Exceptions that zipfile raises on damaged archives.
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, KeyError, struct.error,
     IndexError, UnicodeError, OverflowError,
@@ -48,7 +48,7 @@ def read_npz(source: Source) -> RawScan:
     """Read an NPZ file.
 
     Raises:
-        ScanError: damaged, a key is missing or has another shape, or the arrays are too large.
+        ScanError: the file is damaged, a key is missing or has a wrong shape, or an array is too large.
     """
     path = source.path
     archive = open_zip(source)
@@ -97,7 +97,7 @@ def _faces(faces: np.ndarray | None, num_points: int, source: Source) -> np.ndar
 
 
 def _columns(rows: np.ndarray, faces: np.ndarray | None, source: Source) -> RawScan:
-    """Points with more columns than a position: as a text table's."""
+    """Points with more columns than a position, interpreted like the columns of a text table."""
     from dataclasses import replace
 
     from omote.formats.tables import guessed
@@ -109,10 +109,10 @@ def _columns(rows: np.ndarray, faces: np.ndarray | None, source: Source) -> RawS
 
 
 def open_zip(source: Source) -> zipfile.ZipFile:
-    """Open the scan's file as a zip archive of a bounded number of entries.
+    """Open the scan's file as a zip archive with a limited number of entries.
 
     Raises:
-        ScanError: damaged, or too many entries.
+        ScanError: the archive is damaged, or has too many entries.
     """
     try:
         archive = zipfile.ZipFile(source.file)
@@ -125,10 +125,10 @@ def open_zip(source: Source) -> zipfile.ZipFile:
 
 
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Opened:
-    """Open an entry, stored or deflated: other compressions take memory as they please.
+    """Open an entry that is stored or deflated; other compressions use unlimited memory.
 
     Raises:
-        ValueError: of another compression.
+        ValueError: the entry has another compression.
     """
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{info.filename[:40]!r} is neither stored nor deflated")
@@ -136,10 +136,10 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Opened:
 
 
 def read_member(archive: zipfile.ZipFile, key: str, source: Source) -> np.ndarray:
-    """One array of an NPZ file, paid for before it is allocated.
+    """Read one array of an NPZ file, claimed from the scan's budget before it is allocated.
 
     Raises:
-        ScanError: damaged, too large, or pickled objects.
+        ScanError: the array is damaged, too large, or made of pickled objects.
     """
     path = source.path
     try:
@@ -157,7 +157,7 @@ def read_array(file: Opened, size: int, key: str, path: Path) -> np.ndarray:
     """Read an array in NPY format of at most ``size`` bytes.
 
     Raises:
-        ScanError: too large, truncated, or pickled objects.
+        ScanError: the array is too large, truncated, or made of pickled objects.
         ValueError: the header is damaged.
     """
     shape, fortran, dtype = _read_header(file, key, path)
@@ -175,7 +175,7 @@ def read_array(file: Opened, size: int, key: str, path: Path) -> np.ndarray:
 
 
 def _read_header(file: Opened, key: str, path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """The header of an NPY file: a Python literal, of which only what NumPy writes is understood.
+    """Read the header of an NPY file: shape, Fortran order and type. Only the literals that NumPy writes are understood.
 
     Source: numpy/lib/format.py, format versions 1.0 to 3.0.
     """

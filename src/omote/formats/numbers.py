@@ -1,4 +1,4 @@
-"""Numbers in text files, read in blocks of lines so that memory stays bounded whatever the file holds."""
+"""Numbers in text files, read in blocks of lines so that memory stays bounded for any file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codec
 
 @runtime_checkable
 class Bytes(Protocol):
-    """What text is read from."""
+    """Source of text bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to so many bytes; none at the end."""
+        """Return up to ``size`` bytes; none at the end."""
 
 
 class _Transcoded:
@@ -42,7 +42,7 @@ class _Transcoded:
 
 
 def after_mark(file: BinaryIO) -> Bytes:
-    """Return a text file past its byte order mark; UTF-16, as spreadsheets on Windows write it, is given as UTF-8."""
+    """Skip a text file's byte order mark; UTF-16, written by spreadsheets on Windows, is converted to UTF-8."""
     start = file.tell()
     head = file.read(3)
     for mark, encoding in _MARKS:
@@ -54,12 +54,12 @@ def after_mark(file: BinaryIO) -> Bytes:
 
 
 class LineBlocks:
-    """Iterates over a binary file's blocks of whole lines, with ``\\n`` for every kind of line end.
+    """Iterates over blocks of whole lines of a binary file, with every kind of line end as ``\\n``.
 
     Args:
-        file: open for reading in binary mode, at the first line wanted.
-        path: for messages.
-        convert: applied to every block.
+        file: binary file, positioned at the first line to read.
+        path: path of the file, for messages.
+        convert: function applied to every block.
     """
 
     def __init__(self, file: Bytes, path: Path, *, convert: Callable[[bytes], bytes] | None = None) -> None:
@@ -75,7 +75,7 @@ class LineBlocks:
     def __iter__(self) -> Iterator[bytes]:
         while True:
             read = self._file.read(BLOCK_BYTES)
-            more = len(read) > BLOCK_BYTES - 8  # transcoded text ends within a character of it
+            more = len(read) > BLOCK_BYTES - 8  # transcoded text may end a character earlier
             block = self._rest + read.replace(b"\\\r\n", b"\\\n").translate(LINE_ENDS)
             self._rest = b""
             if not block:
@@ -94,7 +94,7 @@ class LineBlocks:
 
 
 def token_lines(block: bytes) -> tuple[UInt8[np.ndarray, " n"], Int[np.ndarray, " t"], Int[np.ndarray, " rows"]]:
-    """Find the tokens: the block's bytes, where each token starts, and each line's number of them (0 if empty)."""
+    """Find a block's tokens: its bytes, the start of each token, and the number of tokens per line (0 if empty)."""
     data = np.frombuffer(block, np.uint8)
     is_space = data <= 32
     starts = np.flatnonzero(~is_space & np.concatenate([[True], is_space[:-1]]))
@@ -108,7 +108,7 @@ def parse_numbers(block: bytes, num_tokens: int, path: Path, *, dtype: type = np
     """All numbers of a block, exactly one for each whitespace-separated token.
 
     Raises:
-        ScanError: a token is no number.
+        ScanError: a token is not a number.
     """
     if num_tokens == 0:
         return np.empty(0, dtype)
@@ -135,15 +135,15 @@ def _first_bad_token(block: bytes) -> str:
 def number_rows(
     blocks: LineBlocks, *, num_rows: int | None = None, what: str = "rows"
 ) -> Iterator[tuple[Float[np.ndarray, " n"], Int[np.ndarray, " rows"]]]:
-    """Numbers line by line, empty lines skipped: flat values and the count on each line, block after block.
+    """Numbers line by line, without empty lines: for each block the flat values, and the count on each line.
 
     Args:
-        blocks: where to read on; what follows the rows stays there.
-        num_rows: how many to read; all to the end of the file where None.
-        what: the plural noun of a row, for messages.
+        blocks: blocks to read from; the text after the rows stays in them.
+        num_rows: number of rows to read; None reads to the end of the file.
+        what: plural noun of the rows, for messages.
 
     Raises:
-        ScanError: a token is no number, or the file ends early.
+        ScanError: a token is not a number, or the file ends early.
     """
     missing = num_rows
     num_numbers = 0
@@ -177,10 +177,10 @@ def number_rows(
 def table(
     blocks: LineBlocks, *, num_columns: int, num_rows: int, what: str = "rows"
 ) -> Float[np.ndarray, "num_rows num_columns"]:
-    """Read rows of one width.
+    """Read rows with the same number of columns.
 
     Raises:
-        ScanError: as `number_rows`, or a row has another number of columns.
+        ScanError: as for `number_rows`, or a row has another number of columns.
     """
     out = []
     for values, counts in number_rows(blocks, num_rows=num_rows, what=what):

@@ -1,7 +1,7 @@
 """Wavefront OBJ with MTL and textures: polygons, negative indices, vertex colours, several materials.
 
-A texture or material library that is absent is left out with a note in the report; the shape alone can be aligned. Names are
-found in any case and code page. ZBrush's polypaint (``#MRGB`` lines) is read as colours of the vertices.
+A missing texture or material library is left out with a note in the report; the shape alone can still be aligned. File names
+match in any case and code page. ZBrush's polypaint (``#MRGB`` lines) is read as vertex colours.
 
 Source: Alias/Wavefront, "Object Files (.obj)" and "MTL material format" (1995).
 """
@@ -28,13 +28,13 @@ _MAX_MATERIAL_BYTES = 1 << 20
 _SLASH, _SPACE = ord("/"), 32
 _LIBRARY = re.compile(rb"\S[^\n]*?\.mtl(?=\s|$)", re.IGNORECASE)
 _DEFAULT_COLOR = (0.8, 0.8, 0.8)
-# Keywords of images, the one that is meant to be seen first.
+# Keywords of images, in order of preference.
 _IMAGES = (b"map_kd", b"map_basecolor", b"map_ka", b"map_ke")
 
 
 @dataclass(kw_only=True)
 class _Parts:
-    """What has been read so far; lists hold one array per block."""
+    """Content read so far; lists hold one array per block."""
 
     points: list[np.ndarray] = field(default_factory=list)
     colors: list[np.ndarray] = field(default_factory=list)  # NaN where a vertex has none
@@ -52,7 +52,7 @@ class _Parts:
 
 @dataclass(kw_only=True)
 class _Library:
-    """What material libraries say, by the materials' names as bytes."""
+    """Content of material libraries, by material name as bytes."""
 
     names: dict[bytes, None] = field(default_factory=dict)
     colors: dict[bytes, tuple[float, float, float]] = field(default_factory=dict)
@@ -64,10 +64,10 @@ class _Library:
 
 
 def read_obj(source: Source) -> RawScan:
-    """Read an OBJ file and what it names in its own folder.
+    """Read an OBJ file, and the material libraries and images that it names in its own folder.
 
     Raises:
-        ScanError: a number or an index is wrong, or there are too many.
+        ScanError: a number or an index is invalid, or there are too many.
     """
     path = source.path
     parts = _Parts()
@@ -164,7 +164,7 @@ def _read_block(block: bytes, parts: _Parts, source: Source) -> None:
 
 
 def _select(data: np.ndarray, head: np.ndarray, wanted: np.ndarray, *, keyword: int) -> np.ndarray:
-    """Return the bytes of the wanted lines, their keyword blanked."""
+    """Return the bytes of the wanted lines, with their keywords blanked."""
     data = data.copy()
     for k in range(keyword):
         data[head[wanted] + k] = _SPACE
@@ -239,7 +239,7 @@ def _corners(data: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray, np.n
     is_break = (data <= _SPACE) | (data == _SLASH)
     number = np.flatnonzero(~is_break & np.concatenate([[True], is_break[:-1]]))
     values = parse_numbers(text.replace(b"/", b" "), len(number), path, dtype=np.int64)
-    first = np.searchsorted(number, starts)  # each corner's vertex number
+    first = np.searchsorted(number, starts)  # the token of each corner's vertex index
     fields = np.diff(np.append(first, len(number)))
     if (fields < 1).any() or (number[first] != starts).any():
         raise ScanError(f"{path.name}: expected faces as 'f v/vt/vn …', got a corner without a vertex; export it again")
@@ -301,7 +301,7 @@ def _materials(source: Source, parts: _Parts, *, mapped: bool) -> list[Material]
     library = _Library()
     for line in dict.fromkeys(parts.libraries):
         names = [line]
-        if source.beside(line)[0] is None:  # several on a line, or names with spaces
+        if source.beside(line)[0] is None:  # several names on a line, or a name with spaces
             names = _LIBRARY.findall(line) or line.split()
         for name in names[:_MAX_LIBRARIES]:
             found, why = source.beside(name)
@@ -318,7 +318,7 @@ def _materials(source: Source, parts: _Parts, *, mapped: bool) -> list[Material]
     for number, name in enumerate(parts.material_names):
         known: bytes | None = name if name in library.names else by_folded.get(name.lower())
         if known is None and len(library.names) == 1 and (number == 0 or len(parts.material_names) == 2):
-            known = next(iter(library.names))  # a lone material is meant, named or not
+            known = next(iter(library.names))  # a single material applies even if faces name another
         if known is None and number and library.names:
             source.note(f"material {shown(name)} is in no library: read in its default colour")
         materials.append(Material(color=_DEFAULT_COLOR) if known is None else library.material(known))
@@ -347,7 +347,7 @@ def _read_library(path: Path, library: _Library, source: Source) -> None:
                 rgb = np.clip(np.nan_to_num([float(w) for w in words[1:4]]), 0.0, 1.0)
             except ValueError:
                 continue
-            if keyword == b"kd" or (rgb.any() and library.colors.get(name) == (0.0, 0.0, 0.0)):  # it shines instead
+            if keyword == b"kd" or (rgb.any() and library.colors.get(name) == (0.0, 0.0, 0.0)):  # an emissive material
                 library.colors[name] = (float(rgb[0]), float(rgb[1]), float(rgb[2]))
         elif keyword in _IMAGES and len(words) > 1:
             rank = _IMAGES.index(keyword)

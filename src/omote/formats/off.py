@@ -17,10 +17,10 @@ _KEYWORD = re.compile(rb"(ST)?(C)?(N)?(4)?(n)?OFF$")
 
 
 def read_off(source: Source) -> RawScan:
-    """Read an OFF file, with colours of its vertices or faces.
+    """Read an OFF file, with the colours of its vertices or faces.
 
     Raises:
-        ScanError: another dialect, truncated, or an index out of range.
+        ScanError: the file has another dialect or is truncated, or an index is out of range.
     """
     file, path, size = source.file, source.path, source.size
     words: list[bytes] = []
@@ -46,7 +46,7 @@ def read_off(source: Source) -> RawScan:
     colors = normals = None
     if keyword[3] and rest.shape[1] >= 3:
         normals, rest = rest[:, :3], rest[:, 3:]
-    if rest.shape[1] in (3, 4) and (keyword[2] or not keyword[3]):  # many writers say OFF and add colours anyway
+    if rest.shape[1] in (3, 4) and (keyword[2] or not keyword[3]):  # many writers add colours under the keyword OFF
         colors = unit_colors(rest[:, :3], source.note)
     faces = None
     if num_faces:
@@ -57,7 +57,7 @@ def read_off(source: Source) -> RawScan:
 
 
 def _vertices(blocks: LineBlocks, num_points: int) -> np.ndarray:
-    """All rows, as wide as the first."""
+    """All vertex rows; the first one decides the number of columns."""
     for _values, counts in number_rows(blocks, num_rows=min(num_points, 1), what="vertices"):
         width = int(counts[0])
         if width < 3:
@@ -70,7 +70,7 @@ def _vertices(blocks: LineBlocks, num_points: int) -> np.ndarray:
 def _faces(
     blocks: LineBlocks, num_faces: int, num_points: int, source: Source
 ) -> tuple[Int[np.ndarray, "f 3"], Float[np.ndarray, "f 3"] | None]:
-    """Triangles and their colours; None where none has one, NaN where some have none."""
+    """Triangles and their colours; None if no face has a colour, NaN for faces without one."""
     out, painted = [], []
     for values, lengths in number_rows(blocks, num_rows=num_faces, what="faces"):
         start = np.cumsum(lengths) - lengths
@@ -83,7 +83,7 @@ def _faces(
         ids = np.clip(np.nan_to_num(values[picks], nan=-1.0), -1, 1 << 40).astype(np.int64)
         triangles, polygon = fan(counts)
         out.append(check_faces(blocks.path, ids, num_points)[triangles])
-        rest = lengths - 1 - counts  # a colour of three or four numbers; one is an index of a colour map
+        rest = lengths - 1 - counts  # three or four numbers are a colour; one is an index into a colour map
         if (rest == 1).any():
             source.note("colours of faces by an index of a colour map are not read")
         first = np.minimum(start + 1 + counts, len(values) - 3) if len(values) >= 3 else start

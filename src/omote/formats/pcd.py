@@ -31,7 +31,7 @@ def read_pcd(source: Source) -> RawScan:
     """Read a PCD file: positions, packed or separate colours, normals.
 
     Raises:
-        ScanError: the header is damaged or claims more than the file holds, or the data does not fit it.
+        ScanError: the header is damaged or claims more than the file holds, or the data doesn't match the header.
     """
     file, path = source.file, source.path
     layout = _read_header(file, path)
@@ -107,12 +107,12 @@ def _read_ascii(file: BinaryIO, path: Path, layout: _Layout, num_columns: int) -
 
 
 def _read_compressed(source: Source, layout: _Layout, left: int) -> dict[str, np.ndarray]:
-    """Fields one after the other (not point after point), the whole compressed with LZF."""
+    """Read LZF-compressed data, which is stored field by field, not point by point."""
     file, path = source.file, source.path
     sizes = np.frombuffer(file.read(8).ljust(8, b"\0"), "<u4")
     compressed, expanded = int(sizes[0]), int(sizes[1])
     expected = layout.num_points * layout.dtype.itemsize
-    # LZF makes at most 264 bytes of 3: more is no claim that the data can meet, and is refused before allocation.
+    # LZF expands 3 bytes to at most 264, so a larger claim cannot be true and is refused before allocation.
     if compressed > left - 8 or expanded != expected or expanded > 100 * compressed + 100:
         raise ScanError(
             f"{path.name}: the header claims {expected:,} bytes of points from {compressed:,} compressed ones, the "

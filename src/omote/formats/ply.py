@@ -44,7 +44,7 @@ def read_ply(source: Source) -> RawScan:
     """Read a PLY file.
 
     Raises:
-        ScanError: the header is damaged, claims more than the file holds, or the data does not fit it.
+        ScanError: the header is damaged or claims more than the file holds, or the data doesn't match the header.
     """
     file, path, size = source.file, source.path, source.size
     header = read_header(file, path)
@@ -87,7 +87,7 @@ def _read_ascii_element(blocks: LineBlocks, element: Element) -> Columns:
     values = np.concatenate([v for v, _ in parts]) if parts else np.empty(0)
     row_lengths = np.concatenate([c for _, c in parts]) if parts else np.empty(0, np.int64)
     end = np.cumsum(row_lengths)
-    cursor = end - row_lengths  # where each row's next value is, moved along property by property
+    cursor = end - row_lengths  # position of each row's next value, advanced property by property
     bad = ScanError(f"{blocks.path.name}: expected {what} to be as long as their list counts say; export it again")
     scalars: dict[str, np.ndarray] = {}
     lists: dict[str, List] = {}
@@ -111,7 +111,7 @@ def _read_ascii_element(blocks: LineBlocks, element: Element) -> Columns:
 
 
 def _cast(values: Float[np.ndarray, " n"], dtype: np.dtype) -> np.ndarray:
-    """Values in a property's type; out-of-range integers are clipped, so that indices fail later as out of range."""
+    """Values in a property's type; integers are clipped to its range, so that bad indices are still found to be out of range."""
     if dtype.kind == "f":
         return values
     limits = np.iinfo(dtype)
@@ -178,7 +178,7 @@ def _textured(
 
 
 def _colors(scalars: dict[str, np.ndarray], source: Source) -> Float[np.ndarray, "n 3"] | None:
-    """Colours of an element's rows, whatever they are called; None where it has none."""
+    """Colours of an element's rows under any of their usual names; None if it has none."""
     for names in _COLOR_NAMES:
         if set(names) <= scalars.keys():
             return unit_colors(_stack(scalars, names), source.note)
@@ -197,13 +197,13 @@ def _colors(scalars: dict[str, np.ndarray], source: Source) -> Float[np.ndarray,
 
 
 def _strips(strips: List, num_points: int, source: Source) -> Int[np.ndarray, "f 3"]:
-    """Triangle strips, ended by −1, each second triangle wound the other way; empty ones are dropped by cleaning."""
+    """Triangles of strips that end with −1; every second triangle is flipped, and cleaning drops degenerate ones."""
     ids = strips.values.astype(np.int64)
     source.claim("faces", len(ids))
     ends = np.concatenate([ids, [-1, -1]])
     whole = (ends[:-2] >= 0) & (ends[1:-1] >= 0) & (ends[2:] >= 0)
     bounds = np.cumsum(strips.counts)[:-1]
-    for back in (1, 2):  # a row's strip does not go on in the next row
+    for back in (1, 2):  # a strip ends with its row
         whole[bounds[bounds >= back] - back] = False
     starts = np.flatnonzero(whole)
     first = np.flatnonzero(np.concatenate([[True], ends[:-1] < 0]))

@@ -1,4 +1,4 @@
-"""Elements of a binary PLY file, vectorised: rows with lists too."""
+"""Vectorised reading of binary PLY elements, rows with lists included."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from omote.formats.ply_header import Element, List
 def read_binary_element(
     file: BinaryIO, path: Path, element: Element, order: Literal["<", ">"], *, available: int
 ) -> tuple[dict[str, np.ndarray], dict[str, List]]:
-    """Read one element's rows and leave the file at their end.
+    """Read one element's rows, and leave the file positioned after them.
 
-    Nearly every file has lists of one length (triangles), and then rows have one size and are read at once; otherwise
-    the rows' offsets are found by a walk.
+    In nearly every file all lists have the same length (triangles), so rows have a fixed size and are read at once; otherwise
+    the rows' offsets are found by walking through them.
 
     Args:
-        file: open at the element's first row.
-        path: for messages.
-        element: its properties.
-        order: ``<`` or ``>``.
-        available: bytes left in the file; the element's least size has been checked against it.
+        file: binary file, positioned at the element's first row.
+        path: path of the file, for messages.
+        element: the element and its properties.
+        order: byte order, ``<`` or ``>``.
+        available: number of bytes left in the file; the caller has compared the element's smallest size with it.
 
     Raises:
         ScanError: the file ends early.
@@ -47,7 +47,7 @@ def read_binary_element(
 
 
 def _first_row_lengths(file: BinaryIO, element: Element, order: Literal["<", ">"]) -> list[int] | None:
-    """Each list's length in the first row (0 for scalars); None where the row is cut short or absurdly long."""
+    """Each list's length in the first row (0 for scalars); None if the row is truncated or absurdly long."""
     lengths = []
     for item in element.properties if element.count else ():
         length = 0
@@ -125,7 +125,7 @@ def _read_ragged(
 def _gather(
     data: UInt8[np.ndarray, " n"], offsets: Int[np.ndarray, " rows"], counts: Int[np.ndarray, " rows"], dtype: np.dtype
 ) -> np.ndarray:
-    """Return the values of ``counts`` items at each byte offset, one after the other."""
+    """Return the values of ``counts`` items at each byte offset, concatenated."""
     first = np.cumsum(counts) - counts
     position = np.repeat(offsets - first * dtype.itemsize, counts) + np.arange(counts.sum()) * dtype.itemsize
     out = np.empty((len(position), dtype.itemsize), np.uint8)

@@ -22,7 +22,7 @@ _ORDERS: dict[str, Literal["<", ">"] | None] = {"ascii": None, "binary_little_en
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """A list property's values of all rows, one after the other."""
+    """A list property's values, concatenated over all rows."""
 
     counts: Int[np.ndarray, " rows"]
     values: np.ndarray
@@ -30,7 +30,7 @@ class List:
 
 @dataclass(frozen=True, kw_only=True)
 class Property:
-    """A scalar, or a list where ``count_dtype`` is given."""
+    """A scalar property, or a list property if ``count_dtype`` is given."""
 
     name: str
     dtype: np.dtype
@@ -51,7 +51,7 @@ class Element:
     properties: tuple[Property, ...]
 
     def least_bytes(self, *, ascii: bool) -> int:
-        """Return the fewest bytes that a row takes: a digit and a space per value, or empty lists."""
+        """Return the smallest size of a row in bytes: a digit and a space per value in ascii, empty lists."""
         if ascii:
             return 2 * len(self.properties) - (1 if len(self.properties) == 1 else 0) or 1
         return sum((p.count_dtype or p.dtype).itemsize for p in self.properties)
@@ -63,9 +63,9 @@ class Header:
 
     Attributes:
         order: byte order, or None for ascii.
-        elements: in file order.
-        textures: the files that ``comment TextureFile`` lines name.
-        num_bytes: where the data starts.
+        elements: the elements in file order.
+        textures: names of image files in ``comment TextureFile`` lines.
+        num_bytes: size of the header; the data starts there.
     """
 
     order: Literal["<", ">"] | None

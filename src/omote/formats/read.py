@@ -1,4 +1,4 @@
-"""Any supported scan file → `PointCloud`, `Mesh` or `Rgbd`, with a report of what was dropped."""
+"""Any supported scan file → `PointCloud`, `Mesh` or `Rgbd`, with a report of everything that was dropped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from omote.types import Mesh, PointCloud, Rgbd
 
 MIN_POINTS = 500
 
-# Each suffix's format; a reader is imported when its format is met.
+# Format of each suffix; a reader is imported when its format is first needed.
 FORMATS = {
     ".ply": "ply", ".obj": "obj", ".glb": "glb", ".gltf": "gltf", ".stl": "stl", ".off": "off", ".coff": "off",
     ".pcd": "pcd", ".xyz": "xyz", ".txt": "xyz", ".csv": "xyz", ".asc": "xyz", ".pts": "xyz", ".npz": "npz", ".wrl": "wrl",
@@ -28,7 +28,7 @@ _READERS = {
     "stl": "stl.read_stl", "off": "off.read_off", "pcd": "pcd.read_pcd", "xyz": "tables.read_table", "npz": "npz.read_npz",
     "wrl": "wrl.read_wrl", "usdz": "foreign.read_usdz", "rgbd": "frame.read_frame", "r3d": "archive.read_r3d",
 }  # fmt: skip
-_ALWAYS_RECOGNISED = ("ply", "glb", "pcd", "off", "wrl")  # these have a signature; the others may start anyhow
+_ALWAYS_RECOGNISED = ("ply", "glb", "pcd", "off", "wrl")  # these have a signature; others may start with anything
 _ZIPS = ("npz", "usdz", "zip", "r3d")
 _CONVERT = {
     ".fbx": "in Blender, File > Import > FBX, then File > Export > glTF 2.0",
@@ -47,20 +47,20 @@ PLAIN = "no colour was read: the skin will be plain"  # the first note of a scan
 
 @dataclass(frozen=True, kw_only=True)
 class ReadReport:
-    """What reading found and took away.
+    """Facts about a scan that was read, and counts of what cleaning removed.
 
     Attributes:
         format: ``ply``, ``obj``, ``glb``, ``gltf``, ``stl``, ``off``, ``pcd``, ``xyz``, ``npz``, ``wrl``, ``usdz``, ``r3d`` or
-            ``rgbd``; of a zip archive, that of the scan in it.
+            ``rgbd``; for a zip archive, the format of the scan in it.
         kind: ``mesh``, ``points`` or ``rgbd``.
-        num_points: usable points, vertices or pixels.
-        num_faces: 0 for points.
-        num_dropped_nan: points with a coordinate that is NaN, infinite or beyond 1e18; pixels without depth.
-        num_duplicates: points at the place of another.
-        num_unused: vertices without a face, in a mesh.
-        num_degenerate_faces: faces with equal corners or no area.
-        has_color: per point, by texture, or by pixel.
-        notes: what was left out or changed, one sentence each; the first says so if no colour was read.
+        num_points: number of usable points, vertices or pixels.
+        num_faces: number of faces; 0 for points.
+        num_dropped_nan: number of points with a coordinate that is NaN, infinite or beyond 1e18, or of pixels without depth.
+        num_duplicates: number of points at the same position as another.
+        num_unused: number of a mesh's vertices without a face.
+        num_degenerate_faces: number of faces with equal corners or no area.
+        has_color: whether colours were read, per point, from a texture or per pixel.
+        notes: sentences on what was left out or changed; the first one says so if no colour was read.
     """
 
     format: str
@@ -78,37 +78,37 @@ class ReadReport:
 def read(path: Path | str) -> PointCloud | Mesh | Rgbd:
     """Read a scan: PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ/CSV, NPZ, WRL, USDZ, a zip archive of one, or an RGB-D frame.
 
-    A frame is a folder, a JSON file or a recording of Record3D. Points keep the file's unit and orientation. NaNs, duplicate
-    points, unused vertices and degenerate faces are dropped. A texture that is absent is left out; `read_with_report` says so.
-    For the layout of an RGB-D frame see `omote.formats.frame`, for the keys of NPZ `omote.formats.npz`, for the columns of text
-    tables `omote.formats.tables`.
+    An RGB-D frame is a folder, a JSON file or a Record3D recording. Points keep the file's unit and orientation. NaNs, duplicate
+    points, unused vertices and degenerate faces are dropped. A missing texture is left out; the report of `read_with_report`
+    mentions it. `omote.formats.frame` describes the layout of RGB-D frames, `omote.formats.npz` the keys of NPZ and
+    `omote.formats.tables` the columns of text tables.
 
     Args:
-        path: the file or RGB-D folder; its suffix says the format, its content must agree.
+        path: scan file or RGB-D folder; the suffix gives the format, and the content must match it.
 
     Raises:
-        ScanError: missing, unreadable, damaged, another format than its name says, over the limits (2 GiB, 12 million
-            points, 24 million faces, fewer for small files), or fewer than 500 usable points.
+        ScanError: the scan is missing, unreadable, damaged, not of the format that its suffix gives, over the limits (2 GiB, 12
+            million points, 24 million faces; fewer for small files), or has fewer than 500 usable points.
     """
     return read_with_report(path)[0]
 
 
 def read_with_report(path: Path | str, *, min_points: int = MIN_POINTS) -> tuple[PointCloud | Mesh | Rgbd, ReadReport]:
-    """As `read`, with the report.
+    """Read a scan like `read`, and report on it.
 
     Args:
-        path: as for `read`.
-        min_points: fewest usable points, vertices or pixels.
+        path: scan file or RGB-D folder, as for `read`.
+        min_points: smallest number of usable points, vertices or pixels.
 
     Raises:
-        ScanError: as `read`.
+        ScanError: as for `read`.
     """
     path = Path(path)
     try:
         if path.is_dir():
             path = _frame_of(path)
         format_name, size = _check_file(path)
-        # NaNs and overflows of the file's numbers are looked for, not warned of.
+        # Cleaning handles NaNs and overflows in the file's numbers, so NumPy need not warn of them.
         with open_regular(path) as file, np.errstate(all="ignore"):
             source = Source(path=path, file=file, size=size, paid_bytes=size)
             if format_name != "zip":
@@ -148,7 +148,7 @@ def _unreadable(path: Path, error: OSError) -> ScanError:
 
 
 def _check_file(path: Path) -> tuple[str, int]:
-    """Check name against content; the format, and the size in bytes."""
+    """Check that suffix and content agree; return the format and the size in bytes."""
     try:
         status = path.stat()
     except ValueError:  # a null byte in the path
@@ -183,7 +183,7 @@ def _check_file(path: Path) -> tuple[str, int]:
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the format that a file's first bytes give away, or None; several that are not scans are told by name."""
+    """Return the format that a file's first bytes show, or None; some formats that are no scans are recognised too."""
     if head[:3] == b"ply" and head[3:4] in (b"\n", b"\r", b" "):
         return "ply"
     if head[:4] == b"glTF":
@@ -289,7 +289,7 @@ def _finish(raw: RawScan, source: Source, format_name: str, min_points: int) -> 
 
 
 def _check_plausible(colors: np.ndarray, source: Source) -> None:
-    """Say where colours are of no skin: all but black or white throughout."""
+    """Note colours that cannot be skin: nearly black or nearly white everywhere."""
     mean = float(colors.mean()) if colors.size else 0.5
     if mean < _DARK or mean > _BRIGHT:
         source.note(f"the colours look wrong: {'black' if mean < _DARK else 'white'} nearly throughout")

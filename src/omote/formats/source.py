@@ -1,7 +1,7 @@
-"""One scan being read: its file and folder, what reading it may still cost, and the notes about it.
+"""A scan being read: its file and folder, its remaining budget of memory, and the notes about it.
 
-Every file is opened here. Nothing but regular files is ever opened, nothing outside the scan's folder is, and what a file
-makes of itself (instances, compression, images) is paid from a budget in proportion to its size before it is allocated.
+Every file is opened here. Only regular files inside the scan's folder are opened, and anything that expands (instances,
+compression, images) is claimed, before it is allocated, from a budget in proportion to the file's size.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from omote.errors import ScanError
 from omote.formats.limits import MAX_FACES, MAX_FILE_BYTES, MAX_POINTS
 
 Goods = Literal["points", "faces", "bytes", "pixels"]
-# What a scan may hold: so many, and so many more for each byte of its files. A file of 10 MB stays under 1 GB of memory.
+# A scan's budget: a fixed number, and more for each byte of its files. A file of 10 MB stays under 1 GB of memory.
 _FREE: dict[Goods, int] = {"points": 1_500_000, "faces": 2_000_000, "bytes": 64 << 20, "pixels": 96 << 20}
 _PER_BYTE: dict[Goods, float] = {"points": 0.25, "faces": 0.2, "bytes": 20.0, "pixels": 5.0}
 _AT_MOST: dict[Goods, int] = {"points": MAX_POINTS, "faces": MAX_FACES, "bytes": 8 << 30, "pixels": 8 << 30}
-_MAX_ENTRIES = 20_000  # of a folder that is searched for a name in another case
+_MAX_ENTRIES = 20_000  # largest folder that is searched for a name in another case
 _MAX_NOTES = 24
-# Code pages of the systems that exporters ran on, the stricter ones first.
+# Code pages of the systems that exporters run on, stricter ones first.
 _CODE_PAGES = ("utf-8", "cp932", "gb18030", "cp949", "big5", "cp1252", "cp1251", "mac_roman", "latin-1")
 
 
@@ -33,11 +33,11 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; a FIFO, device or socket is refused before it is opened.
 
     Raises:
-        ScanError: something other than a regular file.
-        OSError: it cannot be opened.
+        ScanError: the path is no regular file.
+        OSError: the file cannot be opened.
     """
     if stat.S_ISREG(path.stat().st_mode):
-        # Without waiting, and looked at again: it may have been exchanged since.
+        # Non-blocking, and checked again once open: the file may have been replaced since.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return os.fdopen(descriptor, "rb")
@@ -49,11 +49,11 @@ def read_bounded(path: Path, most: int) -> bytes:
     """Return a file's content.
 
     Raises:
-        ScanError: more than ``most`` bytes, not a regular file, or not readable.
+        ScanError: the file has more than ``most`` bytes, is no regular file, or is not readable.
     """
     try:
         with open_regular(path) as file:
-            data = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # no more room than it needs
+            data = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # allocates no more than the file's size
     except OSError as error:
         raise ScanError(f"{path.name}: cannot be read ({error.strerror}); check its permissions") from error
     if len(data) > most:
@@ -62,23 +62,23 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def shown(name: str | bytes) -> str:
-    """Return a name of the file's as it stands in messages: quoted, on one line, not too long."""
+    """Format a name from the file for messages: quoted, on one line, shortened."""
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     return repr(text if len(text) <= 80 else "…" + text[-79:])
 
 
 @dataclass(kw_only=True)
 class Source:
-    """A scan's file and what is known while it is read.
+    """A scan's file, and the state of reading it.
 
     Attributes:
-        path: for messages, and its folder for what the file names.
-        file: open at the start.
-        size: of the file in bytes.
-        paid_bytes: bytes that the budget is in proportion to: the file's, or those of the archive that it came in.
-        in_archive: whether files beside it are paid for by the archive.
-        folders: that it may name files of, the one that holds all of them first; its own if none.
-        notes: what was left out or taken in a way that may surprise, one sentence each.
+        path: path of the file, for messages and to find other files beside it.
+        file: binary file, open at its start.
+        size: size of the file in bytes.
+        paid_bytes: bytes to which the budget is proportional: the file's, or those of the archive that held it.
+        in_archive: whether the archive's size already pays for the files beside the scan.
+        folders: folders whose files the scan may name, the outermost first; the scan's own folder if empty.
+        notes: sentences on anything that was left out or interpreted in a surprising way.
     """
 
     path: Path
@@ -92,25 +92,25 @@ class Source:
     _folders: dict[Path, list[str]] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
-        """Add a sentence to the report, once."""
+        """Add a sentence to the report; repeated sentences are added once."""
         if len(self.notes) < _MAX_NOTES:
             self.notes[" ".join(text.split())[:300]] = None
 
     def most(self, what: Goods) -> int:
-        """Return how many the scan may hold."""
+        """Return how many points, faces, bytes or pixels the scan may hold."""
         return min(_AT_MOST[what], int(_FREE[what] + _PER_BYTE[what] * self.paid_bytes))
 
     def left(self, what: Goods) -> int:
-        """Return how many it may still hold."""
+        """Return the rest of the budget."""
         return self.most(what) - self._claimed.get(what, 0)
 
     def claim(self, what: Goods, count: int, *, because: str = "") -> None:
-        """Take so many from the budget, before they are allocated.
+        """Take items from the budget, before they are allocated.
 
         Args:
-            what: is claimed.
-            count: of them.
-            because: what makes them more than the file's size suggests, for the message.
+            what: kind of the items.
+            count: number of items.
+            because: reason why there are more than the file's size suggests, for the message.
 
         Raises:
             ScanError: the budget is spent.
@@ -125,22 +125,22 @@ class Source:
         self._claimed[what] = total
 
     def pay(self, num_bytes: int) -> None:
-        """Enlarge the budget by a file beside the scan that is read too."""
+        """Enlarge the budget by the size of another file that belongs to the scan."""
         if not self.in_archive:
             self.paid_bytes += num_bytes
 
     def beside(self, name: str | bytes, *, folder: Path | None = None) -> tuple[Path | None, str]:
-        """Find a file that the scan names, by its name's spelling in any case, Unicode form or code page.
+        """Find a file that the scan names, in any case, Unicode form or code page.
 
-        The name is not trusted. Only regular files in the scan's folder or below it are given; a name that leads elsewhere (an
-        absolute path, a drive, ``..``, an address) is looked up by its last part alone, and so is one whose folders are absent.
+        The name is not trusted. Only regular files in or below the scan's folder are found; a name that leads elsewhere (an
+        absolute path, a drive, ``..``, a URL) or into a missing folder is looked up by its last part alone.
 
         Args:
-            name: as the scan has it; bytes are decoded in the code page that finds a file.
-            folder: looked in before the scan's own, such as a material library's.
+            name: name in the scan; bytes are decoded with the first code page that finds a file.
+            folder: folder that is searched before the scan's own, such as that of a material library.
 
         Returns:
-            The file or None, and why not.
+            The file or None, and the reason if None.
         """
         root = Path(os.path.realpath(self.folders[0] if self.folders else self.path.parent))
         why = f"is not beside {self.path.name}"
@@ -165,10 +165,10 @@ class Source:
         return None, why
 
     def read_beside(self, name: str | bytes, most: int = MAX_FILE_BYTES) -> bytes:
-        """Return the content of a file that the scan cannot do without.
+        """Return the content of a file without which the scan cannot be read.
 
         Raises:
-            ScanError: absent, too large, or not readable.
+            ScanError: the file is missing, too large, or not readable.
         """
         found, why = self.beside(name)
         if found is None:
@@ -192,14 +192,14 @@ class Source:
             if folder not in self._folders:
                 with os.scandir(folder) as entries:
                     self._folders[folder] = sorted(e.name for e, _ in zip(entries, range(_MAX_ENTRIES), strict=False))
-        except (OSError, ValueError):  # no folder, or a name that the system does not take
+        except (OSError, ValueError):  # no such folder, or a name that the system does not accept
             return None
         wanted = _folded(name)
         return next((folder / n for n in self._folders[folder] if _folded(n) == wanted), None)
 
 
 def _spellings(name: str | bytes) -> Iterator[str]:
-    """Yield the texts that a name may stand for, the likeliest first."""
+    """Yield possible decodings of a name, the likeliest first."""
     texts: dict[str, None] = {}
     if isinstance(name, str):
         texts[name] = None

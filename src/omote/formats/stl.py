@@ -1,7 +1,7 @@
-"""STL, binary and ascii: triangles without connectivity (cleaning merges their corners).
+"""STL, binary and ascii: unconnected triangles, whose corners are merged by cleaning.
 
-Colours of binary facets lie in 15 bits of their attribute, as VisCAM and SolidView (blue lowest, bit 15 set) or Materialise
-Magics (red lowest, bit 15 clear, ``COLOR=`` in the header) write them.
+Binary facets may have colours in 15 bits of their attribute, in the convention of VisCAM and SolidView (blue lowest, bit 15
+set) or of Materialise Magics (red lowest, bit 15 clear, ``COLOR=`` in the header).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def read_stl(source: Source) -> RawScan:
     """Read an STL file; binary files may start with ``solid`` too, so the size decides.
 
     Raises:
-        ScanError: truncated, or neither kind of STL.
+        ScanError: the file is truncated, or no STL of either kind.
     """
     file, path, size = source.file, source.path, source.size
     colors = None

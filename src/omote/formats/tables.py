@@ -1,10 +1,11 @@
-"""Tables of points in text: one point a line, in the columns that scanners, CloudCompare, pandas and spreadsheets write.
+"""Text tables of points: one point per line, in the columns that scanners, CloudCompare, pandas and spreadsheets write.
 
-A header's names decide (``x``, ``Y [mm]``, ``"Points:2"``, ``nx``, ``red``, ``Rf`` …); what it names and is not read is said.
-Without one, the first three columns are the position (after a row number, if the first counts 0, 1, 2 …) and the values tell
-the rest: a triple of length 1 is a normal, a triple from 0 up a colour, with its alpha if a constant follows, after an
-intensity if one precedes it. Separators are spaces, tabs, commas, semicolons or bars; the decimal sign is a point or, where
-another separator leaves no doubt, a comma; numbers may be in quotes; the text may be UTF-8 or UTF-16.
+If there is a header, its names decide (``x``, ``Y [mm]``, ``"Points:2"``, ``nx``, ``red``, ``Rf`` …), and the report lists the
+columns that are not read. Otherwise the first three columns are the position (after a row number, if the first column counts
+0, 1, 2 …) and the values identify the rest: a triple of length 1 is a normal; a triple of non-negative numbers is a colour,
+which may follow an intensity and be followed by a constant alpha. Separators are spaces, tabs, commas, semicolons or bars; the
+decimal sign is a point or, if another separator leaves no doubt, a comma; numbers may be quoted; the text may be UTF-8 or
+UTF-16.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _COLOR = re.compile(r"(?:c|col|colou?rs?|rgba?|diffuse|vertexcolor)?(r|g|b|red|g
 _NUMBERED = re.compile(r"(points?|positions?|coordinates?|normals?|colou?rs?|rgba?)([0-3])")
 _GREY = ("grey", "gray", "luminance", "greyscale", "grayscale")
 _PACKED = ("rgb", "rgba", "color", "colour", "packedrgb", "argb")
-# In the languages of spreadsheets; ü is lost with every other sign.
+# Column names in the languages of spreadsheets, without characters other than a-z.
 _TRANSLATED = {
     "rot": "r", "grn": "g", "gruen": "g", "blau": "b", "rouge": "r", "vert": "g", "bleu": "b", "rojo": "r", "verde": "g",
     "azul": "b", "rosso": "r", "blu": "b",
@@ -50,7 +51,7 @@ _ROW_NAMES = ("", "index", "id", "unnamed0", "no", "nr", "num", "number", "row",
 
 @dataclass(frozen=True, kw_only=True)
 class _Dialect:
-    """How lines are split: the separator, whether commas are decimal, and the columns that hold no numbers."""
+    """Rules for splitting lines: the separator, whether commas are decimal signs, and the columns without numbers."""
 
     separator: str = " "
     decimal_comma: bool = False
@@ -58,7 +59,7 @@ class _Dialect:
     text_columns: tuple[int, ...] = ()
 
     def numbers(self, block: bytes) -> bytes:
-        """Return the block with nothing but numbers, spaces and line ends; comments and rows of nothing are left out."""
+        """Reduce a block to numbers, spaces and line ends, without comments and empty rows."""
         block = _UNKNOWN.sub(b"nan", _NO_POINT.sub(b"", block))
         if b"#" in block:
             block = _HEX_COLOR.sub(lambda match: b"%d" % int(match[1], 16), block)
@@ -70,7 +71,7 @@ class _Dialect:
             block = re.sub(rb'"[ \t]*,[ \t]*"', b" ", block)
         elif self.separator != " ":
             separator = self.separator.encode()
-            for _ in range(2):  # an empty field is an unknown number; twice, since matches don't overlap
+            for _ in range(2):  # an empty field becomes NaN; twice, since matches don't overlap
                 block = block.replace(separator * 2, separator + b"nan" + separator)
         table = bytearray(range(256))
         for character in b",;|\"'":
@@ -85,7 +86,7 @@ class _Dialect:
         if self.separator != " ":
             try:
                 fields = next(csv.reader([line], delimiter=self.separator, skipinitialspace=True), [])
-            except csv.Error:  # a field without end
+            except csv.Error:  # an unterminated quoted field
                 fields = line.split(self.separator)
         return [f.strip().strip("\"'").strip() for f in fields]
 
@@ -94,7 +95,7 @@ def read_table(source: Source) -> RawScan:
     """Read a point list.
 
     Raises:
-        ScanError: a line is not numbers, rows differ in width, or what the columns mean cannot be told.
+        ScanError: a line holds no numbers, rows differ in width, or the columns' meaning cannot be found.
     """
     blocks = LineBlocks(after_mark(source.file), source.path)
     names, dialect = _header(blocks, source)
@@ -129,7 +130,7 @@ def read_table(source: Source) -> RawScan:
 
 
 def _header(blocks: LineBlocks, source: Source) -> tuple[list[str], _Dialect]:
-    """Skip leading lines that are no row of numbers; the column names, if the last of them holds some, and the dialect."""
+    """Skip leading lines without numbers; return the column names in the last of them, if any, and the dialect."""
     for block in blocks:
         lines = [line.decode("utf-8", "replace") for line in block[: 1 << 16].split(b"\n")[: _SAMPLE_LINES + 32]]
         first = next((k for k, line in enumerate(lines[:_MAX_HEADER_LINES]) if _is_row(line)), None)
@@ -155,7 +156,7 @@ def _header(blocks: LineBlocks, source: Source) -> tuple[list[str], _Dialect]:
 
 
 def _is_row(line: str) -> bool:
-    """Whether a line may be a point: three or more numbers, however they are separated, beside any text."""
+    """Whether a line may be a point: it holds three or more numbers, with any separators and any other text."""
     if line.lstrip().startswith(("#", "//", "%", "!")):
         return False
     fields = [f.strip("\"' ") for f in re.split(r"[;\t|]" if re.search(r"[;\t|]", line) else r"\s+|,", line)]
@@ -163,7 +164,7 @@ def _is_row(line: str) -> bool:
 
 
 def _dialect(lines: list[str], source: Source) -> _Dialect:
-    """Tell the separator and the decimal sign from the first rows."""
+    """Find the separator and the decimal sign from the first rows."""
     text = "\n".join(lines)
     quoted = '"' in text
     dialect = _Dialect(quoted=quoted)
@@ -202,11 +203,11 @@ def _is_text(field: str, dialect: _Dialect) -> bool:
 
 
 def _check_commas(lines: list[str], source: Source) -> None:
-    """Refuse ``81,414,359,794,74,553``: commas that both separate and are decimal, where nothing tells them apart."""
+    """Refuse rows such as ``81,414,359,794,74,553``, whose commas may be separators or decimal signs."""
     rows = [[f.strip() for f in line.split(",")] for line in lines]
     if any("." in line for line in lines) or any(len(r) < 6 or len(r) % 2 for r in rows):
         return
-    # Whole numbers are not written with leading zeros, decimals are: one in ten.
+    # Integers have no leading zeros, whereas one in ten fractional parts does.
     fractions = [f for r in rows for f in r[1:6:2]]
     wholes = [f.lstrip("+-") for r in rows for f in r[0:6:2]]
     if any(len(f) > 1 and f[0] == "0" for f in fractions) and not any(len(w) > 1 and w[0] == "0" for w in wholes):
@@ -217,7 +218,7 @@ def _check_commas(lines: list[str], source: Source) -> None:
 
 
 def _meaning(name: str) -> str:
-    """Return x, y, z, nx … nz, r, g, b, grey, rgb (packed), row, or nothing for a name that is not known."""
+    """Return x, y, z, nx … nz, r, g, b, grey, rgb (packed), row, or an empty string for an unknown name."""
     key = re.sub(r"[^0-9a-z]", "", _BRACKETS.sub("", name.lower()))
     if key in _ROW_NAMES:
         return "row"
@@ -266,7 +267,7 @@ def _named(rows: Float[np.ndarray, "n columns"], names: list[str], source: Sourc
 
 
 def guessed(rows: Float[np.ndarray, "n columns"], source: Source) -> RawScan:
-    """Tell what columns are from their values."""
+    """Identify columns by their values."""
     start = 0
     if rows.shape[1] > 3 and len(rows) > 2 and np.array_equal(rows[:, 0], rows[0, 0] + np.arange(len(rows))):
         source.note("the first column counts the rows: not read as x")
@@ -292,7 +293,7 @@ def guessed(rows: Float[np.ndarray, "n columns"], source: Source) -> RawScan:
 
 
 def _color_column(rows: np.ndarray, left: list[int]) -> int | None:
-    """Where the colours start: after an intensity, unless the fourth of a run is constant and thus an alpha."""
+    """First colour column: the one after an intensity, unless the fourth column of a run is constant and so an alpha."""
     starts = [k for k in left if {k, k + 1, k + 2} <= set(left) and _is_color(rows[:, k : k + 3])]
     for k in starts:
         after = k + 3 in left

@@ -1,4 +1,4 @@
-"""Meshes and point clouds → PLY and OBJ, each file written whole or not at all."""
+"""Meshes and point clouds → PLY and OBJ; each file is written atomically."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def save_ply(scan: Mesh | PointCloud, path: Path | str) -> None:
     Texture coordinates and texture are not written; PLY viewers disagree on them. Use `save_obj` for those.
 
     Args:
-        scan: in any unit.
-        path: a file name; its folder must exist.
+        scan: mesh or point cloud in any unit.
+        path: output file, in a folder that exists.
 
     Raises:
         OutputError: the file cannot be written.
@@ -58,8 +58,8 @@ def save_obj(scan: Mesh | PointCloud, path: Path | str) -> None:
     (``v x y z r g b``) where there is no texture.
 
     Args:
-        scan: in any unit.
-        path: a file name that ends in ``.obj``; its folder must exist.
+        scan: mesh or point cloud in any unit.
+        path: output file that ends in ``.obj``, in a folder that exists.
 
     Raises:
         OutputError: a file cannot be written, or ``path`` ends otherwise.
@@ -70,7 +70,7 @@ def save_obj(scan: Mesh | PointCloud, path: Path | str) -> None:
     points, colors, normals, faces = _parts(scan)
     uv = scan.uv if isinstance(scan, Mesh) and scan.faces_uv is not None else None
     texture = scan.texture if isinstance(scan, Mesh) and uv is not None else None
-    if texture is not None:  # the OBJ last: once it is there, what it names is there too
+    if texture is not None:  # the OBJ last, so that the files it names exist before it does
         _save_texture(texture, path)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if texture is not None:

@@ -1,8 +1,8 @@
-"""VRML 2.0 (VRML97) as 3D scanners write it: indexed face sets and point sets with colours or one image each.
+"""VRML 2.0 (VRML97) from 3D scanners: indexed face sets and point sets, each with colours or one image.
 
-Read are ``Coordinate``, ``IndexedFaceSet``, ``PointSet``, ``TextureCoordinate``, ``Color`` (per vertex, corner or face),
-``Material`` and ``ImageTexture``; node and field names as in ISO/IEC 14772-1. Everything else is passed over. Transforms are not
-applied, ``USE`` is not followed. The text is scanned once, in time linear in its length.
+The nodes ``Coordinate``, ``IndexedFaceSet``, ``PointSet``, ``TextureCoordinate``, ``Color`` (per vertex, corner or face),
+``Material`` and ``ImageTexture`` are read (names as in ISO/IEC 14772-1) and all others ignored. Transforms are not applied, and
+``USE`` is not followed. The text is scanned once, in time linear in its length.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ARRAY_END = re.compile(rb'[\]"#]')
 _NUMBER_NEXT = re.compile(rb"\s*[-+.\d]")
 _NUMBER = re.compile(rb"[-+]?(\d{1,18}\.?\d{0,18}|\.\d{1,18})([eE][-+]?\d{1,3})?")
 _COMMAS = bytes.maketrans(b",", b" ")
-# What each array holds, and how many numbers of it are read at most.
+# Arrays that are read: their content, and the largest number of values.
 _ARRAYS = {
     (b"Coordinate", b"point"): ("points", 3 * MAX_POINTS),
     (b"TextureCoordinate", b"point"): ("uv", 2 * 3 * MAX_FACES),
@@ -40,16 +40,16 @@ _ARRAYS = {
 }
 _INTEGERS = ("corners", "corners_uv", "corners_color")
 _DEFAULT_COLOR = (0.8, 0.8, 0.8)
-_MATERIAL_COLORS = (b"emissiveColor", b"diffuseColor")  # the later one wins unless it is black
+_MATERIAL_COLORS = (b"emissiveColor", b"diffuseColor")  # the last one wins unless it is black
 _MAX_IMAGES = 8
 
 
 @dataclass(kw_only=True)
 class _Shape:
-    """One ``Shape``: flat arrays in chunks, by the names of `_ARRAYS`."""
+    """One ``Shape``: chunks of flat arrays by the names in `_ARRAYS`."""
 
     chunks: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    images: list[bytes] = field(default_factory=list)  # of which the first that is here is meant
+    images: list[bytes] = field(default_factory=list)  # alternatives; the first existing one is used
     colors: dict[bytes, list[float]] = field(default_factory=dict)
     color_per_vertex: bool = True
 
@@ -68,7 +68,7 @@ class _Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A shape as triangles; ``faces`` is None for points, ``uv`` where it has no texture coordinates."""
+    """A shape as triangles; ``faces`` is None for points, and ``uv`` if there are no texture coordinates."""
 
     points: Float[np.ndarray, "n 3"]
     colors: Float[np.ndarray, "n 3"] | None
@@ -82,7 +82,7 @@ def read_wrl(source: Source) -> RawScan:
     """Read a VRML 2.0 file and the images that it names in its own folder.
 
     Raises:
-        ScanError: VRML 1.0, truncated, or a number or an index is wrong.
+        ScanError: the file is VRML 1.0 or truncated, or a number or an index is invalid.
     """
     path = source.path
     if not source.file.read(len(_SIGNATURE)) == _SIGNATURE:
@@ -103,10 +103,10 @@ class _Parser:
         self.nodes: list[bytes] = []
         self.done: list[_Shape] = []
         self.shape = _Shape()
-        self.word = b""  # the last one: a field's or node's name
-        self.array: str | None = None  # being read
-        self.left = 0  # numbers that it may still hold
-        self.skipped = False  # within an array of numbers that is not wanted
+        self.word = b""  # last word read: the name of a field or node
+        self.array: str | None = None  # name of the array being read
+        self.left = 0  # how many more numbers the array may hold
+        self.skipped = False  # whether the array being read is ignored
 
     def shapes(self) -> list[_Shape]:
         rest = b""
@@ -125,7 +125,7 @@ class _Parser:
         return self.done
 
     def _read(self, text: bytes) -> bytes:
-        """Read whole lines; a text in quotes that goes on is given back."""
+        """Read whole lines; return the rest if it is an unfinished quoted string."""
         place = 0
         while place < len(text):
             if self.array is not None or self.skipped:
@@ -190,14 +190,14 @@ class _Parser:
             self.skipped = holds_numbers
             return
         self.array, self.left = known
-        if self.array in self.shape.chunks:  # faces without a Shape around them
+        if self.array in self.shape.chunks:  # faces outside of a Shape
             images, colors = self.shape.images, self.shape.colors
             self._end_shape()
             self.shape.images, self.shape.colors = images, colors
         self.shape.chunks[self.array] = []
 
     def _numbers(self, text: bytes, place: int) -> int:
-        """Read on in an array, up to its end, a comment or the block's end; returns how far."""
+        """Read an array up to its end, a comment or the block's end; return that position."""
         end = _ARRAY_END.search(text, place)
         stop = len(text) if end is None else end.start()
         if self.array is not None:
@@ -236,7 +236,7 @@ class _Parser:
 
 
 def _string_end(text: bytes, place: int) -> int:
-    """Where a text's closing quote is; −1 if it goes on past the end. A backslash takes what follows."""
+    """Position of a string's closing quote; −1 if it is not in the text. A backslash escapes the next character."""
     while (end := text.find(b'"', place)) >= 0:
         back = end
         while back > place and text[back - 1] == ord("\\"):
@@ -292,7 +292,7 @@ def _shape_colors(
     num_points: int,
     source: Source,
 ) -> Float[np.ndarray, "n 3"] | None:
-    """Colours per vertex, of whatever they are given for; None with a note where they fit nothing."""
+    """Colours per vertex from colours per vertex, corner or face; None with a note if their number fits none of them."""
     index = shape.numbers("corners_color")
     if index is None and shape.color_per_vertex and len(colors) == num_points:
         return colors
@@ -322,9 +322,9 @@ def _rows(values: np.ndarray | None, width: int, what: str, source: Source) -> F
 
 
 def _polygons(corners: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " p"]]:
-    """Corner ids without the −1 that ends each polygon, and how many corners each has."""
+    """Corner ids without the −1 that ends each polygon, and the number of corners of each polygon."""
     ends = np.flatnonzero(corners == -1)
-    if not len(ends) or ends[-1] != len(corners) - 1:  # the last −1 may be left out
+    if not len(ends) or ends[-1] != len(corners) - 1:  # the last −1 is optional
         ends = np.append(ends, len(corners))
     return corners[corners != -1], np.diff(ends, prepend=-1) - 1
 

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 def estimate_normals(
     points: Float[np.ndarray, "n 3"], *, neighbors: int = 12, towards: Float[np.ndarray, "3"] | None = None
 ) -> Float[np.ndarray, "n 3"]:
-    """Unit normals by local principal components; signs are arbitrary unless ``towards`` gives a point they face."""
+    """Unit normals by local principal components; signs are arbitrary unless the normals shall face a point ``towards``."""
     neighbors = min(neighbors, len(points))
     _, index = cKDTree(points).query(points, k=neighbors)
     local = points[index.reshape(len(points), -1)]
@@ -92,7 +92,7 @@ def _incident_faces(faces: Int[np.ndarray, "f 3"], num_vertices: int) -> Int[np.
 
 
 def closest_on_triangles(p: Float[np.ndarray, "n 3"], tri: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
-    """The point of each triangle that is closest to a point of its own."""
+    """Closest point of triangle i to point i."""
     a, b, c = tri[:, 0], tri[:, 1], tri[:, 2]
     ab, ac, ap = b - a, c - a, p - a
 

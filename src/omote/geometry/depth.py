@@ -1,4 +1,4 @@
-"""Surfaces as depth maps show them."""
+"""Surface normals of depth maps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from jaxtyping import Bool, Float
 def depth_normals(
     depth_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"], intrinsics: Float[np.ndarray, "n 3 3"]
 ) -> tuple[Float[np.ndarray, "n h w 3"], Bool[np.ndarray, "n h w"]]:
-    """Unit normals in camera axes, towards the camera, and where there is one.
+    """Unit normals in camera axes, facing the camera, and a mask of the pixels that have one.
 
     Each is the cross product of the unprojected points' central differences, so all four neighbours must be valid.
 
     Args:
-        depth_mm: z-depth.
+        depth_mm: z-depth of each image.
         mask: True at valid pixels.
-        intrinsics: intrinsics of each image's camera, pixels.
+        intrinsics: camera matrix of each image, pixels.
     """
     height, width = depth_mm.shape[1:]
     u, v = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5

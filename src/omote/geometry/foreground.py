@@ -1,4 +1,4 @@
-"""What of a depth frame belongs to one thing in it: parts without a step in depth between them."""
+"""Foreground of a depth frame: connected parts without a step in depth."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scipy.sparse.csgraph import connected_components
 from omote.errors import ScanError
 from omote.types import Rgbd
 
-# Neighbouring pixels of one surface: a slope of 83 degrees, and noise that grows with distance as a time-of-flight camera's.
+# Largest difference of neighbouring pixels on one surface: a slope of 83 degrees, plus a time-of-flight camera's noise.
 MOST_SLOPE = 8.0
 NOISE_MM, NOISE_SHARE = 6.0, 0.004
 
 
 def connected_parts(frame: Rgbd) -> Int[np.ndarray, "h w"]:
-    """A label from 0 for each part of a frame that has no step in depth; -1 without depth.
+    """Label (from 0) of the connected part that each pixel belongs to; -1 for pixels without depth.
 
     Args:
         frame: a depth frame.
@@ -42,14 +42,14 @@ def connected_parts(frame: Rgbd) -> Int[np.ndarray, "h w"]:
 
 
 def nearer_than(frame: Rgbd, max_depth_mm: float) -> Rgbd:
-    """A frame without what is farther from its camera.
+    """A frame without depths beyond a limit.
 
     Args:
         frame: a depth frame.
         max_depth_mm: greatest z-depth that is kept.
 
     Raises:
-        ScanError: nothing is as near as that.
+        ScanError: no pixel is within the limit.
     """
     mask = frame.mask & (frame.depth_mm <= max_depth_mm)
     if not mask.any():

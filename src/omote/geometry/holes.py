@@ -1,4 +1,4 @@
-"""Holes in depth images: pixels that a sensor gave colour but no depth, closed from the surface around them."""
+"""Holes in depth images (pixels with colour but without depth), closed from the surface around them."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from scipy.interpolate import NearestNDInterpolator, RBFInterpolator
 
 from omote.types import Rgbd
 
-# The largest hole that is closed, as the radius of a disc: an eye with its lids. Beyond, a guess would pass for a measurement.
+# Radius of the largest hole that is closed: an eye with its lids. Closing a larger one would invent too much surface.
 MAX_RADIUS_MM = 20.0
-# A rim deeper than this is no hole in a surface but a gap that something behind shows through.
+# A hole whose rim spans more depth than this is a gap between two surfaces.
 MAX_RIM_DEPTH_MM = 40.0
-# Depth cameras lose pixels along outlines: bays of this width belong to the surface that they cut into.
+# Depth cameras lose pixels along outlines: bays up to this width belong to the surface that they cut into.
 BAY_MM = 20.0
-# Pixels between surfaces further apart than a head is deep are shadows of the nearer one.
+# Invalid pixels between surfaces farther apart than the depth of a head are the nearer one's shadow.
 MAX_STEP_MM = 250.0
 RIM_PX = 3
-# How far a lens mixes colours over an outline.
+# Width of the band along an outline in which a lens mixes colours.
 MIXED_PX = 2
-# Against a sensor's noise on the rim: a millimetre of it is not followed exactly.
+# Smoothing of the spline against about a millimetre of sensor noise on the rim.
 SMOOTHING = 1.0
-# The spline of a pixel reads so many of the rim's nearest pixels.
+# Number of rim pixels, the nearest ones, that a pixel's spline is fitted to.
 NEIGHBOURS = 32
 
 
 def closed(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
-    """An image whose small holes have depth: a thin-plate spline through their rims, locally; colours stay.
+    """Close small holes in depth by local thin-plate splines through their rims; colours stay.
 
     A colour camera sees an eye or glossy skin where structured light and time of flight find no depth.
 
     Args:
-        image: an image whose ``rgb`` holds colour in the holes too.
-        holes: pixels to close; `holes_of` the image if None. A spline through all of a room takes seconds.
+        image: RGB-D image whose ``rgb`` has colour in the holes too.
+        holes: mask of the pixels to close; `holes_of` the image if None. Splines over a whole room take seconds.
 
     Returns:
-        The same image where there is nothing to close.
+        The image with closed holes, or the same object if there is nothing to close.
 
     Source: Duchon, "Splines minimizing rotation-invariant semi-norms in Sobolev spaces" (1977), the spline.
     """
@@ -55,17 +55,17 @@ def closed(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
         )
         depth[wanted] = spline(at)
     except (np.linalg.LinAlgError, ValueError):
-        # Points on one line, or fewer than three, bend no plate.
+        # A thin-plate spline needs three points that are not collinear.
         depth[wanted] = NearestNDInterpolator(points, values)(at)
     return replace(image, depth_mm=depth, mask=image.mask | wanted)
 
 
 def with_colors_in_holes(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
-    """A rendered image, with the nearest colour in its holes in place of the background's; depth stays.
+    """Replace the background colour in a rendered image's holes by the nearest surface colour; depth stays.
 
     Args:
-        image: an image with colour where its mask is.
-        holes: `holes_of` the image if None.
+        image: RGB-D image with colour inside its mask.
+        holes: mask of the holes; `holes_of` the image if None.
     """
     wanted = holes_of(image) if holes is None else holes
     if not wanted.any():
@@ -77,14 +77,14 @@ def with_colors_in_holes(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = No
 
 
 def with_colors_from_inside(image: Rgbd, holes: Bool[np.ndarray, "h w"]) -> Rgbd:
-    """An image whose outline has the nearest colour from further inside, and the bays in it too; depth stays.
+    """Replace colours along the outline, and in its bays, by the nearest colour from further inside; depth stays.
 
-    A pixel on an outline is part background, and a bay that `closed` fills may be all of it. As a surface's own colour that would
-    be wrong skin. Enclosed holes keep their colours: an eye is not its lids.
+    A pixel on an outline mixes in background, and a bay that `closed` fills may show background alone, which must not become the
+    colour of skin. Enclosed holes keep their colours: an eye does not have the colour of its lids.
 
     Args:
-        image: a captured image, its holes still open.
-        holes: `holes_of` the image.
+        image: captured image with open holes.
+        holes: mask of the holes, `holes_of` the image.
     """
     outside = ~(image.mask | holes)
     rim = ndimage.binary_dilation(outside, np.ones((3, 3)), iterations=MIXED_PX)
@@ -99,10 +99,10 @@ def with_colors_from_inside(image: Rgbd, holes: Bool[np.ndarray, "h w"]) -> Rgbd
 
 
 def holes_of(image: Rgbd) -> Bool[np.ndarray, "h w"]:
-    """Pixels without depth that belong to the surface around them.
+    """Mask of pixels without depth that belong to the surface around them.
 
-    They are holes that the surface encloses, and bays in ragged outlines, up to the morphological closing of the mask. Holes
-    larger than `MAX_RADIUS_MM` and gaps between two surfaces are none.
+    These are holes enclosed by the surface, and bays in ragged outlines up to the mask's morphological closing. Holes larger
+    than `MAX_RADIUS_MM` and gaps between two surfaces don't count.
     """
     if not image.mask.any():
         return np.zeros_like(image.mask)
@@ -122,7 +122,7 @@ def holes_of(image: Rgbd) -> Bool[np.ndarray, "h w"]:
 
 
 def _bays_closed(mask: Bool[np.ndarray, "h w"], radius_px: float) -> Bool[np.ndarray, "h w"]:
-    """Morphological closing by a disc; by distances, so that no frame of the image cuts it."""
+    """Morphological closing by a disc, computed from distances so that the image's border has no effect."""
     near = ndimage.distance_transform_edt(~np.pad(mask, int(radius_px) + 1)) <= radius_px
     inner = ndimage.distance_transform_edt(near) > radius_px
     cut = slice(int(radius_px) + 1, -int(radius_px) - 1)
@@ -133,7 +133,7 @@ def _bays_closed(mask: Bool[np.ndarray, "h w"], radius_px: float) -> Bool[np.nda
 def _step_mm(
     depth_mm: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], width_px: int
 ) -> Float[np.ndarray, "h w"]:
-    """How far apart the depths around each pixel lie; -inf where there are none."""
+    """Range of the valid depths around each pixel; -inf where there are none."""
     far = ndimage.maximum_filter(np.where(mask, depth_mm, -np.inf), 2 * width_px + 1)
     near = ndimage.minimum_filter(np.where(mask, depth_mm, np.inf), 2 * width_px + 1)
     step: Float[np.ndarray, "h w"] = far - near

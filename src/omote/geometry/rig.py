@@ -1,4 +1,4 @@
-"""Rigs: cameras around the canonical head, and how networks read them.
+"""Rigs: cameras around the canonical head, and their encodings for networks.
 
 A camera reaches a network as its flattened ``cam_from_world`` with the translation in units of the rig's distance (Shi et al.,
 "MVDream", ICLR 2024, §3.2), or as Plücker rays, a direction and a moment for each pixel (Sitzmann et al., "Light Field
@@ -53,11 +53,11 @@ class Rig:
 
     @property
     def num_views(self) -> int:
-        """V."""
+        """Number of views."""
         return len(self.yaw_deg)
 
     def cameras(self, size: int) -> tuple[Camera, ...]:
-        """The cameras, for images of ``size`` pixels of a side."""
+        """The cameras, for square images of ``size`` pixels per side."""
         return tuple(
             orbit_camera(
                 size=size,
@@ -71,10 +71,10 @@ class Rig:
 
 
 def rig_of(views: Sequence[str]) -> Rig:
-    """A rig from the command line's words: one number for that many views of the default, or a ``YAW,PITCH`` per view.
+    """Parse a rig from the command line: the number of the default rig's views, or a ``YAW,PITCH`` (degrees) per view.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: the words are neither.
     """
     try:
         if len(views) == 1 and "," not in views[0]:
@@ -91,7 +91,7 @@ def rig_of(views: Sequence[str]) -> Rig:
 
 
 def flattened(cameras: Sequence[Camera]) -> Float[np.ndarray, "v 16"]:
-    """``cam_from_world`` of each camera, row by row: the head's centre is the world's origin, translations have unit length."""
+    """``cam_from_world`` of each camera, row by row, with the origin at the head's centre and translations of unit length."""
     out = np.stack([camera.cam_from_world for camera in cameras]).astype(np.float64)
     out[:, :3, 3] += out[:, :3, :3] @ FRONT_TARGET_MM
     out[:, :3, 3] /= np.maximum(np.linalg.norm(out[:, :3, 3], axis=1, keepdims=True), 1e-9)
@@ -103,7 +103,7 @@ def plucker_rays(cameras: Sequence[Camera], size: int) -> Float[np.ndarray, "v 6
 
     Args:
         cameras: square cameras.
-        size: pixels of a side of the maps; coarser than the camera's own for latents.
+        size: side of the maps in pixels, which is coarser than the cameras' images for latents.
     """
     out = np.empty((len(cameras), NUM_RAY, size, size), np.float32)
     for ray, camera in zip(out, cameras, strict=True):

@@ -1,1 +1,1 @@
-"""RGB-D images back to the head model, in correspondence."""
+"""From generated RGB-D images back to the head model's vertices, in correspondence."""

@@ -1,4 +1,4 @@
-"""Lids stay outside the eyeball, the mouth's lining stays behind the skin, and which vertices of the lips face each other."""
+"""Contacts: lids outside the eyeballs, the mouth's lining behind the skin, and pairs of opposite lip vertices."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
 
 LID_THICKNESS_MM = 0.35
-HIDDEN_MM = 0.8  # deeper in the ball than this at rest is the socket's lining
+HIDDEN_MM = 0.8  # skin deeper in the ball than this at rest is the socket's lining
 LIP_RANGE_MM = 6.0
 LIP_PAIR_MM = 4.0
-# Lips that are drawn down or back pass over a lining that follows them only in part: seen from the front it would come out below
-# the lip as a dark spot.
-LINING_REACH_MM = 16.0  # around the lips' landmarks, in the frontal plane
-LINING_DEPTH_MM = 25.0  # deeper than this behind the lips nothing comes out
+# Lips that are drawn down or back slide over a lining that follows them only in part; without a limit it would show as a dark
+# spot below the lip.
+LINING_REACH_MM = 16.0  # distance from the lips' landmarks in the frontal plane
+LINING_DEPTH_MM = 25.0  # lining deeper than this behind the lips never shows
 LINING_CLEARANCE_MM = 1.0
 LIPS = slice(48, 68)  # of the 68 landmarks
 
@@ -34,10 +34,10 @@ class RestingEye:
     Attributes:
         center: centre of the ball.
         radius: radius of the ball, mm.
-        near: skin vertices within twice the radius.
-        arm: vectors from the centre to those vertices.
-        length: lengths of ``arm``.
-        ball: radius of the ball, cornea included, in the directions of ``arm``.
+        near: ids of the skin vertices within twice the radius.
+        arm: vectors from the centre to those vertices, mm.
+        length: lengths of ``arm``, mm.
+        ball: radius of the ball, cornea included, in the directions of ``arm``, mm.
     """
 
     center: Float[np.ndarray, "3"]
@@ -72,13 +72,13 @@ def resting_eyes(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> list
 
 @dataclass(frozen=True, kw_only=True)
 class Contact:
-    """What may not pass through what on a person, made once for any number of expressions."""
+    """Contacts of a person, computed once for any number of expressions."""
 
     eyes: Sequence[RestingEye]
     lining: RestLining
 
     def apart(self, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-        """An expression's vertices with lids outside the eyeballs and the mouth's lining behind the skin.
+        """Move an expression's lids out of the eyeballs and the mouth's lining behind the skin.
 
         Lips are kept apart by `omote.lift.untangle`.
         """
@@ -125,14 +125,14 @@ def _lids_outside(eyes: Sequence[RestingEye], vertices: Float[np.ndarray, "v 3"]
 
 
 def _bulge(arm: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
-    """How far the cornea stands out in a direction, of the radius; the eye looks ahead."""
+    """Height of the cornea's bulge in each direction as a share of the radius, for an eye that looks straight ahead."""
     angle = np.arccos(np.clip(arm[:, 2] / np.maximum(np.linalg.norm(arm, axis=1), 1e-9), -1, 1))
     return CORNEA_BULGE * np.clip(1 - (angle / (1.15 * IRIS_ANGLE_RAD)) ** 2, 0, None)
 
 
 @once_per_head
 def lip_pairs(model: HeadModel) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """(upper, lower) vertices that face each other across the closed mouth of the template."""
+    """Ids of (upper, lower) vertices that face each other across the template's closed mouth."""
     points = model.template_mm.astype(np.float64)
     normals = vertex_normals(points, model.faces)
     inner = model.landmarks(points)[60:68]
@@ -151,13 +151,13 @@ def lip_pairs(model: HeadModel) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "
 
 @dataclass(frozen=True, kw_only=True)
 class RestLining:
-    """What lines a person's mouth at rest.
+    """Lining of a person's mouth at rest.
 
     Attributes:
-        model: whose landmarks say where the lips are.
-        inside: vertices of the lining.
-        covers: triangles of skin that may lie before it.
-        at_rest_mm: how far each of ``inside`` lies behind the skin at rest; infinite where none covers it.
+        model: head model, whose landmarks locate the lips.
+        inside: ids of the lining's vertices.
+        covers: triangles of the skin that may cover the lining.
+        at_rest_mm: clearance of each vertex of ``inside`` behind the skin at rest; infinite if no skin covers it.
     """
 
     model: HeadModel
@@ -174,13 +174,13 @@ def rest_lining(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestL
 
 
 def behind_skin(lining: RestLining, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-    """Vertices with what lines the mouth pushed back (along z) behind the skin that covers it.
+    """Push the mouth's lining back (along z) behind the skin that covers it.
 
-    It keeps the clearance that it has at rest, up to `LINING_CLEARANCE_MM`.
+    The lining keeps its clearance at rest, up to `LINING_CLEARANCE_MM`.
 
     Args:
-        lining: of the person at rest.
-        vertices_mm: an expression.
+        lining: lining of the person at rest.
+        vertices_mm: vertices of an expression.
     """
     if not len(lining.inside):
         return vertices_mm
@@ -203,7 +203,7 @@ def clearance(
     triangles: Int[np.ndarray, "t 3"],
     lips: Float[np.ndarray, "l 3"],
 ) -> Float[np.ndarray, "n"]:
-    """How far (mm, along z) vertices lie behind the foremost triangle that covers them; infinite where none does."""
+    """Distance (mm, along z) of vertices behind the foremost triangle that covers them; infinite where none does."""
     low, high = lips[:, :2].min(axis=0) - LINING_REACH_MM, lips[:, :2].max(axis=0) + LINING_REACH_MM
     points = vertices[ids]
     order = np.argsort(points[:, 0])
@@ -224,9 +224,9 @@ def _foremost(
     most: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Largest z over each point among triangles that cover it in the frontal plane; ``out`` as it is where none does.
+    """Write to ``out`` the largest z of the triangles that cover each point in the frontal plane; unchanged where none does.
 
-    ``along``: the points' x, ascending. Triangles outside of ``least`` to ``most`` and those that face away cover nothing.
+    ``along`` holds the points' x, ascending. Triangles outside of ``least`` to ``most`` or facing away are ignored.
     """
     for t in range(len(triangles)):
         ax, ay, az = vertices[triangles[t, 0]]
@@ -254,7 +254,7 @@ def _foremost(
 
 @once_per_head
 def _lip_triangles(model: HeadModel) -> Int[np.ndarray, "t 3"]:
-    """The face's triangles as far about the lips as skin moves over the lining, and then some."""
+    """Triangles of the face around the lips, a little farther than skin slides over the lining."""
     lips = model.landmarks(model.template_mm)[LIPS, :2]
     reach = np.ptp(lips, axis=0) / 2 + 2 * LINING_REACH_MM
     near = (np.abs(model.template_mm[:, :2] - lips.mean(axis=0)) < reach).all(axis=1)

@@ -1,4 +1,4 @@
-"""What can move on a head and what can't, read off the head model's own expression units."""
+"""Movable and rigid parts of a head, derived from the head model's expression units."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from omote.geometry.mesh import adjacency, vertex_normals
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel, once_per_head
 
-RIGID_MM = 0.75  # a vertex that no unit moves further than this belongs to the skull
+RIGID_MM = 0.75  # a vertex that no unit moves farther than this belongs to the skull
 RIGID_CAP_MM = 0.8
-FREE_CAP = 1.6  # of the largest unit, beyond which no combination of units goes
+FREE_CAP = 1.6  # limit of any combination of units, as a multiple of the largest unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,10 @@ class Motion:
     """Per-vertex limits of movement.
 
     Attributes:
-        mobility_mm: the furthest that any one unit moves a vertex.
-        rigid: vertices of the skull: crown, top of the forehead, nose bridge, ears, back.
-        skin: vertices of skin and of the mouth's connected lining.
-        mirror: id of the vertex opposite in x, or itself where there is none.
+        mobility_mm: largest movement of each vertex by a single unit.
+        rigid: mask of the skull's vertices: crown, top of the forehead, nose bridge, ears, back.
+        skin: mask of the vertices of the skin and of the mouth's connected lining.
+        mirror: id of the vertex mirrored in x, or the vertex itself if there is none.
         laplacian: uniform graph Laplacian, rows sum to zero.
     """
 
@@ -73,7 +73,7 @@ def _mirror(model: HeadModel) -> Int[np.ndarray, "v"]:
 
 
 def cap_motion(model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-    """Limit offsets: the skull stays, and no other vertex exceeds the reach of its units."""
+    """Limit offsets: the skull stays still, and no other vertex exceeds the reach of its units."""
     motion = head_motion(model)
     cap = np.where(
         motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.mobility_mm - RIGID_MM)
@@ -83,7 +83,7 @@ def cap_motion(model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[
 
 
 def antisymmetric_units() -> Int[np.ndarray, "p 2"]:
-    """Pairs (left, right) of unit ids."""
+    """Unit ids of the (left, right) pairs."""
     pairs = [
         (i, ARKIT_NAMES.index(n.removesuffix("Left") + "Right"))
         for i, n in enumerate(ARKIT_NAMES)

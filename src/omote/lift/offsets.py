@@ -1,7 +1,7 @@
-"""Offsets of a face's vertices → the whole head: bounded units first, then what they cannot express, faded beyond the face.
+"""Offsets of a face's vertices → the whole head: bounded units first, then a residual that fades out beyond the face.
 
-The counterpart of `omote.lift.register` for networks that give vertices instead of images: units carry teeth, tongue, eyes and
-the inside of the mouth, which no network of views predicts.
+The counterpart of `omote.lift.register` for networks that predict vertices instead of images. Units carry teeth, tongue, eyes
+and the inside of the mouth, which these networks don't predict.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from omote.head.model import HeadModel
 from omote.lift.register import PRIOR_SIGMA, Registered, bounded, prior_terms, settled
 from omote.lift.untangle import RestSkin
 
-OFFSET_SIGMA_MM = 1.0  # error of a predicted offset, where none is said
+OFFSET_SIGMA_MM = 1.0  # error of a predicted offset if none is given
 LEAST_SIGMA_MM = 0.2
-# Neighbouring vertices err alike: so many of them say as much as one.
+# Errors of neighbouring vertices are correlated: this many vertices count as one observation.
 TOGETHER = 40.0
 SMOOTH_ROUNDS = 3
 
@@ -38,16 +38,16 @@ def register_offsets(
     """Register the head to offsets of some of its vertices.
 
     Args:
-        model: topology and units.
-        neutral_mm: the person at rest, canonical frame.
-        ids: the vertices.
-        offsets_mm: their offsets from rest.
-        belief: share of what units leave that is kept, [0, 1]; lower towards the border.
-        sigma_mm: expected error of each offset.
-        units_mm: the person's units; the model's own if None.
+        model: head model with topology and units.
+        neutral_mm: vertices of the person at rest, canonical frame.
+        ids: ids of the vertices with an offset.
+        offsets_mm: offsets of those vertices from rest.
+        belief: share of the units' residual that is kept, [0, 1]; lower towards the border.
+        sigma_mm: expected error of each offset; `OFFSET_SIGMA_MM` if None.
+        units_mm: units personalised to this person; the model's own if None.
         prior: expected ARKit weights; zero if None.
-        skin: as for `omote.lift.register.register_expression`.
-        within_reach: as there.
+        skin: the person's skin at rest, as for `omote.lift.register.register_expression`.
+        within_reach: whether to limit travel, as for `omote.lift.register.register_expression`.
     """
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)

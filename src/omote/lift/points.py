@@ -22,8 +22,8 @@ def clean_mask(rgbd: Rgbd, *, border_px: int = 1) -> Bool[np.ndarray, "height wi
     """Valid pixels that lie on one surface: away from depth jumps and from the mask's border.
 
     Args:
-        rgbd: the image.
-        border_px: width of the mask's border that is dropped, pixels.
+        rgbd: RGB-D image.
+        border_px: width of the dropped border of the mask, pixels.
     """
     mask = rgbd.mask & np.isfinite(rgbd.depth_mm) & (rgbd.depth_mm > 0)
     if not mask.any():

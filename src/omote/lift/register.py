@@ -1,8 +1,8 @@
 """Generated RGB-D → the person's vertices: bounded units first, then a smooth residual, the skull held still.
 
-Both steps compare *motions*, not surfaces: a vertex's residual in the generated image minus the same vertex's residual in
-the neutral image. Whatever the two images share (the autoencoder's bias, hair and clothing that the head model
-doesn't have, what is left of the fit) cancels, and a perfect copy of the neutral gives the neutral back exactly.
+Both steps compare *motions*, not surfaces: a vertex's residual in the generated image minus its residual in the neutral
+image. Errors common to both images (the autoencoder's bias, hair and clothing missing from the head model, the fit's
+residual) cancel, and a perfect copy of the neutral image gives back exactly the neutral vertices.
 
 1. Gauss-Newton over the 52 units (a bounded 3DMM edit; Bouaziz et al., "Online Modeling for Realtime Facial Animation",
    SIGGRAPH 2013, for the combination of depth and colour terms and the prior).
@@ -31,24 +31,25 @@ from omote.lift.travel import saturated
 from omote.lift.untangle import LipsMay, RestSkin, rest_skin, untangle
 from omote.types import Camera, Rgbd
 
-# Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight. Freed, brows that come down
-# were taken for lids that close, and a wrinkled nose for raised cheeks: anger was read as disgust.
+# Units that depth and 128² colour can't tell from their neighbours; they keep the prior's weight. When they were free, lowered
+# brows were fitted as closing lids and a wrinkled nose as raised cheeks, so that anger was recognised as disgust.
 FIXED_UNITS = tuple(
     n for n in ARKIT_NAMES if n.startswith(("eye", "brow", "nose", "cheekSquint")) or n in ("tongueOut", "mouthClose")
 )
-# Units that part the lips, and how much of them does so: 128² depth cannot tell closed lips from lips a millimetre apart.
+# How much each unit parts the lips: 128² depth cannot tell closed lips from lips a millimetre apart.
 PARTING = np.array([
     n.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthFunnel", "tongueOut")) for n in ARKIT_NAMES
 ])  # fmt: skip
 PARTED = 0.19
-NORMAL_ROUNDS = 12  # of smoothing; along raw normals a residual crosses itself in creases
+NORMAL_ROUNDS = 12  # rounds of smoothing; along unsmoothed normals a residual crosses itself in creases
 MAX_WEIGHT = 1.15
 MAX_SAMPLES = 4500
-BLUR_PX = (2.0, 1.4, 1.0, 0.7, 0.7)  # of the images per Gauss-Newton step: coarse to fine
+BLUR_PX = (2.0, 1.4, 1.0, 0.7, 0.7)  # blur of the images in each Gauss-Newton step: coarse to fine
 DEPTH_SIGMA_MM = 0.8  # noise of a generated depth pixel
 COLOR_SIGMA = 0.12  # noise of a generated colour
 PRIOR_SIGMA = 0.30  # deviation of a unit's weight from the prior's
-# The mouth's, where the prior is a category's form: freed, lips were drawn half back to rest, and fear read as surprise.
+# PRIOR_SIGMA of the mouth, if the prior is a category's form: a weaker prior drew lips half back to rest, and fear was
+# recognised as surprise.
 MOUTH_SIGMA = 0.05
 NATURAL_KNEE = (
     0.95  # of the travel of a form, whose weights are within reach already (`omote.lift.travel.natural_weights`)
@@ -57,7 +58,7 @@ ASYMMETRY_SIGMA = 0.15  # deviation of a pair's left weight from its right one
 ROBUST = 3.5  # residuals beyond this many sigmas lose weight (Geman-McClure)
 INFORMATION = 0.10  # independent observations per vertex sample; neighbours share pixels
 RESIDUAL_MM = 4.0  # expected size of the smooth residual
-SMOOTHNESS = 8.0  # of the residual; larger is smoother
+SMOOTHNESS = 8.0  # smoothness of the residual; larger is smoother
 ANTISYMMETRIC = 0.5  # share of the residual's left-right difference that is kept
 OFFSET_LIMIT_MM = 8.0  # a vertex further than this from the neutral image (hair) is no evidence
 
@@ -68,8 +69,8 @@ class Registered:
 
     Attributes:
         vertices_mm: vertices in correspondence with the neutral.
-        weights: the 52 units' weights that step 1 found.
-        residual_mm: median absolute depth residual that is left, over the vertices used.
+        weights: weights of the 52 units found in step 1.
+        residual_mm: median absolute depth residual after registration, over the vertices used.
     """
 
     vertices_mm: Float[np.ndarray, "v 3"]
@@ -92,17 +93,17 @@ def register_expression(
     """Register the head to one generated image.
 
     Args:
-        model: topology and units.
-        neutral_mm: the person at rest, canonical frame.
-        generated: the expression.
-        reference: the same person at rest in the same camera and from the same network (an autoencoded or generated
-            neutral); the source image itself if there is none.
-        units_mm: the units personalised to this person; the model's own if None.
-        prior: expected ARKit weights (the category's); zero if None.
-        skin: the person's skin at rest, as strain is measured; made here if None.
-        still: the person in ``reference``; made here if None.
-        within_reach: keep corners and upper lip within the travel of real faces, and lips closed that no weight of the prior
-            parts; false where the prior is the expression itself.
+        model: head model with topology and units.
+        neutral_mm: vertices of the person at rest, canonical frame.
+        generated: image of the expression.
+        reference: image of the same person at rest from the same camera and network (an autoencoded or generated neutral);
+            the source image itself if there is none.
+        units_mm: units personalised to this person; the model's own if None.
+        prior: expected ARKit weights (those of the category); zero if None.
+        skin: the person's skin at rest, the reference for strain; computed if None.
+        still: the person in ``reference``; computed if None.
+        within_reach: whether to keep mouth corners and upper lip within the travel of real faces, and lips closed if no weight
+            of the prior parts them; false if the prior is the expression itself.
     """
     units = model.expression_mm if units_mm is None else units_mm
     prior = np.zeros(len(ARKIT_NAMES)) if prior is None else np.asarray(prior, np.float64)
@@ -132,15 +133,15 @@ def settled(
     skin: RestSkin | None = None,
     within_reach: bool = True,
 ) -> Float[np.ndarray, "v 3"]:
-    """An expression's vertices as a face can have them: the skull still, corners and lip within reach, nothing folded or crossed.
+    """Make an expression anatomically possible: skull still, corners and lip within reach, no folded or crossing skin.
 
     Args:
-        model: topology and units.
-        neutral_mm: the person at rest.
-        posed_mm: the expression as it was found.
+        model: head model with topology and units.
+        neutral_mm: vertices of the person at rest.
+        posed_mm: vertices of the expression as estimated.
         prior: expected ARKit weights.
-        skin: as for `register_expression`.
-        within_reach: as there.
+        skin: the person's skin at rest, as for `register_expression`.
+        within_reach: whether to limit travel, as for `register_expression`.
     """
     offset = cap_motion(model, posed_mm - neutral_mm)
     lips: LipsMay = "part"
@@ -153,7 +154,7 @@ def settled(
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """Vertices that a frontal camera sees at rest, with the reference image's offset there."""
+    """Vertices that a frontal camera sees at rest, with the reference image's offset at each."""
 
     ids: Int[np.ndarray, "n"]
     rest_mm: Float[np.ndarray, "n 3"]
@@ -163,7 +164,7 @@ class _Samples:
 
 
 class _View:
-    """An image as registration reads it, smoothed by each of `BLUR_PX` at most once."""
+    """An image for registration, with cached smoothed versions for each of `BLUR_PX`."""
 
     def __init__(self, rgbd: Rgbd) -> None:
         self.rgbd, self.camera = rgbd, rgbd.camera
@@ -197,10 +198,10 @@ class _View:
 
 @dataclass(frozen=True, kw_only=True)
 class Still:
-    """A person at rest as `register_expression` compares expressions with: the same for all of them.
+    """A person at rest, the reference with which `register_expression` compares every expression.
 
     Attributes:
-        samples: vertices that are compared.
+        samples: the compared vertices.
         depth: `_depth_residual` of the samples under each smoothing.
         color: colour of the samples under each smoothing.
     """
@@ -373,7 +374,7 @@ def _smooth_normals(model: HeadModel, posed: Float[np.ndarray, "v 3"]) -> Float[
 
 @once_per_head
 def _thin_plate(model: HeadModel) -> tuple[Int[np.ndarray, "a"], sp.csr_matrix]:
-    """(vertices that move, `SMOOTHNESS` · LᵀL among them): what hardly moves is pinned to zero by leaving it out."""
+    """(movable vertices, `SMOOTHNESS` · LᵀL among them); vertices that hardly move are left out, which pins them to zero."""
     motion = head_motion(model)
     active = np.flatnonzero(motion.skin & (motion.mobility_mm > 0.1))
     smooth = (motion.laplacian.T @ motion.laplacian).tocsr()
@@ -386,7 +387,7 @@ def _smooth_residual(
     view: _View,
     still: Still,
 ) -> Float[np.ndarray, "v 3"]:
-    """Displacement along the normals: data at the samples, thin-plate smooth, small where little can move."""
+    """Displacement along the normals: it follows the samples, is thin-plate smooth, and small where mobility is small."""
     motion, samples = head_motion(model), still.samples
     normals = _smooth_normals(model, posed)
     points = posed[samples.ids].astype(np.float64)

@@ -1,11 +1,11 @@
-"""How far a face can move: travel saturates at what anatomy allows, whatever units add up to.
+"""Limits of facial movement: travel saturates at the limits of anatomy, whatever the sum of the units.
 
 The mouth's corner: twelve adults with optical markers moved it 9.3 ± 2.8 mm (6.5 to 12.1) from rest to a full smile, brows
 10.6 ± 2.5 mm and lids 9.1 ± 2.2 mm ("Objective computerised evaluation of normal patterns of facial muscles contraction",
 Braz. J. Otorhinolaryngol.). The upper lip: in spontaneous smiles it rises by 28 % of its height at rest (Am. J. Orthod.
-Dentofacial Orthop. 2005;128:8-15); bared teeth take more, and the nose ends it. Units are linear and know no such end, so a
-travel beyond `KNEE` of its limit L is bent towards L by a hyperbolic tangent: small motions stay as they are, and no sum
-passes L.
+Dentofacial Orthop. 2005;128:8-15); bared teeth need more, up to the nose. Units are linear and have no such limit, so travel
+beyond `KNEE` of its limit L is compressed towards L by a hyperbolic tangent: small motions are unchanged, and no sum exceeds
+L.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from omote.head.model import HeadModel
 
 CORNER_MM = 12.1
 UPPER_LIP_MM = 7.5
-UPPER_LIP_SHARE = 0.38  # of the way from the nose's base to where the lips meet
+UPPER_LIP_SHARE = 0.38  # share of the distance from the nose's base to the line between the lips
 KNEE = 0.75
 CORNER_SPREAD_MM = 18.0
 LIP_SPREAD_MM = 11.0
-# Of the 68 landmarks.
+# Mouth corners among the 68 landmarks.
 CORNERS = (48, 54)
 UPPER_LIP = (50, 51, 52)
 UPPER_BORDER = slice(49, 54)
 NOSE_BASE = 33
 SEAM = (62, 66)
 ROUNDS = 4
-MOST_GIVEN = 0.6  # share of a weight, a round
-# The jaw opens as far as it is asked to; what else carries a corner or the lip gives way.
+MOST_GIVEN = 0.6  # largest share of a weight that is given up in a round
+# The jaw opens as far as requested; the other units that move a corner or the lip are reduced.
 _MOUTH_UNITS = np.array([n.startswith(("mouth", "noseSneer")) for n in ARKIT_NAMES])
 _LEFT = np.array([not n.endswith("Right") for n in ARKIT_NAMES])
 _RIGHT = np.array([not n.endswith("Left") for n in ARKIT_NAMES])
 
 
 def upper_lip_limit(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> float:
-    """How far (mm) this person's upper lip can rise."""
+    """Largest rise (mm) of this person's upper lip."""
     landmarks = model.landmarks(neutral_mm)
     room = float(landmarks[NOSE_BASE, 1] - landmarks[list(SEAM), 1].mean())
     return min(UPPER_LIP_MM, UPPER_LIP_SHARE * max(room, 8.0))
@@ -50,13 +50,13 @@ def saturated(
     *,
     knee: float = KNEE,
 ) -> Float[np.ndarray, "v 3"]:
-    """Offsets whose mouth corners and upper lip stay within reach; what is about them gives way smoothly.
+    """Limit the travel of mouth corners and upper lip; the skin around them follows smoothly.
 
     Args:
-        model: the head.
-        neutral_mm: the person at rest.
-        offsets_mm: of an expression.
-        knee: share of a limit up to which travel stays as it is.
+        model: head model.
+        neutral_mm: vertices of the person at rest.
+        offsets_mm: offsets of an expression from rest.
+        knee: share of a limit up to which travel is unchanged.
     """
     rest, moved = model.landmarks(neutral_mm), model.landmarks(offsets_mm)
     out = offsets_mm.copy()
@@ -71,7 +71,7 @@ def saturated(
         border = rest[UPPER_BORDER]
         square = np.min(np.sum((neutral_mm[:, None] - border[None]) ** 2, axis=2), axis=1)
         near = np.exp(-0.5 * square / LIP_SPREAD_MM**2)
-        # What goes down beside a rising lip isn't held.
+        # Skin that moves down beside a rising lip isn't limited.
         near = np.where(out[:, 1] > 0, near, 0.0)
         out *= (1 - (1 - share) * near)[:, None].astype(out.dtype)
     return out
@@ -81,13 +81,13 @@ def natural_weights(
     model: HeadModel, units_mm: Float[np.ndarray, "52 v 3"], neutral_mm: Float[np.ndarray, "v 3"],
     weights: Float[np.ndarray, "52"],
 ) -> Float[np.ndarray, "52"]:  # fmt: skip
-    """ARKit weights whose sum keeps corners and upper lip within reach: those units give way that carry them farthest.
+    """Lower ARKit weights until corners and upper lip are within reach; units that move them farthest are lowered most.
 
     Args:
-        model: the head.
-        units_mm: of this person.
-        neutral_mm: the person at rest.
-        weights: of an expression, in [0, 1].
+        model: head model.
+        units_mm: units personalised to this person.
+        neutral_mm: vertices of the person at rest.
+        weights: ARKit weights of an expression, in [0, 1].
     """
     out = np.array(weights, np.float64)
     at = np.einsum("ulkc,lk->ulc", units_mm[:, model.landmark_vertices], model.landmark_weights)
@@ -102,13 +102,13 @@ def natural_weights(
 
 
 def _give_way(weights: Float[np.ndarray, "52"], carried: Float[np.ndarray, "52 3"], wanted_mm: float) -> None:
-    """Lower, in place, the weights of the mouth's units until what they carry travels no farther than ``wanted_mm``."""
+    """Lower the mouth units' weights in place until the point that they move travels no farther than ``wanted_mm``."""
     travel = weights @ carried
     length = float(np.linalg.norm(travel))
     if length - wanted_mm < 0.05:
         return
     along = np.where(_MOUTH_UNITS, np.clip(carried @ (travel / length), 0.0, None), 0.0)
-    # The least relative change: a unit gives way in proportion to what it carries, so that teeth stay bared in a smile.
+    # The least relative change: a unit is lowered in proportion to its share of the travel, so teeth stay bared in a smile.
     part = weights * along
     square = float(part @ part)
     if square > 0:
@@ -116,7 +116,7 @@ def _give_way(weights: Float[np.ndarray, "52"], carried: Float[np.ndarray, "52 3
 
 
 def _share(travel_mm: float, limit_mm: float, knee: float = KNEE) -> float:
-    """What is left of a travel."""
+    """Share of a travel that the limit leaves."""
     bent = knee * limit_mm
     if travel_mm <= bent:
         return 1.0

@@ -1,16 +1,16 @@
-"""Skin stretches before it folds: an expression is brought to the nearest one whose triangles keep within strain limits.
+"""Project an expression to the nearest one whose triangles keep within strain limits, so that skin doesn't fold or tear.
 
 A triangle's deformation from the person's own rest is a 3 × 2 gradient F, written in its rest frame: a 2 × 2 part A within
 the rest plane, and a row out of it. Two limits hold: no direction is stretched beyond `MAX_STRETCH` (σ₁(F) ≤ s), and the
-symmetric part of A stays at least `MIN_FACING` (½(A + Aᵀ) ⪰ ε), which keeps the triangle facing as it does at rest, whatever
-turns or compresses it. Both sets are convex in the vertices, as in Lipman, "Bounded Distortion Mapping Spaces for Triangular
-Meshes", SIGGRAPH 2012, so what lies between two expressions that keep them does too; and with ε ≥ 2/7 the sum of two at .7
-each keeps det A > 0, hence does not fold: ½(A + Aᵀ) of the sum is at least 1.4 ε − .4.
+symmetric part of A stays at least `MIN_FACING` (½(A + Aᵀ) ⪰ ε), which keeps the triangle's facing under rotation and
+compression. Both sets are convex in the vertices, as in Lipman, "Bounded Distortion Mapping Spaces for Triangular Meshes",
+SIGGRAPH 2012, so every blend between two expressions within the limits is within them too. With ε ≥ 2/7 even the sum of two
+expressions at .7 each keeps det A > 0 and doesn't fold: ½(A + Aᵀ) of the sum is at least 1.4 ε − .4.
 
-The nearest vertices are found by alternating a projection per triangle with one linear solve, as strain limits are in
-Bouaziz et al., "Projective Dynamics", SIGGRAPH 2014, here with the multipliers of ADMM (Overby et al., "ADMM ⊇ Projective
-Dynamics", TVCG 2017), without which the limits are only approached. Contacts are met in the same loop: pushed apart after
-the last solve, lips and lids fold again.
+The nearest vertices are found by alternating a projection per triangle with one linear solve, as for the strain limits of
+Bouaziz et al., "Projective Dynamics", SIGGRAPH 2014, but with the multipliers of ADMM (Overby et al., "ADMM ⊇ Projective
+Dynamics", TVCG 2017), without which the limits are only approached. Contacts are solved in the same loop: lips and lids
+pushed apart only after the last solve would fold again.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from omote.lift.motion import head_motion
 MIN_FACING, FIRM_FACING = 0.3, 0.5
 CREASING, CREASE_MM = slice(27, 68), 14.0  # nose, lids and lips, of the 68 landmarks; skin farther away is firmer
 MAX_STRETCH = 2.0
-LENGTH_MM = 4.0  # how far a correction spreads
-SPREAD_MM = 9.0  # the surroundings of a strained triangle that may give way
-DEPTH_MM = 100.0  # behind the foremost skin nothing that folds is seen
-FACING_COSINE = 0.2  # a triangle that faces away further at rest may turn over
+LENGTH_MM = 4.0  # distance over which a correction spreads
+SPREAD_MM = 9.0  # distance around a strained triangle within which vertices may move
+DEPTH_MM = 100.0  # folds deeper than this behind the foremost skin are never seen
+FACING_COSINE = 0.2  # a triangle that faces farther away at rest may turn over
 ITERATIONS = 16
 CONTACT_EVERY = 8
 TOLERANCE = 0.02
-LIP_OVERLAP_MM = 0.3  # soft flesh presses together this much
-SEAL_MM = 0.2  # how far apart lips that stay closed may come
+LIP_OVERLAP_MM = 0.3  # overlap allowed for soft flesh that presses together
+SEAL_MM = 0.2  # largest gap between lips that stay closed
 LIP_WEIGHT = 8.0
 LIP_RANGE_MM, LIP_NEIGHBORS = 4.0, 4
 
@@ -51,20 +51,20 @@ LipsMay = Literal["part", "close", "cross"]
 
 @dataclass(frozen=True, kw_only=True)
 class RestSkin:
-    """A person's skin at rest, as strain is measured from it.
+    """A person's skin at rest, the reference for strain.
 
     Attributes:
-        vertices_mm: of the whole head.
-        triangles: of skin and the mouth's lining that expressions move.
-        frame: per triangle, rows: two tangents and the normal.
-        gradient: per triangle, weights of its corners in the derivative along each tangent.
-        weight: per triangle, in the objective.
-        area_mm2: per vertex, its share of the triangles about it.
-        least_facing: per triangle, the lower limit of ½(A + Aᵀ); -inf where a triangle may turn over.
-        movable: vertices that may be moved.
-        stiffness: the objective's matrix over all vertices.
-        lips: the lips' contact.
-        contact: of lids and lining.
+        vertices_mm: vertices of the whole head.
+        triangles: movable triangles of the skin and of the mouth's lining.
+        frame: rest frame of each triangle, in rows: two tangents and the normal.
+        gradient: weights of each triangle's corners in the derivative along each tangent.
+        weight: weight of each triangle in the objective.
+        area_mm2: each vertex's share of the area of the triangles around it.
+        least_facing: lower limit of ½(A + Aᵀ) for each triangle; -inf if the triangle may turn over.
+        movable: mask of the movable vertices.
+        stiffness: matrix of the objective over all vertices.
+        lips: contact of the lips.
+        contact: contacts of lids and lining.
     """
 
     vertices_mm: Float[np.ndarray, "v 3"]
@@ -85,12 +85,12 @@ class LipContact:
     """Pairs of vertices that face each other across the closed mouth.
 
     Attributes:
-        upper: ids on the upper lip.
-        lower: ids on the lower lip.
-        facing: unit, from the lower to the upper one, at rest.
-        least_mm: how far apart, along ``facing``, they stay; below 0 where flesh presses together.
-        most_mm: how far apart they may come while the mouth stays closed.
-        weight: in the objective.
+        upper: ids of vertices on the upper lip.
+        lower: ids of vertices on the lower lip.
+        facing: unit vectors from the lower to the upper vertex at rest.
+        least_mm: smallest distance along ``facing``; negative where flesh presses together.
+        most_mm: largest distance while the mouth stays closed.
+        weight: weight of each pair in the objective.
     """
 
     upper: Int[np.ndarray, " p"]
@@ -101,16 +101,16 @@ class LipContact:
     weight: Float[np.ndarray, " p"]
 
     def gap_mm(self, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, " p"]:
-        """Distance along ``facing``."""
+        """Distance of each pair along ``facing``."""
         return np.einsum("pc,pc->p", vertices[self.upper] - vertices[self.lower], self.facing)
 
 
 def rest_skin(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestSkin:
-    """What `untangle` needs of a person at rest; made once, it serves any number of expressions.
+    """Precompute the data that `untangle` needs of a person at rest, for any number of expressions.
 
     Args:
-        model: topology, parts, and what moves.
-        neutral_mm: the person at rest, canonical frame.
+        model: head model with topology, parts and units.
+        neutral_mm: vertices of the person at rest, canonical frame.
     """
     rest = neutral_mm.astype(np.float64)
     motion = head_motion(model)
@@ -155,7 +155,7 @@ def rest_skin(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestSki
 
 @once_per_head
 def _least_facing(model: HeadModel) -> Float[np.ndarray, " v"]:
-    """Per vertex: lids and lips roll and crease, a brow or a cheek bunches at most to half."""
+    """Lower limit of ½(A + Aᵀ) per vertex: lids and lips may roll and crease, brows and cheeks may only shrink by half."""
     template = model.template_mm.astype(np.float64)
     landmarks = model.landmarks(template)
     soft = cKDTree(landmarks[CREASING]).query(template)[0]
@@ -170,7 +170,7 @@ def _lip_contact(model: HeadModel, rest: Float[np.ndarray, "v 3"]) -> LipContact
             upper=upper, lower=lower, facing=np.zeros((0, 3)), least_mm=empty, most_mm=empty, weight=empty
         )
     upper, lower = np.unique(upper), np.unique(lower)
-    # Lips slide along each other, so each vertex faces several; paired on the template, where they meet evenly.
+    # Lips slide along each other, so each vertex has several partners, found on the template, whose lips meet evenly.
     template = model.template_mm.astype(np.float64)
     below = cKDTree(template[lower]).query(template[upper], k=LIP_NEIGHBORS, distance_upper_bound=LIP_RANGE_MM)[1]
     above = cKDTree(template[upper]).query(template[lower], k=LIP_NEIGHBORS, distance_upper_bound=LIP_RANGE_MM)[1]
@@ -203,13 +203,13 @@ def untangle(
     contact: bool = True,
     lips: LipsMay = "part",
 ) -> Float[np.ndarray, "v 3"]:
-    """The vertices nearest to given ones whose skin neither folds nor tears.
+    """Move vertices as little as possible so that skin neither folds nor tears.
 
     Args:
-        rest: of the same person.
-        vertices_mm: an expression.
-        contact: whether lids and lining are kept where they may be; false for what moves neither.
-        lips: whether they may part, stay as closed as at rest, or even pass through each other.
+        rest: skin of the same person at rest.
+        vertices_mm: vertices of an expression.
+        contact: whether to resolve contacts of lids and lining; false for expressions that move neither.
+        lips: whether lips may part, stay as closed as at rest, or even pass through each other.
     """
     target = vertices_mm.astype(np.float64)
     current = rest.contact.apart(target) if contact else target
@@ -249,7 +249,7 @@ def untangle(
         current[ids] = factor.solve(right[ids] + rest.area_mm2[ids, None] * goal[ids] - known)
         if contact and iteration % CONTACT_EVERY == CONTACT_EVERY - 1:
             moved = rest.contact.apart(current)
-            # What contact moved is moved in the goal too, or the next solve takes it back.
+            # Contact moves the goal too, or the next solve would undo it.
             goal += moved - current
             current = moved
     return current
@@ -265,7 +265,7 @@ def _strained(rest: RestSkin, vertices: Float[np.ndarray, "v 3"]) -> Bool[np.nda
 def _window(
     rest: RestSkin, strained: Bool[np.ndarray, " t"], crossed: Bool[np.ndarray, " p"]
 ) -> Bool[np.ndarray, " v"]:
-    """Movable vertices about strained triangles and crossed lips."""
+    """Movable vertices around strained triangles and crossing lips."""
     movable = np.flatnonzero(rest.movable)
     centers = np.concatenate([
         rest.vertices_mm[rest.triangles[strained]].mean(axis=1), rest.vertices_mm[rest.lips.upper[crossed]]
@@ -280,7 +280,7 @@ def _window(
 def _local_gradient(
     vertices: np.ndarray, triangle: np.ndarray, frame: np.ndarray, gradient: np.ndarray, out: np.ndarray
 ) -> None:
-    """F in the rest frame: out[tangent, axis]."""
+    """Write F in the rest frame to ``out[tangent, axis]``."""
     for i in range(2):
         for j in range(3):
             total = 0.0
@@ -301,7 +301,7 @@ def _strain(
     low: np.ndarray,
     high: np.ndarray,
 ) -> None:
-    """Per triangle the smallest eigenvalue of the in-plane symmetric part, and the largest stretch."""
+    """Smallest eigenvalue of the in-plane symmetric part (``low``) and largest stretch (``high``) of each triangle."""
     f = np.zeros((2, 3))
     for t in range(len(triangles)):
         _local_gradient(vertices, triangles[t], frame[t], gradient[t], f)
