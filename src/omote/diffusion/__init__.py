@@ -1,1 +1,1 @@
-"""Flows, objectives, samplers and guidance; no face and no file is known here."""
+"""Flows, objectives, samplers and guidance, independent of faces and of file formats."""

@@ -34,25 +34,24 @@ def guided(
     partial: Sequence[tuple[Velocity, float]] = (),
     interval: tuple[float, float] = (0.0, 1.0),
 ) -> Velocity:
-    """Classifier-free guidance (Ho & Salimans 2022), with scales of its own for the source image and for parts of what is wanted.
+    """Classifier-free guidance (Ho & Salimans 2022), with separate scales for the source image and for parts of the condition.
 
-    v = v(∅, ∅) + s_source (v(source, ∅) - v(∅, ∅)) + s (v(source, wanted) - v(source, ∅))  (Brooks et al.,
-    "InstructPix2Pix", CVPR 2023, eq. 3), and for each part (s_part - 1) (v(source, wanted) - v(source, wanted without it)) more
-    (Liu et al., "Compositional Visual Generation", ECCV 2022, eq. 11). Scales of 1 are no guidance, and take no further network
-    evaluations.
+    v = v(∅, ∅) + s_source (v(source, ∅) - v(∅, ∅)) + s (v(source, c) - v(source, ∅))  (Brooks et al., "InstructPix2Pix", CVPR
+    2023, eq. 3). Each part of the condition c adds (s_part - 1) (v(source, c) - v(source, c without the part))  (Liu et al.,
+    "Compositional Visual Generation", ECCV 2022, eq. 11). A scale of 1 means no guidance and costs no network evaluation.
 
     Args:
-        conditional: v(source, wanted).
-        unconditional: v(source, ∅).
-        guidance_scale: s.
-        source_free: v(∅, ∅); needed where ``source_scale`` is not 1.
-        source_scale: s_source.
-        partial: v(source, wanted without a part) and s_part, for each part.
-        interval: interval of t in which guidance acts; elsewhere, the velocity is the conditional one (Kynkäänniemi et al.,
+        conditional: velocity v(source, c) of the source and the condition.
+        unconditional: velocity v(source, ∅) of the source alone.
+        guidance_scale: scale s of the whole condition.
+        source_free: velocity v(∅, ∅) without a source; required if ``source_scale`` is not 1.
+        source_scale: scale s_source of the source.
+        partial: velocity v(source, c without the part) and scale s_part of each part.
+        interval: interval of t in which guidance acts; outside it, the conditional velocity is used (Kynkäänniemi et al.,
             "Applying Guidance in a Limited Interval", NeurIPS 2024).
 
     Raises:
-        ValueError: a source scale without a source-free velocity.
+        ValueError: a ``source_scale`` other than 1 without a ``source_free`` velocity.
     """
     partial = [(without, scale) for without, scale in partial if scale != 1.0]
     if guidance_scale == 1.0 and source_scale == 1.0 and not partial:
@@ -83,11 +82,11 @@ class SampleStep:
     """One step of a sampler.
 
     Attributes:
-        index: index from 0.
+        index: index of the step, from 0.
         total: number of steps.
-        t: time reached.
+        t: time after the step.
         z: latents at that time.
-        z_0: the clean latents predicted from there.
+        z_0: clean latents predicted by the step.
     """
 
     index: int
@@ -109,12 +108,14 @@ def euler(
     """Euler integration from t = 1 to 0, or between other times.
 
     Args:
-        velocity: the (guided) network.
-        noise: z at ``start``, z_1 by default, one generator per sample, so that batching never changes a sample.
-        num_steps: network evaluations.
-        shift: > 1 spends more steps near the noise (Esser et al. 2024, §5.3.2).
-        start: time of the first step; below 1 for an image half noised (SDEdit, Meng et al., ICLR 2022).
-        end: time reached; above ``start`` the integration runs towards noise (inversion, Song et al., "DDIM", ICLR 2021, §4.3).
+        velocity: velocity of the network, with its guidance.
+        noise: latents z at ``start``, by default z_1; with one generator per sample (`initial_noise`), the size of a batch
+            never changes a sample.
+        num_steps: number of network evaluations.
+        shift: shift of the times; above 1, more steps lie near the noise (Esser et al. 2024, §5.3.2).
+        start: time of the first step; below 1 for a partly noised image (SDEdit, Meng et al., ICLR 2022).
+        end: time after the last step; above ``start``, the integration runs towards noise (inversion, Song et al., "DDIM", ICLR
+            2021, §4.3).
     """
     u = torch.linspace(1, 0, num_steps + 1)
     times = (end + (start - end) * shift * u / (1 + (shift - 1) * u)).tolist()
@@ -130,13 +131,13 @@ def euler(
 def heun(
     velocity: Velocity, noise: Float[Tensor, "b *d"], num_steps: int, *, shift: float = 1.0
 ) -> Iterator[SampleStep]:
-    """Heun's second-order integration from t = 1 to 0; its last step is Euler's (Karras et al. 2022, algorithm 1).
+    """Heun's second-order integration from t = 1 to 0; the last step is an Euler step (Karras et al. 2022, algorithm 1).
 
     Args:
-        velocity: the (guided) network.
-        noise: z_1.
-        num_steps: sampler steps; all but the last take two evaluations.
-        shift: as in `euler`.
+        velocity: velocity of the network, with its guidance.
+        noise: standard normal noise z_1.
+        num_steps: number of sampler steps; all but the last take two network evaluations.
+        shift: shift of the times, as in `euler`.
     """
     u = torch.linspace(1, 0, num_steps + 1)
     times = (shift * u / (1 + (shift - 1) * u)).tolist()
@@ -158,7 +159,7 @@ def initial_noise(shape: tuple[int, ...], seeds: list[int]) -> Float[Tensor, "b 
 
 
 def path_scale(t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-    """Deviation of z_t for data of unit deviation: s = √((1-t)² + t²) (`omote.diffusion.objective`).
+    """Standard deviation of z_t for data of unit deviation: s = √((1-t)² + t²) (`omote.diffusion.objective`).
 
     v prediction is the preconditioning of EDM (Karras et al. 2022, table 1) for this path: its target has unit deviation at
     every t and the network never has to copy noise to its output.

@@ -1,13 +1,13 @@
-"""Prediction targets and weights of the error: ε, v and flow behind one interface.
+"""Prediction targets and loss weights: ε, v and flow prediction behind one interface.
 
-All Gaussian paths are one up to scale: the straight path's z_t = (1 - t) z_0 + t ε, divided by s = √((1-t)² + t²), is the
-variance-preserving path's point with α = (1-t)/s, σ = t/s. So a network that predicts any of
+All Gaussian paths are the same up to scale: the straight path's z_t = (1 - t) z_0 + t ε, divided by s = √((1-t)² + t²), is the
+point of the variance-preserving path with α = (1-t)/s, σ = t/s. So a network that predicts any of
 
     ε            the noise                        the seed's L_LDM (Rombach et al. 2022, eq. 2; Ho et al. 2020)
     v            α ε - σ z_0                      Salimans & Ho 2022, appendix D
     flow         ε - z_0                          Liu et al. 2023, eq. 1
 
-gives the straight path's velocity, which is all that samplers need, and an error in one is a weighted error in another.
+also gives the straight path's velocity, which is all that samplers need, and an error of one is a weighted error of another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from omote.config import Range
 Prediction = Literal["v", "epsilon", "flow"]
 Weighting = Literal["prediction", "z_0", "flow", "min_snr"]
 Times = Literal["logit_normal", "uniform", "cosine", "linear"]
-# Noise over signal at the last of 1000 steps of Stable Diffusion's scaled-linear schedule.
+# Ratio of noise to signal at the last of the 1000 steps of Stable Diffusion's scaled-linear schedule.
 LAST_RATIO = 14.6
 
 
@@ -33,15 +33,15 @@ class Objective:
     """How a denoiser is trained.
 
     Attributes:
-        prediction: prediction of the network.
+        prediction: quantity that the network predicts.
         weighting: quantity whose squared error is the loss: the prediction itself, z_0, the flow, or z_0 weighted by min(SNR, γ)
             (Hang et al., "Min-SNR", ICCV 2023).
-        min_snr_gamma: γ.
+        min_snr_gamma: bound γ of the signal-to-noise ratio in the weighting "min_snr".
         times: distribution of training times: logit-normal (Esser et al. 2024, eq. 19), uniform on the straight path, or that of
             the timesteps of the cosine (Nichol & Dhariwal 2021) or scaled-linear (Rombach et al. 2022) schedule.
-        at_noise: share of items at exactly t = 1, the first step of a sampler.
-        zero_terminal_snr: train up to t = 1, pure noise; otherwise up to the end of Stable Diffusion's schedule, and a sampler
-            begins with more noise than in training (Lin et al., WACV 2024, §3.1).
+        at_noise: share of items at exactly t = 1, where a sampler takes its first step.
+        zero_terminal_snr: whether training reaches pure noise, t = 1; if not, it ends where Stable Diffusion's schedule ends, and
+            samplers begin with more noise than was seen in training (Lin et al., WACV 2024, §3.1).
     """
 
     prediction: Prediction = "v"
@@ -55,7 +55,7 @@ class Objective:
         """Refuse an objective that cannot be learned.
 
         Raises:
-            ValueError: ε prediction with pure noise, from which no image follows.
+            ValueError: ε prediction at pure noise, which does not determine the image.
         """
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError(
@@ -63,7 +63,7 @@ class Objective:
             )
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count"]:
-        """Training times."""
+        """Draw training times in [0, 1]."""
         u = torch.rand(count, generator=generator)
         normal = torch.randn(count, generator=generator)
         match self.times:
@@ -81,10 +81,10 @@ class Objective:
         return torch.minimum(t, last)
 
     def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """Weight of a squared error of the straight path's velocity that makes the loss one of `weighting`.
+        """Weight that turns a squared error of the straight path's velocity into one of the quantity in `weighting`.
 
-        From z_0 = z_t - t v̂, ε = z_t + (1-t) v̂ and v = the same in units of s: an error e of the velocity is one of t e in
-        z_0, (1-t) e in ε, s e in v.
+        Since z_0 = z_t - t u and ε = z_t + (1-t) u for a velocity u, an error e of the velocity is an error t e of z_0,
+        (1-t) e of ε and s e of v.
         """
         in_z_0, in_noise = t**2, (1 - t) ** 2
         match self.weighting:
@@ -101,21 +101,21 @@ class Objective:
 def velocity_of(
     prediction: Prediction, output: Float[Tensor, "b d h w"], z_t: Float[Tensor, "b d h w"], t: Float[Tensor, "b"]
 ) -> Float[Tensor, "b d h w"]:
-    """A network's output as the straight path's velocity ε - z_0.
+    """Convert a network's output to the straight path's velocity ε - z_0.
 
     Args:
-        prediction: prediction of the network; "v" has the sign of z_0, that is σ z_0 - α ε, so that an output of zero at t = 1
-            means no change.
+        prediction: quantity that the network predicts; "v" has the sign of z_0, that is σ z_0 - α ε, so that an output of zero
+            at t = 1 means no change.
         output: output of the network.
-        z_t: point on the straight path.
-        t: (0, 1].
+        z_t: point on the straight path at time t.
+        t: time in (0, 1].
     """
     t = t.view(-1, *[1] * (z_t.ndim - 1))
     match prediction:
         case "flow":
             return output
         case "epsilon":
-            # Undetermined at pure noise; training ends before (`Objective`).
+            # At pure noise ε does not determine z_0; training ends before it (`Objective`).
             return (output - z_t) / (1 - t).clamp(min=1 / (1 + LAST_RATIO))
         case "v":
             squared = (1 - t) ** 2 + t**2
@@ -123,7 +123,7 @@ def velocity_of(
 
 
 def pseudo_huber(squared: Float[Tensor, "..."], c: float) -> Float[Tensor, "..."]:
-    """A squared error below ``c``², twice ``c`` times the absolute error far above it (Charbonnier et al., 1997)."""
+    """Pseudo-Huber loss of a squared error e²: about e² for |e| ≪ c, about 2 c |e| for |e| ≫ c (Charbonnier et al., 1997)."""
     return 2 * c * (torch.sqrt(squared + c**2) - c)
 
 
@@ -132,7 +132,7 @@ def _ratio_time(ratio: Tensor) -> Tensor:
 
 
 def _scaled_linear_ratio(u: Tensor) -> Tensor:
-    """σ/α at a share u of Stable Diffusion's 1000 steps, β from .00085 to .012 linear in its root."""
+    """σ/α at a share u of Stable Diffusion's 1000 steps, whose √β grows linearly (β from .00085 to .012)."""
     beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     signal = torch.cumprod(1 - beta, dim=0)
     index = (u * 1000).long().clamp(max=999)

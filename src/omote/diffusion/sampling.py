@@ -1,13 +1,13 @@
-"""Samplers by name: the flow's own, and diffusers' for variance-preserving diffusion, over one trained network.
+"""Samplers by name: those of rectified flow, and diffusers' for variance-preserving diffusion, with the same trained network.
 
-A network that predicts the velocity of the straight path z_t = (1 - t) z_0 + t ε knows the clean latent at every ratio of
-noise to signal, and so do all Gaussian paths: a point z = α z_0 + σ ε of a variance-preserving path is the straight path's
-point z / (α + σ) at t = σ / (α + σ). So every sampler of the DDPM family runs on it unchanged, and differs by what it does
-with the network's output, not by its input.
+A network that predicts the velocity of the straight path z_t = (1 - t) z_0 + t ε predicts the clean latent at every ratio of
+noise to signal. A point z = α z_0 + σ ε of a variance-preserving path is the straight path's point z / (α + σ) at
+t = σ / (α + σ). So every sampler of the DDPM family runs on the network unchanged: samplers differ in what they do with its
+output, not in its input.
 
-The variance-preserving schedule is the cosine one (Nichol & Dhariwal 2021, eq. 17) up to a largest ratio of noise to
-signal, so that sigma-space samplers stay exact in float32. All spacings are trailing: a sampler must start at the last
-timestep and end on the clean image; leading spacings leave noise behind (Lin et al., "Common Diffusion Noise Schedules and
+The variance-preserving schedule is the cosine schedule (Nichol & Dhariwal 2021, eq. 17), cut at a largest ratio of noise to
+signal so that samplers in σ stay exact in float32. Timestep spacing is always "trailing": a sampler must start at the last
+timestep and end on the clean image, and "leading" spacing leaves noise in it (Lin et al., "Common Diffusion Noise Schedules and
 Sample Steps are Flawed", WACV 2024, §3.3).
 """
 
@@ -36,15 +36,15 @@ FLOW_SAMPLERS: dict[str, Callable[..., Iterator[SampleStep]]] = {
 
 @lru_cache(maxsize=1)
 def cosine_betas() -> tuple[float, ...]:
-    """β_1 … β_T of α = cos φ, σ = sin φ, φ growing evenly from 0 to where σ / α is `LARGEST_NOISE_RATIO`."""
+    """β_1 … β_T of α = cos φ, σ = sin φ, with φ evenly spaced from 0 to where σ / α is `LARGEST_NOISE_RATIO`."""
     last = math.atan(LARGEST_NOISE_RATIO)
     signals = [math.cos(last * t / NUM_TIMESTEPS) ** 2 for t in range(NUM_TIMESTEPS + 1)]
     return tuple(1 - then / now for now, then in itertools.pairwise(signals))
 
 
 def make_scheduler(name: SamplerName) -> Any:
-    """Diffusers' scheduler of that name, over `cosine_betas` and velocity prediction."""
-    # Each takes a moment to import, and an avatar needs none.
+    """The diffusers scheduler of a sampler, with `cosine_betas` and v prediction."""
+    # Imported here because it is slow, and making an avatar needs none of them.
     import diffusers
 
     common = {
@@ -83,12 +83,13 @@ def sampled(
     """Integrate from noise to clean latents.
 
     Args:
-        velocity: the (guided) network on the straight path.
-        noise: standard normal.
-        num_steps: sampler steps; all but the last step of the two Heuns take two evaluations, `pndm` takes one more in all.
+        velocity: velocity of the network on the straight path, with its guidance.
+        noise: standard normal noise.
+        num_steps: number of sampler steps; all but the last step of the two Heun samplers take two network evaluations, and
+            `pndm` takes one more in total.
         sampler: name of the sampler.
         seeds: seeds of the noise that `ddpm` adds, one per sample; 0, 1, … if None.
-        shift: shift of the times of the flow's own samplers (`euler`).
+        shift: shift of the times of the rectified-flow samplers (`euler`).
     """
     if sampler in FLOW_SAMPLERS:
         yield from FLOW_SAMPLERS[sampler](velocity, noise, num_steps, shift=shift)
@@ -106,10 +107,10 @@ def sampled(
         t = sigma / (alpha + sigma)
         straight = x / (alpha + sigma)
         z_0 = straight - t * velocity(straight, straight.new_full((len(x),), t))
-        # v = α ε - σ z_0 (Salimans & Ho 2022), with the noise implied by this clean latent.
+        # v = α ε - σ z_0 (Salimans & Ho 2022), with the ε that this clean latent implies.
         v = alpha * (x - alpha * z_0) / sigma - sigma * z_0
         z = scheduler.step(v, timestep, z, **extra).prev_sample
         if sampler == "pndm" and i + 1 == total:
-            # Its last step extrapolates earlier noise, and leaves the error of that in the image.
+            # The scheduler's last step extrapolates from earlier noise, and the error of that would stay in the image.
             z = z_0
         yield SampleStep(index=i, total=total, t=t if i + 1 < total else 0.0, z=z, z_0=z_0)

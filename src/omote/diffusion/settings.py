@@ -1,4 +1,4 @@
-"""How an edit is sampled; apart from the networks, which take seconds to import."""
+"""Settings of sampling an edit, in a module without the networks, which take seconds to import."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ SamplerName = Literal["flow_euler", "flow_heun", "ddpm", "ddim", "pndm", "euler"
 
 @dataclass(frozen=True, kw_only=True)
 class EditSettings:
-    """How to sample.
+    """Settings of sampling.
 
     Attributes:
-        steps: sampler steps; one network evaluation each, except for `heun`s and `pndm` (`omote.diffusion.sampling.sampled`).
+        steps: number of sampler steps, with one network evaluation each; the Heun samplers and `pndm` take more
+            (`omote.diffusion.sampling.sampled`).
         sampler: name of the sampler.
-        guidance_scale: guidance by everything that is wanted; 1 means none.
-        kind_scales: guidance by some kinds of condition alone: their names, joined by "+", and a scale. Each scale acts against
-            the same condition without these kinds.
-        source_scale: guidance by the source image; 1 means none, others need an editor trained with source dropout.
-        guidance_interval: interval of t in [0, 1] in which guidance acts; 1 is pure noise.
-        strength: how far the source is noised before it is sampled anew, in (0, 1]; 1 begins at pure noise (SDEdit).
-        inversion_steps: steps of the unconditional flow that carry the source to its own noise, from which it is edited; 0 begins
-            at random noise.
-        shift: above 1 spends more steps of the flow's samplers near the noise (Esser et al. 2024, §5.3.2), where a whole
-            person's coarse features are decided; an edit has few of those.
-        seed: seed of the noise; sample i of a batch uses seed + i, whatever the batch.
-        threads: torch threads of the networks; 0 leaves torch's own choice. Changes an answer by rounding alone.
+        guidance_scale: scale of guidance by the whole condition; 1 means none.
+        kind_scales: scales of guidance by some kinds of condition: names of kinds joined by "+", and their scale. The baseline of
+            each scale is the same condition without these kinds.
+        source_scale: scale of guidance by the source image; 1 means none, other values need an editor trained with source
+            dropout.
+        guidance_interval: interval of t in [0, 1] in which guidance acts; t = 1 is pure noise.
+        strength: time t in (0, 1] up to which the source is noised before sampling (SDEdit); 1 starts from pure noise.
+        inversion_steps: number of steps of the unconditional flow that map the source to its own noise, from which the edit
+            starts; 0 starts from random noise.
+        shift: shift of the times of the rectified-flow samplers; above 1, more steps lie near the noise (Esser et al. 2024,
+            §5.3.2), where the coarse features of a whole person are decided; an edit changes few of those.
+        seed: seed of the noise; sample i of a batch uses seed + i.
+        threads: torch threads of the networks; 0 leaves torch's own choice. Results differ by rounding alone.
     """
 
     steps: int = 1
@@ -42,7 +44,7 @@ class EditSettings:
     threads: int = 0
 
 
-# One step gives the mean of the distribution that a person is sampled from. The first components of a population's latents
-# deviate by some forty times the noise: even steps would sample all persons alike (Euler at 25: half of that deviation; these:
-# 97 %).
+# A single step gives the mean of all persons. The first principal components of a population's latents have about forty times the
+# deviation of the noise, so evenly spaced steps sample persons that are too much alike: 25 Euler steps reach half of that
+# deviation, these settings 97 %.
 DRAW_SETTINGS = EditSettings(steps=25, sampler="flow_heun", shift=4.0)

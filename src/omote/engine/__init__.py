@@ -1,1 +1,1 @@
-"""The training loop and what it needs: checkpoints, logs, prefetching, estimates. Only loop.py imports accelerate."""
+"""The training loop with its checkpoints, logs, prefetching and estimates. Only loop.py imports accelerate."""

@@ -1,7 +1,7 @@
-"""Checkpoints of a run: weights, averages, optimiser and progress, with checksums; the newest two are kept.
+"""Checkpoints of a run: weights, moving averages, optimiser and progress, with checksums; the newest two are kept.
 
-``checkpoint.new`` is written and flushed, then renamed to ``checkpoint``, whose predecessor stays as ``checkpoint.old``: a kill
-or a full disk at any moment leaves one that loads. Only safetensors and JSON: nothing is unpickled.
+``checkpoint.new`` is written and flushed, then renamed to ``checkpoint``, whose predecessor stays as ``checkpoint.old``, so a
+kill or a full disk at any moment leaves a checkpoint that loads. Files are safetensors and JSON; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ ADAMW = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run is, and what with.
+    """Progress of a run, and the config that it was trained with.
 
     Attributes:
-        images: seen.
-        sums: of the metrics since the last report, so that a resumed run reports what an undisturbed one does.
-        steps: those sums are over.
-        seconds: of training, by the run's clock.
-        config: the resolved config that the weights were trained with, as JSON.
-        changes: settings that changed on the way, each with ``images`` seen by then, ``key``, ``old`` and ``new``.
+        images: number of images seen.
+        sums: sums of the metrics since the last report, so that a resumed run reports the same as an uninterrupted one.
+        steps: number of steps in those sums.
+        seconds: seconds of training, by the run's clock.
+        config: resolved config that the weights were trained with, as JSON.
+        changes: settings that changed during the run, each with ``images`` seen by then, ``key``, ``old`` and ``new``.
     """
 
     images: int = 0
@@ -57,10 +57,10 @@ def save_checkpoint(
     *,
     writes: bool = True,
 ) -> None:
-    """Write ``run/checkpoint``; where weights are divided over processes all call it, and one ``writes``.
+    """Write ``run/checkpoint``. With sharded weights, every process calls this function, and one of them has ``writes`` True.
 
     Raises:
-        OutputError: it cannot be written; the one before is untouched.
+        OutputError: the checkpoint cannot be written; the previous one is untouched.
     """
     new, current, before = run / "checkpoint.new", run / CURRENT, run / BEFORE
     state = optimiser.state_dict()["state"]
@@ -92,12 +92,12 @@ def save_checkpoint(
 
 
 def progress_of(run: Path) -> Progress:
-    """How far the newest checkpoint of a run is; all zeros where there is none.
+    """Progress of a run at its newest checkpoint; all zeros if there is none.
 
     Raises:
-        CheckpointError: it is damaged; the message says which file, and what to go on from.
+        CheckpointError: the checkpoint is damaged; the message names the file, and what to continue from.
     """
-    # Between the two renames of `save_checkpoint` there is only the one before.
+    # Between the two renames of `save_checkpoint`, only the previous checkpoint exists.
     current = next((path for path in (run / CURRENT, run / BEFORE) if path.exists()), None)
     if current is None:
         return Progress()
@@ -115,7 +115,7 @@ def progress_of(run: Path) -> Progress:
 
 
 def _checked(checkpoint: Path) -> Progress:
-    """The progress of a checkpoint of which every file is as it was written."""
+    """The progress in a checkpoint, once the checksums of all its files are verified."""
     name = CHECKSUMS
     try:
         refuse_special(checkpoint)
@@ -157,10 +157,10 @@ def load_checkpoint(
     optimiser: torch.optim.Optimizer,
     device: torch.device,
 ) -> None:
-    """Load the newest checkpoint in place, if there is one; `progress_of` has checked it.
+    """Load the newest checkpoint in place, if there is one; `progress_of` must have verified it before.
 
     Raises:
-        CheckpointError: it is another network's or another optimiser's; the tensor is named.
+        CheckpointError: the checkpoint is of another network or optimiser; the message names the tensor.
     """
     current = next((path for path in (run / CURRENT, run / BEFORE) if path.exists()), None)
     if current is None:
@@ -193,7 +193,7 @@ def _optimiser_state(
         place = int(index) if index.isdecimal() else len(parameters)
         if place >= len(parameters) or name not in ADAMW:
             raise _foreign(folder, key)
-        # AdamW keeps its step count on the CPU, its moments beside the weights.
+        # AdamW keeps its step count on the CPU, and its moments on the device of the weights.
         if value.shape != (() if name == "step" else parameters[place].shape):
             raise _foreign(folder, f"{key} is {tuple(value.shape)}")
         state.setdefault(place, {})[name] = value if name == "step" else placed_as(value.to(device), parameters[place])

@@ -1,4 +1,4 @@
-"""What a run will take, measured before it starts."""
+"""Estimate of a run's time and memory, measured before it starts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MOST_PARTS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run will take on this machine.
+    """Time and memory of a run on this machine.
 
     Attributes:
-        parameters: with gradients.
-        frozen_parameters: the task's others.
-        precision: of the fastest, or what the config says.
-        memory_layout: the same.
-        images_per_s: measured over a few steps.
-        hours: for all images at that rate.
-        memory_mb: resident memory after those steps, or the GPU's where there is one.
+        parameters: number of trained parameters.
+        frozen_parameters: number of parameters without gradients.
+        precision: number format: that of the config, or the fastest one for "auto".
+        memory_layout: memory layout of images: that of the config, or the fastest one for "auto".
+        images_per_s: training rate, measured over a few steps.
+        hours: hours for all images at that rate.
+        memory_mb: resident memory after those steps, or the GPU's memory if there is a GPU.
     """
 
     parameters: int
@@ -40,9 +40,9 @@ class Estimate:
 
 
 def estimate(task: Task, config: EngineConfig, *, num_steps: int = 3) -> Estimate:
-    """Take a few steps in memory and write nothing; the first, which warms up, is not timed.
+    """Time a few training steps without writing anything; the first step, a warm-up, is not timed.
 
-    A large network without a GPU takes one step of a sixteenth of a batch: its rate is good enough to see that it needs one.
+    Without a GPU, a large network takes one step of a sixteenth of a batch, which is enough to see that it needs a GPU.
     """
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -1,4 +1,4 @@
-"""What a run tells of itself: ``stats.jsonl``, ``pictures/`` and TensorBoard's files."""
+"""The log of a run: ``stats.jsonl``, ``pictures/`` and TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ with of_extra("train"):
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What a training loop yields now and then.
+    """A report of the training loop, which yields one every ``log_images`` images.
 
     Attributes:
-        images: seen so far.
-        total_images: of the run.
-        images_per_s: since the last report.
-        seconds: of training so far, by the run's clock.
-        metrics: means since the last report.
-        note: what was measured before the first step; empty later.
+        images: number of images seen so far.
+        total_images: number of images of the whole run.
+        images_per_s: training rate since the last report.
+        seconds: seconds of training so far, by the run's clock.
+        metrics: means of the metrics since the last report.
+        note: result of the measurement before the first step; empty in later reports.
     """
 
     images: int
@@ -45,13 +45,13 @@ class StepReport:
 
 
 class RunLog:
-    """``stats.jsonl`` and TensorBoard's files; rows after the checkpoint that a run resumes from are written anew.
+    """Writer of ``stats.jsonl`` and TensorBoard's files; rows after the checkpoint that a run resumes from are removed.
 
-    Everything is written at once and by the thread that asks for it: a full disk is met here, not in a queue's thread.
+    Everything is written immediately and in the calling thread, so that a full disk raises here and not in a queue's thread.
 
     Raises:
         CheckpointError: ``stats.jsonl`` is damaged.
-        OutputError: something cannot be written; the checkpoints are as they were.
+        OutputError: a file cannot be written; the checkpoints are untouched.
     """
 
     def __init__(self, run: Path, images: int) -> None:
@@ -70,7 +70,7 @@ class RunLog:
             self.board.write_event(Event(step=images + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, report: StepReport) -> None:
-        """One row."""
+        """Write one row."""
         row = {"images": report.images, "images_per_s": report.images_per_s, **report.metrics}
         with self._writing():
             with self.stats.open("a") as file:
@@ -81,7 +81,7 @@ class RunLog:
             self.board.flush()
 
     def picture(self, image: Tensor | None, images: int) -> None:
-        """A picture grid, as a file and for TensorBoard."""
+        """Write a picture grid as a file and for TensorBoard."""
         if image is None:
             return
         pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
@@ -93,7 +93,7 @@ class RunLog:
             self.board.flush()
 
     def close(self) -> None:
-        """Flush."""
+        """Flush and close the files."""
         with self._writing():
             self.board.close()
 

@@ -1,9 +1,9 @@
-"""The training loop: the one file that knows accelerate.
+"""The training loop, the only module that imports accelerate.
 
-A run is a folder: ``config.json``, ``stats.jsonl``, ``checkpoint/`` (`omote.engine.checkpoint`), ``export/``, and what
-TensorBoard reads in ``tensorboard/``. The same command resumes it, and so does ``accelerate launch`` of it over many
-processes. Progress is counted in images. Every batch is a pure function of (seed, step) and is cut into parts over
-processes and accumulated micro-batches, so an interrupted or a divided run sees what an undisturbed one sees.
+A run is a folder with ``config.json``, ``stats.jsonl``, ``checkpoint/`` (`omote.engine.checkpoint`), ``export/`` and
+TensorBoard's files in ``tensorboard/``. The same command resumes it, also under ``accelerate launch`` with several processes.
+Progress is counted in images. Every batch is a pure function of (seed, step), divided into parts over processes and accumulated
+micro-batches, so an interrupted or distributed run sees the same images as an uninterrupted run of one process.
 """
 
 from __future__ import annotations
@@ -42,34 +42,35 @@ EXPORT = "export"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """How long and how to optimise.
+    """Length of a run, its optimiser and how it executes.
 
     Attributes:
-        total_images: images to see; the learning rate cools down to zero over the last share.
+        total_images: number of training images; the learning rate falls to zero over the last share of them (``cooldown``).
         batch_size: images per optimiser step, over all processes.
-        accumulation: micro-batches that a process adds up to its share of a step, where memory is short.
-        precision: of convolutions and matrix products; weights, averages, optimiser and loss stay float32. "auto" is what is
-            fastest on the machine that a run begins on (`omote.engine.precision`), and is then kept; "fp32" is exact.
-        memory_layout: of images inside the network; "auto" is the fastest of those that the precision leaves open, and
+        accumulation: number of micro-batches per process and step, to save memory.
+        precision: number format of convolutions and matrix products; weights, averages, optimiser and loss stay float32. "auto"
+            measures which is fastest when a run begins (`omote.engine.precision`) and keeps it; "fp32" is exact.
+        memory_layout: memory layout of images inside the network; "auto" measures which is fastest, except that it is
             "contiguous" with ``precision = "fp32"``.
-        learning_rate: AdamW's, after warm-up.
-        momentum: AdamW's β₁.
-        warmup_images: linear warm-up.
-        cooldown: share of ``total_images`` over which the rate falls (1 - sqrt, Hägele et al. 2024).
-        max_seconds: of training, over all resumptions, after which the run ends too; reports, pictures, checkpoints and who
-            reads the reports do not count. The rate then cools down over the last share of whichever is spent first. 0: none.
-        clock: of those seconds: on the wall, or of this process's computing, which other work on a machine does not change.
-        weight_decay: AdamW's.
-        ema_images: half-life of the weights' moving average, in images (EDM, Karras et al. 2022, counts it so).
-        more_ema_images: half-lives of further averages, exported to ``export_ema_<images>``: which is best differs by task
+        learning_rate: learning rate of AdamW after warm-up.
+        momentum: β₁ of AdamW.
+        warmup_images: length of the linear warm-up in images.
+        cooldown: share of the run over which the learning rate falls at its end (1 - sqrt, Hägele et al. 2024).
+        max_seconds: limit on the seconds of training over all resumptions; 0 for none. Time spent on reports, pictures and
+            checkpoints, or by the caller between reports, does not count. The learning rate cools down over the last share
+            of whichever limit, images or seconds, is reached first.
+        clock: clock of those seconds: wall time, or the CPU time of this process, which other programs do not affect.
+        weight_decay: weight decay of AdamW.
+        ema_images: half-life of the weights' moving average in images (as in EDM, Karras et al. 2022).
+        more_ema_images: half-lives of further averages, exported to ``export_ema_<images>``: the best one differs by task
             and is known only afterwards (Karras et al., "Analyzing and Improving the Training Dynamics", CVPR 2024, §3).
-        clip_norm: gradient norm bound.
+        clip_norm: largest norm of the gradient; longer gradients are scaled down to it.
         checkpoint_s: seconds between checkpoints.
         log_images: images between reports.
         grid_images: images between picture grids; 0 for none.
-        seed: of everything drawn.
+        seed: seed of every random draw.
         threads: torch threads; 0 leaves torch's own choice.
-        prefetch: make the next batch, in a thread of its own, while this one is learned from.
+        prefetch: whether a thread makes the next batch during a training step.
     """
 
     total_images: int
@@ -97,25 +98,25 @@ class EngineConfig:
 
 @runtime_checkable
 class Task(Protocol):
-    """What is trained: a module, and the loss of the batch at a step."""
+    """A training task: a module whose forward is the loss, and the batch of each step."""
 
     @property
     def module(self) -> nn.Module:
-        """Everything with gradients, as one module whose forward is the loss, and named means to be shown beside it.
+        """Everything with gradients, as one module whose forward returns the loss of a part of a batch, and metrics by name.
 
-        A loss and its means are of a part of a batch: those of all parts have the same names, and average to the whole's.
+        Every part has the same metrics, and the loss and metrics of a batch are the means over its parts.
         """
         ...
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> Any:
-        """One part, of ``size`` images, of a step's batch. The parts together are the same batch whatever their number.
+        """One part of a step's batch, of ``size`` images. The parts together are the same batch whatever their number.
 
-        A function of its arguments alone: it is called ahead of its step, and from another thread.
+        The result must depend on the arguments alone: this is called before its step, and from another thread.
         """
         ...
 
     def schedule(self, images: int) -> None:
-        """Called before each step with the images seen so far, to open gates and ramp weights."""
+        """Open gates and ramp loss weights; called before each step with the number of images seen so far."""
         ...
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -123,33 +124,33 @@ class Task(Protocol):
         ...
 
     def preview(self) -> Float[Tensor, "3 h w"] | None:
-        """A picture in [0, 1] of what the module makes now, the same persons each time; None where there is none."""
+        """A picture in [0, 1] of the module's current output, for the same persons each time; None if the task has none."""
         ...
 
 
 class BaseTask:
-    """What tasks have in common: nothing changes along the run, nothing is shown, and networks export by their names.
+    """Base class of tasks, without a schedule or a preview.
 
     Attributes:
-        module: of `Task`.
+        module: module with the loss as forward (`Task.module`).
     """
 
     module: nn.Module
 
     @property
     def device(self) -> torch.device:
-        """Where the module lies."""
+        """Device of the module."""
         return next(self.module.parameters()).device
 
     def schedule(self, images: int) -> None:
-        """Nothing changes along the run."""
+        """Do nothing: the task does not change during a run."""
 
     def preview(self) -> Float[Tensor, "3 h w"] | None:
-        """There is nothing to look at."""
+        """None: the task has no picture to show."""
         return None
 
     def averaged(self, name: str, weights: Mapping[str, Tensor]) -> Any:
-        """The network ``module.<name>``, a model of diffusers, with the averaged weights of a run."""
+        """A copy of the network ``module.<name>``, a model of diffusers, with the averaged weights of a run."""
         network: Any = getattr(self.module, name)
         average, prefix = type(network).from_config(network.config), f"{name}."
         average.load_state_dict({k.removeprefix(prefix): v.cpu() for k, v in weights.items() if k.startswith(prefix)})
@@ -157,7 +158,7 @@ class BaseTask:
 
 
 def learning_rate(config: EngineConfig, images: int, seconds: float = 0.0) -> float:
-    """Warm-up, constant, cool-down: so that a run can be extended before its cool-down begins."""
+    """Learning rate: warm-up, constant, cool-down, so that a run can be extended before its cool-down begins."""
     if images < config.warmup_images:
         return config.learning_rate * (images + 1) / config.warmup_images
     start = config.total_images * (1 - config.cooldown)
@@ -172,8 +173,8 @@ class Average:
     """A moving average of weights.
 
     Attributes:
-        weights: by name.
-        half_life: in images.
+        weights: averaged weights by name.
+        half_life: half-life of the average in images.
     """
 
     weights: dict[str, Tensor]
@@ -181,7 +182,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, batch_size: int, images: int) -> None:
-        """One step. A young average would remember the initial weights: at most a fifth of what was seen."""
+        """Update the average after a step; its half-life is at most a fifth of the images seen, to forget initial weights."""
         decay = 0.5 ** (batch_size / min(self.half_life, max(images / 5, 1)))
         for key, value in model.state_dict().items():
             if value.dtype.is_floating_point:
@@ -191,19 +192,19 @@ class Average:
 
 
 def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iterator[StepReport]:
-    """Train ``task`` to ``config.total_images`` or ``config.max_seconds`` in the folder ``run``, resuming what is there.
+    """Train ``task`` to ``config.total_images`` or ``config.max_seconds``, resuming from the checkpoint in ``run`` if any.
 
     Args:
-        task: what is trained.
-        config: how.
-        run: its folder; made if missing.
-        resolved: the complete recipe, written beside the checkpoints with ``config`` as its ``engine``.
+        task: training task.
+        config: length and optimiser.
+        run: folder of the run; made if missing.
+        resolved: complete recipe, written beside the checkpoints with ``config`` as its ``engine``.
 
     Raises:
         ConfigError: the run was trained with other settings.
         CheckpointError: the folder holds a checkpoint of another network, or a damaged one.
         OutputError: the folder cannot be written, or another process trains in it.
-        OmoteError: the loss or its gradient stopped being a number; the step that did it is named.
+        OmoteError: the loss or its gradient is not finite; the message names the step.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -220,13 +221,13 @@ def train(task: Task, config: EngineConfig, run: Path, resolved: object) -> Iter
 
 
 def _accelerator(config: EngineConfig) -> Accelerator:
-    # A batch decoded without its source leaves parameters out: every process must know.
+    # A batch that is decoded without a source leaves some parameters unused, which DDP has to look for.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # Accelerate scales fp16's loss. For bf16 it would keep one precision for all runs of a process.
+    # Accelerate scales the loss for fp16. Given bf16, it would keep that precision for every later run in this process.
     precision = "fp16" if config.precision == "fp16" else "no"
     accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
     if config.precision == "fp16" and accelerator.device.type == "cpu":
-        # Accelerate would quietly train in float32.
+        # Accelerate would train in float32 without a warning.
         raise ConfigError("engine.precision: expected bf16 or fp32 without a GPU, got fp16")
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ConfigError("accelerate: expected FSDP version 2, got 1; launch with --fsdp_version 2")
@@ -241,11 +242,11 @@ def _accelerator(config: EngineConfig) -> Accelerator:
 def _chosen(
     task: Task, config: EngineConfig, run: Path, accelerator: Accelerator, recorded: Mapping[str, Any]
 ) -> tuple[EngineConfig, str]:
-    """The config with its precision and memory layout settled by the run's record or by measuring, and what was measured."""
+    """The config with its precision and memory layout resolved, from the run's record or by measuring, and a note on that."""
     choices, note = candidates(config, recorded), ""
     task.module.to(accelerator.device)
     if config.precision != "fp32" and accelerator.device.type == "cuda":
-        # TensorFloat-32 for what stays in float32.
+        # TensorFloat-32 for the products that stay in float32.
         torch.set_float32_matmul_precision("high")
     if len(choices) > 1:
         if accelerator.is_main_process:
@@ -254,7 +255,7 @@ def _chosen(
             choices, note = [measured.best], str(measured)
         choices = broadcast_object_list(choices[:1])
     (choice,) = choices
-    # An average follows a module that lies as it does; AdamW's moments lie as their weights do.
+    # Done before averages and AdamW's moments are made, which take over the memory layout of the weights.
     task.module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
     return dataclasses.replace(config, precision=choice.precision, memory_layout=choice.layout), note
 
@@ -262,7 +263,7 @@ def _chosen(
 def _steps(
     task: Task, config: EngineConfig, run: Path, accelerator: Accelerator, progress: Progress
 ) -> Iterator[StepReport]:
-    """What is left of a run whose settings are settled."""
+    """The remaining steps of a run, whose settings are resolved."""
     parts, device = accelerator.num_processes * config.accumulation, accelerator.device
     assert config.precision != "auto"
     torch.manual_seed(config.seed)
@@ -278,12 +279,12 @@ def _steps(
     load_checkpoint(run, raw, weights_of, optimiser, accelerator.device)
     if accelerator.is_main_process:
         write_record(progress, run)
-    # Processes with a GPU each can only add up what lies there.
+    # Processes with a GPU each can only reduce tensors that are on their GPUs.
     meeting = accelerator.device if accelerator.num_processes > 1 else torch.device("cpu")
     log = RunLog(run, progress.images) if accelerator.is_main_process else None
     clock, start_images, saved_at = time.monotonic(), progress.images, time.monotonic()
     if (log is not None or sharded) and progress.images and (_done(progress, config) or not (run / EXPORT).exists()):
-        # Killed between its last checkpoint and its export, perhaps.
+        # The run may have been killed between its last checkpoint and its export.
         _export(task, weights_of, run, writes=log is not None)
     now = time.monotonic if config.clock == "wall" else time.process_time
     first = accelerator.process_index * config.accumulation
@@ -305,7 +306,7 @@ def _steps(
         metrics: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
             part, batch = first + micro, next(coming)
-            # What a forward draws without a generator of its own is the same after a resume.
+            # Makes draws from torch's global generator in a forward pass the same after a resume.
             torch.manual_seed(config.seed * 1_000_003 + step * parts + part)
             last = micro + 1 == config.accumulation
             with contextlib.nullcontext() if last else accelerator.no_sync(model):
@@ -318,7 +319,7 @@ def _steps(
                 value = torch.as_tensor(item, dtype=torch.float64).detach() / config.accumulation
                 metrics[key] = metrics[key] + value if key in metrics else value
         norm = whole(torch.as_tensor(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)))
-        # Half precision skips such a step and scales its loss down; others would spoil the weights, and the next checkpoint.
+        # fp16 skips such a step and lowers its loss scale; in other formats it would ruin the weights and the next checkpoint.
         if config.precision != "fp16" and not math.isfinite(float(norm)):
             raise _not_a_number(run, config, progress, raw, batch, f"the gradient's norm of step {step}", norm)
         metrics["grad_norm"] = norm
@@ -332,7 +333,7 @@ def _steps(
             progress.sums[key] = progress.sums.get(key, 0.0) + item
         progress.steps += 1
         spent = torch.tensor(now() - began, dtype=torch.float64, device=meeting)
-        # Processes must agree on when to stop.
+        # All processes must stop at the same step.
         progress.seconds += float(accelerator.reduce(spent, "mean")) if config.max_seconds else float(spent)
         done = _done(progress, config)
         if done or _passed(progress.images, config.log_images, config.batch_size):
@@ -350,7 +351,7 @@ def _steps(
             yield report
         saves = done or time.monotonic() - saved_at > config.checkpoint_s
         if sharded:
-            # All take part in gathering what one writes, when that one's clock says so.
+            # Every process takes part in gathering a checkpoint, at the time given by the clock of the one that writes it.
             asked = torch.tensor(float(saves and log is not None), device=meeting)
             saves = bool(accelerator.reduce(asked, "sum") > 0)
         if log is None and not sharded:
@@ -369,13 +370,13 @@ def _steps(
 
 
 def optimiser_of(task: Task, config: EngineConfig) -> torch.optim.AdamW:
-    """AdamW over what has gradients."""
+    """AdamW over the parameters with gradients."""
     return torch.optim.AdamW(
         [p for p in task.module.parameters() if p.requires_grad],
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         betas=(config.momentum, 0.99),
-        # One pass over weights, gradients and moments instead of a dozen: on a CPU they don't fit its caches.
+        # One pass over weights, gradients and moments instead of a dozen: they do not fit into a CPU's caches.
         fused=True,
     )
 
@@ -404,7 +405,7 @@ def _passed(images: int, interval: int, batch_size: int) -> bool:
 def _not_a_number(
     run: Path, config: EngineConfig, progress: Progress, model: nn.Module, batch: object, what: str, value: Tensor
 ) -> OmoteError:
-    """What to say of a number that is none: its likely cause, and its batch saved beside the run."""
+    """The error for a loss or gradient that is not finite: names its likely cause, and saves its batch in the run's folder."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors_of(batch).items()}
     bad = next((k for k, v in tensors.items() if not v.isfinite().all()), None)
     if bad is not None:
@@ -420,7 +421,7 @@ def _not_a_number(
         )
     path = run / "bad_batch.safetensors"
     try:
-        # A gradient is everybody's: all processes of a run may come here at once.
+        # Gradients are shared, so all processes of a run may write this file at once.
         with atomic_path(path) as temporary:
             save_file(tensors, temporary)
         batch_told = f"its batch is in {path}"
@@ -431,7 +432,7 @@ def _not_a_number(
 
 
 def tensors_of(batch: object, name: str = "batch") -> dict[str, Tensor]:
-    """Every tensor in nested dataclasses and sequences, by its path."""
+    """All tensors in nested dataclasses and sequences, by their paths."""
     if isinstance(batch, Tensor):
         return {name: batch}
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):

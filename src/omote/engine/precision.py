@@ -1,9 +1,9 @@
-"""Which number format and memory layout a network trains fastest in, measured on this machine before its first step.
+"""Choice of the number format and memory layout that a network trains fastest in, measured before a run's first step.
 
-bfloat16 is several times faster than float32 where the processor multiplies matrices in it (AMX, a recent GPU), up to twice where
-it has dot products (AVX-512 BF16), and slower everywhere else; and convolutions in it are fast only where a pixel's channels lie
-together (channels-last). No list of processors says what this network gains here, so it is timed. Weights, averages, the
-optimiser and loss terms stay float32 in any case; what else must, says so (`omote.nets.precision`).
+bfloat16 is several times as fast as float32 on processors that multiply matrices in it (AMX, a recent GPU), up to twice as fast
+on those with dot products in it (AVX-512 BF16), and slower on all others; its convolutions are fast only in the channels-last
+layout. No list of processors says what a given network gains, so it is timed. Weights, averages, the optimiser and loss terms
+always stay float32; other parts that must are marked in the networks (`omote.nets.precision`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Layout = Literal["contiguous", "channels_last"]
 RECORD = "precision.json"
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# Another choice than float32 as it always was has to pay at least this much.
+# A choice other than the first, contiguous float32, must take at most this share of its time.
 MARGIN = 0.97
-# A step is timed over and over for this long, or once if it takes longer.
+# A step is timed repeatedly for this long, or once if it takes longer.
 SECONDS_EACH = 0.25
 ROUNDS = 2
 
@@ -57,13 +57,13 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The fastest choice, and what was timed.
+    """The fastest choice, with the timings.
 
     Attributes:
-        best: the choice.
-        step_ms: milliseconds of one forward and backward pass of each choice.
-        images: batch size that was timed.
-        threads: torch threads.
+        best: fastest choice.
+        step_ms: milliseconds of one forward and backward pass, for each choice.
+        images: batch size of the timed passes.
+        threads: number of torch threads.
     """
 
     best: Choice
@@ -76,7 +76,7 @@ class Measured:
         return f"{self.best} is the fastest here ({times} for {self.images} images on {self.threads} threads)"
 
     def write(self, path: Path) -> None:
-        """Record it as JSON.
+        """Write the timings as JSON.
 
         Raises:
             OutputError: the file cannot be written.
@@ -95,7 +95,7 @@ class Measured:
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
-    """Convolutions and matrix products in ``precision`` for as long as the block lasts."""
+    """Context manager that runs convolutions and matrix products in ``precision``."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, HALF[precision])
@@ -105,15 +105,15 @@ def candidates(config: EngineConfig, recorded: Mapping[str, Any]) -> list[Choice
     """The choices that a config leaves open.
 
     Args:
-        config: a run's engine.
-        recorded: ``engine`` of the config that its weights were trained with; empty for a new run. What was chosen stays.
+        config: engine config of a run.
+        recorded: ``engine`` of the config that its weights were trained with, whose choice is kept; empty for a new run.
     """
     precision, layout = config.precision, config.memory_layout
     if recorded:
         precision = recorded.get("precision", "fp32") if precision == "auto" else precision
         layout = recorded.get("memory_layout", "contiguous") if layout == "auto" else layout
     formats: tuple[Precision, ...] = ("fp32", "bf16") if precision == "auto" else (precision,)
-    # Asked for by name, float32 is to the bit what it always was.
+    # float32 that is asked for by name keeps the contiguous layout, so that its results are reproduced to the bit.
     layouts: tuple[Layout, ...] = (layout,) if layout != "auto" else ("contiguous", "channels_last")
     if precision == "fp32" and layout == "auto":
         layouts = ("contiguous",)
@@ -123,16 +123,16 @@ def candidates(config: EngineConfig, recorded: Mapping[str, Any]) -> list[Choice
 def measure(task: Task, config: EngineConfig, choices: list[Choice], device: torch.device) -> Measured:
     """Time a forward and backward pass of the task's own module on a part of its first batch.
 
-    The module ends as it began; its gradients are gone.
+    The module is restored afterwards; its gradients are cleared.
 
     Args:
-        task: whose module lies on ``device``.
-        config: its engine.
-        choices: at least one; ties go to the first.
-        device: of the module.
+        task: training task whose module is on ``device``.
+        config: engine config of the run.
+        choices: one or more choices; the first is preferred unless another is clearly faster.
+        device: device of the module.
     """
     module, batch, size = task.module, *_part_of_a_batch(task, config)
-    # Whatever opens along the run is open for half of it.
+    # In the middle of the run, the gates and losses that open during it take part.
     task.schedule(config.total_images // 2)
     step_ms: dict[Choice, float] = {}
     with _untouched(module):
@@ -158,7 +158,7 @@ def measure(task: Task, config: EngineConfig, choices: list[Choice], device: tor
 
 
 def _part_of_a_batch(task: Task, config: EngineConfig) -> tuple[Any, int]:
-    """The smallest part of the first batch that a task divides into, down to a quarter of it."""
+    """The smallest part of the first batch that the task accepts, of at least a quarter, and its number of images."""
     for parts in (4, 3, 2):
         if config.batch_size % parts == 0:
             with contextlib.suppress(ConfigError):
@@ -168,7 +168,7 @@ def _part_of_a_batch(task: Task, config: EngineConfig) -> tuple[Any, int]:
 
 
 def _seconds(step: Callable[[], None], hopeless: float) -> float:
-    """Seconds of the fastest of some steps after one that warms up, or of that one where it is slow or hopeless."""
+    """Seconds of the fastest of several steps after a warm-up step; of the warm-up step itself if that takes too long."""
     start = time.perf_counter()
     step()
     best = time.perf_counter() - start
@@ -183,7 +183,7 @@ def _seconds(step: Callable[[], None], hopeless: float) -> float:
 
 @contextmanager
 def _untouched(module: nn.Module) -> Iterator[None]:
-    """Put a module's buffers and memory layout, which a forward pass in training may change, back."""
+    """Restore a module's buffers and memory layout, which a forward pass in training may change."""
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
         yield

@@ -1,7 +1,7 @@
-"""The next batch is made while the network learns from this one.
+"""Prefetching: the next batch is made during the current training step.
 
-Drawing, moving and encoding images takes a processor about as long as the network's own step, and most of both runs outside
-of Python's lock. A batch is a function of (seed, step) alone, so what is learned is the same to the bit.
+Drawing, warping and encoding images takes a CPU about as long as a step of the network, and both run mostly outside
+Python's global lock. A batch is a function of (seed, step) alone, so prefetching changes no bit of the result.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """The part of a task that is read ahead of."""
+    """The part of a `Task` that prefetching needs."""
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> Any:
-        """One part of a step's batch."""
+        """One part of a step's batch, as in `Task`."""
         ...
 
 
 def batches(
     task: BatchSource, *, first_step: int, seed: int, size: int, mine: Sequence[int], parts: int, ahead: bool = True
 ) -> Iterator[Any]:
-    """Parts of every step's batch, in order, without end.
+    """Yield this process's parts of every step's batch, in order, without end.
 
     Args:
-        task: what makes them; called from another thread if ``ahead``.
-        first_step: where to begin.
-        seed: of the run.
-        size: images of a part.
-        mine: which parts of a step this process learns from.
-        parts: of a step, over all processes.
-        ahead: make the next one while this one is used.
+        task: source of the batches; called from another thread if ``ahead``.
+        first_step: first step.
+        seed: seed of the run.
+        size: number of images in a part.
+        mine: indices of the parts of a step that this process trains on.
+        parts: number of parts of a step, over all processes.
+        ahead: whether to make the next part while the current one is used.
     """
     places = ((step, part) for step in count(first_step) for part in mine)
     if not ahead:

@@ -1,4 +1,4 @@
-"""What a run was trained with: ``config.json`` and ``changes.json``, which agree with the weights beside them."""
+"""The record of a run's settings, ``config.json`` and ``changes.json``, which agrees with the weights beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omote.engine.checkpoint import Progress
 from omote.errors import ConfigError
 from omote.files import atomic_path
 
-# How long, on what and how often it says so; none of these is part of what a step learns.
+# Settings of a run's length, hardware and reports, which do not affect what a step learns.
 MAY_CHANGE = {
     "allow_pipe",
     "engine.total_images",
@@ -29,16 +29,16 @@ ABSENT = "absent"
 
 
 def settle(progress: Progress, asked: Mapping[str, Any], run: Path, *, goes_on: bool) -> None:
-    """Take the settings that a run goes on with into its progress.
+    """Update a run's progress with the settings that it continues with.
 
     Args:
-        progress: of the run; its ``config`` and ``changes`` are brought up to date.
-        asked: the config that it is to go on with, as JSON.
-        run: its folder, for the message.
-        goes_on: whether anything is left to train; if not, the weights stay what they were trained with.
+        progress: progress of the run; its ``config`` and ``changes`` are updated.
+        asked: config to continue with, as JSON.
+        run: folder of the run, for error messages.
+        goes_on: whether anything is left to train; if not, the recorded config stays.
 
     Raises:
-        ConfigError: a setting that the weights were trained with differs.
+        ConfigError: the weights were trained with another value of a setting that must not change.
     """
     if not progress.images:
         progress.config, progress.changes = dict(asked), []
@@ -60,7 +60,7 @@ def settle(progress: Progress, asked: Mapping[str, Any], run: Path, *, goes_on: 
 
 
 def recorded_engine(progress: Progress, run: Path) -> Mapping[str, Any]:
-    """The ``engine`` that a run began with, from before its first checkpoint on; empty for a new run."""
+    """The ``engine`` config that a run began with, also before its first checkpoint; empty for a new run."""
     config = progress.config
     if not config:
         with contextlib.suppress(OSError, ValueError):
@@ -70,10 +70,10 @@ def recorded_engine(progress: Progress, run: Path) -> Mapping[str, Any]:
 
 
 def write_record(progress: Progress, run: Path) -> None:
-    """Write ``config.json``, and ``changes.json`` where a setting changed on the way.
+    """Write ``config.json``, and ``changes.json`` if a setting changed during the run.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a file cannot be written.
     """
     for name, value in (("config.json", progress.config), ("changes.json", progress.changes)):
         if value or name == "config.json":
@@ -84,7 +84,7 @@ def write_record(progress: Progress, run: Path) -> None:
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) of every leaf that differs."""
+    """Yield (dotted key, old value, new value) of every setting that differs."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
             inner = f"{key}.{name}" if key else name
@@ -95,7 +95,7 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, 
 
 def _may_change(change: Mapping[str, Any]) -> bool:
     old, new = change["old"], change["new"]
-    # A setting that an earlier or later version does not know changed by itself; a folder may have been moved.
+    # A setting may be absent in another version, and a folder may have been moved: neither is a change that the user made.
     if change["key"] in MAY_CHANGE or ABSENT in (old, new):
         return True
     paths = isinstance(old, str) and isinstance(new, str)

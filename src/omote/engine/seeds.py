@@ -1,4 +1,4 @@
-"""Random numbers by (seed, step), so that a resumed run draws what an unbroken one does."""
+"""Random numbers by (seed, step), so that a resumed run draws the same as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import torch
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """What a step draws for its whole batch, of which each part takes its slice."""
+    """Generator of a step's random numbers, drawn for the whole batch; each part takes its slice of them."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)

@@ -1,7 +1,7 @@
-"""Weights divided over processes (torch's ``fully_shard``): gathered to be written, divided to be read.
+"""Weights sharded over processes (torch's ``fully_shard``): gathered for writing, sharded again after reading.
 
-Checkpoints and exports hold whole tensors whatever the number of processes, so a run may go on with another number of them.
-All but `own_part` is collective where tensors are divided: all processes call it alike.
+Checkpoints and exports hold whole tensors whatever the number of processes, so a run may continue with another number.
+With sharded tensors, every function but `own_part` is collective: all processes must call it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the weights are divided."""
+    """Whether the weights of a model are sharded."""
     return torch.distributed.is_available() and any(_divided(p) for p in model.parameters())
 
 
 def whole(value: Tensor) -> Tensor:
-    """A tensor as it is on one process: gathered on the CPU if it is divided, else itself."""
+    """The whole of a tensor: gathered on the CPU if it is sharded, else the tensor itself."""
     if not _divided(value):
         return value
     gathered: Tensor = value.full_tensor()  # type: ignore[attr-defined]
@@ -27,17 +27,17 @@ def whole(value: Tensor) -> Tensor:
 
 
 def whole_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`whole` of each."""
+    """The `whole` of each tensor."""
     return {name: whole(value) for name, value in tensors.items()}
 
 
 def own_part(value: Tensor) -> Tensor:
-    """What of a tensor lies on this process; no other process takes part."""
+    """Shard of a tensor on the calling process, without communication."""
     return value.to_local() if _divided(value) else value  # type: ignore[attr-defined]
 
 
 def placed_as(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, divided and laid out in memory as another of its shape is; fused optimisers go by addresses."""
+    """A whole tensor with the sharding and memory layout of ``like``, because fused optimisers ignore strides."""
     if value.shape != like.shape:
         return value
     if not _divided(like):
@@ -49,7 +49,7 @@ def placed_as(value: Tensor, like: Tensor) -> Tensor:
 
 @contextmanager
 def unsharded(model: nn.Module) -> Iterator[None]:
-    """Whole weights in the model for as long as the block lasts, so that its parts can be called by themselves."""
+    """Context manager that gathers the weights of a model, so that its submodules can be called on their own."""
     from torch.distributed.fsdp import FSDPModule
 
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]

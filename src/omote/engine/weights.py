@@ -1,4 +1,4 @@
-"""Networks from exported weights, and networks that extend others."""
+"""Loading of networks from exported weights, and of networks that extend exported ones."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from omote.errors import CheckpointError
 from omote.files import reading
 
 Model = TypeVar("Model")
-FREE_SIZE = 1024  # numbers of a config that are no side of a tensor, such as an image's
+FREE_SIZE = 1024  # larger numbers in a config must be the size of a tensor; an image's side is smaller
 
 
 def load_pretrained(
     kind: type[Model], folder: Path, *others: type[Model], hint: str = "train that stage first"
 ) -> Model:
-    """A network from a folder with ``config.json`` and safetensors weights, by diffusers' ``from_pretrained``.
+    """Load a network from a folder with ``config.json`` and safetensors weights, by diffusers' ``from_pretrained``.
 
     Args:
-        kind: the expected class, a model of diffusers.
-        folder: exported weights.
-        others: further classes that are accepted; ``config.json`` names the one that it is.
-        hint: what to do about missing weights.
+        kind: expected class, a model of diffusers.
+        folder: folder of the exported weights.
+        others: further accepted classes; ``config.json`` names the class to load.
+        hint: advice for the error message if weights are missing.
 
     Raises:
-        CheckpointError: weights that are missing, damaged, of another class, or that lack parameters.
+        CheckpointError: the weights are missing, damaged, of another class, or lack parameters.
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder}: expected config.json and safetensors weights; {hint}")
@@ -42,16 +42,16 @@ def load_pretrained(
     if not isinstance(name, str) or name not in found:
         got = str(name)[:60]
         raise CheckpointError(f"{folder}: expected a network of class {' or '.join(found)}, got {got!r}; {hint}")
-    # A library stays silent.
+    # A library should not draw progress bars.
     diffusers_logging.disable_progress_bar()
     with reading(folder, CheckpointError, "weights do not load", "export or install them again"):
         _check_size(found[name], folder)
         model: Model
-        # Nothing is looked for elsewhere: of a folder that is damaged, diffusers would ask the hub.
+        # Without local_files_only, diffusers would ask the Hugging Face hub about a damaged folder.
         model, told = found[name].from_pretrained(
             folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
         )
-        # What is missing would be left as it was drawn, with no more than a warning.
+        # diffusers only warns about missing weights, and leaves them at their random initialisation.
         if wrong := sorted([*told["missing_keys"], *told["unexpected_keys"]]):
             raise ValueError(
                 f"{wrong[0]} is {'missing' if wrong[0] in told['missing_keys'] else 'not of this network'}"
@@ -60,7 +60,7 @@ def load_pretrained(
 
 
 def _check_size(kind: Any, folder: Path) -> None:
-    """Compare the network that a config describes with the weights beside it, before any of it is allocated."""
+    """Compare the network that a config describes with the weights beside it, before memory is allocated for it."""
     shapes: list[list[int]] = []
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
@@ -82,12 +82,12 @@ def _largest(value: object) -> float:
 
 
 def built(kind: Callable[..., Model], config: object, **others: Any) -> Model:
-    """A network whose arguments are the fields of the same names of a config.
+    """Build a network from the fields of a config that have the names of its arguments.
 
     Args:
         kind: class of the network.
         config: dataclass with some of the network's arguments.
-        others: arguments that are not fields; they win.
+        others: further arguments, which override the config's fields.
     """
     fields = {name: getattr(config, name) for name in inspect.signature(kind).parameters if hasattr(config, name)}
     return kind(**{**fields, **others})
@@ -95,18 +95,18 @@ def built(kind: Callable[..., Model], config: object, **others: Any) -> Model:
 
 @torch.no_grad()
 def load_extended(kind: type[Model], folder: Path, **changes: Any) -> Model:
-    """The network in ``folder`` with a changed config.
+    """Load the network in ``folder`` with a changed config.
 
-    New parameters keep their initialisation. A convolution that reads further channels reads them with zeros at first, so
-    that its output is the same as before (as Brooks et al., "InstructPix2Pix", CVPR 2023, §3.2).
+    New parameters keep their initialisation. The weights of a convolution's additional input channels start at zero, so
+    that its output is the same as before (Brooks et al., "InstructPix2Pix", CVPR 2023, §3.2).
 
     Args:
-        kind: the expected class, a model of diffusers.
-        folder: exported weights.
-        changes: entries of the config that change.
+        kind: expected class, a model of diffusers.
+        folder: folder of the exported weights.
+        changes: changed entries of the config.
 
     Raises:
-        CheckpointError: no usable weights, or a tensor that the changed network has no place for.
+        CheckpointError: the weights are not usable, or a tensor does not fit the changed network.
     """
     old: Any = load_pretrained(kind, folder)
     if all(old.config[key] == value for key, value in changes.items()):

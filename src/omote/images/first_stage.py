@@ -33,15 +33,15 @@ def image_autoencoder(
     layers_per_block: int,
     attention: bool,
 ) -> ImageAutoencoder:
-    """A first stage that shortens sides by 2^(len(channels) - 1).
+    """Build an untrained first stage that shrinks sides by a factor of 2^(len(channels) - 1).
 
     Args:
-        sample_size: pixels of a side.
-        regularisation: KL penalty or codebook.
-        latent_channels: channels of the latent.
-        num_codes: codes in the codebook.
-        channels: widths per resolution.
-        layers_per_block: residual blocks per resolution.
+        sample_size: side of the images in pixels.
+        regularisation: regularisation of the latent, by a KL penalty or a codebook.
+        latent_channels: number of channels of the latent.
+        num_codes: number of codes in the codebook.
+        channels: width at each resolution.
+        layers_per_block: number of residual blocks per resolution.
         attention: whether the lowest resolution has self-attention.
     """
     levels = len(channels)
@@ -67,20 +67,20 @@ def load_image_autoencoder(folder: Path) -> ImageAutoencoder:
     """Read an exported first stage.
 
     Raises:
-        CheckpointError: there is none, or its weights do not fit.
+        CheckpointError: the folder holds no first stage, or its weights do not fit.
     """
     return load_pretrained(AutoencoderKL, folder, VQModel)
 
 
 def factor_of(autoencoder: ImageAutoencoder) -> int:
-    """f, the factor by which sides shrink."""
+    """The factor f by which the first stage shrinks sides."""
     return 2 ** (len(autoencoder.config.block_out_channels) - 1)
 
 
 def encoded(
     autoencoder: ImageAutoencoder, image: Float[Tensor, "b 3 s s"], noise: Float[Tensor, "b d h w"] | None = None
 ) -> Float[Tensor, "b d h w"]:
-    """Scaled latents of images in [-1, 1]: the mode, or a sample if there is ``noise`` and a posterior."""
+    """Scaled latents of images in [-1, 1]: the posterior's mode, or a sample of it given ``noise``, which a `VQModel` ignores."""
     scale = autoencoder.config.scaling_factor
     if isinstance(autoencoder, VQModel):
         return autoencoder.encode(image).latents * scale

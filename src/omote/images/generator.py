@@ -1,8 +1,8 @@
 """A denoiser of image latents: unconditional, by class, or by text (Rombach et al., CVPR 2022, §3.2, §3.3 and appendix E).
 
-Unconditional, it is the paper's U-Net with self-attention. Conditional, each attended resolution has transformer blocks whose
-cross-attention reads the output of τ_θ: a learned token per class, or the states of a transformer over the text's tokens that is
-trained with the U-Net (appendix E.2.1). Tokens are those of a tokenizer file, or the text's bytes without one.
+The unconditional network is the paper's U-Net with self-attention. A conditional one has transformer blocks at each attended
+resolution, whose cross-attention reads the output of τ_θ: a learned token per class, or the states of a transformer over the
+text's tokens that is trained with the U-Net (appendix E.2.1). The tokens come from a tokenizer file, or are the text's bytes.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ GROUPS = 32
 
 
 class TextTransformer(nn.Module):
-    """τ_θ of text: tokens → states, padding included, as the paper trains it.
+    """τ_θ of text: tokens → states. Padding is attended to as well, as in the paper.
 
     Args:
-        vocabulary: number of token ids; id 0 pads.
+        vocabulary: number of token ids; id 0 is padding.
         width: width of the states.
         layers: number of transformer blocks.
-        max_tokens: most tokens of a text.
+        max_tokens: maximum number of tokens of a text.
     """
 
     def __init__(self, vocabulary: int, width: int, layers: int, max_tokens: int) -> None:
@@ -65,23 +65,23 @@ class ImageGenerator(ModelMixin, ConfigMixin):
     """Denoiser of scaled latents.
 
     Args:
-        sample_size: latent pixels of a side.
-        latent_channels: channels of the latent.
-        channels: U-Net widths per resolution.
+        sample_size: side of the latents in latent pixels.
+        latent_channels: number of channels of the latent.
+        channels: width of the U-Net at each resolution.
         attended: whether each resolution has attention.
-        layers_per_block: residual blocks per resolution.
-        head_channels: channels of an attention head; None for one head.
-        num_heads: attention heads of a conditional U-Net without ``head_channels``.
+        layers_per_block: number of residual blocks per resolution.
+        head_channels: number of channels of an attention head; None for one head.
+        num_heads: number of attention heads of a conditional U-Net without ``head_channels``.
         condition: kind of the condition.
         classes: names of the classes, if the condition is a class.
         context_width: width of the tokens for cross-attention.
-        transformer_depth: transformer blocks per attention.
-        text_layers: transformer blocks of τ_θ for text.
+        transformer_depth: number of transformer blocks per attention layer.
+        text_layers: number of transformer blocks of τ_θ for text.
         vocabulary: number of token ids of a text.
-        max_tokens: most tokens of a text.
-        residual_resampling: an unconditional U-Net halves and doubles sides by residual blocks, and its time scales and
-            shifts (Dhariwal & Nichol, "Diffusion Models Beat GANs", NeurIPS 2021, §3).
-        prediction: output of the U-Net (`omote.diffusion.objective`); `forward` returns the velocity in any case.
+        max_tokens: maximum number of tokens of a text.
+        residual_resampling: whether an unconditional U-Net resamples by residual blocks and has features scaled and shifted by
+            the time embedding (Dhariwal & Nichol, "Diffusion Models Beat GANs", NeurIPS 2021, §3).
+        prediction: quantity that the U-Net predicts (`omote.diffusion.objective`); `forward` always returns the velocity.
     """
 
     @register_to_config
@@ -126,7 +126,7 @@ class ImageGenerator(ModelMixin, ConfigMixin):
                 upsample_type=sampling,
                 resnet_time_scale_shift="scale_shift" if residual_resampling else "default",
                 attention_head_dim=head_channels,
-                # As in the paper's own network: its sinusoids are cosines first, and its times are not shifted.
+                # As in the paper's code: cosines come before sines in the time embedding, and frequencies are not shifted.
                 flip_sin_to_cos=True,
                 freq_shift=0,
             )
@@ -136,19 +136,19 @@ class ImageGenerator(ModelMixin, ConfigMixin):
                 **common,
                 down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended),
                 up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)),
-                # diffusers' name for the number of heads.
+                # diffusers calls the number of heads attention_head_dim.
                 attention_head_dim=tuple(heads),
                 cross_attention_dim=context_width,
                 transformer_layers_per_block=transformer_depth,
             )
-        # The last embedding is the unconditional one.
+        # The last embedding is the null token.
         self.label = nn.Embedding(len(classes) + 1, context_width) if condition == "class" else None
         self.text = TextTransformer(vocabulary, context_width, text_layers, max_tokens) if condition == "text" else None
         attend_in_float32(self)
 
     @property
     def null_class(self) -> int:
-        """The unconditional class, for dropout and guidance."""
+        """Index of the null token, which stands for no class in dropout and guidance."""
         return len(self.config.classes)
 
     def context(self, label: Int[Tensor, "b"], tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b m c"] | None:
@@ -156,7 +156,7 @@ class ImageGenerator(ModelMixin, ConfigMixin):
 
         Args:
             label: index into the classes, or `null_class`.
-            tokens: token ids of the text; all zero is the null text.
+            tokens: token ids of the text; all zeros for the null text.
         """
         if self.label is not None:
             return self.label(label)[:, None]
@@ -168,10 +168,10 @@ class ImageGenerator(ModelMixin, ConfigMixin):
         """The flow's velocity at time t.
 
         Args:
-            z_t: scaled latent at time t (noise at t = 1, clean at t = 0).
-            t: [0, 1].
-            label: as in `context`; read if the condition is a class.
-            tokens: as in `context`; read if it is text.
+            z_t: scaled latents at time t (noise at t = 1, clean at t = 0).
+            t: times in [0, 1].
+            label: class indices as in `context`; read if the condition is a class.
+            tokens: token ids as in `context`; read if the condition is text.
         """
         return self._velocity(z_t, t, self.context(label, tokens))
 
@@ -179,7 +179,7 @@ class ImageGenerator(ModelMixin, ConfigMixin):
         x = z_t / path_scale(t).view(-1, 1, 1, 1)
         conditions = {} if context is None else {"encoder_hidden_states": context}
         out = self.unet(x, 1000 * t, **conditions, return_dict=False)[0]
-        # In float32 whatever the autocast: the velocity of ε divides by what is left of the image.
+        # In float32 even under autocast: converting ε to the velocity divides by the small remaining share of the image.
         return velocity_of(self.config.prediction, out.float(), z_t, t)
 
     @torch.no_grad()
@@ -196,10 +196,10 @@ class ImageGenerator(ModelMixin, ConfigMixin):
         """Sample scaled latents.
 
         Args:
-            label: wanted classes, as in `context`.
-            tokens: wanted texts, as in `context`.
-            seeds: seed of each sample's noise; batching never changes a sample.
-            steps: sampler steps.
+            label: class indices, as in `context`.
+            tokens: token ids of the texts, as in `context`.
+            seeds: seed of each sample's noise; the size of a batch never changes a sample.
+            steps: number of sampler steps.
             sampler: name of the sampler.
             guidance_scale: scale of classifier-free guidance; 1 means none.
         """
@@ -218,10 +218,10 @@ class ImageGenerator(ModelMixin, ConfigMixin):
 
 
 class Tokenizer:
-    """Text → token ids from 1 on; 0 pads.
+    """Text → token ids from 1 on; id 0 is padding.
 
     Args:
-        file: a ``tokenizer.json`` of the tokenizers library, or None for the text's bytes in UTF-8.
+        file: ``tokenizer.json`` of the tokenizers library, or None for the text's bytes in UTF-8.
 
     Raises:
         ConfigError: the file is missing or not a tokenizer.
@@ -235,13 +235,13 @@ class Tokenizer:
 
             try:
                 self._tokenizer = Library.from_file(str(file))
-            # The library raises plain Exception.
+            # The tokenizers library raises plain Exception.
             except Exception as error:
                 raise ConfigError(f"{file}: expected a tokenizer.json ({str(error).splitlines()[0]})") from None
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids, with the padding."""
+        """Number of token ids, including the padding."""
         return 1 + (NUM_BYTES if self._tokenizer is None else self._tokenizer.get_vocab_size())
 
     def __call__(self, texts: Sequence[str], max_tokens: int) -> Int[Tensor, "b n"]:

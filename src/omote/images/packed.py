@@ -1,8 +1,8 @@
-"""Folders of ordinary images, packed into one file that maps into memory.
+"""Folders of ordinary images, packed into one memory-mapped file.
 
-Images may lie in subfolders, one for each class, and have captions: ``name.txt`` beside ``name.jpg``, or ``metadata.jsonl``
-with ``file_name`` and ``text``, as the Hugging Face image folder has them. Packing opens every file, so that a broken one is
-named before anything is trained, and resizes it once to the side used in training; crops are made when batches are drawn.
+Images may be in subfolders, one for each class, and have captions: ``name.txt`` beside ``name.jpg``, or ``metadata.jsonl``
+with ``file_name`` and ``text``, as in the Hugging Face image folder. Packing opens every file, so that a broken one is
+reported before training, and resizes it once to the side used in training; crops are made when batches are drawn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 INDEX, PIXELS, CAPTIONS = "index.json", "pixels.bin", "metadata.jsonl"
-# Longer images lose their ends: a crop would miss nearly all of them anyway.
+# Images of a larger aspect ratio are cut at both ends, of which a crop would rarely show anything.
 MOST_ASPECT = 4.0
 MOST_PIXELS = 200_000_000
 
@@ -34,10 +34,10 @@ class ImageList:
     """The contents of a folder of images.
 
     Attributes:
-        names: paths within the folder, sorted.
-        classes: names of the subfolders; empty if the images lie in the folder itself.
-        labels: index into ``classes`` per image; 0 without classes.
-        captions: caption per image; empty for none.
+        names: paths of the images within the folder, sorted.
+        classes: names of the subfolders; empty if the images are in the folder itself.
+        labels: index into ``classes`` of each image; 0 without classes.
+        captions: caption of each image; empty without captions.
     """
 
     names: tuple[str, ...]
@@ -51,13 +51,13 @@ class PackedImages:
     """Images with a shorter side of s pixels.
 
     Attributes:
-        size: s.
-        pixels: every image's bytes one after another, in [0, 255].
-        starts: first byte of each image.
-        shapes: height and width of each.
-        labels: index into ``classes`` per image.
+        size: shorter side s in pixels.
+        pixels: bytes of all images one after another, in [0, 255].
+        starts: index of each image's first byte.
+        shapes: height and width of each image in pixels.
+        labels: index into ``classes`` of each image.
         classes: names of the classes.
-        captions: caption per image.
+        captions: caption of each image.
     """
 
     size: int
@@ -74,13 +74,13 @@ class PackedImages:
     def crop(
         self, index: int, rng: np.random.Generator | None = None, *, random_crop: bool = False, flip: bool = False
     ) -> UInt8[np.ndarray, "s s 3"]:
-        """A square of an image: its middle, or a random crop.
+        """A square crop of an image: its centre, or a random one.
 
         Args:
             index: index of the image.
-            rng: random generator of crop and flip; None for the middle as it is.
-            random_crop: crop at random along the longer side.
-            flip: mirror half of the time.
+            rng: random generator of crop and flip; None for the centre crop without a flip.
+            random_crop: whether to crop at random along the longer side.
+            flip: whether to mirror the crop with probability .5.
         """
         height, width = (int(x) for x in self.shapes[index])
         start = int(self.starts[index])
@@ -92,14 +92,14 @@ class PackedImages:
 
 
 def image_names(folder: Path) -> list[str]:
-    """Paths of a folder's images within it and its subfolders, sorted.
+    """Paths, within a folder, of the images in it and its subfolders, sorted.
 
     Raises:
-        DatasetError: no folder, or no image in it.
+        DatasetError: the folder does not exist, or holds no image.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder of images (jpg, png, webp), got none")
-    # What systems hide is no image: macOS puts "._00.png" beside every 00.png on other file systems.
+    # Hidden files are not images: macOS writes "._00.png" beside every 00.png on file systems other than its own.
     paths = sorted(
         p
         for p in folder.rglob("*")
@@ -111,10 +111,10 @@ def image_names(folder: Path) -> list[str]:
 
 
 def list_images(folder: Path) -> ImageList:
-    """List a folder of images by names alone.
+    """List a folder of images without opening them.
 
     Raises:
-        DatasetError: no image, images both in the folder and in subfolders, or captions that cannot be read.
+        DatasetError: there is no image, images are both in the folder and in subfolders, or captions cannot be read.
     """
     names = image_names(folder)
     parents = [name.partition("/")[0] if "/" in name else "" for name in names]
@@ -153,16 +153,16 @@ def _captions(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def pack_images(folder: Path, out: Path, *, size: int) -> Iterator[int]:
-    """Pack a folder of images into ``out``, whole or not at all; yields how many are done.
+    """Pack a folder of images into ``out``, completely or not at all; yields the number of packed images.
 
     Args:
         folder: folder of the images.
-        out: a new folder, or one that holds the same images at this size already.
-        size: pixels of the shorter side.
+        out: new folder, or one that already holds the same images at this size.
+        size: shorter side of the packed images in pixels.
 
     Raises:
-        DatasetError: an image that cannot be read; it is named, and nothing is left behind.
-        OutputError: ``out`` holds something else, or cannot be written.
+        DatasetError: an image cannot be read; the message names it, and nothing is written.
+        OutputError: ``out`` holds other files, or cannot be written.
     """
     listed = list_images(folder)
     if out.exists():
@@ -184,10 +184,10 @@ def pack_images(folder: Path, out: Path, *, size: int) -> Iterator[int]:
 
 
 def read_image(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Read an image upright, its shorter side ``size`` pixels (bicubic).
+    """Read an image upright, resized (bicubic) to a shorter side of ``size`` pixels.
 
     Raises:
-        DatasetError: it cannot be read.
+        DatasetError: the image cannot be read.
     """
     from PIL import Image
 
@@ -203,10 +203,10 @@ def read_image(path: Path, size: int) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image in RGB, upright.
+    """Open an image as RGB, upright.
 
     Raises:
-        DatasetError: it cannot be read.
+        DatasetError: the image cannot be read.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -215,7 +215,7 @@ def open_image(path: Path) -> Image.Image:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} pixels are too many")
             upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith(("I", "F")):  # Pillow cuts off what is over 8 bits
+            if upright.mode.startswith(("I", "F")):  # Pillow would clip values beyond 8 bits
                 from omote.formats.images import grey_bytes
 
                 upright = Image.fromarray(grey_bytes(np.asarray(upright)))
@@ -229,7 +229,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index of packed images.
 
     Raises:
-        DatasetError: there is none, or it is damaged.
+        DatasetError: the index is missing or damaged.
     """
     if not (folder / INDEX).is_file():
         raise DatasetError(f"{folder}: expected packed images; make them with `omote data pack IMAGES --out {folder}`")
@@ -241,7 +241,7 @@ def read_packed(folder: Path) -> PackedImages:
     """Map packed images into memory.
 
     Raises:
-        DatasetError: there are none, or the file is cut short.
+        DatasetError: the folder holds no packed images, or their file is truncated.
     """
     index = read_index(folder)
     with reading(folder, DatasetError, "not whole", "delete it and pack the images again"):

@@ -15,17 +15,17 @@ from omote.images.packed import PackedImages, read_packed
 
 
 class ImageSource:
-    """Every image once an epoch, in an order of (seed, epoch), cropped and flipped by (seed, step, item).
+    """Batches with every image once an epoch; (seed, epoch) determine the order, (seed, step, item) the crop and flip.
 
     Args:
         folder: folder of packed images (`omote.images.packed`).
-        size: pixels of a side in training.
-        random_crop: crop at random along the longer side, not in the middle.
-        flip: mirror half of the images.
+        size: side of the training images in pixels.
+        random_crop: whether to crop at random along the longer side instead of at the centre.
+        flip: whether to mirror images with probability .5.
 
     Raises:
-        DatasetError: no packed images.
-        ConfigError: packed at another size.
+        DatasetError: the folder holds no packed images.
+        ConfigError: the images are packed at another size.
     """
 
     def __init__(self, folder: Path, *, size: int, random_crop: bool, flip: bool) -> None:
@@ -53,7 +53,7 @@ class ImageSource:
         return as_tensor(squares), chosen
 
     def first(self, count: int) -> Float[Tensor, "b 3 s s"]:
-        """The middles of the same images each time, spread over the set."""
+        """Centre crops of ``count`` images, evenly spread over the set and the same at each call, in [-1, 1]."""
         which = np.linspace(0, len(self.images) - 1, min(count, len(self.images))).astype(int)
         return as_tensor([self.images.crop(int(i)) for i in which])
 
@@ -62,11 +62,11 @@ class ImageSource:
 
 
 def as_tensor(squares: list[np.ndarray]) -> Float[Tensor, "b 3 s s"]:
-    """Bytes → [-1, 1]."""
+    """Images in [0, 255] → tensor in [-1, 1]."""
     return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def rows_of(rows: list[Tensor]) -> Float[Tensor, "3 h w"]:
-    """Images in [-1, 1], each tensor a row of one picture in [0, 1]."""
+    """Arrange images in [-1, 1] in one picture in [0, 1], with a row per tensor."""
     pictures = [torch.cat(list(row.detach().float().cpu()), dim=-1) for row in rows]
     return ((torch.cat(pictures, dim=-2) + 1) / 2).clamp(0, 1)

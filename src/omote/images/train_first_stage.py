@@ -27,17 +27,17 @@ MEASURED_BATCHES, MEASURED_SIZE = 8, 16
 
 @dataclass(frozen=True, kw_only=True)
 class ImageAutoencoderConfig(LossTerms):
-    """A run of a first stage of images.
+    """Config of training a first stage of images.
 
     Attributes:
         images: folder of packed images (`omote data pack`).
-        engine: length and optimiser.
-        sample_size: pixels of a side.
-        regularisation, latent_channels, num_codes, channels, layers_per_block, attention: of `image_autoencoder`.
-        kl_weight: weight of the KL divergence, with it and the reconstruction summed over an image (paper: 1e-6).
-        commitment_weight: weight of the codebook's loss (van den Oord et al., NeurIPS 2017, eq. 3; β = 0.25 within).
+        engine: length of the run, and its optimiser.
+        sample_size: side of the images in pixels.
+        regularisation, latent_channels, num_codes, channels, layers_per_block, attention: arguments of `image_autoencoder`.
+        kl_weight: weight of the KL divergence; it and the reconstruction loss are summed over an image (paper: 1e-6).
+        commitment_weight: weight of the codebook's loss (van den Oord et al., NeurIPS 2017, eq. 3), which includes β = 0.25.
         judge_width: width of the discriminator's first layer.
-        random_crop, flip: of `ImageSource`.
+        random_crop, flip: arguments of `ImageSource`.
     """
 
     images: Path
@@ -58,10 +58,10 @@ class ImageAutoencoderConfig(LossTerms):
     flip: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built.
+        """Refuse a first stage that cannot be built.
 
         Raises:
-            ValueError: a perceptual term without its network, or sides that do not halve so often.
+            ValueError: a perceptual term without its network, or a side that cannot be halved often enough.
         """
         super().__post_init__()
         if self.sample_size % 2 ** (len(self.channels) - 1):
@@ -77,8 +77,8 @@ class ImageBatch:
     """Images to reconstruct.
 
     Attributes:
-        image: [-1, 1].
-        noise: noise of the draw from the posterior.
+        image: images in [-1, 1].
+        noise: noise of the sample from the posterior.
     """
 
     image: Tensor
@@ -112,7 +112,7 @@ class ImageAutoencoderModule(AdversarialModule):
     def _reconstructed(self, truth: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         if isinstance(self.autoencoder, VQModel):
             latents = self.autoencoder.encode(truth).latents
-            # In float32 whatever the autocast: distances of near codes cancel.
+            # In float32 even under autocast: rounding would swamp differences between the distances to similar codes.
             with torch.autocast(truth.device.type, enabled=False):
                 quantised, loss, (_, _, indices) = self.autoencoder.quantize(latents.float())
             image = self.autoencoder.decode(quantised, force_not_quantize=True).sample.float()
@@ -139,7 +139,7 @@ class ImageAutoencoderTask(BaseTask):
         self.module = ImageAutoencoderModule(config.network(), config)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> ImageBatch:
-        """Images and their noise."""
+        """Images with the noise of their posterior samples."""
         image, _ = self.source.draw(step, seed, size, part, parts)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         side = self.config.sample_size // factor_of(self.module.autoencoder)
@@ -151,14 +151,14 @@ class ImageAutoencoderTask(BaseTask):
         self.module.paying = images >= self.config.adversarial_start
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Averaged weights, scaled to unit deviation, as a model of diffusers."""
+        """Write the averaged weights, with the scale to unit deviation, as a model of diffusers."""
         autoencoder = self.averaged("autoencoder", weights)
         autoencoder.register_to_config(scaling_factor=1 / self._deviation(autoencoder.eval()))
         autoencoder.save_pretrained(folder / "autoencoder")
 
     @torch.no_grad()
     def _deviation(self, autoencoder: Any) -> float:
-        """Deviation of the latents of some images (paper, D.1)."""
+        """Standard deviation of the latents over a sample of images (paper, D.1)."""
         device = self.device
         autoencoder = autoencoder.to(device)
         size = min(MEASURED_SIZE, self.config.engine.batch_size)
@@ -171,7 +171,7 @@ class ImageAutoencoderTask(BaseTask):
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """Images, and their reconstructions."""
+        """A row of images above a row of their reconstructions."""
         image = self.source.first(PREVIEWS)
         autoencoder = self.module.autoencoder
         device = next(autoencoder.parameters()).device

@@ -21,7 +21,7 @@ from omote.images.first_stage import ImageAutoencoder, decoded, encoded, factor_
 from omote.images.generator import Conditioning, ImageGenerator, Tokenizer
 from omote.images.source import ImageSource, rows_of
 
-# ε of the scaled-linear schedule, every timestep alike: the paper's L_LDM (eq. 2).
+# ε prediction, with timesteps of the scaled-linear schedule drawn uniformly: the paper's L_LDM (eq. 2).
 PAPER_OBJECTIVE = Objective(prediction="epsilon", times="linear", at_noise=0.0, zero_terminal_snr=False)
 PREVIEWS, PREVIEW_STEPS = 8, 20
 TOKENIZER = "tokenizer.json"
@@ -29,22 +29,22 @@ TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ImageGeneratorConfig:
-    """A run of a denoiser of image latents.
+    """Config of training a denoiser of image latents.
 
     Attributes:
         images: folder of packed images (`omote data pack`), with classes or captions for conditional networks.
-        autoencoder: an exported first stage.
-        engine: length and optimiser.
-        sample_size: pixels of a side.
+        autoencoder: folder of the exported first stage.
+        engine: length of the run, and its optimiser.
+        sample_size: side of the images in pixels.
         latent_size, latent_channels: shape of the first stage's latent.
         condition: kind of the condition.
         num_classes: expected number of classes; 0 accepts any.
         channels, attended, layers_per_block, head_channels, num_heads, context_width, transformer_depth, text_layers,
-            max_tokens, residual_resampling: of `ImageGenerator`.
-        tokenizer: a ``tokenizer.json``, or None for the text's bytes.
-        drop_condition: share of images without their condition, for guidance.
-        objective: prediction, weighting and times.
-        random_crop, flip: of `ImageSource`.
+            max_tokens, residual_resampling: arguments of `ImageGenerator`.
+        tokenizer: ``tokenizer.json`` file, or None for the text's bytes.
+        drop_condition: share of images whose condition is dropped, for guidance.
+        objective: prediction, weighting and training times.
+        random_crop, flip: arguments of `ImageSource`.
     """
 
     images: Path
@@ -72,10 +72,10 @@ class ImageGeneratorConfig:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built.
+        """Refuse a denoiser that cannot be built.
 
         Raises:
-            ValueError: widths and attended resolutions of different number.
+            ValueError: ``channels`` and ``attended`` have different lengths.
         """
         if len(self.channels) != len(self.attended):
             raise ValueError(
@@ -96,14 +96,14 @@ class ImageGeneratorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLatentBatch:
-    """Images to noise and denoise.
+    """A training batch of images with noise, times and conditions.
 
     Attributes:
-        image: [-1, 1]; the module encodes it on its own device.
-        posterior_noise: noise of the draw from the latent's posterior.
-        noise: standard normal.
-        t: [0, 1].
-        label: index into the classes, or the unconditional one.
+        image: images in [-1, 1]; the module encodes them on its own device.
+        posterior_noise: noise of the sample from the latent's posterior.
+        noise: standard normal noise z_1.
+        t: times in [0, 1].
+        label: index into the classes, or `ImageGenerator.null_class`.
         tokens: token ids of the caption; zeros for the null text.
     """
 
@@ -122,7 +122,7 @@ class ImageGeneratorModule(nn.Module):
         super().__init__()
         self.generator = generator
         self.objective = objective
-        # Not part of this module's state: it is frozen, and comes from another run.
+        # In a tuple, so that the frozen first stage is not part of this module's state.
         self.frozen: tuple[ImageAutoencoder] = (autoencoder,)
 
     def forward(self, batch: ImageLatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -141,7 +141,7 @@ class ImageGeneratorTask(BaseTask):
     """The denoiser as an `omote.engine.loop.Task`.
 
     Raises:
-        ConfigError: the first stage's latents are of another shape, or the images lack the condition.
+        ConfigError: the first stage's latents have another shape, or the images lack the condition.
     """
 
     module: ImageGeneratorModule
@@ -192,7 +192,7 @@ class ImageGeneratorTask(BaseTask):
         )
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Averaged weights in diffusers' format; the first stage and the tokenizer beside them."""
+        """Write the averaged weights in diffusers' format, with the first stage and the tokenizer beside them."""
         self.averaged("generator", weights).save_pretrained(folder / "generator")
         if self.tokenizer.file is not None:
             shutil.copyfile(self.tokenizer.file, folder / "generator" / TOKENIZER)
@@ -201,7 +201,7 @@ class ImageGeneratorTask(BaseTask):
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """Samples of the first images' classes or captions; those images are the row above."""
+        """A row of images above a row of samples of their classes or captions."""
         images = self.source.images
         count = min(PREVIEWS, len(images))
         which = torch.linspace(0, len(images) - 1, count).long()

@@ -1,1 +1,1 @@
-"""Loss networks and blocks that no idea owns."""
+"""Loss networks and building blocks that are shared by several packages."""

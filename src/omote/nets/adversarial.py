@@ -1,4 +1,4 @@
-"""Loss terms of autoencoders beside their reconstruction: a perceptual distance and a patch discriminator."""
+"""Loss terms of autoencoders besides the reconstruction: a perceptual distance and a patch discriminator."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ FULL_LEAD = 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class LossTerms:
-    """Terms of an autoencoder's loss beside its reconstruction.
+    """Terms of an autoencoder's loss besides the reconstruction.
 
     Attributes:
-        perceptual: weight of the distance in `HedVgg16`'s features of colour; 0 for none. The paper has LPIPS at 1.
-        perceptual_weights: file of that network.
-        adversarial: gradient of the patch discriminator relative to the reconstruction's, at the last layer; 0 for none.
+        perceptual: weight of the colours' distance in the features of `HedVgg16`; 0 for none. The paper has LPIPS at weight 1.
+        perceptual_weights: file of the weights of `HedVgg16`.
+        adversarial: norm of the adversarial gradient relative to the reconstruction's, at the last layer; 0 for none.
         matching: weight of the distance in the discriminator's features.
-        adversarial_start: images until which the discriminator learns alone.
+        adversarial_start: number of images after which the adversarial loss reaches the decoder; before, only the
+            discriminator learns from it.
     """
 
     perceptual: float = 0.0
@@ -47,12 +48,12 @@ class LossTerms:
 
 
 class AdversarialModule(nn.Module):
-    """An autoencoder with the terms of its loss.
+    """An autoencoder with its perceptual and adversarial loss.
 
     Args:
         autoencoder: network whose decoder is trained against the discriminator.
-        discriminator: None for none.
-        terms: weights of the terms.
+        discriminator: patch discriminator, or None for no adversarial loss.
+        terms: weights of the loss terms.
     """
 
     balance: Tensor
@@ -68,16 +69,16 @@ class AdversarialModule(nn.Module):
         self.autoencoder: Any = autoencoder
         self.discriminator = discriminator
         self.terms = terms
-        # Frozen, and so not part of this module's state.
+        # In a tuple, so that the frozen network is not part of this module's state.
         self.perceptual: tuple[HedVgg16, ...] = ()
         if terms.perceptual_weights is not None and terms.perceptual > 0:
             self.perceptual = (load_hed_vgg16(terms.perceptual_weights),)
-        # Set by the task's schedule: until then the discriminator learns alone.
+        # Set by the task's schedule at `adversarial_start`; until then only the discriminator learns.
         self.paying = False
         if discriminator is not None:
-            # |gradient of the reconstruction| / |of the adversarial loss| at the last layer, slowly averaged.
+            # |gradient of the reconstruction loss| / |gradient of the adversarial loss| at the last layer, moving average.
             self.register_buffer("balance", torch.zeros(()))
-            # How much better than chance the discriminator is, slowly averaged: chance has a hinge loss of 2.
+            # Moving average of how far the discriminator's hinge loss is below chance, which is 2.
             self.register_buffer("lead", torch.zeros(()))
 
     def judged(
@@ -92,9 +93,9 @@ class AdversarialModule(nn.Module):
 
         Args:
             loss: reconstruction loss.
-            image: decoded images in [-1, 1], colour first.
-            truth: rendered images.
-            condition: input of the discriminator beside either.
+            image: decoded images in [-1, 1], with colour in the first channels.
+            truth: ground truth of the images.
+            condition: input of the discriminator besides an image.
             weight: weight of each pixel.
         """
         terms: dict[str, Tensor] = {}
@@ -108,7 +109,7 @@ class AdversarialModule(nn.Module):
         self.lead.lerp_(2 - own.detach(), FOLLOW_RATE)
         if self.paying:
             self._follow_balance(loss, adversarial)
-            # A discriminator at chance has no useful gradient, and learns best from a decoder that ignores it.
+            # A discriminator at chance gives no useful gradient, and learns best while the decoder ignores it.
             taught = (self.lead / FULL_LEAD).clamp(0, 1)
             weighted = self.terms.adversarial * taught * self.balance * adversarial
             loss = loss + weighted + self.terms.matching * matching
@@ -121,7 +122,7 @@ class AdversarialModule(nn.Module):
         return weight
 
     def _follow_balance(self, reconstruction: Tensor, adversarial: Tensor) -> None:
-        """The adaptive weight of Esser et al., "Taming Transformers", CVPR 2021, eq. 7."""
+        """Update the adaptive weight of Esser et al., "Taming Transformers", CVPR 2021, eq. 7."""
         last = self.last_weight()
         by = [torch.autograd.grad(x, last, retain_graph=True)[0].norm() for x in (reconstruction, adversarial)]
         self.balance.lerp_((by[0] / (by[1] + 1e-6)).clamp(max=MAX_BALANCE), FOLLOW_RATE)

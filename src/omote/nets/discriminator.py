@@ -1,9 +1,9 @@
 """A patch discriminator between renders and decoded or generated images.
 
-L1 penalises a lid or a tooth that lies half a pixel off more than a blurred one, but expressions are read from just those edges.
-A discriminator on patches (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017; as for
-the first stage in Rombach et al., CVPR 2022, §3.1) penalises blur itself. It sees the decoder's condition, so that a
-sharp but wrong mouth is penalised too.
+An L1 loss penalises a sharp eyelid or tooth that is half a pixel off more than a blurred one, although expressions are read from
+just those edges. A discriminator on patches (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks",
+CVPR 2017; for the first stage, Rombach et al., CVPR 2022, §3.1) penalises the blur itself. It also sees the decoder's condition,
+so that a sharp but wrong mouth is penalised too.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ GROUPS = 8
 
 
 class PatchDiscriminator(nn.Module):
-    """An image and its condition → features and a logit per 2^(1 + halvings) pixels of a side.
+    """An image and its condition → features, and a logit per patch with a side of 2^(1 + halvings) pixels.
 
     Args:
-        condition_channels: channels of the decoder's condition.
-        width: width of the first layer; the others have half as much again.
-        image_channels: channels of the image: 3 for colour alone, 4 with depth.
-        halvings: strided layers, after the first, which reads 2 × 2 pixels as one.
+        condition_channels: number of channels of the decoder's condition.
+        width: width of the first layer; the other layers are 1.5 times as wide.
+        image_channels: number of channels of the image: 3 for colour alone, 4 with depth.
+        halvings: number of strided layers after the first layer, which reads 2 × 2 pixels as one.
     """
 
     def __init__(self, condition_channels: int, width: int = 32, *, image_channels: int = 3, halvings: int = 2) -> None:
@@ -51,7 +51,7 @@ class PatchDiscriminator(nn.Module):
         return [*out, self.to_logit(h)]
 
     def frozen(self, image: Float[Tensor, "b i s s"], condition: Float[Tensor, "b c s s"]) -> list[Tensor]:
-        """`forward` with gradients to the image alone."""
+        """`forward` with gradients to the image, and none to the discriminator."""
         parameters: Mapping[str, Tensor] = {k: v.detach() for k, v in self.named_parameters()}
         out: list[Tensor] = functional_call(self, dict(parameters), (image, condition))
         return out
@@ -63,18 +63,18 @@ class PatchDiscriminator(nn.Module):
         condition: Float[Tensor, "b c s s"],
         weight: Float[Tensor, "b 1 s s"],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses of both sides.
+        """Losses of the discriminator and of the decoder.
 
         Args:
             image: decoded images, with gradients.
-            truth: rendered images.
+            truth: ground truth of the images.
             condition: condition of the decoder.
             weight: weight of each pixel.
 
         Returns:
-            The discriminator's hinge loss (no gradient to the image), the decoder's adversarial loss, and its L1 to the
-            truth in the discriminator's features (Wang et al., "pix2pixHD", CVPR 2018, §3.3); neither of these two has a
-            gradient to the discriminator.
+            The discriminator's hinge loss (without a gradient to the image), the decoder's adversarial loss, and the L1 distance
+            of its images to the ground truth in the discriminator's features (Wang et al., "pix2pixHD", CVPR 2018, §3.3). The
+            last two have no gradient to the discriminator.
         """
         real = self(truth, condition)
         fake = self(image.detach(), condition)

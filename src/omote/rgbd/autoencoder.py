@@ -1,14 +1,14 @@
 """The first stage: an RGB-D autoencoder, KL- or VQ-regularised (Rombach et al., CVPR 2022, §3.1).
 
-Two things differ from the paper's, each because it measured better on faces at this size:
+It differs from the paper's in two ways, both of which measured better on faces at this size:
 
 * *Pooled channels.* Part of the latent is the image itself, average-pooled by f; the encoder learns only what pooling
   loses and the decoder only what upsampling lacks. The learned channels alone are regularised.
 * *A decoder that sees the source.* Most of an edited face (skin, brows, outline) is in the source at full resolution, so the
-  decoder reads the source's features, and a gate may copy its pixels (as diffusers' ``AsymmetricAutoencoderKL`` does for
-  inpainting). If there is a motion image, the source is moved by it first, and the image shows lids, teeth and tongue at full
-  resolution. A shift predicted from the latent corrects that motion. Depth has a second candidate with its own gate, whose
-  outlines are the fitted head's (`omote.rgbd.warp.surfaced`). Without a source it is a plain autoencoder.
+  decoder reads the source's features, and a gate can copy its pixels (as in diffusers' ``AsymmetricAutoencoderKL`` for
+  inpainting). Given a motion image, the source is warped by it first, and the motion image shows eyelids, teeth and tongue at
+  full resolution. A shift predicted from the latent corrects the motion. For depth, a second gate can choose a candidate with
+  the outlines of the fitted head (`omote.rgbd.warp.surfaced`). Without a source it is a plain autoencoder.
 
 image x (5, s, s) → latent z (5 + learned, s/f, s/f) → image.
 """
@@ -36,7 +36,7 @@ GROUPS = 8
 
 
 class ResBlock(nn.Module):
-    """GroupNorm → SiLU → conv, twice, with a skip; the last conv starts at zero so that a block starts as identity."""
+    """GroupNorm → SiLU → convolution, twice, with a skip; the last convolution starts at zero, the block as the identity."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
@@ -60,9 +60,9 @@ class Posterior:
     """The encoder's diagonal Gaussian; pooled channels have no variance.
 
     Attributes:
-        pooled: the image average-pooled by f.
-        mean: (b, learned, h, w).
-        log_variance: the same shape.
+        pooled: image, average-pooled by f.
+        mean: mean of the learned channels.
+        log_variance: log variance of the learned channels.
     """
 
     pooled: Float[Tensor, "b k h w"]
@@ -84,11 +84,11 @@ class Posterior:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisedLatent:
-    """Output of a VQ-regularised encoder: a point, where `Posterior` is a distribution.
+    """Output of a VQ-regularised encoder: a point instead of a distribution (`Posterior`).
 
     Attributes:
-        pooled: (b, 5, h, w), the image average-pooled by f.
-        quantised: the learned channels on the codebook.
+        pooled: image, average-pooled by f.
+        quantised: learned channels, quantised to the codebook.
     """
 
     pooled: Float[Tensor, "b 5 h w"]
@@ -99,7 +99,7 @@ class QuantisedLatent:
         return torch.cat([self.pooled, self.quantised.values], dim=1)
 
     def sample(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """The latent, which is not random."""
+        """The latent, which is deterministic; ``noise`` is ignored."""
         return self.mode()
 
     def penalty(self) -> Float[Tensor, ""]:
@@ -108,14 +108,14 @@ class QuantisedLatent:
 
 
 class LatentStage(ModelMixin, ConfigMixin):
-    """Base of the first stages: the units of latents and of their differences, measured after training (paper, D.1)."""
+    """Base class of first stages, with the units of latents and of their differences, measured after training (paper, D.1)."""
 
     latent_mean: Tensor
     latent_std: Tensor
     delta_std: Tensor
 
     def register_units(self, channels: int) -> None:
-        """Register the units, of standard normal latents at first."""
+        """Register the units, initially those of standard normal latents."""
         self.register_buffer("latent_mean", torch.zeros(channels, 1, 1))
         self.register_buffer("latent_std", torch.ones(channels, 1, 1))
         self.register_buffer("delta_std", torch.ones(channels, 1, 1))
@@ -127,18 +127,19 @@ class LatentStage(ModelMixin, ConfigMixin):
 
 
 class RgbdAutoencoder(LatentStage):
-    """RGB-D autoencoder; ``save_pretrained``/``from_pretrained`` are diffusers'.
+    """RGB-D autoencoder with diffusers' ``save_pretrained`` and ``from_pretrained``.
 
     Args:
-        sample_size: pixels of a side.
+        sample_size: side s of the images in pixels.
         regularisation: regularisation of the learned channels: a KL penalty, or a codebook.
-        num_codes: codes in the codebook.
-        learned_channels: latent channels beside the five pooled ones.
-        patch: the encoder starts from unshuffled patch × patch pixels, so that no wide layer runs at full resolution.
+        num_codes: number of codes in the codebook.
+        learned_channels: number of latent channels besides the five pooled ones.
+        patch: side of the pixel patches that the encoder first unshuffles into channels, so that no wide layer runs at full
+            resolution.
         channels: widths at s/patch, s/(2 patch), …; f = patch · 2^(len(channels) - 1).
-        blocks: residual blocks per width.
+        blocks: number of residual blocks per width.
         fine_channels: width of the decoder's last stage, at s/2.
-        fine_blocks: residual blocks of that stage.
+        fine_blocks: number of residual blocks of that stage.
     """
 
     @register_to_config
@@ -173,12 +174,12 @@ class RgbdAutoencoder(LatentStage):
         self.from_latent = nn.Conv2d(self.latent_channels, backwards[0], 3, padding=1)
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in backwards)
         self.decoder_blocks = nn.ModuleList(_blocks(width, blocks) for width in backwards)
-        # A further shift of the moved source to where the latent shows it; starts at zero.
+        # A further shift that aligns the warped source with the latent; starts at zero.
         self.to_shift = nn.Conv2d(backwards[-1], 2, 3, padding=1)
         nn.init.zeros_(self.to_shift.weight)
         assert self.to_shift.bias is not None
         nn.init.zeros_(self.to_shift.bias)
-        # A 1×1 convolution before each upsampling: narrow first, then the many pixels.
+        # A 1×1 convolution before each upsampling, which reduces the width before the number of pixels grows.
         self.upsamplers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise((*backwards, fine_channels)))
         seen = 2 * NUM_CHANNELS + warp.NUM_READ + 1
         self.fine_merge = nn.Conv2d(fine_channels + 4 * seen, fine_channels, 3, padding=1)
@@ -189,10 +190,10 @@ class RgbdAutoencoder(LatentStage):
         nn.init.zeros_(self.to_pixels.weight)
         nn.init.zeros_(self.to_pixels.bias)
         nn.init.constant_(self.to_pixels.bias[4 * NUM_CHANNELS :], -2.0)
-        # 0 until training opens it: a copy path from the start would starve the latent and blur mouths.
+        # 0 until training opens it: with a copy path from the start, the latent learns little, and mouths stay blurred.
         self.register_buffer("gate_open", torch.zeros(()))
         self.register_units(self.latent_channels)
-        # What is read off directly: depth in hundredths of a millimetre, the latent and its noise, gates and pixels of shift.
+        # Outputs that are used directly, and too precise for bfloat16: depth to .01 mm, latents and variances, gates, shifts.
         for head in (self.to_latent[-1], self.to_shift, self.to_pixels):
             keep_float32(head)
 
@@ -223,10 +224,10 @@ class RgbdAutoencoder(LatentStage):
         """Latent → packed image; with a source, its features and gate are used.
 
         Args:
-            z: latents, unscaled.
-            source: packed source images.
-            motion: motion images of the edit.
-            source_features: `features` of the source without motion, if already computed.
+            z: unscaled latents.
+            source: packed source images, or None to decode without a source.
+            motion: motion images of the edit, or None for an unmoved source.
+            source_features: `features` of the source without motion, if they are already computed.
         """
         moved = source if source is None or motion is None else warp.moved(source, motion)
         if moved is not None and source_features is None:
@@ -240,7 +241,7 @@ class RgbdAutoencoder(LatentStage):
             seen = source_features[-1 - i] if source_features is not None else torch.zeros_like(h)
             h = blocks(h + merge(torch.cat([h, seen], dim=1)))
             finest = h
-            # patch / 2 at the last: the fine stage is at half resolution.
+            # The last upsampling is by patch / 2, because the fine stage runs at half resolution.
             scale = 2 if i + 1 < len(self.upsamplers) else self.config.patch // 2
             h = F.interpolate(upsampler(h), scale_factor=float(scale), mode="nearest")
         if source is None:
@@ -259,7 +260,7 @@ class RgbdAutoencoder(LatentStage):
         image: Tensor = base + residual
         if source is None:
             return image
-        # Three gates: colour, geometry (depth and mask), and depth again, to the fitted head's surface.
+        # Three gates: for colour, for geometry (depth and mask), and for depth from the fitted head's surface.
         gates = self.gate_open * torch.sigmoid(F.pixel_shuffle(h[:, 4 * NUM_CHANNELS :], 2))
         gate = torch.cat([gates[:, :1].expand(-1, 3, -1, -1), gates[:, 1:2].expand(-1, 2, -1, -1)], dim=1)
         image = image + gate * (source - image)

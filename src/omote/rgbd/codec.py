@@ -1,9 +1,9 @@
-"""RGB-D images as the networks see them: five channels, red green blue, depth and mask, each in about [-1, 1].
+"""Packed RGB-D images, the networks' input: red, green, blue, depth and mask channels, each in about [-1, 1].
 
 Depth is measured from a reference plane through the head (the z-depth of the canonical head's centre in that camera), so
-that the same face has the same values at any distance, and scaled by one fixed length: millimetres in, millimetres out,
-nothing is normalised per image. Where depth is missing it is filled smoothly from around, so that no network spends its
-capacity on the cliff between a face and nothing; the mask channel alone says what is there.
+that the same face has the same values at any distance, and is scaled by one fixed length: nothing is normalised per image.
+Missing depth is interpolated smoothly from its surroundings, so that the networks need not model a step at the face's edge;
+the mask channel says which pixels are valid.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RGB, DEPTH, MASK = slice(0, 3), slice(3, 4), slice(4, 5)
 
 
 def reference_depth_mm(camera: Camera) -> float:
-    """The z-depth of the head's centre: what depth channels are measured from."""
+    """The z-depth of the head's centre in mm, the zero of the depth channel."""
     return float(transform(camera.cam_from_world, FRONT_TARGET_MM[None])[0, 2])
 
 
@@ -46,19 +46,19 @@ def pack(
     relative_depth_mm: Float[Tensor, "b 1 h w"],
     mask: Float[Tensor, "b 1 h w"],
 ) -> Float[Tensor, "b 5 h w"]:
-    """Images → network input. Colour is grey (0) where nothing is seen.
+    """Images → network input. Colour is grey (0) outside the mask.
 
     Args:
-        rgb: [0, 1].
-        relative_depth_mm: depth minus the reference; any value where ``mask`` is 0.
-        mask: 0 or 1.
+        rgb: colours in [0, 1].
+        relative_depth_mm: depth minus the reference depth in mm; any value where ``mask`` is 0.
+        mask: 1 for valid pixels, else 0.
     """
     depth = fill(relative_depth_mm / DEPTH_SCALE_MM, mask)
     return torch.cat([(rgb * 2 - 1) * mask, depth, mask * 2 - 1], dim=1)
 
 
 def shrunk(x: Float[Tensor, "b 5 h w"], size: int) -> Float[Tensor, "b 5 s s"]:
-    """Packed images averaged down to ``size`` pixels of a side; the mask is where at least half of a pixel is.
+    """Packed images averaged down to sides of ``size`` pixels; the mask has pixels of which at least half is valid.
 
     Raises:
         ConfigError: ``size`` does not divide the side.
@@ -73,10 +73,10 @@ def shrunk(x: Float[Tensor, "b 5 h w"], size: int) -> Float[Tensor, "b 5 s s"]:
 
 
 def normals(depth: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b 3 t t"]:
-    """Unit normals of packed depth, t = s - 1: (-dz/dx, -dz/dy, 1) normalised, towards the camera where z is away from it.
+    """Unit normals of packed depth z, t = s - 1: (-dz/dx, -dz/dy, 1), normalised.
 
-    Slopes are millimetres per millimetre on the standard camera's pixel pitch at the head's centre; a population's cameras
-    differ from it by some percent, in image and target alike.
+    Slopes assume the standard camera's pixel pitch at the head's centre. The pixel pitch of a population's cameras differs from
+    it by a few percent, but equally in image and target.
     """
     z = depth * (DEPTH_SCALE_MM / (FRONT_FIELD_MM / depth.shape[-1]))
     dx, dy = z.diff(dim=-1)[..., :-1, :], z.diff(dim=-2)[..., :-1]
@@ -86,14 +86,14 @@ def normals(depth: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b 3 t t"]:
 def unpack(
     x: Float[Tensor, "b 5 h w"],
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"], Bool[Tensor, "b 1 h w"]]:
-    """Network output → (rgb in [0, 1], relative depth mm, mask)."""
+    """Network output → (rgb in [0, 1], relative depth in mm, mask)."""
     mask = x[:, MASK] > 0
     rgb = ((x[:, RGB] + 1) / 2).clamp(0, 1)
     return torch.where(mask, rgb, torch.full_like(rgb, 0.5)), x[:, DEPTH] * DEPTH_SCALE_MM, mask
 
 
 def pack_images(images: Sequence[Rgbd]) -> Float[Tensor, "b 5 h w"]:
-    """`pack` for `Rgbd`s, all of one size."""
+    """`pack` for `Rgbd` images of equal size."""
     rgb = np.stack([i.rgb for i in images]).transpose(0, 3, 1, 2)
     depth = np.stack([i.depth_mm - reference_depth_mm(i.camera) for i in images])[:, None]
     mask = np.stack([i.mask for i in images])[:, None]
@@ -101,7 +101,7 @@ def pack_images(images: Sequence[Rgbd]) -> Float[Tensor, "b 5 h w"]:
 
 
 def unpack_images(x: Float[Tensor, "b 5 h w"], cameras: Sequence[Camera]) -> list[Rgbd]:
-    """`unpack` to `Rgbd`s with metric depth in the given cameras."""
+    """`unpack` to `Rgbd` images with metric depth in the given cameras."""
     rgb, depth, mask = unpack(x.float().cpu())
     out = []
     for r, d, m, camera in zip(rgb.numpy(), depth[:, 0].numpy(), mask[:, 0].numpy(), cameras, strict=True):

@@ -1,7 +1,7 @@
 """Prior of expressions: diffusion of ARKit weights, conditioned on the category and its intensity.
 
-A category leaves open which units show it, and little else: given the weights, an edit is determined. So the diffusion is of the
-52 weights, and the editor takes one step from them, as sharply as if they had been asked for:
+A category does not determine which facial units express it, but given the weights of the units, an edit is nearly determined. So
+the 52 weights are sampled by diffusion, and the editor takes one step from them, as sharply as if the user had given the weights:
 p(image | source, category) = ∫ p(image | source, weights) p(weights | category) d weights. (A prior before a decoder, as in
 Ramesh et al., "Hierarchical Text-Conditional Image Generation with CLIP Latents", 2022, §2.2.)
 
@@ -34,7 +34,7 @@ STEPS = 20
 # Sinusoidal embeddings are made for a thousand timesteps.
 TIMESTEPS = 1000.0
 FREQUENCIES = 64
-# Least deviation of a unit, for those that hardly any face shows.
+# Smallest standard deviation of a weight, for units that hardly any face shows.
 LEAST_STD = 0.02
 
 

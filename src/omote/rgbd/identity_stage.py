@@ -1,8 +1,7 @@
-"""No first stage: f = 1, where the images themselves diffuse. The gain of a first stage is measured against it.
+"""The identity as a first stage (f = 1): diffusion in pixel space, the baseline of the other first stages.
 
-The latent is the packed image, so that encoding loses nothing and decoding adds nothing: unlike the decoder of
-`omote.rgbd.autoencoder`, this one takes nothing from the source, and the editor has to generate every pixel. Only the units are
-measured, like those of latents.
+The latent is the packed image, so encoding and decoding are exact. Unlike the decoder of `omote.rgbd.autoencoder`, this one takes
+nothing from the source, and the editor has to generate every pixel. Only the units are measured, as for other latents.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from omote.rgbd.codec import NUM_CHANNELS
 
 @dataclass(frozen=True, kw_only=True)
 class ExactLatent:
-    """Output of the identity, where `Posterior` is a distribution.
+    """Output of the identity: a point instead of a distribution (`Posterior`).
 
     Attributes:
-        pooled: the image.
+        pooled: packed image.
     """
 
     pooled: Float[Tensor, "b 5 s s"]

@@ -1,13 +1,13 @@
 """The second stage: a conditional U-Net on latents (Rombach et al., CVPR 2022, §3.2-3.3), predicting a flow.
 
-What diffuses is the *difference* between the wanted and the source latent, in units of its own deviation: the network
-spends itself on what changes, and the identity is what it need not touch. The source latent is concatenated to the input,
-and so is the source latent moved by the motion image, where ARKit weights are given. Everything else that is wanted reaches
-the network through the readers of its conditions (`omote.rgbd.conditions`), by cross-attention or beside the input.
+The network denoises the *difference* between the target and the source latent, in units of its standard deviation, so that its
+capacity goes into what changes, and a zero output preserves the person. The source latent is concatenated to the input, and
+so is the source latent warped by the motion image if ARKit weights are given. Other conditions reach the network through their
+readers (`omote.rgbd.conditions`), by cross-attention or concatenated to the input.
 
-The same network samples whole persons without a source. Then the whole latent diffuses, in units of its own deviation, with
-the population's mean in the source's place. Where the moved source is most of an edit, the best guess of a Gaussian
-(`omote.rgbd.population_prior`) is most of a person, and the network learns what it misses.
+The same network samples whole persons without a source. It then denoises the whole latent, in units of its standard deviation,
+with the population's mean in place of the source. As the warped source is a first estimate of an edit, the posterior mean under
+a Gaussian (`omote.rgbd.population_prior`) is a first estimate of a person, and the network learns the remainder.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from omote.rgbd.warp import DEPTH_UNIT_MM, NEARER, NUM_READ, READ, resized, warp
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What every step reads of a source and a condition; computed once per edit.
+    """The encoded source and condition, input of every step; computed once per edit.
 
     Attributes:
         tokens: tokens for cross-attention.
         pooled: pooled vector for the time embedding.
-        channels: beside the denoiser's input.
-        moved: difference that moving the source latent makes, in the units that diffuse.
+        channels: channels concatenated to the denoiser's input.
+        moved: difference between the warped and the unmoved source latent, in the units of the diffusion.
         guess: linear guess of the clean difference, from ``moved`` and the motion image.
         drawn: items that are sampled without a source; None if all have one.
     """
@@ -76,16 +76,16 @@ class LatentEditor(ModelMixin, ConfigMixin):
         layers_per_block: residual blocks per resolution.
         context_width: width of a condition token.
         head_channels: channels of an attention head.
-        prediction: output of the U-Net (`omote.diffusion.objective`); `forward` returns the velocity in any case.
-        draws: whether it has the Gaussian of a population, to sample persons without a source.
-        geometry: image of the wanted geometry that is read, or "none".
+        prediction: quantity that the U-Net predicts (`omote.diffusion.objective`); `forward` always returns the velocity.
+        draws: whether the network can sample persons without a source, and has the Gaussian of a population for it.
+        geometry: kind of geometry image that is read (depth or normals), or "none".
         geometry_by: route of that image into the network.
-        num_identity: identity coefficients that are read as a token; 0 for none.
+        num_identity: number of identity coefficients that are read as a token; 0 for none.
         kinds: names of further kinds of condition that are read.
-        few_steps: distilled to few steps: the network also reads the noise itself, which an editor of many steps ignores at
-            t = 1, and the length of its step (Frans et al., "One Step Diffusion via Shortcut Models", ICLR 2025, §3).
+        few_steps: whether the network is distilled to few steps; it then also reads the noise itself, which other editors
+            ignore at t = 1, and the length of its step (Frans et al., "One Step Diffusion via Shortcut Models", ICLR 2025, §3).
         folded_guidance: guidance scale of the teacher in that distillation.
-        unit_style: trained on faces that move in their own style of units (`HeadModel.unit_style`).
+        unit_style: whether training faces move their units in individual styles (`HeadModel.unit_style`).
     """
 
     latent_std: Tensor
@@ -141,13 +141,13 @@ class LatentEditor(ModelMixin, ConfigMixin):
         for kind, reader in further.items():
             self.conditioner.add(kind, reader)
         self.locator = LandmarkLocator(latent_channels, sample_size)
-        # Around the U-Net: the source moved by the flow is most of an edit, and need not be learned.
+        # A linear path around the U-Net: the warped source is most of an edit, and the U-Net need not learn it.
         self.straight = nn.Conv2d(latent_channels + NUM_READ, latent_channels, 1, bias=False)
         nn.init.zeros_(self.straight.weight)
         with torch.no_grad():
             self.straight.weight[range(latent_channels), range(latent_channels)] = 0.7
         self.people = PopulationPrior(latent_channels, sample_size) if draws else None
-        # Tells every layer that there is no source.
+        # Added to the time embedding of items without a source, so that every layer can distinguish them.
         self.nobody = nn.Parameter(torch.zeros(context_width)) if draws else None
         self.step_length = StepLength(context_width) if few_steps else None
         # The autoencoder's units, see `use_units_of`.
@@ -155,7 +155,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         self.register_buffer("delta_std", torch.ones(latent_channels, 1, 1))
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
-        # What is read off directly: the velocity, and landmarks in pixels.
+        # Outputs that are used directly, and need float32: the velocity, and landmarks in pixels.
         for head in (self.unet.conv_out, self.straight, self.locator):
             keep_float32(head)
 
@@ -226,7 +226,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         return Context(tokens=tokens, pooled=pooled, channels=channels, moved=difference, guess=guess, drawn=drawn)
 
     def for_steps(self, context: Context, length: Float[Tensor, "b"]) -> Context:
-        """The context of steps of a length in t; unchanged for an editor that does not read it."""
+        """The context of steps with a length in t; unchanged for an editor that does not read the length."""
         if self.step_length is None:
             return context
         return replace(context, pooled=context.pooled + self.step_length(length))
@@ -234,7 +234,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
         """`forward` with the condition already encoded: the part that runs at every step."""
         scale, time = path_scale(t).view(-1, 1, 1, 1), t.view(-1, 1, 1, 1)
-        # The network sees the linear estimate of z_0: noise enters only as far as it tells something, and not at t = 1.
+        # The network sees the linear estimate of z_0, in which noise is weighted by its information: not at all at t = 1.
         estimate = (1 - time) / scale**2 * z_t
         nearer, drawn, expected = context.moved, None, None
         if context.drawn is not None and self.people is not None:
@@ -257,13 +257,13 @@ class LatentEditor(ModelMixin, ConfigMixin):
         velocity = velocity_of(self.config.prediction, out, z_t, t) - time / scale**2 * context.guess
         if drawn is None or expected is None:
             return velocity
-        # ε - z_0 = (z_t - z_0) / t. What the guess of z_0 misses is of the size of t, so that the network's share is of one.
+        # ε - z_0 = (z_t - z_0) / t. The error of the estimated z_0 is of order t, so that the network's output is of order 1.
         guessed = (z_t - expected) / t.clamp_min(EARLIEST).view(-1, 1, 1, 1)
         return torch.where(drawn, guessed - out / scale, velocity)
 
 
 class StepLength(nn.Module):
-    """The length of a step in t, as part of the time embedding; nothing at first."""
+    """Embedding of a step's length in t, added to the time embedding; zero at initialisation."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A small network that finds a face's landmarks in the source latent, from where a head model is fitted to the image."""
+"""A small network that predicts a face's landmarks from the source latent, to start fitting a head model from."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class EditingModel:
         return self._decoded(latents, whole, expressions, self._as_trained(face))
 
     def reconstruct(self, images: Sequence[Rgbd]) -> list[Rgbd]:
-        """Images through the autoencoder alone, each beside itself as it is."""
+        """Images through the autoencoder alone, each decoded with itself, unmoved, as the source."""
         return self._decoded(self.encode(images), images)
 
     @torch.no_grad()
@@ -289,7 +289,7 @@ class EditingModel:
         return velocity, free
 
     def _as_trained(self, face: RestFace | None) -> RestFace | None:
-        """The face as these weights were trained to see it: in a head model with units, and with coefficients of their own."""
+        """The face in the form that the weights were trained on: a head with units, and coefficients of the right head model."""
         if face is None:
             return None
         if not face.head.expression_mm.any():
@@ -323,7 +323,7 @@ class EditingModel:
         seeds: Sequence[int] | None,
         identities: Float[np.ndarray, "n i"] | None,
     ) -> Sequence[int]:
-        """The seeds, after refusing what persons cannot be sampled with."""
+        """The seeds, after refusing expressions and settings that sampling a person does not support."""
         if self.editor.people is None:
             raise CheckpointError(
                 f"{self.weights / 'editor'}: edits but was not trained to draw; "
@@ -354,7 +354,7 @@ class EditingModel:
 
 @contextmanager
 def _torch_threads(most: int) -> Iterator[None]:
-    """At most so many torch threads for as long as the block lasts; 0 leaves them as they are."""
+    """Context manager that limits the number of torch threads to ``most``; 0 sets no limit."""
     before = torch.get_num_threads()
     if 0 < most < before:
         torch.set_num_threads(most)

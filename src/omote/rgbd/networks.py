@@ -57,7 +57,7 @@ class Networks:
 
 @torch.no_grad()
 def fastest_precision(networks: Networks) -> Precision:
-    """The precision in which a first stage decodes the images of one person faster, on this machine; a second's work."""
+    """The precision in which a first stage decodes one person's images faster on this machine; measured in about a second."""
     config = networks.autoencoder.config
     x = torch.zeros(7, 5, config.sample_size, config.sample_size)
     seconds: dict[Precision, float] = {"fp32": float("inf"), "bf16": float("inf")}

@@ -1,4 +1,4 @@
-"""The protocol of an editor: what pipelines and studies may ask of a model that edits RGB-D images."""
+"""Protocols of editors of RGB-D images, as pipelines and studies use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Editor(Protocol):
-    """What edits: `EditingModel` in this process, `EditingProcess` in another, or a stand-in of a test."""
+    """An editor of RGB-D images: `EditingModel` in this process, `EditingProcess` in another, or a test's stand-in."""
 
     @property
     def sample_size(self) -> int:
@@ -77,7 +77,7 @@ class ForwardedEditor(ABC):
 
     @abstractmethod
     def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of an `EditingModel`, and raise what it raises."""
+        """Call a method of an `EditingModel`; its exceptions are raised here."""
 
     def encode(self, images: Sequence[Rgbd]) -> Any:
         """`EditingModel.encode`."""

@@ -1,9 +1,9 @@
 """Restoration of a depth camera's image with the head that was fitted to it.
 
-Structured light and time of flight measure nothing where a surface turns away, so that a face lacks its rim, ears and half of its
-neck although the colour camera saw them; a spline cannot extrapolate that far, a fitted head can. And depth is noisy. The
-person's distance from the fitted head is smoother than depth itself, which has a nose, and can be averaged over a wider
-neighbourhood.
+Structured light and time of flight lose depth at grazing angles, so that a face lacks its outline, its ears and half of its neck
+although the colour camera saw them; a spline cannot extrapolate that far, but a fitted head can. Depth is also noisy. The
+difference between the depths of the person and the fitted head is smoother than depth itself (which has a nose, for example),
+and can be averaged over a wider neighbourhood.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Faults:
 
     Attributes:
         holes: pixels without depth that belong to the surface around them (`omote.geometry.holes.holes_of`).
-        ragged: so many that the outline is the camera's and not the head's.
-        noise_mm: `depth_noise_mm`.
+        ragged: whether the outline is unreliable because of many holes and bays.
+        noise_mm: noise of depth (`depth_noise_mm`) in mm.
     """
 
     holes: Bool[np.ndarray, "h w"]

@@ -1,4 +1,4 @@
-"""Folders of weights: where the shipped ones lie, and how a result remembers which were used."""
+"""Folders of weights: the path of the shipped weights, and names and hashes that identify weights in results."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ RECORD = "training.json"
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the names and contents of a weights folder's files, the first 16 digits.
 
-    Weights of other networks (`RIVALS`) and the record of the training (`RECORD`) do not count. Of a run it is over its exported
-    weights and the first stage that they were trained behind.
+    Weights of other networks (`RIVALS`) and the record of the training (`RECORD`) are excluded. The fingerprint of a run covers
+    its exported weights and the first stage that they were trained with.
     """
     folders = [folder]
     if (folder / "export").is_dir() and (folder / "config.json").is_file():

@@ -1,1 +1,1 @@
-"""What runs the networks of candidate 3."""
+"""Backends that run the networks of candidate 3."""

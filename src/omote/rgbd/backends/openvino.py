@@ -1,7 +1,7 @@
 """OpenVINO execution of the networks on CPUs; the same results as PyTorch to 1e-4.
 
-How much faster, if at all, depends on the processor: `omote study verification` times both. Networks are converted in memory at
-load time, from the same safetensors.
+Whether it is faster depends on the processor; `omote study verification` times both. Networks are converted in memory at their
+first call, from the same safetensors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from omote.rgbd.networks import Networks
 
 
 class _Call(nn.Module):
-    """One call of the networks as a module, which is what a converter takes."""
+    """One call of the networks as a module, the form that OpenVINO's converter accepts."""
 
     def __init__(self, networks: Networks, call: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -39,17 +39,17 @@ class OpenVinoNetworks(Networks):
         self._compiled: dict[str, Any] = {}
 
     def _run(self, name: str, call: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """Convert at the first call (each takes a second or two), then infer."""
+        """Run a call, which is converted the first time (one to two seconds)."""
         if name not in self._compiled:
             with of_extra("openvino"):
                 import openvino
                 from openvino.tools.ovc import telemetry_stub, telemetry_utils
-            # Off by `omote/__init__.py`, unless a program imported OpenVINO before omote.
+            # `omote/__init__.py` turns telemetry off, but too late if a program imports OpenVINO before omote.
             telemetry_utils.tm = telemetry_stub
             shapes = [[-1, *tensor.shape[1:]] for tensor in inputs]
-            # The converter would check its trace by tracing again; a test of ours compares the answers.
+            # The trace is not checked by a second one: a test compares the results.
             with warnings.catch_warnings():
-                # Sizes of images are constants of a converted network; batches are not.
+                # Tracing warns that image sizes become constants, as intended; the batch size does not.
                 warnings.simplefilter("ignore")
                 traced = torch.jit.trace(_Call(self, call).eval(), inputs, check_trace=False)
             converted = openvino.convert_model(traced, example_input=inputs, input=shapes)
@@ -64,12 +64,12 @@ class OpenVinoNetworks(Networks):
         return self._run("encode", super().encode, x)
 
     def decode(self, z: Tensor, source: Tensor, motion: Tensor) -> Tensor:
-        """Latents, their source images and motion images → packed images."""
+        """Latents, source images and motion images → packed images."""
         return self._run("decode", super().decode, z, source, motion)
 
     def velocity(self, z_t: Tensor, t: Tensor, source: Tensor, context: Context) -> Tensor:
-        """The editor at a step."""
-        # A converted network has fixed inputs, and which a context has depends on the editor.
+        """The flow's velocity at one step."""
+        # A converted network has a fixed set of inputs, and the editor determines which parts its context has.
         parts = {name: value for name, value in vars(context).items() if value is not None}
 
         def velocity(z_t: Tensor, t: Tensor, source: Tensor, *values: Tensor) -> Tensor:

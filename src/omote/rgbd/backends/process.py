@@ -1,7 +1,7 @@
-"""The editing model in a process of its own.
+"""The editing model in a separate process.
 
-Importing its libraries takes longer than aligning a scan does, and in one process the two only wait for each other; in two, they
-use two cores.
+Importing the model's libraries takes longer than aligning a scan, and within one process Python's global lock makes the two
+take turns; two processes use two cores.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class EditingProcess(ForwardedEditor):
-    """An `EditingModel` that loads and edits in another process, which ends with its owner.
+    """An `EditingModel` that loads and edits in another process, which ends when its owner ends.
 
-    A script that makes one must guard its own main part (``if __name__ == "__main__"``), as with every spawned process.
+    A script that creates one must guard its main part (``if __name__ == "__main__"``), as with every spawned process.
 
     Args:
-        head: gives the head model that the weights were trained with; called at the first request.
-        folder: exported weights.
+        head: function that returns the head model that the weights were trained with; called at the first request.
+        folder: folder of the exported weights.
         backend: library that runs the networks.
     """
 
@@ -53,7 +53,7 @@ class EditingProcess(ForwardedEditor):
         """Side of the images in pixels; waits until the model is loaded.
 
         Raises:
-            CheckpointError: missing or damaged weights.
+            CheckpointError: the weights are missing or damaged.
         """
         if self._size is None:
             self._size = int(self._answer())
@@ -66,9 +66,9 @@ class EditingProcess(ForwardedEditor):
         self._process.join()
 
     def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the `EditingModel` there."""
+        """Call a method of the `EditingModel` in the other process."""
         assert self.sample_size
-        # Sent at the start, the head model would wait for the process to have imported its libraries.
+        # Sent with the first request: sending it at the start would block until the process has imported its libraries.
         head, self._head = None if self._head is None else self._head(), None
         self._connection.send((head, method, arguments, options))
         answer, self.peak_memory_mb = self._answer()
@@ -89,7 +89,7 @@ class EditingProcess(ForwardedEditor):
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """A process started here hears no Ctrl-C from its first instruction: the terminal's reaches both, the owner decides."""
+    """Block Ctrl-C in a process started within: the terminal sends it to both processes, and only the owner handles it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -101,7 +101,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _end_with_owner() -> None:
-    """End this process in the moment that its owner ends, whatever is being loaded or computed here."""
+    """End this process as soon as its owner ends, whatever it is loading or computing."""
     owner = multiprocessing.parent_process()
     assert owner is not None
 
@@ -122,7 +122,7 @@ def _serve(connection: Connection, folder: Path, backend: Backend) -> None:
 
         check_weights(folder)
         networks = load_networks(folder / "autoencoder", folder / "editor", backend=backend)
-    except Exception as error:  # whatever it is, it is the owner's to handle
+    except Exception as error:  # the owner handles every kind of error
         connection.send(error)
         return
     model: EditingModel | None = None
@@ -130,7 +130,7 @@ def _serve(connection: Connection, folder: Path, backend: Backend) -> None:
     while True:
         try:
             head, method, arguments, options = connection.recv()
-        except (EOFError, OSError):  # the owner is gone
+        except (EOFError, OSError):  # the owner has ended
             return
         model = model or EditingModel(networks, head, weights=folder)
         try:

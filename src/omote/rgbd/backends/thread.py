@@ -1,4 +1,4 @@
-"""The editing model loaded in a thread, so that a scan can be aligned meanwhile."""
+"""The editing model, loaded in a thread while a scan is aligned."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class EditingThread(ForwardedEditor):
-    """An `EditingModel` that its first use waits for.
+    """An `EditingModel` that loads in a thread; its first use waits until it is loaded.
 
     Args:
-        head: gives the head model that the weights were trained with.
-        folder: exported weights.
+        head: function that returns the head model that the weights were trained with.
+        folder: folder of the exported weights.
         backend: library that runs the networks.
 
     Raises:
-        CheckpointError: missing or damaged weights, at the first use.
+        CheckpointError: the weights are missing or damaged; raised at the first use.
     """
 
     def __init__(self, head: Callable[[], HeadModel], folder: Path, backend: Backend = "auto") -> None:

@@ -1,1 +1,1 @@
-"""The kinds of condition that an edit can be given."""
+"""The kinds of condition of an edit."""

@@ -1,4 +1,4 @@
-"""ARKit-52 weights of an expression: eight tokens. What they move in the image is another kind (`motion`)."""
+"""ARKit-52 weights of an expression: eight tokens. The image motion that they cause is a separate kind (`motion`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Arkit(Kind):
     """ARKit weights.
 
     Attributes:
-        weights: [0, 1], in `ARKIT_NAMES` order.
+        weights: ARKit weights in [0, 1], in the order of `ARKIT_NAMES`.
     """
 
     name: ClassVar[str] = "arkit"
@@ -36,7 +36,7 @@ class Arkit(Kind):
 
     @classmethod
     def of(cls, expressions: Sequence[Expression], face: RestFace | None) -> Arkit:
-        """Weights of the expressions that have them."""
+        """Weights of the expressions that have ARKit weights."""
         none = np.zeros(len(ARKIT_NAMES), np.float32)
         weights = np.stack([none if e.arkit is None else e.arkit for e in expressions])
         return cls(

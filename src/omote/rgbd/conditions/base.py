@@ -1,8 +1,8 @@
-"""What a kind of condition is, and a `Condition`: a mapping of kinds to the values that a batch is given.
+"""Base classes of the kinds of condition, and `Condition`: a mapping from kinds to their values for a batch.
 
-A kind of condition is one file with two classes. Its `Kind` holds the values of a batch, and says how they are built and how
+A kind of condition is one file with two classes. Its `Kind` holds the values for a batch, and defines how they are built and how
 often training drops them. Its `Reader` turns them into tokens for cross-attention (Rombach et al., CVPR 2022, §3.3), into
-channels beside the denoiser's input (§4.3.2), or both. Each reader has a learned null token, so that kinds can be given
+channels concatenated to the denoiser's input (§4.3.2), or both. Each reader has a learned null token, so that kinds can be given
 alone, together, or not at all (classifier-free guidance, Ho & Salimans 2022).
 """
 
@@ -23,7 +23,7 @@ from omote.head.rest_face import RestFace
 from omote.types import Expression
 
 K = TypeVar("K", bound="Kind")
-# Pixels of a side of the images that a denoiser reads beside its input.
+# Side, in pixels, of the images that are concatenated to the denoiser's input.
 READ_SIZE = 64
 
 _KINDS: dict[str, type[Kind]] = {}
@@ -31,17 +31,18 @@ _KINDS: dict[str, type[Kind]] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Base class of the kinds of condition: what the items of a batch are given of one kind.
+    """Base class of the kinds of condition, with the values of one kind for the items of a batch.
 
     A subclass is a frozen dataclass that adds tensors with one row per item, and sets the class attributes below.
 
     Attributes:
         name: name in configs and files; required.
-        dropout: default share of training items that are not given this kind.
-        group: training drops at most one kind of a group, except with everything else; None for independent dropout.
-        part_of: the kind that this one is dropped with, because it carries the same information.
+        dropout: default share of training items from which this kind is dropped.
+        group: name of a group of which training drops at most one kind, unless it drops the whole condition; None for
+            independent dropout.
+        part_of: kind that this one is always dropped with, because it carries the same information.
         num_numbers: length of `numbers`, for a kind that is read by a `NumbersReader`.
-        given: items that are given a value; the rows of the others are ignored.
+        given: True for items with a value; the rows of other items are ignored.
     """
 
     name: ClassVar[str]
@@ -57,11 +58,11 @@ class Kind:
 
     @classmethod
     def of(cls: type[K], expressions: Sequence[Expression], face: RestFace | None) -> K | None:
-        """Values of the expressions that one face is asked for; None if there are none.
+        """Values of wanted expressions of one face; None if there are none.
 
         Args:
-            expressions: one per item.
-            face: the person in the source image, if known.
+            expressions: expression of each item.
+            face: face of the person in the source image, if known.
         """
         return None
 
@@ -70,14 +71,14 @@ class Kind:
         """Values of training targets; None if there are none.
 
         Args:
-            pairs: sources and targets.
+            pairs: pairs of sources and targets.
             target: packed target images (`omote.rgbd.codec`).
         """
         return None
 
     @classmethod
     def reader(cls, width: int) -> Reader:
-        """The module that reads this kind, for editors that name it in ``kinds``.
+        """A new module that reads this kind, for editors that have its name in ``kinds``.
 
         Args:
             width: width of a token.
@@ -87,18 +88,18 @@ class Kind:
         return NumbersReader(width, cls.num_numbers)
 
     def numbers(self) -> Float[Tensor, "b n"]:
-        """All tensors of an item as one row."""
+        """All values of an item as one row of numbers."""
         return torch.cat([x.reshape(len(x), -1) for name, x in self.rows().items() if name != "given"], dim=1)
 
     def substituted(self, tokens: Float[Tensor, "b n w"]) -> Float[Tensor, "b n w"]:
-        """Tokens of the kind that this one is ``part_of``, with its own where given; unchanged by default."""
+        """Tokens of the kind that this one is ``part_of``, replaced by its own where given; unchanged by default."""
         return tokens
 
     def compact(self: K, latent_size: int) -> K:
-        """The values as the cache of edits stores them: images at the size that is read, in half precision.
+        """The values as the cache of edits stores them: images at the size that readers use, in half precision.
 
         Args:
-            latent_size: pixels of a side of the source latents.
+            latent_size: side of the source latents in latent pixels.
         """
         return self
 
@@ -120,10 +121,10 @@ def kind_named(name: str) -> type[Kind]:
 
 @dataclass(frozen=True, eq=False)
 class Condition(Mapping[type[Kind], Kind]):
-    """The kinds of condition that a batch is given; a kind that is absent is given to no item.
+    """The values of a batch by kind of condition; an absent kind is given for no item.
 
     Attributes:
-        entries: one value per kind.
+        entries: value of each kind.
         size: number of items.
     """
 
@@ -147,32 +148,32 @@ class Condition(Mapping[type[Kind], Kind]):
         return next((value for value in self.entries if type(value) is kind), None)
 
     def including(self, *values: Kind | None) -> Condition:
-        """The same with values of further kinds, or with other values of its own; None stands for no value."""
+        """A condition with values added or replaced; None stands for no value."""
         new = {type(value): value for value in values if value is not None}
         return replace(self, entries=tuple({**dict(self), **new}.values()))
 
     def without(self, kinds: Collection[type[Kind]]) -> Condition:
-        """The same without some kinds and what is part of them."""
+        """A condition without some kinds and the kinds that are part of them."""
         return replace(self, entries=tuple(v for v in self.entries if (v.part_of or type(v)) not in kinds))
 
     def unconditional(self) -> Condition:
-        """As many items, given nothing."""
+        """The unconditional condition of the same number of items."""
         return replace(self, entries=())
 
     def masked(self, dropped: Mapping[type[Kind], Bool[Tensor, "b"]]) -> Condition:
-        """The same with kinds, and what is part of them, taken from the items where their masks are True."""
+        """A condition with kinds, and the kinds that are part of them, dropped from the items where their masks are True."""
         masks = [dropped.get(v.part_of or type(v)) for v in self.entries]
         entries = (v if m is None else replace(v, given=v.given & ~m) for v, m in zip(self.entries, masks, strict=True))
         return replace(self, entries=tuple(entries))
 
     def to(self, device: torch.device | str) -> Condition:
-        """The same on another device."""
+        """A copy on another device."""
         entries = (replace(v, **{name: rows.to(device) for name, rows in v.rows().items()}) for v in self.entries)
         return replace(self, entries=tuple(entries))
 
 
 def dropout_columns(kinds: Collection[type[Kind]]) -> list[list[type[Kind]]]:
-    """Kinds by the uniform draw that decides on their dropout: the kinds of a group share one."""
+    """Kinds grouped by the uniform draw that decides on their dropout; the kinds of a group share one draw."""
     columns: dict[str, list[type[Kind]]] = {}
     for kind in kinds:
         columns.setdefault(kind.group or kind.name, []).append(kind)
@@ -182,13 +183,13 @@ def dropout_columns(kinds: Collection[type[Kind]]) -> list[list[type[Kind]]]:
 def drop(
     condition: Condition, draws: Float[Tensor, "b n"], shares: Mapping[type[Kind], float], *, everything: float
 ) -> Condition:
-    """Guidance dropout: take each kind from its own share of the items, and all of them from a further share.
+    """Condition dropout for guidance: drop each kind from a share of the items, and all kinds from a further share.
 
     Args:
-        condition: everything known.
-        draws: uniform in [0, 1), a column per element of `dropout_columns`.
-        shares: share of items without each kind.
-        everything: share of items without any.
+        condition: condition before dropout.
+        draws: uniform draws in [0, 1), with a column per element of `dropout_columns`.
+        shares: share of items from which each kind is dropped.
+        everything: share of items from which all kinds are dropped.
     """
     masks: dict[type[Kind], Tensor] = {}
     nothing = torch.zeros(len(draws), dtype=torch.bool)
@@ -204,12 +205,12 @@ def drop(
 
 
 class Reader(nn.Module):
-    """Base class of what a denoiser reads of one kind. A subclass defines `tokens`, `channels`, or both.
+    """Base class of readers, which encode one kind for a denoiser. A subclass defines `tokens`, `channels`, or both.
 
     Args:
         width: width of a token.
-        num_tokens: tokens for cross-attention.
-        num_channels: channels beside the denoiser's input.
+        num_tokens: number of tokens for cross-attention.
+        num_channels: number of channels concatenated to the denoiser's input.
     """
 
     null: nn.Parameter
@@ -221,21 +222,21 @@ class Reader(nn.Module):
             self.null = nn.Parameter(torch.zeros((num_tokens, width) if num_tokens > 1 else width))
 
     def tokens(self, value: Any) -> Float[Tensor, "b n w"]:
-        """Tokens of a value; those of items that are not given one are ignored."""
+        """Tokens of a value; those of items without a value are ignored."""
         raise NotImplementedError
 
     def channels(self, value: Any) -> Float[Tensor, "b c r r"]:
-        """Channels of a value, `READ_SIZE` pixels of a side; those of items that are not given one are ignored."""
+        """Channels of a value, with a side of `READ_SIZE` pixels; those of items without a value are ignored."""
         raise NotImplementedError
 
 
 class NumbersReader(Reader):
-    """Reads `Kind.numbers`: a perceptron with one hidden layer.
+    """A reader of `Kind.numbers`: an MLP with one hidden layer.
 
     Args:
         width: width of a token.
-        num_numbers: numbers per item.
-        num_tokens: tokens for cross-attention.
+        num_numbers: number of numbers per item.
+        num_tokens: number of tokens for cross-attention.
     """
 
     def __init__(self, width: int, num_numbers: int, *, num_tokens: int = 1) -> None:

@@ -24,7 +24,7 @@ class Category(Kind):
 
     Attributes:
         category: index into `CATEGORIES`.
-        intensity: [0, 1].
+        intensity: intensity in [0, 1].
     """
 
     name: ClassVar[str] = "category"
@@ -49,12 +49,12 @@ class Category(Kind):
 
     @classmethod
     def of_pairs(cls, pairs: PairBatch, target: Tensor) -> Category:
-        """Labels of the targets that have one."""
+        """Categories and intensities of the labelled targets."""
         return cls(category=pairs.category.clamp_min(0), intensity=pairs.intensity, given=pairs.category != NO_CATEGORY)
 
 
 class CategoryReader(Reader):
-    """Embeds a category, scaled by a function of the intensity."""
+    """A reader that embeds the category, scaled by a function of the intensity."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)

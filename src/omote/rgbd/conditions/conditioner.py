@@ -1,4 +1,4 @@
-"""τ_θ: a condition → what the denoiser reads of it (Rombach et al., CVPR 2022, §3.3)."""
+"""τ_θ: a condition → tokens and channels for the denoiser (Rombach et al., CVPR 2022, §3.3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omote.rgbd.conditions.base import READ_SIZE, Condition, Kind, NumbersReader
 from omote.rgbd.conditions.category import Category, CategoryReader
 from omote.rgbd.conditions.motion import Motion, MotionReader
 
-# Where names of parameters in files differ from the module's: files keep those of the first release.
+# Parameters with other names in files, which keep the names of the first release.
 FILE_NAMES = {
     "readers.category.null": "no_category",
     "readers.category.category.": "category.",
@@ -26,9 +26,9 @@ FILE_NAMES = {
 
 
 class Conditioner(nn.Module):
-    """The readers of every kind of condition that a denoiser knows.
+    """The readers of all kinds of condition that a denoiser supports.
 
-    Category, ARKit weights and their motion images belong to every conditioner; the tokens of the first two also make the
+    Every conditioner reads the category, ARKit weights and their motion images; the tokens of the first two also form the
     pooled vector.
 
     Args:
@@ -47,7 +47,7 @@ class Conditioner(nn.Module):
         self.register_load_state_dict_pre_hook(_from_file_names)
 
     def add(self, kind: type[Kind], reader: Reader) -> None:
-        """Read one more kind."""
+        """Add the reader of a further kind."""
         self.readers[kind.name] = reader
 
     def reader(self, kind: type[Kind]) -> Reader:
@@ -56,13 +56,13 @@ class Conditioner(nn.Module):
 
     @property
     def kinds(self) -> tuple[type[Kind], ...]:
-        """The kinds that are read."""
+        """The supported kinds."""
         return tuple(kind_named(name) for name in self.readers)
 
     def forward(
         self, condition: Condition
     ) -> tuple[Float[Tensor, "b n w"], Float[Tensor, "b w"], Float[Tensor, "b c r r"]]:
-        """→ (tokens for cross-attention, pooled vector for the time embedding, channels beside the denoiser's input)."""
+        """→ (tokens for cross-attention, pooled vector for the time embedding, channels for the denoiser's input)."""
         tokens: dict[type[Kind] | None, Tensor] = {}
         channels = []
         for kind in self.kinds:

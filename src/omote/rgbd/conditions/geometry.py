@@ -1,8 +1,8 @@
-"""The depth of the wanted geometry, or its normals: a pre-processed image as a condition.
+"""The wanted geometry as a condition: an image of its depth or normals.
 
-It reaches the denoiser as channels beside its input (Rombach et al., CVPR 2022, §4.3.2), as tokens for cross-attention, or
-both. Tokens are square patches, embedded linearly, with learned positions (Dosovitskiy et al., "An Image is Worth 16x16
-Words", ICLR 2021, eq. 1).
+It reaches the denoiser as channels concatenated to its input (Rombach et al., CVPR 2022, §4.3.2), as tokens for
+cross-attention, or both. Tokens are linear embeddings of square patches with learned positions (Dosovitskiy et al., "An Image is
+Worth 16x16 Words", ICLR 2021, eq. 1).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Geometry(Kind):
 
     @classmethod
     def of(cls, expressions: Sequence[Expression], face: RestFace | None) -> Geometry | None:
-        """Geometry of the expressions that have one; None if none has."""
+        """Geometry of the expressions with a geometry image; None if there are none."""
         given = torch.tensor([e.geometry is not None for e in expressions])
         if not given.any():
             return None
@@ -61,16 +61,16 @@ class Geometry(Kind):
         return cls(image=target[:, _DEPTH_AND_MASK], given=torch.ones(len(target), dtype=torch.bool))
 
     def compact(self, latent_size: int) -> Geometry:
-        """At `READ_SIZE`, in half precision."""
+        """The images at a side of `READ_SIZE` pixels, in half precision."""
         return replace(self, image=resized(self.image, READ_SIZE).half())
 
 
 def geometry_image(geometry: Float[Tensor, "b 2 s s"], kind: GeometryKind) -> Float[Tensor, "b c r r"]:
-    """Packed depth and mask → depth or normals, and the mask, `READ_SIZE` pixels of a side.
+    """Packed depth and mask → depth or normals, and the mask, at a side of `READ_SIZE` pixels.
 
     Args:
         geometry: depth and mask of packed images of any size.
-        kind: "depth" or "normals"; normals face the camera, and are zero where the mask is empty.
+        kind: quantity, "depth" or "normals"; normals face the camera, and are zero outside the mask.
     """
     small = resized(geometry, READ_SIZE)
     if kind == "depth":
@@ -81,16 +81,16 @@ def geometry_image(geometry: Float[Tensor, "b 2 s s"], kind: GeometryKind) -> Fl
 
 
 def concatenated_channels(kind: GeometryKind, path: GeometryPath) -> int:
-    """Number of channels beside the denoiser's input."""
+    """Number of channels that are concatenated to the denoiser's input."""
     return 0 if path == "tokens" else NUM_CHANNELS[kind]
 
 
 class GeometryReader(Reader):
-    """Patches of a geometry image, or the image itself.
+    """A reader of geometry images, as tokens of patches, as channels, or both.
 
     Args:
         kind: quantity that is read: depth or normals.
-        path: route into the network: concatenated, as tokens, or both.
+        path: route into the network: concatenated channels, tokens, or both.
         width: width of a token.
     """
 
@@ -106,7 +106,7 @@ class GeometryReader(Reader):
             )
 
     def tokens(self, value: Geometry) -> Float[Tensor, "b n w"]:
-        """A token per patch."""
+        """Tokens of the image, one per patch."""
         tokens = self.patches(self.channels(value)).flatten(2).transpose(1, 2) + self.positions
         mixed: Tensor = tokens + self.mix(tokens)
         return mixed

@@ -1,4 +1,4 @@
-"""Identity coefficients of the head model that was fitted to a person: one token."""
+"""Identity coefficients of the head model fitted to a person: one token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Identity(Kind):
     """Identity coefficients.
 
     Attributes:
-        coefficients: identity coefficients, in σ.
+        coefficients: identity coefficients in standard deviations (σ).
     """
 
     name: ClassVar[str] = "identity"
@@ -32,7 +32,7 @@ class Identity(Kind):
 
     @classmethod
     def of(cls, expressions: Sequence[Expression], face: RestFace | None) -> Identity | None:
-        """The coefficients of the face, if known."""
+        """The coefficients of the face, for every expression; None if they are not known."""
         return None if face is None else cls.of_faces([face] * len(expressions))
 
     @classmethod
@@ -42,7 +42,7 @@ class Identity(Kind):
 
     @classmethod
     def of_faces(cls, faces: Sequence[RestFace]) -> Identity | None:
-        """The coefficients of one face per item; None if no face has any."""
+        """The coefficients of each item's face; None if no face has any."""
         known = [face.identity for face in faces if face.identity is not None]
         if not known:
             return None

@@ -1,4 +1,4 @@
-"""The kinds of condition that come with the package, and conditions built of all of them."""
+"""The kinds of condition that come with the package, and conditions built from them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from omote.rgbd.conditions.identity import Identity
 from omote.rgbd.conditions.motion import Motion
 from omote.types import Expression
 
-# In the order of their dropout's draws.
+# In the order of the random draws for their dropout.
 KINDS: tuple[type[Kind], ...] = (Category, Arkit, Motion, Geometry, Identity)
 
 
 def condition_of(
     expressions: Sequence[Expression], face: RestFace | None = None, kinds: Collection[type[Kind]] = KINDS
 ) -> Condition:
-    """The condition of expressions that one face is asked for.
+    """The condition for wanted expressions of one face.
 
     Args:
-        expressions: one per item; geometry images of one size.
-        face: the person in the source image; without one, there is no motion image and no identity.
-        kinds: kinds to build.
+        expressions: expression of each item; their geometry images must have equal sizes.
+        face: face of the person in the source image; without it, there is no motion image and no identity.
+        kinds: kinds of condition to build.
 
     Raises:
         ConfigError: an unknown category.
@@ -41,12 +41,12 @@ def condition_of(
 def condition_of_pairs(
     pairs: PairBatch, target: Float[Tensor, "b 5 s s"], kinds: Collection[type[Kind]] = KINDS
 ) -> Condition:
-    """Everything known about training targets but their motion images, which are drawn after dropout (`Motion.drawn`).
+    """The condition of training targets, without motion images, which are rendered after dropout (`Motion.drawn`).
 
     Args:
-        pairs: sources and targets.
+        pairs: pairs of sources and targets.
         target: packed target images.
-        kinds: kinds to build.
+        kinds: kinds of condition to build.
     """
     values = (kind.of_pairs(pairs, target) for kind in kinds)
     return Condition(tuple(value for value in values if value is not None), len(target))

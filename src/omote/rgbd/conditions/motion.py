@@ -1,9 +1,9 @@
-"""Motion images: what ARKit weights move on the face in the source image.
+"""Motion images: the motion that ARKit weights cause on the face in the source image.
 
-Fifty-two numbers say what moves, not where in the image; learning the second from the first through attention alone takes a
-network long. A head fitted to the face knows: its render under the weights gives, per pixel, where that pixel's skin came
-from (a backward flow, as in image animation: Siarohin et al., "First Order Motion Model", NeurIPS 2019), how far it came
-nearer, and where eyeballs and the inside of the mouth show.
+The 52 weights say what moves, but not where in the image, which takes long to learn through attention alone. A head fitted to the
+face gives the positions: its render under the weights shows, for every pixel, where its skin was at rest (a backward flow, as in
+image animation: Siarohin et al., "First Order Motion Model", NeurIPS 2019), how its depth changed, and where eyeballs and the
+inside of the mouth are visible.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ SHOWN_PARTS = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class Motion(Kind):
-    """Motion images of ARKit weights, dropped with them.
+    """Motion images of ARKit weights, which are dropped together with the weights.
 
     Attributes:
-        image: channels of `omote.rgbd.warp`; those beyond `READ` are for decoders alone.
+        image: channels described in `omote.rgbd.warp`; only decoders read those not in `READ`.
     """
 
     name: ClassVar[str] = "motion"
@@ -63,16 +63,16 @@ class Motion(Kind):
 
     @classmethod
     def of(cls, expressions: Sequence[Expression], face: RestFace | None) -> Motion | None:
-        """Motion of the expressions with ARKit weights; None if no face is known."""
+        """Motion images of the expressions with ARKit weights; None if no face is known."""
         return None if face is None else cls.drawn(Arkit.of(expressions, face), [face] * len(expressions))
 
     @classmethod
     def drawn(cls, arkit: Arkit, faces: Sequence[RestFace]) -> Motion:
-        """Draw the images of weights that are given: the costly part of a condition.
+        """Render the motion images of the given weights, the costly part of a condition.
 
         Args:
             arkit: ARKit weights.
-            faces: the face of every item; neighbouring items may share one.
+            faces: faces of the items; neighbouring items may share one.
         """
         image = torch.zeros(len(faces), NUM_CHANNELS, SIZE, SIZE)
         painter = None
@@ -83,19 +83,19 @@ class Motion(Kind):
         return cls(image=image, given=arkit.given)
 
     def compact(self, latent_size: int) -> Motion:
-        """The channels and the size that the denoiser reads or moves the source latent by, in half precision."""
+        """The channels that the denoiser reads, at the larger of `READ_SIZE` and the latent's size, in half precision."""
         size = min(SIZE, max(READ_SIZE, latent_size))
         return replace(self, image=resized(self.image[:, READ], size).half())
 
 
 class MotionReader(Reader):
-    """The first channels of a motion image."""
+    """A reader of the first channels of a motion image."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, num_tokens=0, num_channels=NUM_READ)
 
     def channels(self, value: Motion) -> Float[Tensor, "b 7 r r"]:
-        """Flow, depth change and shares of what moved into sight."""
+        """Flow, depth change, and shares of eyeball, teeth, tongue and the rest of the mouth's inside."""
         return resized(value.image[:, READ], READ_SIZE)
 
 
@@ -103,8 +103,8 @@ def motion_of(condition: Condition, like: Tensor) -> Float[Tensor, "b c m m"]:
     """The motion images of a condition; zeros where none is given.
 
     Args:
-        condition: condition with or without motion.
-        like: a tensor of the wanted type and device.
+        condition: condition with or without motion images.
+        like: tensor of the wanted type and device.
     """
     motion = condition.find(Motion)
     if motion is None:
@@ -113,7 +113,7 @@ def motion_of(condition: Condition, like: Tensor) -> Float[Tensor, "b c m m"]:
 
 
 def mean_face(head: HeadModel) -> RestFace:
-    """A head model's mean in the standard camera."""
+    """The mean face of a head model in the standard camera."""
     return RestFace(head=head, vertices_mm=head.template_mm, camera=orbit_camera(size=SIZE))
 
 
@@ -123,10 +123,10 @@ def _landmark_depth_mm(face: RestFace) -> float:
 
 
 class MotionPainter:
-    """Motion images of one face.
+    """A renderer of motion images of one face.
 
     Args:
-        face: the face at rest, in the camera of the source image.
+        face: face at rest, in the camera of the source image.
     """
 
     def __init__(self, face: RestFace) -> None:
@@ -134,10 +134,10 @@ class MotionPainter:
         self.rest_mm = np.ascontiguousarray(face.vertices_mm, np.float32)
         self.camera = resize(face.camera, width=SIZE, height=SIZE)
         depth = rasterize(self.camera, self.rest_mm, self.head.faces, cull_back=True).depth_mm
-        # The farthest of each pixel's surroundings, so that a slope is no occlusion.
+        # The largest depth around each pixel, so that a slope is not taken for an occlusion.
         self.farthest_at_rest = maximum_filter(depth, 5)
-        # A head in its own frame has no plane in common with the image; its landmarks have. The mean head's centre lies
-        # behind its landmarks by as much.
+        # The frame of an arbitrary head does not define the reference plane of the image's depth. It is placed behind the
+        # landmarks, by the distance from the mean head's landmarks to its centre.
         mean = mean_face(face.head)
         center_behind_mm = reference_depth_mm(mean.camera) - _landmark_depth_mm(mean)
         self.front_mm = _landmark_depth_mm(face) + center_behind_mm - FRONT_DEPTH * DEPTH_SCALE_MM
@@ -157,11 +157,11 @@ class MotionPainter:
         out[0, seen] = (came_from[:, 0] - (columns + 0.5)) * scale
         out[1, seen] = (came_from[:, 1] - (rows + 0.5)) * scale
 
-        # Against what was *seen* there at rest: inside an opened mouth, that was the lips in front of these teeth.
+        # Compared with the surface that was visible there at rest: for teeth in an opened mouth, the lips before them.
         column, row = np.clip(came_from[:, :2].astype(int), 0, SIZE - 1).T
         before = self.farthest_at_rest[row, column]
         before = np.where(before > 0, np.minimum(before, came_from[:, 2]), came_from[:, 2])
-        # A silhouette may come from another surface far behind: no expression moves by that.
+        # At a silhouette the flow may point to another surface far behind, farther than any expression moves.
         out[2, seen] = np.clip((depth[seen] - before) / DEPTH_UNIT_MM, -FARTHEST, FARTHEST)
 
         part = head.face_part[raster.face_id]

@@ -1,1 +1,1 @@
-"""Training of candidate 3's networks, a stage a file."""
+"""Training of candidate 3's networks, with one module per stage."""

@@ -3,8 +3,8 @@
     neutral scan → align → RGB-D image 0, the subject's own head ─┐
     other scans  → align → fit pose and ARKit weights of that head → RGB-D image in the same frame
 
-What a population knows and a dataset does not contain is measured: with the identity held, pose and ARKit weights are fitted to
-each scan (also if the label names units, because a person never performs exactly the requested unit); landmarks are those of the
+Pose and ARKit weights, known for a rendered population but not for a dataset, are fitted to each scan with the identity fixed
+(also if the label names units, because a person never performs exactly the requested unit); landmarks are those of the
 fitted heads. A label that is none of the seven categories is stored as `NO_CATEGORY`.
 """
 
@@ -75,7 +75,7 @@ class SubjectDone:
         num_images: images in their shard; 0 without a shard.
         num_doubtful: images among them with a pose of low confidence.
         problems: scans that were skipped.
-        notes: the reader's about the scans in the shard.
+        notes: notes of the reader about the scans in the shard.
     """
 
     subject: str

@@ -1,8 +1,8 @@
-"""Training of the decoder with a moved source, on true latents first, then on the editor's own.
+"""Training of the decoder with a warped source, on latents of the ground truth first, then on the editor's.
 
-The encoder and the editor stay as they are. Given ARKit weights, the decoder sees the source moved by their motion image and can
-copy from it at full resolution; and the target is determined, so that the decoder learns to undo the blur of the editor's one- or
-few-step latents.
+The encoder and the editor stay fixed. Given ARKit weights, the decoder sees the source warped by their motion image and can copy
+from it at full resolution. The weights also determine the target, so that the decoder learns to undo the blur of the latents that
+an editor makes in one or few steps.
 """
 
 from __future__ import annotations

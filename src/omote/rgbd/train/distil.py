@@ -41,8 +41,8 @@ class DistilConfig:
         autoencoder: folder of the first stage that the teacher edits behind.
         teacher: folder of the exported editor.
         engine: length and optimiser.
-        method: as above.
-        steps: numbers of steps that the student learns to take, a power of two each.
+        method: method of distillation (`omote.rgbd.train.distil`).
+        steps: numbers of sampler steps that the student learns, all powers of two.
         teacher_steps: steps of the teacher from noise to image, a multiple of all of them.
         guidance_scale: guidance scale of the teacher, folded into the student.
         dropout: of `EditorConfig`.

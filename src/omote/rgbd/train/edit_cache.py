@@ -1,9 +1,9 @@
-"""A population's edits, encoded once: latents and conditions in files that map into memory.
+"""A cache of a population's edits: latents and conditions, encoded once, in memory-mapped files.
 
-Drawing pairs, moving faces and encoding images takes a processor about as long as the editor's own step, at every step of
-every run. Here each person is captured ``variants`` times (exposure, noise, holes and crop drawn anew), and all of their
-images become targets of each capture. A shard of edits has the name of the shard it was made of and appears when whole, so a
-killed run continues and several processes may share the work.
+Drawing pairs, rendering motion images and encoding takes a CPU about as long as a training step of the editor, in every step of
+every run. For the cache, each person is captured ``variants`` times (with other exposure, noise, holes and crop), and all of
+their images become targets of each capture. A shard of edits has the name of the shard that it is made from, and is written
+atomically, so a killed run continues and several processes may share the work.
 """
 
 from __future__ import annotations

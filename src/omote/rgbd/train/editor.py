@@ -66,16 +66,16 @@ class EditorConfig:
         locator_weight: weight of the landmarks' L1 in pixels.
         channel_weight: weights of the latent's colour, depth, mask and learned channels. Captures' holes inflate the deviation
             that depth is measured in, and avatars are made of depth.
-        huber: error, in deviations, from which the loss of a first step is absolute and not squared: an edge that may lie here
-            or there should not become the mean of both (Song & Dhariwal, "Improved Techniques for Training Consistency
+        huber: error, in deviations, above which the loss of a first step is absolute instead of squared, so that an edge of
+            uncertain position is not blurred to a mean (Song & Dhariwal, "Improved Techniques for Training Consistency
             Models", 2023, §3.3).
         targets_per_source: edits trained per source.
         start_from: exported weights to start from, or None; conditions that they do not read are added.
         geometry, geometry_by: of `LatentEditor`: the image of the target's geometry that it learns to read.
         identity: learn to read the identity coefficients of the source's fitted head.
         kinds: names of further kinds of condition that it learns to read (`omote.rgbd.conditions.base.Kind`).
-        unit_style: faces move in their own style of units; false for the head model's units alone, where the other families
-            that `omote.head.unit_style` learned from are to stay unknown.
+        unit_style: whether faces move their units in individual styles; False for the head model's units alone, if the other
+            head families that `omote.head.unit_style` was learned from must stay unseen.
         latents: folder of the population's edits from `omote encode`, or None to encode at every step.
     """
 
@@ -184,7 +184,7 @@ class EditorModule(nn.Module):
         error = (v - (batch.noise - batch.delta)).square() * config.objective.weight(batch.t).view(-1, 1, 1, 1)
         first = batch.t == 1
 
-        # In a whole person nothing has moved: the size of a latent is not that of a change.
+        # For a whole person, delta is the latent itself and not a change, so its size says nothing about motion.
         moved = batch.delta.abs().mean(dim=1, keepdim=True).clamp(0, 3) * ~batch.drawn.view(-1, 1, 1, 1)
         weight = 1 + config.moved_weight * moved
         robust = torch.where(first.view(-1, 1, 1, 1), pseudo_huber(error, config.huber), error)
@@ -300,9 +300,9 @@ class EditorTask(BaseTask):
         drawn = torch.zeros(size, dtype=torch.bool)
         if config.draw_share > 0:
             drawn = torch.rand(total, generator=generator)[mine] < config.draw_share
-            # Sampling a person takes many steps, of which the first is only one: t = 1 gets no share of its own.
+            # A person is sampled in many steps, of which only one is at t = 1, so that t = 1 gets no extra share.
             t = torch.where(drawn, replace(config.objective, at_noise=0.0).draw(total, generator)[mine], t)
-            # ARKit weights move a face, and there is none without a source.
+            # Without a source there is no face for ARKit weights to move.
             condition = condition.masked({Arkit: drawn})
             no_source = drawn.view(-1, 1, 1, 1).to(device)
             source, delta = source * ~no_source, torch.where(no_source, whole, delta)

@@ -39,7 +39,7 @@ class Edits:
     faces: tuple[RestFace, ...] | None
 
     def with_motion(self) -> Edits:
-        """The same with motion images of the ARKit weights that are given."""
+        """The edits with motion images of the given ARKit weights."""
         if self.faces is None:
             return self
         motion = Motion.drawn(self.condition[Arkit], self.faces)

@@ -1,4 +1,4 @@
-"""Picture grids of training batches: what goes in, what should come out, what does."""
+"""Picture grids of training batches: inputs, targets and outputs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Training of the text conditioner, which reads texts into the category's token of a frozen editor.
 
-The teacher is the editor's own category token: the caption "slightly sad" must give the token of category sad at intensity .4. So
-the diffusion model needs no training with text.
+The training target is the editor's own category token: the caption "slightly sad" must give the token of category sad at
+intensity .4. So the diffusion model needs no training with text.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A caption is a frame ("a portrait of a {person} who looks {how}") filled with one wording of a category, one wording of an
 intensity, and a person. Frames and wordings come in two sets, `train` and `test`; a `test` caption has a held-out frame, and a
-share of `NEW_WORDS` of them held-out words too.
+share of `NEW_WORDS` of them also has held-out words.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Caption:
     """A text with its category and intensity.
 
     Attributes:
-        text: the caption.
+        text: text of the caption.
         language: language of the text.
-        category: one of `omote.head.expressions.CATEGORIES`.
-        intensity: [0, 1]; 0 for neutral.
+        category: category of the expression, one of `omote.head.expressions.CATEGORIES`.
+        intensity: intensity in [0, 1]; 0 for neutral.
     """
 
     text: str
@@ -139,7 +139,7 @@ def _pick(rng: np.random.Generator, of: Sequence[str]) -> str:
 
 
 def _dressed(text: str, rng: np.random.Generator) -> str:
-    """English as typed: the right article, sometimes a capital or a full stop."""
+    """English text as people type it: with the right article, and sometimes a capital or a full stop."""
     words = text.split(" ")
     for i, word in enumerate(words[:-1]):
         if word.lower() == "a" and words[i + 1][:1] in "aeiou":

@@ -28,12 +28,12 @@ MIN_PROBABILITY = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class TextReading:
-    """What texts ask for.
+    """Output of the text conditioner for a batch of texts.
 
     Attributes:
-        token: takes the place of the category's among the editor's tokens.
-        logits: over `CATEGORIES`.
-        intensity: [0, 1].
+        token: token that replaces the category's token in the editor.
+        logits: logits over `CATEGORIES`.
+        intensity: intensity in [0, 1].
     """
 
     token: Float[Tensor, "b k"]
@@ -47,8 +47,8 @@ class TextConditioner(ModelMixin, ConfigMixin):
     Args:
         context_width: width of the editor's tokens.
         width: width of the attention.
-        num_queries: learned queries.
-        heads: heads of the attention.
+        num_queries: number of learned queries.
+        heads: number of attention heads.
     """
 
     @register_to_config
@@ -58,7 +58,7 @@ class TextConditioner(ModelMixin, ConfigMixin):
         self.of_vector = nn.Sequential(
             nn.LayerNorm(VECTOR_WIDTH), nn.Linear(VECTOR_WIDTH, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
-        # The key of a text without tokens and vector; it also keeps the softmax from having no key at all.
+        # A key for texts without tokens and sentence vector, so that the softmax always has one.
         self.nothing = nn.Parameter(torch.zeros(width))
         self.queries = nn.Parameter(torch.randn(num_queries, width) * width**-0.5)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
@@ -72,7 +72,7 @@ class TextConditioner(ModelMixin, ConfigMixin):
             keep_float32(head)
 
     def forward(self, features: TextFeatures) -> TextReading:
-        """Read a batch."""
+        """Token, category and intensity of a batch of encoded texts."""
         has_vector = features.vector.abs().sum(dim=1, keepdim=True) > 0
         none = self.nothing.expand(len(features.vector), 1, -1)
         keys = torch.cat([none, self.of_vector(features.vector)[:, None], self.of_token(features.tokens)], dim=1)
@@ -95,14 +95,14 @@ class TextConditioner(ModelMixin, ConfigMixin):
         return reading
 
     def expressions(self, texts: Sequence[str], *, min_probability: float = MIN_PROBABILITY) -> list[Expression]:
-        """What texts ask for, as categories and intensities.
+        """Expressions that texts describe, as categories and intensities.
 
         Args:
-            texts: English or Japanese.
-            min_probability: least probability of a category; 0 accepts the most probable one in any case.
+            texts: English or Japanese texts.
+            min_probability: smallest accepted probability of the most probable category; 0 always accepts it.
 
         Raises:
-            ConfigError: a text without a category of that probability, or an encoder that is not installed.
+            ConfigError: no category of a text is probable enough, or an encoder is not installed.
         """
         reading, out = self.read(texts), []
         for text, shares, intensity in zip(texts, reading.logits.softmax(dim=1), reading.intensity, strict=True):

@@ -31,8 +31,8 @@ class TextFeatures:
     """A batch of texts, encoded.
 
     Attributes:
-        tokens: states of the English encoder; zero for padding.
-        mask: True for tokens.
+        tokens: token states of the English encoder; zero for padding.
+        mask: True for tokens, False for padding.
         vector: multilingual sentence vector of unit length; zero if unused.
     """
 
@@ -108,8 +108,8 @@ def load_english(folder: Path | None = None) -> _English:
         folder: folder with model.safetensors, config.json and tokenizer.json; the installed package's if None.
 
     Raises:
-        ConfigError: not installed.
-        CheckpointError: not this architecture.
+        ConfigError: the encoder is not installed.
+        CheckpointError: the weights are of another architecture.
     """
     from safetensors.torch import load_file
 
@@ -130,7 +130,7 @@ def load_english(folder: Path | None = None) -> _English:
         )
         network.load_bert(load_file(folder / "model.safetensors"))
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    # A foreign file fails in as many ways as there are files; tokenizers raises plain Exception.
+    # Files of other origin can fail in many ways, and tokenizers raises plain Exception.
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{folder}: expected a MiniLM in Hugging Face layout ({line[:120]})") from None

@@ -1,4 +1,4 @@
-"""Texts as a kind of condition: what the text conditioner reads, in the place of the category's token."""
+"""Text as a kind of condition: the text conditioner's token, which replaces the category's token."""
 
 from __future__ import annotations
 
