@@ -43,6 +43,7 @@ _TRANSLATED = {
     "rot": "r", "grn": "g", "gruen": "g", "blau": "b", "rouge": "r", "vert": "g", "bleu": "b", "rojo": "r", "verde": "g",
     "azul": "b", "rosso": "r", "blu": "b",
 }  # fmt: skip
+_PLAIN = b"0123456789.+-eE \t\r\n,;|"  # what rows of numbers consist of
 _UNKNOWN = re.compile(rb"\b(?:n/?a|null|none|missing)\b", re.IGNORECASE)
 _NO_POINT = re.compile(rb"^(?:[ \t]*(?:#(?![0-9a-fA-F]{6}\b)|//)[^\n]*|[ \t,;|]+)$", re.MULTILINE)
 _HEX_COLOR = re.compile(rb"#([0-9a-fA-F]{6})\b")
@@ -60,7 +61,11 @@ class _Dialect:
 
     def numbers(self, block: bytes) -> bytes:
         """Reduce a block to numbers, spaces and line ends, without comments and empty rows."""
-        block = _UNKNOWN.sub(b"nan", _NO_POINT.sub(b"", block))
+        if block.translate(None, _PLAIN):  # seldom, and slow
+            block = _UNKNOWN.sub(b"nan", block)
+            block = _NO_POINT.sub(b"", block)
+        elif self.separator != " " and (b"\n" + self.separator.encode()) in block:
+            block = _NO_POINT.sub(b"", block)
         if b"#" in block:
             block = _HEX_COLOR.sub(lambda match: b"%d" % int(match[1], 16), block)
         if self.text_columns:

@@ -70,7 +70,7 @@ def geometry_image(geometry: Float[Tensor, "b 2 s s"], kind: GeometryKind) -> Fl
 
     Args:
         geometry: depth and mask of packed images of any size.
-        kind: quantity, "depth" or "normals"; normals face the camera, and are zero outside the mask.
+        kind: quantity, "depth" or "normals"; normals are those of `omote.rgbd.codec.normals`, zero outside the mask.
     """
     small = resized(geometry, READ_SIZE)
     if kind == "depth":
