@@ -1,1 +1,1 @@
-"""Populations of synthetic persons, their cache on disk, and the batches drawn from it."""
+"""Populations of synthetic persons, their cache on disk, and the training batches drawn from it."""

@@ -1,8 +1,8 @@
-"""Rendered persons on disk: memory-mapped shards that training draws pairs from.
+"""Rendered persons on disk: memory-mapped shards from which training draws pairs.
 
 Rendering a person costs more than a training step on a small machine, so persons are rendered once and read many times.
-A shard holds P persons × K images (image 0 is the person at rest); everything is plain ``.npy``, so a shard maps into memory
-and any tool reads it. Depth is int16 in hundredths of a millimetre from the head's reference plane: never 8 bits.
+A shard holds P persons × K images (image 0 is the person at rest). All arrays are plain ``.npy`` files, which can be memory
+mapped and read by any tool. Depth is int16, in hundredths of a millimetre from the head's reference plane, never 8 bits.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from omote.head.rest_face import FittedFace, RestFace
 from omote.types import Camera
 
 DEPTH_UNIT_MM = 0.01
-NO_CATEGORY = -1  # of an expression that is none of the seven, as datasets have them
+NO_CATEGORY = -1  # category index of an expression outside the seven categories, as occurs in datasets
 FIT_ARRAYS = ("fit_identity", "fit_expression", "fit_camera", "intrinsics")
 ARRAYS = ("rgb", "depth", "mask", "landmarks", "arkit", "category", "intensity", "person", "head", *FIT_ARRAYS)
 
 
 class PersonArrays(ABC):
-    """Persons as arrays by the names of a dataclass's fields, the first axis of each over persons."""
+    """Persons stored as the array fields of a dataclass; the first axis of every array is the person."""
 
     person: Int[np.ndarray, "p"]
 
     @property
     def num_persons(self) -> int:
-        """P."""
+        """Number of persons (P)."""
         return len(self.person)
 
     @classmethod
     @abstractmethod
     def checked(cls, arrays: Mapping[str, np.ndarray]) -> Any:
-        """What the arrays hold, as this class.
+        """Check the arrays and build an instance of this class from them.
 
         Raises:
-            ValueError: they do not fit each other, or hold numbers that networks cannot take; pixels may be any.
+            ValueError: the arrays' shapes or types do not match, or a value is unusable for networks; pixels may have any value.
         """
 
 
@@ -55,21 +55,22 @@ Kind = TypeVar("Kind", bound=PersonArrays)
 
 @dataclass(frozen=True, kw_only=True)
 class Shard(PersonArrays):
-    """P persons × K images of s × s pixels.
+    """A shard of P persons × K images of s × s pixels.
 
     Attributes:
-        rgb: colours × 255.
-        depth: relative to the reference plane, in `DEPTH_UNIT_MM`.
-        mask: 1 where the head is.
-        landmarks: projected 68 landmarks, pixels.
-        arkit: ARKit weights shown.
-        category: index into `CATEGORIES`, or `NO_CATEGORY`.
-        intensity: [0, 1].
+        rgb: colours of the images, scaled to [0, 255].
+        depth: depth relative to the head's reference plane, in units of `DEPTH_UNIT_MM`.
+        mask: head mask, 1 on the head.
+        landmarks: projections of the 68 landmarks, in pixels.
+        arkit: ARKit weights of the expression in each image.
+        category: index of the expression's category in `CATEGORIES`, or `NO_CATEGORY`.
+        intensity: intensity of the expression, in [0, 1].
         person: index of the person in its population.
         head: index of the person's own head model in the population's list.
-        fit_identity: the population's first head model fitted to the person at rest (`FittedFace`), as to a scan.
+        fit_identity: identity coefficients of the population's first head model, fitted to the person at rest as to a scan
+            (`FittedFace`).
         fit_expression: ARKit weights of that fit.
-        fit_camera: cam_from_world of that fit.
+        fit_camera: camera pose (cam_from_world) of that fit.
         intrinsics: intrinsics of the person's camera.
     """
 
@@ -88,7 +89,7 @@ class Shard(PersonArrays):
     intrinsics: Float[np.ndarray, "p 3 3"]
 
     def face(self, person: int, head: HeadModel) -> RestFace:
-        """The fit of a person by the population's fitted head model."""
+        """The face of a person at rest, from the fit of the population's first head model."""
         size = self.rgb.shape[2]
         camera = Camera(
             intrinsics=np.array(self.intrinsics[person], np.float64),
@@ -106,19 +107,19 @@ class Shard(PersonArrays):
 
     @property
     def num_images(self) -> int:
-        """K."""
+        """Number of images per person (K)."""
         return self.rgb.shape[1]
 
     @classmethod
     def checked(cls, arrays: Mapping[str, np.ndarray]) -> Shard:
-        """Of `PersonArrays`."""
+        """See `PersonArrays.checked`."""
         persons, images, size = arrays["rgb"].shape[:3]
         check_arrays(arrays, empty_arrays(persons, images, size, arrays["fit_identity"].shape[-1]))
         return cls(**arrays)
 
 
 def empty_arrays(num_persons: int, num_images: int, size: int, num_identity: int) -> dict[str, np.ndarray]:
-    """Arrays of a shard to be filled; ``num_identity`` modes has the head model that is fitted to every person."""
+    """Empty arrays for a shard; ``num_identity`` is the number of identity modes of the head model fitted to every person."""
     p, k = num_persons, num_images
     return {
         "rgb": np.zeros((p, k, size, size, 3), np.uint8),
@@ -138,10 +139,10 @@ def empty_arrays(num_persons: int, num_images: int, size: int, num_identity: int
 
 
 def write_shard(folder: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
-    """Write a shard; it appears under its name only when whole.
+    """Write a shard; it appears under its final name only once it is complete.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the shard cannot be written.
     """
     with atomic_folder(folder) as temporary:
         for name, values in arrays.items():
@@ -170,15 +171,15 @@ def read_kind(kind: type[Kind], folder: Path) -> Kind:
 
 
 def names_of(kind: type[PersonArrays]) -> tuple[str, ...]:
-    """Names of a kind's arrays."""
+    """Names of the arrays in a kind of shard."""
     return tuple(field.name for field in fields(kind))  # type: ignore[arg-type]
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> None:
-    """Check shapes and types against those of ``like``, and what networks would stumble over.
+    """Check shapes and types against those of ``like``, and reject values that networks cannot handle.
 
     Raises:
-        ValueError: one of it does not fit.
+        ValueError: an array has the wrong shape or type, or holds an unusable value.
     """
     for name, wanted in like.items():
         if arrays[name].shape != wanted.shape or arrays[name].dtype.kind != wanted.dtype.kind:
@@ -196,10 +197,10 @@ def check_arrays(arrays: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray
 
 
 def shard_folders(folder: Path) -> list[Path]:
-    """Whole shards in a folder, sorted.
+    """Complete shards in a folder, sorted.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: the folder has no complete shard.
     """
     found = sorted(p.parent for p in folder.glob("shard_*/meta.json"))
     if not found:

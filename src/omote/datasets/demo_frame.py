@@ -1,4 +1,4 @@
-"""The frame of the demo: a synthetic person, seen by a simulated depth camera."""
+"""The demo's RGB-D frame: a synthetic person captured by a simulated depth camera."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ DEMO_SIZE_PX = 480
 
 
 def sensed_frame(seed: int, head: HeadModel) -> Rgbd:
-    """One frame of a synthetic person, taken by a simulated depth camera.
+    """One RGB-D frame of a synthetic person, captured by a simulated depth camera.
 
     Args:
-        seed: seed of the person and the camera.
-        head: the head model that the person is drawn from.
+        seed: random seed of the person and the camera.
+        head: head model from which the person is drawn.
     """
     from omote.datasets.population import PopulationConfig, draw_person, render_person
     from omote.geometry.camera import orbit_camera

@@ -1,4 +1,4 @@
-"""Batches of pairs from a population, wherever it lies: shards, tars, or persons rendered as they are drawn."""
+"""Batches of pairs from a population stored in shards or tars, or rendered on the fly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omote.datasets.tar_shards import TarShards, is_tar_shards
 from omote.errors import ConfigError
 from omote.head.model import HeadModel
 
-# Indices that an infinite population draws from.
+# Number of person indices in a population that is rendered on the fly.
 MOST_PERSONS = 2**31
 SHOWN_PERSONS = 8
 
@@ -24,12 +24,12 @@ class PairSource:
     """Batches of pairs from a population.
 
     Args:
-        population: a folder of shards, of which those added while it runs are found at the next refresh; a folder of
-            WebDataset tars or a text file of their URLs (`omote.datasets.tar_shards`); or a config, whose persons are rendered
-            as they are drawn and never again.
-        heads: the population's head models; the first is fitted to every person.
-        refresh_steps: between looks at a folder of shards.
-        allow_pipe: run the commands (``pipe:``) that a file of URLs lists.
+        population: a folder of shards, which is searched for new shards at every refresh; a folder of WebDataset tars or a text
+            file of their URLs (`omote.datasets.tar_shards`); or a config, whose persons are rendered on the fly and each used
+            once.
+        heads: head models of the population; the first is fitted to every person.
+        refresh_steps: number of steps between searches for new shards.
+        allow_pipe: whether to run the commands (``pipe:``) in a file of URLs.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PairSource:
         self.refresh_steps = refresh_steps
         self.tars: TarShards | None = None
         if isinstance(population, PopulationConfig):
-            # For previews and statistics: persons that training does not draw.
+            # For previews and statistics: persons not used in training.
             shown = replace(population, split="validation")
             self.shards = [Shard(**render_persons(shown, range(SHOWN_PERSONS), self.heads))]
         elif is_tar_shards(population):
@@ -57,14 +57,14 @@ class PairSource:
 
     @property
     def endless(self) -> bool:
-        """Whether ``shards`` are a sample of what batches are drawn from, not all of it."""
+        """Whether ``shards`` are only a sample of the population that batches are drawn from."""
         return isinstance(self.population, PopulationConfig) or self.tars is not None
 
     def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int, parts: int = 1) -> PairBatch:
-        """Part ``part`` of a step's pairs, ``size`` targets of them: a function of its arguments and the shards present.
+        """Part ``part`` of a step's batch, whose size is ``size`` targets; depends only on the arguments and the present shards.
 
         Raises:
-            ConfigError: a part is not whole sources.
+            ConfigError: a part does not hold a whole number of sources.
         """
         count = num_sources(size, targets_per_source)
         places = range(part * count, (part + 1) * count)
@@ -80,11 +80,11 @@ class PairSource:
         return draw_pairs(shards, rngs, self.heads[0], targets_per_source=targets_per_source, one_each=True)
 
     def draw(self, rngs: Sequence[np.random.Generator], targets_per_source: int) -> PairBatch:
-        """Pairs from ``shards``, a source per generator: for previews and statistics."""
+        """Draw pairs from ``shards``, one source per generator, for previews and statistics."""
         return draw_pairs(self.shards, rngs, self.heads[0], targets_per_source=targets_per_source)
 
     def _refreshed(self, population: Path) -> list[Shard]:
-        """All shards of a folder; those that are mapped already are not read again."""
+        """All shards of a folder; shards that are already memory-mapped are not read again."""
         folders = shard_folders(population)
         self._mapped |= {path: read_shard(path) for path in folders if path not in self._mapped}
         return [self._mapped[path] for path in folders]
@@ -96,10 +96,10 @@ class PairSource:
 
 
 def num_sources(size: int, targets_per_source: int) -> int:
-    """Number of sources of a part of a batch with ``size`` targets.
+    """Number of sources in a part of a batch with ``size`` targets.
 
     Raises:
-        ConfigError: a part is not whole sources.
+        ConfigError: a part does not hold a whole number of sources.
     """
     count, left = divmod(size, targets_per_source)
     if left or not count:

@@ -1,7 +1,7 @@
-"""Batches of (source, targets) of the same person, augmented, as tensors.
+"""Augmented batches of (source, targets) pairs of the same person, as tensors.
 
-Targets keep the source's exposure and white balance (the editor must not change how a scan was lit) and end where it
-ends (an edit invents no neck), but are clean; only the source is noisy, holed and blurred, as captures are.
+Targets keep the source's exposure and white balance (the editor must not change a scan's lighting) and its crop (the editor
+must not invent a neck), but are clean; only the source has the noise, holes and blur of a capture.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAPTURE_SHARE = 0.35
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBatch:
-    """Images as tensors: colour in [0, 1], depth relative to the head's reference plane in mm, mask 0 or 1."""
+    """Image tensors: colour in [0, 1], depth in mm relative to the head's reference plane, and a mask of 0 or 1."""
 
     rgb: Float[Tensor, "b 3 s s"]
     depth_mm: Float[Tensor, "b 1 s s"]
@@ -34,17 +34,17 @@ class ImageBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class PairBatch:
-    """S sources with T targets each; targets are ordered source by source (b = S·T).
+    """A batch of S sources with T targets each; targets are ordered source by source (b = S·T).
 
     Attributes:
-        source: images as a capture would have them.
-        target: ground truth.
-        landmarks: projected 68 landmarks of each target, pixels.
-        rest_landmarks: the same of the person at rest.
-        category: index into `CATEGORIES` per target, or `NO_CATEGORY`.
-        intensity: [0, 1], per target.
-        arkit: ARKit weights per target.
-        faces: the source's person as fitted at rest, per target.
+        source: source images, with simulated capture noise.
+        target: ground-truth target images.
+        landmarks: projections of the 68 landmarks of each target, in pixels.
+        rest_landmarks: projections of the 68 landmarks of each target's person at rest, in pixels.
+        category: index of each target's category in `CATEGORIES`, or `NO_CATEGORY`.
+        intensity: intensity of each target's expression, in [0, 1].
+        arkit: ARKit weights of each target.
+        faces: fitted face at rest of each target's person.
     """
 
     source: ImageBatch
@@ -58,7 +58,7 @@ class PairBatch:
 
 
 def images_of(shard: Shard, person: int, which: Sequence[int] | np.ndarray | int) -> ImageBatch:
-    """Some images of one person of a shard."""
+    """Selected images of one person in a shard."""
     ids = np.atleast_1d(which)
     rgb = torch.from_numpy(shard.rgb[person, ids].astype(np.float32) / 255).permute(0, 3, 1, 2)
     depth = torch.from_numpy(shard.depth[person, ids].astype(np.float32) * DEPTH_UNIT_MM)[:, None]
@@ -72,7 +72,7 @@ def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """The source and targets of a shard's person, with a random generator of their own."""
+    """The chosen source and targets of a person in a shard, with their own random generator."""
 
     shard: Shard
     person: int
@@ -90,15 +90,15 @@ def draw_pairs(
     augment: bool = True,
     one_each: bool = False,
 ) -> PairBatch:
-    """Draw sources and targets, each source from a generator of its own: a batch can be drawn in parts.
+    """Draw sources and targets, each source with its own generator, so that a batch can be drawn in parts.
 
     Args:
-        shards: the population.
-        rngs: a generator per source.
-        head: the head model that is fitted to the population.
-        targets_per_source: targets of each source.
-        augment: disturb as captures do (`augmented`).
-        one_each: draw source i from shard i, not from any.
+        shards: shards of the population.
+        rngs: one random generator per source.
+        head: head model that is fitted to the population.
+        targets_per_source: number of targets per source.
+        augment: whether to simulate capture conditions (`augmented`).
+        one_each: whether to draw source i from shard i instead of a random shard.
     """
     sizes = np.array([s.num_persons for s in shards])
     picks = []
@@ -106,19 +106,19 @@ def draw_pairs(
         shard = shards[i] if one_each else shards[rng.choice(len(shards), p=sizes / sizes.sum())]
         person = int(rng.integers(shard.num_persons))
         source = draw_source(shard, rng)
-        # A subject of a dataset may have fewer scans than targets are asked for.
+        # A dataset's subject may have fewer scans than the requested number of targets.
         chosen = rng.choice(shard.num_images, targets_per_source, replace=shard.num_images < targets_per_source)
         picks.append(Pick(shard=shard, person=person, source=source, targets=chosen, rng=rng))
     return pairs_of(picks, head, augment=augment)
 
 
 def draw_source(shard: Shard, rng: np.random.Generator) -> int:
-    """Index of the source image: the person at rest with probability `REST_SHARE`, else any image."""
+    """Index of the source image: the person at rest with probability `REST_SHARE`, otherwise a random image."""
     return 0 if rng.random() < REST_SHARE else int(rng.integers(shard.num_images))
 
 
 def pairs_of(picks: Sequence[Pick], head: HeadModel, *, augment: bool = True) -> PairBatch:
-    """The picked sources and targets, as many targets each, with the head model as fitted to their persons."""
+    """The picked sources and targets, with the same number of targets per source, and the fitted faces of their persons."""
     sources, targets = [], []
     rows: dict[str, list[np.ndarray]] = {k: [] for k in ("landmarks", "category", "intensity", "arkit")}
     rest: list[np.ndarray] = []
@@ -139,7 +139,7 @@ def pairs_of(picks: Sequence[Pick], head: HeadModel, *, augment: bool = True) ->
 
 
 def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) -> tuple[ImageBatch, ImageBatch]:
-    """Photometry on both, capture noise on the source alone."""
+    """Apply photometric augmentation to source and target, and capture noise to the source alone."""
     count = len(source.rgb)
     repeat = len(target.rgb) // count
 
@@ -149,7 +149,7 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
     def per_target(x: Tensor) -> Tensor:
         return x.repeat_interleave(repeat, dim=0)
 
-    # Exposure, white balance and gamma, for a capture's camera.
+    # Exposure, white balance and gamma of the capturing camera.
     strength = draw(0.0, 1.0, 1, 1, 1)
     gain = torch.exp(strength * draw(-0.45, 0.35, 1, 1, 1) + strength * draw(-0.12, 0.12, 3, 1, 1))
     gamma = torch.exp(strength * draw(-0.25, 0.25, 1, 1, 1))
@@ -160,27 +160,27 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
     target_rgb = exposed(target.rgb, per_target(gain), per_target(gamma))
     rgb = exposed(source.rgb, gain, gamma)
 
-    # Most sources stay as rendered; the rest are captures. With more of those, the editor learns little but cleaning up.
+    # Most sources stay clean; the rest simulate captures. With more of the latter, the editor mostly learns denoising.
     capture = (draw(0.0, 1.0, 1, 1, 1) < CAPTURE_SHARE).float()
     size = rgb.shape[-1]
     color_noise = torch.from_numpy(rng.standard_normal(rgb.shape).astype(np.float32))
     rgb = (rgb + capture * draw(0.0, 0.04, 1, 1, 1) * color_noise).clamp(0, 1)
     blurred = F.avg_pool2d(rgb, 3, 1, 1)
     rgb = torch.lerp(rgb, blurred, capture * (draw(0.0, 1.0, 1, 1, 1) < 0.4).float() * draw(0.2, 1.0, 1, 1, 1))
-    # Depth noise is correlated over a few pixels, as matching windows make it.
+    # Depth noise is correlated over a few pixels, like that of window-based stereo matching.
     fine = torch.from_numpy(rng.standard_normal(source.depth_mm.shape).astype(np.float32))
     coarse = torch.from_numpy(rng.standard_normal((count, 1, size // 4, size // 4)).astype(np.float32))
     coarse = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
     sigma = capture * draw(0.0, 1.0, 1, 1, 1) ** 2
     depth = source.depth_mm + sigma * (1.2 * fine + 1.2 * coarse)
-    # Holes: smooth random fields above a level, at edges of depth first.
+    # Holes: a smooth random field above a threshold, preferably at depth edges.
     field = torch.from_numpy(rng.standard_normal((count, 1, size // 8, size // 8)).astype(np.float32))
     field = F.interpolate(field, size=(size, size), mode="bicubic", align_corners=False)
     slope = (F.max_pool2d(source.depth_mm, 3, 1, 1) + F.max_pool2d(-source.depth_mm, 3, 1, 1)) / 20
     level = draw(1.6, 3.2, 1, 1, 1)
     holed = capture * (draw(0.0, 1.0, 1, 1, 1) < 0.6).float()
     mask = source.mask * (1 - holed * (field + slope.clamp(0, 1) > level).float())
-    # Crops: scans end somewhere at the neck, the ears or the hair.
+    # Crops: scans end at the neck, the ears or the hair.
     yy = torch.linspace(0, 1, size).view(1, 1, -1, 1)
     xx = torch.linspace(-1, 1, size).view(1, 1, 1, -1)
     cropped = (draw(0.0, 1.0, 1, 1, 1) < 0.35).float()

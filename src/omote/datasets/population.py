@@ -1,7 +1,7 @@
-"""A seeded population: persons × expressions × cameras × lights × skins, unlimited and reproducible.
+"""A seeded population of persons, expressions, cameras, lights and skins, unlimited and reproducible.
 
-Person i of a split is a pure function of (seed, split, i), so any range of persons can be made anywhere and in any order.
-The split is part of the entropy: a test person cannot be drawn by training, whatever the seeds.
+Person i of a split is a pure function of (seed, split, i), so any range of persons can be rendered on any machine and in any
+order. The split is part of the random generator's entropy, so training never draws a test person, whatever the seed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from omote.types import Camera, Expression, Rgbd
 Split = Literal["train", "validation", "test", "tuning"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "tuning")
 
-# How often a pair's source is the person at rest.
+# Probability that a pair's source is the person at rest.
 REST_SHARE = 0.8
-# Of the fits at rest that go with a population: an own stream of noise, for the scan's depth and its landmarks.
+# Random stream for the fits at rest: noise of the scan's depth and landmarks.
 FIT_STREAM = 17
 DEPTH_NOISE_MM = 0.8
 LANDMARK_NOISE_MM = 1.5
@@ -43,18 +43,19 @@ LANDMARK_NOISE_MM = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationConfig:
-    """A population.
+    """Configuration of a population.
 
     Attributes:
-        seed: seed of everything.
-        split: split of the persons; splits never share one.
-        size: pixels of a side.
-        num_images: images per person; the first is at rest.
+        seed: random seed of the population.
+        split: split of the persons; splits never share a person.
+        size: side length of the square images, in pixels.
+        num_images: number of images per person; the first shows the person at rest.
         ict: path of ICT-FaceKit, or None for the shipped head alone.
         ict_share: share of persons drawn from ICT-FaceKit.
-        rig: cameras that see every image's face at once, in shards of views (`omote.datasets.view_shards`); None for the
-            shards of one camera.
-        pose_deg, pose_mm: most that a head is turned and shifted out of the canonical pose in front of a rig, as alignment errs.
+        rig: camera rig that captures every face, for multi-view shards (`omote.datasets.view_shards`); None for single-camera
+            shards.
+        pose_deg, pose_mm: largest rotation and translation of a head from the canonical pose in front of a rig, which simulate
+            alignment errors.
     """
 
     seed: int = 0
@@ -73,13 +74,13 @@ class Person:
     """One member of a population.
 
     Attributes:
-        index: within the split.
-        head: index into the population's head models.
-        identity: coefficients, σ.
-        appearance: skin, eyes, brows, hair.
-        light: the light of the capture.
-        camera: the camera of the capture.
-        expressions: expression of each image; the first is at rest.
+        index: index of the person within the split.
+        head: index of the person's head model in the population's list.
+        identity: identity coefficients, in σ.
+        appearance: appearance of skin, eyes, brows and hair.
+        light: lighting of the capture.
+        camera: camera of the capture.
+        expressions: expression of each image; the first is the face at rest.
     """
 
     index: int
@@ -92,13 +93,13 @@ class Person:
 
 
 def draw_identity(head: HeadModel, rng: np.random.Generator) -> Float[np.ndarray, "i"]:
-    """Identity coefficients that look like people: σ .8 clipped at 2.2 (unclipped 1 σ gives caricatures)."""
+    """Draw plausible identity coefficients: σ .8 clipped at 2.2 (unclipped draws at 1 σ look like caricatures)."""
     scale = 0.8 if head.name == "ict" else 0.75
     return np.clip(scale * rng.standard_normal(head.num_identity), -2.2, 2.2).astype(np.float32)
 
 
 def draw_camera(rng: np.random.Generator, size: int) -> Camera:
-    """About the standard camera, by as much as alignment errs and a little more."""
+    """Draw a camera near the standard camera, varied by slightly more than the alignment error."""
     yaw, pitch = np.clip(np.deg2rad(6.0) * rng.standard_normal(2), -0.35, 0.35)
     return orbit_camera(
         size=size,
@@ -117,7 +118,7 @@ def draw_person(config: PopulationConfig, index: int, heads: Sequence[HeadModel]
     head = int(rng.random() < config.ict_share) if len(heads) > 1 else 0
     identity = draw_identity(heads[head], rng)
     appearance, light, camera = random_appearance(rng), random_light(rng), draw_camera(rng, config.size)
-    # Every category once, in a person's own order, then any.
+    # Every category once, in a random order per person, then random categories.
     order = [CATEGORIES[i] for i in 1 + rng.permutation(len(CATEGORIES) - 1)]
     while len(order) < config.num_images - 1:
         order.append(CATEGORIES[rng.integers(len(CATEGORIES))])
@@ -153,13 +154,13 @@ def render_person(
 def fit_as_found(
     person: Person, heads: Sequence[HeadModel], image: Rgbd, vertices: Float[np.ndarray, "v 3"]
 ) -> FittedFace:
-    """The population's first head model fitted to a person's depth, from landmarks as uncertain as detected ones.
+    """Fit the population's first head model to a person's depth, with landmarks as noisy as detected ones.
 
     Args:
-        person: a person; the index seeds the noise.
-        heads: the population's head models.
-        image: the person at rest.
-        vertices: vertices of the person's own head in the image, mm.
+        person: the person, whose index seeds the noise.
+        heads: head models of the population.
+        image: RGB-D image of the person at rest.
+        vertices: vertices of the person's own head in the image, in mm.
     """
     rng = np.random.default_rng([FIT_STREAM, person.index])
     depth = image.depth_mm + DEPTH_NOISE_MM * rng.random() * rng.standard_normal(image.depth_mm.shape)
@@ -196,12 +197,12 @@ def render_persons(
 
 
 def make_shard(config: PopulationConfig, heads: Sequence[HeadModel], job: tuple[Path, int, int]) -> int:
-    """Render a range of persons into one shard, a tar if its name ends so; an existing one is left alone.
+    """Render a range of persons into one shard, a tar if the path ends in ``.tar``; an existing shard is kept.
 
     Args:
-        config: the population.
+        config: configuration of the population.
         heads: head models of the population.
-        job: the shard's path, its first person and the one after its last.
+        job: path of the shard, index of its first person, and index after its last person.
 
     Returns:
         The number of persons in the shard.
@@ -222,9 +223,9 @@ def make_shard(config: PopulationConfig, heads: Sequence[HeadModel], job: tuple[
 
 
 def one_thread() -> None:
-    """Make this process compute in one thread: a worker of a pool that has one per core.
+    """Limit this process to one thread, for workers of a pool with one process per core.
 
-    With BLAS threads of their own in each worker, small products wait for each other: fits took more than twice as long.
+    If every worker has its own BLAS threads, small matrix products compete for cores and fits take more than twice as long.
     """
     from threadpoolctl import threadpool_limits
 
@@ -243,16 +244,16 @@ def make_population(
 ) -> Iterator[int]:
     """Render a population into shards under ``out``, in parallel; yields the number of persons done after each shard.
 
-    Existing shards are kept, so a killed run goes on where it was.
+    Existing shards are kept, so an interrupted run resumes where it stopped.
 
     Args:
-        config: the population.
-        heads: the head models that persons are drawn from; the first is fitted to every person.
-        out: folder of the shards; made if missing.
-        num_persons: persons 0 to ``num_persons`` of the split.
-        persons_per_shard: persons in one shard.
-        num_workers: processes.
-        tars: write WebDataset's format (`omote.datasets.tar_shards`).
+        config: configuration of the population.
+        heads: head models from which persons are drawn; the first is fitted to every person.
+        out: folder of the shards; created if missing.
+        num_persons: number of persons, which are the first of the split.
+        persons_per_shard: number of persons per shard.
+        num_workers: number of worker processes.
+        tars: whether to write WebDataset tars (`omote.datasets.tar_shards`).
     """
     out.mkdir(parents=True, exist_ok=True)
     suffix = SUFFIX if tars else ""

@@ -1,8 +1,8 @@
-"""Populations as WebDataset shards: tar files of persons, on disk or behind any URL that WebDataset opens.
+"""Populations as WebDataset shards: tar files of persons, on disk or at any URL that WebDataset can open.
 
-A tar holds a sample a person, ``<index>.rgb.npy``, ``<index>.depth.npy``, … with the arrays of `omote.datasets.cache`
-(depth int16 in hundredths of a millimetre, never 8 bits), so that the library's own readers take them too. ``index.json``
-beside the tars gives the number of persons in each.
+A tar holds one sample per person, ``<index>.rgb.npy``, ``<index>.depth.npy``, … with the arrays of `omote.datasets.cache`
+(depth int16 in hundredths of a millimetre, never 8 bits), so WebDataset's own readers can read it too. ``index.json`` beside
+the tars gives the number of persons in each.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from omote.errors import DatasetError, of_extra
 from omote.files import atomic_path, reading
 
 SUFFIX, INDEX = ".tar", "index.json"
-WINDOW = 4  # shards
+WINDOW = 4  # number of shards
 MOST_LIST_BYTES, MOST_URLS, MOST_PERSONS = 64 << 20, 1_000_000, 10**9
-MEMBER_TIME = 0  # of every file in a tar: the same persons give the same bytes
+MEMBER_TIME = 0  # modification time of every file in a tar, so that the same persons give the same bytes
 
 
 def write_tar_shard(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> None:
-    """Write persons as one tar; it appears under its name only when whole.
+    """Write persons as one tar; it appears under its final name only once it is complete.
 
     Args:
-        path: ends in ``.tar``.
+        path: path of the tar, which ends in ``.tar``.
         arrays: arrays of a kind of shard, such as `omote.datasets.cache.Shard`.
-        meta: written into every sample.
+        meta: metadata that is written into every sample.
     """
     with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row, person in enumerate(arrays["person"]):
@@ -52,7 +52,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def write_index(folder: Path, counts: Mapping[str, int]) -> None:
-    """Say how many persons each tar of a folder holds."""
+    """Write the index of a folder: the number of persons in each tar."""
     with atomic_path(folder / INDEX) as temporary:
         temporary.write_text(json.dumps({"persons": dict(sorted(counts.items()))}, indent=1) + "\n")
 
@@ -63,17 +63,17 @@ def is_tar_shards(population: Path) -> bool:
 
 
 def shard_urls(population: Path, *, allow_pipe: bool = False) -> list[str]:
-    """The tars of a population: in a folder, or listed by a text file, a pattern a line (``…/{000..099}.tar``).
+    """The tars of a population: those in a folder, or those in a text file with one URL pattern per line (``…/{000..099}.tar``).
 
     Args:
-        population: a folder, or a file.
-        allow_pipe: the file may list commands (``pipe:curl …``), which are run.
+        population: folder of tars, or text file of URLs.
+        allow_pipe: whether the file may list commands (``pipe:curl …``), which are run.
 
     Raises:
-        DatasetError: the file lists none, too many, a pattern that does not expand, or a command that was not allowed.
+        DatasetError: the file lists no tars, too many, a pattern that does not expand, or a command that is not allowed.
     """
     if population.is_dir():
-        # Absolute: a folder named "pipe:..." is no command.
+        # Absolute paths, so that a folder named "pipe:..." is not taken for a command.
         return [str(path) for path in sorted(population.absolute().glob(f"*{SUFFIX}"))]
     with of_extra("train"):
         from webdataset.shardlists import expand_urls
@@ -95,7 +95,7 @@ def shard_urls(population: Path, *, allow_pipe: bool = False) -> list[str]:
 
 
 def _num_urls(pattern: str) -> int:
-    """How many a pattern expands to, at least: the product over its braces, without expanding them."""
+    """Lower bound of the number of URLs in a pattern: the product over its braces, without expanding them."""
     count = 1
     for group in re.findall(r"\{([^{}]*)\}", pattern):
         ends = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(?:\.\..*)?", group)
@@ -107,15 +107,15 @@ def read_tar_shard(kind: type[Kind], url: str, expected: int | None = None) -> K
     """Read one tar into memory.
 
     Args:
-        kind: the kind of shard.
-        url: a path, or what WebDataset opens.
-        expected: number of persons in it, where that is known.
+        kind: class of the shard.
+        url: path of the tar, or any URL that WebDataset can open.
+        expected: number of persons in the tar, if known.
 
     Raises:
-        DatasetError: it cannot be opened, or is not whole.
+        DatasetError: the tar cannot be opened or is incomplete.
     """
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names_of(kind)}
-    # A URL may fail in whatever way its transport does.
+    # Each transport of a URL raises exceptions of its own.
     with reading(url, DatasetError, "not a whole shard", "fetch it or make it again"):
         for sample in _samples(url):
             for name, values in rows.items():
@@ -137,16 +137,16 @@ def _samples(url: str) -> Iterator[dict[str, Any]]:
 
 
 class TarShards(Generic[Kind]):
-    """A population in tars, by position.
+    """A population in tars, read by position in a shuffled order.
 
     Args:
-        kind: the kind of shard.
-        population: a folder of tars, or a text file that lists URLs.
-        window: shards held in memory, over which persons are mixed.
-        allow_pipe: as for `shard_urls`.
+        kind: class of the shards.
+        population: folder of tars, or text file of URLs.
+        window: number of shards held in memory, over which persons are shuffled.
+        allow_pipe: whether a file of URLs may list commands (`shard_urls`).
 
     Raises:
-        DatasetError: a tar is missing from the index, or there is none.
+        DatasetError: a tar is missing from the index, or the population has no tars.
     """
 
     def __init__(self, kind: type[Kind], population: Path, *, window: int = WINDOW, allow_pipe: bool = False) -> None:
@@ -160,11 +160,11 @@ class TarShards(Generic[Kind]):
 
     @property
     def num_persons(self) -> int:
-        """In all."""
+        """Total number of persons."""
         return sum(self.counts)
 
     def person(self, position: int, seed: int) -> Kind:
-        """The person at a position of the run, as a shard of one: a function of its arguments."""
+        """The person at a position of the training run, as a shard of one person; depends only on the arguments."""
         epoch, place = divmod(position, self.num_persons)
         _, starts = self._plan(seed, epoch)
         which = int(np.searchsorted(starts, place, side="right")) - 1
@@ -173,11 +173,11 @@ class TarShards(Generic[Kind]):
         return self.kind(**{name: getattr(held, name)[row : row + 1] for name in names_of(self.kind)})
 
     def first(self) -> Kind:
-        """The first tar, for previews and statistics."""
+        """The persons of the first tar, for previews and statistics."""
         return self._read(self.urls[0], self.counts[0])
 
     def _planned(self, seed: int, epoch: int) -> tuple[list[list[int]], list[int]]:
-        """Windows of shards in the epoch's order, and the position at which each begins."""
+        """Windows of shards in the epoch's order, and the position at which each window begins."""
         order = np.random.default_rng([seed, epoch, 2]).permutation(len(self.urls)).tolist()
         windows = [order[i : i + self.window] for i in range(0, len(order), self.window)]
         sizes = [sum(self.counts[shard] for shard in window) for window in windows]
@@ -191,7 +191,7 @@ class TarShards(Generic[Kind]):
 
 
 def _counts(kind: type[Kind], population: Path, urls: Sequence[str]) -> list[int]:
-    """Persons per tar: by the index, or where there is none by reading them all once."""
+    """Number of persons per tar, from the index or, without an index, by reading all tars once."""
     index = population / INDEX
     if population.is_dir() and index.is_file():
         with reading(index, DatasetError, "damaged", "delete it, and the shards are counted anew"):

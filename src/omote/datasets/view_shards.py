@@ -1,7 +1,8 @@
-"""Persons seen by every camera of a rig at once: registered RGB-D views with their truth in correspondence.
+"""Multi-view shards: registered RGB-D views from every camera of a rig, with ground-truth geometry in correspondence.
 
-The truth is kept as coefficients of the person's own head model and the head's pose, not as vertices: a few hundred numbers.
-Depth is int16 in hundredths of a millimetre from the camera's distance to the head's centre, as in `omote.datasets.cache`.
+The ground truth is stored as the head's pose and coefficients of the person's own head model, a few hundred numbers, instead
+of vertices. Depth is int16 in hundredths of a millimetre, relative to the camera's distance to the head's centre, as in
+`omote.datasets.cache`.
 """
 
 from __future__ import annotations
@@ -24,27 +25,27 @@ from omote.rendering.appearance import paint
 from omote.rendering.rgbd import render_head
 from omote.types import Camera
 
-# Of the poses: a stream of their own, so that the same person looks the same whatever the pose.
+# Separate random stream for the poses, so that a person's appearance does not depend on the pose.
 POSE_STREAM = 23
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewShard(PersonArrays):
-    """P persons × K faces × V views of s × s pixels.
+    """A shard of P persons × K faces × V views of s × s pixels.
 
     Attributes:
-        rgb: colours × 255.
-        depth: relative to the rig's distance, in `DEPTH_UNIT_MM`.
-        mask: 1 where the head is.
-        arkit: ARKit weights shown.
-        category: index into `CATEGORIES`.
-        intensity: [0, 1].
+        rgb: colours of the views, scaled to [0, 255].
+        depth: depth relative to the rig's distance, in units of `DEPTH_UNIT_MM`.
+        mask: head mask, 1 on the head.
+        arkit: ARKit weights of each face.
+        category: index of each face's category in `CATEGORIES`.
+        intensity: intensity of each face's expression, in [0, 1].
         person: index of the person in its population.
         head: index of the person's own head model in the population's list.
-        identity: coefficients of that head model, σ, zeros beyond its modes.
-        pose: rig_from_canonical of each face, mm.
-        cam_from_world: of the rig's cameras, mm.
-        intrinsics: of the rig's cameras, pixels.
+        identity: identity coefficients of that head model in σ, zero-padded beyond its modes.
+        pose: rigid transform rig_from_canonical of each face, in mm.
+        cam_from_world: poses of the rig's cameras, in mm.
+        intrinsics: intrinsics of the rig's cameras, in pixels.
     """
 
     rgb: UInt8[np.ndarray, "p k v s s 3"]
@@ -62,7 +63,7 @@ class ViewShard(PersonArrays):
 
     @property
     def num_images(self) -> int:
-        """K."""
+        """Number of faces per person (K)."""
         return self.rgb.shape[1]
 
     @property
@@ -76,14 +77,14 @@ class ViewShard(PersonArrays):
 
     @property
     def rig(self) -> Rig:
-        """The rig of those cameras."""
+        """The rig formed by `cameras`."""
         cameras = self.cameras
         centres = np.stack([-c.cam_from_world[:3, :3].T @ c.cam_from_world[:3, 3] for c in cameras]) - FRONT_TARGET_MM
         distance = np.linalg.norm(centres, axis=1)
         yaw = np.degrees(np.arctan2(centres[:, 0], centres[:, 2]))
         pitch = np.degrees(np.arcsin(np.clip(centres[:, 1] / distance, -1, 1)))
         field = cameras[0].width * distance[0] / cameras[0].intrinsics[0, 0]
-        # What a matrix in double precision lost: half of a hundred-millionth.
+        # Rounding removes the double-precision error of the camera matrices, half of a hundred-millionth.
         return Rig(
             yaw_deg=tuple(np.round(yaw, 6).tolist()),
             pitch_deg=tuple(np.round(pitch, 6).tolist()),
@@ -93,7 +94,7 @@ class ViewShard(PersonArrays):
 
     @classmethod
     def checked(cls, arrays: Mapping[str, np.ndarray]) -> ViewShard:
-        """Of `PersonArrays`."""
+        """See `PersonArrays.checked`."""
         persons, images, views, size = arrays["rgb"].shape[:4]
         check_arrays(arrays, empty_views(persons, images, views, size, arrays["identity"].shape[-1]))
         return cls(**arrays)
@@ -102,7 +103,7 @@ class ViewShard(PersonArrays):
 def empty_views(
     num_persons: int, num_images: int, num_views: int, size: int, num_identity: int
 ) -> dict[str, np.ndarray]:
-    """Arrays of a shard to be filled."""
+    """Empty arrays for a multi-view shard."""
     p, k, v = num_persons, num_images, num_views
     return {
         "rgb": np.zeros((p, k, v, size, size, 3), np.uint8),
@@ -123,13 +124,13 @@ def empty_views(
 def draw_pose(
     rng: np.random.Generator, most_deg: float, most_mm: float, *, exactly: bool = False
 ) -> Float[np.ndarray, "4 4"]:
-    """A rigid motion about the head's centre: small ones are the more frequent, as errors of alignment are.
+    """Draw a rigid motion about the head's centre; small motions are more frequent, as in alignment errors.
 
     Args:
         rng: random generator.
-        most_deg: largest angle.
-        most_mm: largest shift of the centre.
-        exactly: by the largest angle and shift every time; their directions alone are drawn.
+        most_deg: largest rotation angle, in degrees.
+        most_mm: largest translation of the centre, in mm.
+        exactly: whether to always use the largest angle and translation, and draw only their directions.
     """
     axes = rng.standard_normal((2, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
@@ -144,13 +145,13 @@ def draw_pose(
 def render_views(
     config: PopulationConfig, indices: Sequence[int], heads: Sequence[HeadModel], *, exact_pose: bool = False
 ) -> dict[str, np.ndarray]:
-    """Render persons by every camera of the population's rig into the arrays of a `ViewShard`.
+    """Render persons from every camera of the population's rig into the arrays of a `ViewShard`.
 
     Args:
-        config: the population.
-        indices: the persons.
+        config: configuration of the population.
+        indices: indices of the persons.
         heads: head models of the population.
-        exact_pose: every head out of pose by the population's most, for measurements.
+        exact_pose: whether every head gets the population's largest pose error, for measurements.
 
     Raises:
         ConfigError: the population has no rig.

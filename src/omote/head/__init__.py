@@ -1,1 +1,1 @@
-"""Morphable heads, the expression vocabulary, and fitting."""
+"""Morphable head models, the expression vocabulary, and model fitting."""

@@ -1,7 +1,8 @@
-"""Expression units for a head model that has none: another model's, through correspondence.
+"""Transfer of expression units to a head model that has none, through correspondence with a donor model.
 
-The other model is fitted to the head's template, so that both have the same surface, and every vertex takes the offsets of what
-lies there: deformation transfer (Sumner & Popović, SIGGRAPH 2004) between meshes that coincide, where it is a lookup.
+The donor is fitted to the head's template so that both surfaces coincide, and every vertex takes the offsets of the donor's
+nearest vertices. This is deformation transfer (Sumner & Popović, SIGGRAPH 2004), which reduces to a lookup for coincident
+meshes.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from omote.head.model import PARTS, HeadModel
 from omote.head.nicp import refine
 from omote.head.region import head_region
 
-# Lips lie on each other, and only their normals tell the upper from the lower: opposite ones count as this far apart.
+# Closed lips touch, and only their normals tell the upper from the lower: opposite normals count as this distance.
 OPPOSITE_MM = 20.0
 NEIGHBORS = 4
-# Triangles that are tried below a vertex, and how far from them a vertex may be to be put on them.
+# Number of candidate triangles per vertex, and the largest distance at which a vertex is projected onto the surface.
 CANDIDATES, ON_SURFACE_MM = 12, 1.5
 
 
 def with_units_of(head: HeadModel, donor: HeadModel) -> HeadModel:
-    """A head model with the ARKit units of another.
+    """Copy of a head model with the ARKit units of another head model.
 
     Args:
         head: head model of any topology; parts that the donor lacks do not move.
-        donor: head model with units.
+        donor: head model with ARKit units.
 
     Raises:
-        AlignmentError: the donor does not fit: fewer than six landmarks near the skin.
+        AlignmentError: the donor cannot be fitted, with fewer than six landmarks near the skin.
     """
     rest = head.template_mm.astype(np.float64)
     normals = vertex_normals(rest, head.faces)
@@ -47,7 +48,7 @@ def with_units_of(head: HeadModel, donor: HeadModel) -> HeadModel:
     here = np.hstack([rest, OPPOSITE_MM / 2 * normals])
     there = np.hstack([found, OPPOSITE_MM / 2 * vertex_normals(found, donor.faces)])
     units = np.zeros((len(donor.expression_mm), len(rest), 3), np.float32)
-    # Skin last: it owns the vertices that it shares with the mouth's lining.
+    # The skin comes last, so that its offsets win at vertices shared with the mouth's lining.
     for part in reversed(PARTS):
         ids, known = head.part_vertices(part), donor.part_vertices(part)
         if len(ids) and len(known):
@@ -66,17 +67,17 @@ def _offsets(
 
 
 def in_topology_of(head: HeadModel, model: HeadModel) -> HeadModel:
-    """The same family of faces on another head model's vertices: truth in correspondence for both.
+    """Resample a head model in another model's topology, which gives ground truth in correspondence for both.
 
-    ``model`` is registered to the template of ``head`` once; each of its vertices then rides on the triangle that it lies on,
-    in every identity and expression, as all modes are linear. Parts that ``head`` lacks do not move.
+    ``model`` is registered to the template of ``head`` once. Each of its vertices then follows the triangle on which it lies,
+    in every identity and expression, since all modes are linear. Parts that ``head`` lacks do not move.
 
     Args:
-        head: the family, of any topology.
-        model: gives the topology.
+        head: head model of any topology, whose modes are resampled.
+        model: head model with the new topology.
 
     Raises:
-        AlignmentError: ``model`` does not fit.
+        AlignmentError: ``model`` cannot be fitted.
     """
     if head is model:
         return head
@@ -84,7 +85,7 @@ def in_topology_of(head: HeadModel, model: HeadModel) -> HeadModel:
     normals = vertex_normals(rest, head.faces)
     skin = np.flatnonzero(head_region(head).exterior)
     fit = fit_head(model, rest[skin], landmarks=head.landmarks(rest), normals=normals[skin], fixed_scale=1.0)
-    # Back into the family's own frame, where its cameras stand.
+    # Back into the frame of `head`, in which its cameras are defined.
     back = np.linalg.inv(fit.canonical_from_scan)
     fitted = transform(back, fit.vertices_mm.astype(np.float64))
     found, _ = refine(model, fitted, rest[skin], normals=normals[skin])
@@ -103,7 +104,7 @@ def in_topology_of(head: HeadModel, model: HeadModel) -> HeadModel:
         for name, out in modes.items():
             out[:, ids] = np.einsum("mnkc,nk->mnc", getattr(head, name)[:, corners], weights.astype(np.float32))
         if part == "skin":
-            # On the surface to the letter, where it was near it.
+            # Vertices near the surface are placed exactly on it.
             lying = np.einsum("nkc,nk->nc", rest[corners], weights)
             near = np.linalg.norm(lying - found[ids], axis=1) < ON_SURFACE_MM
             template[ids[near]] = lying[near]
@@ -117,7 +118,7 @@ def _riding(
     normals: Float[np.ndarray, "n 3"],
     rest_normals: Float[np.ndarray, "v 3"],
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
-    """The face below each point and its barycentric weights; lips that lie on each other are told apart by their normals."""
+    """The nearest triangle of each point and its barycentric weights; touching lips are told apart by their normals."""
     there = np.hstack([rest[faces].mean(axis=1), OPPOSITE_MM / 2 * rest_normals[faces].mean(axis=1)])
     here = np.hstack([points, OPPOSITE_MM / 2 * normals])
     _, near = cKDTree(there).query(here, k=min(CANDIDATES, len(faces)))

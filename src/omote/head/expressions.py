@@ -1,8 +1,8 @@
-"""The expression vocabulary: seven categories, their FACS recipes, and the ARKit-52 weights that draw them.
+"""The expression vocabulary: seven categories, their FACS recipes, and the corresponding ARKit-52 weights.
 
-A category is a distribution, not a shape: it has several recipes, and a draw picks one, scales it by the intensity,
-jitters each unit and tilts it to one side. Sources: Ekman & Friesen, *Facial Action Coding System* (1978), the table of
-emotion predictions; EMFACS-7 (1984) for the variants. The ARKit column is ours.
+A category is a distribution, not a single shape: it has several recipes, and a draw picks one, scales it by the intensity,
+jitters each unit and makes it slightly asymmetric. Sources: Ekman & Friesen, *Facial Action Coding System* (1978), the table
+of emotion predictions; EMFACS-7 (1984) for the variants. The ARKit weights are our own.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Recipe:
     """One way to show a category.
 
     Attributes:
-        action_units: the FACS units meant, e.g. "6+12+25".
-        weights: ARKit weight at intensity 1; a name without side means both sides.
+        action_units: FACS action units of the recipe, e.g. "6+12+25".
+        weights: ARKit weights at intensity 1; a name without a side stands for both sides.
         share: relative frequency among the category's recipes.
     """
 
@@ -128,11 +128,12 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
 }  # fmt: skip
 
 
-# How an avatar shows a category that is asked for by name alone, the first form by default. Travel is limited to that of real
-# faces (`omote.lift.travel`), and within it not every recipe is recognised. What tells the first forms apart: a smile's travel
-# goes up and out, and its upper lip is drawn thin over bared teeth; anger stretches an open mouth under a brow that is down,
-# disgust narrows the eyes over a wrinkled nose and a lower lip rolled in; fear stretches the mouth wide under brows that are
-# raised and drawn together, with less jaw than surprise. Populations and the networks trained on them keep `RECIPES`.
+# How an avatar shows a category that is requested by name alone; the first form is the default. Vertex motion is limited to
+# that of real faces (`omote.lift.travel`), and not every recipe is recognised within that limit. The first forms differ as
+# follows: a smile moves up and out, with the upper lip drawn thin over bared teeth; anger stretches an open mouth under lowered
+# brows; disgust narrows the eyes over a wrinkled nose and a rolled-in lower lip; fear stretches the mouth wide under brows that
+# are raised and drawn together, with the jaw less open than in surprise. Populations and the networks trained on them use
+# `RECIPES`.
 FORMS: Mapping[str, tuple[Recipe, ...]] = {
     **RECIPES,
     "happy": (
@@ -167,7 +168,7 @@ FORMS: Mapping[str, tuple[Recipe, ...]] = {
 
 
 def arkit_weights(weights: Mapping[str, float], *, tilt: float = 0.0) -> Float[np.ndarray, "52"]:
-    """A weight vector from names; a name without side sets both, ``tilt`` in [-1, 1] favours the left (+) side."""
+    """A weight vector from names; a name without a side sets both sides, and ``tilt`` in [-1, 1] favours the left (+) side."""
     out = np.zeros(len(ARKIT_NAMES), np.float32)
     for name, value in weights.items():
         if name in ARKIT_INDEX:
@@ -181,7 +182,7 @@ def arkit_weights(weights: Mapping[str, float], *, tilt: float = 0.0) -> Float[n
 
 
 def check_category(category: str) -> str:
-    """The category itself, or a `ConfigError` that lists the seven."""
+    """Return the category, or raise a `ConfigError` that lists the seven categories."""
     if category not in CATEGORIES:
         raise ConfigError(f"unknown expression {category!r}; expected one of {', '.join(CATEGORIES)}")
     return category
@@ -190,9 +191,9 @@ def check_category(category: str) -> str:
 def draw_expression(
     category: str, rng: np.random.Generator, *, intensity: float | None = None, recipe: Recipe | None = None
 ) -> Expression:
-    """Draw one showing of a category: recipe, intensity (.7-1 if not given), unit jitter, asymmetry, resting noise.
+    """Draw an expression of a category: recipe, intensity (.7-1 if not given), unit jitter, asymmetry and resting noise.
 
-    Below .7 the judges read most categories as neutral.
+    Below an intensity of .7, the expression classifiers read most categories as neutral.
     """
     recipes = RECIPES[check_category(category)]
     if recipe is None:
@@ -205,14 +206,14 @@ def draw_expression(
     arkit = arkit_weights({k: min(v, 1.0) for k, v in jittered.items()}, tilt=tilt)
     rest = _resting(rng)
     for side in ("Left", "Right"):
-        # A widened eye has no resting lid, and a narrowed or lowered one needs none: together they would close it.
+        # No resting lid weight on a widened eye, or on a narrowed or lowered one, which it would close.
         moved = sum(arkit[ARKIT_INDEX[f"{unit}{side}"]] for unit in ("eyeWide", "eyeSquint", "eyeBlink", "eyeLookDown"))
         rest[ARKIT_INDEX[f"eyeBlink{side}"]] *= 1 - min(1.0, 2 * moved)
     return Expression(category=category, intensity=intensity, arkit=np.clip(arkit + rest, 0.0, 1.0))
 
 
 def _resting(rng: np.random.Generator) -> Float[np.ndarray, "52"]:
-    """Nobody's face is at zero: slight lids, lips and gaze, independent of the category."""
+    """Draw small resting weights of lids, lips and gaze, independent of the category; real faces are never exactly neutral."""
     gaze = rng.normal(0.0, [0.07, 0.04])
     rest = {
         "eyeLookOutLeft": max(gaze[0], 0.0), "eyeLookInRight": max(gaze[0], 0.0),
@@ -224,7 +225,7 @@ def _resting(rng: np.random.Generator) -> Float[np.ndarray, "52"]:
 
 
 def typical_expression(category: str, intensity: float = 1.0, *, recipe: int = 0) -> Expression:
-    """One of a category's recipes at an intensity, without any randomness; numbers past the last begin again."""
+    """A category's recipe at an intensity, without randomness; recipe numbers wrap around."""
     recipes = RECIPES[check_category(category)]
     return Expression(
         category=category,
@@ -234,10 +235,10 @@ def typical_expression(category: str, intensity: float = 1.0, *, recipe: int = 0
 
 
 def with_weights(expression: Expression, form: int) -> Expression:
-    """The expression with ARKit weights; where it has none, those of its category's form of that number.
+    """The expression with ARKit weights; if it has none, they come from its category's form with that number.
 
-    An editor takes a category alone too and then decides itself what it looks like; weights lead it with more accuracy.
-    Numbers past the last form begin again.
+    An editor also accepts a category alone and then chooses the appearance itself; weights control it more accurately.
+    Form numbers wrap around.
     """
     if expression.arkit is not None:
         return expression
@@ -247,10 +248,10 @@ def with_weights(expression: Expression, form: int) -> Expression:
 
 
 def expressions_of(wanted: Sequence[str | Expression], intensity: float = 1.0) -> tuple[Expression, ...]:
-    """Turn names (``"happy"``, ``"happy,sad"``, ``"all"``) into expressions, each name once.
+    """Convert names (``"happy"``, ``"happy,sad"``, ``"all"``) to expressions.
 
     Raises:
-        ConfigError: an unknown name, one given twice, none at all, or an intensity out of [0, 1].
+        ConfigError: a name is unknown or repeated, no name is given, or the intensity is outside [0, 1].
     """
     if not 0 <= intensity <= 1:
         raise ConfigError(f"intensity: expected 0 to 1, got {intensity}")

@@ -1,8 +1,8 @@
-"""Procedural eyeballs: one clean, textured ball per eye that both head models share.
+"""Procedural eyeballs: one clean, textured eyeball mesh that both head models share.
 
-Scanned and sculpted heads come with eyes that cannot be used as they are (an iris behind a transparent cornea in
-ICT-FaceKit, 72-vertex blobs in MakeHuman), so both get this one: a sphere with a corneal bulge whose UVs are
-azimuthal-equidistant about the gaze axis, so that one small picture holds iris, pupil and sclera undistorted.
+The eyes of scanned and sculpted heads cannot be used as they are (an iris behind a transparent cornea in ICT-FaceKit,
+72-vertex blobs in MakeHuman), so both models get this eyeball: a sphere with a corneal bulge whose UVs are
+azimuthal-equidistant about the gaze axis, so that one small texture holds iris, pupil and sclera undistorted.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 
 # Anatomy (Bekerman et al. 2014; the visible iris is 11.7 mm wide on a 24 mm ball): angles about the gaze axis.
 IRIS_ANGLE_RAD = 0.50
-CORNEA_BULGE = 0.045  # of the radius, at the pole
-# Rotation of the gaze at an eyeLook weight of 1 (ARKit's rigs turn by about this much).
+CORNEA_BULGE = 0.045  # height of the bulge at the pole, as a fraction of the radius
+# Rotation of the gaze at an eyeLook weight of 1, similar to that of ARKit rigs.
 LOOK_SIDE_RAD = 0.48
 LOOK_UP_RAD = 0.36
 LOOK_DOWN_RAD = 0.42
@@ -25,9 +25,9 @@ def eyeball() -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"], Float[n
     """A unit eyeball looking along +z: (vertices, faces, uv).
 
     ``uv = (.5, .5) + θ/π (cos φ, sin φ)`` for angle θ from the gaze axis, so the front hemisphere fills the unit disc's
-    inner circle of radius .5; θ stops at 125°, behind what any lid opening shows.
+    inner circle of radius .5; θ ends at 125°, behind the part that is visible between the lids.
     """
-    # Rings are denser over the iris, where a silhouette and a highlight are seen.
+    # Rings are denser over the iris, where the silhouette and the highlight are visible.
     theta = np.deg2rad(125.0) * np.linspace(0, 1, NUM_RINGS + 1)[1:] ** 1.25
     phi = np.linspace(0, 2 * np.pi, NUM_SECTORS, endpoint=False)
     t, p = np.meshgrid(theta, phi, indexing="ij")
@@ -54,9 +54,9 @@ def look_deltas(
     """Linear offsets (mm) of one eyeball's vertices for its four eyeLook units at weight 1.
 
     Args:
-        vertices_mm: the eyeball at rest.
-        center_mm: centre of the ball.
-        left: the person's left eye (at +x), whose "in" is towards -x.
+        vertices_mm: vertices of the eyeball at rest.
+        center_mm: centre of the eyeball.
+        left: True for the person's left eye (at +x), for which "in" is towards -x.
     """
     side = "Left" if left else "Right"
     outward = 1.0 if left else -1.0

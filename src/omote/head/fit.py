@@ -1,8 +1,8 @@
-"""Fit a morphable head to points: landmarks first, then robust point-to-plane ICP over pose, identity and expression.
+"""Fit a morphable head to a point cloud: landmarks first, then robust point-to-plane ICP over pose, identity and expression.
 
-All unknowns are solved together. In the canonical frame a small similarity change of the scan and the two linear bases are
-all linear in the residual, so each step is one Gauss-Newton solve with a Tikhonov prior on the coefficients (the 3DMM prior
-of Blanz & Vetter, SIGGRAPH 1999) and Geman-McClure weights whose scale shrinks as the fit settles.
+All unknowns are solved jointly. In the canonical frame, the residual is linear in a small similarity update of the scan and
+in the coefficients of both bases, so each step is one Gauss-Newton solve with a Tikhonov prior on the coefficients (the 3DMM
+prior of Blanz & Vetter, SIGGRAPH 1999) and Geman-McClure weights whose scale shrinks as the fit converges.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 
-# Landmarks along the jaw slide with the view, brow points are the least certain; eyes, nose and mouth carry the pose.
+# Jaw landmarks shift with the view and brow landmarks are the least certain; eyes, nose and mouth determine the pose.
 LANDMARK_WEIGHT = np.concatenate(
     [np.full(17, 0.15), np.full(10, 0.3), np.full(9, 1.0), np.full(12, 1.0), np.full(20, 0.8)]
 )
 LANDMARK_SIGMA_MM = 1.5
-EXPRESSION_SIGMA = 0.15  # prior deviation of an ARKit weight of a person at rest
-# Neighbouring points err together, so a dense scan counts as this many independent measurements against the prior.
+EXPRESSION_SIGMA = 0.15  # prior standard deviation of the ARKit weights of a face at rest
+# Errors of neighbouring points are correlated, so a dense scan counts as this many independent measurements.
 EFFECTIVE_POINTS = 900.0
 SURFACE_SIGMA_MM = 1.0
-# Left alone, ICP shrinks a head onto whatever part of it fits; landmarks know the size better.
+# Unconstrained ICP shrinks the head onto the part that fits; landmarks determine the scale better.
 LOG_SCALE_SIGMA = 0.03
 MAX_IDENTITY = 3.0  # σ
-MEASURE_RANGE_MM = 10.0  # scan points farther off are hair or cloth, not face
-# Gaze is not seen in geometry, and the tongue is not seen at rest.
+MEASURE_RANGE_MM = 10.0  # scan points farther away are hair or clothing, not face
+# Gaze is not visible in the geometry, and the tongue is not visible at rest.
 _FITTED_UNITS = np.array([i for i, n in enumerate(ARKIT_NAMES) if not n.startswith(("eyeLook", "tongue"))])
 
 
@@ -44,15 +44,15 @@ class Fit:
 
     Attributes:
         canonical_from_scan: similarity from scan coordinates to canonical mm.
-        identity: coefficients in σ.
-        expression: ARKit-52 weights of the scan's own expression.
-        origin_mm: vertices_mm = model.vertices(identity, expression) - origin_mm.
-        vertices_mm: vertices with the scan's expression.
-        neutral_mm: the same person at rest.
-        landmark_residual_mm: distance of each given landmark from the fitted one; NaN where none was given.
+        identity: identity coefficients, in σ.
+        expression: ARKit-52 weights of the scan's expression.
+        origin_mm: offset of the frame's origin: vertices_mm = model.vertices(identity, expression) - origin_mm.
+        vertices_mm: fitted vertices with the scan's expression.
+        neutral_mm: fitted vertices of the person at rest.
+        landmark_residual_mm: distance between each given landmark and the fitted landmark; NaN for landmarks not given.
         median_mm: median distance of the scan's face points to the fitted surface.
-        p90_mm: 90th percentile of the same.
-        coverage: share of the model's face that has scan points within 3 mm.
+        p90_mm: 90th percentile of the distance of the scan's face points to the fitted surface.
+        coverage: share of the model's face vertices that have scan points within 3 mm.
     """
 
     canonical_from_scan: Float[np.ndarray, "4 4"]
@@ -90,7 +90,7 @@ def umeyama(
 
 
 def eyeball_centers(model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "2 3"]:
-    """Centres of the (left, right) eyeballs: spheres fitted to their vertices, leaving the corneal bulge out."""
+    """Centres of the (left, right) eyeballs: spheres fitted to the eyeball vertices without the corneal bulge."""
     centers = []
     for part in ("eye_left", "eye_right"):
         points = vertices_mm[model.part_vertices(part)].astype(np.float64)
@@ -128,16 +128,16 @@ def fit_head(
     """Fit pose, scale, identity and a small expression of ``model`` to a scan.
 
     Args:
-        model: the head.
-        points: scan points in any unit and pose.
-        landmarks: the 68 landmarks in the same coordinates; NaN rows are ignored.
-        normals: unit normals of ``points``, any sign; estimated if None.
-        landmark_weights: confidences in [0, 1]; 0 ignores a landmark.
-        fixed_scale: mm per scan unit; solved for if None.
-        num_identity: modes used.
-        iterations: ICP steps.
-        expression: solve ARKit weights too, so that a smile doesn't become identity.
-        expression_sigma: prior deviation of the ARKit weights; the default is that of a face at rest.
+        model: head model.
+        points: points of the scan, in any unit and pose.
+        landmarks: the 68 landmarks in the scan's coordinates; NaN rows are ignored.
+        normals: unit normals of ``points``, of either sign; estimated if None.
+        landmark_weights: confidences of the landmarks in [0, 1]; landmarks with 0 are ignored.
+        fixed_scale: scale in mm per scan unit; estimated if None.
+        num_identity: number of identity modes used.
+        iterations: number of ICP iterations.
+        expression: whether to estimate ARKit weights too, so that a smile is not absorbed by the identity.
+        expression_sigma: prior standard deviation of the ARKit weights; the default is that of a face at rest.
 
     Raises:
         AlignmentError: fewer than six usable landmarks, or no points near them.
@@ -168,7 +168,7 @@ def fit_head(
         raise AlignmentError("no scan points near the landmarks; check --landmarks, or that the scan shows a face")
     scan_from = np.linalg.inv(similarity)
     surface = _Surface(points_mm, normals_mm)
-    change = np.eye(4)  # since `surface` was built
+    change = np.eye(4)  # similarity update since `surface` was built
     for i in range(iterations):
         settle = i / max(1, iterations - 1)
         pairs = surface.correspond(solver, change, settle)
@@ -179,7 +179,7 @@ def fit_head(
 
 @dataclass(frozen=True, kw_only=True)
 class _Pairs:
-    """For each of the solver's vertices the scan point it should touch, canonical frame; weight 0 where there is none."""
+    """The corresponding scan point of each solver vertex, in the canonical frame; weight 0 if there is none."""
 
     target: Float[np.ndarray, "k 3"]
     normal: Float[np.ndarray, "k 3"]
@@ -187,7 +187,7 @@ class _Pairs:
 
 
 class _Solver:
-    """The Gauss-Newton state: coefficients, and the restricted bases that the residuals need."""
+    """State of the Gauss-Newton solver: coefficients, and the bases restricted to the vertices in the residuals."""
 
     def __init__(
         self, model: HeadModel, *, num_identity: int, expression_sigma: float | None, free_scale: bool
@@ -195,18 +195,18 @@ class _Solver:
         region = head_region(model)
         self.model = model
         self.free_scale = free_scale
-        self.log_scale = 0.0  # solved so far, relative to where the landmarks put it
-        # A stride through the believed vertices is enough: the unknowns are ~150, the vertices thousands.
+        self.log_scale = 0.0  # current estimate, relative to the scale from the landmarks
+        # Every n-th vertex with a scan weight is enough: there are about 150 unknowns and thousands of vertices.
         believed = np.flatnonzero(region.weight > 0.02)
         self.vertex = believed[:: max(1, len(believed) // 2000)]
         self.belief = _belief(model)[self.vertex]
         touched = np.zeros(model.num_vertices, bool)
         touched[self.vertex] = True
-        self.faces = model.faces[touched[model.faces].any(axis=1)]  # all that their normals need
+        self.faces = model.faces[touched[model.faces].any(axis=1)]  # the faces needed for the vertices' normals
         self.num_identity = min(num_identity, model.num_identity)
         self.units = _FITTED_UNITS if expression_sigma is not None else _FITTED_UNITS[:0]
         basis = np.concatenate([model.identity_mm[: self.num_identity], model.expression_mm[self.units]])
-        # Picking vertices leaves them outermost in memory, and every product would copy all of it into order again.
+        # Indexing leaves the vertices outermost in memory, and every product would copy the whole array to reorder it.
         self.basis = np.ascontiguousarray(basis[:, self.vertex], dtype=np.float64)
         self.landmark_basis = np.einsum("blkc,lk->blc", basis[:, model.landmark_vertices], model.landmark_weights)
         self.mean = model.template_mm[self.vertex].astype(np.float64)
@@ -244,7 +244,7 @@ class _Solver:
         w = (confidence[used] / LANDMARK_SIGMA_MM**2)[:, None, None]
         wr = (w * rows).reshape(-1, rows.shape[-1])
         flat = rows.reshape(-1, rows.shape[-1])
-        # residual(x) = mean + basis·coefficients − q'(ω, τ, s): solved for the coefficients themselves, so the prior is on them.
+        # residual(x) = mean + basis·coefficients − q'(ω, τ, s): solved for coefficients, not updates, as the prior requires.
         target = (self.landmark_mean[used] - q).reshape(-1)
         normal_matrix, right = wr.T @ flat, -(wr.T @ target)
         if pairs is not None and pairs.weight.any():
@@ -280,9 +280,9 @@ class _Solver:
 
 
 def _belief(model: HeadModel) -> Float[np.ndarray, " v"]:
-    """`Region.weight`, raised around eyes, nose and mouth: elsewhere a face is too smooth to say where it lies.
+    """`Region.weight`, raised around eyes, nose and mouth: other parts of a face are too smooth to constrain the pose.
 
-    Lids count more here than in refinement, since a linear fit cannot tear them and they tell where the eyes are.
+    Lids have a higher weight here than in refinement: a linear fit cannot tear them, and they locate the eyes.
     """
     region = head_region(model)
     features = model.landmarks(model.template_mm)[27:]
@@ -292,7 +292,7 @@ def _belief(model: HeadModel) -> Float[np.ndarray, " v"]:
 
 
 class _Surface:
-    """The scan near the face with a KD-tree, in the canonical frame at the time it was built."""
+    """Scan points near the face with a KD-tree, in the canonical frame at the time of construction."""
 
     def __init__(self, points_mm: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]) -> None:
         self.points, self.normals = points_mm, normals
@@ -302,7 +302,7 @@ class _Surface:
         self._own_normals = np.zeros((0, 3))
 
     def correspond(self, solver: _Solver, change: Float[np.ndarray, "4 4"], settle: float) -> _Pairs:
-        """Nearest scan point per believed vertex, with robust weights; ``settle`` runs from 0 (far) to 1 (close)."""
+        """Nearest scan point per solver vertex, with robust weights; ``settle`` runs from 0 (far) to 1 (converged)."""
         v = solver.surface()
         _, index = self.tree.query(transform(np.linalg.inv(change), v))
         q = transform(change, self.points[index])
@@ -316,7 +316,7 @@ class _Surface:
         tangential = np.sqrt(np.maximum(np.sum((v - q) ** 2, axis=1) - offset**2, 0.0))
         gate = 14.0 * (1 - settle) + 4.0 * settle
         ok = (np.abs(offset) < gate) & (np.abs(cosine) > 0.5 + 0.2 * settle)
-        # A nearest point far along the surface means that the scan ends there.
+        # A nearest point at a large tangential distance means that the scan ends there.
         ok &= tangential < np.maximum(3.0 * self.spacing_mm, 2.0 + 4.0 * (1 - settle))
         sigma = 5.0 * (1 - settle) + 1.2 * settle
         weight = solver.belief / (1.0 + (offset / sigma) ** 2) ** 2
@@ -342,7 +342,7 @@ def _crop(
     *,
     most: int = 40_000,
 ) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "k 3"]]:
-    """Points around the face in canonical mm, thinned, with unit normals."""
+    """Subsampled points around the face in canonical mm, with unit normals."""
     mm = transform(similarity, np.asarray(points, np.float64))
     near = np.flatnonzero(
         (np.abs(mm[:, 0]) < 110) & (mm[:, 1] > -170) & (mm[:, 1] < 110) & (mm[:, 2] > -110) & (mm[:, 2] < 100)
@@ -392,7 +392,7 @@ def _finish(
 def face_points(
     model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], points_mm: Float[np.ndarray, "n 3"]
 ) -> Bool[np.ndarray, " n"]:
-    """Which points lie on the face: their nearest outer vertex is a face vertex, at most `MEASURE_RANGE_MM` away."""
+    """Mask of points on the face: their nearest exterior vertex is a face vertex, at most `MEASURE_RANGE_MM` away."""
     region = head_region(model)
     outer = region.exterior | region.ear
     outer[model.part_vertices("eye_left", "eye_right")] = True
@@ -405,10 +405,10 @@ def face_points(
 def face_distance(
     model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], points_mm: Float[np.ndarray, "n 3"], *, most: int = 12_000
 ) -> tuple[float, float, float]:
-    """(median mm, p90 mm, coverage) of a scan's face points to the head's surface, canonical frame.
+    """Distances of a scan's face points to the head's surface in the canonical frame: (median mm, p90 mm, coverage).
 
-    Median and p90 are infinite where the scan has no face points. Coverage is the share of face vertices that have a scan
-    point within 3 mm (or within 1.5 spacings of a sparser scan).
+    Median and p90 are infinite if the scan has no face points. Coverage is the share of face vertices that have a scan
+    point within 3 mm (or within 1.5 point spacings of a sparser scan).
     """
     points = points_mm[face_points(model, vertices_mm, points_mm)]
     if len(points) < 20:

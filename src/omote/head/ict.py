@@ -1,7 +1,7 @@
-"""ICT-FaceKit (Light) as a head model, by path: a checkout of its repository or a packed ``.npz``.
+"""ICT-FaceKit (Light) as a head model, loaded from a checkout of its repository or a packed ``.npz``.
 
 Li et al., "Learning Formation of Physically-Based Face Attributes", CVPR 2020; MIT licence, © 2020 USC ICT. Its identity
-modes come from real light-stage scans, which makes it the richer source of training populations. Nothing of it ships.
+modes come from real light-stage scans, which makes it the richer source of training populations. It is not shipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOUTH_SOCKET = (11248, 13294)
 GUMS_TONGUE = (14062, 17039)
 TEETH = (17039, 21451)
 SCLERA = {"left": (21451, 22221), "right": (23021, 23791)}
-UPPER_TEETH_MIN_Y_CM = -3.05  # between the arches at rest
+UPPER_TEETH_MIN_Y_CM = -3.05  # boundary between the dental arches at rest
 MM_PER_CM = 10.0
 MOST_BYTES = 2 << 30
 
@@ -87,7 +87,7 @@ def _read_checkout(root: Path) -> dict[str, np.ndarray]:
 
 
 def _expression_basis(raw: dict[str, np.ndarray], size: int) -> dict[str, Float[np.ndarray, "v 3"]]:
-    """ICT's shapes under ARKit names, mm; ICT's cheekRaiser joins cheekSquint (ARKit has one unit for both)."""
+    """ICT's expression shapes by ARKit name, in mm; ICT's cheekRaiser joins cheekSquint (ARKit has one unit for both)."""
     out = {name: np.zeros((size, 3), np.float32) for name in ARKIT_NAMES}
     for name, shape in zip(raw["expression_names"].tolist(), raw["expression_shapes_cm"], strict=True):
         arkit = name.replace("_L", "Left").replace("_R", "Right")
@@ -110,10 +110,10 @@ def ict_head(path: Path) -> HeadModel:
     ICT has no tongueOut; that unit is zero. Lashes, tear film and occlusion strips are left out.
 
     Args:
-        path: the repository's checkout or a packed npz.
+        path: path of the repository's checkout or of a packed npz.
 
     Raises:
-        HeadModelError: not found, or of another layout.
+        HeadModelError: the path does not exist, or its contents have another layout.
     """
     if not path.exists():
         raise HeadModelError(f"{path}: no such file; give a checkout of ICT-FaceKit or its packed npz")
@@ -149,7 +149,7 @@ def _built(raw: dict[str, np.ndarray]) -> HeadModel:
         center = (center_cm[side] - origin_cm) * MM_PER_CM
         radius = float(np.median(np.linalg.norm(rest - center_cm[side], axis=1))) * MM_PER_CM
         vertices = ball * radius + center
-        # An identity moves and scales the eyeball as a whole: per mode, the best translation and uniform scale.
+        # Each identity mode moves and scales the eyeball as a whole, by the best-fitting translation and uniform scale.
         modes = raw["identity_modes_cm"][:, lo:hi].astype(np.float32) * MM_PER_CM
         shift = modes.mean(axis=1)
         arm = (rest - center_cm[side]) * MM_PER_CM
@@ -190,7 +190,7 @@ def _part_labels(faces: np.ndarray, rest_cm: np.ndarray) -> np.ndarray:
     out[teeth & (y < UPPER_TEETH_MIN_Y_CM)] = PARTS.index("teeth_lower")
     gums = (first >= GUMS_TONGUE[0]) & (first < GUMS_TONGUE[1])
     out[gums] = PARTS.index("mouth")
-    # The tongue is the part of the gums' mesh that lies inside the lower arch.
+    # The tongue is the part of the gums' mesh inside the lower dental arch.
     center = rest_cm[faces].mean(axis=1)
     inside = (np.abs(center[:, 0]) < 1.9) & (center[:, 2] < 8.7) & (y < -3.0)
     out[gums & inside] = PARTS.index("tongue")

@@ -19,7 +19,7 @@ from omote.head.unit_style import UnitStyle
 
 T = TypeVar("T")
 
-# Parts of a head; materials in an exported avatar follow these. "mouth" is the dark cavity with the gums.
+# Parts of a head; an exported avatar has one material per part. "mouth" is the dark cavity with the gums.
 PARTS = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue", "mouth")
 MIN_SIZE_MM, MAX_SIZE_MM = 50, 2000
 
@@ -29,18 +29,18 @@ class HeadModel:
     """A morphable head in the canonical frame (mm, x to the person's left, y up, z out of the face).
 
     Attributes:
-        name: short id, written into every result.
-        template_mm: the mean head at rest.
-        faces: triangles, counter-clockwise from outside.
+        name: short identifier, written into every result.
+        template_mm: vertices of the mean head at rest.
+        faces: triangles, counter-clockwise seen from outside.
         uv: texture coordinates in [0, 1], origin at the lower left.
-        faces_uv: ids into ``uv`` per corner.
-        face_part: index into `PARTS` per triangle.
+        faces_uv: indices into ``uv`` for each triangle corner.
+        face_part: index of each triangle's part in `PARTS`.
         identity_mm: identity modes, scaled to one standard deviation.
-        expression_mm: ARKit-52 unit shapes in `expressions.ARKIT_NAMES` order; all zero where a head family has none.
-        landmark_vertices: vertex ids of the 68 landmarks' supporting triangles (Multi-PIE order).
+        expression_mm: ARKit-52 unit shapes in `expressions.ARKIT_NAMES` order; all zero if the head model has none.
+        landmark_vertices: vertex indices of the triangles that contain the 68 landmarks (Multi-PIE order).
         landmark_weights: barycentric weights of the landmarks.
-        arch_width: width of a person's dental arches, as a multiple of a fitted head's.
-        unit_style: a second set of units, mixed in by identity; None where every identity moves by ``expression_mm``.
+        arch_width: width of a person's dental arches, relative to those of a fitted head.
+        unit_style: second set of expression units, blended in by identity; None if all identities use ``expression_mm``.
     """
 
     name: str
@@ -57,10 +57,10 @@ class HeadModel:
     unit_style: UnitStyle | None = None
 
     def check(self) -> None:
-        """Check that numbers are finite, that every index points into its array, and that the size is a head's.
+        """Check that all values are finite, that all indices are in range, and that the size is plausible for a head.
 
         Raises:
-            ValueError: one of it is not so.
+            ValueError: a check fails.
         """
         count = len(self.template_mm)
         if self.identity_mm.shape[1:] != (count, 3) or self.expression_mm.shape[1:] != (count, 3):
@@ -80,7 +80,7 @@ class HeadModel:
 
     @property
     def num_vertices(self) -> int:
-        """Vertex count."""
+        """Number of vertices."""
         return len(self.template_mm)
 
     @property
@@ -90,13 +90,13 @@ class HeadModel:
 
     @property
     def has_units(self) -> bool:
-        """Whether any expression unit moves a vertex; a head family may come without (`omote.head.correspondence`)."""
+        """Whether any expression unit moves a vertex; a head model may have none (`omote.head.correspondence`)."""
         return bool(self.expression_mm.any())
 
     def vertices(
         self, identity: Float[np.ndarray, "i"] | None = None, expression: Float[np.ndarray, "52"] | None = None
     ) -> Float[np.ndarray, "v 3"]:
-        """Vertices (mm) of identity coefficients (σ; may be shorter than the basis) and ARKit weights."""
+        """Vertices (mm) from identity coefficients (σ; may be shorter than the basis) and ARKit weights."""
         out = self.template_mm.copy()
         if identity is not None:
             out += np.tensordot(identity.astype(np.float32), self.identity_mm[: len(identity)], 1)
@@ -106,7 +106,7 @@ class HeadModel:
         return out
 
     def style_share(self, identity: Float[np.ndarray, "i"]) -> float:
-        """Share of `unit_style` in how an identity (σ) moves, in [0, 1]; 0 without a second style."""
+        """Share of `unit_style` in an identity's (σ) expression units, in [0, 1]; 0 without a second style."""
         return 0.0 if self.unit_style is None else self.unit_style.share(identity)
 
     def moved(
@@ -115,8 +115,8 @@ class HeadModel:
         """Vertices of a person (mm) under ARKit weights, in the frame of ``rest_mm``.
 
         Args:
-            rest_mm: vertices at rest.
-            arkit: weights in [0, 1].
+            rest_mm: vertices of the person at rest.
+            arkit: ARKit weights in [0, 1].
             style_share: share of the second style, in [0, 1] (`style_share`).
         """
         used = np.flatnonzero(arkit)
@@ -128,13 +128,13 @@ class HeadModel:
         return np.einsum("lkc,lk->lc", vertices_mm[self.landmark_vertices], self.landmark_weights)
 
     def part_vertices(self, *parts: str) -> Int[np.ndarray, "n"]:
-        """Ids of the vertices that belong to any of the named parts."""
+        """Indices of the vertices that belong to any of the named parts."""
         wanted = np.isin(self.face_part, [PARTS.index(p) for p in parts])
         return np.unique(self.faces[wanted])
 
 
 def once_per_head(make: Callable[[HeadModel], T]) -> Callable[[HeadModel], T]:
-    """Keep what a function derives from a head model for as long as that model lives."""
+    """Cache a function's result per head model, for the lifetime of the model."""
     made: WeakKeyDictionary[HeadModel, T] = WeakKeyDictionary()
 
     @wraps(make)

@@ -1,8 +1,8 @@
-"""Non-rigid refinement: move each vertex of a fitted head onto the scan, smoothly, keeping correspondence.
+"""Non-rigid refinement: move the vertices of a fitted head smoothly onto the scan while keeping correspondence.
 
-Offsets from the fit are found by a screened thin-plate problem on the mesh, stiff first and softer later (the annealing of
-Amberg et al., "Optimal Step Nonrigid ICP", CVPR 2007, on displacements instead of affine transforms). Each vertex is pulled
-along its normal only, so that vertices don't slide, and the three coordinates share one factorisation.
+Offsets from the fit solve a screened thin-plate problem on the mesh with decreasing stiffness (the annealing of Amberg et
+al., "Optimal Step Nonrigid ICP", CVPR 2007, applied to displacements instead of affine transforms). Each vertex is pulled
+only along its normal, so that vertices do not slide, and the three coordinates share one factorisation.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from omote.geometry.mesh import adjacency, solve_spd, unique_edges, vertex_norma
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 
-# (stiffness, how far a scan point may be in mm) from stiff to soft.
+# (stiffness, largest distance of a corresponding scan point in mm) of each stage, from stiff to soft.
 SCHEDULE = ((20.0, 8.0), (6.0, 5.0), (2.0, 4.0), (1.0, 3.0))
-MEMBRANE = 0.02  # share of first-order smoothness, which makes far offsets fade instead of extrapolate
-SOFTNESS = 1.0 + (0.3 / 0.5) ** 2  # for a scan with noise of .3 mm
-ANCHOR = 2e-4  # pull to the fit where there is no scan
-SEEN_MM = 2.5  # a vertex this close to an accepted scan point counts as seen
-LID_WEIGHT = 0.03  # a scan with closed eyes must not drag the lids of an open-eyed head over its eyeballs
+MEMBRANE = 0.02  # share of first-order smoothness, which makes offsets far from data fade instead of extrapolating
+SOFTNESS = 1.0 + (0.3 / 0.5) ** 2  # factor on the stiffness, for scan noise of .3 mm
+ANCHOR = 2e-4  # weight of the pull towards the fit where there is no scan
+SEEN_MM = 2.5  # largest distance from a vertex to an accepted scan point at which the vertex counts as seen
+LID_WEIGHT = 0.03  # low, so that a scan with closed eyes does not drag the lids of an open-eyed head over its eyeballs
 CARRY_RANGE_MM = 14.0
-FOLLOW_MM = 45.0  # vertices farther than this from any believed one stay where the fit put them
-# Parts that are carried along as a whole, by the skin around them.
+FOLLOW_MM = 45.0  # vertices farther than this from any vertex with scan weight keep their fitted position
+# Parts that move rigidly with the surrounding skin.
 RIGID_PARTS = (("eye_left",), ("eye_right",), ("teeth_upper",), ("teeth_lower", "tongue"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ribbon:
-    """Vertices whose place is known outright, not along their normals alone.
+    """Vertices with known target positions, which constrain them in all directions and not only along their normals.
 
     Attributes:
-        vertices: their ids.
-        target_mm: where they belong.
-        weight: weight of the target, where a scan point's is 1.
+        vertices: indices of the vertices.
+        target_mm: target positions of the vertices.
+        weight: weight of the targets, relative to a scan point's weight of 1.
     """
 
     vertices: Int[np.ndarray, " n"]
@@ -58,14 +58,14 @@ def refine(
     """Refine a fitted head.
 
     Args:
-        model: gives topology and regions.
-        vertices_mm: the fit, in the frame of ``points_mm``.
-        points_mm: the scan.
-        normals: unit normals of the scan, any sign; estimated if None.
-        ribbon: vertices with targets of their own.
+        model: head model, which gives the topology and regions.
+        vertices_mm: vertices of the fitted head, in the frame of ``points_mm``.
+        points_mm: points of the scan.
+        normals: unit normals of the scan points, of either sign; estimated if None.
+        ribbon: vertices with known target positions.
 
     Returns:
-        Refined vertices, and a mask of those without support by the scan (``inferred``).
+        Refined vertices, and a mask of the vertices not supported by the scan (``inferred``).
     """
     region = head_region(model)
     belief = np.where(region.lid, np.minimum(region.weight, LID_WEIGHT), region.weight)
@@ -84,7 +84,7 @@ def refine(
     beyond, _ = cKDTree(start[belief > 0]).query(start)
     active = np.flatnonzero((np.bincount(faces.ravel(), minlength=len(start)) > 0) & (beyond < FOLLOW_MM))
     smooth = smooth[active][:, active]
-    # A scan sparser than the mesh gives less evidence per vertex than it seems to.
+    # A scan sparser than the mesh gives less evidence per vertex than the number of correspondences suggests.
     softness = SOFTNESS * max(1.0, (gap / 2.0) ** 2)
 
     offset = np.zeros_like(start)
@@ -118,9 +118,9 @@ def _targets(
     belief: Float[np.ndarray, " v"],
     reach: float,
 ) -> tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"], Bool[np.ndarray, " v"]]:
-    """Per vertex: how far to go along its normal (mm), with which weight, and whether a scan point supports it."""
+    """Per vertex: target offset along the normal (mm), its weight, and whether a scan point supports the vertex."""
     use = np.flatnonzero(belief > 0)
-    # Three neighbours' tangent planes, averaged, pass less of the scan's noise on than the nearest one alone.
+    # The mean tangent plane of three neighbours is less noisy than that of the nearest point alone.
     _, index = tree.query(current[use], k=min(3, len(points)))
     index = index.reshape(len(use), -1)
     n, q = normals[index], points[index]
@@ -143,7 +143,7 @@ def _targets(
 
 
 def _smoothness(faces: np.ndarray, num_vertices: int) -> sp.csr_matrix:
-    """LᵀL + membrane · L of the umbrella Laplacian on the mesh's edges."""
+    """Smoothness matrix LᵀL + membrane · L, with the umbrella Laplacian L on the mesh's edges."""
     links, degree = adjacency(faces, num_vertices)
     laplacian = sp.diags(degree) - links
     averaged = sp.diags(1 / np.maximum(degree, 1)) @ laplacian
@@ -156,7 +156,7 @@ def _carry(
     refined: Float[np.ndarray, "v 3"],
     offset: Float[np.ndarray, "v 3"],
 ) -> None:
-    """Move eyes, teeth and tongue, in place, by the mean offset of the believed skin around each."""
+    """Move eyes, teeth and tongue in place, by the mean offset of the skin with scan weight around each."""
     region = head_region(model)
     around = np.flatnonzero(region.exterior & ~region.ear)
     tree = cKDTree(start[around])
@@ -171,7 +171,7 @@ def _carry(
 
 
 def _grown(seen: Bool[np.ndarray, " v"], faces: np.ndarray) -> Bool[np.ndarray, " v"]:
-    """Close pinholes: a vertex with most of its neighbours seen is seen."""
+    """Close pinholes: a vertex counts as seen if most of its neighbours are seen."""
     edges = unique_edges(faces)
     both = np.concatenate([edges, edges[:, ::-1]])
     count = np.bincount(both[:, 0], minlength=len(seen))

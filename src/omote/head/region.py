@@ -1,6 +1,6 @@
-"""Where a scan is believed on a head model: the face, the lids, the ears, and the parts that no camera can see.
+"""Regions of a head model and the confidence in a scan there: face, lids, ears, and parts that no camera can see.
 
-Everything is derived from the 68 landmarks and the template, so any `HeadModel` has it without hand-painted masks.
+The regions are derived from the 68 landmarks and the template, so no `HeadModel` needs hand-painted masks.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from scipy.spatial import cKDTree
 from omote.geometry.mesh import vertex_normals
 from omote.head.model import HeadModel, once_per_head
 
-LID_RANGE_MM = 5.5  # from the eye contour landmarks
-FOREHEAD_MM = 34.0  # above the brows
-FADE_MM = 22.0  # how far beyond the face a scan is still believed
+LID_RANGE_MM = 5.5  # distance from the eye contour landmarks
+FOREHEAD_MM = 34.0  # height above the brows
+FADE_MM = 22.0  # distance beyond the face over which a scan's weight fades to 0
 LID_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """Per-vertex roles.
+    """Per-vertex regions of a head model.
 
     Attributes:
-        exterior: skin that some camera in front of the head can see.
-        face: exterior skin from jaw line to forehead without ears: where fits are measured.
-        lid: within `LID_RANGE_MM` of the eye contours.
-        ear: ears and what lies just around them.
-        weight: belief in a scan there: 1 on the face, `LID_WEIGHT` on lids, 0 on ears, fading beyond the face.
+        exterior: skin vertices that a camera in front of the head can see.
+        face: exterior skin vertices from jaw line to forehead without ears, on which fits are measured.
+        lid: vertices within `LID_RANGE_MM` of the eye contours.
+        ear: vertices of the ears and their immediate surroundings.
+        weight: confidence in a scan at each vertex: 1 on the face, `LID_WEIGHT` on lids, 0 on ears, fading beyond the face.
     """
 
     exterior: Bool[np.ndarray, " v"]
@@ -69,7 +69,7 @@ def head_region(model: HeadModel) -> Region:
 
 
 def _face_outline(landmarks: Float[np.ndarray, "68 3"]) -> Float[np.ndarray, "n 2"]:
-    """Jaw line, then an arc over the forehead, in the frontal plane."""
+    """Outline of the face in the frontal plane: the jaw line, then an arc over the forehead."""
     jaw = landmarks[:17, :2]
     brow_y = landmarks[17:27, 1].max()
     angle = np.linspace(0, np.pi, 20)
@@ -85,7 +85,7 @@ def _densify(loop: Float[np.ndarray, "n 3"], per_edge: int = 6) -> Float[np.ndar
 
 
 def _in_polygon(xy: Float[np.ndarray, "n 2"], polygon: Float[np.ndarray, "m 2"]) -> Bool[np.ndarray, " n"]:
-    """Even-odd rule."""
+    """Whether each point lies in the polygon, by the even-odd rule."""
     inside = np.zeros(len(xy), bool)
     for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
         crosses = (a[1] > xy[:, 1]) != (b[1] > xy[:, 1])
@@ -95,12 +95,12 @@ def _in_polygon(xy: Float[np.ndarray, "n 2"], polygon: Float[np.ndarray, "m 2"])
 
 
 def _seen_from_front(model: HeadModel, v: Float[np.ndarray, "v 3"]) -> Bool[np.ndarray, " v"]:
-    """Vertices that win a coarse z-buffer in one of eight orthographic views; sockets, inner lips and the like don't."""
+    """Mask of vertices visible in a coarse z-buffer of one of eight orthographic views; sockets and inner lips are not."""
     normals = vertex_normals(v, model.faces)
     corners = v[model.faces]
     rng = np.random.default_rng(0)
     bary = rng.dirichlet(np.ones(3), 10)
-    # Coordinates in rows: extremes over long rows are many times faster than over columns.
+    # Coordinates are stored in rows: minima and maxima over long rows are many times faster than over columns.
     surface = np.ascontiguousarray(np.concatenate([np.einsum("fkc,k->fc", corners, b) for b in bary]).T)
     own_points = np.ascontiguousarray(v.T)
     pixel, slack = 2.0, 2.5

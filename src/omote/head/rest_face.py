@@ -1,4 +1,4 @@
-"""Where a person's face is in an image: a head model fitted to one RGB-D image, for what needs more than its pixels."""
+"""A person's face at rest: a head model fitted to one RGB-D image, for operations that need geometry in correspondence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omote.head.fit import fit_head
 from omote.head.model import HeadModel
 from omote.types import Camera, Rgbd
 
-# The inside of a face: the jaw's outline slides with the view, and its depth is the background's.
+# Jaw landmarks are excluded: the jaw's outline shifts with the view, and its depth may be that of the background.
 FIRST_INNER_LANDMARK = 17
 
 
@@ -21,11 +21,11 @@ class RestFace:
     """A person at rest in front of a camera, in correspondence with a head model.
 
     Attributes:
-        head: the head model.
-        vertices_mm: vertices in the camera's world.
-        camera: the camera of the image.
+        head: head model.
+        vertices_mm: vertices of the face in the camera's world frame.
+        camera: camera of the image.
         style: share of the head model's second set of units, in [0, 1] (`HeadModel.style_share`).
-        identity: coefficients of the head model in σ, if known.
+        identity: identity coefficients of the head model in σ, if known.
     """
 
     head: HeadModel
@@ -35,32 +35,32 @@ class RestFace:
     identity: Float[np.ndarray, " i"] | None = None
 
     def unstyled(self) -> RestFace:
-        """The same face, which moves by the head model's own units alone."""
+        """The same face with the head model's own expression units alone."""
         return replace(self, style=0.0)
 
     def in_head(self, head: HeadModel) -> RestFace:
-        """The same person as another head model, which is fitted to the skin at rest.
+        """The same person in the topology of another head model, which is fitted to the skin at rest.
 
         Raises:
-            AlignmentError: the head model does not fit.
+            AlignmentError: the head model cannot be fitted.
         """
         skin = self.vertices_mm[self.head.part_vertices("skin")].astype(np.float64)
         return _fitted(head, skin, self.head.landmarks(self.vertices_mm), self.camera).rest()
 
     def moved(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "v 3"]:
-        """Vertices (mm, single precision) under ARKit weights, in the camera's world."""
+        """Vertices (mm, single precision) under ARKit weights, in the camera's world frame."""
         return self.head.moved(np.ascontiguousarray(self.vertices_mm, np.float32), arkit, self.style)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedFace:
-    """A `RestFace` as coefficients of a head model.
+    """A `RestFace` represented by coefficients of a head model.
 
     Attributes:
-        head: the head model.
-        identity: σ.
-        expression: ARKit weights. A face at rest has some too, which belong to how it rests.
-        camera: camera of the image, whose world is the head model's own frame.
+        head: head model.
+        identity: identity coefficients, in σ.
+        expression: ARKit weights of the face at rest, which are part of its resting appearance.
+        camera: camera of the image, whose world frame is the head model's frame.
     """
 
     head: HeadModel
@@ -69,11 +69,11 @@ class FittedFace:
     camera: Camera
 
     def rest_vertices(self) -> Float[np.ndarray, "v 3"]:
-        """Vertices at rest, mm in the head model's frame."""
+        """Vertices at rest, in mm in the head model's frame."""
         return self.head.vertices(self.identity, self.expression)
 
     def rest(self) -> RestFace:
-        """The vertices, and how they move."""
+        """The `RestFace` of these coefficients."""
         return RestFace(
             head=self.head,
             vertices_mm=self.rest_vertices(),
@@ -84,11 +84,11 @@ class FittedFace:
 
 
 def landmarks_in(image: Rgbd, pixels: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "68 3"]:
-    """World points of landmarks seen in an image; NaN where it has no depth, and along the jaw.
+    """World points of the landmarks in an image; NaN where the image has no depth, and along the jaw.
 
     Args:
-        image: metric depth.
-        pixels: (u, v), pixel centres at integer + 0.5.
+        image: RGB-D image with metric depth.
+        pixels: landmark positions (u, v) in pixels, with pixel centres at integer + 0.5.
     """
     column = np.clip(pixels[:, 0].astype(int), 0, image.camera.width - 1)
     row = np.clip(pixels[:, 1].astype(int), 0, image.camera.height - 1)
@@ -102,12 +102,12 @@ def fit_face(head: HeadModel, image: Rgbd, landmarks_mm: Float[np.ndarray, "68 3
     """Fit a head model to an image's depth.
 
     Args:
-        head: the head model.
-        image: metric RGB-D image.
-        landmarks_mm: landmarks in the camera's world; NaN rows are unknown.
+        head: head model.
+        image: RGB-D image with metric depth.
+        landmarks_mm: landmarks in the camera's world frame; NaN rows mark unknown landmarks.
 
     Raises:
-        AlignmentError: fewer than six landmarks, or no depth near them.
+        AlignmentError: there are fewer than six landmarks, or no depth near them.
     """
     return _fitted(head, rgbd_points(image)[0], landmarks_mm, image.camera)
 

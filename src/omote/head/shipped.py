@@ -1,7 +1,7 @@
-"""The head that ships inside the package: MakeHuman's (CC0) head and neck, repaired; see ``basis/README.md``.
+"""The head model shipped with the package: MakeHuman's (CC0) head and neck, repaired; see ``basis/README.md``.
 
-The file holds the identity modes on the cage before subdivision and the subdivision as a sparse matrix, which keeps it
-under 10 MB; loading multiplies them out once.
+The file stores the identity modes on the cage before subdivision and the subdivision as a sparse matrix, which keeps it
+under 10 MB; loading multiplies them once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def shipped_head() -> HeadModel:
 
     Raises:
         HeadModelError: the basis file is missing or damaged.
-        CheckpointError: the file of the second style is missing or damaged.
+        CheckpointError: the file of the second unit style is missing or damaged.
     """
     raw = _arrays()
     template = raw["template_mm"]
@@ -65,7 +65,7 @@ def shipped_head() -> HeadModel:
 
 @lru_cache(maxsize=1)
 def shipped_unit_style() -> UnitStyle:
-    """The style that ships; loaded once.
+    """The shipped unit style; loaded once.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -83,7 +83,7 @@ def shipped_unit_style() -> UnitStyle:
 
 
 def _identity(raw: dict[str, np.ndarray]) -> Float[np.ndarray, "i v 3"]:
-    """Modes over all vertices: the cage's through the subdivision, the rigid parts' from translation and scale."""
+    """Identity modes of all vertices: subdivided cage modes, and rigid parts from translation and scale."""
     cage = raw["identity_cage_mm"].astype(np.float32)
     num_modes, num_cage, _ = cage.shape
     indptr = raw["operator_indptr"]
@@ -103,12 +103,12 @@ def _identity(raw: dict[str, np.ndarray]) -> Float[np.ndarray, "i v 3"]:
 
 
 def population_heads(ict: Path | None = None) -> list[HeadModel]:
-    """The head models that populations are drawn from: the shipped one, which is fitted to every person, and ICT-FaceKit.
+    """The head models of a population: the shipped one, which is fitted to every person, and ICT-FaceKit.
 
     Args:
         ict: path of ICT-FaceKit; None for the shipped head alone.
 
     Raises:
-        HeadModelError: a head does not load.
+        HeadModelError: a head model cannot be loaded.
     """
     return [shipped_head()] if ict is None else [shipped_head(), ict_head(ict)]

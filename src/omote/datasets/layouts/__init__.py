@@ -1,1 +1,1 @@
-"""Datasets of face scans that users hold: layouts on disk → items with subject, label, category and ARKit names."""
+"""Face-scan datasets: readers of their folder layouts, which list scans with subject, label, category and ARKit names."""

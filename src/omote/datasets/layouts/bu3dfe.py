@@ -1,4 +1,4 @@
-"""BU-3DFE: ``F0001/F0001_HA03WH_F3D.wrl`` with ``.bmp``: sex and number, expression and level, ethnicity, kind of file."""
+"""BU-3DFE: ``F0001/F0001_HA03WH_F3D.wrl`` with ``.bmp``; names give sex, number, expression, level, ethnicity and file type."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Bu3dfe:
     title = "BU-3DFE"
 
     def matches(self, folder: Path) -> bool:
-        """Whether there is a mesh named as in BU-3DFE."""
+        """Whether the folder has a mesh with a BU-3DFE file name."""
         return any(_NAME.fullmatch(p.stem) for p in _files(folder))
 
     def items(self, folder: Path) -> Listing:
-        """List the cropped face meshes (F3D); raw ones show the same again."""
+        """List the cropped face meshes (F3D); the raw meshes are duplicates of the same captures."""
         items: list[ScanItem] = []
         problems: list[Problem] = []
         num_raw = 0
@@ -46,7 +46,7 @@ class Bu3dfe:
 
 
 def _item(path: Path) -> ScanItem | str:
-    """The item of a file, or its problem; an empty one for a raw scan."""
+    """The scan item of a file, or the reason why it cannot be used; an empty string for a raw scan."""
     match = _NAME.fullmatch(path.stem)
     label = "" if match is None else match["label"].upper()
     if match is None or label not in BU3DFE:

@@ -1,7 +1,7 @@
 """FaceScape, topologically uniform models: ``{subject}/models_reg/{number}_{label}.obj`` with ``.jpg`` and ``.mtl``.
 
-Flat exports that put the subject first, ``models_reg/{subject}_{number or label}.obj``, are understood too. Displacement maps
-and the multi-view photographs are no scans and are passed over.
+Flat exports that put the subject first, ``models_reg/{subject}_{number or label}.obj``, are also read. Displacement maps and
+multi-view photographs are not scans and are ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from omote.datasets.layouts.labels import FACESCAPE, FACESCAPE_LABELS
 from omote.datasets.layouts.layout import Listing, Problem, ScanItem, sorted_items
 
 _NAME = re.compile(r"(?P<first>[A-Za-z0-9]+)_(?P<rest>\w+)$")
-_PLACES = ("models_reg/*.obj", "*/models_reg/*.obj", "*/*/models_reg/*.obj")  # a subject, the set, its parts of 100
+_PLACES = ("models_reg/*.obj", "*/models_reg/*.obj", "*/*/models_reg/*.obj")  # one subject, all, parts of 100 subjects
 
 
 class FaceScape:
@@ -23,11 +23,11 @@ class FaceScape:
     title = "FaceScape TU models"
 
     def matches(self, folder: Path) -> bool:
-        """Whether there is a ``models_reg`` with meshes."""
+        """Whether the folder has a ``models_reg`` folder with meshes."""
         return any(True for place in _PLACES for _ in folder.glob(place))
 
     def items(self, folder: Path) -> Listing:
-        """List the meshes."""
+        """List the registered meshes."""
         items: list[ScanItem] = []
         problems: list[Problem] = []
         for path in sorted(p for place in _PLACES for p in folder.glob(place)):
@@ -57,13 +57,13 @@ class FaceScape:
 
 
 def _parse(path: Path) -> tuple[str, str] | None:
-    """(subject, label) of a file, or None."""
+    """(subject, label) of a file, or None if its name has another form."""
     match = _NAME.match(path.stem)
     if match is None:
         return None
     first, rest = match["first"], match["rest"].lower()
     if rest in FACESCAPE and first.isdigit() and int(first) == FACESCAPE_LABELS.index(rest) + 1:
-        # The number counts expressions; the person is the folder that holds models_reg.
+        # The number is that of the expression; the subject is the folder that contains models_reg.
         return path.resolve().parent.parent.name, rest
     if rest in FACESCAPE:
         return first, rest

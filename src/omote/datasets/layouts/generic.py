@@ -1,7 +1,7 @@
-"""Your own folder: scans anywhere in it, and ``labels.csv`` with the columns path, subject, expression and intensity.
+"""A custom folder of scans with a ``labels.csv`` whose columns are path, subject, expression and intensity.
 
-``expression`` is a category, a plain word for one ("smile"), an ARKit name ("jawOpen") or anything else, which then has no
-category. ``intensity`` in [0, 1] may be empty or left out: 1. A column ``texture`` is optional.
+``expression`` is a category, a plain word for one ("smile"), an ARKit name ("jawOpen") or any other label, which then has no
+category. ``intensity`` is in [0, 1] and defaults to 1 if empty or missing. A column ``texture`` is optional.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Generic:
     title = "a folder with labels.csv"
 
     def matches(self, folder: Path) -> bool:
-        """Whether there is a ``labels.csv``."""
+        """Whether the folder has a ``labels.csv``."""
         return (folder / LABELS).is_file()
 
     def items(self, folder: Path) -> Listing:
-        """List the rows.
+        """List the scans in the rows of ``labels.csv``.
 
         Raises:
-            DatasetError: the list is missing, unreadable, or lacks a column.
+            DatasetError: ``labels.csv`` is missing, unreadable, or lacks a column.
         """
         path = folder / LABELS
         try:
@@ -68,7 +68,7 @@ class Generic:
 
 
 def _item(folder: Path, row: dict[str, str]) -> ScanItem | str:
-    """The item of a row, or its problem."""
+    """The scan item of a row, or the reason why it cannot be used."""
     values = {key: (row.get(key) or "").strip() for key in (*_NEEDED, "intensity", "texture")}
     for key in _NEEDED:
         if not values[key]:
@@ -100,7 +100,7 @@ def _item(folder: Path, row: dict[str, str]) -> ScanItem | str:
 
 
 def _inside(folder: Path, name: str) -> Path | None:
-    """The file or RGB-D folder of that name, or None where it is absent or lies outside."""
+    """The file or RGB-D folder of that name, or None if it does not exist or lies outside the dataset's folder."""
     try:
         path = folder / name
         inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

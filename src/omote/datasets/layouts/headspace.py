@@ -20,11 +20,11 @@ class Headspace:
     title = "Headspace / LYHM"
 
     def matches(self, folder: Path) -> bool:
-        """Whether a numbered folder holds a ``subject.txt``."""
+        """Whether a numbered folder contains a ``subject.txt``."""
         return bool(_subjects(folder))
 
     def items(self, folder: Path) -> Listing:
-        """List the meshes."""
+        """List the scan meshes."""
         items: list[ScanItem] = []
         problems: list[Problem] = []
         for subject in _subjects(folder):

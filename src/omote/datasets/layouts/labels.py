@@ -1,8 +1,8 @@
-"""Labels of the datasets → the seven categories and ARKit names.
+"""Mapping of the datasets' expression labels to the seven categories and to ARKit names.
 
-A label without a category stays without one: a jaw moved to the left is no emotion. ARKit names are given where a label
-names muscles; a weight of 1 means "this unit", not its strength. FACS units (Ekman & Friesen 1978) lead from the
-datasets' words to ARKit's: FaceScape's "mouth_stretch" is AU 27, a jaw wide open, and not ARKit's mouthStretch.
+Labels that are not emotions, such as a jaw moved to the left, get no category. Labels that describe muscle movements get
+ARKit names; a weight of 1 marks the unit as active and does not measure its strength. The mapping goes through FACS units
+(Ekman & Friesen 1978): FaceScape's "mouth_stretch" is AU 27, a jaw wide open, and not ARKit's mouthStretch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning:
-    """The meaning of a label.
+    """The meaning of an expression label.
 
     Attributes:
-        category: one of the seven, or None.
-        units: ARKit weights by name; a name without side means both sides. None where the label names none.
+        category: one of the seven categories, or None.
+        units: ARKit weights by name; a name without a side stands for both sides. None if the label names no units.
     """
 
     category: str | None = None
@@ -31,7 +31,7 @@ def _units(*names: str) -> Meaning:
     return Meaning(units=dict.fromkeys(names, 1.0))
 
 
-# Yang et al., "FaceScape" (CVPR 2020): the twenty expressions of the capture, numbered from 1, after FACS.
+# Yang et al., "FaceScape" (CVPR 2020): the twenty captured expressions, numbered from 1 and based on FACS.
 FACESCAPE: Mapping[str, Meaning] = {
     "neutral": Meaning(category="neutral", units={}),
     "smile": Meaning(category="happy", units={"mouthSmile": 1.0}),
@@ -48,7 +48,7 @@ FACESCAPE: Mapping[str, Meaning] = {
     "lip_funneler": _units("mouthFunnel"),  # AU 22
     "sadness": Meaning(category="sad"),
     "lip_roll": _units("mouthRollLower", "mouthRollUpper"),  # AU 28
-    "grin": Meaning(),  # bared teeth; whether a smile is meant is not said
+    "grin": Meaning(),  # bared teeth; the dataset does not say whether it is a smile
     "cheek_blowing": _units("cheekPuff"),  # AU 33
     "eye_closed": _units("eyeBlink"),  # AU 43
     "brow_raiser": _units("browInnerUp", "browOuterUp"),  # AU 1+2
@@ -56,7 +56,7 @@ FACESCAPE: Mapping[str, Meaning] = {
 }
 FACESCAPE_LABELS = tuple(FACESCAPE)
 
-# Yin et al., "A 3D facial expression database for facial behavior research" (FG 2006): the six of Ekman, in four levels.
+# Yin et al., "A 3D facial expression database for facial behavior research" (FG 2006): Ekman's six emotions at four levels.
 BU3DFE: Mapping[str, Meaning] = {
     "NE": Meaning(category="neutral", units={}),
     "AN": Meaning(category="angry"),
@@ -69,7 +69,7 @@ BU3DFE: Mapping[str, Meaning] = {
 BU3DFE_LEVELS = 4
 
 # Ranjan et al., "Generating 3D faces using convolutional mesh autoencoders" (ECCV 2018): twelve extreme, asymmetric
-# performances. Only those whose name is a unit's get one; a high smile is the one that is an emotion.
+# performances. Only labels that name a unit get ARKit weights; "high smile" is the only emotion.
 COMA: Mapping[str, Meaning] = {
     "bareteeth": _units("mouthUpperUp", "mouthLowerDown"),
     "cheeks_in": Meaning(),
@@ -81,11 +81,11 @@ COMA: Mapping[str, Meaning] = {
     "mouth_extreme": Meaning(),
     "mouth_middle": Meaning(),
     "mouth_open": _units("jawOpen"),
-    "mouth_side": Meaning(),  # to which side is not said
+    "mouth_side": Meaning(),  # the dataset does not say to which side
     "mouth_up": Meaning(),
 }
 
-# Plain words for the seven, for folders and lists that people name themselves.
+# Plain words for the seven categories, for folders and lists that users name themselves.
 _WORDS = {
     "neutral": ("neutral", "neutrality", "rest", "relaxed", "none"),
     "happy": ("happy", "happiness", "joy", "joyful", "smile", "smiling"),
@@ -103,9 +103,9 @@ WORDS: Mapping[str, Meaning] = {
 
 
 def meaning_of_word(label: str) -> Meaning:
-    """The meaning of a label in plain words: "Happy_2" is happy, "flirting" is nothing of the seven.
+    """The meaning of a label in plain words: "Happy_2" is happy, "flirting" has no category.
 
-    ARKit's own names mean themselves, in any case: "jawOpen".
+    ARKit names such as "jawOpen" are recognised in upper or lower case.
     """
     plain = re.sub(r"[\s_-]*\d+$", "", label.strip())
     for name in arkit_words():
@@ -115,6 +115,6 @@ def meaning_of_word(label: str) -> Meaning:
 
 
 def arkit_words() -> tuple[str, ...]:
-    """The 52 names, then those of the pairs without their side."""
+    """The 52 ARKit names, then the names of left/right pairs without their side."""
     both = dict.fromkeys(name.removesuffix("Left") for name in ARKIT_NAMES if f"{name[:-4]}Right" in ARKIT_NAMES)
     return (*ARKIT_NAMES, *both)

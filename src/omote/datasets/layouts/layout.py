@@ -1,4 +1,4 @@
-"""The result of every dataset layout: scans with a subject and a label, and problems of the folder."""
+"""The interface of a dataset layout and its result: scans with subjects and labels, and the problems found in the folder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from omote.errors import OmoteError
 
 @dataclass(frozen=True, kw_only=True)
 class ScanItem:
-    """One scan of a dataset, not read yet.
+    """One scan of a dataset, before it is read.
 
     Attributes:
-        subject: the person, as the dataset names them.
-        label: the expression as the dataset writes it.
-        category: one of `omote.head.expressions.CATEGORIES`, or None where the label is none of them.
-        intensity: [0, 1]; 1 where the dataset does not say, 0 for neutral.
-        arkit: ARKit weights that the label names at its full strength, or None where it names no units.
-        geometry: the file of the shape.
-        texture: the image that belongs to it, or None.
-        is_neutral: the person at rest.
+        subject: the dataset's identifier of the person.
+        label: the dataset's label of the expression.
+        category: one of `omote.head.expressions.CATEGORIES`, or None if the label belongs to none of them.
+        intensity: intensity of the expression in [0, 1]; 1 if the dataset gives none, 0 for a neutral face.
+        arkit: ARKit weights of the label at full intensity, or None if it names no units.
+        geometry: path of the geometry file.
+        texture: path of the texture image, or None.
+        is_neutral: True if the scan shows the person at rest.
     """
 
     subject: str
@@ -37,25 +37,25 @@ class ScanItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something of a dataset that is not used, and why."""
+    """A part of a dataset that is not used, and the reason."""
 
     path: Path
     reason: str
 
 
 def problem_of(path: Path, error: OmoteError) -> Problem:
-    """An error about a file as a problem; the file's name is said once."""
+    """Convert an error about a file to a problem, without repeating the file's name."""
     return Problem(path=path, reason=str(error).removeprefix(f"{path.name}: "))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The files of a folder as a layout finds them, by names alone.
+    """The scans that a layout finds in a folder from the file names alone.
 
     Attributes:
-        items: sorted by subject and file.
-        problems: files that look like a part of the dataset and cannot be used.
-        left_out: files that a layout passes over by design, and why.
+        items: scan items, sorted by subject and file.
+        problems: files that seem to belong to the dataset but cannot be used.
+        left_out: files that the layout ignores by design, with reasons.
     """
 
     items: tuple[ScanItem, ...]
@@ -65,27 +65,27 @@ class Listing:
 
 @runtime_checkable
 class Layout(Protocol):
-    """How a dataset lies on disk."""
+    """The folder layout of a dataset."""
 
     name: str
     title: str
 
     def matches(self, folder: Path) -> bool:
-        """Whether a folder looks like this dataset."""
+        """Whether a folder appears to have this layout."""
         ...
 
     def items(self, folder: Path) -> Listing:
-        """List a folder of this layout; nothing is opened but lists of labels."""
+        """List the scans in a folder of this layout; only label lists are opened."""
         ...
 
 
 def sorted_items(items: list[ScanItem]) -> tuple[ScanItem, ...]:
-    """Items by subject, the one at rest first, then by file."""
+    """Scan items sorted by subject, then the neutral scan first, then by file."""
     return tuple(sorted(items, key=lambda item: (item.subject, not item.is_neutral, str(item.geometry))))
 
 
 def usable(items: Sequence[ScanItem], folder: Path) -> tuple[list[list[ScanItem]], list[Problem]]:
-    """Items by subject, without the subjects that have no scan at rest: an edit starts from one."""
+    """Scan items grouped by subject, without subjects that lack a neutral scan, from which every edit starts."""
     subjects: dict[str, list[ScanItem]] = {}
     for item in items:
         subjects.setdefault(item.subject, []).append(item)

@@ -1,4 +1,4 @@
-"""The layouts there are, and which one a folder has."""
+"""The supported dataset layouts, and detection of a folder's layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omote.errors import DatasetError
 
 LayoutName = Literal["auto", "generic", "facescape", "bu3dfe", "coma", "headspace", "florence4d"]
 
-# A user's own list decides first; two levels of folders, Florence 4D's only sign, come last.
+# A user's own label list takes precedence; Florence 4D, recognised only by its two folder levels, is tried last.
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in cast("tuple[Layout, ...]", (Generic(), FaceScape(), Bu3dfe(), Coma(), Headspace(), Florence4d()))
@@ -23,10 +23,10 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def find_layout(folder: Path, name: LayoutName = "auto") -> Layout:
-    """The layout of that name, or the first that a folder looks like.
+    """The layout of that name, or for "auto" the first layout that matches the folder.
 
     Raises:
-        DatasetError: no such folder, or it looks like none.
+        DatasetError: the folder does not exist, or it matches no layout.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder of scans, found none; check the path")
@@ -45,10 +45,10 @@ def find_layout(folder: Path, name: LayoutName = "auto") -> Layout:
 
 
 def list_items(folder: Path, name: LayoutName = "auto") -> tuple[Layout, Listing]:
-    """A folder's layout and its files.
+    """A folder's layout and the scans in it.
 
     Raises:
-        DatasetError: no layout fits, or nothing usable is there.
+        DatasetError: no layout matches, or the folder has no usable scan.
     """
     layout = find_layout(folder, name)
     try:

@@ -1,4 +1,4 @@
-"""The contents of a dataset, its problems and the scans that will be used, as text and JSON."""
+"""Report on a dataset's contents, its problems and its usable scans, as text and JSON."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ SHOWN_PROBLEMS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetReport:
-    """A dataset, counted.
+    """Counts and problems of a dataset.
 
     Attributes:
         folder: folder of the dataset.
         layout: name of the layout.
         title: title of the dataset.
-        opened: True if every scan was read, False if only names were checked.
-        num_used: scans that will be used.
-        num_skipped: scans that are there and will not.
-        num_subjects: subjects with at least one used scan.
-        categories: used scans per category; "none" counts labels without one.
-        labels: used scans per label as written.
-        splits: (subjects, scans) per split.
-        left_out: files that the layout passes over by design.
+        opened: True if every scan was read, False if only file names were checked.
+        num_used: number of usable scans.
+        num_skipped: number of scans that are skipped.
+        num_subjects: number of subjects with at least one usable scan.
+        categories: number of usable scans per category; "none" counts labels without a category.
+        labels: number of usable scans per label of the dataset.
+        splits: numbers of (subjects, scans) per split.
+        left_out: files that the layout ignores by design.
         problems: unusable files, with reasons.
-        notes: what the reader left out or changed, by scan.
+        notes: parts of scans that the reader left out or changed, by scan.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class DatasetReport:
     notes: tuple[Problem, ...] = ()
 
     def text(self) -> str:
-        """The report for a person to read."""
+        """The report as readable text."""
         looked = "all opened" if self.opened else "names only, not opened"
         lines = [
             f"{self.folder}: {self.title} (layout {self.layout})",
@@ -94,7 +94,7 @@ def _within(path: Path, folder: Path) -> str:
 
 
 def note_lines(notes: Sequence[Problem], folder: Path) -> list[str]:
-    """One line for each different note, with the scan that it is about, or the first of them and their number."""
+    """One line per distinct note, with its scan, or with the first of several scans and their number."""
     about: dict[str, list[Path]] = {}
     for note in notes:
         about.setdefault(note.reason, []).append(note.path)
@@ -115,17 +115,17 @@ def report_on(
     opened: bool,
     seed: int,
 ) -> DatasetReport:
-    """Count a dataset.
+    """Build the report on a dataset.
 
     Args:
         folder: folder of the dataset.
         layout: layout of the dataset.
-        listing: files that the layout found.
-        used: the items that are good.
-        problems: beside the listing's own.
-        notes: of the reader.
-        opened: True if the items were read.
-        seed: seed of the splits.
+        listing: scans that the layout found.
+        used: usable scan items.
+        problems: further problems, in addition to those in the listing.
+        notes: notes of the scan reader.
+        opened: True if the scans were read.
+        seed: random seed of the splits.
     """
     subjects = {item.subject for item in used}
     categories = Counter(item.category or "none" for item in used)

@@ -1,7 +1,7 @@
-"""CoMA and Florence 4D: ``{subject}/{expression}/*.ply``, a folder per sequence from rest to an extreme and back.
+"""CoMA and Florence 4D: ``{subject}/{expression}/*.ply``, one folder per sequence from neutral to the extreme and back.
 
-Frames carry no labels of their own. The first frame of a subject's first sequence is taken as the subject at rest, and the
-middle frame of every sequence as its expression: both are what the datasets' papers describe, neither is checked by eye.
+Frames have no labels of their own. The first frame of a subject's first sequence is taken as the neutral scan, and the
+middle frame of every sequence as its expression. Both follow the datasets' papers; neither has been checked visually.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _frames(folder: Path) -> list[Path]:
 
 
 class _Sequences:
-    """Common parts of both layouts."""
+    """Shared code of both layouts."""
 
     def is_subject(self, name: str) -> bool:
         raise NotImplementedError
@@ -42,7 +42,7 @@ class _Sequences:
                 yield child
 
     def matches(self, folder: Path) -> bool:
-        """Whether a subject has a sequence."""
+        """Whether the folder has a subject with a sequence."""
         return any(
             len(_frames(sequence)) >= MIN_FRAMES for subject in self.subjects(folder) for sequence in _folders(subject)
         )
@@ -60,7 +60,7 @@ class _Sequences:
                 if len(frames) < MIN_FRAMES:
                     reason = f"expected a sequence of at least {MIN_FRAMES} frames, got {len(frames)}"
                     problems.append(Problem(path=sequence, reason=reason))
-                elif "_to_" in sequence.name.lower():  # from one expression to another: its frames show neither
+                elif "_to_" in sequence.name.lower():  # a transition between expressions: frames show neither
                     num_mixed += 1
                 else:
                     whole.append((sequence.name, frames))
@@ -71,7 +71,7 @@ class _Sequences:
         return Listing(items=sorted_items(items), problems=tuple(problems), left_out=left_out)
 
     def _items_of(self, subject: str, sequences: list[tuple[str, list[Path]]]) -> Iterator[ScanItem]:
-        """The subject at rest, then a frame per expression."""
+        """The subject's neutral scan, then one frame per expression."""
         for number, (label, frames) in enumerate(sequences):
             if number == 0:
                 yield ScanItem(
@@ -102,11 +102,11 @@ class Coma(_Sequences):
     title = "CoMA"
 
     def is_subject(self, name: str) -> bool:
-        """``FaceTalk_170725_00137_TA``."""
+        """Whether the name has the form ``FaceTalk_170725_00137_TA``."""
         return name.startswith("FaceTalk_")
 
     def meaning(self, label: str) -> Meaning:
-        """By the table of the twelve."""
+        """The label's entry in the table of CoMA's twelve expressions."""
         return COMA.get(label.lower(), Meaning())
 
 
@@ -117,9 +117,9 @@ class Florence4d(_Sequences):
     title = "Florence 4D"
 
     def is_subject(self, name: str) -> bool:
-        """Any name; two levels of folders are the sign."""
+        """Accept any name; the layout is recognised by its two folder levels."""
         return True
 
     def meaning(self, label: str) -> Meaning:
-        """By plain words."""
+        """The label's meaning in plain words."""
         return meaning_of_word(label)

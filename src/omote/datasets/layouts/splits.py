@@ -1,4 +1,4 @@
-"""Subject-disjoint splits: a person is in one split whatever the folder, the order or the number of scans."""
+"""Subject-disjoint splits: a person's split does not depend on the folder, the order or the number of scans."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEST_SHARE, VALIDATION_SHARE = 0.1, 0.1
 
 
 def subject_number(subject: str, seed: int = 0) -> int:
-    """A number in [0, 2⁶³) that is the same on every machine."""
+    """A hash of the subject in [0, 2⁶³), the same on every machine."""
     digest = blake2b(f"{seed}\0{subject}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -19,7 +19,7 @@ def subject_number(subject: str, seed: int = 0) -> int:
 def split_of(subject: str, seed: int = 0) -> DatasetSplit:
     """The split of a subject: a tenth each for validation and test, by hash.
 
-    Adding subjects moves no other. With few subjects a split may be empty; another seed divides them otherwise.
+    Adding subjects does not change the split of the others. With few subjects a split may be empty; try another seed then.
     """
     place = subject_number(subject, seed) / 2**63
     if place < TEST_SHARE:
