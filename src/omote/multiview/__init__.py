@@ -1,1 +1,1 @@
-"""Candidates 1 and 2: a face as several registered views, their diffusion, and views back to a mesh in correspondence."""
+"""Candidates 1 and 2: a face as registered views, diffusion of the views, and a mesh in correspondence from the views."""

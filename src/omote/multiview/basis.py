@@ -1,7 +1,7 @@
-"""Coefficients that all families of faces share: principal components of a population's faces, and the head's pose.
+"""Face coefficients shared by all head families: principal components of a population's faces, and the head pose.
 
-vertices = R(r) (mean + Σ c_k σ_k u_k - o) + o + τ, o the head's centre. Inside one family's own modes, faces of another
-could not be better than a millimetre; joint components hold both (Blanz & Vetter, SIGGRAPH 1999, over a pooled sample).
+vertices = R(r) (mean + Σ c_k σ_k u_k - o) + o + τ, where o is the centre of the head. The modes of one family fit the faces of
+another no better than to a millimetre; joint components fit both (Blanz & Vetter, SIGGRAPH 1999, applied to a pooled sample).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
 from omote.multiview.face_map import FaceMap
 
-# Of a pose: what 1 stands for.
+# Rotation and translation that a pose coefficient of 1 stands for.
 ANGLE_RAD, SHIFT_MM = 0.02, 1.0
 NUM_POSE = 6
-STEPS = 127  # of the components' numbers, which are kept as bytes
+STEPS = 127  # range of the components' values, which are stored as bytes
 
 
 class FaceBasis(nn.Module):
-    """Coefficients ↔ vertices, as a network's buffers.
+    """Conversion between coefficients and vertices, with the basis stored as buffers.
 
     Args:
-        num_vertices: n, of the `FaceMap`.
-        num_components: K; a face has K + 6 coefficients.
+        num_vertices: number n of vertices of the `FaceMap`.
+        num_components: number K of shape components; a face has K + 6 coefficients.
     """
 
     mean: Tensor
@@ -48,7 +48,7 @@ class FaceBasis(nn.Module):
         self.register_buffer("centre", torch.tensor(FRONT_TARGET_MM, dtype=torch.float32), persistent=False)
 
     def forward(self, coefficients: Float[Tensor, "b c"]) -> Float[Tensor, "b n 3"]:
-        """Vertices (mm) of coefficients, in the rig's frame."""
+        """Vertices (mm, rig frame) from coefficients."""
         shape, pose = coefficients[:, :-NUM_POSE], coefficients[:, -NUM_POSE:]
         offset = (shape * self.scale) @ self.components.to(shape.dtype)
         points = self.mean + offset.view(len(shape), -1, 3) - self.centre
@@ -57,7 +57,7 @@ class FaceBasis(nn.Module):
 
     @torch.no_grad()
     def fit(self, vertices: Float[Tensor, "m n 3"]) -> None:
-        """Set mean and components to those of a sample of faces."""
+        """Set the mean and the components from a sample of faces."""
         mean = vertices.mean(dim=0)
         flat = (vertices - mean).flatten(1)
         _, vector = torch.linalg.eigh((flat @ flat.T).double())
@@ -70,19 +70,19 @@ class FaceBasis(nn.Module):
 
     @torch.no_grad()
     def coefficients(self, canonical: Float[Tensor, "b n 3"], pose: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b c"]:
-        """Coefficients of faces in the canonical frame under rig_from_canonical."""
+        """Coefficients of faces in the canonical frame with the pose rig_from_canonical."""
         basis = self.components.float() * self.scale[:, None]
         solved = torch.linalg.solve(basis @ basis.T, basis @ (canonical - self.mean).flatten(1).T).T
         rotation = pose[:, :3, :3].float()
         skew = (rotation - rotation.transpose(1, 2)) / 2
-        # sin(angle) times the axis; an angle of 3 degrees differs from its sine by .05 %.
+        # sin(angle) times the axis; at 3 degrees, the sine differs from the angle by .05 %.
         angle = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=1) / ANGLE_RAD
         shift = (pose[:, :3, 3].float() + rotation @ self.centre - self.centre) / SHIFT_MM
         return torch.cat([solved, angle, shift], dim=1)
 
 
 def rotations(vector: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
-    """Rotation matrices of rotation vectors (rad)."""
+    """Rotation matrices from rotation vectors (rad)."""
     zero = torch.zeros_like(vector[:, 0])
     x, y, z = vector.unbind(dim=1)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)
@@ -92,13 +92,13 @@ def rotations(vector: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceFamily:
-    """The face of a head family, on the vertices of a `FaceMap`.
+    """The face of a head family at the vertices of a `FaceMap`.
 
     Attributes:
         name: name of the head model.
-        template_mm: the mean face at rest.
+        template_mm: mean face at rest.
         identity_mm: identity modes.
-        expression_mm: ARKit-52 units.
+        expression_mm: ARKit-52 blendshapes, as offsets from the mean face.
     """
 
     name: str
@@ -107,7 +107,7 @@ class FaceFamily:
     expression_mm: Float[np.ndarray, "52 n 3"]
 
     def vertices(self, identity: Float[np.ndarray, "i"], arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "n 3"]:
-        """Vertices (mm, canonical frame) of identity coefficients (σ; those beyond the modes are ignored) and ARKit weights."""
+        """Vertices (mm, canonical frame) from identity coefficients (σ; those beyond the modes are ignored) and ARKit weights."""
         modes, used = identity[: len(self.identity_mm)].astype(np.float32), np.flatnonzero(arkit)
         rest = self.template_mm + np.tensordot(modes, self.identity_mm, 1)
         moved: Float[np.ndarray, "n 3"] = rest + np.tensordot(arkit[used], self.expression_mm[used], 1)
@@ -115,7 +115,7 @@ class FaceFamily:
 
 
 def face_families(heads: Sequence[HeadModel], face: FaceMap) -> list[FaceFamily]:
-    """The faces of a population's head models, on the vertices of the first."""
+    """The faces of a population's head models, at the vertices of the first model's face map."""
     mapped = [in_topology_of(head, heads[0]) for head in heads]
     return [
         FaceFamily(
@@ -131,7 +131,7 @@ def face_families(heads: Sequence[HeadModel], face: FaceMap) -> list[FaceFamily]
 def sample_faces(
     heads: Sequence[HeadModel], families: Sequence[FaceFamily], count: int, seed: int
 ) -> Float[Tensor, "m n 3"]:
-    """Faces of every family alike, at rest and in every category, canonical frame, mm."""
+    """Faces (mm, canonical frame), equally many of each family, at rest and in every category of expression."""
     rng = np.random.default_rng([seed, 5])
     out = []
     for i in range(count):

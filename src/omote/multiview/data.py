@@ -1,7 +1,7 @@
-"""Batches of view sets from a population, with the truth of each, and with the faults that generated images have.
+"""Batches of view sets from a population, with their ground truth and with the faults of generated images.
 
-A network that saw perfect renders alone fails on what a diffusion model draws: so most sets are blurred, shifted in depth and
-tinted, by faults that differ from view to view as independent errors do.
+A network trained on perfect renders alone fails on images from a diffusion model. Most sets are therefore blurred, shifted in
+depth and tinted, with independent faults in each view.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FAULTY_SHARE = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSets:
-    """View sets as tensors.
+    """A batch of view sets as tensors.
 
     Attributes:
         x: packed views (`omote.rgbd.codec`).
-        category: index into `CATEGORIES`.
-        intensity: [0, 1].
-        arkit: ARKit weights.
-        person: index in the population.
-        head: family of the person.
-        identity: coefficients of the family, σ.
-        pose: rig_from_canonical.
+        category: expression category, as an index into `CATEGORIES`.
+        intensity: intensity of the expression, [0, 1].
+        arkit: ARKit weights of the expression.
+        person: index of the person in the population.
+        head: index of the person's head family.
+        identity: identity coefficients in the person's family, σ.
+        pose: head pose, rig_from_canonical.
     """
 
     x: Float[Tensor, "b v 5 s s"]
@@ -55,7 +55,7 @@ class ViewSets:
     pose: Float[Tensor, "b 4 4"]
 
     def canonical(self, families: Sequence[FaceFamily]) -> Float[Tensor, "b n 3"]:
-        """True vertices of the face, canonical frame."""
+        """Ground-truth vertices of the face in the canonical frame."""
         rows = [
             families[int(head)].vertices(identity.numpy(), arkit.numpy())
             for head, identity, arkit in zip(self.head, self.identity, self.arkit, strict=True)
@@ -63,12 +63,12 @@ class ViewSets:
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
     def posed(self, families: Sequence[FaceFamily]) -> Float[Tensor, "b n 3"]:
-        """True vertices of the face, in the rig's frame."""
+        """Ground-truth vertices of the face in the rig frame."""
         return self.canonical(families) @ self.pose[:, :3, :3].transpose(1, 2) + self.pose[:, None, :3, 3]
 
 
 def sets_of(shard: ViewShard, faces: Sequence[tuple[int, int]]) -> ViewSets:
-    """Some faces of a shard, as (person, image)."""
+    """View sets of some faces of a shard, given as (person, image)."""
     rows, images = (np.array(column) for column in zip(*faces, strict=True))
     shape = shard.rgb.shape[2:5]
 
@@ -91,20 +91,20 @@ def sets_of(shard: ViewShard, faces: Sequence[tuple[int, int]]) -> ViewSets:
 
 
 def joined(parts: Sequence[ViewSets]) -> ViewSets:
-    """Sets of several shards as one."""
+    """View sets of several shards as one batch."""
     return ViewSets(
         **{name: torch.cat([getattr(part, name) for part in parts]) for name in ViewSets.__dataclass_fields__}
     )
 
 
 class ViewSource:
-    """View sets from a population, wherever it lies, as `omote.datasets.pair_source.PairSource` gives pairs.
+    """View sets from a population in any form, as `omote.datasets.pair_source.PairSource` gives pairs.
 
     Args:
-        population: a folder of shards of views, of which those added while it runs are found at the next refresh; a folder of
+        population: a folder of view shards, where shards added during the run are found at the next refresh; a folder of
             tars or a file of their URLs; or a config with a rig, whose persons are rendered as they are drawn.
-        heads: the population's head models.
-        allow_pipe: run the commands that a file of URLs lists.
+        heads: head models of the population.
+        allow_pipe: whether to run the commands that a file of URLs lists.
     """
 
     def __init__(
@@ -123,18 +123,18 @@ class ViewSource:
 
     @property
     def rig(self) -> Rig:
-        """The cameras."""
+        """The camera rig of the views."""
         return self.shards[0].rig
 
     @property
     def persons(self) -> list[tuple[ViewShard, int]]:
-        """Every person of the shards that are at hand."""
+        """All persons of the available shards."""
         return [(shard, row) for shard in self.shards for row in range(shard.num_persons)]
 
     def drawn(
         self, step: int, seed: int, size: int, part: int, parts: int
     ) -> list[tuple[ViewShard, int, np.random.Generator]]:
-        """Persons of part ``part`` of a step, each with a generator of its own: a function of its arguments and the shards."""
+        """Persons in part ``part`` of a step, each with its own generator; determined by the arguments and the shards."""
         if isinstance(self.population, Path) and self.tars is None and step % REFRESH_STEPS == 0:
             self.shards = self._refreshed(self.population)
         out = []
@@ -159,12 +159,12 @@ class ViewSource:
 def with_faults(
     x: Float[Tensor, "b v 5 s s"], rng: np.random.Generator, share: float = FAULTY_SHARE
 ) -> Float[Tensor, "b v 5 s s"]:
-    """Views with errors like those of decoded samples: soft, off in depth by smooth fields, tinted; outlines move with the blur.
+    """Views with errors like those of decoded samples: blur, which moves outlines too; smooth depth errors; and tints.
 
     Args:
         x: packed views.
-        rng: random generator.
-        share: share of the sets that have any; the colour of all is a camera's.
+        rng: random number generator.
+        share: share of the sets that get faults; a random camera colour is applied to all sets.
     """
     count, views, channels, size = x.shape[:4]
     flat = x.flatten(0, 1)
@@ -183,7 +183,7 @@ def with_faults(
     rgb = ((flat[:, :3] + 1) / 2 * gain).clamp(0, 1) * 2 - 1
     rgb = rgb * inside
     flat = torch.cat([rgb, flat[:, 3:]], dim=1)
-    # Softness of a latent: halved or quartered, by as much as the fault is strong.
+    # Blur as from a latent: views at half or quarter resolution, blended in by the strength of the fault.
     coarse = torch.where(
         per_view(draw(0.0, 1.0, count, 1, 1, 1) < 0.5),
         F.interpolate(F.avg_pool2d(flat, 2), size=(size, size), mode="bilinear", align_corners=False),

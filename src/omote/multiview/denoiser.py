@@ -1,8 +1,8 @@
-"""Multi-view denoisers: one protocol, and our own small network behind it.
+"""Multi-view denoisers: a protocol, and our own small network that implements it.
 
-Views are denoised together: self-attention runs over the tokens of all views of a set (Shi et al., "MVDream", ICLR 2024, §3.1),
-and each view's camera joins the time embedding. The network is a stock `UNet2DConditionModel`; what makes it multi-view is an
-attention processor and ``class_embed_type="projection"``, so that a Stable Diffusion U-Net becomes one by the same two things.
+Views of a set are denoised together: self-attention runs over the tokens of all views (Shi et al., "MVDream", ICLR 2024, §3.1),
+and the camera of each view is added to the time embedding. The network is a stock `UNet2DConditionModel`, made multi-view by an
+attention processor and ``class_embed_type="projection"``; the same two changes make a Stable Diffusion U-Net multi-view.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from omote.head.expressions import CATEGORIES
 from omote.rgbd.codec import DEPTH, MASK
 
 DepthPath = Literal["none", "concat", "added"]
-# Depth and mask of a view at four times the latent's side, as channels.
+# Depth and mask of a view are sampled at four times the latent resolution and stacked as channels.
 DEPTH_PATCH = 4
 NUM_DEPTH = 2 * DEPTH_PATCH**2
 TEXT_WIDTH = 128
@@ -34,15 +34,15 @@ TEXT_WIDTH = 128
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConditions:
-    """What a set of views is conditioned on; what is not given reads zeros or a null token.
+    """Conditions of a set of views; missing ones are replaced by zeros or a null token.
 
     Attributes:
         source: scaled latents of the source views.
-        depth: `depth_maps` of the source views.
-        category: index into `CATEGORIES`; `NULL_CATEGORY` for none.
-        intensity: [0, 1].
-        text: words as the denoiser reads them; ours takes the token of the text conditioner (`omote.rgbd.conditions.text`).
-        has_source, has_depth, has_text: which sets have it.
+        depth: depth and mask of the source views (`depth_maps`).
+        category: expression category, as an index into `CATEGORIES`; `NULL_CATEGORY` for none.
+        intensity: intensity of the expression, [0, 1].
+        text: text embedding for the denoiser; for ours, the token of the text conditioner (`omote.rgbd.conditions.text`).
+        has_source, has_depth, has_text: whether each set has the condition.
     """
 
     source: Float[Tensor, "b v d h w"]
@@ -55,11 +55,11 @@ class ViewConditions:
     has_text: Bool[Tensor, "b"]
 
     def to(self, device: torch.device) -> ViewConditions:
-        """The same on another device."""
+        """The same conditions on another device."""
         return ViewConditions(**{name: value.to(device) for name, value in vars(self).items()})
 
     def without(self, *kinds: Literal["source", "depth", "words"]) -> ViewConditions:
-        """The same without some kinds; ``words`` are text and category."""
+        """The same conditions without some kinds; ``words`` are text and category."""
         nothing = torch.zeros_like(self.has_source)
         changes: dict[str, Tensor] = {}
         if "source" in kinds:
@@ -76,9 +76,9 @@ NULL_CATEGORY = len(CATEGORIES)
 
 @runtime_checkable
 class MultiviewDenoiser(Protocol):
-    """A denoiser of V views' latents at once.
+    """A denoiser of the latents of V views at once.
 
-    ``latent_channels`` and ``latent_size`` are of its first stage, ``rig`` of the cameras that its views must be of.
+    ``latent_channels`` and ``latent_size`` are those of its first stage; ``rig`` holds the cameras that its views must come from.
     """
 
     latent_channels: int
@@ -92,17 +92,17 @@ class MultiviewDenoiser(Protocol):
     def velocity(
         self, z_t: Float[Tensor, "b v d h w"], t: Float[Tensor, "b"], conditions: ViewConditions
     ) -> Float[Tensor, "b v d h w"]:
-        """The straight path's velocity (`omote.diffusion.flow`) of views at time t, the same for all views of a set."""
+        """Velocity of the straight path (`omote.diffusion.flow`) at time t, which all views of a set share."""
         ...
 
 
 class ViewAttention:
-    """Self-attention over the tokens of all views of a set; cross-attention as it is.
+    """Self-attention over the tokens of all views of a set; cross-attention is unchanged.
 
-    As a processor of a stock U-Net whose batch holds the views of each set side by side.
+    An attention processor for a stock U-Net whose batch holds the views of each set consecutively.
 
     Args:
-        num_views: V.
+        num_views: number V of views in a set.
     """
 
     def __init__(self, num_views: int) -> None:
@@ -112,7 +112,7 @@ class ViewAttention:
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Of diffusers' attention processors."""
+        """Compute attention, as diffusers' attention processors do."""
         if encoder_hidden_states is not None:
             out: Tensor = self.plain(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
             return out
@@ -121,7 +121,7 @@ class ViewAttention:
 
 
 def depth_maps(x: Float[Tensor, "b v 5 s s"], latent_size: int) -> Float[Tensor, "b v k h w"]:
-    """Depth and mask of packed views as channels of the latent's size: each latent pixel has 4 × 4 values of both."""
+    """Depth and mask of packed views at the latent resolution: 4 × 4 values of each per latent pixel, as channels."""
     side = DEPTH_PATCH * latent_size
     flat = torch.cat([x[:, :, DEPTH], x[:, :, MASK]], dim=2).flatten(0, 1)
     maps = F.pixel_unshuffle(F.adaptive_avg_pool2d(flat, side), DEPTH_PATCH)
@@ -132,18 +132,18 @@ class ViewUNet(ModelMixin, ConfigMixin):
     """Our own multi-view denoiser.
 
     Args:
-        latent_size: latent pixels of a side.
+        latent_size: side of a latent, pixels.
         latent_channels: channels of a view's latent.
-        yaw_deg, pitch_deg, distance_mm, field_mm: the rig.
-        channels: U-Net widths per resolution.
-        attended: whether each resolution has attention; at 16² and finer it costs many times the rest.
+        yaw_deg, pitch_deg, distance_mm, field_mm: parameters of the `Rig`.
+        channels: channels of the U-Net at each resolution.
+        attended: whether each resolution has attention; at 16² and finer, attention costs many times the rest of the network.
         layers_per_block: residual blocks per resolution.
-        head_channels: channels of an attention head.
+        head_channels: number of channels per attention head.
         context_width: width of the tokens for cross-attention.
-        depth: depth of the source views: not read, as channels of the input, or through a small network of its own that is
-            added after the first convolution (as Mou et al., "T2I-Adapter", AAAI 2024, add conditions).
-        rays: read Plücker rays too.
-        prediction: output of the U-Net (`omote.diffusion.objective`).
+        depth: how the depth of the source views enters: not at all, as channels of the input, or through a small network whose
+            output is added after the first convolution (as conditions are in Mou et al., "T2I-Adapter", AAAI 2024).
+        rays: whether Plücker rays are part of the input.
+        prediction: quantity that the U-Net predicts (`omote.diffusion.objective`).
     """
 
     @register_to_config
@@ -177,7 +177,7 @@ class ViewUNet(ModelMixin, ConfigMixin):
             norm_num_groups=min(32, *channels),
             down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended),
             up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)),
-            # diffusers' name for the number of heads.
+            # This parameter of diffusers is in fact the number of heads.
             attention_head_dim=tuple(max(1, width // head_channels) for width in channels),
             cross_attention_dim=context_width,
             class_embed_type="projection",
@@ -205,7 +205,7 @@ class ViewUNet(ModelMixin, ConfigMixin):
 
     @property
     def rig(self) -> Rig:
-        """Of `MultiviewDenoiser`."""
+        """The cameras, in the order of the views."""
         c: Any = self.config
         return Rig(
             yaw_deg=tuple(c.yaw_deg), pitch_deg=tuple(c.pitch_deg), distance_mm=c.distance_mm, field_mm=c.field_mm
@@ -214,7 +214,7 @@ class ViewUNet(ModelMixin, ConfigMixin):
     def velocity(
         self, z_t: Float[Tensor, "b v d h w"], t: Float[Tensor, "b"], conditions: ViewConditions
     ) -> Float[Tensor, "b v d h w"]:
-        """Of `MultiviewDenoiser`."""
+        """Velocity of the straight path at time t; see `MultiviewDenoiser.velocity`."""
         c: Any = self.config
         count, views = z_t.shape[:2]
         source = conditions.source * conditions.has_source.view(-1, 1, 1, 1, 1)
@@ -239,7 +239,7 @@ class ViewUNet(ModelMixin, ConfigMixin):
     forward = velocity
 
     def context(self, conditions: ViewConditions) -> Float[Tensor, "b 2 c"]:
-        """Tokens for cross-attention: the category with its intensity, and the text."""
+        """Tokens for cross-attention: one of the category with its intensity, one of the text."""
         known = (conditions.category != NULL_CATEGORY)[:, None]
         category = self.category(conditions.category) + known * self.intensity(conditions.intensity[:, None])
         text = torch.where(conditions.has_text[:, None], self.text(conditions.text), self.no_text)

@@ -1,7 +1,7 @@
-"""The face of a head model as a small UV picture: what views are gathered into, and what vertices read offsets from.
+"""The face of a head model as a small UV map: view features are gathered into it, and vertex offsets are read from it.
 
-A position map in the model's own UVs (Feng et al., "Joint 3D Face Reconstruction and Dense Alignment with Position Map Regression
-Network", ECCV 2018), cropped to the face so that no texel is spent on the neck.
+A position map in the model's UV coordinates (Feng et al., "Joint 3D Face Reconstruction and Dense Alignment with Position Map
+Regression Network", ECCV 2018), cropped to the face so that no texels are spent on the neck.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ MAP_SIZE = 96
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceMap:
-    """A head model's face: n of its vertices, and m texels of a map of S × S that they cover.
+    """The face of a head model: n of its vertices, and the m texels of an S × S UV map that the face covers.
 
     Attributes:
-        ids: the vertices, ids into the head model.
-        region: True for those of the face itself; errors are measured there.
-        weight: belief in a scan there, (0, 1] (`omote.head.region`).
-        faces: triangles, ids into ``ids``.
-        edges: edges of those.
-        texels: covered texels, row · S + column.
-        corners: ids into ``ids`` of the triangle below each covered texel.
-        shares: barycentric weights of those.
-        uv: place of each vertex in the map, in [-1, 1] as `grid_sample` counts.
+        ids: vertices of the face, as indices into the head model's vertices.
+        region: whether each vertex belongs to the face region, where errors are measured.
+        weight: confidence in a scan at each vertex, (0, 1] (`omote.head.region`).
+        faces: triangles, as indices into ``ids``.
+        edges: edges of the triangles.
+        texels: indices of the covered texels, row · S + column.
+        corners: corners of the triangle at each covered texel, as indices into ``ids``.
+        shares: barycentric weights of the corners.
+        uv: position of each vertex in the map, [-1, 1] as in `grid_sample`.
     """
 
     ids: Int[np.ndarray, " n"]
@@ -51,14 +51,14 @@ class FaceMap:
     uv: Float[np.ndarray, "n 2"]
 
     def tensors(self, device: torch.device | str = "cpu") -> FaceTensors:
-        """The same for networks."""
+        """The face map as tensors."""
         return FaceTensors(
             *(torch.from_numpy(np.ascontiguousarray(getattr(self, f))).to(device) for f in FaceTensors._fields)
         )
 
 
 class FaceTensors(NamedTuple):
-    """`FaceMap` as tensors of the same names."""
+    """A `FaceMap` as tensors, under the same names."""
 
     region: Tensor
     weight: Tensor
@@ -70,7 +70,7 @@ class FaceTensors(NamedTuple):
     uv: Tensor
 
     def surface(self, vertices: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b m 3"], Float[Tensor, "b m 3"]]:
-        """Positions and unit normals at the covered texels."""
+        """Positions and unit normals of the surface at the covered texels."""
         a, b, c = (vertices[:, self.faces[:, k]] for k in range(3))
         normal = torch.cross(b - a, c - a, dim=2)
         summed = torch.zeros_like(vertices).index_add(1, self.faces.T.reshape(-1), normal.repeat(1, 3, 1))
@@ -78,13 +78,13 @@ class FaceTensors(NamedTuple):
         return (vertices[:, self.corners] * self.shares[:, :, None]).sum(dim=2), normals
 
     def drawn(self, values: Float[Tensor, "b m c"]) -> Float[Tensor, "b c S S"]:
-        """Values at the covered texels as a map, zero elsewhere."""
+        """A map with the given values at the covered texels and zero elsewhere."""
         out = values.new_zeros(len(values), values.shape[2], MAP_SIZE * MAP_SIZE)
         out[:, :, self.texels] = values.transpose(1, 2)
         return out.view(len(values), -1, MAP_SIZE, MAP_SIZE)
 
     def read(self, maps: Float[Tensor, "b c S S"]) -> Float[Tensor, "b n c"]:
-        """A map's values at the vertices."""
+        """Values of a map at the vertices."""
         grid = self.uv.to(maps.dtype).expand(len(maps), 1, -1, 2)
         found = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return found[:, :, 0].transpose(1, 2)
@@ -92,7 +92,7 @@ class FaceTensors(NamedTuple):
 
 @once_per_head
 def face_map(model: HeadModel) -> FaceMap:
-    """The map of a head model, by its own UVs."""
+    """The face map of a head model, in the model's own UV coordinates."""
     region, atlas = head_region(model), skin_atlas(model)
     inside = (region.weight > 0)[model.faces[atlas.face_ids]].all(axis=1)
     corners = model.faces[atlas.face_ids[inside]]
@@ -101,7 +101,7 @@ def face_map(model: HeadModel) -> FaceMap:
     placed = np.zeros((len(ids), 2))
     placed[faces.ravel()] = atlas.uv[atlas.faces_uv[inside]].reshape(-1, 2)
     low, high = placed.min(axis=0), placed.max(axis=0)
-    # A texel of margin, so that no vertex reads beyond the map.
+    # A margin of one texel, so that no vertex is sampled outside the map.
     side = (high - low).max() * MAP_SIZE / (MAP_SIZE - 2)
     placed = (placed - (low + high) / 2) / side + 0.5
     crop = replace(

@@ -1,7 +1,7 @@
-"""First stage of views: KL-regularised, f = 8, colour alone (candidate 1) or with depth (candidate 2).
+"""First stage for views: a KL-regularised autoencoder, f = 8, of colour alone (candidate 1) or colour and depth (candidate 2).
 
 Part of the latent is the view itself, average-pooled by f, which is neither noised nor regularised (`omote.rgbd.autoencoder`);
-the learned channels hold what pooling loses. No source is read: a view of the latent is all that a decoder gets.
+the learned channels hold what pooling loses. The decoder reads the latent alone, without a source image.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from omote.rgbd.autoencoder import GROUPS, LatentStage, Posterior, ResBlock
 from omote.rgbd.codec import NUM_CHANNELS
 
 Modality = Literal["rgb", "rgbd"]
-# Channels of a packed view; colour comes with its mask.
+# Channels of a packed view that each modality holds; colour comes with the mask.
 CHANNELS: dict[Modality, tuple[int, ...]] = {"rgb": (0, 1, 2, 4), "rgbd": (0, 1, 2, 3, 4)}
 FACTOR, PATCH = 8, 4
 
 
 @runtime_checkable
 class ViewFirstStage(Protocol):
-    """What an editor of views asks of a first stage: ours, or another's with its units inside.
+    """What a view editor needs of a first stage: ours, or another model's with its latent scaling built in.
 
-    ``channels`` are the channels of a packed view that it holds, of `CHANNELS`; ``latent_channels`` those of its latents.
+    ``channels`` are the channels of a packed view that it encodes (`CHANNELS`); ``latent_channels`` counts those of its latents.
     """
 
     channels: tuple[int, ...]
@@ -36,17 +36,17 @@ class ViewFirstStage(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Pixels of a side of a view."""
+        """Side of a view, pixels."""
         ...
 
     def encoded(self, x: Float[Tensor, "b 5 s s"]) -> Float[Tensor, "b d h w"]:
-        """Latents of zero mean and unit deviation."""
+        """Latents of zero mean and unit standard deviation."""
         ...
 
     def decoded(
         self, z: Float[Tensor, "b d h w"], like: Float[Tensor, "b 5 s s"] | None = None
     ) -> Float[Tensor, "b 5 s s"]:
-        """Packed views of latents; where the stage has no depth, that of ``like`` is kept."""
+        """Packed views from latents; a stage without depth keeps the depth of ``like``."""
         ...
 
 
@@ -54,11 +54,11 @@ class ViewAutoencoder(LatentStage):
     """Autoencoder of packed views.
 
     Args:
-        modality: colour and mask, or depth too.
-        sample_size: pixels of a side.
-        learned_channels: latent channels beside the pooled ones.
-        widths: at s/4 and s/8.
-        fine_width: of the decoder's last stage, at s/2.
+        modality: colour and mask, or colour, mask and depth.
+        sample_size: side of a view, pixels.
+        learned_channels: number of latent channels beside the pooled ones.
+        widths: channels of the convolutions at s/4 and s/8.
+        fine_width: channels of the decoder's last stage, at s/2.
     """
 
     @register_to_config
@@ -95,7 +95,7 @@ class ViewAutoencoder(LatentStage):
             nn.Conv2d(wide, fine_width, 1),
             nn.Upsample(scale_factor=2.0),
         )
-        # The finest layers read the upsampled pooled view, so that they need not carry it.
+        # The finest layers also read the upsampled pooled view, so that the features need not carry it.
         self.fine = nn.Sequential(
             nn.Conv2d(fine_width + 4 * count, fine_width, 3, padding=1),
             nn.SiLU(),
@@ -108,23 +108,23 @@ class ViewAutoencoder(LatentStage):
 
     @property
     def image_size(self) -> int:
-        """Pixels of a side of a view."""
+        """Side of a view, pixels."""
         return int(self.config.sample_size)
 
     @property
     def latent_size(self) -> int:
-        """Latent pixels of a side."""
+        """Side of a latent, pixels."""
         return int(self.config.sample_size) // FACTOR
 
     def encode(self, x: Float[Tensor, "b 5 s s"]) -> Posterior:
-        """A packed view's distribution of latents, unscaled."""
+        """Posterior distribution of a packed view's latents, unscaled."""
         own = x[:, self.channels]
         mean, log_variance = self.encoder(F.pixel_unshuffle(own, PATCH)).chunk(2, dim=1)
         pooled = F.avg_pool2d(own, FACTOR)
         return Posterior(pooled=pooled, mean=mean, log_variance=log_variance.clamp(-20.0, 4.0))
 
     def decode(self, z: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c s s"]:
-        """Unscaled latents → the stage's own channels."""
+        """Channels of the stage's modality, decoded from unscaled latents."""
         base = F.interpolate(
             z[:, : len(self.channels)], scale_factor=float(FACTOR), mode="bilinear", align_corners=False
         )
@@ -133,17 +133,17 @@ class ViewAutoencoder(LatentStage):
         return out
 
     def encoded(self, x: Float[Tensor, "b 5 s s"]) -> Float[Tensor, "b d h w"]:
-        """Scaled latents of packed views: the mode."""
+        """Scaled latents of packed views: the mode of the posterior."""
         return self.scale(self.encode(x).mode())
 
     def decoded(
         self, z: Float[Tensor, "b d h w"], like: Float[Tensor, "b 5 s s"] | None = None
     ) -> Float[Tensor, "b 5 s s"]:
-        """Scaled latents → packed views.
+        """Packed views from scaled latents.
 
         Args:
-            z: zero mean, unit deviation.
-            like: packed views whose depth is kept where the stage has none; depth is zero if None.
+            z: latents of zero mean and unit standard deviation.
+            like: packed views whose depth is kept by a stage without depth; if None, the depth is zero.
         """
         own = self.decode(z * self.latent_std + self.latent_mean)
         if len(self.channels) == NUM_CHANNELS:

@@ -1,7 +1,7 @@
-"""CNN → 3D straight from latents (candidate 2): `ViewsToMesh` behind a few layers that raise latents to what it gathers.
+"""CNN from latents straight to 3D (candidate 2): `ViewsToMesh` behind a few layers that upsample the latents.
 
-The pooled channels of a first stage's latent are the views at 16², which the coarse regression reads as they are; the raised maps
-are trained through the face alone, and are no images.
+The pooled channels of a first stage's latent are the views at 16², which the coarse regression reads unchanged. The upsampled
+maps are trained through the loss on the face alone, and are not images.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from omote.multiview.first_stage import FACTOR
 from omote.multiview.to_3d import FaceGuess, ViewsToMesh
 from omote.rgbd.codec import NUM_CHANNELS
 
-RAISED = 4  # times the latent's side
+RAISED = 4  # resolution of the upsampled maps, relative to the latent
 
 
 class LatentsToMesh(ViewsToMesh):
-    """Latents → face.
+    """Face from latents.
 
     Args:
         latent_channels: channels of a view's latent, the pooled ones first.
-        num_vertices, num_components, pooled, yaw_deg, pitch_deg, distance_mm, field_mm, features, width, map_widths, passes: of
-            `ViewsToMesh`.
-        sample_size: pixels of a side of the views that the latents are of.
+        num_vertices, num_components, pooled, yaw_deg, pitch_deg, distance_mm, field_mm, features, width, map_widths, passes: as
+            in `ViewsToMesh`.
+        sample_size: side of the views that the latents encode, pixels.
     """
 
     @register_to_config
@@ -65,7 +65,7 @@ class LatentsToMesh(ViewsToMesh):
             map_widths=map_widths,
             passes=passes,
         )
-        # The parents' own call has replaced what was asked for.
+        # The parent's registration has overwritten the requested value.
         self.register_to_config(sample_size=sample_size)
         self.register_buffer("pooled_mean", torch.zeros(NUM_CHANNELS, 1, 1))
         self.register_buffer("pooled_std", torch.ones(NUM_CHANNELS, 1, 1))
@@ -85,7 +85,7 @@ class LatentsToMesh(ViewsToMesh):
     pooled_std: Tensor
 
     def regressed_views(self, z: Float[Tensor, "b v d h w"]) -> Float[Tensor, "b v 5 h w"]:
-        """The pooled channels, unscaled."""
+        """The pooled channels of the latents, unscaled."""
         return z[:, :, :NUM_CHANNELS] * self.pooled_std + self.pooled_mean
 
     def forward(
@@ -96,7 +96,7 @@ class LatentsToMesh(ViewsToMesh):
         given: Bool[Tensor, "b"] | None = None,
         coarse: Float[Tensor, "b c"] | None = None,
     ) -> list[FaceGuess]:
-        """Of `ViewsToMesh`, of scaled latents."""
+        """The face after each pass, from scaled latents; see `ViewsToMesh.forward`."""
         pooled = self.regressed_views(z)
         if coarse is None:
             with torch.autocast(z.device.type, enabled=False):

@@ -1,7 +1,7 @@
-"""A multi-view editor: source views or latents → edited latents → views and the face's vertices.
+"""Multi-view editor: source views or latents → edited latents → edited views and vertices of the face.
 
-Candidate 1 and candidate 2 are this with different ends: the first encodes images and reads the face from decoded images, the
-second encodes 3D points and reads the face from latents.
+Candidates 1 and 2 share this editor and differ at both ends: candidate 1 encodes images and reconstructs the face from decoded
+images; candidate 2 encodes 3D points and reconstructs the face from latents.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ TextReader = Callable[[Sequence[str]], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class ViewEditSettings:
-    """How views are edited.
+    """Settings of a view edit.
 
     Attributes:
-        steps: sampler steps.
+        steps: number of sampler steps.
         sampler: name of the sampler.
-        guidance_scale: guidance by words and categories; 1 means none.
-        depth_weight: how far the source's depth leads: 0 not at all, 1 as in training, above 1 is guidance by depth.
-        source_scale: guidance by the source views; 1 means none.
+        guidance_scale: scale of the guidance by texts and categories; 1 means none.
+        depth_weight: weight of the source depth: 0 ignores it, 1 is as in training, above 1 is guidance by depth.
+        source_scale: scale of the guidance by the source views; 1 means none.
         seed: seed of the noise; expression i uses seed + i.
     """
 
@@ -76,12 +76,12 @@ class ViewEditSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EditedFaces:
-    """Edits of one person.
+    """Edited faces of one person.
 
     Attributes:
-        views: packed views of each edit, the person at rest first.
-        vertices_mm: the face's vertices of each, in the rig's frame.
-        sigma_mm: their expected error.
+        views: packed views of each edit, after those of the person at rest.
+        vertices_mm: vertices of each face in the rig frame, mm.
+        sigma_mm: expected error of each vertex, mm.
     """
 
     views: Float[Tensor, "n v 5 s s"]
@@ -90,16 +90,16 @@ class EditedFaces:
 
 
 class ViewEditor:
-    """The networks of candidate 1 or 2.
+    """The networks of candidate 1 or 2, as an editor.
 
     Args:
-        denoiser: of our own, or any of the protocol.
-        first_stage: of its latents.
-        to_3d: reads the face from decoded views, or from latents (`LatentsToMesh`).
-        delta_std: deviation of the difference that is diffused, per channel.
-        face: the face's map.
-        encoder: encodes 3D points into source latents (candidate 2); the source's views are encoded if None.
-        read_text: texts → what the denoiser reads of them.
+        denoiser: multi-view denoiser, ours or any other that follows the protocol.
+        first_stage: first stage of the denoiser's latents.
+        to_3d: network that reconstructs the face from decoded views, or from latents (`LatentsToMesh`).
+        delta_std: standard deviation, per channel, of the latent difference that is diffused.
+        face: face map of the head model.
+        encoder: encoder from 3D points to source latents (candidate 2); if None, the source views are encoded.
+        read_text: function from texts to the denoiser's text embeddings.
     """
 
     def __init__(
@@ -119,24 +119,24 @@ class ViewEditor:
 
     @property
     def rig(self) -> Rig:
-        """The cameras that source views must be of."""
+        """The camera rig of the source views."""
         return self.denoiser.rig
 
     @property
     def sample_size(self) -> int:
-        """Pixels of a side of a view."""
+        """Side of a view, pixels."""
         return self.first_stage.image_size
 
     @torch.no_grad()
     def edit(
         self, x: Float[Tensor, "v 5 s s"], expressions: Sequence[Expression], settings: ViewEditSettings
     ) -> EditedFaces:
-        """Edit a person; the first of the result is the source itself through the same networks.
+        """Edit the face of a person; the first result is the source itself, passed through the same networks.
 
         Args:
             x: packed source views.
-            expressions: wanted expressions; those with a text are asked for by it, the others by category.
-            settings: sampling.
+            expressions: target expressions; each is conditioned on its text if it has one, otherwise on its category.
+            settings: settings of the edit.
         """
         source = self.source_latents(x)
         conditions = self.conditions(x, source, expressions)
@@ -149,7 +149,7 @@ class ViewEditor:
         return EditedFaces(views=views, vertices_mm=vertices, sigma_mm=sigma)
 
     def source_latents(self, x: Float[Tensor, "v 5 s s"]) -> Float[Tensor, "v d h w"]:
-        """Latents of the source: of its views, or straight from its surface points."""
+        """Latents of the source, encoded from its views or straight from its surface points."""
         if self.encoder is None:
             return self.first_stage.encoded(x)
         found: Tensor = self.encoder(points_of_views(x[None], self.rig))[0]
@@ -158,7 +158,7 @@ class ViewEditor:
     def conditions(
         self, x: Float[Tensor, "v 5 s s"], source: Float[Tensor, "v d h w"], expressions: Sequence[Expression]
     ) -> ViewConditions:
-        """What each expression is asked for by."""
+        """The denoiser's conditions for each expression."""
         count = len(expressions)
         written = [i for i, e in enumerate(expressions) if e.text is not None]
         text = torch.zeros(count, TEXT_WIDTH)
@@ -204,11 +204,11 @@ class ViewEditor:
     def faces(
         self, z: Float[Tensor, "n v d h w"], views: Float[Tensor, "n v 5 s s"]
     ) -> tuple[Float[np.ndarray, "n m 3"], Float[np.ndarray, "n m"]]:
-        """The face's vertices and their expected errors (mm), of latents or of decoded views."""
+        """Vertices of the face and their expected errors (mm), from latents or from decoded views."""
         if isinstance(self.to_3d, LatentsToMesh):
             guess = self.to_3d(z, self._face)[-1]
         else:
-            # A first stage of colour leaves the source's depth where it was: it is not of the edit.
+            # A first stage of colour alone keeps the source's depth, which does not show the edit.
             depth = len(self.first_stage.channels) == NUM_CHANNELS
             guess = self.to_3d(views, self._face, given=torch.full((len(views),), depth))[-1]
         assert guess.log_error is not None
@@ -216,14 +216,14 @@ class ViewEditor:
 
 
 def load_view_editor(folder: Path, head: HeadModel) -> ViewEditor:
-    """The networks in a folder: ``denoiser``, ``first_stage``, ``to_3d`` and, for candidate 2, ``encoder``.
+    """Load the networks in a folder: ``denoiser``, ``first_stage``, ``to_3d`` and, for candidate 2, ``encoder``.
 
     Args:
-        folder: a run's export, with ``to_3d`` beside it.
-        head: head model of the face's map.
+        folder: folder of a run's export, with ``to_3d`` added.
+        head: head model that the face map is made from.
 
     Raises:
-        CheckpointError: a network is missing, damaged, or of another rig or latent than the others.
+        CheckpointError: a network is missing or damaged, or its rig or latents differ from those of the others.
     """
     hint = (
         "train it with candidate1-cpu or candidate2-cpu, and put the export of to3d-cpu beside it (docs/candidates.md)"

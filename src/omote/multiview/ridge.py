@@ -1,7 +1,7 @@
 """Ridge regression from pooled views to the face's coefficients, in closed form.
 
-Persons are halved by their parity: the weights of one half are fitted without the other, so that a network which learns what the
-regression leaves sees errors as large as unseen persons have (cross-fitting; Chernozhukov et al., 2018).
+Persons are split into two halves by the parity of their index, and weights are fitted to each half separately. A network that
+learns the residual therefore sees errors as large as those on unseen persons (cross-fitting; Chernozhukov et al., 2018).
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from omote.progress import Step, Steps
 
 FACES_PER_COMPONENT = 10
 CHUNK = 32
-# Penalties in units of the regressors' mean variance, of which the best on the other half is kept.
+# Candidate penalties, relative to the mean variance of the regressors; the one with the least error on the other half is kept.
 PENALTIES = (1e-3, 5e-3, 2.5e-2)
 FILE = "coarse.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coarse:
-    """A coarse face regression.
+    """A coarse regression of the face.
 
     Attributes:
-        basis: state of the `FaceBasis`.
-        ridge: weights fitted to all persons, with depth and without.
-        folds: weights fitted to even and to odd persons.
-        penalty: the chosen penalties, with depth and without.
-        error: deviation that is left of each coefficient on odd persons after a fit to even ones, with depth and without.
+        basis: state dict of the `FaceBasis`.
+        ridge: weights fitted to all persons, for views with depth and without.
+        folds: weights fitted to even persons and to odd persons.
+        penalty: chosen penalties, for views with depth and without.
+        error: residual deviation of each coefficient on odd persons after a fit to even ones, for views with depth and without.
     """
 
     basis: dict[str, Tensor]
@@ -59,15 +59,15 @@ def fit_coarse(
     pooled: int,
     seed: int,
 ) -> Steps[Coarse]:
-    """Fit components to the population's head models, and the regression to the shards at hand.
+    """Fit the components to the population's head models, and the regression to the available shards.
 
     Args:
-        source: view sets.
+        source: source of the view sets.
         heads: head models of the population.
-        families: their faces.
-        num_components: shape components.
-        pooled: pixels of a side of the views that are read.
-        seed: of everything drawn.
+        families: faces of the head models.
+        num_components: number of shape components.
+        pooled: side of the pooled views that the regression reads, pixels.
+        seed: seed of all random draws.
     """
     yield Step(stage="basis")
     basis = FaceBasis(len(families[0].template_mm), num_components)
@@ -92,7 +92,7 @@ def fit_coarse(
         tried = []
         for penalty in PENALTIES:
             even = _solve(halves[0][0], halves[0][1], penalty)
-            # |b - A w|² of the other half, from its sums alone.
+            # |b - A w|² over the other half, computed from its sums alone.
             squared = _left(halves[1], even)
             tried.append((float(squared.clamp_min(0).sqrt().sum()), penalty, even, squared))
         _, penalty, even, squared = min(tried, key=lambda item: item[0])
@@ -113,7 +113,7 @@ def fit_coarse(
 def _chunks(
     faces: Sequence[tuple], families: Sequence[FaceFamily], basis: FaceBasis, seed: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Views as rendered, and again with faults; their coefficients; whose person is odd."""
+    """Views as rendered and again with faults, their coefficients, and whether each person's index is odd."""
     for start in range(0, len(faces), CHUNK):
         sets = joined([sets_of(shard, [(row, k)]) for shard, row, k in faces[start : start + CHUNK]])
         wanted, odd = basis.coefficients(sets.canonical(families), sets.pose), sets.person % 2
@@ -124,7 +124,7 @@ def _chunks(
 def _solve(gram: Tensor, moment: Tensor, penalty: float) -> Tensor:
     size = len(gram)
     ridge = penalty * gram.diagonal()[:-1].mean() * torch.ones(size)
-    ridge[-1] = 1e-3  # the constant's
+    ridge[-1] = 1e-3  # penalty of the constant term
     factor = torch.linalg.cholesky(gram + torch.diag(ridge))
     return torch.cholesky_solve(moment, factor)
 
@@ -135,10 +135,10 @@ def _left(sums: tuple[Tensor, ...], weights: Tensor) -> Tensor:
 
 
 def save_coarse(coarse: Coarse, folder: Path) -> None:
-    """Write a regression.
+    """Write a regression to a folder.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: getattr(coarse, name) for name in ("ridge", "folds", "penalty", "error")}
@@ -148,10 +148,10 @@ def save_coarse(coarse: Coarse, folder: Path) -> None:
 
 
 def load_coarse(folder: Path) -> Coarse:
-    """Read a regression.
+    """Read a regression from a folder.
 
     Raises:
-        CheckpointError: it is missing or damaged.
+        CheckpointError: the file is missing or damaged.
     """
     with reading(folder, CheckpointError, "damaged", "delete it, and it is fitted anew"):
         raw = load_file(folder / FILE)

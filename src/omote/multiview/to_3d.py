@@ -1,12 +1,12 @@
-"""CNN → 3D: registered views to the face's vertices in correspondence.
+"""CNN from registered views to 3D: the vertices of the face in correspondence.
 
-    views x (b, v, 5, s, s) → coefficients (ridge regression + a per-view CNN's correction) → coarse face
+    views x (b, v, 5, s, s) → coefficients (ridge regression + correction by a per-view CNN) → coarse face
                             → features of every view at the face's projected texels → UV map → U-Net → offset and confidence
 
-The coarse face is a linear regression of the views at 16², which a CNN on as much data does not reach (docs/candidates.md); the
-CNN learns what it leaves. Each pass gathers at the vertices of the pass before: colour, the CNN's features, and where a view
-has depth the signed distance from the face to what was measured (Li et al., "ToFu", ICCV 2021, refines so from volumes).
-Without depth a view still gives colour and features.
+The coarse face is a linear regression from the views at 16², which a CNN trained on as much data does not match
+(docs/candidates.md); the CNN learns the residual. Each pass samples colour, CNN features and, for views with depth, the signed
+distance from the face to the measured surface at the vertices of the previous pass (as Li et al., "ToFu", ICCV 2021, refine from
+volumes). Without depth, a view still contributes colour and features.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from omote.multiview.face_map import FaceTensors
 from omote.rgbd.codec import DEPTH, DEPTH_SCALE_MM, NUM_CHANNELS
 
 LUMA = (0.299, 0.587, 0.114)
-REACH_MM = 12.0  # a measurement farther from the face than this is of something else
-OFFSET_MM = 5.0  # of the U-Net's output of 1
+REACH_MM = 12.0  # a measurement farther from the face than this is of another surface
+OFFSET_MM = 5.0  # offset for a U-Net output of 1
 PATCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceGuess:
-    """A face of one pass.
+    """The face after one pass.
 
     Attributes:
-        vertices_mm: of the `FaceMap`, in the rig's frame.
-        log_error: log of the expected error, mm; None for the coarse face.
+        vertices_mm: vertices of the `FaceMap` in the rig frame, mm.
+        log_error: log of the expected error in mm at each vertex; None for the coarse face.
     """
 
     vertices_mm: Float[Tensor, "b n 3"]
@@ -48,7 +48,7 @@ class FaceGuess:
 
 
 def regressors(x: Float[Tensor, "b v 5 s s"], pooled: int) -> Float[Tensor, "b d"]:
-    """What ridge regression reads: brightness, depth and mask of the views averaged down to ``pooled``², and a one."""
+    """Regressors of the ridge regression: brightness, depth and mask of the views pooled to ``pooled``², and a constant 1."""
     luma = (x[:, :, :3] * x.new_tensor(LUMA).view(1, 1, 3, 1, 1)).sum(dim=2, keepdim=True)
     read = torch.cat([luma, x[:, :, 3:]], dim=2)
     small = F.avg_pool2d(read.flatten(0, 1), x.shape[-1] // pooled).reshape(len(x), -1)
@@ -56,24 +56,24 @@ def regressors(x: Float[Tensor, "b v 5 s s"], pooled: int) -> Float[Tensor, "b d
 
 
 def without_depth(x: Float[Tensor, "b v 5 s s"], given: Bool[Tensor, "b"]) -> Float[Tensor, "b v 5 s s"]:
-    """Views whose depth channel is zero where depth is not given."""
+    """Views with the depth channel set to zero where depth is not given."""
     kept = given.view(-1, 1, 1, 1, 1).to(x.dtype)
     return torch.cat([x[:, :, :3], x[:, :, DEPTH] * kept, x[:, :, 4:]], dim=2)
 
 
 class ViewsToMesh(ModelMixin, ConfigMixin):
-    """Views → face.
+    """Face from registered views.
 
     Args:
-        num_vertices: vertices of the face's map.
-        num_components: shape components of the coarse face.
-        pooled: pixels of a side of the views that the regression reads.
-        yaw_deg, pitch_deg, distance_mm, field_mm: the rig.
-        sample_size: pixels of a side of a view.
-        features: channels of the CNN that are gathered at the vertices.
-        width: of the CNN at s/4.
-        map_widths: of the U-Net at S/2, S/4, S/8.
-        passes: of the refinement, with shared weights.
+        num_vertices: number of vertices of the face map.
+        num_components: number of shape components of the coarse face.
+        pooled: side of the pooled views that the regression reads, pixels.
+        yaw_deg, pitch_deg, distance_mm, field_mm: parameters of the `Rig`.
+        sample_size: side of a view, pixels.
+        features: number of CNN channels that are sampled at the texels.
+        width: channels of the CNN at s/4.
+        map_widths: channels of the U-Net at S/2, S/4 and S/8.
+        passes: number of refinement passes, which share their weights.
     """
 
     @register_to_config
@@ -98,7 +98,7 @@ class ViewsToMesh(ModelMixin, ConfigMixin):
         self.basis = FaceBasis(num_vertices, num_components)
         num_coefficients = num_components + NUM_POSE
         read = views * 3 * pooled**2 + 1
-        # One regression for views with depth, one for views without.
+        # One regression for views with depth, and one for views without.
         self.register_buffer("ridge", torch.zeros(2, read, num_coefficients, dtype=torch.float16))
         self.encoder = ViewEncoder(views, width, features, num_coefficients, sample_size)
         seen = views * 5 + 2 * features + 3 + 3 + 3
@@ -107,7 +107,7 @@ class ViewsToMesh(ModelMixin, ConfigMixin):
         for name, value in (
             ("rotation", np.stack([c.cam_from_world[:3, :3] for c in cameras])),
             ("translation", np.stack([c.cam_from_world[:3, 3] for c in cameras])),
-            # Focal length in half images, as `grid_sample` counts.
+            # Focal length in units of half the image, the coordinates of `grid_sample`.
             ("focal", np.array([2 * c.intrinsics[0, 0] / sample_size for c in cameras])),
             ("matrices", flattened(cameras)),
         ):
@@ -121,24 +121,24 @@ class ViewsToMesh(ModelMixin, ConfigMixin):
 
     @property
     def rig(self) -> Rig:
-        """The cameras that views must be of."""
+        """The camera rig of the views."""
         c: Any = self.config
         return Rig(
             yaw_deg=tuple(c.yaw_deg), pitch_deg=tuple(c.pitch_deg), distance_mm=c.distance_mm, field_mm=c.field_mm
         )
 
     def regressed(self, x: Float[Tensor, "b v 5 s s"], given: Bool[Tensor, "b"]) -> Float[Tensor, "b c"]:
-        """Coefficients by ridge regression alone.
+        """Coefficients from ridge regression alone.
 
         Args:
-            x: packed views, without depth where it is not given.
-            given: whether a set has depth.
+            x: packed views, with zero depth where depth is not given.
+            given: whether each set has depth.
         """
         weights, read = self.ridge.to(x.dtype), regressors(x, self.config.pooled)
         return torch.where(given[:, None], read @ weights[0], read @ weights[1])
 
     def regressed_views(self, x: Float[Tensor, "b v 5 s s"]) -> Float[Tensor, "b v 5 s s"]:
-        """The views that the coarse regression reads of the network's input."""
+        """The part of the network's input that the coarse regression reads, as views."""
         return x
 
     def forward(
@@ -149,20 +149,20 @@ class ViewsToMesh(ModelMixin, ConfigMixin):
         given: Bool[Tensor, "b"] | None = None,
         coarse: Float[Tensor, "b c"] | None = None,
     ) -> list[FaceGuess]:
-        """The face by each pass, coarse first.
+        """The face after each pass, the coarse face first.
 
         Args:
-            x: packed views of the rig's cameras.
-            face: map of the head model.
-            given: whether a set's depth may be read; all if None.
-            coarse: coefficients to correct; `regressed` if None.
+            x: packed views from the rig's cameras.
+            face: face map of the head model.
+            given: whether each set has depth to read; if None, all have.
+            coarse: coefficients of the coarse face before the CNN's correction; if None, those of `regressed`.
         """
         given = torch.ones(len(x), dtype=torch.bool, device=x.device) if given is None else given
         x = without_depth(x, given)
         with torch.autocast(x.device.type, enabled=False):
             coefficients = self.regressed(x.float(), given) if coarse is None else coarse
         correction, features = self.encoder(x, self.matrices)
-        # Geometry in float32 whatever the autocast: half precision holds a head's coordinates to a millimetre.
+        # Geometry in float32 under any autocast: half precision resolves head coordinates only to a millimetre.
         with torch.autocast(x.device.type, enabled=False):
             vertices = self.basis(coefficients + correction.float())
         guesses = [FaceGuess(vertices_mm=vertices)]
@@ -184,7 +184,7 @@ class ViewsToMesh(ModelMixin, ConfigMixin):
         face: FaceTensors,
         given: Bool[Tensor, "b"],
     ) -> tuple[Float[Tensor, "b k S S"], Float[Tensor, "b 3 S S"]]:
-        """What the views show at a face's texels, and the pull towards what they measured there, mm."""
+        """Features of the views at a face's texels, and the offset (mm) towards the surface that the views measured."""
         count, views = x.shape[:2]
         points, normals = face.surface(vertices)
         seen = torch.einsum("vij,bmj->bvmi", self.rotation, points) + self.translation[:, None]
@@ -195,7 +195,7 @@ class ViewsToMesh(ModelMixin, ConfigMixin):
             return F.grid_sample(maps.flatten(0, 1), flat, align_corners=False)[:, :, 0].unflatten(0, (count, views))
 
         shown, felt = at(x), at(features)
-        # The ray of each texel, of unit z; what was measured lies on it.
+        # Ray to each texel, scaled to unit z; the measured point lies on it.
         ray = torch.einsum("vji,bvmj->bvmi", self.rotation, seen / seen[..., 2:])
         along = (ray * normals[:, None]).sum(dim=-1)
         cosine = (-along / ray.norm(dim=-1)).clamp_min(0)
@@ -227,9 +227,9 @@ class ViewsToMesh(ModelMixin, ConfigMixin):
 
 
 class ViewEncoder(nn.Module):
-    """Per-view CNN: features of each view at s/4, and one correction of the coefficients from all of them.
+    """Per-view CNN: features of each view at s/4, and one correction of the coefficients from all views.
 
-    No norm but at s/16: on large maps it costs more than the convolutions.
+    Normalisation only at s/16: on larger maps it costs more than the convolutions.
     """
 
     def __init__(self, views: int, width: int, features: int, num_coefficients: int, size: int) -> None:
@@ -256,7 +256,7 @@ class ViewEncoder(nn.Module):
     def forward(
         self, x: Float[Tensor, "b v 5 s s"], matrices: Float[Tensor, "v 16"]
     ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b v f h w"]]:
-        """Views and their flattened cameras → correction, features."""
+        """Correction of the coefficients, and features, from views and their flattened camera matrices."""
         count, views = x.shape[:2]
         h = self.stem(F.pixel_unshuffle(x.flatten(0, 1), PATCH))
         h = h + self.camera(matrices).repeat(count, 1)[:, :, None, None]
@@ -266,7 +266,7 @@ class ViewEncoder(nn.Module):
 
 
 class MapUNet(nn.Module):
-    """A U-Net over the face's map, three resolutions; its output starts at zero."""
+    """A U-Net over the face map with three resolutions, whose output is zero at initialisation."""
 
     def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -293,7 +293,7 @@ class MapUNet(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
-        """A map to a map."""
+        """Output map from an input map."""
         a = self.first(x)
         b = self.second(a)
         b = self.up_second(torch.cat([F.interpolate(self.third(b), scale_factor=2.0), b], dim=1))

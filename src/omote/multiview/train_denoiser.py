@@ -1,7 +1,7 @@
-"""Training of a multi-view denoiser: views of a person at rest → views of an expression, in latents.
+"""Training of a multi-view denoiser: views of a person at rest → views of the person with an expression, as latents.
 
-What is diffused is the difference of the wanted views' latents from the source's, in units of its deviation: most of a face
-stays as it is. Source, depth and words are dropped at random, each by itself, so that each can be guided by itself.
+The difference between the latents of the target views and of the source views is diffused, in units of its standard deviation,
+since most of a face does not change. Source, depth and words are dropped at random and independently, for separate guidance.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from omote.multiview.voxels import VoxelEncoder, points_of_views
 from omote.multiview.words import Captions
 
 MEASURED = 32
-# How often a set is asked for by its category, by words, and by neither.
+# Probabilities of conditioning on the category and on text; otherwise on neither.
 ASKED = (0.45, 0.45)
 UNITS = "units.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewDenoiserConfig:
-    """A run of a multi-view denoiser.
+    """Configuration of a training run of a multi-view denoiser.
 
     Attributes:
-        population: shards of views with at least two faces of each person.
-        first_stage: an exported first stage of views.
-        encoder: an exported encoder of 3D points into the same latents, which then give the source (candidate 2); None to
-            encode the source's views (candidate 1).
-        engine: length and optimiser; an image is a view set.
-        channels, attended, layers_per_block, head_channels, context_width, depth, rays: of `ViewUNet`.
-        objective: prediction, weighting and times.
-        num_captions: captions to train on; 0 trains without words, and needs no encoders.
-        drop_source, drop_depth: share of sets without.
-        ict: ICT-FaceKit, where the population is rendered as it is drawn.
+        population: population of view shards with at least two faces of each person.
+        first_stage: exported first stage for views.
+        encoder: exported encoder from 3D points to the same latents, which then provides the source latents (candidate 2); if
+            None, the source views are encoded (candidate 1).
+        engine: length and optimiser of the run; an image is a view set.
+        channels, attended, layers_per_block, head_channels, context_width, depth, rays: as in `ViewUNet`.
+        objective: prediction, loss weighting and distribution of times.
+        num_captions: number of captions to train on; 0 trains without text, which needs no text encoders.
+        drop_source, drop_depth: share of sets without source views, and without depth.
+        ict: folder of ICT-FaceKit, for populations that are rendered during training.
     """
 
     population: Path | PopulationConfig
@@ -72,10 +72,10 @@ class ViewDenoiserConfig:
     ict: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built.
+        """Refuse settings that no network can be built from.
 
         Raises:
-            ValueError: widths and attended resolutions of different number.
+            ValueError: widths and attended resolutions differ in number.
         """
         if len(self.channels) != len(self.attended):
             raise ValueError(
@@ -85,14 +85,14 @@ class ViewDenoiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EditBatch:
-    """Views of persons, before and after.
+    """Views of persons before and after an edit.
 
     Attributes:
-        source: packed views of the person as they are.
-        target: packed views of the wanted expression.
-        noise: standard normal, of the target's latents.
-        t: [0, 1].
-        words: conditions but for the latents, which the module encodes.
+        source: packed views of the person before the edit.
+        target: packed views of the person with the target expression.
+        noise: standard normal noise of the target latents' shape.
+        t: time on the path, [0, 1].
+        words: conditions other than the latents, which the module encodes.
     """
 
     source: Float[Tensor, "b v 5 s s"]
@@ -103,7 +103,7 @@ class EditBatch:
 
 
 class ViewDenoiserModule(nn.Module):
-    """The denoiser with its loss as forward."""
+    """The denoiser, with its loss as the forward pass."""
 
     delta_std: Tensor
 
@@ -112,12 +112,12 @@ class ViewDenoiserModule(nn.Module):
     ) -> None:
         super().__init__()
         self.denoiser, self.objective = denoiser, objective
-        # Deviation of the difference of latents, per channel; measured at the start, exported beside the weights.
+        # Deviation of the latent difference, per channel; measured at the start of training and exported with the weights.
         self.register_buffer("delta_std", torch.ones(denoiser.latent_channels, 1, 1))
         self.frozen = (first_stage, encoder)
 
     def latents(self, batch: EditBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Scaled latents of source and target."""
+        """Scaled latents of the source and the target."""
         first_stage, encoder = self.frozen
         first_stage.to(device)
         source, target = batch.source.to(device), batch.target.to(device)
@@ -125,12 +125,12 @@ class ViewDenoiserModule(nn.Module):
             z = first_stage.encoded(torch.cat([source, target]).flatten(0, 1)).unflatten(0, (2, *source.shape[:2]))
             if encoder is not None:
                 found = encoder.to(device)(points_of_views(source, encoder.rig))
-                # Latents that the encoder gets wrong are the editor's to live with; the wanted change is the views' own.
+                # The source keeps the encoder's errors, as in the editor; the change to the target is that of the encoded views.
                 return found, found + (z[1] - z[0])
         return z[0], z[1]
 
     def forward(self, batch: EditBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error of the prediction, weighted as the objective says."""
+        """Mean squared error of the prediction, with the weighting of the objective."""
         device = next(self.parameters()).device
         source, target = self.latents(batch, device)
         z_0 = (target - source) / self.delta_std
@@ -143,10 +143,10 @@ class ViewDenoiserModule(nn.Module):
 
 
 class ViewDenoiserTask(BaseTask):
-    """A multi-view denoiser as an `omote.engine.loop.Task`.
+    """Training of a multi-view denoiser as an `omote.engine.loop.Task`.
 
     Raises:
-        ConfigError: a person of the population has one face only.
+        ConfigError: a person of the population has only one face.
     """
 
     module: ViewDenoiserModule
@@ -182,12 +182,12 @@ class ViewDenoiserTask(BaseTask):
             self.module.delta_std.copy_(std[:, None, None])
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> EditBatch:
-        """Persons at rest, and with an expression."""
+        """Views of persons at rest, paired with views of them with an expression or, at times, at rest again."""
         config, shape = self.config, self._shape()
         pairs: tuple[list[ViewSets], list[ViewSets]] = ([], [])
         noise, rows = [], []
         for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
-            # Mostly from rest, now and then to it.
+            # Mostly from rest to an expression, sometimes from rest to rest.
             wanted = int(rng.integers(1, shard.num_images)) if rng.random() < 0.9 else 0
             for side, image in zip(pairs, (0, wanted), strict=True):
                 side.append(sets_of(shard, [(row, image)]))
@@ -208,7 +208,7 @@ class ViewDenoiserTask(BaseTask):
         return (self.source.rig.num_views, denoiser.latent_channels, denoiser.latent_size, denoiser.latent_size)
 
     def _words(self, wanted: ViewSets, rng: np.random.Generator) -> dict[str, Tensor]:
-        """How a face is asked for: by its category, by words, or not at all."""
+        """Conditions of a face: its category, a text or neither, and which of them are dropped."""
         draw, category = rng.random(), int(wanted.category[0])
         by_text = self.captions is not None and ASKED[0] <= draw < sum(ASKED)
         by_category = draw < ASKED[0] or (self.captions is None and draw < sum(ASKED))
@@ -225,7 +225,7 @@ class ViewDenoiserTask(BaseTask):
         }
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Averaged weights, the differences' units, and what they are of: first stage and encoder."""
+        """Save the averaged weights, the deviation of the differences, and copies of the first stage and the encoder."""
         from safetensors.torch import save_file
 
         self.averaged("denoiser", weights).save_pretrained(folder / "denoiser")

@@ -1,4 +1,4 @@
-"""Training of the first stage of views (Rombach et al., CVPR 2022, §3.1): L1, gradients, the surface's slope, KL."""
+"""Training of the first stage for views (Rombach et al., CVPR 2022, §3.1): losses of L1, gradients, surface slope and KL."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MEASURED, PREVIEWS = 64, 6
 
 @dataclass(frozen=True, kw_only=True)
 class ViewFirstStageConfig:
-    """A run of a first stage of views.
+    """Configuration of a training run of a first stage for views.
 
     Attributes:
-        population: shards of views, or a population with a rig.
-        engine: length and optimiser; an image is a view.
-        modality, learned_channels, widths, fine_width: of `ViewAutoencoder`.
+        population: population of view shards, or configuration of a population with a rig.
+        engine: length and optimiser of the run; an image is a view.
+        modality, learned_channels, widths, fine_width: as in `ViewAutoencoder`.
         kl_weight: weight of the KL divergence per latent value.
-        loss: weights of the reconstruction.
+        loss: weights of the reconstruction loss.
     """
 
     population: Path | PopulationConfig
@@ -49,7 +49,7 @@ class ViewFirstStageConfig:
 
 
 class ViewFirstStageModule(nn.Module):
-    """The first stage with its loss as forward."""
+    """The first stage, with its loss as the forward pass."""
 
     def __init__(self, autoencoder: ViewAutoencoder, config: ViewFirstStageConfig) -> None:
         super().__init__()
@@ -58,13 +58,13 @@ class ViewFirstStageModule(nn.Module):
         self.loss = config.loss if config.modality == "rgbd" else replace(config.loss, **blind)
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reconstruction of packed views, and the posterior's divergence."""
+        """Loss of the reconstruction of packed views and of the posterior's KL divergence."""
         device = next(self.parameters()).device
         x, noise = (part.to(device) for part in batch)
         posterior = self.autoencoder.encode(x)
         own = self.autoencoder.decode(posterior.sample(noise)).float()
         image = own if own.shape[1] == NUM_CHANNELS else torch.cat([own[:, :3], x[:, 3:4], own[:, 3:]], dim=1)
-        # The face is worth twice the grey around it.
+        # The face has twice the weight of the grey background.
         weight = 0.5 + 0.5 * (x[:, MASK] > 0).to(x.dtype)
         loss, terms = self.loss(image, x, weight)
         kl = posterior.penalty()
@@ -72,7 +72,7 @@ class ViewFirstStageModule(nn.Module):
 
 
 class ViewFirstStageTask(BaseTask):
-    """The first stage of views as an `omote.engine.loop.Task`."""
+    """Training of the first stage for views as an `omote.engine.loop.Task`."""
 
     module: ViewFirstStageModule
 
@@ -84,7 +84,7 @@ class ViewFirstStageTask(BaseTask):
         self.module = ViewFirstStageModule(built(ViewAutoencoder, config, sample_size=self.size), config)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> tuple[Tensor, Tensor]:
-        """Views of persons, one each, and the noise of their posterior."""
+        """Views of persons, one per person, and the noise for sampling their posterior."""
         views, noise = [], []
         side = self.size // FACTOR
         for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
@@ -94,7 +94,7 @@ class ViewFirstStageTask(BaseTask):
         return torch.stack(views), torch.from_numpy(np.stack(noise))
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Averaged weights with the latents' units."""
+        """Save the averaged weights with the scaling of the latents."""
         autoencoder: ViewAutoencoder = self.averaged("autoencoder", weights).eval()
         with torch.no_grad():
             z = autoencoder.encode(self.batch(0, 7, MEASURED, 0, 1)[0]).mode()
@@ -104,7 +104,7 @@ class ViewFirstStageTask(BaseTask):
 
     @torch.no_grad()
     def preview(self) -> Float[Tensor, "3 h w"]:
-        """Views, and their reconstructions."""
+        """Views above their reconstructions."""
         x = sets_of(self.source.shards[0], [(0, k % self.source.shards[0].num_images) for k in range(2)]).x.flatten(
             0, 1
         )[:PREVIEWS]

@@ -1,4 +1,4 @@
-"""Training of views → mesh on a population, with generated images' errors and heads out of pose in it."""
+"""Training of views → mesh on a population, with the errors of generated images and with varied head poses."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ EDGE_WEIGHT, COARSE_WEIGHT, ERROR_WEIGHT = 0.3, 0.3, 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class ViewsToMeshConfig:
-    """A run of views → mesh.
+    """Configuration of a training run of views → mesh.
 
     Attributes:
-        population: shards of views (`omote population --views`), or a population with a rig.
-        ict: ICT-FaceKit, where the population has persons of it.
-        coarse: folder of the coarse regression; fitted there once if it is missing.
-        engine: length and optimiser; an image is a view set.
-        refinement: by the UV map, by a volume of voxels, or by the UV map straight from the latents of ``first_stage``.
-        num_components, pooled: of the coarse face's regression.
-        features, width, map_widths, volume_widths, passes: of `ViewsToMesh` and `VolumeToMesh`.
+        population: population of view shards (`omote population --views`), or configuration of a population with a rig.
+        ict: folder of ICT-FaceKit, for populations with persons of that family.
+        coarse: folder of the coarse regression, which is fitted there once if it is missing.
+        engine: length and optimiser of the run; an image is a view set.
+        refinement: refinement in the UV map, in a voxel volume, or in the UV map straight from the latents of ``first_stage``.
+        num_components, pooled: shape components and pooled view size of the coarse regression.
+        features, width, map_widths, volume_widths, passes: as in `ViewsToMesh` and `VolumeToMesh`.
         drop_depth: share of sets without depth.
         faulty: share of sets with the faults of generated images (`with_faults`).
-        first_stage: a first stage of views, through which some sets go, noised (`decoded`); None for none.
-        decoded: share of those.
-        latent_noise: most noise on their latents, in units of the latents' deviation.
+        first_stage: first stage for views, through which some sets are passed with noise (`decoded`); None for none.
+        decoded: share of sets passed through the first stage, [0, 1].
+        latent_noise: greatest standard deviation of the noise on their latents, in units of the latents' deviation.
     """
 
     population: Path | PopulationConfig
@@ -69,10 +69,10 @@ class ViewsToMeshConfig:
     latent_noise: Annotated[float, Range(0, 2)] = 0.3
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built.
+        """Refuse settings that no network can be built from.
 
         Raises:
-            ValueError: latents without the first stage that they are of.
+            ValueError: refinement from latents without a first stage.
         """
         if self.refinement == "latents" and self.first_stage is None:
             raise ValueError("refinement: latents are of a first stage; give first_stage")
@@ -80,14 +80,14 @@ class ViewsToMeshConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceBatch:
-    """View sets to learn faces from.
+    """A batch of view sets with the faces to learn.
 
     Attributes:
         x: packed views.
-        truth: true vertices of the face in the rig's frame, mm.
-        given: whether a set has depth.
-        odd: whether a person's index is odd: whose fold of the regression has not seen them.
-        noise: noise of the latents of sets that go through the first stage, in units of their deviation.
+        truth: ground-truth vertices of the face in the rig frame, mm.
+        given: whether each set has depth.
+        odd: whether the person's index is odd, which tells the fold of the regression that was not fitted to the person.
+        noise: deviation of the noise on the latents of sets passed through the first stage, in units of the latents' deviation.
     """
 
     x: Float[Tensor, "b v 5 s s"]
@@ -98,18 +98,18 @@ class FaceBatch:
 
 
 class ViewsToMeshModule(nn.Module):
-    """The network with its loss as forward."""
+    """The network, with its loss as the forward pass."""
 
     def __init__(
         self, network: ViewsToMesh, coarse: Coarse, face: FaceTensors, first_stage: ViewAutoencoder | None
     ) -> None:
         super().__init__()
         self.network = network
-        # Frozen, and of other runs: not part of this module's state.
+        # Frozen and trained in other runs, so not part of this module's state.
         self.frozen = (coarse.folds, face, first_stage)
 
     def forward(self, batch: FaceBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Distance of vertices and edges to the truth, over all passes."""
+        """Loss of the vertices and edges against the ground truth, over all passes."""
         device = next(self.parameters()).device
         folds, face, first_stage = self.frozen
         face = FaceTensors(*(t.to(device) for t in face))
@@ -121,7 +121,7 @@ class ViewsToMeshModule(nn.Module):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             views = without_depth(self.network.regressed_views(x.float()), given)
             read = regressors(views, self.network.config.pooled)
-            # The fold of the other half.
+            # The fold fitted to the other half of the persons.
             fold, depth = (~batch.odd).long().to(device), (~given).long()
             both = torch.einsum("bd,hgdc->bhgc", read, folds.to(device))
             coarse = both[torch.arange(len(x), device=device), fold, depth]
@@ -141,7 +141,7 @@ class ViewsToMeshModule(nn.Module):
 def noisy_latents(
     first_stage: ViewAutoencoder, x: Float[Tensor, "b v 5 s s"], noise: Float[Tensor, "b"]
 ) -> Float[Tensor, "b v d h w"]:
-    """Scaled latents of view sets, each with its own noise."""
+    """Scaled latents of view sets, with the given noise level for each set."""
     z = first_stage.encoded(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     return z + noise.view(-1, 1, 1, 1, 1) * torch.randn_like(z)
 
@@ -150,7 +150,7 @@ def noisy_latents(
 def through(
     first_stage: ViewAutoencoder, x: Float[Tensor, "b v 5 s s"], noise: Float[Tensor, "b"]
 ) -> Float[Tensor, "b v 5 s s"]:
-    """Sets with noise as they come out of a first stage whose latents have it; the others as they are."""
+    """View sets, with those of positive noise level replaced by views decoded from noisy latents."""
     chosen = noise > 0
     if not chosen.any():
         return x
@@ -163,12 +163,12 @@ def through(
 
 
 def face_loss(guess: FaceGuess, truth: Float[Tensor, "b n 3"], face: FaceTensors) -> Float[Tensor, ""]:
-    """Mean distance of the vertices (mm) by their belief, of the edges' vectors, and what the expected error lacks (Laplace)."""
+    """Loss: confidence-weighted vertex distance (mm), edge-vector error, and Laplace likelihood of the expected error."""
     off = guess.vertices_mm - truth
     distance = torch.sqrt((off**2).sum(dim=2) + 1e-4)
     loss = (distance * face.weight).mean() / face.weight.mean()
     edges = off[:, face.edges[:, 0]] - off[:, face.edges[:, 1]]
-    # Ten edges are some 20 mm: a shape's error, where single ones would be lost in the vertices'.
+    # Ten edges span some 20 mm, the scale of shape errors; the error of a single edge would be negligible beside the vertices'.
     loss = loss + EDGE_WEIGHT * 10 * torch.sqrt((edges**2).sum(dim=2) + 1e-6).mean()
     if guess.log_error is not None:
         scale = guess.log_error.clamp(-4, 3)
@@ -177,10 +177,10 @@ def face_loss(guess: FaceGuess, truth: Float[Tensor, "b n 3"], face: FaceTensors
 
 
 class ViewsToMeshTask(BaseTask):
-    """Views → mesh as an `omote.engine.loop.Task`.
+    """Training of views → mesh as an `omote.engine.loop.Task`.
 
     Raises:
-        ConfigError: the population has persons of a head family that is not given.
+        ConfigError: the population has persons of a head family whose model is not given.
     """
 
     module: ViewsToMeshModule
@@ -201,13 +201,13 @@ class ViewsToMeshTask(BaseTask):
         self.module = ViewsToMeshModule(network, coarse, face.tensors(), first_stage)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> FaceBatch:
-        """View sets of persons, one face each."""
+        """View sets of persons, one face per person."""
         sets, views, given, noise = [], [], [], []
         for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
             one = sets_of(shard, [(row, int(rng.integers(shard.num_images)))])
             sets.append(one)
             views.append(with_faults(one.x, rng, self.config.faulty))
-            # Latents hold what their first stage was given: there is nothing to drop.
+            # Latents always include the depth of their first stage, so there is no depth to drop.
             given.append(self.config.refinement == "latents" or rng.random() >= self.config.drop_depth)
             noise.append(rng.random() * self.config.latent_noise if rng.random() < self.config.decoded else 0.0)
         whole = joined(sets)
@@ -220,14 +220,14 @@ class ViewsToMeshTask(BaseTask):
         )
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Averaged weights in diffusers' format."""
+        """Save the averaged weights in diffusers' format."""
         self.averaged("network", weights).save_pretrained(folder / "to_3d")
 
 
 def coarse_at(
     config: ViewsToMeshConfig, source: ViewSource, heads: Sequence[HeadModel], families: Sequence[FaceFamily]
 ) -> Coarse:
-    """The coarse regression in its folder, fitted if it is missing."""
+    """The coarse regression in the configured folder, fitted first if it is missing."""
     if not (config.coarse / FILE).is_file():
         coarse = finish(
             fit_coarse(
@@ -250,10 +250,10 @@ KINDS = {"map": ViewsToMesh, "volume": VolumeToMesh, "latents": LatentsToMesh}
 def network_of(
     config: ViewsToMeshConfig, source: ViewSource, coarse: Coarse, first_stage: ViewAutoencoder | None
 ) -> ViewsToMesh:
-    """The network, untrained but for its coarse part.
+    """The network, untrained except for its coarse regression.
 
     Raises:
-        ConfigError: the coarse regression is of another rig or number of components, or latents hold no depth.
+        ConfigError: the coarse regression has another rig or number of components, or the latents hold no depth.
     """
     rig, size = source.rig, source.shards[0].rgb.shape[3]
     if config.refinement == "latents" and (first_stage is None or len(first_stage.channels) != NUM_CHANNELS):

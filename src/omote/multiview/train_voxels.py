@@ -1,6 +1,6 @@
-"""Training of the 3D encoder (candidate 2): surface points → the latents that the first stage has for their views.
+"""Training of the 3D encoder (candidate 2): surface points → the first stage's latents of their views.
 
-Points are thinned at random and disturbed, as scans are; the target is the undisturbed views' latent.
+Points are dropped at random and perturbed with noise, as in scans; the target is the latents of the unperturbed views.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from omote.multiview.first_stage import ViewAutoencoder
 from omote.multiview.voxels import ColoredPoints, VoxelEncoder, points_of_views
 from omote.rgbd.codec import NUM_CHANNELS
 
-# The pooled channels are most of what a face is read from.
+# The face is reconstructed mostly from the pooled channels.
 POOLED_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoxelEncoderConfig:
-    """A run of the 3D encoder.
+    """Configuration of a training run of the 3D encoder.
 
     Attributes:
-        population: shards of views, or a population with a rig.
-        first_stage: an exported first stage of views, whose latents are the target.
-        engine: length and optimiser; an image is a face.
-        widths, view_width: of `VoxelEncoder`.
-        most_dropped: most of the points that are left out.
-        most_noise_mm: most noise on the points.
-        ict: ICT-FaceKit, where the population is rendered as it is drawn.
+        population: population of view shards, or configuration of a population with a rig.
+        first_stage: exported first stage for views, whose latents are the target.
+        engine: length and optimiser of the run; an image is a face.
+        widths, view_width: as in `VoxelEncoder`.
+        most_dropped: greatest share of the points that is dropped.
+        most_noise_mm: greatest standard deviation of the noise on the points, mm.
+        ict: folder of ICT-FaceKit, for populations that are rendered during training.
     """
 
     population: Path | PopulationConfig
@@ -55,13 +55,13 @@ class VoxelEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PointBatch:
-    """Views, and how their points are disturbed.
+    """A batch of views, with the perturbation of their points.
 
     Attributes:
         x: packed views.
-        dropped: share of each face's points that is left out.
-        noise_mm: noise on each face's points.
-        seed: of both.
+        dropped: share of each face's points that is dropped.
+        noise_mm: standard deviation of the noise on each face's points, mm.
+        seed: seed of the dropped points and of the noise.
     """
 
     x: Float[Tensor, "b v 5 s s"]
@@ -71,7 +71,7 @@ class PointBatch:
 
 
 class VoxelEncoderModule(nn.Module):
-    """The encoder with its loss as forward."""
+    """The encoder, with its loss as the forward pass."""
 
     def __init__(self, encoder: VoxelEncoder, first_stage: ViewAutoencoder) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class VoxelEncoderModule(nn.Module):
         self.frozen = (first_stage,)
 
     def forward(self, batch: PointBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Error of the latents in units of their deviation."""
+        """Error of the latents, in units of their standard deviation."""
         device = next(self.parameters()).device
         x = batch.x.to(device)
         with torch.no_grad():
@@ -91,7 +91,7 @@ class VoxelEncoderModule(nn.Module):
 
 
 def disturbed(points: ColoredPoints, batch: PointBatch) -> ColoredPoints:
-    """Some of the points, with noise."""
+    """Points with a random share dropped and with noise added."""
     generator = torch.Generator().manual_seed(batch.seed)
     draw = torch.rand(len(points.item), generator=generator).to(points.item.device)
     noise = torch.randn(points.points_mm.shape, generator=generator).to(points.item.device)
@@ -101,7 +101,7 @@ def disturbed(points: ColoredPoints, batch: PointBatch) -> ColoredPoints:
 
 
 class VoxelEncoderTask(BaseTask):
-    """The 3D encoder as an `omote.engine.loop.Task`."""
+    """Training of the 3D encoder as an `omote.engine.loop.Task`."""
 
     module: VoxelEncoderModule
 
@@ -124,7 +124,7 @@ class VoxelEncoderTask(BaseTask):
         self.module = VoxelEncoderModule(encoder, first_stage)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> PointBatch:
-        """Faces of persons, one each."""
+        """Faces of persons, one face per person."""
         sets, dropped, noise = [], [], []
         for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
             sets.append(sets_of(shard, [(row, int(rng.integers(shard.num_images)))]))
@@ -134,5 +134,5 @@ class VoxelEncoderTask(BaseTask):
         return PointBatch(x=joined(sets).x, dropped=torch.tensor(dropped), noise_mm=torch.tensor(noise), seed=own)
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Averaged weights in diffusers' format."""
+        """Save the averaged weights in diffusers' format."""
         self.averaged("encoder", weights).save_pretrained(folder / "encoder")

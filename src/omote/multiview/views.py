@@ -1,7 +1,7 @@
-"""3D → views: a scan as every camera of a rig sees it, and what each view lacks.
+"""3D → views: a scan rendered from every camera of a rig, with masks of occluded and missing surface.
 
-The conversion is mechanical: nothing is learned and nothing invented. What a camera cannot see of the scan is marked, by the
-view that is asked: `Views.seen_by` for the face hiding itself, `Views.missing` for surface that the scan does not have.
+The conversion is purely geometric: nothing is learned or invented. Surface that a camera does not see is marked by its
+cause: `Views.seen_by` for occlusion by the face itself, `Views.missing` for surface that the scan lacks.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from omote.rendering.source import source_image
 from omote.rendering.zbuffer import rasterize
 from omote.types import Camera, Mesh, PointCloud, Rgbd, Scan
 
-# A surface point counts as seen where no other lies this far before it; further off, views are not of the same surface.
+# Depth tolerance within which a surface point counts as seen; depth difference beyond which views show different surfaces.
 SEEN_MM, SAME_MM = 2.5, 15.0
-# Most of a mesh facing away means that its faces are wound the other way, not that it is seen from inside.
+# If more than this share of a mesh faces away, its winding is reversed; it is not seen from inside.
 MOST_BACK = 0.5
 
 
@@ -35,9 +35,9 @@ class Views:
     """V registered views of one surface.
 
     Attributes:
-        images: a view per camera, all of one size.
-        seen_by: [i, j]: whether the surface at a pixel of view i is seen by view j too, not hidden there by the face itself.
-        missing: pixels where the head is and the scan is not; nowhere if the head is unknown.
+        images: one view per camera, all of the same size.
+        seen_by: whether, at [i, j], the surface at a pixel of view i is also seen by view j, not occluded by the face itself.
+        missing: pixels covered by the head but not by the scan; empty if the head is unknown.
     """
 
     images: tuple[Rgbd, ...]
@@ -53,15 +53,15 @@ def views_of(
     head: HeadModel | None = None,
     vertices_mm: Float[np.ndarray, "v 3"] | None = None,
 ) -> Views:
-    """A scan in the canonical frame as V registered images.
+    """Render a scan in the canonical frame as V registered images.
 
     Args:
-        scan: mm, canonical frame; the world of an RGB-D image's camera is that frame.
-        rig: the cameras.
-        size: pixels of a side.
-        head: head model that is fitted to the scan, if any: views are then those of networks (`source_image`), with hair and
-            clothing cropped and small holes closed, and ``missing`` is known.
-        vertices_mm: its vertices, mm.
+        scan: scan in the canonical frame, mm; for an RGB-D image, that frame is the world frame of its camera.
+        rig: camera rig of the views.
+        size: side of a view, pixels.
+        head: head model that was fitted to the scan, if any; views are then prepared as network input (`source_image`), with
+            hair and clothing cropped and small holes closed, and ``missing`` is known.
+        vertices_mm: vertices of the fitted head, mm.
     """
     cameras = rig.cameras(size)
     surface = _cloud(scan) if isinstance(scan, Rgbd) else scan
@@ -76,7 +76,7 @@ def views_of(
 
 
 def seen_by(images: Sequence[Rgbd]) -> Bool[np.ndarray, "v v h w"]:
-    """Which view sees the surface at each pixel of which (`Views.seen_by`); a view sees all of its own."""
+    """Whether each view sees the surface at each pixel of each view (`Views.seen_by`); a view sees all of its own surface."""
     count, shape = len(images), images[0].mask.shape
     out = np.zeros((count, count, *shape), bool)
     for i, image in enumerate(images):
@@ -87,7 +87,7 @@ def seen_by(images: Sequence[Rgbd]) -> Bool[np.ndarray, "v v h w"]:
 
 
 def disagreement_mm(images: Sequence[Rgbd]) -> Float[np.ndarray, "n"]:
-    """|depth of view i carried into view j - depth of view j| at all pixels whose surface both see, z-depth in mm."""
+    """|depth of view i projected into view j - depth of view j| at all pixels whose surface both views see, z-depth in mm."""
     errors = [np.empty(0)]
     for i, image in enumerate(images):
         points, _ = rgbd_points(image)
@@ -106,7 +106,7 @@ def _visible(points_mm: Float[np.ndarray, "n 3"], image: Rgbd) -> Bool[np.ndarra
     height, width = image.mask.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (uvz[:, 2] > 0)
     column, row = np.clip(column, 0, width - 1), np.clip(row, 0, height - 1)
-    # A slanted surface is deeper at the pixel beside: the deepest neighbour decides.
+    # On a slanted surface, depth differs between neighbouring pixels, so the deepest neighbour is compared.
     deepest = maximum_filter(np.where(image.mask, image.depth_mm, 0.0), size=3)
     seen: Bool[np.ndarray, " n"] = inside & image.mask[row, column] & (uvz[:, 2] < deepest[row, column] + SEEN_MM)
     return seen
@@ -120,7 +120,7 @@ def _depth_at(image: Rgbd, uvz: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "
 
 
 def _seen(scan: Mesh | PointCloud, camera: Camera) -> Rgbd:
-    """A scan from outside: where a camera looks at the back of a surface, it sees nothing."""
+    """A scan seen from outside: a camera sees nothing where it looks at the back of a surface."""
     if isinstance(scan, PointCloud):
         return render_points(scan, camera)
     image = render_mesh(scan, camera)
@@ -136,7 +136,7 @@ def _seen(scan: Mesh | PointCloud, camera: Camera) -> Rgbd:
 
 
 def _cloud(image: Rgbd) -> PointCloud:
-    """An image's points with the normals of its surface, so that no other camera sees them from behind."""
+    """Points of an image with surface normals, so that no other camera sees them from behind."""
     points, colors = rgbd_points(image)
     found, there = depth_normals(image.depth_mm[None], image.mask[None], image.camera.intrinsics[None])
     rays = unproject(replace(image.camera, cam_from_world=np.eye(4)), np.column_stack([pixel_grid(image.camera),

@@ -1,8 +1,8 @@
-"""The volumetric rival of the UV map: views unprojected into voxels around the head, a 3D CNN, offsets read at the vertices.
+"""Volumetric alternative to the UV map: views unprojected into voxels around the head, a 3D CNN, and offsets at the vertices.
 
-Bolkart et al., "Instant Multi-View Head Capture through Learnable Registration" (TEMPEH, CVPR 2023), §3.2: each voxel takes the
-mean and the variance over views of what they show at its projection. Here it refines the same coarse face as `ViewsToMesh`, so
-that the two differ in the refinement alone.
+Bolkart et al., "Instant Multi-View Head Capture through Learnable Registration" (TEMPEH, CVPR 2023), §3.2: each voxel holds the
+mean and the variance, over views, of the features at its projections. It refines the same coarse face as `ViewsToMesh`, so that
+the two differ only in the refinement.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from omote.multiview.to_3d import OFFSET_MM, FaceGuess, ViewsToMesh, without_dep
 from omote.rgbd.codec import DEPTH_SCALE_MM
 
 VOXELS, SIDE_MM = 32, 240.0
-FORWARD_MM = 20.0  # of the volume's centre before the head's: a face, not its back
+FORWARD_MM = 20.0  # distance of the volume's centre in front of the head's, towards the face
 TRUNCATION_MM = 20.0
 
 
 class VolumeToMesh(ViewsToMesh):
-    """Views → face, refined in a volume.
+    """Face from registered views, refined in a volume.
 
     Args:
-        num_vertices, num_components, pooled, yaw_deg, pitch_deg, distance_mm, field_mm, sample_size, features, width, passes: of
-            `ViewsToMesh`.
-        volume_widths: of the 3D CNN at 32³, 16³, 8³.
+        num_vertices, num_components, pooled, yaw_deg, pitch_deg, distance_mm, field_mm, sample_size, features, width, passes: as
+            in `ViewsToMesh`.
+        volume_widths: channels of the 3D CNN at 32³, 16³ and 8³.
     """
 
     @register_to_config
@@ -105,7 +105,7 @@ class VolumeToMesh(ViewsToMesh):
         given: Bool[Tensor, "b"] | None = None,
         coarse: Float[Tensor, "b c"] | None = None,
     ) -> list[FaceGuess]:
-        """Of `ViewsToMesh`."""
+        """The face after each pass, the coarse face first; see `ViewsToMesh.forward`."""
         given = torch.ones(len(x), dtype=torch.bool, device=x.device) if given is None else given
         x = without_depth(x, given)
         with torch.autocast(x.device.type, enabled=False):
@@ -133,7 +133,7 @@ class VolumeToMesh(ViewsToMesh):
     def unprojected(
         self, x: Float[Tensor, "b v 5 s s"], features: Float[Tensor, "b v f h w"], given: Bool[Tensor, "b"]
     ) -> Float[Tensor, "b k 32 32 32"]:
-        """Mean and variance over views at every voxel: colour, truncated distance along the ray, features; number of views."""
+        """Mean and variance over views of colour, truncated ray distance and features at every voxel, and the number of views."""
         count, views = x.shape[:2]
         seen = torch.einsum("vij,nj->vni", self.rotation, self.voxels) + self.translation[:, None]
         grid = (self.focal[:, None, None] * seen[..., :2] / seen[..., 2:]).repeat(count, 1, 1)[:, None].to(x.dtype)

@@ -1,9 +1,9 @@
-"""3D → latents: coloured points through a 3D CNN, its features projected into the rig's cameras, no image in between.
+"""3D → latents: a 3D CNN over coloured points, with features projected into the rig's cameras and no image in between.
 
-    points → occupancy, colour and mean offset in 48³ voxels → 3D CNN → per latent ray, features along it weighed by a learned
-    visibility (as volume rendering weighs them; Mildenhall et al., "NeRF", ECCV 2020, eq. 3) → 2D CNN → V latents
+    points → occupancy, colour and mean offset in 48³ voxels → 3D CNN → features along each latent ray, weighted by learned
+    visibility (as in volume rendering; Mildenhall et al., "NeRF", ECCV 2020, eq. 3) → 2D CNN → V latents
 
-The mean offset of a voxel's points keeps what a 5 mm grid would lose.
+The mean offset of a voxel's points keeps detail that a 5 mm grid would lose.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ NEAR_MM, FAR_MM, SAMPLES = -120.0, 90.0, 28
 
 @dataclass(frozen=True, kw_only=True)
 class ColoredPoints:
-    """Surface points of a batch of faces, in the rig's frame.
+    """Surface points of a batch of faces in the rig frame.
 
     Attributes:
-        points_mm: positions.
-        colors: [-1, 1].
-        item: the face that each point belongs to.
-        count: number of faces.
+        points_mm: positions of the points, mm.
+        colors: colours of the points, [-1, 1].
+        item: index of the face that each point belongs to.
+        count: number of faces in the batch.
     """
 
     points_mm: Float[Tensor, "n 3"]
@@ -67,7 +67,7 @@ def points_of_views(x: Float[Tensor, "b v 5 s s"], rig: Rig) -> ColoredPoints:
 
 
 def voxelised(points: ColoredPoints) -> Float[Tensor, "b 8 48 48 48"]:
-    """Occupancy, log of the number of points, mean colour and mean offset from the voxel's centre in voxels."""
+    """Occupancy, log number of points, mean colour, and mean offset from the voxel centre in voxels."""
     target = torch.as_tensor(FRONT_TARGET_MM, dtype=torch.float32, device=points.points_mm.device)
     place = (points.points_mm - target) / (SIDE_MM / VOXELS) + VOXELS / 2
     cell = place.floor().long()
@@ -82,14 +82,14 @@ def voxelised(points: ColoredPoints) -> Float[Tensor, "b 8 48 48 48"]:
 
 
 class VoxelEncoder(ModelMixin, ConfigMixin):
-    """Coloured points → scaled latents of V views.
+    """Scaled latents of V views from coloured points.
 
     Args:
-        latent_size: latent pixels of a side.
+        latent_size: side of a latent, pixels.
         latent_channels: channels of a view's latent.
-        yaw_deg, pitch_deg, distance_mm, field_mm: the rig.
-        widths: of the 3D CNN at 48³ and 24³.
-        view_width: of the 2D CNN.
+        yaw_deg, pitch_deg, distance_mm, field_mm: parameters of the `Rig`.
+        widths: channels of the 3D CNN at 48³ and 24³.
+        view_width: channels of the 2D CNN.
     """
 
     @register_to_config
@@ -118,7 +118,7 @@ class VoxelEncoder(ModelMixin, ConfigMixin):
         felt = fine + coarse
         self.density = nn.Sequential(nn.Linear(felt + 1, 16), nn.ReLU(), nn.Linear(16, 1))
         self.camera = nn.Linear(NUM_CAMERA, view_width)
-        # Features, expected depth and coverage of each ray; two rays a latent pixel and side.
+        # Features, expected depth and coverage of each ray, with 2 × 2 rays per latent pixel.
         self.stem = nn.Conv2d(felt + 2, view_width, 3, stride=2, padding=1)
         self.views = nn.Sequential(
             ResBlock(view_width, view_width),
@@ -135,14 +135,14 @@ class VoxelEncoder(ModelMixin, ConfigMixin):
 
     @property
     def rig(self) -> Rig:
-        """The cameras of the latents."""
+        """The camera rig of the latents."""
         c: Any = self.config
         return Rig(
             yaw_deg=tuple(c.yaw_deg), pitch_deg=tuple(c.pitch_deg), distance_mm=c.distance_mm, field_mm=c.field_mm
         )
 
     def forward(self, points: ColoredPoints) -> Float[Tensor, "b v d h w"]:
-        """Latents in the first stage's scaled units."""
+        """Latents in the scaled units of the first stage."""
         grid = voxelised(points)
         fine = self.fine(grid)
         coarse = self.coarse(fine)
@@ -151,7 +151,7 @@ class VoxelEncoder(ModelMixin, ConfigMixin):
         felt = torch.cat([F.grid_sample(level, place, align_corners=False) for level in (fine, coarse)], dim=1)
         occupied = F.grid_sample(grid[:, :1], place, align_corners=False)
         felt = felt.permute(0, 2, 3, 4, 1)
-        # What is not occupied hides nothing, whatever the network says.
+        # Empty voxels occlude nothing, whatever density the network predicts.
         density = (
             F.softplus(self.density(torch.cat([felt, occupied[:, 0, ..., None]], dim=-1))[..., 0]) * occupied[:, 0]
         )
@@ -170,7 +170,7 @@ class VoxelEncoder(ModelMixin, ConfigMixin):
 
 
 def _ray_samples(rig: Rig, side: int) -> Float[Tensor, "v r s 3"]:
-    """Points along the rays of each view's side × side pixels, in [-1, 1] of the grid."""
+    """Points along the rays through the side × side pixels of each view, in grid coordinates [-1, 1]."""
     cameras = rig.cameras(side)
     pixel = torch.arange(side) + 0.5
     v, u = torch.meshgrid(pixel, pixel, indexing="ij")

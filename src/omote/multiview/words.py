@@ -1,4 +1,4 @@
-"""Captions as a denoiser reads them: drawn and encoded once, because the encoders are frozen."""
+"""Captions as input to a denoiser, drawn and encoded once because the text encoders are frozen."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ENCODE_AT_ONCE = 32
 
 
 class Captions:
-    """Captions of every category, as tokens of a trained text conditioner.
+    """Captions of every category, encoded as tokens by a trained text conditioner.
 
     Args:
         count: number of captions.
-        seed: of their draw.
-        weights: folder with the conditioner; the shipped one if None.
+        seed: seed of the random draw of captions.
+        weights: folder with the conditioner's weights; if None, the shipped conditioner.
 
     Raises:
-        ConfigError: the encoders are not installed.
-        CheckpointError: no trained conditioner.
+        ConfigError: the text encoders are not installed.
+        CheckpointError: there is no trained conditioner.
     """
 
     def __init__(self, count: int, seed: int, weights: Path | None = None) -> None:
@@ -39,7 +39,7 @@ class Captions:
         self.intensity = np.array([caption.intensity for caption in drawn])
 
     def like(self, category: int, intensity: float, rng: np.random.Generator) -> Float[Tensor, "128"]:
-        """A caption of a category that is about as strong as a face shows it."""
+        """Token of a random caption of a category, with about the given intensity where there is one."""
         fitting = np.flatnonzero((self.category == category) & (np.abs(self.intensity - intensity) < 0.26))
         if not len(fitting):
             fitting = np.flatnonzero(self.category == category)
@@ -48,11 +48,11 @@ class Captions:
 
 @torch.no_grad()
 def text_tokens(texts: Sequence[str], weights: Path | None = None) -> Float[Tensor, "b 128"]:
-    """Tokens of English or Japanese texts, of the conditioner in ``weights`` or the shipped one.
+    """Tokens of English or Japanese texts from the conditioner in ``weights``, or from the shipped one.
 
     Raises:
-        ConfigError: the encoders are not installed.
-        CheckpointError: no trained conditioner.
+        ConfigError: the text encoders are not installed.
+        CheckpointError: there is no trained conditioner.
     """
     conditioner = load_text_conditioner(SHIPPED_WEIGHTS if weights is None else weights)
     chunks = [texts[i : i + ENCODE_AT_ONCE] for i in range(0, len(texts), ENCODE_AT_ONCE)]
