@@ -125,7 +125,8 @@ class ViewDenoiserModule(nn.Module):
             z = first_stage.encoded(torch.cat([source, target]).flatten(0, 1)).unflatten(0, (2, *source.shape[:2]))
             if encoder is not None:
                 found = encoder.to(device)(points_of_views(source, encoder.rig))
-                # The source keeps the encoder's errors, as in the editor; the change to the target is that of the encoded views.
+                # The source keeps the encoder's errors, as in the editor;
+                # the change to the target is that of the encoded views.
                 return found, found + (z[1] - z[0])
         return z[0], z[1]
 
