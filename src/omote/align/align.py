@@ -33,7 +33,7 @@ from omote.types import Mesh, PointCloud, Rgbd, Scan
 MIN_CONFIDENCE = 0.5
 # Half a side of a box that holds a head.
 HEAD_RADIUS_MM = 160.0
-FRONT_OF_HEAD_MM = 90.0  # loose parts farther back than this from the eyes are no hair
+FRONT_OF_HEAD_MM = 90.0  # loose parts farther behind the eyes than this are not hair
 LEAST_FACE_SHARE = 0.05  # of the face's pixels, for a part to belong to the person
 # Below this a pose is said to be doubtful: half a face, or a fit that is poorer than others (`benchmarks/align.py`).
 DOUBTFUL_CONFIDENCE = 0.9
@@ -253,7 +253,7 @@ def _refined(
     if refinement:
         lips = None if seam is None else ribbon(moved(seam, fit.canonical_from_scan), head)
         vertices, inferred = refine(head, vertices, points_mm, normals=normals @ rotation.T, ribbon=lips)
-    # What else the fit calls expression belongs to the face: taken off, it costs more than it gives.
+    # The rest of the fitted expression is part of the person's shape: removing it does more harm than good.
     neutral = vertices - np.tensordot(arkit_weights(shown), head.expression_mm, 1)
     # Refinement carries the eyeballs along, and the frame is theirs.
     shift = eyeball_centers(head, neutral).mean(axis=0)

@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 WEIGHTS = Path(__file__).parent / "weights" / "landmarks.safetensors"
 FINDER_SIZE, FINDER_STRIDE = 128, 8
 LANDMARK_SIZE, LANDMARK_WINDOW_MM = 128, 240.0
-FACE_SIZE_MM = 130.0  # what "size" means: this length at the face, in pixels of a view
+FACE_SIZE_MM = 130.0  # a face's "size" is this length, measured in pixels of a view
 # The window's centre in the canonical frame: the middle of the face's landmarks.
 FACE_CENTER_MM = np.array([0.0, -35.0, 15.0])
 FINDER_OUTPUTS = 1 + 2 + 1 + 6  # score, centre offset in cells, log size, rotation's first two columns

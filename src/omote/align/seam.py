@@ -23,17 +23,17 @@ from omote.head.model import HeadModel, once_per_head
 from omote.head.nicp import Ribbon
 from omote.rendering.zbuffer import rasterize
 
-HALF_WIDTH_MM, HALF_HEIGHT_MM = 36.0, 22.0  # of the window about the mouth
+HALF_WIDTH_MM, HALF_HEIGHT_MM = 36.0, 22.0  # half the size of the window around the mouth
 CELL_MM = 0.4
 LEAST_POINTS = 200
 POINT_CELL, CLOUD_BLUR = 1.5, 0.7  # a cell per spacing of a cloud's points, and its smoothing in cells
 SHALLOW_MM = 0.6  # a valley less deep than this is no seam
-BEHIND_MM = 45.0  # behind the lips' landmarks
+BEHIND_MM = 45.0  # depth kept behind the lip landmarks
 WINDOW_MM = 8.0  # above and below a seam, within which its lips rise
-DEPTH_MM = 4.0  # of a valley that counts fully; some scans have a real slit between the lips
+DEPTH_MM = 4.0  # depth at which a valley counts fully; some scans have a real slit between the lips
 PRIOR_MM = 4.0  # how far the seam may lie from where the landmarks say
 SLOPE = 1.0  # cells up or down per column
-BEND = 0.15  # cost of one
+BEND = 0.15  # cost of a step up or down
 # On 6 closed mouths the lips were at most 1.2 mm apart by this measure, on 7 open ones at least 7; persons whose lips stand a
 # little apart lie at 1.6 to 2. Valleys of closed mouths were at most 4 mm deep, of holes 8 and more.
 JUMP_MM = 2.0  # within two cells: the edge of a lip with a tooth, or nothing, behind it
@@ -42,10 +42,10 @@ SLIT_CELLS = 3  # a slit narrower than this many cells is no hole
 RIBBON_MM = 1.6  # how far about its seam a lip is carried
 RIBBON_WEIGHT = 2.0
 LEAST_WEIGHT = 0.02
-CORNER_FADE = 0.12  # of the seam's length, at either end
+CORNER_FADE = 0.12  # share of the seam's length that fades out at either end
 DISTANCE_MM = 20_000.0
 INNER_LIPS = ([61, 62, 63], [67, 66, 65])  # upper, lower
-MIN_EDGE = 20  # points
+MIN_EDGE = 20  # least number of points on an edge
 INNER_UPPER, INNER_LOWER = slice(60, 65), (60, 67, 66, 65, 64)  # of the 68 landmarks, right to left
 
 
@@ -54,7 +54,7 @@ class Seam:
     """The line where the lips meet, from the person's right corner to the left one.
 
     Attributes:
-        points_mm: along it, evenly in x.
+        points_mm: points along the seam, evenly spaced in x.
         depth_mm: depth of the valley at each point, below the lower of its two lips.
         closed: whether the lips touch all along.
         edges_mm: edges of an open mouth, where the upper lip ends and the lower one begins, at points of the same x.

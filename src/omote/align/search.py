@@ -30,7 +30,7 @@ MOST_CANDIDATES = 12
 CONFIRMED_FACES = 4  # candidates at different places that get a fit
 SURE_SCORE = 0.8  # from here on, further candidates at the same face are skipped
 SECOND_FACE_SCORE = 0.25  # a quick fit says less than a whole one, and things that are no face stay far below
-POSSIBLE_RATIO = 1.6  # of a face's size in a known unit to an adult's
+POSSIBLE_RATIO = 1.6  # largest ratio of a face's size in a known unit to an adult's
 SMALL_SHARE = 0.09  # of a scan's diameter; a face smaller than this is looked for once more, magnified
 NO_FACE = (
     "no face found in the scan: expected a face seen from the front or at most 60 degrees from it; "

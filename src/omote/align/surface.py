@@ -14,8 +14,8 @@ from omote.rendering.scans import sample_texture
 from omote.types import Mesh, Rgbd, Scan
 
 FINDER_POINTS = 30_000
-VIEW_POINTS = 12_000  # of the ball around a face
-MOST_POINTS = 1_000_000  # of a cloud; the face alone then still has more than any fit uses
+VIEW_POINTS = 12_000  # points drawn from the ball around a face
+MOST_POINTS = 1_000_000  # most points kept of a cloud; the face alone then still has more than any fit uses
 MIN_POINTS = 300
 
 
@@ -59,9 +59,9 @@ class ScanSurface:
     """Points, or a mesh that is sampled by area; everything in scan coordinates.
 
     Attributes:
-        points: points or vertices.
-        normals: of points, any sign, or None.
-        faces: of a mesh, or None.
+        points: points of a cloud, or vertices of a mesh.
+        normals: normals of the points, of either sign, or None.
+        faces: triangles of a mesh, or None for a cloud.
         coarse: at most `FINDER_POINTS` points of all of it.
         toward_camera: unit direction from the scan to the one camera that saw it, or None.
     """

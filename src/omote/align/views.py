@@ -109,7 +109,7 @@ def color_planes(view: View, colors: Float[np.ndarray, "n 3"] | None) -> Float[n
 
     Args:
         view: view of the points.
-        colors: of each point, [0, 1], or None.
+        colors: colour of each point, [0, 1], or None.
     """
     out = np.zeros((COLOR_CHANNELS, *view.nearest.shape), np.float32)
     seen = view.nearest >= 0

@@ -1,4 +1,4 @@
-"""The avatar's rest: the scan's own shape, and where the scan shows an expression for sure, without it."""
+"""The avatar's rest shape: the scan's own shape, less any expression that the scan clearly shows."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from omote.lift.contact import eye_sphere
 from omote.rendering.appearance import Rgb
 from omote.types import Mesh, PointCloud
 
-REACH_RAD = 0.72  # of the eyeball around its front: what an open eye shows of it
+REACH_RAD = 0.72  # angle around the eyeball's front that an open eye shows
 GRID = 41
 BELIEF = 0.5
 MIN_SAMPLES = 40
@@ -24,8 +24,8 @@ MOST_OFF_AXIS_RAD = 0.3
 DARK_SHARE = (0.12, 0.85)
 MOST_OF_SKIN_SATURATION = 0.8
 PUPIL_SHARE = 0.3  # the darkest of the dark part: pupil and lashes
-SKIN_STRIDE = 24  # of the face's vertices
-WHITE = 0.86  # of the painted eyeball
+SKIN_STRIDE = 24  # stride over the face's vertices when sampling skin
+WHITE = 0.86  # sRGB value of the painted eyeball's white
 
 
 def iris_color(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud) -> Rgb | None:
@@ -33,8 +33,8 @@ def iris_color(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mes
 
     Args:
         model: head model of the fit.
-        neutral_mm: fitted to the scan, canonical frame.
-        scan: canonical frame, mm, with colour.
+        neutral_mm: vertices of the head fitted to the scan, canonical frame.
+        scan: coloured scan in the canonical frame, mm.
     """
     face = np.flatnonzero(head_region(model).face)[::SKIN_STRIDE]
     normals = vertex_normals(neutral_mm, model.faces)[face]

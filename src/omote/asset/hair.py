@@ -1,4 +1,4 @@
-"""The hair that a scan shows, so that the back of a head, which no camera saw, is no bald one."""
+"""The hair that a scan shows, used to colour the back of the head where no camera saw it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Hair:
 
     Attributes:
         color: sRGB.
-        hairline_mm: above (+) the median hairline.
+        hairline_mm: height of the hairline above (+) the median hairline.
     """
 
     color: Rgb

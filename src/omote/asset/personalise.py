@@ -1,6 +1,6 @@
 """The 52 ARKit units of this person, not of the mean head.
 
-Each vertex' offset is turned and scaled as its neighbourhood is between the template and the person: deformation
+Each vertex's offset is turned and scaled as its neighbourhood is between the template and the person: deformation
 transfer (Sumner & Popović, SIGGRAPH 2004) with one similarity per patch instead of a gradient per triangle,
 which keeps offsets linear. Then the lids are made to meet, and to clear this person's eyeballs.
 """
@@ -81,7 +81,7 @@ def _natural(skin: RestSkin, name: str, offsets_mm: Float[np.ndarray, "v 3"]) ->
 def _frames(
     model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]
 ) -> tuple[Float[np.ndarray, "v 3 3"], Float[np.ndarray, "v"]]:
-    """Rotation and scale of every vertex' surroundings from the template to the person.
+    """Rotation and scale of every vertex's surroundings from the template to the person.
 
     Similarities are fitted to patches wide enough that a refinement's slide along the surface doesn't count (Umeyama,
     PAMI 1991), and blended between them: neighbours that move together must turn and scale together.

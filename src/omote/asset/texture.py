@@ -44,7 +44,7 @@ class Texels:
     Attributes:
         covered: True where a triangle lies.
         face: index into the atlas' faces; -1 where none.
-        weights: barycentric.
+        weights: barycentric weights in that face.
     """
 
     covered: Bool[np.ndarray, "h w"]
@@ -59,7 +59,7 @@ class Baked:
     Attributes:
         texture: sRGB [0, 1].
         inferred: True for texels that the scan didn't colour.
-        appearance: matched in tone; its iris is the scan's where the eyes were open.
+        appearance: appearance matched to the scan's skin tone; its iris is the scan's where the eyes were open.
         eyes_open: whether the scan shows an iris; False where it has no colour.
     """
 
@@ -80,7 +80,7 @@ def bake_texture(
 
     Args:
         model: topology and UVs.
-        neutral_mm: fitted to the scan, canonical frame.
+        neutral_mm: vertices of the head fitted to the scan, canonical frame.
         scan: canonical frame, mm; without colour or None, all skin is painted.
         size: height in pixels; a head model with n UV tiles gets n times the width.
     """

@@ -1,4 +1,4 @@
-"""What all candidates share: alignment before the expressions, texture and avatar after them."""
+"""The steps that all candidates share: alignment before the expressions, texture and avatar after them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Neutral:
         scanned_mm: the person as scanned, with the mouth's inside in its place.
         skin: the person's skin at rest, as strain is measured.
         units: the person's linear units, as images are registered with.
-        pool: threads for what need not wait.
+        pool: thread pool for background stages.
     """
 
     alignment: Alignment
@@ -63,7 +63,7 @@ class Expressed:
         source: the source as the networks saw it, from the front.
         generated: the front view of every edit by name, one at rest among them.
         lifted: the head of every expression that is not at rest, by name.
-        facts: more for the report.
+        facts: further entries for the report.
     """
 
     source: Rgbd
@@ -135,7 +135,7 @@ class AvatarPipeline(ABC):
         head = self.head
         neutral, scanned = at_rest(head, alignment), seat_mouth(head, alignment.vertices_mm)
         wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
-        # Texture and limits of units need the neutral alone, and expressions do not need each other: what waits, waits together.
+        # Texture and limits of units need the neutral alone, and expressions are independent: they run in parallel.
         # A stage has a core: where BLAS and the networks take them all, they and the stages wait for each other.
         pool, limits = ThreadPoolExecutor(max_workers=os.cpu_count() or 1), threadpool_limits(1, "blas")
         try:

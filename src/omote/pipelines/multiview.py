@@ -73,7 +73,7 @@ class MultiviewPipeline(AvatarPipeline):
                 seed=settings.seed,
             )
             made = editor.edit(pack_images(views.images), [rest, *edits], how)
-        # A face at rest is the source's own: only its expression, if it has one, has to be generated away.
+        # A face at rest is the source's own: only a scan that shows an expression needs a generated one.
         reference = made.vertices_mm[1 if neutral.alignment.shown else 0]
         with watch("lift"):
             lifted = yield from self._lifted(neutral, edits, made.vertices_mm[2:] - reference, made.sigma_mm[2:], given)
