@@ -35,7 +35,7 @@ def to3d_cpu(runs: Path) -> ViewsToMeshConfig:
 
         omote train to3d-cpu --run runs/to3d --set ict=ICT_FACEKIT
 
-    Hours: 2 of one core at 3 view sets/s, and some minutes for the regression. Score: not run to its end yet.
+    Hours: 2 of computing on one core, and some minutes for the regression. Score: not run to its end yet.
     """
     return ViewsToMeshConfig(
         population=runs / "views",
@@ -177,7 +177,7 @@ def candidate1_cpu(runs: Path) -> ViewDenoiserConfig:
 
         omote train candidate1-cpu --run runs/candidate1
 
-    Hours: 3 of one core at 6 view sets/s. Score: not run to its end yet.
+    Hours: 3 of computing on one core. Score: not run to its end yet.
     """
     return ViewDenoiserConfig(
         population=runs / "views",
@@ -203,7 +203,7 @@ def candidate2_cpu(runs: Path) -> ViewDenoiserConfig:
 
         omote train candidate2-cpu --run runs/candidate2
 
-    Hours: 2.3 of one core at 5 view sets/s. Score: not run to its end yet.
+    Hours: 2.3 of computing on one core. Score: not run to its end yet.
     """
     config = candidate1_cpu(runs)
     return replace(
