@@ -24,7 +24,7 @@ from scipy.stats import t as student
 from omote.datasets.population import PopulationConfig, draw_person, make_population
 from omote.engine.precision import candidates, measure
 from omote.evaluation import metrics
-from omote.evaluation.truth import render_truth
+from omote.evaluation.ground_truth import render_ground_truth
 from omote.head.expressions import CATEGORIES
 from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
@@ -32,7 +32,7 @@ from omote.recipes.run import run_recipe, task_of
 from omote.rgbd.identity_stage import load_first_stage
 from omote.rgbd.load import load_model
 from omote.rgbd.model import EditSettings
-from omote.rgbd.train.edit_cache import encode_population
+from omote.rgbd.train.latent_cache import encode_population
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.types import Rgbd
 
@@ -69,7 +69,7 @@ def edits() -> dict[str, float]:
     rows: dict[str, list[float]] = {}
     for index in range(PERSONS):
         person = draw_person(config, index, heads)
-        truth = render_truth(person, heads)
+        truth = render_ground_truth(person, heads)
         face = models["fp32"].face_of(truth.images[0])
         answers = {}
         for name, model in models.items():

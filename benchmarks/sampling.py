@@ -20,7 +20,7 @@ import torch
 
 from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.evaluation import metrics
-from omote.evaluation.truth import Truth, render_truth
+from omote.evaluation.ground_truth import GroundTruth, render_ground_truth
 from omote.head.expressions import CATEGORIES
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads, shipped_head
@@ -35,13 +35,13 @@ BACKENDS: dict[str, Backend] = {"fp32": "torch", "bf16": "torch-bf16"}
 STOCK = EditSettings(steps=50, sampler="ddim")
 
 
-def persons() -> list[tuple[Person, Truth]]:
+def persons() -> list[tuple[Person, GroundTruth]]:
     config = PopulationConfig(split="test", num_images=len(CATEGORIES))
     drawn = [draw_person(config, index, population_heads(config.ict)) for index in range(PERSONS)]
-    return [(person, render_truth(person, population_heads(config.ict))) for person in drawn]
+    return [(person, render_ground_truth(person, population_heads(config.ict))) for person in drawn]
 
 
-def edit(kind: str, model: EditingModel, person: Person, truth: Truth, face: RestFace) -> list[Rgbd]:
+def edit(kind: str, model: EditingModel, person: Person, truth: GroundTruth, face: RestFace) -> list[Rgbd]:
     source, seed = truth.images[0], 1000 * person.index
     if kind == "ours":
         return model.edit(source, person.expressions, EditSettings(seed=seed), face=face)

@@ -42,9 +42,9 @@ from omote.engine.prefetch import batches
 from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.rgbd.train.autoencoder import AutoencoderTask
-from omote.rgbd.train.edit_cache import encode_population
 from omote.rgbd.train.editor import EditorTask
-from omote.rgbd.train.edits import encoded
+from omote.rgbd.train.latent_cache import encode_population
+from omote.rgbd.train.latent_pairs import encode_batch
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 
 BATCH, STEPS, ROUNDS = 12, 3, 3
@@ -89,7 +89,7 @@ def stock(task: EditorTask, precision: Precision = "fp32") -> Callable[[], None]
 
     def step() -> None:
         pairs = next(batches)
-        edits = encoded(task.autoencoder, pairs, kinds=task.kinds).with_motion()
+        edits = encode_batch(task.autoencoder, pairs, kinds=task.kinds).with_motion()
         source, delta, condition = edits.source, edits.delta, edits.condition
         noise = torch.randn_like(delta)
         timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(delta),))

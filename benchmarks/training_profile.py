@@ -26,8 +26,8 @@ from omote.head.shipped import population_heads, shipped_head
 from omote.recipes import RECIPES
 from omote.rgbd.identity_stage import load_first_stage
 from omote.rgbd.train.autoencoder import AutoencoderTask
-from omote.rgbd.train.edit_cache import encode_population
 from omote.rgbd.train.editor import EditorTask
+from omote.rgbd.train.latent_cache import encode_population
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from training import matmul_peak_flops
 

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 
 from omote.datasets.population import PopulationConfig, draw_person
+from omote.evaluation.ground_truth import render_ground_truth
 from omote.evaluation.metrics import depth_errors
-from omote.evaluation.truth import render_truth
 from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.load import load_model
 from omote.types import Rgbd
@@ -21,7 +21,7 @@ def main(index: str = "0") -> dict[str, float]:
     """Print and return the mean absolute depth error in mm of each expression."""
     heads = population_heads(None)
     person = draw_person(PopulationConfig(split="test", num_images=7), int(index), heads)
-    truth = render_truth(person, heads)
+    truth = render_ground_truth(person, heads)
     edited = load_model(shipped_head()).edit(truth.source, person.expressions)
 
     def error_mm(image: Rgbd, true: Rgbd) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from omote.evaluation.catalogue import catalogue, write_metrics
 from omote.evaluation.records import PersonRecords, Record, Row, descriptor_by, joined, judged_by, save_records
 from omote.evaluation.summary import persons_apart, summarise
-from omote.studies.rows import MODEL_ROWS, RIVAL_ROWS
+from omote.studies.edit_methods import MODEL_ROWS, RIVAL_ROWS
 from omote.studies.table import flat
 
 # How far each row is off, in the units of an error; the judges' share of hits.
@@ -28,7 +28,7 @@ def write_results(
     """Write a folder whose model is ``better_by`` in every error, on the same persons whatever that is.
 
     The 3DMM edit is the better one in expression accuracy, the model in everything else. ``networks`` are rows of their own
-    files, as of `omote.studies.rows.NETWORK_ROWS`.
+    files, as of `omote.studies.edit_methods.NETWORK_ROWS`.
     """
     rng = np.random.default_rng(seed)
     (folder / "persons").mkdir(parents=True)

@@ -12,10 +12,10 @@ from torch import Tensor
 from omote.datasets.population import PopulationConfig
 from omote.diffusion.settings import EditSettings
 from omote.evaluation import catalogue, registry
+from omote.evaluation.feature_sets import FeatureNetworks
 from omote.evaluation.features import FeatureExtractor, PerceptualDistance
 from omote.evaluation.judges.panel import ExpressionJudges, ExpressionScores, IdentityJudge
 from omote.evaluation.measure import Judges
-from omote.evaluation.sets import SetNetworks
 from omote.head.expressions import CATEGORIES
 from omote.head.rest_face import RestFace
 from omote.studies import persons
@@ -38,9 +38,9 @@ class Pooled(IdentityJudge):
         return torch.nn.functional.adaptive_avg_pool2d(rgb[:, :2], 8).flatten(1)
 
 
-def small_networks() -> SetNetworks:
+def small_networks() -> FeatureNetworks:
     """Some pixels as features, all of them as a distance."""
-    return SetNetworks(
+    return FeatureNetworks(
         extractors=tuple(
             FeatureExtractor(name=name, forward=lambda x: x[:, :, ::16, ::16].flatten(1))
             for name in ("efficientnet_lite0", "face_id")
@@ -99,7 +99,7 @@ def use_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let suites have these judges, and small persons of the shipped head."""
     monkeypatch.setattr(persons, "load_expression_judges", lambda: JUDGES.expression)
     monkeypatch.setattr(persons, "load_identity_judge", lambda: JUDGES.identity)
-    monkeypatch.setattr(persons, "load_set_networks", small_networks)
+    monkeypatch.setattr(persons, "load_feature_networks", small_networks)
     use_small_persons(monkeypatch)
 
 

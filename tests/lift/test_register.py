@@ -13,7 +13,7 @@ from omote.head.expressions import ARKIT_INDEX, CATEGORIES, draw_expression, typ
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.lift.contact import contact_of, eye_sphere
-from omote.lift.motion import head_motion, rigid_vertices
+from omote.lift.motion_limits import motion_limits, rigid_vertices
 from omote.lift.points import clean_mask, sample_image
 from omote.lift.register import FIXED_UNITS, register_expression
 from omote.rendering.rgbd import render_head
@@ -99,7 +99,7 @@ def test_rigid_set_holds_crown_ears_and_back_but_no_lips() -> None:
     top = skin[MODEL.template_mm[skin, 1] > MODEL.template_mm[skin, 1].max() - 20]
     assert skull[top].all()
     assert not skull[MODEL.landmark_vertices[48:68].ravel()].any()
-    assert head_motion(MODEL).mirror.max() < MODEL.num_vertices
+    assert motion_limits(MODEL).mirror.max() < MODEL.num_vertices
 
 
 def test_contact_pushes_a_sunken_lid_out_of_the_eyeball() -> None:

@@ -20,8 +20,8 @@ from omote.rgbd.conditions.arkit import Arkit
 from omote.rgbd.identity_stage import IdentityStage, load_first_stage
 from omote.rgbd.model import EditSettings
 from omote.rgbd.train.autoencoder import packed
-from omote.rgbd.train.edit_cache import EncodedEdits, encode_population, fingerprint_of
-from omote.rgbd.train.edits import encoded
+from omote.rgbd.train.latent_cache import CachedLatentPairs, encode_population, fingerprint_of
+from omote.rgbd.train.latent_pairs import encode_batch
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.studies.editors import load_editor
 from omote.types import Expression
@@ -133,10 +133,10 @@ def test_encoded_edits_are_the_edits(trained, folder, tmp_path):
     stage = load_first_stage(trained.autoencoder)
     count = api.encode(folder / "population", out=tmp_path / "edits", autoencoder=trained.autoencoder)
     assert count == 8
-    cached = EncodedEdits(tmp_path / "edits", stage)
+    cached = CachedLatentPairs(tmp_path / "edits", stage)
     shard = read_shard(shard_folders(folder / "population")[1])
     rng = np.random.default_rng([0, int(shard.head[0]), int(shard.person[0]), 0])
-    made, kept = encoded(stage, pairs_of([pick_of(shard, rng)], shipped_head())), cached.shards[1]
+    made, kept = encode_batch(stage, pairs_of([pick_of(shard, rng)], shipped_head())), cached.shards[1]
     torch.testing.assert_close(torch.from_numpy(kept["delta"][0]).float(), made.delta, atol=2e-3, rtol=1e-2)
     # Images are moved at full size: a smaller motion image would move them otherwise than an edit does.
     editor = task_of(trained).module.editor.eval()

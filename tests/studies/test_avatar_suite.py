@@ -13,8 +13,7 @@ from omote.evaluation.records import PersonRecords, Record, Row, value_of
 from omote.head.expressions import CATEGORIES, arkit_weights
 from omote.head.shipped import shipped_head
 from omote.progress import finish
-from omote.studies import avatar_rows
-from omote.studies.avatar_rows import NUM_POINTS, scan_of, shown_by, summed
+from omote.studies.avatar_methods import NUM_POINTS, scan_of, shown_by, summed
 from omote.studies.avatars import AvatarSuite
 from omote.studies.base import ModelStudy, run_study
 from omote.types import Mesh, PointCloud, Rgbd

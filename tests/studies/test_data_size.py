@@ -22,7 +22,7 @@ from omote.rgbd.autoencoder import RgbdAutoencoder
 from omote.rgbd.identity_stage import load_first_stage
 from omote.rgbd.model import EditingModel
 from omote.rgbd.train.autoencoder import measure_latents
-from omote.rgbd.train.edit_cache import EncodedEdits
+from omote.rgbd.train.latent_cache import CachedLatentPairs
 from omote.studies import measured_edits
 from omote.studies.base import Record, Work, run_study
 from omote.studies.data_size import DataSize, cut, sizes_in
@@ -87,7 +87,7 @@ def test_the_first_persons_are_part_of_every_larger_set(config: DataSize, done: 
     for size in (2, 5, 10):
         shards = [read_shard(path) for path in shard_folders(out / f"runs/persons_{size}/population")]
         np.testing.assert_array_equal(np.concatenate([shard.rgb for shard in shards]), whole.rgb[:size])
-        edits = EncodedEdits(out / f"runs/persons_{size}/edits", first_stage)
+        edits = CachedLatentPairs(out / f"runs/persons_{size}/edits", first_stage)
         assert sum(len(shard["source"]) for shard in edits.shards) == size
 
 

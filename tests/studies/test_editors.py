@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from omote.errors import CheckpointError
+from omote.evaluation.ground_truth import GroundTruth
 from omote.evaluation.records import Row
-from omote.evaluation.truth import Truth
 from omote.geometry.camera import orbit_camera
 from omote.head.shipped import shipped_head
 from omote.progress import finish
@@ -104,7 +104,7 @@ def test_the_best_sample_counts_by_image() -> None:
         full = np.full((8, 8), depth, np.float32)
         return Rgbd(rgb=np.full((8, 8, 3), 0.5, np.float32), depth_mm=full, mask=full > 0, camera=camera)
 
-    truth = Truth(images=[at(700), at(710)], landmarks_px=np.zeros((2, 68, 2)), landmarks_mm=np.zeros((2, 68, 3)))
+    truth = GroundTruth(images=[at(700), at(710)], landmarks_px=np.zeros((2, 68, 2)), landmarks_mm=np.zeros((2, 68, 3)))
 
     def measured(*samples: list[Rgbd]) -> dict[str, Any]:
         records = Edited(samples=list(samples), seconds=0.5).records(Row("a"), truth)

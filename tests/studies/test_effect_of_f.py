@@ -15,7 +15,7 @@ from omote.evaluation.features import FeatureExtractor
 from omote.progress import finish
 from omote.recipes.first_stage import FACTORS
 from omote.studies.base import run_study
-from omote.studies.effect_of_f import rows as effect_of_f
+from omote.studies.effect_of_f import train_and_measure as effect_of_f
 from omote.studies.effect_of_f.study import ROWS, EffectOfF, factor_of
 
 

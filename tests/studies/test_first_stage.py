@@ -10,7 +10,7 @@ import torch
 
 from omote.errors import CheckpointError, ConfigError
 from omote.evaluation.features import FeatureExtractor
-from omote.evaluation.truth import Truth
+from omote.evaluation.ground_truth import GroundTruth
 from omote.geometry.camera import orbit_camera
 from omote.progress import finish
 from omote.rgbd.autoencoder import RgbdAutoencoder
@@ -48,8 +48,8 @@ def faces(monkeypatch):
         for k in range(2)
     ]
     landmarks = np.full((2, 68, 2), SIZE / 2) + np.linspace(-12, 12, 68)[:, None]
-    truth = Truth(images=images, landmarks_px=landmarks, landmarks_mm=np.zeros((2, 68, 3)))
-    monkeypatch.setattr(first_stage, "render_truth", lambda population, persons, size: truth)
+    truth = GroundTruth(images=images, landmarks_px=landmarks, landmarks_mm=np.zeros((2, 68, 3)))
+    monkeypatch.setattr(first_stage, "render_persons", lambda population, persons, size: truth)
     monkeypatch.setattr(first_stage, "load_extractor", lambda name: FeatureExtractor(name=name, forward=pooled))
     monkeypatch.setattr(first_stage, "perceptual_distances", lambda path: {"perceptual/hed_vgg16_all": squared})
 

@@ -16,7 +16,7 @@ from omote.evaluation.features import FeatureExtractor
 from omote.progress import finish
 from omote.rgbd.model import EditingModel
 from omote.studies.base import run_study
-from omote.studies.rows import NETWORK_ROWS
+from omote.studies.edit_methods import NETWORK_ROWS
 from omote.studies.suites import ReleaseSuite, WithNetworks
 from omote.types import Expression, Rgbd
 from stand_ins import CopyingEditor, ShiftingEditor, small_networks, use_stand_ins
@@ -42,7 +42,7 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> ReleaseSuite:
     use_stand_ins(monkeypatch)
     monkeypatch.setattr("omote.studies.release.HeadEdit", CopyingToo)
     monkeypatch.setattr("omote.studies.release.DeformationTransfer", CopyingToo)
-    monkeypatch.setattr("omote.studies.release.load_set_networks", small_networks)
+    monkeypatch.setattr("omote.studies.release.load_feature_networks", small_networks)
     monkeypatch.setattr(WithNetworks, "model", lambda self: CopyingEditor())
     monkeypatch.setattr(WithNetworks, "networks", lambda self: NETWORKS)
     monkeypatch.setattr(WithNetworks, "fingerprints", lambda self: {"model": "a", **dict.fromkeys(NETWORKS, "b")})

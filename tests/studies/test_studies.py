@@ -15,8 +15,8 @@ import pytest
 
 from omote.datasets.population import Person, PopulationConfig, draw_person
 from omote.errors import AlignmentError, ConfigError
+from omote.evaluation.ground_truth import GroundTruth, render_ground_truth
 from omote.evaluation.records import PersonRecords, Record, Row
-from omote.evaluation.truth import Truth, render_truth
 from omote.geometry.camera import FRONT_TARGET_MM, orbit_camera, project
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES
 from omote.head.rest_face import RestFace
@@ -228,7 +228,7 @@ def test_a_persons_expression_grows_with_its_intensity(person: Person) -> None:
 
 def test_displacement_is_a_share_of_the_true_change(person: Person) -> None:
     config = PopulationConfig(split="test", size=64)
-    truth = render_truth(replace(person, camera=orbit_camera(size=64)), population_heads(config.ict))
+    truth = render_ground_truth(replace(person, camera=orbit_camera(size=64)), population_heads(config.ict))
     rest = truth.images[0]
 
     def part(share: float) -> list[Rgbd]:
@@ -286,7 +286,9 @@ def test_a_copy_moves_nowhere_at_any_intensity(networks: Shifting, tmp_path: Pat
 @pytest.fixture
 def image(person: Person) -> Rgbd:
     config = PopulationConfig(split="test")
-    truth: Truth = render_truth(replace(person, camera=orbit_camera(size=128)), population_heads(config.ict))
+    truth: GroundTruth = render_ground_truth(
+        replace(person, camera=orbit_camera(size=128)), population_heads(config.ict)
+    )
     return truth.images[0]
 
 

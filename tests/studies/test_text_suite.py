@@ -9,7 +9,7 @@ from omote.evaluation.records import PersonRecords, Record, Row, judged_by, valu
 from omote.evaluation.summary import merged, summarise
 from omote.head.expressions import CATEGORIES
 from omote.rgbd.conditions.text.captions import Caption
-from omote.studies.rows import CEILING
+from omote.studies.edit_methods import CEILING
 from omote.studies.text_prompts import BY_CATEGORY, IN_WORDS, over_category, reading
 from omote.types import Expression
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 
 from omote.align.confirm import MM_PER_UNIT, Located, confidence_of, confirmed_given, unit_of
 from omote.align.seam import Seam, moved, ribbon, scan_seam, with_lips
-from omote.align.shown import LEAST, WIDE_SIGMA, shown_units
+from omote.align.source_expression import LEAST, WIDE_SIGMA, shown_units
 from omote.align.surface import ScanSurface, surface_of
 from omote.errors import AlignmentError
 from omote.geometry.camera import FRONT_TARGET_MM, rgbd_points, transform

@@ -82,7 +82,7 @@ def encode(
 
     from omote.head.shipped import shipped_head
     from omote.rgbd.identity_stage import load_first_stage
-    from omote.rgbd.train.edit_cache import EncodedEdits, encode_population
+    from omote.rgbd.train.latent_cache import CachedLatentPairs, encode_population
     from omote.rgbd.weights import SHIPPED_WEIGHTS
 
     folder = SHIPPED_WEIGHTS / "autoencoder" if autoencoder is None else Path(autoencoder)
@@ -90,7 +90,7 @@ def encode(
     for step in encode_population(population, first_stage, shipped_head(), out, variants=variants, seed=seed):
         if on_step is not None:
             on_step(step)
-    return EncodedEdits(out, first_stage).num_edits
+    return CachedLatentPairs(out, first_stage).num_edits
 
 
 def count_parameters(config: Any) -> int | None:

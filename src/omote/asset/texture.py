@@ -22,7 +22,7 @@ from omote.geometry.mesh import adjacency, solve_spd
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import eye_sphere
-from omote.lift.motion import head_motion
+from omote.lift.motion_limits import motion_limits
 from omote.rendering.appearance import SKIN, Appearance, default_appearance, paint
 from omote.rendering.rgbd import interpolate
 from omote.rendering.shade import fast_normals
@@ -155,7 +155,7 @@ def _vertex_colors(
         return paint(model, default_appearance()).astype(np.float64), default_appearance()
     painted, matched = _matched_paint(model, mean, seen, face)
     weight = np.clip(seen, 0.0, 1.0)
-    mirror = head_motion(model).mirror
+    mirror = motion_limits(model).mirror
     borrow = (seen == 0) & (seen[mirror] > 0) & (mirror != np.arange(len(seen)))
     mean[borrow] = mean[mirror[borrow]]
     weight[borrow] = MIRROR_BELIEF * weight[mirror[borrow]]

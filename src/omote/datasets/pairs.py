@@ -24,7 +24,7 @@ CAPTURE_SHARE = 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageBatch:
+class RgbdBatch:
     """Image tensors: colour in [0, 1], depth in mm relative to the head's reference plane, and a mask of 0 or 1."""
 
     rgb: Float[Tensor, "b 3 s s"]
@@ -47,8 +47,8 @@ class PairBatch:
         faces: fitted face at rest of each target's person.
     """
 
-    source: ImageBatch
-    target: ImageBatch
+    source: RgbdBatch
+    target: RgbdBatch
     landmarks: Float[Tensor, "b 68 2"]
     rest_landmarks: Float[Tensor, "b 68 2"]
     category: Int[Tensor, "b"]
@@ -57,17 +57,17 @@ class PairBatch:
     faces: tuple[RestFace, ...]
 
 
-def images_of(shard: Shard, person: int, which: Sequence[int] | np.ndarray | int) -> ImageBatch:
+def images_of(shard: Shard, person: int, which: Sequence[int] | np.ndarray | int) -> RgbdBatch:
     """Selected images of one person in a shard."""
     ids = np.atleast_1d(which)
     rgb = torch.from_numpy(shard.rgb[person, ids].astype(np.float32) / 255).permute(0, 3, 1, 2)
     depth = torch.from_numpy(shard.depth[person, ids].astype(np.float32) * DEPTH_UNIT_MM)[:, None]
     mask = torch.from_numpy(shard.mask[person, ids].astype(np.float32))[:, None]
-    return ImageBatch(rgb=rgb.contiguous(), depth_mm=depth, mask=mask)
+    return RgbdBatch(rgb=rgb.contiguous(), depth_mm=depth, mask=mask)
 
 
-def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
-    return ImageBatch(**{k: torch.cat([getattr(p, k) for p in parts]) for k in ("rgb", "depth_mm", "mask")})
+def _joined(parts: Sequence[RgbdBatch]) -> RgbdBatch:
+    return RgbdBatch(**{k: torch.cat([getattr(p, k) for p in parts]) for k in ("rgb", "depth_mm", "mask")})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def pairs_of(picks: Sequence[Pick], head: HeadModel, *, augment: bool = True) ->
     return PairBatch(source=_joined(sources), target=_joined(targets), faces=tuple(faces), **tensors)
 
 
-def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) -> tuple[ImageBatch, ImageBatch]:
+def augmented(source: RgbdBatch, target: RgbdBatch, rng: np.random.Generator) -> tuple[RgbdBatch, RgbdBatch]:
     """Apply photometric augmentation to source and target, and capture noise to the source alone."""
     count = len(source.rgb)
     repeat = len(target.rgb) // count
@@ -189,6 +189,6 @@ def augmented(source: ImageBatch, target: ImageBatch, rng: np.random.Generator) 
     )
     kept = 1 - cropped * outside.float()
     return (
-        ImageBatch(rgb=rgb, depth_mm=depth, mask=mask * kept),
-        ImageBatch(rgb=target_rgb, depth_mm=target.depth_mm, mask=target.mask * per_target(kept)),
+        RgbdBatch(rgb=rgb, depth_mm=depth, mask=mask * kept),
+        RgbdBatch(rgb=target_rgb, depth_mm=target.depth_mm, mask=target.mask * per_target(kept)),
     )

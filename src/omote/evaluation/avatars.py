@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from omote.geometry.cloud import closest_on_mesh
 from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
-from omote.lift.motion import rigid_vertices
+from omote.lift.motion_limits import rigid_vertices
 
 TIE_MM = 2.0  # a vertex farther from the true surface at rest has no truth of its own
 MOVING_MM = 2.0  # of true motion

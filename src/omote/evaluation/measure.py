@@ -15,9 +15,9 @@ from omote.evaluation import metrics
 from omote.evaluation.catalogue import catalogue
 from omote.evaluation.comparison import Comparison, Images, batch, filled, stacked
 from omote.evaluation.features import FeatureExtractor
+from omote.evaluation.ground_truth import GroundTruth
 from omote.evaluation.judges.panel import ExpressionJudges, IdentityJudge
 from omote.evaluation.records import PersonRecords, Record, Row, descriptor_by, judged_by
-from omote.evaluation.truth import Truth
 from omote.head.expressions import CATEGORIES
 from omote.head.model import HeadModel
 from omote.types import Rgbd
@@ -35,7 +35,7 @@ class Judges:
 
 
 def measure(
-    images: Mapping[Row, Sequence[Rgbd]], person: Person, heads: Sequence[HeadModel], truth: Truth, judges: Judges
+    images: Mapping[Row, Sequence[Rgbd]], person: Person, heads: Sequence[HeadModel], truth: GroundTruth, judges: Judges
 ) -> PersonRecords:
     """Everything measured of a person's rows.
 
@@ -63,7 +63,7 @@ def measure(
     )
 
 
-def comparison(shown: Images, truth: Truth) -> Comparison:
+def comparison(shown: Images, truth: GroundTruth) -> Comparison:
     """A row's images beside the true renders; what moves, moves from what the source truly shows."""
     return Comparison(
         shown=filled(shown),

@@ -25,7 +25,7 @@ from omote.geometry.mesh import solve_spd, vertex_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
-from omote.lift.motion import antisymmetric_units, cap_motion, head_motion
+from omote.lift.motion_limits import antisymmetric_units, cap_motion, motion_limits
 from omote.lift.points import clean_mask, sample_image
 from omote.lift.travel import saturated
 from omote.lift.untangle import LipsMay, RestSkin, rest_skin, untangle
@@ -228,7 +228,7 @@ def _samples(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], reference: 
     normals = vertex_normals(neutral_mm, model.faces)
     towards = -reference.camera.cam_from_world[2, :3]
     facing = normals @ towards > 0.25
-    ids = np.flatnonzero(region.exterior & ~region.ear & facing & (head_motion(model).mobility_mm > 0.05))
+    ids = np.flatnonzero(region.exterior & ~region.ear & facing & (motion_limits(model).mobility_mm > 0.05))
     # Twice as many vertices as pixels say nothing more.
     step = max(1, round(len(ids) / MAX_SAMPLES))
     ids = ids[::step]
@@ -368,14 +368,14 @@ def bounded(hessian: Float[np.ndarray, "k k"], rhs: Float[np.ndarray, "k"]) -> F
 def _smooth_normals(model: HeadModel, posed: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
     normals = vertex_normals(posed, model.faces).astype(np.float64)
     for _ in range(NORMAL_ROUNDS):
-        normals = normals - 0.5 * (head_motion(model).laplacian @ normals)
+        normals = normals - 0.5 * (motion_limits(model).laplacian @ normals)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 
 
 @once_per_head
 def _thin_plate(model: HeadModel) -> tuple[Int[np.ndarray, "a"], sp.csr_matrix]:
     """(movable vertices, `SMOOTHNESS` · LᵀL among them); vertices that hardly move are left out, which pins them to zero."""
-    motion = head_motion(model)
+    motion = motion_limits(model)
     active = np.flatnonzero(motion.skin & (motion.mobility_mm > 0.1))
     smooth = (motion.laplacian.T @ motion.laplacian).tocsr()
     return active, SMOOTHNESS * smooth[active][:, active]
@@ -388,7 +388,7 @@ def _smooth_residual(
     still: Still,
 ) -> Float[np.ndarray, "v 3"]:
     """Displacement along the normals: it follows the samples, is thin-plate smooth, and small where mobility is small."""
-    motion, samples = head_motion(model), still.samples
+    motion, samples = motion_limits(model), still.samples
     normals = _smooth_normals(model, posed)
     points = posed[samples.ids].astype(np.float64)
     residual, slope, valid = _motion_residual(view, points, still, BLUR_PX[-1])

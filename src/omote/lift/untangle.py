@@ -28,7 +28,7 @@ from omote.compiled import kernel
 from omote.geometry.mesh import face_normals, vertex_normals
 from omote.head.model import HeadModel, once_per_head
 from omote.lift.contact import Contact, contact_of, lip_pairs
-from omote.lift.motion import head_motion
+from omote.lift.motion_limits import motion_limits
 
 MIN_FACING, FIRM_FACING = 0.3, 0.5
 CREASING, CREASE_MM = slice(27, 68), 14.0  # nose, lids and lips, of the 68 landmarks; skin farther away is firmer
@@ -113,7 +113,7 @@ def rest_skin(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestSki
         neutral_mm: vertices of the person at rest, canonical frame.
     """
     rest = neutral_mm.astype(np.float64)
-    motion = head_motion(model)
+    motion = motion_limits(model)
     movable = motion.skin & (motion.mobility_mm > 0.05) & (rest[:, 2] > rest[motion.skin, 2].max() - DEPTH_MM)
     triangles = model.faces[movable[model.faces].any(axis=1) & motion.skin[model.faces].all(axis=1)].astype(np.int64)
     normal = face_normals(rest, triangles)

@@ -13,13 +13,13 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from omote.align.align import Alignment, align
-from omote.asset.at_rest import at_rest
 from omote.asset.mouth import seat_mouth
 from omote.asset.personalise import limited_units, personal_units
+from omote.asset.rest_shape import rest_shape
 from omote.asset.texture import Baked, bake_texture
 from omote.head.expressions import ARKIT_NAMES, with_weights
 from omote.head.model import HeadModel
-from omote.lift.motion import rigid_vertices
+from omote.lift.motion_limits import rigid_vertices
 from omote.lift.register import Registered
 from omote.lift.travel import natural_weights
 from omote.lift.untangle import RestSkin, rest_skin
@@ -133,7 +133,7 @@ class AvatarPipeline(ABC):
     ) -> Steps[AvatarResult]:
         """The avatar of an aligned scan; arguments as for the whole."""
         head = self.head
-        neutral, scanned = at_rest(head, alignment), seat_mouth(head, alignment.vertices_mm)
+        neutral, scanned = rest_shape(head, alignment), seat_mouth(head, alignment.vertices_mm)
         wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
         # Texture and limits of units need the neutral alone, and expressions are independent: they run in parallel.
         # A stage has a core: where BLAS and the networks take them all, they and the stages wait for each other.

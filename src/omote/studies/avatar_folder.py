@@ -23,8 +23,8 @@ from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps, finish
 from omote.rgbd.protocol import Editor
 from omote.runs import Stopwatch
+from omote.studies.avatar_methods import MadeMeshes, by_weights
 from omote.studies.avatar_page import write_avatar_page
-from omote.studies.avatar_rows import MadeMeshes, by_weights
 from omote.studies.avatars import AvatarSuite
 from omote.studies.base import Results, Work
 from omote.types import Expression, Mesh

@@ -48,6 +48,6 @@ class AvatarSuite(PersonStudy, ModelStudy):
             from omote.studies.avatar_folder import measure_folder
 
             return (yield from measure_folder(self, self.meshes, work))
-        from omote.studies.avatar_rows import measure_avatars
+        from omote.studies.avatar_methods import measure_avatars
 
         return (yield from measure_avatars(self, work))

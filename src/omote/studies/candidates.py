@@ -26,7 +26,7 @@ from omote.studies.table import CEILING, COLOR, COPY, DEPTH, IDENTITY, TOP1, cel
 
 if TYPE_CHECKING:
     from omote.datasets.population import Person
-    from omote.evaluation.truth import Truth
+    from omote.evaluation.ground_truth import GroundTruth
     from omote.head.model import HeadModel
     from omote.multiview.model import ViewEditor
     from omote.rgbd.model import EditingModel
@@ -87,12 +87,12 @@ class Candidates(PersonStudy):
         rivals = _Rivals(self, folders, heads)
         population = self.unseen()
 
-        def draw(index: int) -> tuple[Person, Truth]:
+        def draw(index: int) -> tuple[Person, GroundTruth]:
             from omote.datasets.population import draw_person
-            from omote.evaluation.truth import render_truth
+            from omote.evaluation.ground_truth import render_ground_truth
 
             person = replace(draw_person(population, index, heads), camera=rivals.front)
-            return person, render_truth(person, heads)
+            return person, render_ground_truth(person, heads)
 
         group = Group(name=self.NAME, make=rivals.made)
         found = yield from measure_persons(work, self.names(), draw, [group], heads, load_judges())
@@ -138,7 +138,7 @@ class _Rivals:
             found[row] = sum(p.numel() for n in parts for p in n.parameters())
         return found
 
-    def made(self, person: Person, truth: Truth) -> Made:
+    def made(self, person: Person, truth: GroundTruth) -> Made:
         """Every row of a person."""
         from omote.studies.persons import Made
 
@@ -169,7 +169,7 @@ class _Rivals:
     def _asked(self, person: Person) -> dict[str, list[Expression]]:
         """The person's expressions by category alone, and by words."""
         from omote.rgbd.conditions.text.captions import draw_caption
-        from omote.studies.rows import without_weights
+        from omote.studies.edit_methods import without_weights
 
         asked = {CATEGORY: without_weights(person.expressions)}
         if self.study.words:
@@ -235,7 +235,7 @@ class _Rivals:
     ) -> tuple[list[Rgbd], list[np.ndarray], dict[str, float]]:
         from omote.diffusion.settings import EditSettings
         from omote.lift.register import register_expression
-        from omote.studies.rows import drawn
+        from omote.studies.edit_methods import drawn
 
         seed = self.study.seed + 1000 * person.index
         began = perf_counter()

@@ -23,14 +23,14 @@ from omote.diffusion.settings import EditSettings
 from omote.errors import OmoteError
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
-from omote.evaluation.testsets import SetName, draw_test_person
-from omote.evaluation.truth import captured_truth
+from omote.evaluation.ground_truth import captured_ground_truth
+from omote.evaluation.test_sets import TestSetName, draw_test_person
 from omote.head.expressions import CATEGORIES
 from omote.head.shipped import population_heads
 from omote.memory import peak_memory_mb
 from omote.rgbd.weights import Backend
+from omote.studies.edit_methods import NETWORK_ROWS, without_weights
 from omote.studies.networks import load_editor
-from omote.studies.rows import NETWORK_ROWS, without_weights
 from omote.types import Expression, Rgbd
 
 NETWORK_FREE = ("head_edit", "deformation_transfer")
@@ -59,7 +59,7 @@ class TimeRequest:
     row: str
     weights: Path | None = None
     backend: Backend = "torch"
-    test_set: SetName = "in-model"
+    test_set: TestSetName = "in-model"
     size: int = 128
     seed: int = 0
     repeat: int = 5
@@ -92,7 +92,7 @@ def time_edits(request: TimeRequest) -> dict[str, float]:
     population = PopulationConfig(seed=request.seed, split="test", size=request.size, num_images=len(CATEGORIES))
     heads = population_heads(population.ict)
     person = draw_test_person(request.test_set, population, 0, heads)
-    truth = captured_truth(request.test_set, person, heads)
+    truth = captured_ground_truth(request.test_set, person, heads)
     expressions = person.expressions
     wanted = next(e for e in expressions if e.category != "neutral")
     if request.row in NETWORK_FREE:

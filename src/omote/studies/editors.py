@@ -23,16 +23,16 @@ from omote.diffusion.settings import EditSettings
 from omote.evaluation import metrics
 from omote.evaluation.comparison import filled, stacked
 from omote.evaluation.figures import figure
+from omote.evaluation.ground_truth import GroundTruth
 from omote.evaluation.pictures import save_strips
 from omote.evaluation.records import Cell, Record, Row, Table, value_of
 from omote.evaluation.summary import merged
-from omote.evaluation.truth import Truth
 from omote.progress import Step, Steps
 from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Results, Work
+from omote.studies.edit_methods import least_depth_error, without_weights
 from omote.studies.networks import load_editor
 from omote.studies.persons import Made, measure_rows
-from omote.studies.rows import least_depth_error, without_weights
 from omote.studies.suites import EditorSuite, row_names
 from omote.studies.table import AUTOENCODER, CEILING, COPY, DEPTH, MOVING, TOP1, At, curves
 from omote.types import Expression, Rgbd
@@ -81,7 +81,7 @@ def _strips(folder: Path, person: Person, images: Mapping[Row, Sequence[Rgbd]], 
     save_strips(folder / f"{person.index:06d}.png", shown)
 
 
-def rows_of(models: Mapping[str, StudiedEditor], suite: EditorSuite, person: Person, truth: Truth) -> Made:
+def rows_of(models: Mapping[str, StudiedEditor], suite: EditorSuite, person: Person, truth: GroundTruth) -> Made:
     """Every editor's rows of a person, and what they are compared with."""
     seed, first = suite.seed + 1000 * person.index, next(iter(models.values()))
     copies = [truth.images[0]] * len(truth.images)
@@ -108,7 +108,7 @@ class Edited:
     samples: list[list[Rgbd]]
     seconds: float
 
-    def records(self, row: Row, truth: Truth) -> list[Record]:
+    def records(self, row: Row, truth: GroundTruth) -> list[Record]:
         """Detail and time, and of several samples the best one's error and how they differ."""
         count = len(truth.images)
         true, first = stacked(truth.images), stacked(self.samples[0])
@@ -127,7 +127,7 @@ class Edited:
 
 
 def edited(
-    row: Row, model: StudiedEditor, truth: Truth, expressions: Sequence[Expression], suite: EditorSuite, seed: int
+    row: Row, model: StudiedEditor, truth: GroundTruth, expressions: Sequence[Expression], suite: EditorSuite, seed: int
 ) -> dict[Row, Edited]:
     """The edits of a person under every condition and number of steps."""
     source, out = truth.images[0], {}

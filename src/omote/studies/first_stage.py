@@ -25,8 +25,8 @@ from omote.evaluation.catalogue import metric_of
 from omote.evaluation.comparison import Comparison, Images, stacked
 from omote.evaluation.distribution import feature_statistics, frechet_distance
 from omote.evaluation.features import FeatureExtractor, load_extractor, load_perceptual
+from omote.evaluation.ground_truth import GroundTruth
 from omote.evaluation.records import Row
-from omote.evaluation.truth import Truth
 from omote.head.shipped import population_heads
 from omote.nets.perceptual import load_hed_vgg16
 from omote.nets.quantiser import codebook_use
@@ -60,8 +60,8 @@ def measure_first_stages(suite: FirstStageSuite, work: Work) -> Steps[Results]:
     items = {f"{name}.{_digest(folder)}": name for name, folder in folders.items()}
 
     @cache
-    def truth(size: int) -> Truth:
-        return render_truth(suite.unseen(), suite.persons, size)
+    def truth(size: int) -> GroundTruth:
+        return render_persons(suite.unseen(), suite.persons, size)
 
     def measure(item: str) -> dict[str, int | float]:
         autoencoder = load_pretrained(RgbdAutoencoder, folders[items[item]]).eval()
@@ -99,14 +99,16 @@ def perceptual_distances(hed_vgg16: Path | None) -> dict[str, Distance]:
     return distances
 
 
-def render_truth(population: PopulationConfig, persons: int, size: int) -> Truth:
+def render_persons(population: PopulationConfig, persons: int, size: int) -> GroundTruth:
     """The persons' expressions, one after the other, at one size."""
     population = replace(population, size=size)
     heads = population_heads(population.ict)
     people = (draw_person(population, index, heads) for index in range(persons))
     rendered = [r for person in people for r in render_person(person, heads)]
     images, landmarks, _ = zip(*rendered, strict=True)
-    return Truth(images=list(images), landmarks_px=np.stack(landmarks), landmarks_mm=np.zeros((len(images), 68, 3)))
+    return GroundTruth(
+        images=list(images), landmarks_px=np.stack(landmarks), landmarks_mm=np.zeros((len(images), 68, 3))
+    )
 
 
 def facts(autoencoder: RgbdAutoencoder) -> dict[str, int | float]:
@@ -124,7 +126,7 @@ def facts(autoencoder: RgbdAutoencoder) -> dict[str, int | float]:
 
 @torch.no_grad()
 def measured(
-    autoencoder: RgbdAutoencoder, truth: Truth, extractor: FeatureExtractor, distances: Mapping[str, Distance]
+    autoencoder: RgbdAutoencoder, truth: GroundTruth, extractor: FeatureExtractor, distances: Mapping[str, Distance]
 ) -> dict[str, int | float]:
     """A row's numbers, averaged over images."""
     x = pack_images(truth.images)

@@ -28,7 +28,7 @@ from omote.studies.conditions import BESIDE, Edit, StudyCondition, StudyOfEdits,
 from omote.studies.table import ASKED, CEILING, COPY, DEPTH, LINES, OBTAINED, RATIO, TOP1, At, curves
 
 if TYPE_CHECKING:
-    from omote.evaluation.truth import Truth
+    from omote.evaluation.ground_truth import GroundTruth
     from omote.types import Rgbd
 
 EDITS = {Row("weights"): Edit(), Row("category"): Edit(asks="category")}
@@ -71,7 +71,7 @@ class Intensity(StudyOfEdits):
         return Results(table=table, figure=figure(charts, columns=3))
 
 
-def displacements(images: Mapping[Row, Sequence[Rgbd]], truth: Truth) -> Iterator[Record]:
+def displacements(images: Mapping[Row, Sequence[Rgbd]], truth: GroundTruth) -> Iterator[Record]:
     """The change of depth of every row, edit minus source, and its share of the true change.
 
     Args:

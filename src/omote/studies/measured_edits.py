@@ -14,10 +14,10 @@ import numpy as np
 
 from omote.datasets.population import Person, draw_person
 from omote.errors import AlignmentError, ConfigError
+from omote.evaluation.ground_truth import GroundTruth, render_ground_truth
 from omote.evaluation.measure import Judges, measure
 from omote.evaluation.records import PersonRecords, Record, Row, Table, load_records, save_records
 from omote.evaluation.summary import merged, persons_apart, summarise
-from omote.evaluation.truth import Truth, render_truth
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
@@ -25,13 +25,13 @@ from omote.progress import Step, Steps
 from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Work
 from omote.studies.conditions import Edit, StudyCondition, StudyOfEdits
+from omote.studies.edit_methods import without_weights
 from omote.studies.persons import load_judges
-from omote.studies.rows import without_weights
 from omote.studies.table import AUTOENCODER, CEILING, COPY, METRICS, MODEL, REFUSED
 from omote.types import Rgbd
 
 # Row → images, and the truth → further records.
-More: TypeAlias = Callable[[Mapping[Row, Sequence[Rgbd]], Truth], Iterable[Record]]
+More: TypeAlias = Callable[[Mapping[Row, Sequence[Rgbd]], GroundTruth], Iterable[Record]]
 # Records of each condition's persons → rows or cells that are no mean over persons.
 Overall: TypeAlias = Callable[[Sequence[Sequence[PersonRecords]]], Table]
 
@@ -98,7 +98,7 @@ def _measured(
     more: More | None,
 ) -> PersonRecords:
     """A person's records under a condition."""
-    truth = render_truth(person, heads)
+    truth = render_ground_truth(person, heads)
     truth = replace(truth, capture=condition.captured(truth.images[0], person))
     copies = [truth.source] * len(truth.images)
     images: dict[Row, Sequence[Rgbd]] = {}

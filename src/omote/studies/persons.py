@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from omote.datasets.population import Person, draw_person
+from omote.evaluation.feature_sets import FeatureNetworks, load_feature_networks, save_features, summarise_features
+from omote.evaluation.ground_truth import GroundTruth, render_ground_truth
 from omote.evaluation.judges.panel import load_expression_judges, load_identity_judge
 from omote.evaluation.measure import Judges, measure
 from omote.evaluation.records import PersonRecords, Record, Row, Table, load_records, save_records
-from omote.evaluation.sets import SetNetworks, load_set_networks, save_features, summarise_sets
 from omote.evaluation.summary import merged, summarise
-from omote.evaluation.truth import Truth, render_truth
 from omote.files import make_folder
 from omote.head.model import HeadModel
 from omote.head.shipped import population_heads
@@ -53,7 +53,7 @@ class Group:
     """
 
     name: str
-    make: Callable[[Person, Truth], Made]
+    make: Callable[[Person, GroundTruth], Made]
 
     def records(self, out: Path, name: str) -> Path:
         """A person's file of records."""
@@ -74,7 +74,7 @@ def load_judges() -> Judges:
 
 
 def measure_rows(
-    study: PersonStudy, work: Work, make: Callable[[Person, Truth], Made], *, pictures: Pictures | None = None
+    study: PersonStudy, work: Work, make: Callable[[Person, GroundTruth], Made], *, pictures: Pictures | None = None
 ) -> Steps[Table]:
     """Measure one group of rows of unseen persons, and sum them up as images and as sets of images.
 
@@ -84,28 +84,28 @@ def measure_rows(
         make: a person and the true renders → the rows.
         pictures: keeps pictures of the group.
     """
-    population, sets = study.unseen(), load_set_networks()
+    population, sets = study.unseen(), load_feature_networks()
     heads = population_heads(population.ict)
 
-    def draw(index: int) -> tuple[Person, Truth]:
+    def draw(index: int) -> tuple[Person, GroundTruth]:
         person = draw_person(population, index, heads)
-        return person, render_truth(person, heads)
+        return person, render_ground_truth(person, heads)
 
     group, names = Group(name=study.NAME, make=make), study.names()
     found = yield from measure_persons(work, names, draw, [group], heads, load_judges(), sets=sets, pictures=pictures)
     persons = [person for (person,) in found]
-    return merged(summarise(persons), summarise_sets([[group.features(work.out, n)] for n in names], persons, sets))
+    return merged(summarise(persons), summarise_features([[group.features(work.out, n)] for n in names], persons, sets))
 
 
 def measure_persons(
     work: Work,
     names: Sequence[str],
-    draw: Callable[[int], tuple[Person, Truth]],
+    draw: Callable[[int], tuple[Person, GroundTruth]],
     groups: Sequence[Group],
     heads: Sequence[HeadModel],
     judges: Judges,
     *,
-    sets: SetNetworks | None = None,
+    sets: FeatureNetworks | None = None,
     pictures: Pictures | None = None,
 ) -> Steps[list[list[PersonRecords]]]:
     """Measure each person's groups, unless they are there.

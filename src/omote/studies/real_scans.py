@@ -57,8 +57,8 @@ from omote.rendering.source import source_image
 from omote.rgbd.model import EditingModel
 from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Results, Work
+from omote.studies.edit_methods import HEAD_EDIT, model_images, network_images, surface_images
 from omote.studies.persons import load_judges
-from omote.studies.rows import HEAD_EDIT, model_images, network_images, surface_images
 from omote.studies.suites import ScanSuite, scan_names
 from omote.studies.table import AUTOENCODER, CEILING
 from omote.types import Mesh, Rgbd, Scan

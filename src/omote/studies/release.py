@@ -14,15 +14,15 @@ from omote.datasets.population import Person
 from omote.diffusion.settings import EditSettings
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
+from omote.evaluation.feature_sets import load_feature_networks, summarise_features
 from omote.evaluation.features import load_arcface
+from omote.evaluation.ground_truth import GroundTruth, captured_ground_truth
 from omote.evaluation.pictures import picture_path, save_pictures
 from omote.evaluation.records import PersonRecords, Record, Row, Table, joined
 from omote.evaluation.report import load_results, write_report
 from omote.evaluation.report.results import place
-from omote.evaluation.sets import load_set_networks, summarise_sets
 from omote.evaluation.summary import interval, merged, persons_apart, summarise, summarise_parts
-from omote.evaluation.testsets import draw_test_person, population_of, yaw_deg
-from omote.evaluation.truth import Truth, captured_truth
+from omote.evaluation.test_sets import draw_test_person, population_of, yaw_deg
 from omote.files import atomic_path, make_folder
 from omote.head.model import HeadModel
 from omote.head.rest_face import RestFace
@@ -31,8 +31,16 @@ from omote.progress import Step, Steps
 from omote.rgbd.protocol import StudiedEditor
 from omote.studies.avatar_page import avatar_sections
 from omote.studies.base import Results, Work
+from omote.studies.edit_methods import (
+    CATEGORY,
+    RIVAL_ROWS,
+    best_of,
+    model_images,
+    network_images,
+    seeded,
+    surface_images,
+)
 from omote.studies.persons import Group, Made, load_judges, measure_persons
-from omote.studies.rows import CATEGORY, RIVAL_ROWS, best_of, model_images, network_images, seeded, surface_images
 from omote.studies.suites import ReleaseSuite
 from omote.studies.table import AUTOENCODER, CEILING, DEPTH, MODEL
 from omote.types import Rgbd
@@ -52,16 +60,16 @@ def measure_release(suite: ReleaseSuite, work: Work) -> Steps[Results]:
     heads = population_heads(population.ict)
     second = None if suite.arcface is None else load_arcface(suite.arcface)
     judges = replace(load_judges(), second_identity=second)
-    sets = load_set_networks() if suite.sets else None
+    sets = load_feature_networks() if suite.sets else None
     networks = suite.networks()
     groups = groups_of(suite, suite.model(), networks, heads)
     names = suite.names()
     if suite.rivals is not None:
         _take_over(suite.rivals, work.out, names, groups)
 
-    def draw(index: int) -> tuple[Person, Truth]:
+    def draw(index: int) -> tuple[Person, GroundTruth]:
         person = draw_test_person(suite.test_set, population, index, heads)
-        return person, captured_truth(suite.test_set, person, heads)
+        return person, captured_ground_truth(suite.test_set, person, heads)
 
     found = yield from measure_persons(work, names, draw, groups, heads, judges, sets=sets, pictures=save_pictures)
     persons = [joined(parts) for parts in found]
@@ -70,7 +78,7 @@ def measure_release(suite: ReleaseSuite, work: Work) -> Steps[Results]:
     )
     if sets is not None:
         files = [[group.features(work.out, name) for group in groups] for name in names]
-        table = merged(table, summarise_sets(files, persons, sets))
+        table = merged(table, summarise_features(files, persons, sets))
     return Results(
         table=dict(sorted(table.items(), key=lambda line: (len(line[0].at), place(line[0])))),
         numbers={"count/images": sum(len(p.category) for p in persons)},
@@ -82,7 +90,7 @@ def measure_release(suite: ReleaseSuite, work: Work) -> Steps[Results]:
 def _avatars(folder: Path | None) -> Iterator[str]:
     """What the report says of avatars before all else."""
     if folder is not None:
-        from omote.studies.avatar_rows import table_of
+        from omote.studies.avatar_methods import table_of
 
         yield "<h1>Avatars</h1>"
         yield from avatar_sections(table_of(folder))
@@ -96,7 +104,7 @@ def groups_of(
     edit, transfer = HeadEdit(heads[0]), DeformationTransfer(heads[0])
     known: dict[int, RestFace | None] = {}
 
-    def face(person: Person, truth: Truth) -> RestFace | None:
+    def face(person: Person, truth: GroundTruth) -> RestFace | None:
         """The face in the source: found once, by the model, and given to every network."""
         if person.index not in known:
             known.clear()
@@ -107,7 +115,7 @@ def groups_of(
         turned = {"yaw_deg": str(yaw_deg(person.index))} if suite.test_set == "pose" else {}
         return Made(images=images, records=records, parts=turned)
 
-    def by_model(person: Person, truth: Truth) -> Made:
+    def by_model(person: Person, truth: GroundTruth) -> Made:
         found, asked, own = face(person, truth), person.expressions, seeded(settings, person)
         images = model_images(model, truth.source, asked, own, found)
         sources = [truth.source] * len(truth.images)
@@ -119,12 +127,12 @@ def groups_of(
             records.append(Record(row=CATEGORY, measure=f"depth/mae_mm_best_of_{suite.best_of}", values=best))
         return made(images, person, records)
 
-    def without_networks(person: Person, truth: Truth) -> Made:
+    def without_networks(person: Person, truth: GroundTruth) -> Made:
         edits = surface_images(truth.source, truth.source_landmarks_mm, person.expressions, edit, transfer)
         return made({CEILING: truth.images, **edits}, person)
 
-    def by_network(row: str) -> Callable[[Person, Truth], Made]:
-        def make(person: Person, truth: Truth) -> Made:
+    def by_network(row: str) -> Callable[[Person, GroundTruth], Made]:
+        def make(person: Person, truth: GroundTruth) -> Made:
             own, found = seeded(settings, person), face(person, truth)
             return made(network_images(networks[row], row, truth.source, person.expressions, own, found), person)
 

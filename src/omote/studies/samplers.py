@@ -18,14 +18,14 @@ from omote.diffusion.settings import EditSettings
 from omote.evaluation import metrics
 from omote.evaluation.comparison import stacked
 from omote.evaluation.figures import figure
+from omote.evaluation.ground_truth import GroundTruth
 from omote.evaluation.records import Record, Row
-from omote.evaluation.truth import Truth
 from omote.progress import Step, Steps
 from omote.rgbd.protocol import StudiedEditor
 from omote.studies.base import Results, Work
+from omote.studies.edit_methods import seeded
 from omote.studies.editors import DETAIL, SECONDS, SETS, over_steps
 from omote.studies.persons import Made, measure_rows
-from omote.studies.rows import seeded
 from omote.studies.suites import SamplerSuite
 from omote.studies.table import CEILING, DEPTH, IDENTITY, curves
 from omote.types import Rgbd
@@ -55,7 +55,7 @@ def measure_samplers(suite: SamplerSuite, work: Work) -> Steps[Results]:
     return Results(table=table, figure=figure(charts))
 
 
-def rows_of(model: StudiedEditor, suite: SamplerSuite, person: Person, truth: Truth) -> Made:
+def rows_of(model: StudiedEditor, suite: SamplerSuite, person: Person, truth: GroundTruth) -> Made:
     """Every method's row of a person, with its time and its finest detail."""
     source, face, true = truth.images[0], model.face_of(truth.images[0]), stacked(truth.images)
     images: dict[Row, Sequence[Rgbd]] = {CEILING: truth.images}

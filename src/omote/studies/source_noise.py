@@ -92,7 +92,7 @@ def captured(image: Rgbd, person: Person, axis: str, value: float) -> Rgbd:
         axis: one of `AXES`.
         value: amount of the fault.
     """
-    from omote.evaluation.testsets import holes
+    from omote.evaluation.test_sets import holes
     from omote.rendering.sensor import SensorModel, sense
 
     rng = np.random.default_rng([NOISE_STREAM, person.index])

@@ -143,7 +143,7 @@ class ReleaseSuite(PersonStudy, WithNetworks):
             CheckpointError: ``arcface`` does not hold such a network.
         """
         from omote.evaluation.features import load_arcface
-        from omote.evaluation.testsets import population_of
+        from omote.evaluation.test_sets import population_of
 
         population_of(self.test_set, self.unseen())
         if self.avatars is not None and not any((self.avatars / "avatars").glob("*.json")):
@@ -200,7 +200,7 @@ class PopulationSuite(PersonStudy):
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure."""
-        from omote.studies.ground_truth import measure_population
+        from omote.studies.population import measure_population
 
         return measure_population(self, work)
 

@@ -16,6 +16,7 @@ import torch
 from omote.datasets.population import Person, draw_person
 from omote.diffusion.settings import EditSettings
 from omote.evaluation.comparison import batch, stacked
+from omote.evaluation.ground_truth import GroundTruth, render_ground_truth
 from omote.evaluation.judges.panel import ExpressionJudges, load_expression_judges
 from omote.evaluation.measure import judged
 from omote.evaluation.records import (
@@ -30,7 +31,6 @@ from omote.evaluation.records import (
     value_of,
 )
 from omote.evaluation.summary import TOP1, merged, summarise
-from omote.evaluation.truth import Truth, render_truth
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.shipped import population_heads
 from omote.progress import Step, Steps
@@ -38,7 +38,7 @@ from omote.rgbd.conditions.text.captions import Caption, draw_caption
 from omote.rgbd.conditions.text.words import LANGUAGES, Language
 from omote.rgbd.model import EditingModel
 from omote.studies.base import Results, Work
-from omote.studies.rows import seeded
+from omote.studies.edit_methods import seeded
 from omote.studies.suites import TextSuite
 from omote.studies.table import CEILING
 from omote.types import Expression, Rgbd
@@ -64,7 +64,7 @@ def measure_text(suite: TextSuite, work: Work) -> Steps[Results]:
 
     def measure(name: str) -> PersonRecords:
         person = draw_person(population, int(name), heads)
-        truth = render_truth(person, heads)
+        truth = render_ground_truth(person, heads)
         captions = {language: captions_of(person, language) for language in LANGUAGES}
         read = {
             language: model.text_conditioner.expressions([c.text for c in asked], min_probability=0.0)
@@ -106,7 +106,7 @@ def images_of(
     model: EditingModel,
     settings: EditSettings,
     person: Person,
-    truth: Truth,
+    truth: GroundTruth,
     captions: Mapping[Language, Sequence[Caption]],
     read: Mapping[Language, Sequence[Expression]],
 ) -> dict[Row, Sequence[Rgbd]]:
@@ -133,7 +133,7 @@ def images_of(
     return images
 
 
-def recognised(images: Mapping[Row, Sequence[Rgbd]], truth: Truth, judges: ExpressionJudges) -> Iterator[Record]:
+def recognised(images: Mapping[Row, Sequence[Rgbd]], truth: GroundTruth, judges: ExpressionJudges) -> Iterator[Record]:
     """What the judges rank first."""
     neutral = torch.from_numpy(np.repeat(truth.landmarks_px[:1], len(CATEGORIES), 0))
     for row, seen in images.items():

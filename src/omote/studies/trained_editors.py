@@ -92,7 +92,7 @@ def encode(study: StudyOfTraining, population: Path, edits: Path, *, unit_style:
     """Encode a population's edits; those that are there are kept."""
     from omote.head.shipped import shipped_head
     from omote.rgbd.identity_stage import load_first_stage
-    from omote.rgbd.train.edit_cache import encode_population
+    from omote.rgbd.train.latent_cache import encode_population
 
     first_stage = load_first_stage(study.autoencoder).float().eval().requires_grad_(False)
     yield from encode_population(population, first_stage, shipped_head(), edits, seed=study.seed, unit_style=unit_style)

@@ -28,7 +28,7 @@ ROWS: Mapping[str, str] = {
     "ceiling": "The true render itself: the ceiling of every judge.",
 }
 
-# What stands beside a person, of `omote.evaluation.testsets`.
+# What stands beside a person, of `omote.evaluation.test_sets`.
 TEST_SETS: Mapping[str, str] = {
     "in-model": "Persons of the head families that training knows, at rest, before the standard camera, without noise.",
     "cross-model": "Persons of the second head family alone, at rest. Only for networks that were trained on the first does this "

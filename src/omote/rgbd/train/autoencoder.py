@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from omote.datasets.pair_source import PairSource
-from omote.datasets.pairs import ImageBatch, PairBatch
+from omote.datasets.pairs import PairBatch, RgbdBatch
 from omote.datasets.population import PopulationConfig
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
@@ -71,8 +71,8 @@ class AutoencoderConfig(LossTerms):
     allow_pipe: bool = False
 
 
-def packed(images: ImageBatch, size: int | None = None) -> Tensor:
-    """`pack` of an `ImageBatch`, shrunk to ``size`` pixels of a side: (b, 5, s, s)."""
+def packed(images: RgbdBatch, size: int | None = None) -> Tensor:
+    """`pack` of an `RgbdBatch`, shrunk to ``size`` pixels of a side: (b, 5, s, s)."""
     x = pack(images.rgb, images.depth_mm, images.mask)
     return x if size is None else shrunk(x, size)
 

@@ -32,8 +32,8 @@ from omote.rgbd.conditions.motion import motion_of
 from omote.rgbd.identity_stage import FirstStage, IdentityStage, load_first_stage
 from omote.rgbd.latent_editor import LatentEditor
 from omote.rgbd.train.autoencoder import measure_latents, packed, preview_rngs
-from omote.rgbd.train.edit_cache import EncodedEdits
-from omote.rgbd.train.edits import Edits, encoded
+from omote.rgbd.train.latent_cache import CachedLatentPairs
+from omote.rgbd.train.latent_pairs import LatentPairs, encode_batch
 from omote.rgbd.train.preview import grid
 
 AT_ONCE = 16
@@ -220,7 +220,7 @@ class EditorTask(BaseTask):
         self.cached = (
             None
             if config.latents is None
-            else EncodedEdits(config.latents, self.autoencoder, unit_style=config.unit_style, kinds=self.kinds)
+            else CachedLatentPairs(config.latents, self.autoencoder, unit_style=config.unit_style, kinds=self.kinds)
         )
         if editor.people is not None and not editor.people.variances.any():
             editor.people.fit(population_latents(self.autoencoder, self.pairs))
@@ -316,7 +316,7 @@ class EditorTask(BaseTask):
             landmarks_px=edits.landmarks_px.to(device),
         )
 
-    def _edits(self, step: int, seed: int, size: int, part: int, parts: int) -> Edits:
+    def _edits(self, step: int, seed: int, size: int, part: int, parts: int) -> LatentPairs:
         """A step's pairs, as latents."""
         per_source, device = self.config.targets_per_source, self.device
         self.autoencoder.to(device)
@@ -325,8 +325,8 @@ class EditorTask(BaseTask):
         pairs = self.pairs.batch(step, seed, size, part, per_source, parts)
         return self._encoded(pairs, device)
 
-    def _encoded(self, pairs: PairBatch, device: torch.device) -> Edits:
-        return encoded(self.autoencoder, pairs, device, unit_style=self.config.unit_style, kinds=self.kinds)
+    def _encoded(self, pairs: PairBatch, device: torch.device) -> LatentPairs:
+        return encode_batch(self.autoencoder, pairs, device, unit_style=self.config.unit_style, kinds=self.kinds)
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights in diffusers' format."""

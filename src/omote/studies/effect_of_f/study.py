@@ -105,7 +105,7 @@ class EffectOfF(Study):
             ConfigError: too few persons, or a size that does not fit the population.
             JudgeError: the features' network is not installed.
         """
-        from omote.studies.effect_of_f.rows import reference_of, run_row
+        from omote.studies.effect_of_f.train_and_measure import reference_of, run_row
 
         reference, floor = yield from reference_of(self, work)
         yield from work.records("rows", self.rows, lambda row: run_row(self, row, work.out, reference))

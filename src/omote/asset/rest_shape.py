@@ -11,7 +11,7 @@ from omote.head.model import HeadModel
 from omote.lift.untangle import LipsMay, rest_skin, untangle
 
 
-def at_rest(head: HeadModel, alignment: Alignment) -> Float[np.ndarray, "v 3"]:
+def rest_shape(head: HeadModel, alignment: Alignment) -> Float[np.ndarray, "v 3"]:
     """The person at rest, canonical mm, with teeth and tongue behind the lips.
 
     A face at rest still gets some fitted expression, and taking that off costs more than it gives: its scan is the avatar's

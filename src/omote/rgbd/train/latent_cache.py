@@ -30,7 +30,7 @@ from omote.progress import Step
 from omote.rgbd.conditions.base import Condition, Kind
 from omote.rgbd.conditions.kinds import KINDS
 from omote.rgbd.identity_stage import FirstStage
-from omote.rgbd.train.edits import Edits, encoded
+from omote.rgbd.train.latent_pairs import LatentPairs, encode_batch
 
 META = "edits.json"
 # The part of a first stage's state that latents and their units come from; of an `IdentityStage`, the units alone.
@@ -120,7 +120,7 @@ def _encoded_shard(
             rng = np.random.default_rng([seed, int(shard.head[person]), int(shard.person[person]), variant])
             source = draw_source(shard, rng)
             pairs = pairs_of([Pick(shard=shard, person=person, source=source, targets=everyone, rng=rng)], head)
-            edits = encoded(autoencoder, pairs, device, unit_style=unit_style, kinds=kinds).with_motion()
+            edits = encode_batch(autoencoder, pairs, device, unit_style=unit_style, kinds=kinds).with_motion()
             capture = {
                 "source": edits.source[0].half(),
                 "delta": edits.delta.half(),
@@ -160,7 +160,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"{name} is out of range")
 
 
-class EncodedEdits:
+class CachedLatentPairs:
     """Batches of edits from what `encode_population` wrote."""
 
     def __init__(
@@ -203,7 +203,7 @@ class EncodedEdits:
         """Number of edits: captures times targets."""
         return sum(shard["delta"].shape[0] * shard["delta"].shape[1] for shard in self.shards)
 
-    def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int) -> Edits:
+    def batch(self, step: int, seed: int, size: int, part: int, targets_per_source: int) -> LatentPairs:
         """Part ``part`` of a step's edits, ``size`` of them: a function of its arguments and the shards.
 
         Raises:
@@ -229,7 +229,7 @@ class EncodedEdits:
         values = (
             kind(**{field.name: found[f"{kind.name}.{field.name}"] for field in fields(kind)}) for kind in self.kinds
         )
-        return Edits(
+        return LatentPairs(
             source=found["source"],
             delta=found["delta"],
             condition=Condition(tuple(values), size),

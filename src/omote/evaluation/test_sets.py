@@ -24,8 +24,8 @@ from omote.head.model import HeadModel
 from omote.rendering.sensor import draw_sensor, sense
 from omote.types import Camera, Rgbd
 
-SetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
-TEST_SETS: tuple[SetName, ...] = get_args(SetName)
+TestSetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
+TEST_SETS: tuple[TestSetName, ...] = get_args(TestSetName)
 YAWS_DEG = (-30, -20, -10, 0, 10, 20, 30)
 # Streams of noise apart from the population's.
 SENSOR_STREAM, SOURCE_STREAM = 61, 67
@@ -33,7 +33,7 @@ SENSOR_STREAM, SOURCE_STREAM = 61, 67
 NUM_HOLES, HOLE_PX = (1, 4), (2.0, 7.0)
 
 
-def population_of(name: SetName, population: PopulationConfig) -> PopulationConfig:
+def population_of(name: TestSetName, population: PopulationConfig) -> PopulationConfig:
     """The population that a set's persons are drawn from.
 
     Raises:
@@ -46,7 +46,7 @@ def population_of(name: SetName, population: PopulationConfig) -> PopulationConf
     return replace(population, ict_share=1.0)
 
 
-def draw_test_person(name: SetName, population: PopulationConfig, index: int, heads: Sequence[HeadModel]) -> Person:
+def draw_test_person(name: TestSetName, population: PopulationConfig, index: int, heads: Sequence[HeadModel]) -> Person:
     """Person ``index`` of a set; ``population`` as `population_of` gives it."""
     person = draw_person(population, index, heads)
     return (
@@ -63,7 +63,7 @@ def _turned(camera: Camera, yaw_rad: float) -> Camera:
     return orbit_camera(size=camera.width, yaw_rad=yaw_rad, distance_mm=FRONT_DISTANCE_MM, field_mm=FRONT_FIELD_MM)
 
 
-def source_index(name: SetName, person: Person) -> int:
+def source_index(name: TestSetName, person: Person) -> int:
     """Which of a person's images is the source; 0 is at rest."""
     if name != "expressive":
         return 0
@@ -71,7 +71,7 @@ def source_index(name: SetName, person: Person) -> int:
     return int(1 + rng.integers(len(person.expressions) - 1))
 
 
-def captured(name: SetName, image: Rgbd, person: Person) -> Rgbd:
+def captured(name: TestSetName, image: Rgbd, person: Person) -> Rgbd:
     """The source as it is captured.
 
     Args:

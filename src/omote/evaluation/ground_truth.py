@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Float
 
 from omote.datasets.population import Person, render_person
-from omote.evaluation.testsets import SetName, captured, source_index
+from omote.evaluation.test_sets import TestSetName, captured, source_index
 from omote.head.model import HeadModel
 from omote.types import Rgbd
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class GroundTruth:
     """A person's rendered images; the first is at rest.
 
     Attributes:
@@ -44,18 +44,18 @@ class Truth:
         return landmarks
 
 
-def render_truth(person: Person, heads: Sequence[HeadModel]) -> Truth:
+def render_ground_truth(person: Person, heads: Sequence[HeadModel]) -> GroundTruth:
     """The person's expressions, rendered; the source is the one at rest."""
     rendered = list(render_person(person, heads))
-    return Truth(
+    return GroundTruth(
         images=[r[0] for r in rendered],
         landmarks_px=np.stack([r[1] for r in rendered]),
         landmarks_mm=np.stack([heads[person.head].landmarks(r[2]) for r in rendered]),
     )
 
 
-def captured_truth(name: SetName, person: Person, heads: Sequence[HeadModel]) -> Truth:
+def captured_ground_truth(name: TestSetName, person: Person, heads: Sequence[HeadModel]) -> GroundTruth:
     """The person's expressions, rendered, and the source as the test set captures it."""
-    truth = render_truth(person, heads)
+    truth = render_ground_truth(person, heads)
     index = source_index(name, person)
     return replace(truth, source_index=index, capture=captured(name, truth.images[index], person))

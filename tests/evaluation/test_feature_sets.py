@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from omote.evaluation.distribution import feature_statistics, frechet_distance
+from omote.evaluation.feature_sets import FeatureNetworks, save_features, summarise_features
 from omote.evaluation.features import FeatureExtractor, PerceptualDistance
 from omote.evaluation.records import PersonRecords, Record, Row, value_of
-from omote.evaluation.sets import SetNetworks, save_features, summarise_sets
 from omote.geometry.camera import orbit_camera
 from omote.types import Rgbd
 
 # Means of the quarters of the picture's first channel.
-NETWORKS = SetNetworks(
+NETWORKS = FeatureNetworks(
     extractors=(
         FeatureExtractor(
             name="efficientnet_lite0",
@@ -55,7 +55,7 @@ def test_rows_are_compared_with_the_true_renders(tmp_path: Path) -> None:
         save_features(paths[0], NETWORKS, {MODEL: images(k, 0.1), SAME: truth}, truth, LANDMARKS)
         save_features(paths[1], NETWORKS, {CEILING: truth}, truth, LANDMARKS)
         files.append(paths)
-    got = summarise_sets(files, [person(MODEL, SAME, CEILING, Row("elsewhere"))] * 4, NETWORKS)
+    got = summarise_features(files, [person(MODEL, SAME, CEILING, Row("elsewhere"))] * 4, NETWORKS)
     assert set(got) == {MODEL, SAME, Row()}
     assert got[SAME]["fd/efficientnet_lite0"] == pytest.approx(0, abs=1e-6)
     assert got[SAME]["precision/efficientnet_lite0"] == got[SAME]["recall/efficientnet_lite0"] == 1
@@ -78,5 +78,5 @@ def test_neutral_images_do_not_count_for_the_perceptual_distance(tmp_path: Path,
     truth, path = images(0), tmp_path / "0.safetensors"
     shown = [images(9)[k] if k == changed else image for k, image in enumerate(truth)]
     save_features(path, NETWORKS, {MODEL: shown, CEILING: truth}, truth, LANDMARKS)
-    got = value_of(summarise_sets([[path]], [person(MODEL)], NETWORKS)[MODEL]["perceptual/lpips_vgg16"])
+    got = value_of(summarise_features([[path]], [person(MODEL)], NETWORKS)[MODEL]["perceptual/lpips_vgg16"])
     assert (got > 1e-4) == counts

@@ -19,7 +19,7 @@ FREE_CAP = 1.6  # limit of any combination of units, as a multiple of the larges
 
 
 @dataclass(frozen=True, kw_only=True)
-class Motion:
+class MotionLimits:
     """Per-vertex limits of movement.
 
     Attributes:
@@ -38,7 +38,7 @@ class Motion:
 
 
 @once_per_head
-def head_motion(model: HeadModel) -> Motion:
+def motion_limits(model: HeadModel) -> MotionLimits:
     """The limits of a head model."""
     size = np.linalg.norm(model.expression_mm, axis=2)
     # The jaw's units carry the whole neck in some rigs; they count all the same.
@@ -48,12 +48,14 @@ def head_motion(model: HeadModel) -> Motion:
     only_skin = np.zeros(model.num_vertices, bool)
     only_skin[model.part_vertices("skin")] = True
     rigid = only_skin & (mobility < RIGID_MM)
-    return Motion(mobility_mm=mobility, rigid=rigid, skin=skin, mirror=_mirror(model), laplacian=graph_laplacian(model))
+    return MotionLimits(
+        mobility_mm=mobility, rigid=rigid, skin=skin, mirror=_mirror(model), laplacian=graph_laplacian(model)
+    )
 
 
 def rigid_vertices(model: HeadModel) -> Bool[np.ndarray, "v"]:
     """Skin vertices that carry identity and must stay (≤ 1 mm) in every expression."""
-    return head_motion(model).rigid
+    return motion_limits(model).rigid
 
 
 def graph_laplacian(model: HeadModel) -> sp.csr_matrix:
@@ -74,7 +76,7 @@ def _mirror(model: HeadModel) -> Int[np.ndarray, "v"]:
 
 def cap_motion(model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
     """Limit offsets: the skull stays still, and no other vertex exceeds the reach of its units."""
-    motion = head_motion(model)
+    motion = motion_limits(model)
     cap = np.where(
         motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.mobility_mm - RIGID_MM)
     )

@@ -71,7 +71,7 @@ Posed = Float[np.ndarray, "k v 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class GroundTruthHead:
     """A person's true mesh.
 
     Attributes:
@@ -176,7 +176,7 @@ def measure_avatar(
     # An avatar's seed would choose other forms of the expressions.
     steps = RgbdPipeline(model, head).made(alignment, expressions_of(("all",)), AvatarSettings(), watch=Stopwatch())
     made = finish(steps, None)
-    truth = Truth(head=own, identity=person.identity, canonical_from_own=alignment.canonical_from_scan)
+    truth = GroundTruthHead(head=own, identity=person.identity, canonical_from_own=alignment.canonical_from_scan)
     avatar = MadeMeshes.of(made)
     weights = [e.arkit for e in person.expressions]
     records = [
@@ -184,7 +184,7 @@ def measure_avatar(
             avatar, made, alignment, truth.posed([None, *weights]), truth.skin, person.expressions, model, seed
         ),
         *by_names(avatar, made, truth, alignment, judges, order),
-        *at_rest(avatar, truth, alignment, shown),
+        *rest_measures(avatar, truth, alignment, shown),
         *(stress(avatar) if stressed else unstressed()),
     ]
     return replace(kept, records=tuple(records))
@@ -335,7 +335,7 @@ def moved_source(source: Rgbd, expressions: Sequence[Expression], face: RestFace
 def by_names(
     avatar: MadeMeshes,
     made: AvatarResult,
-    truth: Truth,
+    truth: GroundTruthHead,
     alignment: Alignment,
     judges: ExpressionJudges,
     order: Sequence[int],
@@ -376,7 +376,7 @@ def anatomy(row: Row, face: DrawnFace, posed: Posed) -> Iterator[Record]:
 def recognition(
     rows: Mapping[Row, Posed],
     made: AvatarResult,
-    truth: Truth,
+    truth: GroundTruthHead,
     alignment: Alignment,
     judges: ExpressionJudges,
     order: Sequence[int],
@@ -419,8 +419,8 @@ def _judged(
     yield from judged(row.under(asked="names"), rgb, pixels, names, judges)
 
 
-def at_rest(
-    avatar: MadeMeshes, truth: Truth, alignment: Alignment, shown: Float[np.ndarray, "52"] | None
+def rest_measures(
+    avatar: MadeMeshes, truth: GroundTruthHead, alignment: Alignment, shown: Float[np.ndarray, "52"] | None
 ) -> Iterator[Record]:
     """Teeth, lips and what is left of a source's expression in the avatar's neutral."""
     rest, source = truth.posed([None, shown])

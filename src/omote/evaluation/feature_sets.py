@@ -29,7 +29,7 @@ KID_SUBSETS, KID_SUBSET_SIZE = 100, 250
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetNetworks:
+class FeatureNetworks:
     """What sets are compared by.
 
     Attributes:
@@ -41,13 +41,13 @@ class SetNetworks:
     perceptual: PerceptualDistance
 
 
-def load_set_networks() -> SetNetworks:
+def load_feature_networks() -> FeatureNetworks:
     """The installed ones.
 
     Raises:
         JudgeError: they are not installed.
     """
-    return SetNetworks(
+    return FeatureNetworks(
         extractors=(load_extractor("efficientnet_lite0"), load_extractor("face_id")),
         perceptual=load_perceptual("efficientnet_lite0"),
     )
@@ -55,7 +55,7 @@ def load_set_networks() -> SetNetworks:
 
 def save_features(
     path: Path,
-    networks: SetNetworks,
+    networks: FeatureNetworks,
     images: Mapping[Row, Sequence[Rgbd]],
     truth: Sequence[Rgbd],
     neutral_landmarks_px: Float[np.ndarray, "68 2"],
@@ -82,7 +82,9 @@ def save_features(
         temporary.write_bytes(save({k: np.ascontiguousarray(v) for k, v in out.items()}))
 
 
-def summarise_sets(files: Sequence[Sequence[Path]], persons: Sequence[PersonRecords], networks: SetNetworks) -> Table:
+def summarise_features(
+    files: Sequence[Sequence[Path]], persons: Sequence[PersonRecords], networks: FeatureNetworks
+) -> Table:
     """Distances of every row that all persons have features of.
 
     Args:

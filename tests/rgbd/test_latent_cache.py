@@ -18,8 +18,8 @@ from omote.rgbd.conditions.arkit import Arkit
 from omote.rgbd.conditions.base import Condition
 from omote.rgbd.conditions.identity import Identity
 from omote.rgbd.latent_editor import LatentEditor
-from omote.rgbd.train.edit_cache import EncodedEdits, encode_population
-from omote.rgbd.train.edits import encoded
+from omote.rgbd.train.latent_cache import CachedLatentPairs, encode_population
+from omote.rgbd.train.latent_pairs import encode_batch
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +50,18 @@ def pick_of(shard, rng):
 
 
 def test_what_is_read_is_what_would_be_made(population, autoencoder, edits):
-    cached = EncodedEdits(edits, autoencoder)
+    cached = CachedLatentPairs(edits, autoencoder)
     assert [s["delta"].shape[:2] for s in cached.shards] == [(2, 4), (2, 4)]
     shard = read_shard(shard_folders(population)[1])
     rng = np.random.default_rng([0, int(shard.head[0]), int(shard.person[0]), 1])
-    made = encoded(autoencoder, pairs_of([pick_of(shard, rng)], shipped_head()))
+    made = encode_batch(autoencoder, pairs_of([pick_of(shard, rng)], shipped_head()))
     kept = cached.shards[1]
     torch.testing.assert_close(torch.from_numpy(kept["delta"][1]).float(), made.delta, atol=2e-3, rtol=1e-2)
     torch.testing.assert_close(torch.from_numpy(kept["source"][1]).float(), made.source[0], atol=2e-3, rtol=1e-2)
 
 
 def test_an_editor_answers_alike_to_made_and_to_read_edits(population, autoencoder, edits):
-    cached = EncodedEdits(edits, autoencoder)
+    cached = CachedLatentPairs(edits, autoencoder)
     read = cached.batch(3, 0, 8, 0, 4)
     torch.manual_seed(1)
     editor = LatentEditor(
@@ -82,7 +82,7 @@ def test_an_editor_answers_alike_to_made_and_to_read_edits(population, autoencod
         )
         rng = np.random.default_rng([0, int(shards[number].head[0]), int(shards[number].person[0]), capture])
         source = 0 if rng.random() < 0.75 else int(rng.integers(4))
-        made = encoded(
+        made = encode_batch(
             autoencoder,
             pairs_of(
                 [Pick(shard=shards[number], person=0, source=source, targets=np.arange(4), rng=rng)], shipped_head()
@@ -105,7 +105,7 @@ def selected(condition, items):
 
 
 def test_a_batch_is_the_same_in_parts(autoencoder, edits):
-    cached = EncodedEdits(edits, autoencoder)
+    cached = CachedLatentPairs(edits, autoencoder)
     whole, parts = cached.batch(5, 1, 8, 0, 4), [cached.batch(5, 1, 4, part, 4) for part in (0, 1)]
     assert torch.equal(whole.delta, torch.cat([p.delta for p in parts]))
     assert not torch.equal(whole.delta, cached.batch(6, 1, 8, 0, 4).delta)
@@ -131,13 +131,13 @@ def test_what_is_there_is_kept_and_others_are_refused(population, autoencoder, e
         list(encode_population(population, autoencoder, shipped_head(), edits, variants=1))
     other = RgbdAutoencoder(sample_size=128).eval()
     with pytest.raises(ConfigError, match="another encoder"):
-        EncodedEdits(edits, other)
+        CachedLatentPairs(edits, other)
 
 
 def test_a_cut_shard_is_one_line(autoencoder, edits):
     path = next(edits.rglob("motion.image.npy"))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(OmoteError, match="not a whole shard"):
-        EncodedEdits(edits, autoencoder)
+        CachedLatentPairs(edits, autoencoder)
     with pytest.raises(ConfigError, match="omote encode"):
-        EncodedEdits(edits / "nothing", autoencoder)
+        CachedLatentPairs(edits / "nothing", autoencoder)

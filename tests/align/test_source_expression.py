@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from omote.align.shown import SHOWN, shown_units
+from omote.align.source_expression import SHOWN, shown_units
 from omote.head.expressions import ARKIT_INDEX, arkit_weights
 
 

@@ -21,7 +21,7 @@ from omote.rgbd.warp import IMAGE_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edits:
+class LatentPairs:
     """A batch, source by source, a row per target.
 
     Attributes:
@@ -38,7 +38,7 @@ class Edits:
     landmarks_px: Float[Tensor, "b 68 2"]
     faces: tuple[RestFace, ...] | None
 
-    def with_motion(self) -> Edits:
+    def with_motion(self) -> LatentPairs:
         """The edits with motion images of the given ARKit weights."""
         if self.faces is None:
             return self
@@ -47,14 +47,14 @@ class Edits:
 
 
 @torch.no_grad()
-def encoded(
+def encode_batch(
     autoencoder: FirstStage,
     pairs: PairBatch,
     device: torch.device | str = "cpu",
     *,
     unit_style: bool = True,
     kinds: Collection[type[Kind]] = KINDS,
-) -> Edits:
+) -> LatentPairs:
     """Pairs → training data of the second stage; networks run on ``device``, where the latents stay.
 
     Args:
@@ -66,7 +66,7 @@ def encoded(
     """
     target = packed(pairs.target)
     source, delta = encode_pairs(autoencoder, packed(pairs.source).to(device), target.to(device))
-    return Edits(
+    return LatentPairs(
         source=source,
         delta=delta,
         condition=condition_of_pairs(pairs, target, kinds),

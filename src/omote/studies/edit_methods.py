@@ -13,8 +13,8 @@ from omote.diffusion.settings import EditSettings
 from omote.evaluation import metrics
 from omote.evaluation.baselines import SurfaceEdit
 from omote.evaluation.comparison import filled, stacked
+from omote.evaluation.ground_truth import GroundTruth
 from omote.evaluation.records import Row
-from omote.evaluation.truth import Truth
 from omote.head.rest_face import RestFace
 from omote.rgbd.protocol import StudiedEditor
 from omote.studies.table import AUTOENCODER, CEILING, COPY, MODEL
@@ -90,7 +90,7 @@ def model_images(
 
 
 def best_of(
-    model: StudiedEditor, settings: EditSettings, count: int, person: Person, truth: Truth, face: RestFace | None
+    model: StudiedEditor, settings: EditSettings, count: int, person: Person, truth: GroundTruth, face: RestFace | None
 ) -> Float[np.ndarray, "n"]:
     """Per image, the least depth MAE among ``count`` samples from category and intensity alone."""
     samples = []
@@ -100,7 +100,7 @@ def best_of(
     return least_depth_error(samples, truth)
 
 
-def least_depth_error(samples: Sequence[Sequence[Rgbd]], truth: Truth) -> Float[np.ndarray, "n"]:
+def least_depth_error(samples: Sequence[Sequence[Rgbd]], truth: GroundTruth) -> Float[np.ndarray, "n"]:
     """Per image, the depth MAE of the sample that is nearest to the truth, mm."""
     true = stacked(truth.images)
     depths = [filled(stacked(images)).depth_mm for images in samples]

@@ -10,10 +10,10 @@ import pytest
 
 from omote.datasets.population import SPLITS, PopulationConfig, draw_person, render_person
 from omote.errors import ConfigError
-from omote.evaluation.testsets import (
+from omote.evaluation.test_sets import (
     TEST_SETS,
     YAWS_DEG,
-    SetName,
+    TestSetName,
     captured,
     draw_test_person,
     holes,
@@ -40,7 +40,7 @@ def rest(heads: list[HeadModel]) -> Rgbd:
 
 
 @pytest.mark.parametrize("name", [name for name in TEST_SETS if name != "cross-model"])
-def test_a_person_is_a_function_of_set_seed_and_index(name: SetName, heads: list[HeadModel]) -> None:
+def test_a_person_is_a_function_of_set_seed_and_index(name: TestSetName, heads: list[HeadModel]) -> None:
     population = population_of(name, POPULATION)
     first, again, other = (draw_test_person(name, population, index, heads) for index in (3, 3, 4))
     assert np.array_equal(first.identity, again.identity)

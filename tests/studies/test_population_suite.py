@@ -11,7 +11,7 @@ from PIL import Image
 
 from omote.head.expressions import CATEGORIES
 from omote.progress import finish
-from omote.studies import ground_truth
+from omote.studies import population
 from omote.studies.base import run_study
 from omote.studies.suites import PopulationSuite
 from stand_ins import JUDGES, use_small_persons
@@ -19,8 +19,8 @@ from stand_ins import JUDGES, use_small_persons
 
 def test_true_renders_are_judged_and_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_small_persons(monkeypatch)
-    monkeypatch.setattr(ground_truth, "load_expression_judges", lambda: JUDGES.expression)
-    monkeypatch.setattr(ground_truth, "SHEET_COLUMNS", 2)
+    monkeypatch.setattr(population, "load_expression_judges", lambda: JUDGES.expression)
+    monkeypatch.setattr(population, "SHEET_COLUMNS", 2)
     finish(run_study(PopulationSuite(persons=3), tmp_path))
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     assert numbers["count/persons"] == 3
