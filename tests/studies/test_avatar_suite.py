@@ -13,6 +13,7 @@ from omote.evaluation.records import PersonRecords, Record, Row, value_of
 from omote.head.expressions import CATEGORIES, arkit_weights
 from omote.head.shipped import shipped_head
 from omote.progress import finish
+from omote.studies import avatar_methods
 from omote.studies.avatar_methods import NUM_POINTS, scan_of, shown_by, summed
 from omote.studies.avatars import AvatarSuite
 from omote.studies.base import ModelStudy, run_study
@@ -26,7 +27,7 @@ HEAD = shipped_head()
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_persons(monkeypatch)
     monkeypatch.setattr(ModelStudy, "model", lambda self: CopyingEditor())
-    monkeypatch.setattr(avatar_rows, "load_expression_judges", lambda: JUDGES.expression)
+    monkeypatch.setattr(avatar_methods, "load_expression_judges", lambda: JUDGES.expression)
 
 
 def write_obj(path: Path, vertices: np.ndarray) -> None:
@@ -76,7 +77,7 @@ def test_a_folder_without_a_rest_is_refused(tmp_path: Path) -> None:
 
 
 def test_captures_are_what_they_are_called() -> None:
-    person = avatar_rows.draw_person(AvatarSuite().unseen(), 0, [HEAD])
+    person = avatar_methods.draw_person(AvatarSuite().unseen(), 0, [HEAD])
     assert isinstance(scan_of(person, HEAD, "mesh", None), Mesh)
     points = scan_of(person, HEAD, "points", None)
     assert isinstance(points, PointCloud)
