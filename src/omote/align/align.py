@@ -2,7 +2,7 @@
 
     points ─ find_faces → candidate poses ─ predict_landmarks ×3 → landmarks ─ fit_head → pose, identity, unit ─ refine
 
-Every candidate must survive a fit: networks propose, geometry confirms. Without confirmation, an `AlignmentError` asks for
+A fit of the head model must confirm a candidate before it is accepted. If none is confirmed, an `AlignmentError` asks for
 landmarks, a unit or a crop.
 """
 
@@ -31,41 +31,41 @@ from omote.runs import Stopwatch
 from omote.types import Mesh, PointCloud, Rgbd, Scan
 
 MIN_CONFIDENCE = 0.5
-# Half a side of a box that holds a head.
+# Half the side length of a box around a head.
 HEAD_RADIUS_MM = 160.0
-FRONT_OF_HEAD_MM = 90.0  # loose parts farther behind the eyes than this are not hair
-LEAST_FACE_SHARE = 0.05  # of the face's pixels, for a part to belong to the person
-# Below this a pose is said to be doubtful: half a face, or a fit that is poorer than others (`benchmarks/align.py`).
+FRONT_OF_HEAD_MM = 90.0  # disconnected parts farther behind the eyes than this are not hair
+LEAST_FACE_SHARE = 0.05  # smallest share of the face's pixels with which a part belongs to the person
+# Below this confidence a pose is reported as doubtful: half a face, or a worse fit than usual (`benchmarks/align.py`).
 DOUBTFUL_CONFIDENCE = 0.9
 LOCAL_POINTS = 40_000
-# A fit this good over less of a face than this lacks face, not accuracy.
+# A fit that is this good over a smaller share of the face lacks surface, not accuracy.
 LEAST_COVERAGE, WELL_FITTED_MM = 0.45, 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """A scan in the canonical frame, and everything that was estimated on the way.
+    """A scan in the canonical frame, with everything estimated along the way.
 
     Attributes:
-        canonical_from_scan: similarity from scan coordinates to canonical mm.
-        unit: "mm", "cm", "m", "in", or "unknown" where the size fits none of them.
+        canonical_from_scan: similarity from scan coordinates to the canonical frame in mm.
+        unit: "mm", "cm", "m", "in", or "unknown" if the size fits none of them.
         mm_per_unit: scale of the unit.
-        unit_given: the unit came from the user (or from the depth camera), not from the estimate.
+        unit_given: whether the unit came from the user or from a depth camera instead of an estimate.
         landmarks_mm: the 68 landmarks on the refined head.
-        detected_mm: the landmarks as they were detected or given, before any fit; NaN where unknown.
-        landmark_confidence: [0, 1] each, of the detection behind them; 1 for given ones, 0 for none.
+        detected_mm: the landmarks as detected or given, before any fit; NaN for unknown ones.
+        landmark_confidence: detection confidence of each landmark, in [0, 1]; 1 for given landmarks, 0 for missing ones.
         fit: the linear fit of the head model.
-        vertices_mm: the refined head with the scan's own expression.
-        neutral_mm: the refined head with the expression in ``shown`` taken off.
-        inferred: vertices that no scan point supports.
-        confidence: [0, 1]; at least `MIN_CONFIDENCE`.
-        scan: the scan itself, aligned, with its hair and clothing.
+        vertices_mm: vertices of the refined head, with the scan's own expression.
+        neutral_mm: vertices of the refined head without the expression in ``shown``.
+        inferred: mask of the vertices that no scan point supports.
+        confidence: confidence in the pose, in [0, 1]; at least `MIN_CONFIDENCE`.
+        scan: the aligned scan, including hair and clothing.
         on_face: mask of the scan's vertices or points that lie on the face.
-        median_mm: median distance of the scan's face points to the refined surface.
+        median_mm: median distance of the scan's face points from the refined surface.
         p90_mm: 90th percentile of the same distance.
-        mouth: "closed", "open", or "unknown" where the scan shows none.
-        background_share: share of a depth frame's pixels that was left out as background; 0 for other scans.
-        shown: the expression that the scan shows for sure, strengths by unit names without a side; empty for a face at rest.
+        mouth: "closed", "open", or "unknown" if the scan shows no mouth.
+        background_share: share of a depth frame's pixels removed as background; 0 for other scans.
+        shown: strengths of the expression that the scan clearly shows, by unit names without a side; empty for a face at rest.
         time_s: seconds per stage.
     """
 
@@ -92,11 +92,11 @@ class Alignment:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the pose may be off: accepted, but with less confidence than good poses have."""
+        """Whether the pose may be wrong: accepted, but with less confidence than good poses have."""
         return bool(self.confidence < DOUBTFUL_CONFIDENCE)
 
     def report(self) -> dict[str, bool | float | str]:
-        """Everything estimated, flat."""
+        """All estimates as a flat report."""
         eyes = [self.landmarks_mm[36:42].mean(axis=0), self.landmarks_mm[42:48].mean(axis=0)]
         return {
             "align/confidence": self.confidence,

@@ -1,4 +1,4 @@
-"""A face that was found or given, and whether a fit of the head model confirms it."""
+"""Confirmation of a found or given face by a fit of the head model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from omote.head.fit import LANDMARK_WEIGHT, Fit, fit_head, umeyama
 from omote.head.model import HeadModel
 
 MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "in": 25.4}
-UNIT_TOLERANCE = 1.3  # a fit's free scale this near to a unit decides for it; adult heads differ by far less
+UNIT_TOLERANCE = 1.3  # a unit is chosen if a fit's free scale is within this factor; adult heads differ far less
 CHECK_POINTS = 8_000
 MIN_GIVEN_LANDMARKS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """A face with its landmarks in scan coordinates, and a quick fit to them.
+    """A face with its landmarks in scan coordinates, and a quick fit of the head model to them.
 
     Attributes:
-        landmarks: the 68; NaN where unknown.
-        confidence: [0, 1] of each landmark.
-        fit: quick fit of few identity modes and no expression.
+        landmarks: the 68 landmarks; NaN for unknown ones.
+        confidence: confidence of each landmark, in [0, 1].
+        fit: quick fit with few identity modes and no expression.
         score: `confidence_of` the fit.
     """
 
@@ -43,14 +43,14 @@ def confirmed(
     *,
     mm_per_unit: float | None = None,
 ) -> Located | None:
-    """A quick fit to landmarks; None where there is nothing to fit to.
+    """A quick fit to landmarks, or None if there is nothing to fit to.
 
     Args:
-        head: the head model to fit.
-        surface: the scan.
-        landmarks: the 68 in scan coordinates; NaN where unknown.
-        confidence: [0, 1] of each.
-        mm_per_unit: scale of the scan's unit; None decides by the landmarks.
+        head: head model to fit.
+        surface: surface of the scan.
+        landmarks: the 68 landmarks in scan coordinates; NaN for unknown ones.
+        confidence: confidence of each landmark, in [0, 1].
+        mm_per_unit: scale of the scan's unit; if None, the landmarks decide.
     """
     given = np.isfinite(landmarks).all(axis=1)
     mean = head.landmarks(head.template_mm.astype(np.float64))
@@ -70,10 +70,10 @@ def confirmed(
 
 
 def confirmed_given(head: HeadModel, surface: ScanSurface, landmarks: Float[np.ndarray, "68 3"]) -> Located:
-    """`confirmed` for landmarks that the user gave.
+    """`confirmed` for landmarks given by the user.
 
     Raises:
-        AlignmentError: too few, or no scan points near them.
+        AlignmentError: too few landmarks, or no scan points near them.
     """
     given = np.isfinite(landmarks).all(axis=1)
     if given.sum() < MIN_GIVEN_LANDMARKS:
@@ -87,14 +87,14 @@ def confirmed_given(head: HeadModel, surface: ScanSurface, landmarks: Float[np.n
 
 
 def confidence_of(fit: Fit, landmark_confidence: Float[np.ndarray, " 68"]) -> float:
-    """[0, 1]: high only where the fit lies on the scan, covers a good part of the face, and agrees with sure landmarks.
+    """Confidence in [0, 1]: high only if the fit lies on the scan, covers much of the face and agrees with confident landmarks.
 
-    A product of logistic steps. Each middle lies between what faces have and what other things have that look most like one,
-    on scans of the kinds of `benchmarks/align.py` that its own seeds do not draw.
+    A product of logistic steps. The midpoint of each lies between the values of faces and those of the objects that look most
+    like faces, measured on scans of the kinds of `benchmarks/align.py` with seeds that the benchmark does not use.
 
     Args:
         fit: fit of the head model.
-        landmark_confidence: [0, 1] of each landmark.
+        landmark_confidence: confidence of each landmark, in [0, 1].
     """
 
     def step(value: float, middle: float, width: float) -> float:
@@ -113,7 +113,7 @@ def confidence_of(fit: Fit, landmark_confidence: Float[np.ndarray, " 68"]) -> fl
 
 
 def unit_of(canonical_from_scan: Float[np.ndarray, "4 4"]) -> tuple[str, float | None]:
-    """(the unit whose scale is near enough to a pose's, its mm per unit); ("unknown", None) where none is."""
+    """The unit whose scale is close to a pose's, and its mm per unit; ("unknown", None) if there is none."""
     scale = float(np.cbrt(np.linalg.det(canonical_from_scan[:3, :3])))
     unit = min(MM_PER_UNIT, key=lambda u: abs(np.log(MM_PER_UNIT[u] / scale)))
     near = abs(np.log(MM_PER_UNIT[unit] / scale)) < np.log(UNIT_TOLERANCE)

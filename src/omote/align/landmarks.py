@@ -1,9 +1,9 @@
-"""Two small networks on geometry alone: one finds faces in views of a whole scan, one places 68 landmarks on a face.
+"""Two small networks that read geometry: one finds faces in views of a whole scan, the other places 68 landmarks on a face.
 
-The finder reads views from all around (`views.geometry_image`) and tells per 8 × 8 pixel cell whether a face's centre is
-there, its size and its rotation (6D, Zhou et al., CVPR 2019; centres as in Zhou et al., "Objects as Points", 2019). The
-landmark network reads one roughly frontal view and gives integral 3D coordinates (Sun et al., ECCV 2018) with a Laplace
-scale each, its confidence. Both are trained on the population (`omote.tools.landmarks`); no real scan was used.
+The finder reads views from all around (`views.geometry_image`) and predicts for each cell of 8 × 8 pixels whether a face's
+centre lies there, and the face's size and rotation (6D, Zhou et al., CVPR 2019; centres as in Zhou et al., "Objects as
+Points", 2019). The landmark network reads one roughly frontal view and predicts integral 3D coordinates (Sun et al., ECCV
+2018), each with a Laplace scale as its confidence. Both are trained on the synthetic population (`omote.tools.landmarks`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 WEIGHTS = Path(__file__).parent / "weights" / "landmarks.safetensors"
 FINDER_SIZE, FINDER_STRIDE = 128, 8
 LANDMARK_SIZE, LANDMARK_WINDOW_MM = 128, 240.0
-FACE_SIZE_MM = 130.0  # a face's "size" is this length, measured in pixels of a view
+FACE_SIZE_MM = 130.0  # the length that counts as a face's size, measured in pixels of a view
 # The window's centre in the canonical frame: the middle of the face's landmarks.
 FACE_CENTER_MM = np.array([0.0, -35.0, 15.0])
 FINDER_OUTPUTS = 1 + 2 + 1 + 6  # score, centre offset in cells, log size, rotation's first two columns
@@ -90,7 +90,7 @@ class FaceFinder(nn.Module):
         nn.init.constant_(last.bias[:1], -4.0)  # faces are rare
 
     def forward(self, views: Float[Tensor, "b 5 h w"]) -> Float[Tensor, "b 10 h8 w8"]:
-        """Raw outputs; see `FINDER_OUTPUTS`."""
+        """Raw outputs, laid out as in `FINDER_OUTPUTS`."""
         return self.net(views)
 
 
@@ -108,7 +108,7 @@ class LandmarkNet(nn.Module):
         self.scale = nn.Linear(width, 68)
 
     def forward(self, views: Float[Tensor, "b 9 h w"]) -> tuple[Float[Tensor, "b 68 3"], Float[Tensor, "b 68"]]:
-        """Points and log scales; the soft maximum in float32, whatever the convolutions compute in."""
+        """Points and log scales; the soft maximum is computed in float32, whatever the convolutions use."""
         x0 = self.stem(views)
         x1 = self.down1(x0)
         x2 = self.down2(x1)
@@ -125,7 +125,7 @@ class LandmarkNet(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class LandmarkNetworks:
-    """Both networks, ready to infer."""
+    """Both networks, ready for inference."""
 
     finder: FaceFinder
     landmarks: LandmarkNet
@@ -133,10 +133,10 @@ class LandmarkNetworks:
 
 @lru_cache(maxsize=2)
 def load_landmark_networks(path: Path = WEIGHTS) -> LandmarkNetworks:
-    """The shipped networks.
+    """Load the shipped networks.
 
     Raises:
-        CheckpointError: missing or of another architecture.
+        CheckpointError: the weights are missing or of another architecture.
     """
     from safetensors.torch import load_file
 
@@ -153,11 +153,11 @@ def load_landmark_networks(path: Path = WEIGHTS) -> LandmarkNetworks:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A face found in some view.
+    """A candidate face found in a view.
 
     Attributes:
-        score: [0, 1].
-        canonical_from_scan: similarity, as coarse as the finder is.
+        score: score of the finder, in [0, 1].
+        canonical_from_scan: estimated similarity, as coarse as the finder's cells.
     """
 
     score: float
@@ -171,14 +171,14 @@ class Candidate:
 
     @property
     def size(self) -> float:
-        """`FACE_SIZE_MM` in scan units."""
+        """The face's size (`FACE_SIZE_MM`) in scan units."""
         return FACE_SIZE_MM / float(np.cbrt(np.linalg.det(self.canonical_from_scan[:3, :3])))
 
 
 def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """``function`` of each item, a thread per core.
+    """Apply ``function`` to each item, with one thread per core.
 
-    Calls this short gain nothing from torch's own threads, and beside other work those wait longer than they compute.
+    Calls this short gain nothing from torch's own threads, which under load wait longer than they compute.
     """
     before = torch.get_num_threads()
     try:
@@ -190,13 +190,13 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> li
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A part of a scan, looked at from some directions at one scale.
+    """A part of a scan, seen from several directions at one scale.
 
     Attributes:
-        center: middle, scan coordinates.
+        center: centre of the part in scan coordinates.
         px_per_unit: pixels per scan unit.
-        size_px: width = height of its views, at least `FINDER_SIZE`; cut into tiles of that size.
-        rotations: into the camera of each view.
+        size_px: width and height of its views, at least `FINDER_SIZE`; larger views are cut into tiles of that size.
+        rotations: rotation into the camera of each view.
     """
 
     center: Float[np.ndarray, "3"]
@@ -206,12 +206,12 @@ class Window:
 
 
 def whole_windows(surface: ScanSurface, *, num_views: int = 48, finer: int = 1) -> list[Window]:
-    """Each large connected part of a scan as a window of its own, seen from all around, or from a camera's side.
+    """A window for each large connected part of a scan, seen from all around, or from a depth camera's side.
 
     Args:
-        surface: the scan.
-        num_views: directions in all.
-        finer: magnification; a face that spans a twentieth of a scan is seen at 2 and not at 1.
+        surface: surface of the scan.
+        num_views: total number of directions.
+        finer: magnification; a face that spans a twentieth of a scan is visible at 2 but not at 1.
     """
     size = FINDER_SIZE * finer
     parts = large_parts(surface.coarse)
@@ -224,11 +224,11 @@ def whole_windows(surface: ScanSurface, *, num_views: int = 48, finer: int = 1) 
 
 
 def metric_window(surface: ScanSurface, mm_per_unit: float) -> Window:
-    """All of a scan of known unit, at the scale at which the finder is surest.
+    """A window over a whole scan of known unit, at the scale at which the finder is most reliable.
 
     Args:
-        surface: the scan.
-        mm_per_unit: scale of its unit.
+        surface: surface of the scan.
+        mm_per_unit: scale of the scan's unit.
     """
     center, radius = robust_ball(surface.coarse)
     px_per_unit = METRIC_FACE_PX / FACE_SIZE_MM * mm_per_unit
@@ -258,10 +258,10 @@ def find_faces(
 
     Args:
         points: points of the scan.
-        windows: where to look.
-        networks: the networks.
-        most: number of candidates at most.
-        min_score: least score of the finder.
+        windows: windows to search.
+        networks: the finder and the landmark network.
+        most: largest number of candidates.
+        min_score: smallest accepted score of the finder.
     """
     views = [(window, rotation) for window in windows for rotation in window.rotations]
 
@@ -281,7 +281,7 @@ def _look(
     networks: LandmarkNetworks,
     min_score: float,
 ) -> list[tuple[float, Candidate]]:
-    """(score, candidate) of each cell of a view that may hold a face's centre."""
+    """Score and candidate of each cell of a view that may contain a face's centre."""
     middle = np.array([window.size_px / 2, window.size_px / 2, 0.0], np.float32)
     local = ((points - window.center) * window.px_per_unit).astype(np.float32)
     view = geometry_view(local @ rotation.T.astype(np.float32) + middle, window.size_px)
@@ -311,7 +311,7 @@ def _look(
 
 
 def _tiles(depth_px: Float[np.ndarray, "h w"]) -> list[tuple[int, int]]:
-    """Upper left corners (row, column) of overlapping tiles that show something."""
+    """Upper left corners (row, column) of overlapping tiles that contain surface."""
     size = len(depth_px)
     count = 1 + -(-(size - FINDER_SIZE) // TILE_STEP)
     starts = np.linspace(0, size - FINDER_SIZE, count).astype(int)
@@ -325,7 +325,7 @@ def _tiles(depth_px: Float[np.ndarray, "h w"]) -> list[tuple[int, int]]:
 
 
 def _tile(view: View, row: int, column: int, of_many: bool) -> Float[np.ndarray, "5 h w"]:
-    """A tile's planes; of a larger view, depth counts from the middle of what the tile shows."""
+    """A tile's planes; in a larger view, depth is measured from the middle of the tile's own surface."""
     part = (slice(row, row + FINDER_SIZE), slice(column, column + FINDER_SIZE))
     planes = view.planes[(slice(None), *part)]
     if of_many:
@@ -338,7 +338,7 @@ def _tile(view: View, row: int, column: int, of_many: bool) -> Float[np.ndarray,
 
 SIZE_UNIT_PX = 28.0
 VIEWS_AT_ONCE = 4
-TILE_STEP = 88  # px; faces at a tile's rim are whole in the next
+TILE_STEP = 88  # px; a face at a tile's edge is whole in the next tile
 LEAST_SEEN_PX = 120
 METRIC_FACE_PX = 32.0
 MOST_PX = 768
@@ -383,12 +383,12 @@ def _suppress(found: list[Candidate], most: int) -> list[Candidate]:
 def predict_landmarks(
     surface: ScanSurface, canonical_from_scan: Float[np.ndarray, "4 4"], networks: LandmarkNetworks
 ) -> tuple[Float[np.ndarray, "68 3"], Float[np.ndarray, " 68"]]:
-    """Landmarks in scan coordinates and their Laplace scales in mm, from the view that a pose estimate calls frontal.
+    """Landmarks in scan coordinates and their Laplace scales in mm, from the frontal view of an estimated pose.
 
     Args:
-        surface: the scan.
-        canonical_from_scan: estimate of the pose.
-        networks: the networks.
+        surface: surface of the scan.
+        canonical_from_scan: estimated pose.
+        networks: the finder and the landmark network.
     """
     points, colors = surface.shown(canonical_from_scan)
     mm = points @ canonical_from_scan[:3, :3].T + canonical_from_scan[:3, 3]

@@ -1,9 +1,9 @@
-"""Where the lips of a scan meet, and whether they do: the valley between them in the frontal depth.
+"""The seam of a scan's lips, and whether the mouth is closed, from the valley between the lips in the frontal depth.
 
-A linear fit does not know a closed mouth from one that stands a little open, and a refinement along normals cannot close what
-the fit left open. The scan knows: seen from the front, the lips' seam is the valley that runs from corner to corner, and where
-the mouth is open, the valley is a hole with the teeth, or nothing, behind it. So the seam is found there, and the lips of the
-head model, as they lie in the model's own closed mouth, are carried onto it.
+A linear fit cannot tell a closed mouth from a slightly open one, and refinement along normals cannot close a mouth that the fit
+left open. The frontal depth can tell: the seam is the valley that runs from corner to corner of the mouth. In an open mouth the
+valley is a hole, with teeth or nothing behind it. The seam is therefore found in the depth, and the lips of the head model, as
+they lie in the model's own closed mouth, are moved onto it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from omote.rendering.zbuffer import rasterize
 HALF_WIDTH_MM, HALF_HEIGHT_MM = 36.0, 22.0  # half the size of the window around the mouth
 CELL_MM = 0.4
 LEAST_POINTS = 200
-POINT_CELL, CLOUD_BLUR = 1.5, 0.7  # a cell per spacing of a cloud's points, and its smoothing in cells
-SHALLOW_MM = 0.6  # a valley less deep than this is no seam
-BEHIND_MM = 45.0  # depth kept behind the lip landmarks
-WINDOW_MM = 8.0  # above and below a seam, within which its lips rise
-DEPTH_MM = 4.0  # depth at which a valley counts fully; some scans have a real slit between the lips
-PRIOR_MM = 4.0  # how far the seam may lie from where the landmarks say
-SLOPE = 1.0  # cells up or down per column
+POINT_CELL, CLOUD_BLUR = 1.5, 0.7  # cell size in spacings of a cloud's points, and the blur of its depth in cells
+SHALLOW_MM = 0.6  # a shallower valley is no seam
+BEHIND_MM = 45.0  # depth kept behind the lips' landmarks
+WINDOW_MM = 8.0  # distance above and below a seam within which its lips rise
+DEPTH_MM = 4.0  # depth from which on a valley counts fully; some scans have a real slit between the lips
+PRIOR_MM = 4.0  # expected distance of the seam from the landmarks
+SLOPE = 1.0  # most cells up or down per column
 BEND = 0.15  # cost of a step up or down
-# On 6 closed mouths the lips were at most 1.2 mm apart by this measure, on 7 open ones at least 7; persons whose lips stand a
-# little apart lie at 1.6 to 2. Valleys of closed mouths were at most 4 mm deep, of holes 8 and more.
-JUMP_MM = 2.0  # within two cells: the edge of a lip with a tooth, or nothing, behind it
+# Closed lips (6 scans) were at most 1.2 mm apart by this measure, open mouths (7) at least 7 mm, slightly parted lips 1.6 to
+# 2 mm. The valleys of closed mouths were at most 4 mm deep, holes at least 8 mm.
+JUMP_MM = 2.0  # change of depth within two cells that marks the edge of a lip with a tooth, or nothing, behind it
 OPEN_GAP_MM, OPEN_DEPTH_MM = 1.4, 6.0
-SLIT_CELLS = 3  # a slit narrower than this many cells is no hole
-RIBBON_MM = 1.6  # how far about its seam a lip is carried
+SLIT_CELLS = 3  # a slit narrower than this is no hole
+RIBBON_MM = 1.6  # half width of the strip of lip that is moved with its seam
 RIBBON_WEIGHT = 2.0
 LEAST_WEIGHT = 0.02
-CORNER_FADE = 0.12  # share of the seam's length that fades out at either end
+CORNER_FADE = 0.12  # share of the seam's length over which the movement fades out at either end
 DISTANCE_MM = 20_000.0
 INNER_LIPS = ([61, 62, 63], [67, 66, 65])  # upper, lower
 MIN_EDGE = 20  # least number of points on an edge
@@ -51,13 +51,13 @@ INNER_UPPER, INNER_LOWER = slice(60, 65), (60, 67, 66, 65, 64)  # of the 68 land
 
 @dataclass(frozen=True, kw_only=True)
 class Seam:
-    """The line where the lips meet, from the person's right corner to the left one.
+    """The line along which the lips meet, from the person's right corner of the mouth to the left one.
 
     Attributes:
         points_mm: points along the seam, evenly spaced in x.
         depth_mm: depth of the valley at each point, below the lower of its two lips.
-        closed: whether the lips touch all along.
-        edges_mm: edges of an open mouth, where the upper lip ends and the lower one begins, at points of the same x.
+        closed: whether the lips touch along the whole seam.
+        edges_mm: edges of an open mouth, at points of the same x: the end of the upper lip and the beginning of the lower one.
     """
 
     points_mm: Float[np.ndarray, "n 3"]
@@ -69,12 +69,12 @@ class Seam:
 def find_seam(
     points_mm: Float[np.ndarray, "n 3"], faces: np.ndarray | None, landmarks_mm: Float[np.ndarray, "68 3"]
 ) -> Seam | None:
-    """Find the seam; None where the scan shows none.
+    """Find the seam; None if the scan shows none.
 
     Args:
-        points_mm: points of the scan, canonical frame.
-        faces: its triangles; None for a cloud.
-        landmarks_mm: landmarks of the scan or of a fit; they say roughly where to look.
+        points_mm: points of the scan in the canonical frame.
+        faces: triangles of the scan; None for a point cloud.
+        landmarks_mm: landmarks of the scan or of a fit, near which the seam is searched.
     """
     middle = landmarks_mm[60:68].mean(axis=0)
     depth = _mesh_depth(points_mm, faces, middle) if faces is not None else _cloud_depth(points_mm, middle)
@@ -108,12 +108,12 @@ def moved(seam: Seam, matrix: Float[np.ndarray, "4 4"]) -> Seam:
 
 
 def scan_seam(head: HeadModel, surface: ScanSurface, found: Located) -> Seam | None:
-    """The seam of a face that was found, in scan coordinates.
+    """The seam of a located face, in scan coordinates.
 
     Args:
-        head: the head model that was fitted to it.
+        head: head model that was fitted to the face.
         surface: surface of the scan.
-        found: the face.
+        found: the located face.
     """
     pose = found.fit.canonical_from_scan
     landmarks = transform(pose, found.landmarks)
@@ -124,13 +124,13 @@ def scan_seam(head: HeadModel, surface: ScanSurface, found: Located) -> Seam | N
 
 
 def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, "68 3"]:
-    """The landmarks of a face that was found, with those of the inner lips where the depth says they are.
+    """The landmarks of a located face, with the inner lips' landmarks moved to where the depth shows the lips.
 
-    Of a closed mouth, as far above and below the seam as on the head model's own; of an open one, on the lips' edges.
+    In a closed mouth these lie as far above and below the seam as on the head model's own lips, in an open one on the lips' edges.
 
     Args:
-        head: head whose lips are to lie there.
-        found: the face.
+        head: head model whose lips are fitted to the landmarks.
+        found: the located face.
         seam: seam of the lips in scan coordinates.
     """
     own = model_seam(head)
@@ -151,11 +151,11 @@ def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, 
 
 
 def ribbon(seam: Seam, model: HeadModel) -> Ribbon | None:
-    """Where the vertices about the closed model's seam go, so that its lips meet where the scan's do; None for an open mouth.
+    """Target positions of the vertices around the closed model's seam, so that its lips meet at the scan's seam; None if open.
 
     Args:
-        seam: seam of the lips in the frame of the head to be refined.
-        model: the head.
+        seam: seam of the lips in the frame of the head that is refined.
+        model: head model of the refined head.
     """
     own = model_seam(model)
     if own is None or not seam.closed:
@@ -180,13 +180,13 @@ def model_seam(model: HeadModel) -> Seam | None:
 
 
 def _along(seam: Seam, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-    """Where points lie along a seam, 0 at its right end and 1 at its left one."""
+    """Position of points along a seam: 0 at its right end, 1 at its left end."""
     x = seam.points_mm[:, 0]
     return (points[:, 0] - x[0]) / (x[-1] - x[0])
 
 
 def _at(seam: Seam, u: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
-    """Points along a seam."""
+    """Points of a seam at given positions along it."""
     own = np.linspace(0.0, 1.0, len(seam.points_mm))
     return np.stack([np.interp(u, own, seam.points_mm[:, c]) for c in range(3)], axis=1)
 
@@ -204,7 +204,7 @@ def _edges(
     y: Float[np.ndarray, " h"],
     landmarks: Float[np.ndarray, "68 3"],
 ) -> tuple[float, Float[np.ndarray, "2 m 3"]]:
-    """Median distance (mm) from where the depth falls off the upper lip to where it rises to the lower one, and both places."""
+    """Median distance (mm) between the upper lip's edge and the lower lip's edge, and both edges."""
     right, left = landmarks[60, 0], landmarks[64, 0]
     middle = np.flatnonzero((x > right + 0.2 * (left - right)) & (x < left - 0.2 * (left - right)))
     # From inside the upper lip's border to inside the lower one's.
@@ -225,7 +225,7 @@ def _edges(
 
 
 def _valley(depth: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-    """How far each cell lies below the lower of the highest cells above and below it, and that height."""
+    """Depth of each cell below the lower of the highest cells above and below it, and the height of that cell."""
     reach = int(WINDOW_MM / CELL_MM)
     # A maximum over the cells on one side: a centred window, shifted.
     above = maximum_filter1d(depth, reach, axis=0, origin=(reach - 1) // 2, mode="nearest")
@@ -235,7 +235,7 @@ def _valley(depth: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "h w"], 
 
 
 def _path(gain: Float[np.ndarray, "h w"]) -> np.ndarray:
-    """Rows of the path from left to right with the largest sum, at most `SLOPE` rows a column up or down."""
+    """Rows of the path from left to right with the largest sum of gains, at most `SLOPE` rows up or down per column."""
     height, width = gain.shape
     total, back = gain[:, 0].copy(), np.zeros((height, width), np.int64)
     padded = np.full(height + 2, -np.inf)
@@ -272,7 +272,7 @@ def _cloud_depth(points: Float[np.ndarray, "n 3"], middle: Float[np.ndarray, "3"
     own = points[_near(points, middle, HALF_WIDTH_MM)]
     if len(own) < LEAST_POINTS:
         return None
-    # As fine as the points lie: between cells without a point of the skin, one of the mouth's inside would show.
+    # Cells are as fine as the points are dense: a cell without skin points would show points of the mouth's inside.
     cell = max(CELL_MM, POINT_CELL * spacing(own))
     height, width = int(2 * HALF_HEIGHT_MM / cell), int(2 * HALF_WIDTH_MM / cell)
     row = np.floor((middle[1] + HALF_HEIGHT_MM - own[:, 1]) / cell).astype(int)

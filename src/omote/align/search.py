@@ -1,4 +1,4 @@
-"""The one face of a scan in any pose and unit: networks propose, fits confirm."""
+"""The search for the one face of a scan in any pose and unit: networks propose candidates, fits of the head model confirm them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from omote.head.model import HeadModel
 from omote.runs import Stopwatch
 
 MOST_CANDIDATES = 12
-CONFIRMED_FACES = 4  # candidates at different places that get a fit
-SURE_SCORE = 0.8  # from here on, further candidates at the same face are skipped
-SECOND_FACE_SCORE = 0.25  # a quick fit says less than a whole one, and things that are no face stay far below
+CONFIRMED_FACES = 4  # number of candidates at different places that are fitted
+SURE_SCORE = 0.8  # above this score, further candidates at the same face are skipped
+SECOND_FACE_SCORE = 0.25  # a quick fit scores lower than a full one, and objects that are no face score far lower
 POSSIBLE_RATIO = 1.6  # largest ratio of a face's size in a known unit to an adult's
-SMALL_SHARE = 0.09  # of a scan's diameter; a face smaller than this is looked for once more, magnified
+SMALL_SHARE = 0.09  # a face smaller than this share of a scan's diameter is searched again, magnified
 NO_FACE = (
     "no face found in the scan: expected a face seen from the front or at most 60 degrees from it; "
     "give --landmarks FILE, or crop the scan to the head"
@@ -48,16 +48,16 @@ class _Seen:
 
 
 def located(head: HeadModel, surface: ScanSurface, watch: Stopwatch, *, mm_per_unit: float | None = None) -> Located:
-    """Find the one face that a fit confirms.
+    """Find the one face that a fit of the head model confirms.
 
     Args:
-        head: the head model to fit.
-        surface: the scan.
-        watch: stopwatch that takes the seconds of load, find, landmarks and confirm.
-        mm_per_unit: scale of the scan's unit where it is known; faces of an impossible size are left out.
+        head: head model to fit.
+        surface: surface of the scan.
+        watch: stopwatch that records the seconds of load, find, landmarks and confirm.
+        mm_per_unit: scale of the scan's unit if it is known; faces of an impossible size are then rejected.
 
     Raises:
-        AlignmentError: no face, or two.
+        AlignmentError: no face, or two faces.
     """
     with watch("load"):
         networks = load_landmark_networks()
@@ -67,7 +67,7 @@ def located(head: HeadModel, surface: ScanSurface, watch: Stopwatch, *, mm_per_u
         return _look(surface, candidate.canonical_from_scan, mean, networks)
 
     found: list[Located] = []
-    # Magnified views cost nine times as much, and are needed where a face is small in the whole.
+    # Magnified views cost nine times as much, and are needed only where a face is small in the whole scan.
     for finer in (1, 2):
         with watch("find"):
             if mm_per_unit is not None:
@@ -113,7 +113,7 @@ def _confirmed(
     before: Sequence[Located],
     mm_per_unit: float | None,
 ) -> list[Located]:
-    """The faces that fit, best first, those found before among them; one that is sure is not looked at twice."""
+    """Confirmed faces, best first, including those confirmed before; a certain face is not fitted twice."""
     found = list(before)
     tried = 0
     for seen in looked:
@@ -131,7 +131,7 @@ def _confirmed(
 def _look(
     surface: ScanSurface, pose: Float[np.ndarray, "4 4"], mean: Float[np.ndarray, "68 3"], networks: LandmarkNetworks
 ) -> _Seen:
-    """Landmarks after three predictions, each from the frontal view that the one before implies."""
+    """Landmarks after three predictions, each from the frontal view of the previous one."""
     landmarks, scale = np.zeros((68, 3)), np.ones(68)
     for _ in range(3):
         landmarks, scale = predict_landmarks(surface, pose, networks)

@@ -1,4 +1,4 @@
-"""A scan as points that can be drawn coarsely everywhere or densely around a face, whatever it came as."""
+"""A scan of any kind as points: coarse ones of the whole scan, or dense ones around a face."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from omote.types import Mesh, Rgbd, Scan
 
 FINDER_POINTS = 30_000
 VIEW_POINTS = 12_000  # points drawn from the ball around a face
-MOST_POINTS = 1_000_000  # most points kept of a cloud; the face alone then still has more than any fit uses
+MOST_POINTS = 1_000_000  # most points kept of a cloud; the face alone still has more points than any fit uses
 MIN_POINTS = 300
 
 
 def _spread(count: int, most: int) -> Int[np.ndarray, " k"]:
-    """At most ``most`` of ``count`` ids, one random one of each equal slice: no duplicates, no pattern of a scan line."""
+    """At most ``most`` of ``count`` ids, one random id per equal slice: no duplicates, and no pattern of scan lines."""
     if count <= most:
         return np.arange(count)
     slices = np.arange(most) + np.random.default_rng(0).uniform(size=most)
@@ -30,13 +30,13 @@ def _spread(count: int, most: int) -> Int[np.ndarray, " k"]:
 
 @dataclass(frozen=True, kw_only=True)
 class Colors:
-    """The colours of a scan: of its vertices or points, or of a texture.
+    """The colours of a scan's vertices or points, or its texture.
 
     Attributes:
-        per_point: [0, 1] of each vertex or point, or None.
+        per_point: colour of each vertex or point in [0, 1], or None.
         uv: texture coordinates, or None.
         faces_uv: ids into ``uv`` per face corner, or None.
-        texture: [0, 1], row 0 at the top, or None.
+        texture: texture image in [0, 1] with row 0 at the top, or None.
     """
 
     per_point: Float[np.ndarray, "n 3"] | None = None
@@ -47,7 +47,7 @@ class Colors:
     def on_faces(
         self, faces: Int[np.ndarray, "f 3"], face: Int[np.ndarray, " k"], weights: Float[np.ndarray, "k 3"]
     ) -> Float[np.ndarray, "k 3"] | None:
-        """Colours at barycentric points of faces; None without any."""
+        """Colours at barycentric points of faces, or None if there are no colours."""
         if self.texture is not None and self.uv is not None and self.faces_uv is not None:
             return sample_texture(self.texture, np.einsum("kic,ki->kc", self.uv[self.faces_uv[face]], weights))
         if self.per_point is None:
@@ -56,14 +56,14 @@ class Colors:
 
 
 class ScanSurface:
-    """Points, or a mesh that is sampled by area; everything in scan coordinates.
+    """Points of a cloud, or a mesh that is sampled by area; everything in scan coordinates.
 
     Attributes:
         points: points of a cloud, or vertices of a mesh.
         normals: normals of the points, of either sign, or None.
         faces: triangles of a mesh, or None for a cloud.
-        coarse: at most `FINDER_POINTS` points of all of it.
-        toward_camera: unit direction from the scan to the one camera that saw it, or None.
+        coarse: at most `FINDER_POINTS` points of the whole scan.
+        toward_camera: unit direction from the scan to its only camera, or None.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class ScanSurface:
     def near(
         self, canonical_from_scan: Float[np.ndarray, "4 4"], most: int
     ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-        """Points with normals in a ball around the face, scan coordinates.
+        """Points with normals in a ball around the face, in scan coordinates.
 
         Args:
             canonical_from_scan: pose of the face.
-            most: number of points at most.
+            most: largest number of points.
         """
         inside = self._in_ball(canonical_from_scan, self.points)
         if self.faces is not None:
@@ -124,7 +124,7 @@ class ScanSurface:
     def shown(
         self, canonical_from_scan: Float[np.ndarray, "4 4"]
     ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"] | None]:
-        """Points of a view of the face and their colours: coarse ones where they suffice, else `VIEW_POINTS` of the ball.
+        """Points of a view of the face, with their colours: the coarse ones if there are enough, else `VIEW_POINTS` of the ball.
 
         Args:
             canonical_from_scan: pose of the face.
@@ -169,7 +169,7 @@ def surface_of(scan: Scan) -> ScanSurface:
         raise ScanError(f"a face needs at least {MIN_POINTS} {what}, the scan has {len(points)}; give a denser scan")
     if not np.ptp(points, axis=0).any():
         raise ScanError(f"all {len(points)} {what} lie at one place; give another scan")
-    # A depth camera sits at its own origin, which the points of its frame look back at.
+    # A depth camera is at the origin of its frame's coordinates.
     toward = _toward(scan) if isinstance(scan, Rgbd) else None
     return ScanSurface(points, normals, faces, colors=colors, toward_camera=toward)
 

@@ -1,7 +1,7 @@
 """Points seen from any side as small geometry images: the input of the face finder and the landmark network.
 
-A scan comes as points of any density, in any unit; an image is orthographic, its depth counted in pixels, so that a face
-looks the same whatever the unit. Splats grow with the spacing of the points, which closes the gaps between them.
+Scans have points of any density and unit. An image is orthographic and its depth is measured in pixels, so a face looks the
+same in every unit. Splats grow with the spacing of the points, which closes the gaps between them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from scipy.ndimage import label, uniform_filter
 
 from omote.compiled import kernel
 
-CHANNELS = 5  # normal x, y; seen; depth from the window's centre; depth from the local mean
-COLOR_CHANNELS = 4  # red, green, blue in deviations from the view's mean; whether there is colour
+CHANNELS = 5  # normal x and y; whether surface is seen; depth from the window's centre; depth from the local mean
+COLOR_CHANNELS = 4  # red, green and blue in deviations from the view's mean; whether there is colour
 
 
-DEPTH_REACH_PX, RELIEF_PX = 64.0, 8.0  # where the two depth features end
+DEPTH_REACH_PX, RELIEF_PX = 64.0, 8.0  # limits of the two depth features
 
 
 def splat(points_px: Float[np.ndarray, "n 3"], size: int, radius: int) -> Int[np.ndarray, "size size"]:
-    """Id of the nearest point per pixel; -1 where nothing is seen.
+    """Id of the nearest point in each pixel; -1 where there is none.
 
     Args:
-        points_px: (u, v, depth), all in pixels, OpenCV axes.
-        size: width = height.
-        radius: each point covers (2 radius + 1)² pixels.
+        points_px: points (u, v, depth) in pixels, OpenCV axes.
+        size: width and height of the image.
+        radius: radius of a point's square of (2 radius + 1)² pixels.
     """
     out = np.full((size, size), -1, np.int32)
     _splat(np.ascontiguousarray(points_px, np.float32), radius, out)
@@ -49,7 +49,7 @@ def _splat(points: np.ndarray, radius: int, out: np.ndarray) -> None:
 
 
 def splat_radius(points_px: Float[np.ndarray, "n 3"], size: int) -> int:
-    """A radius (pixels) that closes the surface: from how many points fall on each pixel that is hit."""
+    """The radius in pixels that closes the surface, estimated from the number of points in each occupied pixel."""
     inside = ((points_px[:, :2] >= 0) & (points_px[:, :2] < size)).all(axis=1)
     if not inside.any():
         return 1
@@ -66,8 +66,8 @@ class View:
 
     Attributes:
         planes: `CHANNELS` feature planes.
-        depth_px: smoothed depth in pixels, 0 at the window's centre; infinite where unseen.
-        nearest: id of the point that each pixel shows; -1 where unseen.
+        depth_px: smoothed depth in pixels, 0 at the window's centre; infinite where no surface is seen.
+        nearest: id of the point in each pixel; -1 where there is none.
     """
 
     planes: Float[np.ndarray, "5 size size"]
@@ -76,11 +76,11 @@ class View:
 
 
 def geometry_view(points_px: Float[np.ndarray, "n 3"], size: int) -> View:
-    """The features of points seen along z.
+    """The feature planes of points seen along z.
 
     Args:
-        points_px: (u, v, depth), all in pixels, OpenCV axes.
-        size: width = height.
+        points_px: points (u, v, depth) in pixels, OpenCV axes.
+        size: width and height of the view.
     """
     nearest = splat(points_px, size, splat_radius(points_px, size))
     seen = nearest >= 0
@@ -105,11 +105,11 @@ def geometry_view(points_px: Float[np.ndarray, "n 3"], size: int) -> View:
 
 
 def color_planes(view: View, colors: Float[np.ndarray, "n 3"] | None) -> Float[np.ndarray, "4 size size"]:
-    """`COLOR_CHANNELS` planes of a view; exposure and white balance taken out. Zero without colours.
+    """`COLOR_CHANNELS` planes of a view without its exposure and white balance; zeros if there are no colours.
 
     Args:
         view: view of the points.
-        colors: colour of each point, [0, 1], or None.
+        colors: colour of each point in [0, 1], or None.
     """
     out = np.zeros((COLOR_CHANNELS, *view.nearest.shape), np.float32)
     seen = view.nearest >= 0
@@ -137,7 +137,7 @@ def sphere_directions(count: int) -> Float[np.ndarray, "count 3"]:
 
 
 def view_rotation(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
-    """Rotation into an OpenCV camera that looks along -direction, that is, from ``direction`` to the origin."""
+    """Rotation into an OpenCV camera that looks from ``direction`` to the origin."""
     z = -direction / np.linalg.norm(direction)
     helper = np.array([0.0, 1.0, 0.0]) if abs(z[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
     x = np.cross(z, helper)
@@ -146,7 +146,7 @@ def view_rotation(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]
 
 
 def robust_ball(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3"], float]:
-    """Centre and radius of most of a scan; a percent of strays on each side is not counted."""
+    """Centre and radius of most of a scan; the outermost percent on each side is ignored."""
     low, high = np.quantile(points, [0.01, 0.99], axis=0)
     center = (low + high) / 2
     return center, float(np.quantile(np.linalg.norm(points - center, axis=1), 0.98)) * 1.06
@@ -155,13 +155,13 @@ def robust_ball(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3"
 def large_parts(
     points: Float[np.ndarray, "n 3"], *, cells: int = 32, least: float = 0.04, most: int = 4
 ) -> list[Float[np.ndarray, "k 3"]]:
-    """The connected parts of a scan that hold a good share of its points; all points if there is only one.
+    """The connected parts of a scan that have a large share of its points; all points if there is only one part.
 
     Args:
         points: points of the scan.
-        cells: cells along the longest side of the grid in which neighbours count as connected.
-        least: least share of the points.
-        most: number of parts at most.
+        cells: number of cells along the longest side of the grid whose neighbouring cells count as connected.
+        least: smallest share of the points.
+        most: largest number of parts.
     """
     low, high = np.quantile(points, [0.005, 0.995], axis=0)
     cell = np.clip((points - low) / max(float((high - low).max()), 1e-12) * cells, 0, cells - 1).astype(int)
