@@ -126,7 +126,8 @@ def scan_seam(head: HeadModel, surface: ScanSurface, found: Located) -> Seam | N
 def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, "68 3"]:
     """The landmarks of a located face, with the inner lips' landmarks moved to where the depth shows the lips.
 
-    In a closed mouth these lie as far above and below the seam as on the head model's own lips, in an open one on the lips' edges.
+    In a closed mouth these lie as far above and below the seam as on the head model's own lips, in an open one on the lips'
+    edges.
 
     Args:
         head: head model whose lips are fitted to the landmarks.

@@ -1,4 +1,4 @@
-"""The search for the one face of a scan in any pose and unit: networks propose candidates, fits of the head model confirm them."""
+"""The search for the face of a scan in any pose and unit: networks propose candidates, fits of the head model confirm them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Skin UVs inside one picture, for head models whose UVs run over several tiles (UDIM)."""
+"""Skin UVs inside one picture, for head models whose UVs span several tiles (UDIM)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Atlas:
     Attributes:
         uv: texture coordinates of the skin.
         faces_uv: ids into ``uv`` per corner of the skin's faces.
-        face_ids: the skin's faces in the model, in the order of ``faces_uv``.
-        num_tiles: number of square tiles side by side; a texture is that many times wider than high.
+        face_ids: ids of the skin's faces in the model, in the order of ``faces_uv``.
+        num_tiles: number of square tiles side by side; the texture is that many times wider than high.
     """
 
     uv: Float[np.ndarray, "t 2"]
@@ -37,7 +37,7 @@ def skin_atlas(model: HeadModel) -> Atlas:
     tile = np.floor(uv[faces_uv].mean(axis=1)).astype(int)
     columns, column = np.unique(tile, axis=0, return_inverse=True)
     column = column.ravel()
-    # UDIM puts a tile's islands on one side of its border, so a vertex belongs to one tile.
+    # UDIM keeps every UV island within one tile, so a vertex belongs to one tile.
     of_uv = np.zeros(len(uv), int)
     of_uv[faces_uv.ravel()] = np.repeat(column, 3)
     local = np.clip(uv - columns[of_uv], 0.0, 1.0)

@@ -13,28 +13,28 @@ from omote.lift.contact import eye_sphere
 from omote.rendering.appearance import Rgb
 from omote.types import Mesh, PointCloud
 
-REACH_RAD = 0.72  # angle around the eyeball's front that an open eye shows
+REACH_RAD = 0.72  # angle around the eyeball's front that an open eye exposes
 GRID = 41
 BELIEF = 0.5
 MIN_SAMPLES = 40
-# What tells an open eye from a lid: a dark part that is clearly darker than the bright one, whose spread explains most of the
-# variance, that lies about the eyeball's front, and leaves white beside it that is greyer than the person's skin.
+# Criteria of an open eye: a clearly darker part whose separation explains most of the variance, which lies around the eyeball's
+# front, beside white that is greyer than the person's skin.
 MIN_CONTRAST, MIN_EXPLAINED = 0.2, 0.55
 MOST_OFF_AXIS_RAD = 0.3
 DARK_SHARE = (0.12, 0.85)
 MOST_OF_SKIN_SATURATION = 0.8
-PUPIL_SHARE = 0.3  # the darkest of the dark part: pupil and lashes
+PUPIL_SHARE = 0.3  # darkest share of the dark part: pupil and lashes
 SKIN_STRIDE = 24  # stride over the face's vertices when sampling skin
-WHITE = 0.86  # sRGB value of the painted eyeball's white
+WHITE = 0.86  # sRGB value of the white of the painted eyeball
 
 
 def iris_color(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud) -> Rgb | None:
-    """The irises' colour as it looks beside white of `WHITE`, sRGB; None where the scan's eyes are closed or not seen.
+    """Colour of the irises as seen beside white of `WHITE`, in sRGB; None if the scan's eyes are closed or not visible.
 
     Args:
         model: head model of the fit.
-        neutral_mm: vertices of the head fitted to the scan, canonical frame.
-        scan: coloured scan in the canonical frame, mm.
+        neutral_mm: vertices of the head fitted to the scan, in the canonical frame.
+        scan: coloured scan in the canonical frame, in mm.
     """
     face = np.flatnonzero(head_region(model).face)[::SKIN_STRIDE]
     normals = vertex_normals(neutral_mm, model.faces)[face]
@@ -74,7 +74,7 @@ def _iris_of(
     dark = _darker(color.mean(axis=1))
     if dark is None or not DARK_SHARE[0] < dark.mean() < DARK_SHARE[1]:
         return None
-    # Lids are one tone, and shadows lie at the rim: an iris is round about the front.
+    # Lids have one tone, and shadows lie at the rim; an iris is round and around the front.
     if np.linalg.norm(np.median(place[dark], axis=0)) > MOST_OFF_AXIS_RAD:
         return None
     bright = color[~dark]
@@ -91,7 +91,7 @@ def _saturation(color: Float[np.ndarray, "3"]) -> float:
 
 
 def _darker(brightness: Float[np.ndarray, "n"]) -> np.ndarray | None:
-    """The darker of two classes of least variance within (Otsu 1979); None where they hardly differ."""
+    """Mask of the darker of two classes with the least variance within classes (Otsu 1979); None if they hardly differ."""
     best, most = None, MIN_EXPLAINED
     spread = max(float(brightness.var()), 1e-12)
     for level in np.quantile(brightness, np.linspace(0.08, 0.92, 29)):

@@ -1,7 +1,7 @@
 """Avatar → binary glTF 2.0: one mesh, a primitive per part, named morph targets with positions and normals.
 
-Metres, y up, facing +z: the canonical frame over 1000. Offsets that move few vertices are stored as sparse accessors
-(glTF 2.0 §3.6.2.3), which every major viewer reads, and nothing is quantised.
+Units are metres with y up and the face towards +z: the canonical frame divided by 1000. Offsets that move few vertices are stored
+as sparse accessors (glTF 2.0 §3.6.2.3), which every major viewer reads, and nothing is quantised.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from omote.head.model import HeadModel
 from omote.rendering.shade import to_linear
 from omote.types import Avatar
 
-# Smaller offsets are dropped: 2 µm, and a turn of the normal by .1°.
+# Smaller offsets are dropped: 2 µm for positions, .1° for normals.
 MIN_MOVE_M = 2e-6
 MIN_TURN = 2e-3
 JPEG_QUALITY = 95
@@ -49,10 +49,10 @@ def write_glb(
     """Write an avatar as GLB and return its size in bytes.
 
     Args:
-        avatar: neutral, morphs and skin texture.
-        model: the head model that ``avatar.neutral`` belongs to.
+        avatar: avatar with its rest shape, morph targets and skin texture.
+        model: head model that ``avatar.neutral`` belongs to.
         path: file name; written atomically.
-        materials: materials of eyes, teeth, tongue and mouth; those of the default appearance if None.
+        materials: materials of eyes, teeth, tongue and mouth; if None, those of the default appearance.
 
     Raises:
         OutputError: the file cannot be written.
@@ -86,7 +86,7 @@ def glb_bytes(avatar: Avatar, model: HeadModel, *, materials: Materials | None =
 
 
 class _File:
-    """A growing binary buffer and the document that points into it."""
+    """A growing binary buffer, and the document that refers to it."""
 
     def __init__(self) -> None:
         self.document = gltf.GLTF2()
@@ -95,7 +95,7 @@ class _File:
         self._zeros: dict[int, int] = {}
 
     def view(self, data: bytes, target: int | None = None) -> int:
-        """Append bytes on a 4-byte boundary; the new buffer view's id."""
+        """Append bytes on a 4-byte boundary, and return the new buffer view's id."""
         padding = -self.length % 4
         self.chunks += [b"\0" * padding, data]
         self.length += padding
@@ -106,7 +106,7 @@ class _File:
         return len(self.document.bufferViews) - 1
 
     def accessor(self, values: np.ndarray, kind: str, *, bounds: bool = False, target: int | None = None) -> int:
-        """A dense accessor; its id."""
+        """Add a dense accessor, and return its id."""
         values = np.ascontiguousarray(values)
         component = {"f": gltf.FLOAT, "u1": gltf.UNSIGNED_BYTE, "u2": gltf.UNSIGNED_SHORT, "u4": gltf.UNSIGNED_INT}
         code = component["f" if values.dtype.kind == "f" else f"u{values.dtype.itemsize}"]
@@ -120,12 +120,12 @@ class _File:
         return len(self.document.accessors) - 1
 
     def offsets(self, values: Float[np.ndarray, "n 3"], threshold: float) -> int:
-        """An accessor of morph offsets, sparse where that is smaller."""
+        """Add an accessor of morph offsets, sparse if that is smaller, and return its id."""
         x, y, z = (np.abs(values[:, k]) > threshold for k in range(3))
         moved = np.flatnonzero(x | y | z).astype(np.uint32)
         if not len(moved):
             return self._zero(len(values))
-        # An id and a vector per moved vertex against a vector per vertex.
+        # Sparse storage needs an id and a vector per moved vertex, dense storage a vector per vertex.
         if len(moved) * 16 >= len(values) * 12:
             return self.accessor(values.astype(np.float32), VEC3, bounds=True, target=gltf.ARRAY_BUFFER)
         kept = np.ascontiguousarray(values[moved], np.float32)
@@ -134,9 +134,9 @@ class _File:
         return self._sparse(len(values), ids, kept, low, high)
 
     def _zero(self, count: int) -> int:
-        """One shared accessor per length for parts that a target leaves still.
+        """Id of the accessor of zeros of this length, shared by all parts that a target does not move.
 
-        Written out: viewers differ on accessors without data, and a kilobyte is cheap.
+        The zeros are written out: viewers differ on accessors without data, and a kilobyte is cheap.
         """
         if count not in self._zeros:
             zero = [0.0] * 3
@@ -146,7 +146,7 @@ class _File:
     def _sparse(
         self, count: int, ids: np.ndarray, values: Float[np.ndarray, "n 3"], low: list[float], high: list[float]
     ) -> int:
-        """A sparse accessor of ``count`` vectors, zero but at ``ids``; its id."""
+        """Add a sparse accessor of ``count`` vectors that are zero except at ``ids``, and return its id."""
         sparse = gltf.Sparse(
             count=len(ids),
             indices=gltf.AccessorSparseIndices(
@@ -163,7 +163,7 @@ class _File:
         return len(self.document.accessors) - 1
 
     def image(self, rgb: Float[np.ndarray, "height width 3"], name: str, *, lossless: bool) -> int:
-        """An embedded picture with its texture; the texture's id."""
+        """Embed a picture with its texture, and return the texture's id."""
         buffer = io.BytesIO()
         picture = Image.fromarray((np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8))
         if lossless:
@@ -204,7 +204,7 @@ def _primitive(file: _File, p: Primitive, *, material: int) -> gltf.Primitive:
         NORMAL=file.accessor(p.normals.astype(np.float32), VEC3, target=gltf.ARRAY_BUFFER),
     )
     if p.name in TEXTURED:
-        # The lower left of our UVs is the lower left of the picture; glTF counts v from the top.
+        # Our UVs start at the lower left of the picture; glTF counts v from the top.
         uv = np.stack([p.uv[:, 0], 1 - p.uv[:, 1]], axis=1).astype(np.float32)
         attributes.TEXCOORD_0 = file.accessor(uv, VEC2, target=gltf.ARRAY_BUFFER)
     if p.name != "skin":
@@ -243,7 +243,7 @@ def _material(file: _File, name: str, materials: Materials, skin: Float[np.ndarr
             ),
             alphaMode="OPAQUE",
             alphaCutoff=None,
-            # Seen from below, the neck and the mouth show their inside.
+            # Seen from below, the insides of neck and mouth are visible.
             doubleSided=name in ("skin", "mouth"),
         )
     )

@@ -26,20 +26,20 @@ WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 @dataclass(frozen=True, kw_only=True)
 class GlbPrimitive:
-    """One primitive as stored: metres, glTF UVs (v from the top), colours as its material says.
+    """One primitive as stored: metres, glTF UVs (v from the top), colours as in its material.
 
     Attributes:
         name: name of the material.
-        positions: vertices at rest.
-        normals: unit.
+        positions: vertex positions at rest.
+        normals: unit normals of the vertices.
         uv: texture coordinates, or None.
-        shade: vertex colour in [0, 1], linear light.
-        triangles: vertex ids.
-        targets: offsets per morph target.
+        shade: vertex colours in [0, 1], linear light.
+        triangles: vertex ids of the triangles.
+        targets: position offsets per morph target.
         target_normals: normal offsets per morph target.
-        color: base colour factor, linear light.
-        texture: [0, 1] sRGB, row 0 at the top, or None.
-        roughness: 0 to 1.
+        color: base colour factor, in linear light.
+        texture: sRGB texture in [0, 1] with row 0 at the top, or None.
+        roughness: roughness factor in [0, 1].
     """
 
     name: str
@@ -55,7 +55,7 @@ class GlbPrimitive:
     roughness: float
 
     def posed(self, weights: Float[np.ndarray, "k"]) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-        """Positions and unit normals at morph weights, as glTF 2.0 §3.7.2.2 defines them."""
+        """Positions and unit normals at given morph weights (glTF 2.0 §3.7.2.2)."""
         used = np.flatnonzero(weights)
         positions = self.positions + np.tensordot(weights[used], self.targets[used], 1)
         normals = self.normals + np.tensordot(weights[used], self.target_normals[used], 1)
@@ -71,7 +71,7 @@ class GlbAvatar:
     extras: dict[str, object]
 
     def weights(self, **targets: float) -> Float[np.ndarray, "k"]:
-        """A weight vector from target names."""
+        """A weight vector from weights by target name."""
         out = np.zeros(len(self.target_names))
         for name, value in targets.items():
             if name not in self.target_names:
@@ -84,7 +84,7 @@ def read_avatar(source: Path | str | bytes) -> GlbAvatar:
     """Read a GLB written by `omote.asset.glb`.
 
     Args:
-        source: a path, or the file's bytes.
+        source: path or bytes of the file.
 
     Raises:
         OmoteError: not a GLB with one morphable mesh.

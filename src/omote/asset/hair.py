@@ -1,4 +1,4 @@
-"""The hair that a scan shows, used to colour the back of the head where no camera saw it."""
+"""The hair that a scan shows, used to colour the back of the head, which no camera saw."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from omote.head.model import HeadModel
 from omote.rendering.appearance import Rgb
 from omote.rendering.paint_regions import paint_regions
 
-# Above the median hairline (mm) from where to where a person's own is looked for; forehead is looked at below it.
+# Range above the median hairline (mm) in which a person's hairline is searched; below it lies forehead.
 LOWEST_MM, HIGHEST_MM, STEP_MM, FOREHEAD_MM, BROW_MM = -24.0, 36.0, 2.0, 20.0, 6.0
-# Colours above and below the line that differ by less (sRGB), or are told apart by less of their variance, are light or shadow.
+# Smaller differences of colour across the line (sRGB), or a smaller explained share of the variance, come from light or shadow.
 MIN_DIFFERENCE, MIN_EXPLAINED = 0.12, 0.6
 MIN_VERTICES = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hair:
-    """Hair as `Appearance` paints it.
+    """Hair in the terms of `Appearance`.
 
     Attributes:
-        color: sRGB.
-        hairline_mm: height of the hairline above (+) the median hairline.
+        color: colour in sRGB.
+        hairline_mm: height of the hairline above (+) or below (-) the median hairline.
     """
 
     color: Rgb
@@ -32,14 +32,15 @@ class Hair:
 
 
 def match_hair(model: HeadModel, colors: Float[np.ndarray, "v 3"], seen: Bool[np.ndarray, "v"]) -> Hair | None:
-    """The hairline that best divides forehead and scalp into two colours; None where one colour is as good.
+    """The hairline that best divides forehead and scalp into two colours; None if one colour fits as well.
 
     Args:
         model: head model.
-        colors: scan colours per vertex, sRGB [0, 1].
-        seen: vertices that have one.
+        colors: scan colour per vertex, sRGB in [0, 1].
+        seen: mask of the vertices that have a scan colour.
 
-    Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979): the line of least variance within.
+    Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979): the threshold of least variance within
+        classes.
     """
     place = paint_regions(model)
     asked = seen & (place.skin > 0.5) & (place.hairless < 0.5)

@@ -1,4 +1,4 @@
-"""What an avatar's parts are made of, in glTF's metallic-roughness terms."""
+"""Materials of an avatar's parts, in glTF's metallic-roughness model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ROUGHNESS: Mapping[str, float] = {"skin": 0.62, "eyes": 0.08, "teeth": 0.25, "to
 
 @dataclass(frozen=True, kw_only=True)
 class Materials:
-    """Colours of the parts that no scan shows; sRGB [0, 1].
+    """Colours of the parts that no scan shows, in sRGB [0, 1].
 
     Attributes:
-        eye_texture: an eyeball's colours under its azimuthal UVs, row 0 at the top.
-        teeth: enamel.
-        tongue: upper side of the tongue.
-        mouth: gums and cavity.
-        roughness: roughness by primitive name, 0 mirror to 1 chalk.
+        eye_texture: colours of an eyeball under its azimuthal UVs, row 0 at the top.
+        teeth: colour of the enamel.
+        tongue: colour of the tongue's upper side.
+        mouth: colour of the gums and the cavity.
+        roughness: roughness by primitive name, from 0 (mirror) to 1 (chalk).
     """
 
     eye_texture: Float[np.ndarray, "size size 3"]
@@ -35,12 +35,12 @@ class Materials:
     roughness: Mapping[str, float] = field(default_factory=lambda: dict(ROUGHNESS))
 
     def color(self, primitive: str) -> Rgb:
-        """Base colour of an untextured primitive; white where a texture gives it."""
+        """Base colour of an untextured primitive; white for a textured one."""
         colors = {"teeth": self.teeth, "tongue": self.tongue, "mouth": self.mouth}
         return colors.get(primitive, (1.0, 1.0, 1.0))
 
 
 def materials_of(appearance: Appearance | None = None) -> Materials:
-    """Materials of an `Appearance`; the default appearance if None."""
+    """Materials of an `Appearance`; if None, of the default one."""
     texture = eye_texture(default_appearance() if appearance is None else appearance, EYE_TEXTURE_SIZE)
     return Materials(eye_texture=np.ascontiguousarray(to_srgb(texture)[::-1]).astype(np.float32))

@@ -1,8 +1,8 @@
-"""Dental arches seated behind a person's lips.
+"""Dental arches, placed behind a person's lips.
 
-No scan shows them, and a fitted identity moves them with the head as a whole: by the mean head's arches they end too narrow
-and up to 17 mm behind the lips, and an open mouth is a dark hole at its corners. Anatomy says where they belong: the front
-teeth carry the lips.
+No scan shows them. A fitted identity moves them with the head as a whole, so that the mean head's arches end up too narrow and up
+to 17 mm behind the lips, and an open mouth shows dark holes at its corners. Anatomy determines their place: the front teeth
+support the lips.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from omote.geometry.mesh import adjacency
 from omote.head.model import HeadModel, once_per_head
 
 INNER_LIPS = (61, 62, 63, 65, 66, 67)  # of the 68 landmarks
-LIP_MM = 8.0  # from where closed lips meet to the teeth: room for lips that roll in
+LIP_MM = 8.0  # distance from the line of the closed lips to the teeth, which leaves room for lips that roll in
 FARTHEST_MM = 8.0
-TONGUE_SHARE = 0.7  # of the arches' way; its root stays
+TONGUE_SHARE = 0.7  # share of the arches' movement that the tongue follows; its root stays in place
 
 
 @once_per_head
 def _arches(head: HeadModel) -> tuple[Int[np.ndarray, "a"], Int[np.ndarray, "t"]]:
-    """Vertex ids of (teeth and gums, tongue): surfaces of their own, so each is a connected component."""
+    """Vertex ids of the teeth and gums, and of the tongue; each is a connected component of the mesh."""
     _, component = connected_components(adjacency(head.faces, head.num_vertices)[0], directed=False)
     skin = component[head.part_vertices("skin")[0]]
     inside = head.part_vertices("teeth_upper", "teeth_lower", "mouth")
@@ -30,11 +30,11 @@ def _arches(head: HeadModel) -> tuple[Int[np.ndarray, "a"], Int[np.ndarray, "t"]
 
 
 def seat_mouth(head: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-    """Move arches and tongue forward to the lips, and the arches apart; every other vertex stays.
+    """Move the arches and the tongue forward to the lips, and the arches apart; all other vertices stay in place.
 
     Args:
-        head: the output head.
-        vertices_mm: a person at rest, canonical frame.
+        head: output head model.
+        vertices_mm: vertices of a person at rest, in the canonical frame.
     """
     arches, tongue = _arches(head)
     if not len(arches):

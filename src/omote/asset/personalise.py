@@ -1,8 +1,8 @@
-"""The 52 ARKit units of this person, not of the mean head.
+"""A person's own 52 ARKit units, derived from the head model's.
 
-Each vertex's offset is turned and scaled as its neighbourhood is between the template and the person: deformation
-transfer (Sumner & Popović, SIGGRAPH 2004) with one similarity per patch instead of a gradient per triangle,
-which keeps offsets linear. Then the lids are made to meet, and to clear this person's eyeballs.
+The offset of each vertex is rotated and scaled as its neighbourhood is between the template and the person. This is deformation
+transfer (Sumner & Popović, SIGGRAPH 2004) with one similarity per patch instead of a gradient per triangle, which keeps offsets
+linear. Then the lids are corrected so that they meet and clear the person's eyeballs.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from omote.lift.contact import eye_sphere
 from omote.lift.travel import saturated
 from omote.lift.untangle import RestSkin, untangle
 
-PATCH_MM = 16.0  # half width of the surroundings that turn and scale an offset
+PATCH_MM = 16.0  # half width of the patch that determines an offset's rotation and scale
 SCALE_RANGE = (0.75, 1.35)
 RIGID_PARTS = ("teeth_upper", "teeth_lower", "tongue")
 LID_UNITS = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLookUp", "eyeLookDown", "cheekSquint")
-BLINK_TRAVEL_MM = 2.5  # an upper lid's edge travels further than this
+BLINK_TRAVEL_MM = 2.5  # the edge of an upper lid moves farther than this in a blink
 LID_PAIR_MM = 1.6
 COLUMN_MM = 2.0
-# How far units go whose lips roll: their contact, which is measured along the normals at rest, lets them pass each other
-# beyond that.
+# Limit of the units that roll the lips: contact is measured along the normals at rest, which lets rolled lips pass each other
+# beyond this weight.
 ROLLING = {"mouthFunnel": 0.75, "mouthRollLower": 0.9}
 
 
 def personal_units(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "52 v 3"]:
-    """Unit offsets (mm) on a person's neutral, linear in their weights: what images are registered with.
+    """Unit offsets (mm) from a person's neutral shape, linear in their weights, used to register edited images.
 
     Args:
-        model: template and units.
-        neutral_mm: the person at rest, in correspondence.
+        model: head model with template and units.
+        neutral_mm: vertices of the person at rest, in correspondence with the model.
     """
     turn, scale = _frames(model, neutral_mm)
     transform = (turn * scale[:, None, None]).astype(np.float32)
@@ -55,12 +55,12 @@ def limited_units(
     units_mm: Float[np.ndarray, "52 v 3"],
     skin: RestSkin,
 ) -> Float[np.ndarray, "52 v 3"]:
-    """Unit offsets (mm) as an avatar carries them, each at weight 1 within reach, without folds and crossings.
+    """Unit offsets (mm) as an avatar stores them: each is valid at weight 1, without folds and crossings.
 
     Args:
-        model: the head.
-        neutral_mm: the person at rest.
-        units_mm: `personal_units`.
+        model: head model.
+        neutral_mm: vertices of the person at rest.
+        units_mm: offsets from `personal_units`.
         skin: the person's skin at rest.
     """
     return np.stack([
@@ -70,8 +70,8 @@ def limited_units(
 
 
 def _natural(skin: RestSkin, name: str, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-    """A unit without folds and crossings."""
-    # mouthClose means lips closed under an open jaw: alone, it must cross.
+    """A unit's offsets without folds and crossings."""
+    # mouthClose closes the lips of an open jaw: applied alone, it has to cross them.
     closes = name == "mouthClose"
     touches = name.startswith((*LID_UNITS, "mouth", "jaw")) and not closes
     vertices = untangle(skin, skin.vertices_mm + offsets_mm, contact=touches, lips="cross" if closes else "part")
@@ -81,17 +81,17 @@ def _natural(skin: RestSkin, name: str, offsets_mm: Float[np.ndarray, "v 3"]) ->
 def _frames(
     model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]
 ) -> tuple[Float[np.ndarray, "v 3 3"], Float[np.ndarray, "v"]]:
-    """Rotation and scale of every vertex's surroundings from the template to the person.
+    """Rotation and scale of each vertex's neighbourhood from the template to the person.
 
-    Similarities are fitted to patches wide enough that a refinement's slide along the surface doesn't count (Umeyama,
-    PAMI 1991), and blended between them: neighbours that move together must turn and scale together.
+    Similarities are fitted to patches (Umeyama, PAMI 1991), wide enough that a slide of refined vertices along the surface does
+    not matter, and blended between patches, since neighbours that move together must rotate and scale together.
     """
     outer = np.flatnonzero(head_region(model).exterior & ~head_region(model).ear)
     source, target = model.template_mm[outer].astype(np.float64), neutral_mm[outer].astype(np.float64)
     area = _vertex_areas(model)[outer]
     cell = np.unique(np.round(source / PATCH_MM).astype(int), axis=0, return_index=True)[1]
     anchors = source[cell]
-    # Single precision: a blend's weights need three digits.
+    # Single precision suffices: a blend's weights need three digits.
     weight = np.exp(_log_kernel(anchors, source))
     weight *= area.astype(np.float32)
     weight /= weight.sum(axis=1, keepdims=True)
@@ -120,7 +120,7 @@ def _frames(
 
 
 def _log_kernel(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, "n m"]:
-    """-|a - b|² / 2 `PATCH_MM`², as one matrix product, which fills the large result only once."""
+    """-|a - b|² / 2 `PATCH_MM`² as one matrix product, which fills the large result only once."""
     a, b = a / PATCH_MM, b / PATCH_MM
     left = np.concatenate([a, -0.5 * np.sum(a**2, axis=1, keepdims=True), np.ones((len(a), 1))], axis=1)
     right = np.concatenate([b, np.ones((len(b), 1)), -0.5 * np.sum(b**2, axis=1, keepdims=True)], axis=1)
@@ -139,7 +139,7 @@ def _vertex_areas(model: HeadModel) -> Float[np.ndarray, "v"]:
 
 
 def _gaze(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], units: Float[np.ndarray, "52 v 3"]) -> None:
-    """Eyeballs turn about this person's centres."""
+    """Rotate the eyeballs about this person's own centres."""
     for part, left in (("eye_left", True), ("eye_right", False)):
         ids = model.part_vertices(part)
         if not len(ids):
@@ -151,7 +151,7 @@ def _gaze(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], units: Float[n
 
 
 def blink_pairs(model: HeadModel, unit: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """(upper, lower) lid vertices that the template's blink brings together."""
+    """Ids of upper and lower lid vertices that the template's blink brings together, in pairs."""
     delta = model.expression_mm[unit]
     travel = np.linalg.norm(delta, axis=1)
     lid = np.flatnonzero(head_region(model).lid & head_region(model).exterior)
@@ -182,6 +182,6 @@ def _close_lids(
     kernel = np.exp(-0.5 * across**2) + 1e-12
     kernel /= kernel.sum(axis=1, keepdims=True)
     share = np.clip(travel[moved] / np.maximum(kernel @ travel[upper], 1e-6), 0.0, 1.0)
-    # Lower lids meet the upper ones where they are; only what comes down is corrected.
+    # The lower lids stay where the upper ones meet them; only the upper lids are corrected.
     share *= units[unit, moved, 1] < 0
     units[unit, moved] += (share[:, None] * (kernel @ error)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A head model's parts as drawable primitives: own vertices, split where UVs jump, with every morph target."""
+"""A head model's parts as drawable primitives with vertices of their own, split at UV seams, with every morph target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.model import PARTS, HeadModel
 from omote.rendering.shade import fast_normals
 
-# Primitive name → the model's parts in it. The order is the order in the file.
+# Parts of the model by primitive name, in the file's order.
 PRIMITIVES: Mapping[str, tuple[str, ...]] = {
     "skin": ("skin",),
     "eyes": ("eye_left", "eye_right"),
@@ -22,23 +22,26 @@ PRIMITIVES: Mapping[str, tuple[str, ...]] = {
     "mouth": ("mouth",),
 }
 MM_PER_M = 1000.0
-TEETH_SHADE, TEETH_SHADE_MM = 0.8, 35.0  # light on the incisors, and how far back it falls to a third
-EYE_SHADE_MM = 5.0  # below the upper lid's edge, where a brow and lashes keep light off the ball
+TEETH_SHADE, TEETH_SHADE_MM = (
+    0.8,
+    35.0,
+)  # light on the incisors, and the distance behind them at which it falls to a third
+EYE_SHADE_MM = 5.0  # below the edge of the upper lid, brow and lashes shade the eyeball over this distance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Primitive:
-    """One part's geometry in metres; UVs keep the model's convention (origin at the lower left).
+    """Geometry of one part in metres, with the model's UV convention (origin at the lower left).
 
     Attributes:
-        name: key of `PRIMITIVES`.
-        positions: vertices at rest.
-        normals: unit.
+        name: a key of `PRIMITIVES`.
+        positions: vertex positions at rest.
+        normals: unit normals of the vertices.
         uv: texture coordinates per vertex.
-        shade: baked ambient light per vertex in [0, 1] (a viewer doesn't know that a mouth is dark).
-        triangles: counter-clockwise from outside.
-        targets: offsets of each morph target.
-        target_normals: change of the normals of each morph target.
+        shade: baked ambient light per vertex in [0, 1], since a viewer does not know that a mouth is dark.
+        triangles: vertex ids of the triangles, counter-clockwise seen from outside.
+        targets: position offsets of each morph target.
+        target_normals: normal offsets of each morph target.
     """
 
     name: str
@@ -52,7 +55,7 @@ class Primitive:
 
 
 def target_order(names: Mapping[str, object]) -> list[str]:
-    """Morph target names in the file's order: the categories, the ARKit units, then any others as given."""
+    """Names of the morph targets in the file's order: categories, ARKit units, then any others in the given order."""
     known = [n for n in (*CATEGORIES, *ARKIT_NAMES) if n in names]
     return known + [n for n in names if n not in known]
 
@@ -60,10 +63,10 @@ def target_order(names: Mapping[str, object]) -> list[str]:
 def split_primitives(
     model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], morphs_mm: Mapping[str, Float[np.ndarray, "v 3"]]
 ) -> tuple[list[str], list[Primitive]]:
-    """(target names, primitives) of a head and its morphs; empty parts are left out.
+    """Target names and primitives of a head and its morph targets; empty parts are left out.
 
     Args:
-        model: topology, parts and UVs.
+        model: head model with topology, parts and UVs.
         neutral_mm: vertices at rest.
         morphs_mm: offsets at weight 1 by target name.
     """
@@ -103,14 +106,14 @@ def split_primitives(
 
 
 def _ambient(model: HeadModel, rest_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
-    """1 on the skin; the mouth darkens with its depth behind the lips, the eyeballs towards the upper lid."""
+    """Ambient light: 1 on the skin, less deep in the mouth and towards the upper lids."""
     landmarks = model.landmarks(rest_mm)
     shade = np.ones(len(rest_mm), np.float32)
     mouth = model.part_vertices("teeth_upper", "teeth_lower", "tongue", "mouth")
     inner = np.setdiff1d(mouth, model.part_vertices("skin"))
     behind = np.clip(float(landmarks[[60, 62, 64, 66], 2].mean()) - rest_mm[inner, 2], 0.0, None)
     shade[inner] = np.clip(np.exp(-behind / 22.0), 0.06, 1.0)
-    # Enamel stands before the cavity and catches what light comes in, its sides too.
+    # Enamel lies in front of the cavity and catches most of the light, also at its sides.
     teeth = model.part_vertices("teeth_upper", "teeth_lower")
     if len(teeth):
         behind = float(rest_mm[teeth, 2].max()) - rest_mm[teeth, 2]

@@ -1,4 +1,4 @@
-"""The avatar's rest shape: the scan's own shape, less any expression that the scan clearly shows."""
+"""The avatar's rest shape: the scan's own shape, without any expression that the scan clearly shows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from omote.lift.untangle import LipsMay, rest_skin, untangle
 
 
 def rest_shape(head: HeadModel, alignment: Alignment) -> Float[np.ndarray, "v 3"]:
-    """The person at rest, canonical mm, with teeth and tongue behind the lips.
+    """Vertices of the person at rest in canonical mm, with teeth and tongue behind the lips.
 
-    A face at rest still gets some fitted expression, and taking that off costs more than it gives: its scan is the avatar's
-    rest. An expression that the scan shows for sure is taken off; lips that it parted are closed, as near to there as skin
-    goes without folds, by the strain from the identity's own face.
+    The fit gives some expression even to a face at rest, and removing it does more harm than good: such a scan is used as it is.
+    A clearly shown expression is removed, and lips that it parted are closed as far as the skin goes without folds, measured by
+    its strain from the identity's own face.
 
     Args:
         head: head model of the alignment.

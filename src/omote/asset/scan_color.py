@@ -1,4 +1,4 @@
-"""What colour a scan has at given surface points: from its texture, vertices or points."""
+"""Colours of a scan at given surface points, from its texture, vertices or points."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omote.geometry.mesh import vertex_normals
 from omote.lift.points import sample_image
 from omote.types import Mesh, PointCloud
 
-# A scan surface this far from the fitted head is hair or cloth, not this skin.
+# Scan surface this far from the fitted head is hair or cloth, not this skin.
 MAX_DISTANCE_MM = 5.0
 CROP_MM = 12.0
 MIN_COSINE = 0.25
@@ -22,14 +22,14 @@ POINT_NEIGHBORS = 4
 def scan_color(
     scan: Mesh | PointCloud, points_mm: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
-    """(colour, belief in [0, 1]) at points of the fitted head.
+    """Colour and confidence in [0, 1] at points of the fitted head.
 
-    Belief falls with the distance to the scan's surface and where the two surfaces face different ways.
+    The confidence falls with the distance to the scan's surface and with the angle between the two surfaces.
 
     Args:
-        scan: canonical frame, mm, with colour (`has_color`).
+        scan: coloured scan (`has_color`) in the canonical frame, in mm.
         points_mm: points on the head's surface.
-        normals: unit, there.
+        normals: unit normals at the points.
     """
     if isinstance(scan, PointCloud):
         return _from_points(scan, points_mm, normals)
@@ -64,7 +64,7 @@ def _from_points(
     if scan.normals is not None:
         cosine = np.einsum("nc,nc->n", scan.normals[kept][index[:, 0]], normals)
     nearest = np.where(found[:, 0], distance[:, 0], np.inf)
-    # Points between samples are half a spacing away from the nearest one.
+    # A point between samples is half a spacing away from the nearest one.
     return color, np.where(found[:, 0], _belief(np.maximum(nearest - gap, 0.0), cosine), 0.0)
 
 
@@ -104,7 +104,7 @@ def _near_box(candidates: Float[np.ndarray, "m 3"], points: Float[np.ndarray, "n
 
 
 def _incident(faces: Int[np.ndarray, "f 3"], num_vertices: int) -> tuple[Int[np.ndarray, "w"], Int[np.ndarray, "c"]]:
-    """Faces of each vertex in compressed rows: vertex i's are ``incident[first[i]:first[i + 1]]``."""
+    """Faces of each vertex in compressed rows: those of vertex i are ``incident[first[i]:first[i + 1]]``."""
     corner = faces.ravel()
     order = np.argsort(corner, kind="stable")
     first = np.concatenate([[0], np.cumsum(np.bincount(corner, minlength=num_vertices))])
@@ -135,7 +135,7 @@ def _closest(
             w1 = (d11 * d20 - d01 * d21) / det
             w2 = (d00 * d21 - d01 * d20) / det
             w0 = 1 - w1 - w2
-            # Clamped to the triangle; exact inside, near enough beyond an edge, where a neighbour wins.
+            # Clamped to the triangle: exact inside, and close enough beyond an edge, where a neighbour is nearer.
             w0, w1, w2 = max(w0, 0.0), max(w1, 0.0), max(w2, 0.0)
             total = w0 + w1 + w2
             w0, w1, w2 = w0 / total, w1 / total, w2 / total

@@ -1,8 +1,8 @@
 """Bake a skin texture from the scan's own colours, and fill the parts that no camera saw.
 
-Every texel looks its colour up on the scan. The rest is painted skin, moved to the scan's tone by Poisson blending
-over the mesh (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003, on vertices instead of pixels): it meets the seen
-colours without a step, knows no UV seams, and fades to the plain skin far away, so nothing smears.
+Every texel takes its colour from the scan. The rest is painted skin, shifted to the scan's tone by Poisson blending over the mesh
+(Pérez et al., "Poisson Image Editing", SIGGRAPH 2003, on vertices instead of pixels). It meets the seen colours without a step,
+is independent of UV seams, and fades to plain skin far away, so nothing smears.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from omote.rendering.source import has_color
 from omote.rendering.zbuffer import fill
 from omote.types import Mesh, PointCloud
 
-LID_EDGE_MM = 1.3  # skin so near the eyeball may have the eye's colour in the scan
-FADE = 2e-3  # of the painted skin's own colour against smoothness: about 20 edges
+LID_EDGE_MM = 1.3  # skin this close to the eyeball may have the eye's colour in the scan
+FADE = 2e-3  # weight of the painted skin's own colour against smoothness: a range of about 20 edges
 MIRROR_BELIEF = 0.4
 PAD_PX = 12
 DETAIL_LIMIT = 0.025
@@ -39,11 +39,11 @@ DETAIL_LIMIT = 0.025
 
 @dataclass(frozen=True, kw_only=True)
 class Texels:
-    """The skin's surface under every texel, row 0 at the top.
+    """The skin's surface point under every texel, row 0 at the top.
 
     Attributes:
-        covered: True where a triangle lies.
-        face: index into the atlas' faces; -1 where none.
+        covered: mask of the texels inside a triangle.
+        face: index into the atlas' faces; -1 outside.
         weights: barycentric weights in that face.
     """
 
@@ -54,13 +54,13 @@ class Texels:
 
 @dataclass(frozen=True, kw_only=True)
 class Baked:
-    """A texture, where it was inferred, and the appearance that fills the rest.
+    """A baked texture, the mask of its inferred texels, and the appearance used for them.
 
     Attributes:
-        texture: sRGB [0, 1].
-        inferred: True for texels that the scan didn't colour.
-        appearance: appearance matched to the scan's skin tone; its iris is the scan's where the eyes were open.
-        eyes_open: whether the scan shows an iris; False where it has no colour.
+        texture: colours in sRGB [0, 1].
+        inferred: mask of the texels without a colour from the scan.
+        appearance: appearance matched to the scan's skin tone, with the scan's iris colour if its eyes are open.
+        eyes_open: whether the scan shows an iris; False if it has no colour.
     """
 
     texture: Float[np.ndarray, "h w 3"]
@@ -76,13 +76,13 @@ def bake_texture(
     *,
     size: int = 1024,
 ) -> Baked:
-    """Bake the skin's texture.
+    """Bake the texture of the skin.
 
     Args:
-        model: topology and UVs.
-        neutral_mm: vertices of the head fitted to the scan, canonical frame.
-        scan: canonical frame, mm; without colour or None, all skin is painted.
-        size: height in pixels; a head model with n UV tiles gets n times the width.
+        model: head model with topology and UVs.
+        neutral_mm: vertices of the head fitted to the scan, in the canonical frame.
+        scan: scan in the canonical frame, in mm; if it is None or has no colour, all skin is painted.
+        size: height in pixels; the texture of a model with n UV tiles is n times as wide.
     """
     atlas = skin_atlas(model)
     texels = locate_texels(atlas, size)
@@ -103,7 +103,7 @@ def bake_texture(
     iris = iris_color(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
     matched = matched if iris is None else replace(matched, iris=iris)
     painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
-    # A soft edge, inside what was seen.
+    # A soft edge, inside the seen region.
     soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
     texture = painted + _detail(color - painted, soft, size)
     texture = np.clip(soft[..., None] * color + (1 - soft[..., None]) * texture, 0.0, 1.0)
@@ -116,7 +116,7 @@ def bake_texture(
 
 
 def locate_texels(atlas: Atlas, size: int) -> Texels:
-    """Rasterise the UV triangles: which surface point each texel's centre shows."""
+    """Rasterise the UV triangles: the surface point at each texel's centre."""
     height, width = size, size * atlas.num_tiles
     screen = np.stack([atlas.uv[:, 0] * width, (1 - atlas.uv[:, 1]) * height, np.ones(len(atlas.uv))], axis=1)
     raster = fill(screen.astype(np.float64), atlas.faces_uv, height, width, near_mm=0.5)
@@ -124,13 +124,13 @@ def locate_texels(atlas: Atlas, size: int) -> Texels:
 
 
 def _trust(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
-    """Where a scan's nearest surface is this skin: not in sockets and mouth, not at the lids' edges, not in ears' folds."""
+    """Confidence that a scan's nearest surface is this skin: 0 in sockets and mouth, at the edges of lids, and in ears' folds."""
     region = head_region(model)
     trust = np.zeros(model.num_vertices, np.float32)
     skin = model.part_vertices("skin")
     trust[skin] = 1.0
     hidden = ~region.exterior
-    # Exterior means seen from the front; the back of the head is open too, only sockets are not.
+    # Exterior means seen from the front; the back of the head counts as open too, only sockets do not.
     low = model.template_mm[:, 2] > model.landmarks(model.template_mm)[[0, 16], 2].mean() + 8.0
     trust[hidden & low] = 0.0
     for part in ("eye_left", "eye_right"):
@@ -148,7 +148,7 @@ def _vertex_colors(
     color: Float[np.ndarray, "h w 3"],
     belief: Float[np.ndarray, "h w"],
 ) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
-    """Painted skin blended into the seen colours: (colour per vertex, the appearance used)."""
+    """Colour per vertex, with painted skin blended into the seen colours, and the appearance used."""
     seen, mean = _seen_colors(model, faces, texels, color, belief)
     face = head_region(model).face & (seen > 0)
     if not face.any():
@@ -172,13 +172,13 @@ def _seen_colors(
     color: Float[np.ndarray, "h w 3"],
     belief: Float[np.ndarray, "h w"],
 ) -> tuple[Float[np.ndarray, "v"], Float[np.ndarray, "v 3"]]:
-    """(belief, mean colour) of the texels around each vertex."""
+    """Confidence and mean colour of the texels around each vertex."""
     rows = belief > 0.05
     corner = faces[texels.face[rows]].ravel()
     share = texels.weights[rows] * belief[rows][:, None]
     seen = np.bincount(corner, share.ravel(), minlength=model.num_vertices).astype(
         np.float64
-    )  # integers where none is seen
+    )  # integer indices of vertices without a seen texel
     channels = [
         np.bincount(corner, (share * color[rows][:, k, None]).ravel(), minlength=model.num_vertices) for k in range(3)
     ]
@@ -188,7 +188,7 @@ def _seen_colors(
 def _matched_paint(
     model: HeadModel, mean: Float[np.ndarray, "v 3"], seen: Float[np.ndarray, "v"], face: Bool[np.ndarray, "v"]
 ) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
-    """(painted skin and hair in the tone of the seen face, the appearance used)."""
+    """Painted skin and hair in the tone of the seen face, and the appearance used."""
     matched = _match_tone(mean[face])
     painted = paint(model, matched).astype(np.float64)
     ratio = np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)
@@ -201,7 +201,7 @@ def _matched_paint(
 
 
 def _match_tone(seen: Float[np.ndarray, "n 3"]) -> Appearance:
-    """The default person in the melanin tone nearest to the seen skin's brightness."""
+    """The default appearance with the melanin tone nearest to the seen skin's brightness."""
     anchors = np.array(SKIN)
     brightness = float(np.median(seen.mean(axis=1)))
     at = np.interp(-brightness, -anchors.mean(axis=1), np.linspace(0, 1, len(anchors)))
@@ -211,7 +211,7 @@ def _match_tone(seen: Float[np.ndarray, "n 3"]) -> Appearance:
 def _detail(
     difference: Float[np.ndarray, "h w 3"], soft: Float[np.ndarray, "h w"], size: int
 ) -> Float[np.ndarray, "h w 1"]:
-    """Grain as strong as the scan's own over its vertices' colours."""
+    """Grain as strong as that of the scan's own colours over its vertices."""
     rows = soft > 0.8
     amount = min(float(np.std(difference[rows].mean(axis=1))), DETAIL_LIMIT) if rows.any() else 0.012
     noise = np.random.default_rng(0).standard_normal(soft.shape, dtype=np.float32)
@@ -220,7 +220,7 @@ def _detail(
 
 
 def _pad(texture: Float[np.ndarray, "h w 3"], covered: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
-    """Carry the islands' edge colours outwards, so that filtering finds no background; far away, the mean."""
+    """Extend the islands' edge colours outwards, so that filtering meets no background; far away, use the mean colour."""
     distance, index = distance_transform_edt(~covered, return_indices=True)
     out = texture[index[0], index[1]]
     out[distance > PAD_PX] = texture[covered].mean(axis=0)

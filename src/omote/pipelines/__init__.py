@@ -1,1 +1,1 @@
-"""The candidate pipelines: small compositions of the same parts."""
+"""The candidate pipelines: small compositions of shared parts."""

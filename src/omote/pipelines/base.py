@@ -30,20 +30,20 @@ from omote.runs import Stopwatch, Value
 from omote.types import Avatar, Expression, Head, Rgbd, Scan
 
 NEUTRAL = "neutral"
-BESIDE_AN_EDIT = 2  # stages that need a core while the networks run: texture, and limits of units
+BESIDE_AN_EDIT = 2  # stages that run beside the networks and need a core: texture, and limits of units
 Vertices = Float[np.ndarray, "v 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neutral:
-    """An aligned scan as every candidate takes it.
+    """An aligned scan, as the input of every candidate.
 
     Attributes:
         alignment: alignment of the scan.
-        vertices_mm: the person at rest.
-        scanned_mm: the person as scanned, with the mouth's inside in its place.
-        skin: the person's skin at rest, as strain is measured.
-        units: the person's linear units, as images are registered with.
+        vertices_mm: vertices of the person at rest.
+        scanned_mm: vertices of the person as scanned, with the mouth's inside in place.
+        skin: the person's skin at rest, from which strain is measured.
+        units: the person's linear units, used to register images.
         pool: thread pool for background stages.
     """
 
@@ -57,13 +57,13 @@ class Neutral:
 
 @dataclass(frozen=True, kw_only=True)
 class Expressed:
-    """What a candidate made of a person.
+    """Expressions that a candidate generated for a person.
 
     Attributes:
-        source: the source as the networks saw it, from the front.
-        generated: the front view of every edit by name, one at rest among them.
-        lifted: the head of every expression that is not at rest, by name.
-        facts: further entries for the report.
+        source: front view of the source, as the networks received it.
+        generated: front view of every generated expression by name, including one at rest.
+        lifted: head of every expression that is not at rest, by name.
+        facts: further entries of the report.
     """
 
     source: Rgbd
@@ -73,10 +73,10 @@ class Expressed:
 
 
 class AvatarPipeline(ABC):
-    """Scan → avatar; candidates differ in how a person at rest is given expressions (`expressed`).
+    """Scan → avatar; candidates differ in how they generate a person's expressions (`expressed`).
 
     Args:
-        head: the output head.
+        head: output head model.
     """
 
     def __init__(self, head: HeadModel) -> None:
@@ -92,14 +92,14 @@ class AvatarPipeline(ABC):
         given: Set[str],
         watch: Stopwatch,
     ) -> Steps[Expressed]:
-        """Make the expressions of a person.
+        """Generate the expressions of a person.
 
         Args:
-            neutral: the person.
-            wanted: expressions, all with ARKit weights.
+            neutral: the person at rest.
+            wanted: expressions to generate, all with ARKit weights.
             settings: seed, steps and guidance.
-            given: names of those whose weights are to be kept to the letter.
-            watch: stopwatch that takes the seconds per stage.
+            given: names of the expressions whose weights must be kept exactly.
+            watch: stopwatch that records the seconds per stage.
         """
 
     def __call__(
@@ -111,14 +111,14 @@ class AvatarPipeline(ABC):
         landmarks: Float[np.ndarray, "68 3"] | None = None,
         watch: Stopwatch,
     ) -> Steps[AvatarResult]:
-        """Make an avatar, a step at a time.
+        """Make an avatar, yielding its steps.
 
         Args:
-            scan: a scan in its own coordinates.
+            scan: scan in its own coordinates.
             expressions: expressions to generate; without ARKit weights, a typical recipe of the category is used.
             settings: seed, steps, guidance and unit.
-            landmarks: landmarks in the scan's coordinates; detected if None.
-            watch: stopwatch that takes the seconds per stage.
+            landmarks: landmarks in the scan's coordinates; if None, they are detected.
+            watch: stopwatch that records the seconds per stage.
 
         Raises:
             AlignmentError: no face found with confidence.
@@ -131,12 +131,12 @@ class AvatarPipeline(ABC):
     def made(
         self, alignment: Alignment, expressions: Sequence[Expression], settings: AvatarSettings, *, watch: Stopwatch
     ) -> Steps[AvatarResult]:
-        """The avatar of an aligned scan; arguments as for the whole."""
+        """Make the avatar of an aligned scan; arguments as in `__call__`."""
         head = self.head
         neutral, scanned = rest_shape(head, alignment), seat_mouth(head, alignment.vertices_mm)
         wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
-        # Texture and limits of units need the neutral alone, and expressions are independent: they run in parallel.
-        # A stage has a core: where BLAS and the networks take them all, they and the stages wait for each other.
+        # Texture and limits of units depend on the neutral shape only, and expressions are independent: they run in parallel.
+        # Each stage has one core: if BLAS or the networks use all cores, they and the stages wait for each other.
         pool, limits = ThreadPoolExecutor(max_workers=os.cpu_count() or 1), threadpool_limits(1, "blas")
         try:
             skin = rest_skin(head, neutral)
@@ -176,7 +176,7 @@ def _avatar(
     alignment: Alignment,
     baked: Baked,
 ) -> Avatar:
-    """Expressions first, in the order they were asked for, then the units."""
+    """The avatar with its expressions in the order of the request, then the units."""
     morphs = {
         e.name: (lifted[e.name].vertices_mm - neutral).astype(np.float32)
         if e.name in lifted
@@ -193,12 +193,12 @@ def _avatar(
 
 
 def _given(expression: Expression) -> bool:
-    """Whether its weights were given outright, which are then kept to the letter."""
+    """Whether the weights were given explicitly, and must be kept exactly."""
     return expression.arkit is not None and expression.text is None
 
 
 def _weighted(head: HeadModel, neutral: Vertices, expression: Expression, form: int) -> Expression:
-    """The expression with weights: those that were given, or those of its category as far as this face can show them."""
+    """The expression with its given weights, or with those of its category as far as this face can show them."""
     if _given(expression):
         return expression
     named = with_weights(expression, form)
@@ -208,7 +208,7 @@ def _weighted(head: HeadModel, neutral: Vertices, expression: Expression, form: 
 
 def _facts(head: HeadModel, avatar: Avatar, lifted: Mapping[str, Registered], names: set[str]) -> dict[str, Value]:
     rigid = rigid_vertices(head)
-    # Skull, ears and nose bridge: no expression moves them.
+    # Skull, ears and bridge of the nose: no expression moves them.
     moved = [float(np.linalg.norm(avatar.morphs_mm[name][rigid], axis=1).max(initial=0.0)) for name in names]
     return {
         **{f"lift/residual_mm_{name}": registered.residual_mm for name, registered in lifted.items()},

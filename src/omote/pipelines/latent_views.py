@@ -1,7 +1,7 @@
-"""Candidate 2: scan → CNN on 3D → V latents → diffusion led by words → CNN → 3D straight from latents.
+"""Candidate 2: scan → CNN on 3D → V latents → diffusion conditioned on text → CNN → 3D, directly from the latents.
 
-No image lies on the way: the scan's surface points are voxelised, and the face is read from the edited latents. The front view
-that a sheet shows is decoded beside it.
+No image is generated on the way: the scan's surface points are voxelised, and the face is read from the edited latents. The front
+view on the sheet is decoded separately.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from omote.pipelines.multiview import MultiviewPipeline
 
 
 class LatentViewsPipeline(MultiviewPipeline):
-    """Candidate 2.
+    """Candidate 2: from 3D to latents of several views and back, without images.
 
     Args:
         editor: networks with an encoder of 3D points and `LatentsToMesh`.
-        head: the output head.
+        head: output head model.
 
     Raises:
-        ConfigError: networks of candidate 1, or another head model than the editor's.
+        ConfigError: networks of candidate 1, or a head model other than the editor's.
     """
 
     def __init__(self, editor: ViewEditor, head: HeadModel) -> None:

@@ -1,6 +1,6 @@
-"""Candidate 1: scan → V images → multi-view diffusion led by depth and words → V images → CNN → 3D.
+"""Candidate 1: scan → V images → multi-view diffusion conditioned on depth and text → V images → CNN → 3D.
 
-Candidate 2 (`omote.pipelines.latent_views`) is the same with other networks at both ends.
+Candidate 2 (`omote.pipelines.latent_views`) differs in the networks at both ends only.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from omote.types import Camera, Expression, Rgbd
 
 
 class MultiviewPipeline(AvatarPipeline):
-    """Candidate 1.
+    """Candidate 1: edits of several registered views.
 
     Args:
-        editor: the networks.
-        head: the output head, on whose vertices the editor's face lies.
+        editor: networks of the candidate.
+        head: output head model, whose vertices the editor's face lies on.
 
     Raises:
-        ConfigError: another head model than the editor's.
+        ConfigError: a head model other than the editor's.
     """
 
     def __init__(self, editor: ViewEditor, head: HeadModel) -> None:
@@ -55,7 +55,7 @@ class MultiviewPipeline(AvatarPipeline):
         given: Set[str],
         watch: Stopwatch,
     ) -> Steps[Expressed]:
-        """V views per expression, the face that a CNN reads from them, and the head carried by it."""
+        """Generate V views per expression, read the face from them with a CNN, and move the head with the face."""
         editor, head = self.editor, self.head
         yield Step(stage="source", note=f"{editor.rig.num_views} views")
         with watch("source"):
@@ -73,7 +73,7 @@ class MultiviewPipeline(AvatarPipeline):
                 seed=settings.seed,
             )
             made = editor.edit(pack_images(views.images), [rest, *edits], how)
-        # A face at rest is the source's own: only a scan that shows an expression needs a generated one.
+        # The source's own face is used at rest; only a scan that shows an expression needs a generated one.
         reference = made.vertices_mm[1 if neutral.alignment.shown else 0]
         with watch("lift"):
             lifted = yield from self._lifted(neutral, edits, made.vertices_mm[2:] - reference, made.sigma_mm[2:], given)
@@ -129,7 +129,7 @@ class MultiviewPipeline(AvatarPipeline):
 
 
 def with_mesh_depth(image: Rgbd, head: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> Rgbd:
-    """A generated view with the depth of the mesh that was made of it: of colour alone it has none."""
+    """A generated colour view, with the depth of the mesh that was made from it."""
     camera: Camera = image.camera
     raster = rasterize(
         camera, np.ascontiguousarray(vertices_mm, np.float64), np.ascontiguousarray(head.faces, np.int32)

@@ -1,4 +1,4 @@
-"""The result of a pipeline, and its files: written all together, or after an error not at all."""
+"""The result of a pipeline, and its files, which are written all together or, after an error, not at all."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:  # its module compiles the renderer
 
 @dataclass(frozen=True, kw_only=True)
 class AvatarOutputs:
-    """Where the results go.
+    """Paths of the output files.
 
     Attributes:
-        glb: the avatar; its folder must exist.
-        report: every estimate, time, memory, version and seed.
-        sheet: a picture of the source and of every expression.
-        meshes: folder of a PLY and an OBJ of every expression; made if missing.
+        glb: path of the avatar, in an existing folder.
+        report: path of the report of every estimate, time, memory, version and seed.
+        sheet: path of a picture of the source and every expression.
+        meshes: folder of a PLY and an OBJ per expression, made if missing.
     """
 
     glb: Annotated[Path, arg(name="out", metavar="FILE.glb")]
@@ -36,10 +36,10 @@ class AvatarOutputs:
     meshes: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
 
     def checked(self, scan: Path | None = None) -> AvatarOutputs:
-        """Return itself if all of it can be written.
+        """Return itself if all outputs can be written.
 
         Raises:
-            OutputError: a wrong suffix, a folder that is missing or not writable, or two outputs of one name.
+            OutputError: a wrong suffix, a missing or read-only folder, or two outputs of the same name.
         """
         check_file(self.glb, (".glb",))
         check_file(self.report, (".json",))
@@ -55,13 +55,13 @@ class AvatarResult:
     """An avatar and how it was made.
 
     Attributes:
-        avatar: the head at rest, its morph targets and its texture.
-        head: the head model of its meshes.
-        appearance: skin tone and iris as estimated from the scan.
-        source: the RGB-D image that was edited.
-        generated: the edited images by the expressions' names.
-        expressions: the expressions asked for.
-        facts: the report, flat: settings, estimates, times, memory, versions.
+        avatar: head at rest, morph targets and texture.
+        head: head model of the avatar's meshes.
+        appearance: skin tone and iris colour estimated from the scan.
+        source: RGB-D image that was edited.
+        generated: edited images by expression name.
+        expressions: requested expressions.
+        facts: flat report of settings, estimates, times, memory and versions.
     """
 
     avatar: Avatar
@@ -76,20 +76,20 @@ class AvatarResult:
         """Write the avatar as GLB.
 
         Raises:
-            OutputError: ``path`` does not end in .glb, or cannot be written; then nothing is.
+            OutputError: ``path`` does not end in .glb or cannot be written; then nothing is written.
         """
         self.save_all(AvatarOutputs(glb=Path(path)).checked())
 
     def save_all(self, outputs: AvatarOutputs, *, on_step: Callable[[Step], None] | None = None) -> None:
-        """Write the GLB and the other files that are wanted.
+        """Write the GLB and the other requested files.
 
         Raises:
-            OutputError: one of the files cannot be written; then none is.
+            OutputError: one of the files cannot be written; then none is written.
         """
         finish(self.saving(outputs), on_step)
 
     def saving(self, outputs: AvatarOutputs) -> Steps[None]:
-        """`save_all`, a step at a time."""
+        """`save_all` as a generator of its steps."""
         from omote.asset.glb import write_glb
         from omote.asset.materials import materials_of
 
@@ -114,7 +114,7 @@ class AvatarResult:
                 write_json(facts, temporary[outputs.report])
 
     def summary(self) -> str:
-        """Say in one line what was made."""
+        """The result in one line."""
         parts = [f"{len(self.avatar.morphs_mm)} morph targets"]
         if isinstance(median := self.facts.get("fit/median_mm"), float):
             parts.append(f"fit {median:.2f} mm median")
@@ -131,7 +131,7 @@ class AvatarResult:
         if folder is None:
             return {}
         make_folder(folder)
-        # Words may hold characters that a file name cannot.
+        # Texts may contain characters that file names cannot.
         stems = {
             e.name: e.category if e.text is None else f"text_{i}_{e.category}" for i, e in enumerate(self.expressions)
         }

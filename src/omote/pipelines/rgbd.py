@@ -21,11 +21,11 @@ from omote.types import Camera, Expression, Rgbd
 
 
 def rest_face(alignment: Alignment, head: HeadModel, camera: Camera) -> RestFace:
-    """The person of an aligned scan, as motion images are drawn from them.
+    """The person of an aligned scan, as drawn in motion images.
 
     Args:
         alignment: alignment of the scan to the head model.
-        head: the head model.
+        head: head model of the alignment.
         camera: camera of the source image.
     """
     return RestFace(
@@ -38,11 +38,11 @@ def rest_face(alignment: Alignment, head: HeadModel, camera: Camera) -> RestFace
 
 
 class RgbdPipeline(AvatarPipeline):
-    """Candidate 3.
+    """Candidate 3: edits of one RGB-D image.
 
     Args:
-        editor: the networks; asked for the first time when the scan is aligned, so that they can load meanwhile.
-        head: the output head.
+        editor: source of the networks, first called when the scan is aligned, so that they can load meanwhile.
+        head: output head model.
     """
 
     def __init__(self, editor: Editor, head: HeadModel) -> None:
@@ -58,7 +58,7 @@ class RgbdPipeline(AvatarPipeline):
         given: Set[str],
         watch: Stopwatch,
     ) -> Steps[Expressed]:
-        """One RGB-D image per expression, and the head registered to each."""
+        """Generate one RGB-D image per expression, and register the head to each."""
         head, alignment = self.head, neutral.alignment
         yield Step(stage="source")
         with watch("source"):
@@ -73,7 +73,7 @@ class RgbdPipeline(AvatarPipeline):
     def _edited(
         self, source: Rgbd, face: RestFace, wanted: Sequence[Expression], settings: AvatarSettings
     ) -> dict[str, Rgbd]:
-        """The edited images by name, always with one at rest."""
+        """The edited images by name, always including one at rest."""
         edits = list(wanted)
         if all(expression.name != NEUTRAL for expression in wanted):
             edits.append(with_weights(Expression(category=NEUTRAL), settings.seed))

@@ -1,6 +1,6 @@
-"""How an avatar is made of a scan: one frozen object from the command line to the pipeline.
+"""Settings of an avatar, as one frozen object from the command line to the pipeline.
 
-In Python, expressions may also be `Expression`s, landmarks an array and the head a `HeadModel`.
+In Python, expressions may also be given as `Expression` objects, landmarks as an array and the head as a `HeadModel`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ OptionalHead = Annotated[HeadModel | Path | None, arg(constructor=Path, metavar=
 
 @dataclass(frozen=True, kw_only=True)
 class ScanSettings:
-    """What is known about a scan.
+    """Known properties of a scan.
 
     Attributes:
         unit: unit of the scan's coordinates; "auto" estimates it.
-        landmarks: 68 × 3 points in the scan's coordinates (JSON, NPY or text), for a face that is not found by itself.
-        max_depth_mm: greatest depth of a depth frame that is kept, in mm; walls and furniture are left out without it.
+        landmarks: 68 × 3 points in the scan's coordinates (JSON, NPY or text), for a scan whose face is not found automatically.
+        max_depth_mm: greatest depth that is kept of a depth frame, in mm; without it, walls and furniture are removed
+            automatically.
     """
 
     unit: Unit = "auto"
@@ -41,21 +42,21 @@ class ScanSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AvatarSettings(ScanSettings):
-    """How the avatar is made.
+    """Settings of an avatar's expressions and networks.
 
     Attributes:
-        expressions: some of: neutral happy sad angry surprised fearful disgusted, or all.
-        text: expressions in English or Japanese words, each in quotes ("slightly disgusted" "笑っている顔").
-        intensity: strength of the expressions given by name, 0 to 1.
-        seed: seed of the diffusion's noise: another seed, another way of smiling.
-        steps: diffusion steps; more are slower.
-        guidance_scale: above 1 exaggerates the expression; 1 means no guidance.
-        head: output head instead of the shipped one: an ICT-FaceKit checkout or .npz.
-        pipeline: the candidate: one RGB-D image, several registered views (1), or latents of several views without an image on
-            the way (2).
-        depth_weight: how far the scan's depth leads several views, from 0 (not at all) to 1; above 1 exaggerates it.
+        expressions: any of neutral, happy, sad, angry, surprised, fearful and disgusted, or all.
+        text: expressions described in English or Japanese, each in quotes ("slightly disgusted" "笑っている顔").
+        intensity: strength of the expressions given by name, from 0 to 1.
+        seed: seed of the diffusion's noise; another seed gives another variant of each expression.
+        steps: number of diffusion steps; more steps are slower.
+        guidance_scale: scale of classifier-free guidance; above 1 exaggerates the expression, 1 means none.
+        head: ICT-FaceKit checkout or .npz file of an output head to use instead of the shipped one.
+        pipeline: candidate pipeline: one RGB-D image (rgbd), several registered views (multiview, candidate 1), or latents
+            of several views without images on the way (latent-views, candidate 2).
+        depth_weight: influence of the scan's depth on several views, from 0 (none) to 1; above 1 exaggerates it.
         backend: library that runs the networks.
-        weights: a run's export folder instead of the shipped weights.
+        weights: export folder of a run, to use instead of the shipped weights.
     """
 
     expressions: Annotated[tuple[str | Expression, ...], arg(constructor=tuple[str, ...], metavar="NAME ...")] = (
@@ -73,11 +74,11 @@ class AvatarSettings(ScanSettings):
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
 
     def wanted(self) -> tuple[Expression, ...]:
-        """The expressions to generate; each name once.
+        """The expressions to generate, each name once.
 
         Raises:
-            ConfigError: an unknown expression, words that name none, a name given twice, or no expression at all.
-            CheckpointError: expressions in words, and no encoder installed to read them.
+            ConfigError: an unknown expression, a text that names none, a name given twice, or no expression at all.
+            CheckpointError: texts are given, but no encoder to read them is installed.
         """
         named = expressions_of(self.expressions, self.intensity)
         if self.text:

@@ -1,4 +1,4 @@
-"""A picture of the whole run: source and every expression as colour, depth, and the final mesh from the GLB itself."""
+"""A picture of the whole result: source and expressions as colour, depth, and the final mesh from the GLB itself."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ FILL_LIGHT = np.array([-0.6, 0.1, 0.8])
 def write_sheet(
     path: Path | str, glb: Path | str | bytes, *, source: Rgbd | None, generated: Mapping[str, Rgbd]
 ) -> None:
-    """Write the sheet as PNG: a column per image, rows colour, depth, and the mesh from three sides.
+    """Write the sheet as PNG: a column per image, with rows for colour, depth, and the mesh from three sides.
 
     Args:
         path: file name; written atomically.
-        glb: the exported avatar.
-        source: the input as the network saw it.
-        generated: the image that each morph target was registered to, by name.
+        glb: exported avatar.
+        source: input as the network received it.
+        generated: image that each morph target was registered to, by name.
     """
     picture = draw_sheet(read_avatar(glb), source=source, generated=generated)
     with atomic_path(path) as temporary:
@@ -60,7 +60,7 @@ def draw_sheet(
         draw.text((6, LABEL + cell * row + cell // 2), title, (230, 230, 230), font)
     for k, (name, rgbd, weights) in enumerate(columns):
         x = margin + cell * k
-        # The built-in font knows Latin letters alone.
+        # The built-in font has Latin letters only.
         draw.text((x + 4, 1), name if name.isascii() else f"text {k}", (255, 255, 255), font)
         cells: list[np.ndarray | None] = [None, None] if rgbd is None else [rgbd.rgb, depth_colors(rgbd)]
         cells += [render_glb(avatar, avatar.weights(**weights), _camera(v, cell)) for v in VIEWS_DEG]
