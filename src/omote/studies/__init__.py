@@ -1,1 +1,1 @@
-"""Suites and studies: what is compared with what, a file each."""
+"""Suites and studies, a file each."""

@@ -1,6 +1,6 @@
-"""The avatars' suite on somebody's own meshes: one head at rest and with expressions, all in one frame.
+"""The suite of avatars on a user's own meshes: one head at rest and with expressions, all in one frame.
 
-Nobody knows the weights of a captured expression, so they are fitted to it, and every row gets the same ones.
+The weights of a captured expression are unknown, so they are fitted to it, and every method gets the same weights.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ REST = "neutral"
 
 
 def meshes_of(folder: Path) -> dict[str, Path]:
-    """The folder's files by their names, the one at rest first.
+    """The folder's meshes by name, with the one at rest first.
 
     Raises:
-        ConfigError: no folder, none at rest, or none with an expression.
+        ConfigError: no such folder, no mesh at rest, or none with an expression.
     """
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in FORMATS) if folder.is_dir() else []
     found = {path.stem: path for path in files}
@@ -51,8 +51,8 @@ def measure_folder(suite: AvatarSuite, folder: Path, work: Work) -> Steps[Result
 
     Raises:
         ScanError: a file cannot be read.
-        AlignmentError: one shows no face.
-        ConfigError: a file is no mesh, or has other triangles than the one at rest.
+        AlignmentError: a scan without a detectable face.
+        ConfigError: a file is not a mesh, or has other triangles than the mesh at rest.
     """
     yield Step(stage="load")
     meshes = {name: _mesh(path) for name, path in meshes_of(folder).items()}
@@ -103,6 +103,6 @@ def _measured(meshes: Mapping[str, Mesh], names: list[str], model: Editor, seed:
 
 
 def _only(person: PersonRecords, index: int) -> PersonRecords:
-    """One expression of a person."""
+    """The records of one expression."""
     records = tuple(replace(r, values=r.values[index : index + 1]) for r in person.records)
     return PersonRecords(parts={}, category=(1,), intensity=(1.0,), records=records)

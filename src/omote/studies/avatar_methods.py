@@ -1,7 +1,7 @@
-"""Rows of made meshes of unseen persons, and what is measured of them.
+"""Meshes of unseen persons by every compared method, and their measurements.
 
-Asked by ``weights``, every row gets the truth's own ARKit weights, as a population draws them. Asked by ``names``, the avatar is
-what `omote avatar` makes of the seven names, and the truth moves by the weights that the avatar's expressions were made of.
+Under ``weights``, every method gets the true ARKit weights, as drawn in the population. Under ``names``, the avatar is the result
+of `omote avatar` for the seven names, and the ground truth has the weights that the avatar's expressions were made with.
 """
 
 from __future__ import annotations
@@ -66,18 +66,18 @@ SENSOR_STREAM, POINTS_STREAM, EXPRESSIVE_STREAM = 71, 73, 79
 NUM_POINTS = 20_000
 FRAME_PX, FRAME_DISTANCE_MM, FRAME_FIELD_MM = 480, 600.0, 330.0
 VIEW_PX, TEXTURE_PX = 256, 512
-BARE_MM2 = 2.0  # teeth that are seen at rest
+BARE_MM2 = 2.0  # visible area of teeth at rest from which on a mouth counts as open
 Posed = Float[np.ndarray, "k v 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruthHead:
-    """A person's true mesh.
+    """A person's ground-truth mesh.
 
     Attributes:
-        head: of the person's own family.
-        identity: coefficients.
-        canonical_from_own: similarity from the family's frame to the avatar's.
+        head: head model of the person's own family.
+        identity: identity coefficients.
+        canonical_from_own: similarity from the family's frame to the avatar's frame.
     """
 
     head: HeadModel
@@ -85,7 +85,7 @@ class GroundTruthHead:
     canonical_from_own: Float[np.ndarray, "4 4"]
 
     def posed(self, weights: Sequence[Float[np.ndarray, "52"] | None]) -> Posed:
-        """Vertices in the avatar's frame, per ARKit weights; at rest where there are none."""
+        """Vertices in the avatar's frame for each set of ARKit weights; None means at rest."""
         return np.stack([
             transform(self.canonical_from_own, self.head.vertices(self.identity, w).astype(np.float64)) for w in weights
         ])  # fmt: skip
@@ -124,7 +124,7 @@ def measure_avatars(suite: AvatarSuite, work: Work) -> Steps[Results]:
 
 
 def table_of(folder: Path) -> Table:
-    """The table of a result folder, of the persons whose avatars are there."""
+    """The table of a result folder's existing avatars."""
     found: dict[str, list[PersonRecords]] = {}
     for path in sorted((folder / "avatars").glob("*.json")):
         found.setdefault(path.stem.rpartition("_")[2], []).append(load_records(path))
@@ -132,7 +132,7 @@ def table_of(folder: Path) -> Table:
 
 
 def summed(persons: Sequence[PersonRecords], **at: str) -> Table:
-    """The rows of persons captured alike, of all and by head family, and the share in whom no face was found."""
+    """Rows of persons with the same capture, in total and by head family, and the share without a detected face."""
     found = [person for person in persons if person.find(MODEL, REFUSED) is None]
     table = merged(summarise(found), summarise_parts(found)) if found else {}
     table = merged(table, {MODEL: {REFUSED: 1 - len(found) / len(persons)}})
@@ -149,16 +149,16 @@ def measure_avatar(
     seed: int,
     stressed: bool,
 ) -> PersonRecords:
-    """Everything that is measured of a person's avatar.
+    """All measurements of a person's avatar.
 
     Args:
-        person: with an expression of each category.
-        capture: how they are scanned.
-        heads: the head families; the first is the avatars'.
-        model: the networks.
+        person: person with an expression of each category.
+        capture: kind of scan of the person.
+        heads: head families; the first one is the avatars'.
+        model: networks of the pipeline.
         judges: the expression judges.
-        seed: of the noise.
-        stressed: measure units alone and pairs of expressions too.
+        seed: seed of the noise.
+        stressed: whether to measure single units and pairs of expressions too.
     """
     head, own = heads[0], heads[person.head]
     order = [CATEGORIES.index(e.category) for e in person.expressions]
@@ -173,7 +173,7 @@ def measure_avatar(
         alignment = align(scan_of(person, own, capture, shown), head=head)
     except AlignmentError:
         return replace(kept, records=(Record(row=MODEL, measure=REFUSED, values=np.ones(1)),))
-    # An avatar's seed would choose other forms of the expressions.
+    # Another seed of the avatar would choose other forms of the expressions.
     steps = RgbdPipeline(model, head).made(alignment, expressions_of(("all",)), AvatarSettings(), watch=Stopwatch())
     made = finish(steps, None)
     truth = GroundTruthHead(head=own, identity=person.identity, canonical_from_own=alignment.canonical_from_scan)
@@ -192,15 +192,15 @@ def measure_avatar(
 
 @dataclass(frozen=True, kw_only=True)
 class MadeMeshes:
-    """An avatar's meshes.
+    """Meshes of an avatar.
 
     Attributes:
-        head: topology.
-        neutral_mm: at rest.
-        units_mm: ARKit units as the avatar carries them.
-        linear_mm: as images are registered with them.
+        head: head model of the meshes.
+        neutral_mm: vertices at rest.
+        units_mm: offsets of the ARKit units, as stored in the avatar.
+        linear_mm: offsets of the linear units, used to register images.
         expressions_mm: offsets of the categories.
-        skin: at rest, as strain is measured.
+        skin: skin at rest, from which strain is measured.
     """
 
     head: HeadModel
@@ -212,7 +212,7 @@ class MadeMeshes:
 
     @classmethod
     def of(cls, made: AvatarResult) -> MadeMeshes:
-        """Of what a pipeline made."""
+        """The meshes of a pipeline's result."""
         avatar, neutral = made.avatar, made.avatar.neutral.vertices_mm
         return cls(
             head=made.head,
@@ -224,7 +224,7 @@ class MadeMeshes:
         )
 
     def edited(self, weights: Float[np.ndarray, "k 52"]) -> dict[Row, Posed]:
-        """Rows without networks."""
+        """Meshes by the methods without networks."""
         neutral = self.neutral_mm
         return {
             HEAD_EDIT: neutral + np.tensordot(weights, self.units_mm, 1),
@@ -234,14 +234,14 @@ class MadeMeshes:
         }
 
     def drawn(self, targets: Mapping[str, Float[np.ndarray, "v 3"]]) -> DrawnFace:
-        """As it is drawn, with morph targets."""
+        """The avatar as drawn, with morph targets."""
         return drawn_face(self.head, self.neutral_mm, targets)
 
 
 def drawn_face(
     head: HeadModel, vertices_mm: Float[np.ndarray, "v 3"], targets: Mapping[str, Float[np.ndarray, "v 3"]]
 ) -> DrawnFace:
-    """A head's mesh by its drawn parts."""
+    """A head's mesh as its drawn parts."""
     part = {name: np.isin(head.face_part, [PARTS.index(p) for p in parts]) for name, parts in PRIMITIVES.items()}
     return DrawnFace(
         vertices_mm=vertices_mm.astype(np.float64),
@@ -251,7 +251,7 @@ def drawn_face(
 
 
 def shown_by(person: Person, capture: Capture) -> Float[np.ndarray, "52"] | None:
-    """ARKit weights that a scan shows; None at rest."""
+    """ARKit weights of the expression in a scan, or None at rest."""
     if capture != "expressive":
         return None
     rng = np.random.default_rng([EXPRESSIVE_STREAM, person.index])
@@ -259,7 +259,7 @@ def shown_by(person: Person, capture: Capture) -> Float[np.ndarray, "52"] | None
 
 
 def scan_of(person: Person, own: HeadModel, capture: Capture, shown: Float[np.ndarray, "52"] | None) -> Scan:
-    """A person as they are scanned."""
+    """A simulated scan of a person."""
     vertices, colors = own.vertices(person.identity, shown), np.clip(paint(own, person.appearance), 0, 1)
     if capture == "points":
         seen = own.faces[head_region(own).exterior[own.faces].all(axis=1)].astype(np.int64)
@@ -287,17 +287,17 @@ def by_weights(
     model: Editor,
     seed: int,
 ) -> Iterator[Record]:
-    """Mesh errors of every row that is given the truth's weights.
+    """Mesh errors of every method, given the true weights.
 
     Args:
-        avatar: the meshes.
-        made: the avatar.
-        alignment: of the scan.
-        true_mm: the true vertices in the avatar's frame: at rest, and per expression.
+        avatar: meshes of the avatar.
+        made: result of the pipeline.
+        alignment: alignment of the scan.
+        true_mm: true vertices in the avatar's frame, at rest and per expression.
         skin: triangles of the true skin.
-        expressions: with weights.
-        model: the networks.
-        seed: of the noise.
+        expressions: expressions with their weights.
+        model: networks of the pipeline.
+        seed: seed of the noise.
     """
     given = [e.arkit for e in expressions if e.arkit is not None]
     truth = true_motion(avatar.head, avatar.neutral_mm, true_mm[0], true_mm[1:], skin)
@@ -313,7 +313,7 @@ def by_weights(
 
 
 def registered(avatar: MadeMeshes, images: Sequence[Rgbd], reference: Rgbd, expressions: Sequence[Expression]) -> Posed:
-    """The head registered to images as the pipeline does where weights are given."""
+    """The head registered to images, as in the pipeline with given weights."""
     return np.stack([
         register_expression(
             avatar.head, avatar.neutral_mm, image, reference,
@@ -324,7 +324,7 @@ def registered(avatar: MadeMeshes, images: Sequence[Rgbd], reference: Rgbd, expr
 
 
 def moved_source(source: Rgbd, expressions: Sequence[Expression], face: RestFace) -> list[Rgbd]:
-    """The source moved by the motion images, without any network."""
+    """The source moved by the motion images, without a network."""
     motion = Motion.of(expressions, face)
     assert motion is not None, "a face is given"
     with torch.no_grad():
@@ -340,7 +340,7 @@ def by_names(
     judges: ExpressionJudges,
     order: Sequence[int],
 ) -> Iterator[Record]:
-    """Mesh errors, anatomy and recognition of the seven named expressions, in a person's own order of categories."""
+    """Mesh errors, anatomy and recognition of the seven named expressions, in the person's own order of categories."""
     named = {e.category: e.arkit for e in made.expressions}
     given = [named[CATEGORIES[k]] for k in order]
     weights = np.stack([np.zeros(len(ARKIT_NAMES)) if w is None else w for w in given])
@@ -359,7 +359,7 @@ def by_names(
 
 
 def anatomy(row: Row, face: DrawnFace, posed: Posed) -> Iterator[Record]:
-    """Folds, crossings and travel, per pose."""
+    """Folds, crossings and movement of the mouth's corners, per pose."""
     lips, solids, front = find_lips(face), find_solids(face), front_triangles(face)
     crossing = np.array([lips.crossing(v).sum() for v in posed], np.float64)
     piercing = np.array([solids.piercing(v) for v in posed], np.float64)
@@ -382,7 +382,7 @@ def recognition(
     order: Sequence[int],
     true: Posed,
 ) -> Iterator[Record]:
-    """What the judges see in renders of made meshes, and of the true one with the same materials."""
+    """The judges' answers on renders of the generated meshes, and of the true meshes with the same materials."""
     for row, posed in rows.items():
         yield from _judged(
             row, made.head, made.avatar.neutral.vertices_mm, posed, made.avatar.texture, made, judges, order
@@ -422,7 +422,7 @@ def _judged(
 def rest_measures(
     avatar: MadeMeshes, truth: GroundTruthHead, alignment: Alignment, shown: Float[np.ndarray, "52"] | None
 ) -> Iterator[Record]:
-    """Teeth, lips and what is left of a source's expression in the avatar's neutral."""
+    """Teeth and lips of the avatar's rest shape, and the remains of the source's expression in it."""
     rest, source = truth.posed([None, shown])
     teeth = visible_mm2(avatar.drawn({}), "teeth")
     true_teeth = visible_mm2(drawn_face(truth.head, rest, {}), "teeth")
@@ -440,8 +440,8 @@ STRESSES = ("folded", "lips_crossing", "corner_mm")
 
 
 def stress(avatar: MadeMeshes) -> Iterator[Record]:
-    """The worst of all ARKit units alone, and of all pairs of expressions at .7 each."""
-    # mouthClose closes lips under an open jaw: alone they must cross.
+    """The worst values over all single ARKit units, and over all pairs of expressions at .7 each."""
+    # mouthClose closes the lips of an open jaw: applied alone, it has to cross them.
     targets = {**avatar.expressions_mm, **dict(zip(ARKIT_NAMES, avatar.units_mm, strict=True))}
     found = measure_anatomy(avatar.drawn(targets))
     for kind in ("unit", "pair"):
@@ -451,7 +451,7 @@ def stress(avatar: MadeMeshes) -> Iterator[Record]:
 
 
 def unstressed() -> Iterator[Record]:
-    """The same, not measured."""
+    """The records of `stress` without values."""
     for kind in ("unit", "pair"):
         for what in STRESSES:
             yield Record(row=MODEL, measure=f"avatar/{what}_worst_{kind}", values=np.array([np.nan]))

@@ -45,13 +45,13 @@ GROUPS = (
     ("Errors of the meshes, the truth's weights given", "weights", ERRORS),
     ("Errors of the meshes, expressions by name", "names", ERRORS),
     ("Anatomy of expressions by name", "names", ANATOMY[:5]),
-    ("Units alone and pairs of expressions", "", ANATOMY[5:]),
+    ("Single units and pairs of expressions", "", ANATOMY[5:]),
     ("At rest", "", AT_REST),
     ("Recognition of the meshes' renders", "names", SEEN),
 )
 NOTE = (
-    "Persons are drawn from head models, so the truth is synthetic. Of the family that the avatars are made with, plain units × "
-    "weights are exactly of the truth's kind."
+    "Persons are drawn from head models, so the ground truth is synthetic. For persons of the avatars' own head model, plain "
+    "units × weights are of exactly the same kind as the ground truth."
 )
 
 
@@ -66,9 +66,9 @@ def write_avatar_page(out: Path, table: Table, heading: str = "Avatars against t
         f"<h1>{escape(heading)}</h1>",
         f'<p class="soft">{escape(NOTE)}</p>',
         *avatar_sections(table),
-        "<h2>What the words mean</h2>",
+        "<h2>Definitions</h2>",
         html.definitions((m.title, m.definition) for _, _, keys in GROUPS[1:] for m in map(metric_of, keys)),
-        "<h2>What it ran on</h2>",
+        "<h2>Versions and machine</h2>",
         html.definitions((key, "–" if value is None else str(value)) for key, value in sorted(run.items())),
     ]
     with atomic_path(out / "report.html") as temporary:
@@ -76,7 +76,7 @@ def write_avatar_page(out: Path, table: Table, heading: str = "Avatars against t
 
 
 def avatar_sections(table: Table) -> Iterator[str]:
-    """A table per group of metrics: rows under each condition, with intervals."""
+    """A table per group of metrics, with rows under each condition and intervals."""
     for heading, asked, keys in GROUPS:
         rows = [row for row in table if row.name and (row.on("asked") or "") == asked]
         if shown := [m for m in map(metric_of, keys) if any(cell(table, row, m.key) for row in rows)]:
@@ -105,7 +105,7 @@ def _place(row: Row) -> tuple[str, str, str, int]:
 
 
 def chart(table: Table) -> str:
-    """Surface errors where the truth moves, of each head family given as a mesh; empty without any."""
+    """A chart of surface errors where the truth moves, per head family captured as a mesh; empty if there is none."""
     charts = []
     metric = metric_of(SURFACE)
     for family in dict.fromkeys(row.on("head") for row in table if row.on("head")):

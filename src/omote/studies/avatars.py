@@ -1,4 +1,4 @@
-"""The avatar's own error: made meshes against true ones, in millimetres."""
+"""Error of the avatars themselves: generated meshes against true ones, in millimetres."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Capture = Literal["mesh", "points", "frame", "expressive"]
 
 @dataclass(frozen=True, kw_only=True)
 class AvatarSuite(PersonStudy, ModelStudy):
-    """Made avatars against true meshes: surface, motion, folds, crossings, teeth, and what judges see.
+    """Avatars against true meshes: surface, motion, folds, crossings, teeth and recognition.
 
     Attributes:
-        persons: unseen, of both head families where there are two.
-        captures: how each is scanned: a mesh, a cloud of points, a depth camera's frame, or a mesh that is not at rest.
-        stressed: persons whose ARKit units alone and pairs of expressions are measured too, given as meshes.
-        meshes: a folder of meshes of one head in one frame instead: neutral.* and others, each named after its expression.
+        persons: number of unseen persons, of both head families if there are two.
+        captures: kinds of scan: a mesh, a point cloud, a depth camera's frame, or a mesh that is not at rest.
+        stressed: number of persons whose single ARKit units and pairs of expressions are measured too, captured as meshes.
+        meshes: folder of a user's meshes of one head in one frame instead: neutral.* and others, each named after its expression.
     """
 
     NAME = "avatars"
@@ -32,10 +32,10 @@ class AvatarSuite(PersonStudy, ModelStudy):
     meshes: Path | None = None
 
     def check(self) -> None:
-        """Look for the folder's meshes.
+        """Check the folder's meshes.
 
         Raises:
-            ConfigError: none at rest, or none with an expression.
+            ConfigError: no mesh at rest, or none with an expression.
         """
         if self.meshes is not None:
             from omote.studies.avatar_folder import meshes_of

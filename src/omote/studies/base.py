@@ -1,20 +1,20 @@
-"""One mechanism for suites and studies: a typed config, one function, and a result folder that can be resumed.
+"""The common mechanism of suites and studies: a typed config, one function, and a result folder that can be resumed.
 
 A study is a frozen dataclass whose fields are its options (their docstrings are the help texts) and whose `Study.run` measures::
 
     @dataclass(frozen=True, kw_only=True)
     class Means(PersonStudy):
-        '''How far the means of random numbers are spread.
+        '''Spread of the means of random numbers.
 
         Attributes:
-            count: numbers per mean.
+            count: number of random numbers per mean.
         '''
 
         NAME = "means"
         count: Annotated[int, Range(1)] = 10
 
         def run(self, work: Work) -> Steps[Results]:
-            import torch  # what takes long to import is imported here: `--help` imports this module
+            import torch  # slow imports belong here: `--help` imports this module
 
             def measure(name: str) -> Record:
                 return {"mean": torch.randn(self.count, generator=torch.manual_seed(int(name))).mean().item()}
@@ -23,13 +23,14 @@ A study is a frozen dataclass whose fields are its options (their docstrings are
             spread = bootstrap_mean(np.array([record["mean"] ** 2 for record in found.values()]))
             return Results(table={Row("normal"): {"spread/variance": spread}})
 
-Its keys are metrics of the catalogue (`omote.evaluation.catalogue.register`). Listed in `omote.studies.registry`, it is
-``omote study means --out DIR --persons 100 --count 5``. `run_study` claims the folder (``config.json``), calls `Study.run` and
-writes what it returns: ``metrics.json`` (``<metric>/<row>``), ``table.csv`` (with the ends of the intervals), ``figure.svg``,
-``run.json`` (versions, machine, seconds, weights) and the study's own page.
+Its keys are metrics of the catalogue (`omote.evaluation.catalogue.register`). Listed in `omote.studies.registry`, it becomes the
+command ``omote study means --out DIR --persons 100 --count 5``. `run_study` claims the folder (``config.json``), calls
+`Study.run` and writes its results: ``metrics.json`` (``<metric>/<row>``), ``table.csv`` (with the intervals' bounds),
+``figure.svg``, ``run.json`` (versions, machine, seconds, weights) and the study's own page.
 
-Every item of work is a file that appears whole or not at all. A killed run therefore resumes where it was, and any number of
-processes may run the same command on one folder: each takes the items that no other holds, and all end with the whole table.
+Every item of work is a file that is either written whole or not at all. A killed run therefore resumes, and any number of
+processes may run the same command on one folder: each takes items that no other process holds, and all of them write the complete
+table.
 """  # noqa: D214 (an example within an example)
 
 from __future__ import annotations
@@ -59,28 +60,28 @@ if TYPE_CHECKING:
     from omote.rgbd.model import EditingModel
 
 Item = TypeVar("Item")
-# What an item's JSON file holds.
+# Content of an item's JSON file.
 Record: TypeAlias = Mapping[str, Any]
 
-# Marks a field that kept items do not depend on: it may grow, or `Study.fingerprints` compares what it names.
+# Marks a field that kept items do not depend on: it may grow, or `Study.fingerprints` covers it.
 FREE = "free"
-# The row of the model that is measured.
+# Name of the measured model's row.
 MODEL = "model"
-# How often a process looks whether another has finished an item.
+# Interval in which a process checks whether another one has finished an item.
 POLL_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a study found.
+    """Results of a study.
 
     Attributes:
-        table: ``table.csv``, and flat in ``metrics.json``.
-        notes: further columns of ``table.csv`` alone, by row.
+        table: content of ``table.csv``, also written flat to ``metrics.json``.
+        notes: further columns of ``table.csv``, by row.
         numbers: further flat keys of ``metrics.json``.
-        figure: the text of ``figure.svg``; none if empty.
-        facts: more for ``run.json``.
-        page: writes the study's page into the folder, last of all; it may read the other files.
+        figure: text of ``figure.svg``; if empty, no figure is written.
+        facts: further entries of ``run.json``.
+        page: function that writes the study's page into the folder after all other files, which it may read.
     """
 
     table: Table = field(default_factory=dict)
@@ -93,26 +94,26 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Study(ABC):
-    """A suite or a study: subclasses add their options as fields, with a default where there is one."""
+    """A suite or a study: subclasses add their options as fields, with defaults where possible."""
 
     NAME: ClassVar[str]
-    # Values of fields for a trial of seconds, whose results mean nothing; `--tiny` where there are any.
+    # Field values of `--tiny`, a trial of seconds whose results mean nothing; no such option if empty.
     TINY: ClassVar[Mapping[str, Any]] = {}
 
     def check(self) -> None:  # noqa: B027 (an optional hook)
-        """Refuse what cannot be measured, before the folder is claimed.
+        """Reject impossible settings, before the folder is claimed.
 
         Raises:
-            OmoteError: it cannot.
+            OmoteError: the settings cannot be measured.
         """
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Fingerprints of the weights that kept items depend on, by row."""
+        """Fingerprints by row of the weights that kept items depend on."""
         return {}
 
     @abstractmethod
     def run(self, work: Work) -> Steps[Results]:
-        """Measure into ``work.out``, and summarise."""
+        """Measure into ``work.out``, and return the results."""
 
     def summary(self, numbers: Mapping[str, float | int]) -> str:
         """Lines that the command line prints at the end."""
@@ -121,11 +122,11 @@ class Study(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class PersonStudy(Study):
-    """A study of persons that no network has seen.
+    """A study of unseen persons.
 
     Attributes:
         persons: number of unseen persons, each with seven expressions.
-        ict: an ICT-FaceKit checkout or .npz; half of the persons come from it.
+        ict: ICT-FaceKit checkout or .npz file, which half of the persons are drawn from.
         seed: seed of persons and noise.
     """
 
@@ -134,14 +135,14 @@ class PersonStudy(Study):
     seed: int = 0
 
     def unseen(self) -> PopulationConfig:
-        """The persons of the test split."""
+        """The population of the test split."""
         from omote.datasets.population import PopulationConfig
         from omote.head.expressions import CATEGORIES
 
         return PopulationConfig(seed=self.seed, split="test", num_images=len(CATEGORIES), ict=self.ict)
 
     def names(self) -> list[str]:
-        """An item per person."""
+        """Names of the items, one per person."""
         return [f"{index:06d}" for index in range(self.persons)]
 
 
@@ -151,7 +152,7 @@ class ModelStudy(Study):
 
     Attributes:
         backend: library that runs the networks.
-        weights: a run's export folder; the shipped weights by default.
+        weights: export folder of a run; the shipped weights by default.
     """
 
     backend: Backend = "auto"
@@ -159,15 +160,15 @@ class ModelStudy(Study):
 
     @property
     def folder(self) -> Path:
-        """The weights in use."""
+        """Folder of the weights in use."""
         return SHIPPED_WEIGHTS if self.weights is None else self.weights
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Of the editor and its first stage."""
+        """Fingerprints of the editor and its first stage."""
         return {MODEL: fingerprint(self.folder)}
 
     def model(self) -> EditingModel:
-        """The networks.
+        """The editing model.
 
         Raises:
             CheckpointError: missing or damaged weights.
@@ -178,12 +179,12 @@ class ModelStudy(Study):
 
 
 class Work:
-    """A result folder while a study fills it.
+    """A result folder of a running study.
 
     Attributes:
-        out: the folder.
-        watch: seconds per stage, for run.json.
-        made: number of items that this process made.
+        out: path of the folder.
+        watch: stopwatch of the stages, for run.json.
+        made: number of items made by this process.
     """
 
     def __init__(self, out: Path) -> None:
@@ -194,7 +195,7 @@ class Work:
     def records(
         self, folder: str, names: Sequence[str], measure: Callable[[str], Record | Steps[Record]]
     ) -> Steps[dict[str, Record]]:
-        """`kept` as JSON."""
+        """`kept` with items in JSON files."""
         return self.kept(folder, names, measure, _save, _load)
 
     def kept(
@@ -205,17 +206,17 @@ class Work:
         save: Callable[[Path, Item], None],
         load: Callable[[Path], Item],
     ) -> Steps[dict[str, Item]]:
-        """Make each item into ``folder/NAME.json``, unless it is there.
+        """Make the file ``folder/NAME.json`` of each item that has none.
 
         Args:
             folder: folder of the items' files, inside the result folder.
             names: names of the items.
-            make: an item's name → what its file holds; a generator may yield steps of its own before it returns that.
-            save: writes a file, whole or not at all.
-            load: reads it back.
+            make: function from an item's name to its content; a generator may yield steps before it returns the content.
+            save: function that writes a file, whole or not at all.
+            load: function that reads a file back.
 
         Returns:
-            Name → what its file holds, of all items.
+            The content of all items, by name.
         """
         files = {name: self.out / folder / f"{name}.json" for name in names}
         make_folder(self.out / folder)
@@ -232,12 +233,12 @@ class Work:
     def items(
         self, files: Mapping[str, Sequence[Path]], make: Callable[[str], Steps[None]], *, stage: str
     ) -> Steps[None]:
-        """Make each item whose files are not all there; of several processes on one folder, each takes what no other holds.
+        """Make each item that lacks files; of several processes on one folder, each takes items that no other process holds.
 
         Args:
-            files: name of an item → all that it consists of, each written atomically.
-            make: writes what is missing of an item.
-            stage: stage that steps are reported under.
+            files: all files of each item, each written atomically.
+            make: function that writes an item's missing files.
+            stage: stage of the yielded steps.
         """
         waiting, done = list(files), 0
         while waiting:
@@ -259,13 +260,13 @@ class Work:
                 time.sleep(POLL_S)
 
     def claim(self, study: Study) -> Mapping[str, str]:
-        """Write what the folder's results are of into ``config.json``.
+        """Record in ``config.json`` what the folder's results depend on.
 
         Returns:
             The fingerprints of the study's weights.
 
         Raises:
-            OutputError: it holds results of other settings or weights, which must not stand in one table with these.
+            OutputError: the folder holds results of other settings or weights, which must not be mixed with these in one table.
         """
         hints = get_type_hints(type(study), include_extras=True)
         free = {name for name, hint in hints.items() if FREE in getattr(hint, "__metadata__", ())}
@@ -289,11 +290,11 @@ class Work:
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold ``name`` among the processes on this folder; the lock of a killed process is free.
+        """Hold the lock ``name`` among all processes on this folder; a killed process releases its lock.
 
         Args:
             name: name of an item, or of a preparation that one process makes for all.
-            wait: until it is free; otherwise false is given where another process holds it.
+            wait: whether to wait for the lock; otherwise false is yielded if another process holds it.
         """
         from filelock import FileLock, Timeout
 
@@ -316,13 +317,13 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, float | int]]:
 
     Args:
         study: suite or study to run.
-        out: made if missing; results of the same study that are there are kept.
+        out: result folder, made if missing; existing results of the same study are kept.
 
     Returns:
-        What ``metrics.json`` holds: flat keys ``<metric>/<row>``.
+        The content of ``metrics.json``: flat keys ``<metric>/<row>``.
 
     Raises:
-        ConfigError: a value out of range, or one that cannot be measured.
+        ConfigError: a value is out of range, or cannot be measured.
         CheckpointError: missing or damaged weights.
         JudgeError: the judges are not installed.
         OutputError: ``out`` cannot be written, or holds results of other settings or weights.

@@ -1,9 +1,9 @@
-"""Cameras that differ from training: error, identity and expression against yaw, pitch, focal length and distance.
+"""Cameras outside the training distribution: error, identity and expression against yaw, pitch, focal length and distance.
 
-Source and truth are rendered anew by each camera. Training saw cameras about the standard one: yaw and pitch of some 6°, at most
-20°, distance ± 5 % (`omote.datasets.population.draw_camera`), so the standard camera lies within every axis.
-``focal``: another lens where the camera stands, so that the head is smaller in the image or cut off by its border. ``distance``:
-the camera nearer or farther with the lens that keeps the head's size, so that perspective alone changes.
+Source and ground truth are rendered with each camera. Training used cameras around the standard one: yaw and pitch of about 6°,
+at most 20°, and distance within 5 % (`omote.datasets.population.draw_camera`); the standard camera therefore lies within every
+axis. ``focal`` changes the lens at the same place, so that the head is smaller in the image or cut off by its border.
+``distance`` moves the camera and changes the lens to keep the head's size, so that only the perspective changes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from omote.studies.table import DEPTH, IDENTITY, MODEL, TOP1, At, curves
 if TYPE_CHECKING:
     from omote.datasets.population import Person
 
-# Axis → its label, and where on it the standard camera stands, whose rows have no condition.
+# Axis → its label, and the standard camera's value on it; rows at the standard camera have no condition.
 AXES: Mapping[str, tuple[str, float]] = {
     "yaw": ("yaw, degrees to either side", 0.0),
     "pitch": ("pitch, degrees (up is positive)", 0.0),
@@ -40,10 +40,10 @@ class Cameras(StudyOfEdits):
     """Error, identity and expression against yaw, pitch, focal length and distance of the camera.
 
     Attributes:
-        yaw: degrees; persons of odd number turn to the other side.
-        pitch: degrees.
-        focal: focal lengths over the standard one.
-        distance: mm.
+        yaw: yaw angles in degrees; persons with an odd index are turned to the other side.
+        pitch: pitch angles in degrees.
+        focal: focal lengths relative to the standard one.
+        distance: distances in mm.
     """
 
     NAME = "camera"
@@ -54,13 +54,13 @@ class Cameras(StudyOfEdits):
     distance: tuple[Annotated[float, Range(250)], ...] = (350.0, 500.0, 1000.0, 1400.0)
 
     def on(self, axis: str) -> list[tuple[float, At]]:
-        """Values of an axis with their conditions, the standard camera's among them, in order."""
+        """Values of an axis with their conditions in order, including the standard camera's."""
         values: tuple[float, ...] = getattr(self, axis)
         at = [(AXES[axis][1], {}), *((value, {axis: value}) for value in values)]
         return sorted(at, key=lambda pair: pair[0])
 
     def run(self, work: Work) -> Steps[Results]:
-        """Measure; rows are ``<row>/<axis>=<value>``, and ``<row>`` by the standard camera."""
+        """Measure; rows are ``<row>/<axis>=<value>``, and ``<row>`` at the standard camera."""
         from omote.studies.measured_edits import measure_conditions
 
         edits = {MODEL: Edit()}
@@ -80,7 +80,7 @@ class Cameras(StudyOfEdits):
 
 
 def seen_from(person: Person, axis: str, value: float) -> Person:
-    """The person before the standard camera changed on one of `AXES`."""
+    """The person seen by the standard camera with one of `AXES` changed."""
     size = person.camera.width
     if axis == "yaw":
         camera = orbit_camera(size=size, yaw_rad=float(np.deg2rad(value)) * (-1 if person.index % 2 else 1))

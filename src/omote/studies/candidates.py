@@ -1,7 +1,7 @@
-"""The three candidates side by side: same persons, same expressions, same judges: `omote study candidates`.
+"""The three candidates side by side, with the same persons, expressions and judges: `omote study candidates`.
 
-Every candidate is given a person at rest, candidate 3 as one RGB-D image and the others as the views of a rig, and makes a mesh
-and a front view of each expression, asked for by its category and by words. The head is carried by the same code for all.
+Every candidate gets a person at rest, candidate 3 as one RGB-D image and the others as the views of a rig, and generates a mesh
+and a front view of each expression, requested by category and by text. The head is moved with the face by the same code for all.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ TINY_PERSONS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates(PersonStudy):
-    """Candidates 1, 2 and 3: mesh, front view, expression and identity, by category and by words.
+    """Candidates 1, 2 and 3: mesh, front view, expression and identity, by category and by text.
 
     Attributes:
-        multiview: networks of candidate 1, as `omote avatar --weights` takes them.
+        multiview: networks of candidate 1, as for `omote avatar --weights`.
         latent_views: networks of candidate 2.
-        rgbd: candidate 3 retrained on the others' budget; left out if None.
+        rgbd: candidate 3, retrained on the same budget as the others; left out if None.
         depth_weights: further weights of the source's depth in candidate 1.
-        steps: diffusion steps of every candidate.
-        words: ask by words too; needs the text encoders.
-        train_tiny: train networks of seconds in the result folder first, whose results mean nothing.
+        steps: number of diffusion steps of every candidate.
+        words: whether to request expressions by text too; needs the text encoders.
+        train_tiny: whether to train networks of seconds in the result folder first, whose results mean nothing.
     """
 
     NAME = "candidates"
@@ -67,7 +67,7 @@ class Candidates(PersonStudy):
     train_tiny: bool = False
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Of every candidate's networks."""
+        """Fingerprints of every candidate's networks."""
         if self.train_tiny:
             return {}
         folders = {str(ONE): self.multiview, str(TWO): self.latent_views, str(SHIPPED): SHIPPED_WEIGHTS}
@@ -108,7 +108,7 @@ class Candidates(PersonStudy):
 
 
 class _Rivals:
-    """The candidates' networks, and what a person's rows are made by."""
+    """The candidates' networks, and the rows that they generate."""
 
     def __init__(self, study: Candidates, folders: Mapping[Row, Path], heads: Sequence[HeadModel]) -> None:
         from omote.head.correspondence import in_topology_of
@@ -128,7 +128,7 @@ class _Rivals:
         return next(iter(self.views.values())).rig.cameras(self.images[SHIPPED].sample_size)[0]
 
     def parameters(self) -> dict[Row, int]:
-        """Parameters of each candidate's networks, without the face's regression, which is in closed form."""
+        """Number of parameters of each candidate's networks, without the face's closed-form regression."""
         found: dict[Row, int] = {}
         for row, editor in self.views.items():
             networks: list[Any] = [editor.denoiser, editor.first_stage, editor.to_3d, editor.encoder]
@@ -139,7 +139,7 @@ class _Rivals:
         return found
 
     def made(self, person: Person, truth: GroundTruth) -> Made:
-        """Every row of a person."""
+        """All rows of a person."""
         from omote.studies.persons import Made
 
         head = self.mapped[person.head]
@@ -167,7 +167,7 @@ class _Rivals:
         return Made(images=images, records=records)
 
     def _asked(self, person: Person) -> dict[str, list[Expression]]:
-        """The person's expressions by category alone, and by words."""
+        """The person's expressions by category alone, and by text."""
         from omote.rgbd.conditions.text.captions import draw_caption
         from omote.studies.edit_methods import without_weights
 
@@ -275,7 +275,7 @@ def _times(row: Row, seconds: Mapping[str, float], count: int) -> list[Record]:
 
 
 def against_copying(persons: Sequence[Any], table: Table) -> dict[Row, dict[str, str | float]]:
-    """P of each row's surface error, where it moves, against copying the source, and of words against the category."""
+    """P-values of each row's surface error where it moves against copying the source, and of text against the category."""
     from omote.evaluation.statistics import paired_test
     from omote.evaluation.summary import per_image
 
@@ -305,14 +305,14 @@ def _charts(table: Table) -> list[str]:
         found = {str(row): cell(table, row, metric) for row in table if row.name}
         shown = {row: (at.value, at.low, at.high) for row, at in found.items() if at is not None}
         if shown:
-            # Of two persons there is no interval.
+            # Two persons are too few for an interval.
             ends = [end for three in shown.values() for end in three if not math.isnan(end)]
             charts.append(row_chart(metric_of(metric).title, shown, axis_over(metric_of(metric).label(), ends)))
     return charts
 
 
 def train_tiny(runs: Path) -> Steps[None]:
-    """Networks of both candidates, trained for seconds on a few persons."""
+    """Train networks of both candidates for seconds on a few persons."""
     import shutil
 
     from omote.datasets.population import PopulationConfig, make_population

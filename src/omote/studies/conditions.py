@@ -1,6 +1,6 @@
-"""What studies of a finished editor share: each is a list of conditions, and a condition turns a person into a task.
+"""The common part of studies of a finished editor: each is a list of conditions, and a condition turns a person into edits.
 
-A `StudyCondition` says how a person is shown (camera, expressions), how the source is captured, and which edits are asked for.
+A `StudyCondition` defines a person's camera and expressions, the capture of the source, and the edits.
 `omote.studies.measured_edits` measures them all on the same unseen persons.
 """
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from omote.datasets.population import Person
     from omote.types import Rgbd
 
-# Rows that no edit makes.
+# Rows that are made without an edit.
 BESIDE = (CEILING, AUTOENCODER, COPY)
-# An own stream for expressions that a study draws anew.
+# A random stream of its own, for expressions that a study draws.
 EXPRESSION_STREAM = 71
 Asks = Literal["weights", "category", "token"]
 
@@ -36,12 +36,12 @@ class StudyOfEdits(PersonStudy, ModelStudy):
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """One way of asking for an expression.
+    """An edit under one condition.
 
     Attributes:
-        settings: settings of the sampler; its seed is replaced by the person's.
-        asks: "weights": the true ARKit weights; "category": category and intensity, for which the model draws weights; "token":
-            category and intensity, which the editor alone turns into an expression, without a face to move.
+        settings: settings of the sampler, with a seed that the person's own replaces.
+        asks: condition of the edit: "weights" for the true ARKit weights; "category" for category and intensity, with
+            weights drawn by the model; "token" for category and intensity alone, without motion images.
         network: name of one of the study's networks.
     """
 
@@ -52,14 +52,14 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCondition:
-    """One value of what is varied.
+    """One value of a varied quantity.
 
     Attributes:
-        at: axis → value; rows are under it. Empty for what is not varied.
+        at: axis and value of the rows; empty for the standard condition.
         edits: edits by row.
-        shown: a person as this condition shows them: another camera, other expressions.
-        captured: the captured source of a person, from the true render at rest.
-        beside: rows of `BESIDE` to measure; rows that are the same in every condition are measured in one of them.
+        shown: function that changes a person's camera or expressions.
+        captured: function from a person's true render at rest to the captured source.
+        beside: rows of `BESIDE` to measure; a row that is the same in every condition is measured in one of them.
     """
 
     at: At = field(default_factory=dict)
@@ -74,16 +74,16 @@ class StudyCondition:
         return [*self.edits, *self.beside]
 
     def item(self, person: str) -> str:
-        """The item of a person under this condition."""
+        """Name of the item of a person under this condition."""
         return str(Row(person).under(**self.at)).replace("/", "_").replace("=", "_")
 
 
 def at_intensity(person: Person, intensity: float) -> Person:
-    """The person showing each category at one intensity; recipe, jitter and tilt are the same at every intensity.
+    """The person with each category at one intensity; recipe, jitter and tilt are the same at every intensity.
 
     Args:
         person: person whose index seeds the draw.
-        intensity: [0, 1]; neutral stays at 0.
+        intensity: intensity in [0, 1]; neutral stays at 0.
     """
     expressions = []
     for expression in person.expressions:

@@ -1,9 +1,9 @@
-"""What a new kind of head costs: editors trained on one head family and measured on the other, beside one trained on both.
+"""Cost of a new kind of head: editors trained on one head family and measured on the other, beside one trained on both.
 
-Three runs see as many persons and images each (`omote.studies.trained_editors`): half of either family, the shipped head's alone,
-and the second family's alone. The run of the shipped head's alone gets faces that move by that head's units only, since the style
-of units (`omote.head.unit_style`) was learned from the second family. All three share the first stage, whose training saw both
-families; its own error on each family stands beside (``autoencoder_ceiling``).
+Three runs are trained on equally many persons and images (`omote.studies.trained_editors`): half of either family, the shipped
+head's family alone, and the second family alone. Faces of the run on the shipped head's family move by that head's units only,
+since the style of units (`omote.head.unit_style`) was learned from the second family. All three share the first stage, which was
+trained on both families; its own error on each family is reported as ``autoencoder_ceiling``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from omote.datasets.cache import Shard
 
 BOTH = "both"
-# The shipped head's place among `PopulationConfig.heads`.
+# Index of the shipped head in `PopulationConfig.heads`.
 SHIPPED_HEAD = 0
 
 
@@ -38,7 +38,7 @@ class CrossModel(StudyOfTraining):
     """Editors trained on one head family and measured on the other; needs --ict.
 
     Attributes:
-        train_persons: persons that each editor trains on; as many as the rarer family has, if those are fewer.
+        train_persons: number of training persons of each editor; at most as many as the rarer family has.
     """
 
     NAME = "cross-model"
@@ -46,15 +46,15 @@ class CrossModel(StudyOfTraining):
     train_persons: Annotated[int, Range(2)] = 600
 
     def check(self) -> None:
-        """Refuse a study of one family."""
+        """Reject a study of one family."""
         if self.ict is None:
             raise ConfigError("cross-model: expected a second head family; give --ict")
 
     def run(self, work: Work) -> Steps[Results]:
-        """Train and measure; rows are ``<trained on>/head=<measured on>``, and ``<trained on>`` over both families.
+        """Train and measure; rows are ``<trained on>/head=<measured on>``, and ``<trained on>`` for both families.
 
         Raises:
-            ConfigError: fewer than two persons of a family to train on.
+            ConfigError: fewer than two training persons in a family.
         """
         from omote.datasets.cache import read_shard
         from omote.evaluation.summary import summarise_parts
@@ -82,10 +82,10 @@ class CrossModel(StudyOfTraining):
 
 
 def laid_out(config: CrossModel, folder: Path) -> list[tuple[str, str]]:
-    """Lay out the persons of each family in two halves of `CrossModel.train_persons` / 2; halves that are there are kept.
+    """Write the persons of each family in two halves of `CrossModel.train_persons` / 2; existing halves are kept.
 
     Returns:
-        Per family, the names of the halves.
+        Names of the halves, per family.
 
     Raises:
         ConfigError: fewer than two persons of a family.
@@ -118,7 +118,7 @@ def _chosen(persons: Sequence[tuple[Shard, int]]) -> dict[str, np.ndarray]:
 
 
 def sets_of(names: Sequence[str], halves: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """Row → the halves that it is trained on."""
+    """Names of the halves that each row is trained on."""
     first, second = halves
     return {BOTH: [first[0], second[0]], names[0]: list(first), names[1]: list(second)}
 

@@ -1,7 +1,7 @@
-"""How many persons an editor needs: the same network trained for the same number of images on few persons and on many.
+"""Data size: the same network trained on the same number of images of few persons and of many.
 
-Only the number of identities differs (`omote.studies.trained_editors`), and the smaller sets are part of the larger ones. All
-editors are measured on persons of the test split, beside the ceiling of the first stage, whose training saw all persons.
+Only the number of identities differs (`omote.studies.trained_editors`), and smaller sets are part of larger ones. All editors are
+measured on persons of the test split, beside the ceiling of the first stage, which was trained on all persons.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ EDITOR = Row("editor")
 
 @dataclass(frozen=True, kw_only=True)
 class DataSize(StudyOfTraining):
-    """One editor trained on few and on many persons, at equal images.
+    """One editor trained on few and on many persons, with equal numbers of images.
 
     Attributes:
-        sizes: persons to train on; 0 is all. Sizes beyond the population are left out.
+        sizes: numbers of training persons; 0 means all. Sizes beyond the population are left out.
     """
 
     NAME = "data-size"
@@ -81,10 +81,10 @@ class DataSize(StudyOfTraining):
 
 
 def sizes_in(config: DataSize, num_persons: int) -> list[int]:
-    """The sizes that a population has, in order.
+    """The sizes that fit into a population, in order.
 
     Raises:
-        ConfigError: none.
+        ConfigError: no size fits.
     """
     sizes = sorted({size or num_persons for size in config.sizes if size <= num_persons})
     if not sizes:
@@ -93,15 +93,15 @@ def sizes_in(config: DataSize, num_persons: int) -> list[int]:
 
 
 def cut(counts: Mapping[Path, int], sizes: Sequence[int], folder: Path) -> dict[str, int]:
-    """Lay shards into a folder in pieces that no size divides; pieces that are there are kept.
+    """Link shards into a folder, cut so that every size ends with a piece; existing pieces are kept.
 
     Args:
-        counts: shard → number of its persons, in order.
-        sizes: numbers of persons, counted from the first.
+        counts: number of persons per shard, in order.
+        sizes: numbers of persons, counted from the first one.
         folder: folder of the pieces; whole shards are linked.
 
     Returns:
-        Name of a piece → number of persons up to its end.
+        Number of persons up to the end of each piece, by the piece's name.
     """
     from omote.datasets.cache import ARRAYS, read_shard, write_shard
 

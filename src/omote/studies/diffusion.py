@@ -1,9 +1,9 @@
-"""Where diffusion pays: a determined answer and an ambiguous one, drawn and regressed.
+"""Where diffusion pays: determined and ambiguous conditions, answered by diffusion and by regression.
 
-With the truth's ARKit weights given the answer is determined, and one pass is enough. By category and intensity alone many faces
-are right: a regression answers with their mean, whatever the seed; diffusion in latents draws one of them, and so does diffusion
-of the expression's weights before an editor of one step (`omote.rgbd.expression_prior`). The suite for editors measures them all
-(`omote.studies.editors`): as single answers, as best of several, and as sets of images.
+Given the true ARKit weights, the answer is determined and one pass is enough. Given category and intensity alone, many faces are
+right: a regression answers with their mean for every seed, while diffusion of latents draws one of them, as does diffusion of the
+expression's weights in front of a one-step editor (`omote.rgbd.expression_prior`). The suite of editors measures all of them
+(`omote.studies.editors`): as single answers, as the best of several, and as sets of images.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SHIPPED = tuple(SHIPPED_WEIGHTS / RIVALS / name for name in ("flow", REGRESSION)
 
 @dataclass(frozen=True, kw_only=True)
 class WhereDiffusionPays(EditorSuite):
-    """Regression against diffusion, where the answer is determined and where it is not.
+    """Diffusion against regression, under determined and ambiguous conditions.
 
     Attributes:
-        runs: runs or weights folders of editors; the others are compared with the one named `regression`.
+        runs: runs or weights folders of editors; all others are compared with the one named `regression`.
     """
 
     NAME = "diffusion"
@@ -39,22 +39,22 @@ class WhereDiffusionPays(EditorSuite):
     steps: tuple[Annotated[int, Range(1)], ...] = (8, 1)
 
     def check(self) -> None:
-        """Refuse runs that are not there, or that have no regression among them."""
+        """Reject missing runs, and runs without a regression."""
         if self.runs == SHIPPED and not all(run.is_dir() for run in SHIPPED):
-            raise ConfigError(f"runs: {SHIPPED[0]} is not there; {RIVALS_ELSEWHERE}: give --runs DIR ...")
+            raise ConfigError(f"runs: {SHIPPED[0]} is missing; {RIVALS_ELSEWHERE}: give --runs DIR ...")
         if REGRESSION not in (names := row_names(self.runs)):
-            raise ConfigError(f"runs: expected one of a folder named {REGRESSION}, got {', '.join(names)}")
+            raise ConfigError(f"runs: expected a folder named {REGRESSION} among them, got {', '.join(names)}")
 
     def run(self, work: Work) -> Steps[Results]:
-        """Measure as the suite for editors does, and compare with the regression."""
+        """Measure like the suite of editors, and compare with the regression."""
         results = yield from super().run(work)
         return replace(results, table={**results.table, **against_regression(results.table)})
 
 
 def against_regression(table: Table) -> Table:
-    """The rows asked by category, with every metric also over that of the regression asked so in one pass.
+    """Rows given the category alone: every metric divided by that of the regression in one pass.
 
-    Where the regression's value is 0, as its diversity is, there is no ratio.
+    There is no ratio if the regression's value is 0, as its diversity is.
     """
     reference = table.get(Row(REGRESSION).under(condition="category", steps=1), {})
     out: dict[Row, dict[str, Cell]] = {}

@@ -1,4 +1,4 @@
-"""The rows of the release suite and of real scans, as images of a source with expressions."""
+"""Edits of a source by every compared method: the rows of the release suite and of real scans."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from omote.types import Expression, Rgbd
 
 HEAD_EDIT, TRANSFER = Row("head_edit"), Row("deformation_transfer")
 CATEGORY, TOKEN = Row("model_category"), Row("model_token")
-# Rows without networks: measured once, whatever the weights.
+# Rows without networks, which are measured once for all weights.
 RIVAL_ROWS = (CEILING, COPY, HEAD_EDIT, TRANSFER)
-# model: the truth's ARKit weights. model_category: category and intensity alone, weights drawn by the prior of expressions.
-# model_token: category and intensity alone, and the network has to decide by itself.
+# model: given the true ARKit weights. model_category: given category and intensity, with weights drawn by the prior of
+# expressions. model_token: given category and intensity alone, without weights.
 MODEL_ROWS = (MODEL, CATEGORY, TOKEN, AUTOENCODER)
-# Other networks given what ``model`` is given, where there are weights for them; row → number of steps.
+# Other networks, given the same condition as ``model``; number of steps by row.
 NETWORK_ROWS = {"regression": 1, "pixel_diffusion": 10}
 
 
 def seeded(settings: EditSettings, person: Person) -> EditSettings:
-    """The settings with a person's own noise."""
+    """The settings with a seed of the person's own."""
     return replace(settings, seed=settings.seed + 1000 * person.index)
 
 
 def without_weights(expressions: Sequence[Expression]) -> list[Expression]:
-    """Category and intensity without ARKit weights."""
+    """The expressions without their ARKit weights."""
     return [Expression(category=e.category, intensity=e.intensity) for e in expressions]
 
 
 def drawn(model: StudiedEditor, expressions: Sequence[Expression], seed: int) -> list[Expression]:
-    """The same categories and intensities with weights that the model draws."""
+    """The same categories and intensities, with weights drawn from the model's prior."""
     return model.expression_prior.drawn(without_weights(expressions), seed)
 
 
@@ -53,7 +53,7 @@ def surface_images(
     edit: SurfaceEdit,
     transfer: SurfaceEdit,
 ) -> dict[Row, list[Rgbd]]:
-    """The source as it is, and its edits without networks; finding the head takes the longest, so it is found once."""
+    """The unedited source, and its edits without networks; both edits share one fit of the head, which takes longest."""
     surface = edit.find(source, landmarks_mm)
     return {
         COPY: [source] * len(expressions),
@@ -70,7 +70,7 @@ def network_images(
     settings: EditSettings,
     face: RestFace | None,
 ) -> dict[Row, list[Rgbd]]:
-    """Of a network of `NETWORK_ROWS`, given what ``model`` is given."""
+    """Edits by a network of `NETWORK_ROWS`, given the same condition as ``model``."""
     return {Row(row): network.edit(source, expressions, replace(settings, steps=NETWORK_ROWS[row]), face=face)}
 
 
@@ -81,7 +81,7 @@ def model_images(
     settings: EditSettings,
     face: RestFace | None,
 ) -> dict[Row, list[Rgbd]]:
-    """Edits of the model: with weights given, with weights drawn, and without any."""
+    """Edits by the model: with true weights, with drawn weights, and without weights."""
     return {
         MODEL: model.edit(source, expressions, settings, face=face),
         CATEGORY: model.edit(source, drawn(model, expressions, settings.seed), settings, face=face),
@@ -92,7 +92,7 @@ def model_images(
 def best_of(
     model: StudiedEditor, settings: EditSettings, count: int, person: Person, truth: GroundTruth, face: RestFace | None
 ) -> Float[np.ndarray, "n"]:
-    """Per image, the least depth MAE among ``count`` samples from category and intensity alone."""
+    """The least depth MAE of each image among ``count`` samples, given category and intensity alone."""
     samples = []
     for k in range(count):
         own = replace(settings, seed=seeded(settings, person).seed + 100 * (k + 1))
@@ -101,7 +101,7 @@ def best_of(
 
 
 def least_depth_error(samples: Sequence[Sequence[Rgbd]], truth: GroundTruth) -> Float[np.ndarray, "n"]:
-    """Per image, the depth MAE of the sample that is nearest to the truth, mm."""
+    """The depth MAE (mm) of each image's best sample."""
     true = stacked(truth.images)
     depths = [filled(stacked(images)).depth_mm for images in samples]
     return np.min([metrics.depth_errors(depth, true.depth_mm, true.mask).mae_mm for depth in depths], axis=0)

@@ -1,7 +1,6 @@
-"""How long an edit takes and how much memory, each row in a process of its own: a process's peak never falls again.
+"""Time and memory of an edit, with a process per row, since a process's peak memory never falls again.
 
-A source is already a frontal image here: aligning a scan is not counted, finding the head in the image is, and has a number of
-its own.
+A source is a frontal image here. The time does not include aligning a scan; finding the head in the image is measured separately.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ Edit = Callable[[Any, Sequence[Expression]], Sequence[Rgbd]]
 
 @dataclass(frozen=True, kw_only=True)
 class TimeRequest:
-    """What is timed.
+    """Settings of a timing.
 
     Attributes:
         row: row of `MODELS`, `NETWORK_FREE` or `NETWORK_ROWS`.
-        weights: folder of its networks; None for rows without networks.
-        backend: library that runs them.
-        test_set: test set, which decides how the source is captured.
+        weights: folder of the row's networks; None for rows without networks.
+        backend: library that runs the networks.
+        test_set: test set, which determines the capture of the source.
         size: side of the image in pixels.
         seed: seed of the person.
-        repeat: number of measurements, of which the median counts.
-        threads: threads of torch; 0 leaves its own choice.
-        clock: clock of all times: "wall", or "cpu" for this process's computing on all cores together.
+        repeat: number of measurements, whose median is reported.
+        threads: number of torch's threads; 0 keeps torch's own choice.
+        clock: clock of all times: "wall", or "cpu" for the computing time of all cores together.
     """
 
     row: str
@@ -68,10 +67,10 @@ class TimeRequest:
 
 
 def timed_apart(request: TimeRequest) -> dict[str, float]:
-    """`time_edits` in a process of its own.
+    """`time_edits` in a separate process.
 
     Raises:
-        OmoteError: it could not be measured, with the reason.
+        OmoteError: the edits could not be timed, with the reason.
     """
     try:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -81,11 +80,11 @@ def timed_apart(request: TimeRequest) -> dict[str, float]:
 
 
 def time_edits(request: TimeRequest) -> dict[str, float]:
-    """Measure here and now; the first edits, which also convert networks, do not count.
+    """Time the edits in this process; the first edits, which also convert networks, do not count.
 
     Returns:
-        Metrics of the catalogue: medians of seconds (finding the head, 0 for rows that need none; one expression with the head's
-        fit; all seven in one batch with one fit), and the peak memory of this process.
+        Metrics of the catalogue: median seconds (of finding the head, 0 for rows that need none; of one expression including the
+        head's fit; of all seven in one batch with one fit), and this process's peak memory.
     """
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -128,7 +127,7 @@ def time_edits(request: TimeRequest) -> dict[str, float]:
 
 
 def _networks(request: TimeRequest, source: Rgbd) -> tuple[Callable[[], Any], Edit]:
-    """How a row's networks find the head and edit, as in the release suite."""
+    """A row's functions that find the head and edit, as in the release suite."""
     assert request.weights is not None
     network = load_editor(request.weights, request.backend)
     settings = EditSettings(seed=request.seed)

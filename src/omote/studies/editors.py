@@ -1,12 +1,12 @@
-"""Editors against each other by condition and number of steps: what few steps cost, and where diffusion pays.
+"""Comparison of editors by condition and number of steps: the cost of few steps, and where diffusion pays.
 
-Three conditions. ``arkit``: the truth's weights are given, the answer is determined, and an editor is judged by how near it
-comes. ``category``: category and intensity alone; many faces are right, so beside the error of one sample stand the best of
-several, how far they differ (``diversity``), and, over all images as a set, Fréchet distance, precision and recall. ``prior``:
-the same is asked, and the diffusion of expressions (`omote.rgbd.expression_prior`) chooses the weights of each sample.
+There are three conditions. ``arkit``: the true weights are given, the answer is determined, and an editor is judged by its error.
+``category``: category and intensity alone are given; many faces are right, so the error of one sample is reported with that of
+the best of several samples, their ``diversity``, and Fréchet distance, precision and recall of all images as a set. ``prior``:
+the same is given, and the diffusion of expressions (`omote.rgbd.expression_prior`) draws the weights of each sample.
 
-Beside the editors stand the truth (``ceiling``), the first editor's autoencoder (``autoencoder_ceiling``) and the source as it is
-(``copy_source``). ``ratio/…`` compares with the first editor at its most steps, in the same condition.
+Rows beside the editors are the truth (``ceiling``), the first editor's autoencoder (``autoencoder_ceiling``) and the unedited
+source (``copy_source``). ``ratio/…`` compares with the first editor with its most steps, under the same condition.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from omote.types import Expression, Rgbd
 
 DETAIL, SECONDS = "color/high_frequency_ratio", "time_s/edit"
 SETS = ("fd/efficientnet_lite0", "fd/face_id")
-# What a ratio says something of: a zero of these means that nothing went wrong.
+# Metrics with a meaningful ratio: their zero means no error.
 COMPARED = (DEPTH, MOVING, TOP1)
 
 
 def measure_editors(suite: EditorSuite, work: Work) -> Steps[Results]:
-    """Measure every editor in every condition at every number of steps.
+    """Measure every editor under every condition with every number of steps.
 
     Raises:
         JudgeError: the judges are not installed.
@@ -82,7 +82,7 @@ def _strips(folder: Path, person: Person, images: Mapping[Row, Sequence[Rgbd]], 
 
 
 def rows_of(models: Mapping[str, StudiedEditor], suite: EditorSuite, person: Person, truth: GroundTruth) -> Made:
-    """Every editor's rows of a person, and what they are compared with."""
+    """All rows of a person: the editors', and those that they are compared with."""
     seed, first = suite.seed + 1000 * person.index, next(iter(models.values()))
     copies = [truth.images[0]] * len(truth.images)
     images: dict[Row, Sequence[Rgbd]] = {CEILING: truth.images}
@@ -101,15 +101,15 @@ class Edited:
     """A row of one person.
 
     Attributes:
-        samples: samples of all expressions, one list per draw of the noise.
-        seconds: per image.
+        samples: images of all expressions, one list per sample of the noise.
+        seconds: time per image.
     """
 
     samples: list[list[Rgbd]]
     seconds: float
 
     def records(self, row: Row, truth: GroundTruth) -> list[Record]:
-        """Detail and time, and of several samples the best one's error and how they differ."""
+        """Records of detail and time, and, of several samples, the best one's error and the diversity."""
         count = len(truth.images)
         true, first = stacked(truth.images), stacked(self.samples[0])
         measured = {
@@ -129,14 +129,14 @@ class Edited:
 def edited(
     row: Row, model: StudiedEditor, truth: GroundTruth, expressions: Sequence[Expression], suite: EditorSuite, seed: int
 ) -> dict[Row, Edited]:
-    """The edits of a person under every condition and number of steps."""
+    """The edits of a person under every condition and with every number of steps."""
     source, out = truth.images[0], {}
     folded = model.folded_guidance
     face, named = model.face_of(source), without_weights(expressions)
     for condition in suite.conditions:
         samples = 1 if condition == "arkit" else suite.samples
         for steps in suite.steps:
-            # What is folded in must not be applied twice.
+            # Distilled guidance must not be applied twice.
             settings = EditSettings(steps=steps, guidance_scale=1.0 if folded != 1 else suite.guidance_scale)
             start = time.perf_counter()
             drawn = []
@@ -152,13 +152,13 @@ def edited(
 
 
 def ratios(table: Table, names: Sequence[str], most_steps: int) -> Table:
-    """Each editor's row over that of the first editor at its most steps, in the same condition."""
+    """Each editor's row divided by that of the first editor with its most steps, under the same condition."""
     out: dict[Row, dict[str, Cell]] = {}
     for row in table:
         if row.name not in names:
             continue
         condition = row.on("condition")
-        assert condition is not None, "every row of an editor is under one"
+        assert condition is not None, "every row of an editor has a condition"
         reference = Row(names[0]).under(condition=condition, steps=most_steps)
         out[row] = {f"ratio/{key}": value_of(table[row][key]) / value_of(table[reference][key]) for key in COMPARED}
     return out

@@ -1,7 +1,7 @@
 """The reconstruction table: first stages on unseen persons, a row each (Rombach et al., CVPR 2022, table 8, and depth).
 
-Every row is decoded from its latent alone, without a source image: what it shows went through the latent. The truth's mask
-decides where colour and depth count; depth is what the network answers there, whatever its own mask says.
+Every row is decoded from its latent alone, without a source image. Colour and depth are compared inside the true mask; depth is
+the network's output there, whatever its own mask is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from omote.studies.suites import FirstStageSuite, row_names
 
 BATCH = 28
 Distance = Callable[[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]
-# Metric of the catalogue → the key under which it is written: neutral images count here.
+# Metric of the catalogue → key under which it is written; neutral images are included here.
 MEASURED = {
     "color/psnr_db": "color/psnr_db_all",
     "color/psnr_db_mouth": "color/psnr_db_mouth_all",
@@ -56,7 +56,7 @@ def measure_first_stages(suite: FirstStageSuite, work: Work) -> Steps[Results]:
     """
     folders = {name: weights_folder(run) for name, run in zip(row_names(suite.runs), suite.runs, strict=True)}
     extractor, distances = load_extractor("face_id_mean_crop"), perceptual_distances(suite.perceptual)
-    # A row of other weights is another row.
+    # Other weights make another row.
     items = {f"{name}.{_digest(folder)}": name for name, folder in folders.items()}
 
     @cache
@@ -75,10 +75,10 @@ def measure_first_stages(suite: FirstStageSuite, work: Work) -> Steps[Results]:
 
 
 def weights_folder(run: Path) -> Path:
-    """Where a run's, an export's or a weights folder holds the autoencoder.
+    """The autoencoder's folder inside the folder of a run, an export or weights.
 
     Raises:
-        CheckpointError: nowhere.
+        CheckpointError: there is none.
     """
     for folder in (run / "export/autoencoder", run / "autoencoder", run):
         if (folder / "config.json").is_file() and list(folder.glob("*.safetensors")):
@@ -91,7 +91,7 @@ def _digest(folder: Path) -> str:
 
 
 def perceptual_distances(hed_vgg16: Path | None) -> dict[str, Distance]:
-    """The distance that is installed and the one whose file is given, by their keys."""
+    """The installed perceptual distance and the one whose file is given, by their keys."""
     installed = load_perceptual("efficientnet_lite0")
     distances: dict[str, Distance] = {f"perceptual/{installed.name}_all": installed}
     if hed_vgg16 is not None:
@@ -100,7 +100,7 @@ def perceptual_distances(hed_vgg16: Path | None) -> dict[str, Distance]:
 
 
 def render_persons(population: PopulationConfig, persons: int, size: int) -> GroundTruth:
-    """The persons' expressions, one after the other, at one size."""
+    """Renders of the persons' expressions, one after the other, at one size."""
     population = replace(population, size=size)
     heads = population_heads(population.ict)
     people = (draw_person(population, index, heads) for index in range(persons))
@@ -112,7 +112,7 @@ def render_persons(population: PopulationConfig, persons: int, size: int) -> Gro
 
 
 def facts(autoencoder: RgbdAutoencoder) -> dict[str, int | float]:
-    """What a row is, before anything is measured."""
+    """Properties of a row's autoencoder."""
     c = autoencoder.config
     return {
         "model/f": autoencoder.factor,
@@ -149,10 +149,10 @@ def measured(
     out: dict[str, int | float] = {"mask/iou": metrics.mean_over_images(metrics.mask_iou(shown.mask, true.mask))}
     for key, written in MEASURED.items():
         measure = metric_of(key).measure
-        assert measure is not None, "these are of images"
+        assert measure is not None, "these are metrics of images"
         out[written] = metrics.mean_over_images(measure(found))
 
-    # Outside the head both are the grey that unpacking gives: neither features nor distances see other backgrounds.
+    # Outside the head both images have the grey of unpacking: neither features nor distances see other backgrounds.
     grey = np.where(true.mask[..., None], true.rgb, 0.5).astype(np.float32)
     truly = torch.from_numpy(grey).permute(0, 3, 1, 2).contiguous()
     own, real = (feature_statistics(extractor(images.contiguous()).numpy()) for images in (rgb, truly))

@@ -1,9 +1,10 @@
-"""Identity against expression strength: what guidance buys of one and costs of the other.
+"""Identity against expression strength under classifier-free guidance.
 
-Classifier-free guidance (Ho & Salimans, "Classifier-Free Diffusion Guidance", 2022, eq. 6) pushes an edit further along what is
-asked for, and further from the person. Every scale is asked for at every intensity: by category and intensity alone, where the
-editor decides what to show, and with the truth's ARKit weights, where little is left to decide. Distances are to the true render
-at that intensity, so that a stronger expression is no loss of identity by itself. A scale of 1 is none.
+Classifier-free guidance (Ho & Salimans, "Classifier-Free Diffusion Guidance", 2022, eq. 6) moves an edit further in the direction
+of the condition, and further away from the person. Every scale is measured at every intensity: given category and intensity
+alone, where the editor chooses the expression, and given the true ARKit weights, where the expression is determined. Distances
+are measured from the true render at the same intensity, so that a stronger expression alone is no loss of identity. A scale of 1
+means no guidance.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from omote.studies.conditions import Asks, Edit, StudyCondition, StudyOfEdits, a
 from omote.studies.table import APART, AUTOENCODER, CEILING, COPY, DEPTH, IDENTITY, LINES, TOP1, cell, curves, trade_off
 
 ASKED_BY: Mapping[Asks, str] = {"weights": "weights given", "category": "weights drawn", "token": "category alone"}
-# Metric over the scale → the row and metric that bound it, and their name.
+# Metric over the scale → row and metric of its bound, and the bound's name.
 MEASURED = {
     TOP1: (CEILING, TOP1, "true render"),
     IDENTITY: (Row(), APART, "other persons"),
@@ -37,7 +38,7 @@ class Guidance(StudyOfEdits):
     """Identity against expression strength, over scales of guidance.
 
     Attributes:
-        asks: form of the request: weights given, weights drawn by the prior, or category alone.
+        asks: conditions of the edits: given weights, weights drawn by the prior, or category alone.
         scales: scales of guidance.
         intensities: requested intensities.
         steps: steps of the sampler.
@@ -55,7 +56,7 @@ class Guidance(StudyOfEdits):
             raise ValueError("expected at least one of asks, one of scales and one of intensities")
 
     def run(self, work: Work) -> Steps[Results]:
-        """Measure; rows are ``<asks>/guidance=<scale>/intensity=<intensity>``."""
+        """Measure; rows are ``<condition>/guidance=<scale>/intensity=<intensity>``."""
         from omote.studies.measured_edits import measure_conditions
 
         edits = {
@@ -70,7 +71,7 @@ class Guidance(StudyOfEdits):
             for value in self.intensities
         ]
         table = yield from measure_conditions(self, work, conditions)
-        # For each way of asking the trade-off, and its parts over the scale.
+        # For each condition: the trade-off, and both of its metrics over the scale.
         charts = [chart for asks in self.asks for chart in _charts(table, self, asks)]
         return Results(table=table, figure=figure(charts, columns=1 + len(MEASURED)))
 
@@ -81,12 +82,12 @@ def _charts(table: Table, config: Guidance, asks: Asks) -> Iterator[str]:
         name: [Row(asks).under(guidance=scale, intensity=value) for scale in config.scales]
         for value, name in named.items()
     }
-    # A copy of the source: all of the identity that an expression leaves, and no expression.
+    # A copy of the source keeps the identity and has no expression.
     for row in (COPY, AUTOENCODER):
         traded[LINES[row]] = [row.under(intensity=value) for value in config.intensities]
     yield trade_off(table, IDENTITY, TOP1, traded, by=ASKED_BY[asks])
 
-    # Over the scale, a line per intensity: the axes are named the other way round.
+    # Over the scale, with a line per intensity: the axes are exchanged.
     turned = {
         Row(asks).under(intensity=value, guidance=scale): table[Row(asks).under(guidance=scale, intensity=value)]
         for value in config.intensities
@@ -101,7 +102,7 @@ def _charts(table: Table, config: Guidance, asks: Asks) -> Iterator[str]:
 
 
 def _levels(bounds: Mapping[float, Interval | None], called: str) -> dict[str, float]:
-    """A level per intensity; equal levels become one, so that its name can be read."""
+    """A level per intensity; equal levels are merged, to keep their labels legible."""
     at: dict[float, list[float]] = {}
     for intensity, found in bounds.items():
         if found is not None:

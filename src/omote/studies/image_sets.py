@@ -1,8 +1,8 @@
-"""Two folders of images as sets, beside what was published of other systems.
+"""Comparison of two folders of images as sets, beside published results of other systems.
 
-Nothing here knows how the images were made: they may come from any generator. A Fréchet distance depends on the number of
-images, the reference, the resize and the sampler, so all four stand beside it (Parmar et al., "On Aliased Resizing and Surprising
-Subtleties in GAN Evaluation", CVPR 2022).
+The images may come from any generator. A Fréchet distance depends on the number of images, the reference set, the resize filter
+and the sampler, so all four are reported with it (Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN
+Evaluation", CVPR 2022).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from omote.evaluation.image_sets import ImageNetworks, ImageSet
 
-# Images of one file of features.
+# Number of images per file of features.
 PER_FILE = 256
 GENERATED = Row("generated")
 FEWEST = 5  # more than the three neighbours of precision and recall
@@ -37,16 +37,16 @@ TITLES = ("FID ↓", "KID ↓", "precision ↑", "recall ↑", "IS ↑")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSuite(Study):
-    """Two folders of images as sets: FID, KID, precision, recall and Inception score, beside published ones.
+    """Two folders of images compared as sets: FID, KID, precision, recall and Inception score, beside published results.
 
     Attributes:
-        generated: folder of the measured images, with its subfolders.
-        reference: folder of the images that they are compared with.
+        generated: folder of the generated images, including its subfolders.
+        reference: folder of the reference images.
         features: networks, as NAME or NAME=PATH (docs/evaluation.md): efficientnet_lite0, inception_v3, clip_vit_b32, and
             lpips_vgg16 for distances of pairs.
-        resize: filter that brings an image to a network's input size.
+        resize: filter that resizes an image to a network's input size.
         sampler: description of the sampler of the generated images, for the report.
-        manifold_images: upper bound of random images of each folder for precision and recall.
+        manifold_images: largest number of images of each folder, chosen at random, for precision and recall.
         seed: seed of all random choices.
     """
 
@@ -61,7 +61,7 @@ class ImageSuite(Study):
     seed: Annotated[int, FREE] = 0
 
     def check(self) -> None:
-        """Refuse folders without enough images, and networks that are not there."""
+        """Reject folders without enough images, and missing networks."""
         from omote.evaluation.image_sets import load_image_networks
 
         for folder in (self.generated, self.reference):
@@ -70,11 +70,11 @@ class ImageSuite(Study):
         load_image_networks(self.features)
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Of the two folders, by names and sizes of their files."""
+        """Fingerprints of the two folders, from the names and sizes of their files."""
         return {"generated": _fingerprint(self.generated), "reference": _fingerprint(self.reference)}
 
     def run(self, work: Work) -> Steps[Results]:
-        """Measure."""
+        """Compare the folders."""
         from omote.evaluation.image_sets import SetDistances, load_image_networks, set_distances
 
         networks = load_image_networks(self.features)
@@ -97,7 +97,7 @@ class ImageSuite(Study):
             from omote.evaluation.report import html
 
             found = {f"{key}/generated": value for key, value in cells.items()} | numbers
-            html.write(out / "report.html", "Two sets of images", self._sections(found))
+            html.write(out / "report.html", "Comparison of two sets of images", self._sections(found))
 
         return Results(table={GENERATED: cells}, numbers=numbers, facts=self._facts(), page=page)
 
@@ -117,7 +117,7 @@ class ImageSuite(Study):
         return ImageSet(files=tuple(files.values()), count=len(paths))
 
     def _pairs(self, work: Work, networks: ImageNetworks) -> Steps[dict[str, float]]:
-        """Perceptual distance of images from the reference's of the same name, where there are any, and from each other."""
+        """Perceptual distances from reference images of the same name, if any, and among the generated images."""
         import numpy as np
 
         from omote.evaluation.image_sets import LPIPS, pair_distances
@@ -167,7 +167,7 @@ class ImageSuite(Study):
                 yield label, *("–" if value is None else f"{value:.4g}" for value in values)
 
     def summary(self, numbers: Mapping[str, float | int]) -> str:
-        """The numbers beside the published ones, as a table of text."""
+        """A text table of the results beside the published ones."""
         from omote.evaluation.report.published import PROTOCOL, published_rows
 
         rows = [("this", *TITLES), *self._rows(numbers)]
@@ -181,7 +181,7 @@ class ImageSuite(Study):
         from omote.evaluation.report.published import published_tables
 
         rows = [("model", [escape(cell) for cell in row]) for row in self._rows(numbers)]
-        yield "<h1>Two sets of images</h1>"
+        yield "<h1>Comparison of two sets of images</h1>"
         yield f"<p>{escape(self._caption(numbers))}</p>"
         yield html.table(["network", *TITLES], rows)
         yield published_tables()

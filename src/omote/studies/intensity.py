@@ -1,11 +1,12 @@
-"""Intensity: how strong an expression is asked for, against how strong it is shown.
+"""Intensity: requested against obtained strength of an expression.
 
-Measured in two ways. A judge's probability of the category that is asked for stands for the intensity that it sees, and its
-correlation with the asked intensity is CLS. And the change of depth, edit minus source, is measured in millimetres: its root mean
-square over the pixels that both show (``displacement/rms_mm``), and its projection onto the true change, over the true change
-(``displacement/ratio``): 1 moves as far as the truth, 0 stays where the source is. The ratio is left out where the truth hardly
-moves, as at an intensity of 0, where faces still differ by how they rest. A category alone has many true changes, of which the
-truth is one: there the first number says how far an edit moves, and the second how much of it the truth shares.
+It is measured in two ways. The first is a judge's probability of the requested category, which stands for the seen intensity; its
+correlation with the requested intensity is CLS. The second is the change of depth, edit minus source, in millimetres: its root
+mean square over the pixels that both images show (``displacement/rms_mm``), and its projection onto the true change, divided by
+the true change (``displacement/ratio``): 1 moves as far as the truth, 0 stays at the source. The ratio is left out where the
+truth hardly moves, as at an intensity of 0, where faces still differ in how they rest. A category alone has many right answers,
+of which the truth is one: there the root mean square says how far an edit moves, and the ratio how much of the true movement it
+shares.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
 
 EDITS = {Row("weights"): Edit(), Row("category"): Edit(asks="category")}
 CORRELATED = {ASKED: "expression/cls_both", OBTAINED: "displacement/pearson"}
-# A correlation takes longer than a mean, and its interval is no finer than the persons are many.
+# A correlation takes longer to compute than a mean, and few persons limit the interval's precision anyway.
 NUM_RESAMPLES = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intensity(StudyOfEdits):
-    """Asked against obtained intensity of an expression.
+    """Requested against obtained intensity of an expression.
 
     Attributes:
         intensities: requested intensities.
@@ -72,7 +73,7 @@ class Intensity(StudyOfEdits):
 
 
 def displacements(images: Mapping[Row, Sequence[Rgbd]], truth: GroundTruth) -> Iterator[Record]:
-    """The change of depth of every row, edit minus source, and its share of the true change.
+    """The change of depth in every row, edit minus source, and its share of the true change.
 
     Args:
         images: images by row.
@@ -92,10 +93,10 @@ def displacements(images: Mapping[Row, Sequence[Rgbd]], truth: GroundTruth) -> I
 
 
 def correlations(found: Sequence[Sequence[PersonRecords]]) -> Table:
-    """Pearson of asked and obtained over all intensities, within categories, per row; neutral left out.
+    """Pearson correlation of requested and obtained intensity within categories, without neutral, per row.
 
     Args:
-        found: records of the persons of each intensity.
+        found: records of the persons, per intensity.
     """
     from omote.evaluation.metrics import intensity_correlation
 

@@ -1,7 +1,7 @@
-"""Do the judges behave? Identity networks on same and different persons, expression networks on true renders.
+"""A check of the judges: identity networks on same and different persons, expression networks on true renders.
 
-Every person of the test split is captured twice, in another light and from another camera the second time: a network that
-recognised the capture and not the person would be found out.
+Every person of the test split is captured twice, the second time in other light and by another camera, which exposes a network
+that recognises the capture instead of the person.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from omote.studies.base import Results, Work
 from omote.studies.suites import JudgeSuite
 from omote.studies.table import CEILING, flat
 
-CAPTURE_STREAM = 29  # of the second capture's camera and light
+CAPTURE_STREAM = 29  # random stream of the second capture's camera and light
 # A person at rest, with every expression, and at rest in another capture.
 CAPTURES = Row("captures")
 PAIRS = {
@@ -59,12 +59,12 @@ PAIRS = {
 }
 NOTES = (
     ("identity", "Euclidean distance of descriptors, mean and 5th to 95th percentile. Other capture: the same person at rest in "
-     "another light and from another camera. Other expression: the same capture. Different: two persons at rest."),
-    ("accuracy", "Same and different pairs told by a threshold that was chosen on other persons (ten folds); both kinds count "
-     "half. AUC: how often a same-person pair is the nearer one."),
-    ("expression", "Top-1 on true renders, per class and averaged: the ceiling of every accuracy in other reports."),
-    ("calibration", "Crops are fixed and were chosen on persons of the tuning split, which no test uses. Calibration error: "
-     "|accuracy − confidence| in ten bins, weighed by images."),
+    "other light and from another camera. Other expression: the same capture. Different: two persons at rest."),
+    ("accuracy", "Same and different pairs separated by a threshold chosen on other persons (ten folds); both kinds count half. "
+    "AUC: how often a pair of the same person is closer than a pair of different persons."),
+    ("expression", "Top-1 accuracy on true renders, per class and averaged: the ceiling of every accuracy in other reports."),
+    ("calibration", "Crops are fixed; they were chosen on persons of the tuning split, which no test uses. Calibration error: "
+    "|accuracy − confidence| in ten bins, weighted by their number of images."),
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def check_judges(suite: JudgeSuite, work: Work) -> Steps[Results]:
 
     Raises:
         JudgeError: the judges are not installed.
-        CheckpointError: the ArcFace file does not hold one.
+        CheckpointError: the ArcFace file does not contain such a network.
     """
     yield Step(stage="load")
     population, expression, face = suite.unseen(), load_expression_judges(), load_identity_judge()
@@ -81,7 +81,7 @@ def check_judges(suite: JudgeSuite, work: Work) -> Steps[Results]:
     networks: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"faceapi": face.embed}
     if suite.arcface is not None:
         arcface = load_arcface(suite.arcface)
-        # Its distance is an angle's: of descriptors of length 1 Euclid's order is the cosine's.
+        # ArcFace compares angles; for descriptors of length 1, Euclidean distances have the same order.
         networks[arcface.name] = lambda rgb, landmarks: normalize(arcface(rgb, landmarks))
 
     def measure(name: str) -> PersonRecords:
@@ -121,7 +121,7 @@ def check_judges(suite: JudgeSuite, work: Work) -> Steps[Results]:
 def expression_records(
     rgb: Float[Tensor, "n 3 h w"], neutral: Float[Tensor, "n 68 2"], asked: Sequence[str], by: ExpressionJudges
 ) -> list[Record]:
-    """What the judges say of true renders, and how sure they are."""
+    """The judges' answers on true renders, with their confidence."""
     scores = by.probabilities(rgb, neutral).named()
     sure = {judge: (p / p.sum(dim=1, keepdim=True)).amax(dim=1).double().numpy() for judge, p in scores.items()}
     return [
@@ -131,7 +131,7 @@ def expression_records(
 
 
 def calibration(persons: Sequence[PersonRecords]) -> Iterator[tuple[str, Cell]]:
-    """How far each judge's confidence is from being right."""
+    """Calibration error of each judge."""
     for key, judge in TOP1.items():
         hits, sure = (per_image(persons, k, CEILING) for k in (key, f"expression/confidence_{judge}"))
         if hits is not None and sure is not None:
@@ -139,17 +139,17 @@ def calibration(persons: Sequence[PersonRecords]) -> Iterator[tuple[str, Cell]]:
 
 
 def identity_table(persons: Sequence[PersonRecords], network: str) -> Table:
-    """Distances and verification of one network."""
+    """Distances and verification accuracy of one identity network."""
     found = values_of(persons, CAPTURES, descriptor_by(network))
     assert found is not None, "every person was described by it"
     return {Row(network, row.at): cells for row, cells in identity_numbers(np.stack(found)).items()}
 
 
 def identity_numbers(descriptors: Float[np.ndarray, "p k d"]) -> Table:
-    """Distances, by kind of pair, and verification.
+    """Distances by kind of pair, and verification accuracy.
 
     Args:
-        descriptors: descriptors of each person: at rest, with every expression, and last at rest in another capture.
+        descriptors: descriptors of each person: at rest, with every expression, and finally at rest in another capture.
     """
     rest, shown, again = descriptors[:, 0], descriptors[:, 1:-1], descriptors[:, -1]
     recaptured = np.linalg.norm(rest - again, axis=1)
@@ -214,7 +214,7 @@ def write_judge_report(out: Path, numbers: Mapping[str, float | int], num_person
 
 
 def _sections(numbers: Mapping[str, float | int], num_persons: int, run: Mapping[str, Value]) -> Iterator[str]:
-    yield "<h1>Do the judges behave?</h1>"
+    yield "<h1>Check of the judges</h1>"
     yield f'<p class="soft">{num_persons} persons of the test split, true renders only.</p>'
     lines = table_rows(numbers)
     second = next(k for k, line in enumerate(lines) if line[0] == "expression")
@@ -229,5 +229,5 @@ def _sections(numbers: Mapping[str, float | int], num_persons: int, run: Mapping
     yield html.definitions(NOTES)
     yield "<h2>Calibrations</h2>"
     yield html.definitions((key, f"{value:g}") for key, value in numbers.items() if key.startswith("judge/"))
-    yield "<h2>What it ran on</h2>"
+    yield "<h2>Versions and machine</h2>"
     yield html.facts(run)

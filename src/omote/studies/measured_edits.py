@@ -1,7 +1,7 @@
-"""Edits under conditions, measured: an item per person and condition, a table of rows under conditions at the end.
+"""Measurement of edits under conditions: an item per person and condition, and a table of rows under conditions.
 
-Every condition is measured as the release suite measures (`omote.evaluation.measure`), beside the true render (``ceiling``), the
-autoencoder of the truth (``autoencoder_ceiling``) and the source itself (``copy_source``).
+Every condition is measured like the release suite (`omote.evaluation.measure`), beside the true render (``ceiling``), the true
+render through the autoencoder (``autoencoder_ceiling``) and the unedited source (``copy_source``).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from omote.studies.persons import load_judges
 from omote.studies.table import AUTOENCODER, CEILING, COPY, METRICS, MODEL, REFUSED
 from omote.types import Rgbd
 
-# Row → images, and the truth → further records.
+# Images by row, and the ground truth → further records.
 More: TypeAlias = Callable[[Mapping[Row, Sequence[Rgbd]], GroundTruth], Iterable[Record]]
-# Records of each condition's persons → rows or cells that are no mean over persons.
+# Records of each condition's persons → rows or cells that are not means over persons.
 Overall: TypeAlias = Callable[[Sequence[Sequence[PersonRecords]]], Table]
 
 
@@ -45,21 +45,21 @@ def measure_conditions(
     more: More | None = None,
     overall: Overall | None = None,
 ) -> Steps[Table]:
-    """Measure into ``persons/<person>_<axis>_<value>.json``.
+    """Measure persons under conditions into ``persons/<person>_<axis>_<value>.json``.
 
     Args:
-        study: persons and networks.
-        work: the folder.
-        conditions: conditions, each of another name.
-        networks: named by edits; the study's own model if None.
-        more: further measures of a person.
-        overall: further rows and cells.
+        study: study with its persons and networks.
+        work: result folder.
+        conditions: conditions with different names.
+        networks: networks by the names used in edits; if None, the study's own model.
+        more: function that adds records of a person.
+        overall: function that adds rows and cells.
 
     Returns:
-        The table: rows under conditions, with intervals over persons.
+        The table of rows under conditions, with intervals over persons.
 
     Raises:
-        ConfigError: no conditions, or two of one name.
+        ConfigError: no conditions, or two of the same name.
         JudgeError: the judges are not installed.
         CheckpointError: missing or damaged weights.
     """
@@ -97,7 +97,7 @@ def _measured(
     seed: int,
     more: More | None,
 ) -> PersonRecords:
-    """A person's records under a condition."""
+    """Records of a person under a condition."""
     truth = render_ground_truth(person, heads)
     truth = replace(truth, capture=condition.captured(truth.images[0], person))
     copies = [truth.source] * len(truth.images)
@@ -109,15 +109,15 @@ def _measured(
     for row, edit in condition.edits.items():
         face = faces[edit.network]
         refuses = face is None and edit.asks != "token"
-        # A user would get an error and keep the source: leaving such persons out would flatter hard conditions.
+        # A user would get an error and keep the source; leaving such persons out would make hard conditions look better.
         images[row] = copies if refuses else _edited(networks[edit.network], edit, person, truth.source, face, seed)
         records.append(Record(row=row, measure=REFUSED, values=np.array([float(refuses)])))
 
     if CEILING in condition.beside:
         images[CEILING] = truth.images
     if AUTOENCODER in condition.beside:
-        # Networks of a study share the first stage, and the last is the best at finding faces; without a face, nothing of the
-        # source is moved.
+        # Networks of a study share the first stage, and the last one is the best at finding faces. Without a face, the source
+        # is not moved at all.
         *_, last = faces
         expressions = None if faces[last] is None else person.expressions
         images[AUTOENCODER] = networks[last].decode(
@@ -131,7 +131,7 @@ def _measured(
 
 
 def _found(network: StudiedEditor, source: Rgbd) -> RestFace | None:
-    """The person's head, or None where the network finds no face."""
+    """The head fitted to a source, or None if the network finds no face."""
     try:
         return network.face_of(source)
     except AlignmentError:

@@ -1,4 +1,4 @@
-"""Editors to compare, by the folders of their runs or their weights."""
+"""Loading of editors to compare, from the folders of their runs or weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 
 
 def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
-    """The editor of a run with the autoencoder that it was trained behind, or both from a weights folder.
+    """The editor of a run with the autoencoder that it was trained on, or both from a weights folder.
 
-    A weights folder without ``autoencoder/`` shares the shipped one, so that a rival of the shipped editor ships without a
-    second copy.
+    A weights folder without ``autoencoder/`` shares the shipped one, so that a baseline of the shipped editor needs no second
+    copy.
 
     Raises:
-        CheckpointError: nothing usable there, or an editor that was trained behind another autoencoder than the shipped one.
+        CheckpointError: no usable weights, or an editor that was trained on another autoencoder than the shipped one.
     """
     editor = run / "export" / "editor"
     if not (editor / "config.json").is_file():
@@ -41,13 +41,13 @@ def _behind_shipped(weights: Path, backend: Backend) -> EditingModel:
     model = load_model_parts(
         shipped_head(), SHIPPED_WEIGHTS / "autoencoder", weights / "editor", weights=weights, backend=backend
     )
-    # The units are measured on what an encoder gives: no two encoders' are alike. Weights ship in half precision.
+    # The latents' units are measured on an encoder's output, and differ between encoders. Weights ship in half precision.
     units = (
         (model.editor.delta_std, model.autoencoder.delta_std),
         (model.editor.latent_std, model.autoencoder.latent_std),
     )
     if not all(torch.equal(a.half(), b.half()) for a, b in units):
         raise CheckpointError(
-            f"{weights}: its editor was trained behind another autoencoder than the shipped one; put that beside it"
+            f"{weights}: its editor was trained on another autoencoder than the shipped one; put that beside it"
         )
     return model

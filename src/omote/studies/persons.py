@@ -1,7 +1,7 @@
-"""Persons measured: one function makes a person's rows of images, and everything of the catalogue is measured of them.
+"""Measurement of persons: one function makes a person's rows of images, and all metrics of the catalogue are computed on them.
 
-A suite has one `Group` of rows or several that are kept apart. Each group of a person is a file of records, and where rows are
-compared as sets of images too, a file of features. All of a person is one item of work (`omote.studies.base`).
+A suite has one `Group` of rows, or several that are stored separately. Each group of a person is a file of records and, if rows
+are compared as sets of images too, a file of features. A person is one item of work (`omote.studies.base`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Pictures = Callable[[Path, Person, Mapping[Row, Sequence[Rgbd]], Sequence[Rgbd]]
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A person's rows.
+    """Rows of a person.
 
     Attributes:
-        images: per row, in the order of the person's expressions.
-        records: further measurements by the maker of the images, such as their time.
-        parts: subgroups of the person beside the head family.
+        images: images per row, in the order of the person's expressions.
+        records: further measurements of the images, such as the time they took.
+        parts: subgroups of the person besides the head family.
     """
 
     images: Mapping[Row, Sequence[Rgbd]]
@@ -45,30 +45,30 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Rows that are made and kept together.
+    """Rows that are made and stored together.
 
     Attributes:
-        name: name of its files.
-        make: a person and the true renders → the rows.
+        name: name of the group's files.
+        make: function from a person and the true renders to the rows.
     """
 
     name: str
     make: Callable[[Person, GroundTruth], Made]
 
     def records(self, out: Path, name: str) -> Path:
-        """A person's file of records."""
+        """Path of a person's records."""
         return out / "persons" / f"{name}_{self.name}.json"
 
     def features(self, out: Path, name: str) -> Path:
-        """A person's file of features."""
+        """Path of a person's features."""
         return out / "features" / f"{name}_{self.name}.safetensors"
 
 
 def load_judges() -> Judges:
-    """The installed panel.
+    """The installed panel of judges.
 
     Raises:
-        JudgeError: it is not installed.
+        JudgeError: a judge is not installed.
     """
     return Judges(expression=load_expression_judges(), identity=load_identity_judge())
 
@@ -76,13 +76,13 @@ def load_judges() -> Judges:
 def measure_rows(
     study: PersonStudy, work: Work, make: Callable[[Person, GroundTruth], Made], *, pictures: Pictures | None = None
 ) -> Steps[Table]:
-    """Measure one group of rows of unseen persons, and sum them up as images and as sets of images.
+    """Measure one group of rows of unseen persons, and summarise them as images and as sets of images.
 
     Args:
-        study: study that the rows are of; the group has its name.
-        work: the result folder.
-        make: a person and the true renders → the rows.
-        pictures: keeps pictures of the group.
+        study: study of the rows, which the group is named after.
+        work: result folder.
+        make: function from a person and the true renders to the rows.
+        pictures: function that saves pictures of the group.
     """
     population, sets = study.unseen(), load_feature_networks()
     heads = population_heads(population.ict)
@@ -108,17 +108,17 @@ def measure_persons(
     sets: FeatureNetworks | None = None,
     pictures: Pictures | None = None,
 ) -> Steps[list[list[PersonRecords]]]:
-    """Measure each person's groups, unless they are there.
+    """Measure each person's missing groups.
 
     Args:
-        work: the result folder.
-        names: names of the items, a person's number each.
-        draw: number → person and true renders.
-        groups: groups of rows that are measured.
-        heads: the head families of the population.
-        judges: the panel.
-        sets: networks whose features are kept, for comparisons of sets; None keeps none.
-        pictures: keeps pictures of a group in a folder, before its records.
+        work: result folder.
+        names: names of the items: the persons' numbers.
+        draw: function from a number to the person and the true renders.
+        groups: groups of rows to measure.
+        heads: head families of the population.
+        judges: panel of judges.
+        sets: networks whose features are stored to compare sets; None stores none.
+        pictures: function that saves pictures of a group in a folder, before its records.
 
     Returns:
         Each person's records by group.

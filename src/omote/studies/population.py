@@ -1,4 +1,4 @@
-"""Is the population's ground truth recognisable? Judges on true renders of unseen persons, and a sheet to look at."""
+"""Whether the population's ground truth is recognisable: judges on true renders of unseen persons, and a contact sheet."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Real scans: their ground truth with another expression is unknown, so no measure here needs it.
+"""Real scans: their ground truth with another expression is unknown, so no measure here needs one.
 
-How well the head lies on the scan (``fit/…``, mm), whether the person is still there (identity distance to the scan's own image,
-beside that of different persons), whether judges see what was asked, and what an edit changes where nothing should change: all
-of a face asked to rest, and forehead, bridge of the nose and ears of one that moves. Every row is asked for the seven categories
-with the weights that an avatar gets.
+Measured are the distance of the head from the scan (``fit/…``, mm), the identity distance to the scan's own image (beside that of
+different persons), the judges' recognition of the expression, and changes where nothing should change: the whole face for
+neutral, and forehead, bridge of the nose and ears for other expressions. Every row gets the seven categories with the same
+weights as an avatar.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from omote.studies.suites import ScanSuite, scan_names
 from omote.studies.table import AUTOENCODER, CEILING
 from omote.types import Mesh, Rgbd, Scan
 
-# Columns of the page, and what is said of every scan alone, beside the means.
+# Columns of the page, and the measures reported for every scan besides the means.
 COLUMNS = tuple(
     map(
         metric_of,
@@ -82,18 +82,18 @@ FIT = tuple(
 MEASURES = tuple(metric.key for metric in (*COLUMNS, *FIT))
 FITTED = {"linear": "head model", "refined": "refined"}
 NOTES = (
-    ("no truth", "How these people look with another expression was never captured: there is no depth or colour error, and no "
-     "ceiling of the judges on true pictures. In-model numbers have both."),
-    ("expression", "The floor is the copy: a seventh, or what the scan happens to show."),
-    ("autoencoder", "The scan's own image through the autoencoder, seven times the same: what its loss alone costs."),
+    ("no ground truth", "These people were never captured with another expression: there is no depth or colour error, and no "
+    "ceiling of the judges on true pictures. In-model numbers have both."),
+    ("expression", "The floor is the copy: a seventh, or the expression that the scan happens to show."),
+    ("autoencoder", "The scan's own image through the autoencoder, seven times the same: the cost of its loss alone."),
 )  # fmt: skip
 
 
 def measure_scans(suite: ScanSuite, work: Work) -> Steps[Results]:
-    """Measure every scan into ``scans/``; one that cannot be read or shows no face is listed and counted as skipped.
+    """Measure every scan into ``scans/``; scans without a readable face are listed and counted as skipped.
 
     Raises:
-        ConfigError: nothing could be measured of any scan.
+        ConfigError: none of the scans could be measured.
         JudgeError: the judges are not installed.
         CheckpointError: missing or damaged weights.
     """
@@ -130,10 +130,10 @@ def measure_scans(suite: ScanSuite, work: Work) -> Steps[Results]:
 
 
 def summarise_scans(scans: Mapping[str, PersonRecords]) -> Table:
-    """The rows over all scans, and `MEASURES` of each scan.
+    """Rows over all scans, and `MEASURES` of each scan.
 
     Args:
-        scans: name → its records.
+        scans: records by the scan's name.
     """
     persons = list(scans.values())
     table = merged(summarise(persons), persons_apart(persons))
@@ -150,10 +150,10 @@ def measured(
     head: HeadModel,
     judges: Judges,
 ) -> tuple[dict[Row, list[Rgbd]], PersonRecords]:
-    """A scan's rows, and what is measured of them.
+    """A scan's rows and their measurements.
 
     Raises:
-        AlignmentError: it shows no face.
+        AlignmentError: a scan without a detectable face.
     """
     alignment = align(scan, head=head)
     source = source_image(alignment.scan, head, alignment.vertices_mm, model.sample_size)
@@ -164,7 +164,7 @@ def measured(
 
 
 def person_of(records: Sequence[Record]) -> PersonRecords:
-    """The records of one scan, asked for every category at full intensity."""
+    """The records of one scan, with every category at full intensity."""
     count = len(CATEGORIES)
     return PersonRecords(parts={}, category=tuple(range(count)), intensity=(1.0,) * count, records=tuple(records))
 
@@ -177,15 +177,15 @@ def edited(
     alignment: Alignment,
     source: Rgbd,
 ) -> dict[Row, list[Rgbd]]:
-    """Every row's seven images, in the order of `CATEGORIES`.
+    """Seven images of every row, in the order of `CATEGORIES`.
 
     Args:
-        model: the networks.
-        networks: others by row, of `NETWORK_ROWS`.
-        settings: settings of the sampling.
+        model: editing model.
+        networks: other networks, by row of `NETWORK_ROWS`.
+        settings: settings of the sampler.
         head: fitted head model.
-        alignment: the scan's.
-        source: the scan as the networks see it.
+        alignment: alignment of the scan.
+        source: the scan, as the networks receive it.
     """
     wanted = [typical_expression(category, 1.0) for category in CATEGORIES]
     face = rest_face(alignment, head, source.camera)
@@ -198,13 +198,13 @@ def edited(
 
 
 def fit_errors(head: HeadModel, alignment: Alignment) -> Iterator[Record]:
-    """Distances between the scan's face and the head, both ways, in mm; of the head model alone and after refinement.
+    """Distances (mm) between the scan's face and the head in both directions, for the fit and after refinement.
 
-    What lies beyond the face (hair, clothing; what no point of the scan supports) does not count, but may be what is nearest.
+    Surface beyond the face (hair, clothing, vertices without scan points) is not measured, but may be the nearest surface.
 
     Args:
         head: fitted head model.
-        alignment: the scan's.
+        alignment: alignment of the scan.
     """
     scan = alignment.scan
     points = (scan.vertices if isinstance(scan, Mesh) else scan.points)[alignment.on_face].astype(np.float64)
@@ -225,13 +225,13 @@ def fit_errors(head: HeadModel, alignment: Alignment) -> Iterator[Record]:
 def measure(
     images: Mapping[Row, Sequence[Rgbd]], source: Rgbd, landmarks_px: Float[np.ndarray, "68 2"], judges: Judges
 ) -> Iterator[Record]:
-    """Everything measured of one scan's rows.
+    """All measurements of one scan's rows.
 
     Args:
-        images: seven per row, in the order of `CATEGORIES`; ``head_edit`` among them says what no expression moves.
+        images: seven images per row, in the order of `CATEGORIES`; ``head_edit`` among them defines the unmoving region.
         source: the scan's own image.
         landmarks_px: landmarks of the scan.
-        judges: the panel.
+        judges: panel of judges.
     """
     count = len(CATEGORIES)
     landmarks = torch.from_numpy(np.repeat(landmarks_px[None].astype(np.float64), count, 0))
@@ -261,10 +261,10 @@ def write_scan_report(out: Path, table: Table, scans: Sequence[str], skipped: Ma
     """Write ``report.html``.
 
     Args:
-        out: the result folder.
-        table: rows over all scans, and under each ``scan``.
-        scans: names of those that were measured.
-        skipped: names of the others, with the reason.
+        out: result folder.
+        table: rows over all scans, and per ``scan``.
+        scans: names of the measured scans.
+        skipped: reasons by the names of the skipped scans.
 
     Raises:
         OutputError: it cannot be written.
@@ -284,7 +284,7 @@ def _sections(
     yield _table(table, rows)
     if (apart := table.get(Row(), {}).get("identity_apart/faceapi")) is not None:
         yield f'<p class="soft">Identity distance of different scans: {value_of(apart):.3f}.</p>'
-    yield "<h2>How well the head lies on the scan</h2>"
+    yield "<h2>Distance of the head from the scan</h2>"
     fits = [(f"{scan}, {said}", table[Row(kind).under(scan=scan)]) for scan in scans for kind, said in FITTED.items()]
     yield html.table(
         ["scan", *map(column_title, FIT)],
@@ -295,9 +295,9 @@ def _sections(
         yield f'<p class="soft">Columns: {", ".join(CATEGORIES)}.</p>'
         yield f'<div class="scroll">{html.picture(out / "scans" / f"{name}.png", f"every row of {name}")}</div>'
         yield _table(table, [row.under(scan=name) for row in rows])
-    yield "<h2>What the words mean</h2>"
+    yield "<h2>Definitions</h2>"
     yield html.definitions([*((metric.title, metric.definition) for metric in COLUMNS), *NOTES])
-    yield "<h2>What it ran on</h2>"
+    yield "<h2>Versions and machine</h2>"
     yield html.facts(run)
 
 

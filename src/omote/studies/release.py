@@ -1,7 +1,7 @@
-"""The release suite: unseen persons, seven expressions each, every score beside its ceiling, floor and baseline.
+"""The release suite: unseen persons with seven expressions each, every score beside its ceiling, floor and baseline.
 
-Ground truth is synthetic and called so: rendered persons of the test split, whose blendshapes are linear, which is what the 3DMM
-edit assumes; that row is therefore the strongest rival, not a straw man.
+The ground truth is synthetic and named so: rendered persons of the test split, whose blendshapes are linear. The 3DMM edit
+assumes exactly that, which makes it the strongest baseline.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def measure_release(suite: ReleaseSuite, work: Work) -> Steps[Results]:
 
 
 def _avatars(folder: Path | None) -> Iterator[str]:
-    """What the report says of avatars before all else."""
+    """The report's section on avatars, which comes first."""
     if folder is not None:
         from omote.studies.avatar_methods import table_of
 
@@ -99,13 +99,13 @@ def _avatars(folder: Path | None) -> Iterator[str]:
 def groups_of(
     suite: ReleaseSuite, model: StudiedEditor, networks: Mapping[str, StudiedEditor], heads: Sequence[HeadModel]
 ) -> list[Group]:
-    """The rows of the model, those without networks, and one of each other network."""
+    """The model's rows, the rows without networks, and a row of each other network."""
     settings = EditSettings(seed=suite.seed)
     edit, transfer = HeadEdit(heads[0]), DeformationTransfer(heads[0])
     known: dict[int, RestFace | None] = {}
 
     def face(person: Person, truth: GroundTruth) -> RestFace | None:
-        """The face in the source: found once, by the model, and given to every network."""
+        """The face in the source, found once by the model and given to every network."""
         if person.index not in known:
             known.clear()
             known[person.index] = model.face_of(truth.source)
@@ -121,7 +121,7 @@ def groups_of(
         sources = [truth.source] * len(truth.images)
         images[AUTOENCODER] = model.decode(model.encode(truth.images), sources, asked, face=found)
         records = []
-        # How wide the model draws does not depend on how a source is captured, and takes longer than all else.
+        # The diversity of the model's samples does not depend on the capture of the source, and measuring it takes longest.
         if person.index < suite.best_of_persons and suite.test_set == "in-model":
             best = best_of(model, settings, suite.best_of, person, truth, found)
             records.append(Record(row=CATEGORY, measure=f"depth/mae_mm_best_of_{suite.best_of}", values=best))
@@ -146,7 +146,7 @@ def groups_of(
 
 
 def _best_of(persons: Sequence[PersonRecords], count: int) -> Table:
-    """The best of several samples, beside the determined answer on the same persons."""
+    """The error of the best of several samples, beside the error of the determined answer on the same persons."""
     key = f"depth/mae_mm_best_of_{count}"
     those = [person for person in persons if person.find(CATEGORY, key) is not None]
     best = interval(those, key, CATEGORY)
@@ -160,7 +160,7 @@ def _best_of(persons: Sequence[PersonRecords], count: int) -> Table:
 
 
 def _take_over(earlier: Path, out: Path, names: Sequence[str], groups: Sequence[Group]) -> None:
-    """Copy what an earlier folder has of the groups that the model has no part in."""
+    """Copy the results of groups without the model from an earlier folder."""
     for name in names:
         for group in groups[1:]:
             rows = RIVAL_ROWS if group.name == RIVALS else (Row(group.name),)

@@ -1,8 +1,8 @@
-"""A survey of samplers by measurement: every sampler at several numbers of steps, over the same network and persons.
+"""A survey of samplers: every sampler with several numbers of steps, on the same network and persons.
 
-The condition is the truth's ARKit weights, so the answer is determined and a sampler is judged by how near it comes and how
-long it takes; Fréchet distances compare its images, as a set, with the true ones. SDEdit (Meng et al. 2022) and inversion stand
-beside.
+The condition is the true ARKit weights. The answer is therefore determined, and a sampler is judged by its error and its time;
+Fréchet distances compare its images as a set with the true ones. SDEdit (Meng et al. 2022) and inversion are measured beside
+them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from omote.types import Rgbd
 
 
 def measure_samplers(suite: SamplerSuite, work: Work) -> Steps[Results]:
-    """Measure every method at every number of steps.
+    """Measure every method with every number of steps.
 
     Raises:
         JudgeError: the judges are not installed.
@@ -56,7 +56,7 @@ def measure_samplers(suite: SamplerSuite, work: Work) -> Steps[Results]:
 
 
 def rows_of(model: StudiedEditor, suite: SamplerSuite, person: Person, truth: GroundTruth) -> Made:
-    """Every method's row of a person, with its time and its finest detail."""
+    """Each method's row of a person, with its time and its finest detail."""
     source, face, true = truth.images[0], model.face_of(truth.images[0]), stacked(truth.images)
     images: dict[Row, Sequence[Rgbd]] = {CEILING: truth.images}
     records: list[Record] = []
@@ -73,7 +73,7 @@ def rows_of(model: StudiedEditor, suite: SamplerSuite, person: Person, truth: Gr
 
 
 def methods(suite: SamplerSuite) -> dict[Row, EditSettings]:
-    """Row → how it is sampled."""
+    """Sampler settings by row."""
     given = EditSettings(guidance_scale=suite.guidance_scale, seed=suite.seed)
     out = {
         Row(sampler).under(steps=steps): replace(given, steps=steps, sampler=sampler)

@@ -1,7 +1,7 @@
 """Source noise: error against a depth camera's noise, holes and quantisation, one at a time.
 
-Only the source is captured so (`omote.rendering.sensor`); an edit is asked for and measured by the true render. The copy is that
-of the captured source, with holes filled by its median depth: what an edit is better by was cleaned.
+Only the source is degraded (`omote.rendering.sensor`); condition and ground truth stay those of the true render. ``copy_source``
+is the degraded source with holes filled by its median depth, so an edit's advantage over it includes what the edit restores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOISE_STREAM = 73
 AXES: Mapping[str, str] = {
     "noise_mm": "depth noise at 0.7 m, mm",
     "holes": "share of the head without depth",
-    "quantisation_mm": "step of depth at 0.7 m, mm",
+    "quantisation_mm": "depth step at 0.7 m, mm",
     "color_noise": "colour noise, of 1",
 }
 
@@ -39,9 +39,9 @@ class SourceNoise(StudyOfEdits):
     """Error against depth noise, holes, quantisation and colour noise of the source.
 
     Attributes:
-        noise_mm: standard deviations of depth, at the standard camera's distance and facing it.
+        noise_mm: standard deviations of depth in mm, at the standard camera's distance, for surface that faces it.
         holes: shares of the head without depth, in round patches.
-        quantisation_mm: steps of depth at that distance; a sensor's are even in disparity.
+        quantisation_mm: depth steps in mm at that distance; the steps of a sensor are uniform in disparity.
         color_noise: standard deviations of colours in [0, 1].
     """
 
@@ -53,12 +53,12 @@ class SourceNoise(StudyOfEdits):
     color_noise: tuple[Annotated[float, Range(0, 1)], ...] = (0.02, 0.05, 0.1)
 
     def on(self, axis: str) -> list[tuple[float, At]]:
-        """Values of an axis with their conditions, the clean source's among them, in order."""
+        """Values of an axis with their conditions in order, including the clean source's."""
         values: tuple[float, ...] = getattr(self, axis)
         return [(0.0, {}), *((value, {axis: value}) for value in sorted(values) if value > 0)]
 
     def run(self, work: Work) -> Steps[Results]:
-        """Measure; rows are ``<row>/<axis>=<value>``, and ``<row>`` of the clean source."""
+        """Measure; rows are ``<row>/<axis>=<value>``, and ``<row>`` for the clean source."""
         from omote.studies.measured_edits import measure_conditions
 
         edits = {MODEL: Edit()}
@@ -66,7 +66,7 @@ class SourceNoise(StudyOfEdits):
         for axis in AXES:
             for value, at in self.on(axis):
                 if at:
-                    # The truth is the same everywhere, and so are its judgement and its latent.
+                    # The true render is the same everywhere, and so are its judgements and its latent.
                     noisy = partial(captured, axis=axis, value=value)
                     conditions.append(StudyCondition(at=at, edits=edits, captured=noisy, beside=(COPY,)))
         table = yield from measure_conditions(self, work, conditions)
@@ -74,7 +74,7 @@ class SourceNoise(StudyOfEdits):
         charts = []
         for metric in (DEPTH, IDENTITY, TOP1):
             levels = levels_of(table, metric)
-            # Each axis has the copies of its own sources.
+            # Each axis has copies of its own sources.
             del levels[LINES[COPY]]
             lines = {row: LINES[row] for row in (MODEL, COPY)}
             charts += [
@@ -84,13 +84,13 @@ class SourceNoise(StudyOfEdits):
 
 
 def captured(image: Rgbd, person: Person, axis: str, value: float) -> Rgbd:
-    """The source with one fault of a sensor.
+    """The source with one degradation of a sensor.
 
     Args:
-        image: the true render.
+        image: true render of the source.
         person: person whose index seeds the noise.
         axis: one of `AXES`.
-        value: amount of the fault.
+        value: strength of the degradation.
     """
     from omote.evaluation.test_sets import holes
     from omote.rendering.sensor import SensorModel, sense

@@ -1,4 +1,4 @@
-"""The suites' options; each runs the function that measures it, whose networks are imported only then."""
+"""Options of the suites; each runs the function that measures it, and only then imports networks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Count = Annotated[int, Range(1)]
 
 
 def row_names(runs: Sequence[Path]) -> list[str]:
-    """A row is named after its run's folder.
+    """Names of rows: those of the runs' folders.
 
     Raises:
         ConfigError: no runs, or two of one name.
@@ -38,7 +38,7 @@ def row_names(runs: Sequence[Path]) -> list[str]:
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
-    """A scan is named after its file.
+    """Names of scans: those of their files.
 
     Raises:
         ConfigError: no scans, or two of one name.
@@ -56,11 +56,11 @@ def _different(what: str, names: list[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class WithNetworks(ModelStudy):
-    """With rows of other networks.
+    """A study with rows of other networks.
 
     Attributes:
-        regression: a run or weights folder for the row of that name; the shipped one by default.
-        pixel_diffusion: a run or weights folder for the row of that name; the shipped one by default.
+        regression: run or weights folder of the regression; the shipped one by default.
+        pixel_diffusion: run or weights folder of the diffusion in pixel space; the shipped one by default.
     """
 
     regression: Annotated[Path | None, FREE] = None
@@ -73,18 +73,18 @@ class WithNetworks(ModelStudy):
         return {row: path for row, path in folders.items() if given[row] is not None or path.is_dir()}
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Of the model and of the other networks."""
+        """Fingerprints of the model and the other networks."""
         return {**super().fingerprints(), **{row: fingerprint(path) for row, path in self.rivals_by_row().items()}}
 
     def facts(self) -> dict[str, Value]:
-        """For run.json."""
+        """Entries of run.json."""
         return {f"run/missing_{row}": True for row in self._missing()}
 
     def _missing(self) -> list[str]:
         return sorted({"regression", "pixel_diffusion"} - set(self.rivals_by_row()))
 
     def summary(self, numbers: Mapping[str, float | int]) -> str:
-        """Name the rows without weights, and say where these are."""
+        """The rows without weights, and where to get these."""
         if not (missing := self._missing()):
             return ""
         options = " and ".join(f"--{row.replace('_', '-')} DIR" for row in missing)
@@ -103,17 +103,18 @@ class WithNetworks(ModelStudy):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSuite(PersonStudy, WithNetworks):
-    """What a release must show: every row on many unseen persons.
+    """The release evaluation: every row on many unseen persons.
 
     Attributes:
-        test_set: in-model: both heads, as training draws them; cross-model: of `ict` alone; sensor: seen by a depth camera; pose:
-            turned by up to 30 degrees; expressive: the source is not at rest.
-        avatars: results of `omote evaluate avatars`, which the report begins with.
-        rivals: results of an earlier run on the same persons, whose rows without the model are taken over.
-        arcface: an ArcFace backbone (.safetensors) as a second identity network.
-        sets: compare the rows as sets of images too (Fréchet and kernel distance, precision, recall); a third longer.
-        best_of: samples per expression from the category alone, of which the best is measured on the in-model set.
-        best_of_persons: number of persons for whom they are drawn.
+        test_set: in-model: both head families, as in training; cross-model: persons of `ict` alone; sensor: captured by a
+            depth camera; pose: turned by up to 30 degrees; expressive: a source that is not at rest.
+        avatars: result folder of `omote evaluate avatars`, which the report begins with.
+        rivals: result folder of an earlier evaluation of the same persons, whose rows without the model are copied.
+        arcface: ArcFace backbone (.safetensors) as a second identity network.
+        sets: whether to compare the rows as sets of images too (Fréchet and kernel distance, precision, recall); takes a
+            third longer.
+        best_of: number of samples per expression given the category alone, whose best is measured on the in-model set.
+        best_of_persons: number of persons with several samples.
     """
 
     NAME = "release"
@@ -128,19 +129,18 @@ class ReleaseSuite(PersonStudy, WithNetworks):
     best_of_persons: Annotated[int, Range(0)] = 40
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Of the networks that are measured, and of the second identity network."""
+        """Fingerprints of the measured networks, and of the second identity network."""
         arcface = (
             {} if self.arcface is None else {"arcface": hashlib.sha256(self.arcface.read_bytes()).hexdigest()[:16]}
         )
         return {**super().fingerprints(), **arcface}
 
     def check(self) -> None:
-        """Refuse what cannot be measured, and rows of other persons.
+        """Reject impossible settings, and rows of other persons.
 
         Raises:
-            ConfigError: no second head family, no results of avatars, or ``rivals`` is no folder of these persons
-                and rows.
-            CheckpointError: ``arcface`` does not hold such a network.
+            ConfigError: no second head family, no results of avatars, or a folder ``rivals`` of other persons or rows.
+            CheckpointError: ``arcface`` does not contain such a network.
         """
         from omote.evaluation.features import load_arcface
         from omote.evaluation.test_sets import population_of
@@ -163,7 +163,7 @@ class ReleaseSuite(PersonStudy, WithNetworks):
 
     @staticmethod
     def _of_others(settings: Mapping[str, Any]) -> list[object]:
-        """What a folder's persons and the rows without the model depend on."""
+        """Settings that a folder's persons and the rows without the model depend on."""
         networks = {row: found for row, found in settings["weights"].items() if row != MODEL}
         return [networks, *(settings["config"][key] for key in ("seed", "ict", "test_set"))]
 
@@ -188,7 +188,7 @@ class QuickSuite(ReleaseSuite):
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationSuite(PersonStudy):
-    """Whether true renders are recognised, and a sheet of them.
+    """Recognition of true renders by the judges, and a contact sheet of them.
 
     Attributes:
         persons: number of unseen persons, each shown in every category once.
@@ -207,14 +207,14 @@ class PopulationSuite(PersonStudy):
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSuite(StudyOfEdits):
-    """Every sampler at several numbers of steps, SDEdit and inversion.
+    """Every sampler with several numbers of steps, SDEdit and inversion.
 
     Attributes:
         samplers: samplers by name.
-        steps: steps of each sampler; all of the defaults take minutes per person.
+        steps: numbers of steps of each sampler; the defaults take minutes per person.
         strengths: noise strengths of SDEdit, in (0, 1].
-        inversions: numbers of inversion steps, from the source to its own noise, and back.
-        edit_steps: sampler steps of SDEdit.
+        inversions: numbers of steps of inversion, from the source to its noise and back.
+        edit_steps: number of sampler steps of SDEdit.
         guidance_scale: guidance scale of every method; 1 means none.
     """
 
@@ -239,7 +239,7 @@ class SamplerSuite(StudyOfEdits):
 
 @dataclass(frozen=True, kw_only=True)
 class TextSuite(StudyOfEdits):
-    """Expressions asked for in held-out words, against those asked for by category.
+    """Expressions requested by held-out captions, against those requested by category.
 
     Attributes:
         persons: number of unseen persons, each with seven expressions in both languages.
@@ -258,10 +258,10 @@ class TextSuite(StudyOfEdits):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSuite(PersonStudy):
-    """Whether the judges tell persons and expressions apart, on true renders.
+    """Accuracy of the judges on persons and expressions, on true renders.
 
     Attributes:
-        arcface: an ArcFace backbone (.safetensors) as a second identity network.
+        arcface: ArcFace backbone (.safetensors) as a second identity network.
     """
 
     NAME = "judges"
@@ -270,10 +270,10 @@ class JudgeSuite(PersonStudy):
     arcface: Path | None = None
 
     def check(self) -> None:
-        """Refuse a wrong identity network.
+        """Reject a wrong identity network.
 
         Raises:
-            CheckpointError: ``arcface`` does not hold one.
+            CheckpointError: ``arcface`` does not contain one.
         """
         from omote.evaluation.features import load_arcface
 
@@ -295,7 +295,7 @@ class JudgeSuite(PersonStudy):
 
 @dataclass(frozen=True, kw_only=True)
 class RunsSuite(PersonStudy):
-    """Networks side by side.
+    """A comparison of several networks.
 
     Attributes:
         runs: runs or weights folders; rows are named after them.
@@ -304,7 +304,7 @@ class RunsSuite(PersonStudy):
     runs: Annotated[tuple[Path, ...], FREE]
 
     def check(self) -> None:
-        """Refuse rows of one name.
+        """Reject rows of the same name.
 
         Raises:
             ConfigError: no runs, or two of one name.
@@ -314,10 +314,10 @@ class RunsSuite(PersonStudy):
 
 @dataclass(frozen=True, kw_only=True)
 class FirstStageSuite(RunsSuite):
-    """What autoencoders lose, a row each.
+    """Reconstruction errors of autoencoders, a row each.
 
     Attributes:
-        perceptual: the weights file of a second perceptual distance (docs/studies.md).
+        perceptual: weights file of a second perceptual distance (docs/studies.md).
     """
 
     NAME = "first-stage"
@@ -335,14 +335,14 @@ class FirstStageSuite(RunsSuite):
 
 @dataclass(frozen=True, kw_only=True)
 class EditorSuite(RunsSuite):
-    """Editors against the first of them, at several numbers of steps, given weights or a category alone.
+    """Editors against the first of them, with several numbers of steps, given weights or a category alone.
 
     Attributes:
         backend: library that runs the networks.
-        conditions: form of the request: the true weights, category and intensity alone, or weights drawn for these by the prior.
+        conditions: conditions: the true weights, category and intensity alone, or weights that the prior draws for these.
         steps: numbers of steps of each editor.
-        samples: number of samples per expression where many answers are right.
-        guidance_scale: guidance scale of editors without guidance folded into their weights; 1 means none.
+        samples: number of samples per expression where several answers are right.
+        guidance_scale: guidance scale of editors without distilled guidance; 1 means none.
     """
 
     NAME = "editors"
@@ -355,7 +355,7 @@ class EditorSuite(RunsSuite):
     guidance_scale: float = 1.0
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Of the editors."""
+        """Fingerprints of the editors."""
         return {name: fingerprint(run) for name, run in zip(row_names(self.runs), self.runs, strict=True)}
 
     def run(self, work: Work) -> Steps[Results]:
@@ -367,7 +367,7 @@ class EditorSuite(RunsSuite):
 
 @dataclass(frozen=True, kw_only=True)
 class ScanSuite(WithNetworks):
-    """Real scans, whose truth is unknown: fit, identity and asked expression of every row.
+    """Real scans, without ground truth: fit, identity and recognised expression of every row.
 
     Attributes:
         scans: scans in any format that `omote avatar` reads.
@@ -380,7 +380,7 @@ class ScanSuite(WithNetworks):
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse scans of one name.
+        """Reject scans of the same name.
 
         Raises:
             ConfigError: no scans, or two of one name.

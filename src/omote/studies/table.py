@@ -1,4 +1,4 @@
-"""Tables of suites and studies, as CSV and as lines of charts. Importing this takes no time: metrics are looked up later."""
+"""Tables of suites and studies, as CSV and as lines of charts. Importing this is fast: metrics are looked up later."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKED, REFUSED = "expression/asked_both", "refused/share"
 OBTAINED, RATIO = "displacement/rms_mm", "displacement/ratio"
 # Mean identity distance between different persons.
 APART = "identity_apart/faceapi"
-# What a study's table says of persons.
+# Columns about persons in a study's table.
 METRICS = (DEPTH, MOVING, COLOR, IDENTITY, TOP1, ASKED, REFUSED, OBTAINED, RATIO)
 MODEL, CEILING, AUTOENCODER, COPY = (
     Row("model"),
@@ -40,12 +40,12 @@ LINES: Mapping[Row, str] = {MODEL: "model", AUTOENCODER: "autoencoder", CEILING:
 
 
 def flat(table: Table) -> dict[str, float | int]:
-    """``<metric>/<row>`` → value without its interval."""
+    """Values by key ``<metric>/<row>``, without their intervals."""
     return {f"{key}/{row}".rstrip("/"): value_of(cell) for row, cells in table.items() for key, cell in cells.items()}
 
 
 def cell(table: Table, row: Row, metric: str) -> Interval | None:
-    """A cell, or None where the row or its metric is missing or NaN; a plain number has no interval."""
+    """A cell, or None if the row or its metric is missing or NaN; a plain number has no interval."""
     found = table.get(row, {}).get(metric, math.nan)
     if not isinstance(found, Interval):
         found = Interval(value=float(found), low=math.nan, high=math.nan, num_persons=0)
@@ -56,9 +56,9 @@ def write_table(table: Table, path: Path, notes: Mapping[Row, Mapping[str, str |
     """Write a line per row, with a column per axis of its conditions; an interval has three columns.
 
     Args:
-        table: rows without a name are left out.
+        table: table to write; rows without a name are left out.
         path: path of the CSV file.
-        notes: further columns.
+        notes: further columns, by row.
     """
     rows = [row for row in table if row.name]
     axes = list(dict.fromkeys(axis for row in rows for axis, _ in row.at))
@@ -86,7 +86,7 @@ def _text(value: str | float | int | None) -> str:
 
 
 def levels_of(table: Table, metric: str, at: At = {}) -> dict[str, float]:  # noqa: B006 (never changed)
-    """Levels of a chart: true render, autoencoder, copy and other persons under a condition."""
+    """Levels of a chart: true render, autoencoder, copy and other persons, under a condition."""
     cells = {name: cell(table, row.under(**at), metric) for row, name in LINES.items() if row != MODEL}
     if metric == IDENTITY:
         cells["other persons"] = cell(table, Row().under(**at), APART)
@@ -104,17 +104,17 @@ def curves(
     logarithmic: bool = False,
     logarithmic_values: bool = False,
 ) -> str:
-    """A metric over what is varied, a line per row that has it, with the intervals over persons.
+    """A chart of a metric over a varied quantity: a line per row that has the metric, with intervals over persons.
 
     Args:
-        table: the table.
-        metric: its key.
+        table: table of the study.
+        metric: key of the metric.
         at: values on the axis with their conditions, in order.
-        label: label of that axis.
-        lines: row without its condition → name of its line.
-        levels: dashed.
-        logarithmic: whether that axis is.
-        logarithmic_values: whether the metric's axis is.
+        label: label of the axis.
+        lines: names of the lines, by row without its condition.
+        levels: dashed horizontal lines, by name.
+        logarithmic: whether the axis is logarithmic.
+        logarithmic_values: whether the metric's axis is logarithmic.
     """
     from omote.evaluation.catalogue import metric_of
 
@@ -134,14 +134,14 @@ def curves(
 
 
 def trade_off(table: Table, x: str, y: str, series: Mapping[str, Sequence[Row]], *, by: str = "") -> str:
-    """Two metrics against each other.
+    """A chart of two metrics against each other.
 
     Args:
-        table: the table.
-        x: metric across.
-        y: metric up.
-        series: name of a line → its rows, in order.
-        by: what the rows have in common, for the title.
+        table: table of the study.
+        x: metric on the horizontal axis.
+        y: metric on the vertical axis.
+        series: rows of each line in order, by the line's name.
+        by: common property of the rows, for the title.
     """
     from omote.evaluation.catalogue import metric_of
 

@@ -1,8 +1,8 @@
-"""The text suite: whether expressions asked for in held-out words are as recognisable as those asked for by category.
+"""The suite of texts: whether expressions requested in held-out words are as recognisable as those requested by category.
 
-Each unseen person shows seven expressions per way of asking: by category and intensity, and by an English and a Japanese
-caption that training never saw, of the same category and intensity. Twice: led by ARKit weights drawn from what was read, as an
-avatar is made, and with nothing but the token in cross-attention (``given=token``).
+Each unseen person gets seven expressions per form of request: category and intensity, and an English and a Japanese caption of
+the same category and intensity that was held out from training. Everything is measured twice: with ARKit weights drawn from the
+read category, as an avatar is made, and with the token in cross-attention alone (``given=token``).
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from omote.types import Expression, Rgbd
 
 BY_CATEGORY = Row("category")
 IN_WORDS: Mapping[Language, Row] = {language: Row("text").under(language=language) for language in LANGUAGES}
-# Streams of captions and of drawn weights.
+# Random streams of captions and of drawn weights.
 CAPTION_STREAM, WEIGHT_STREAM = 17, 91
 BOTH = "expression/top1_both"
 assert BOTH in TOP1
 
 
 def measure_text(suite: TextSuite, work: Work) -> Steps[Results]:
-    """Measure every way of asking.
+    """Measure every form of request.
 
     Raises:
         CheckpointError: the text encoders are not installed, or damaged weights.
@@ -85,7 +85,7 @@ def measure_text(suite: TextSuite, work: Work) -> Steps[Results]:
 
 
 def captions_of(person: Person, language: Language) -> list[Caption]:
-    """A held-out caption per category, of the person's own draw."""
+    """A held-out caption per category, drawn for the person."""
     rng = np.random.default_rng([CAPTION_STREAM, person.index, LANGUAGES.index(language)])
     return [draw_caption(rng, language=language, category=c, split="test") for c in CATEGORIES]
 
@@ -93,7 +93,7 @@ def captions_of(person: Person, language: Language) -> list[Caption]:
 def reading(
     captions: Mapping[Language, Sequence[Caption]], read: Mapping[Language, Sequence[Expression]]
 ) -> Iterator[Record]:
-    """Whether captions are read as what they were written of."""
+    """Whether captions are read as the category that they were written for."""
     for language, row in IN_WORDS.items():
         pairs = list(zip(read[language], captions[language], strict=True))
         right = np.array([e.category == c.category for e, c in pairs], np.float64)
@@ -110,12 +110,12 @@ def images_of(
     captions: Mapping[Language, Sequence[Caption]],
     read: Mapping[Language, Sequence[Expression]],
 ) -> dict[Row, Sequence[Rgbd]]:
-    """Every way of asking, and the true renders, in the order of `CATEGORIES`."""
+    """Images by every form of request, and the true renders, in the order of `CATEGORIES`."""
     source, own = truth.images[0], seeded(settings, person)
     face = model.face_of(source)
 
     def led(asked: Sequence[Expression]) -> list[Expression]:
-        # The same draw of recipe and jitter for every way of asking: only what was understood differs.
+        # Recipe and jitter are the same for every form of request: only what was read differs.
         rngs = [np.random.default_rng([WEIGHT_STREAM, own.seed, i]) for i in range(len(asked))]
         return [
             replace(draw_expression(e.category, rng, intensity=e.intensity), text=e.text)
@@ -123,7 +123,7 @@ def images_of(
         ]
 
     asked: dict[Row, Sequence[Expression]] = {row: read[language] for language, row in IN_WORDS.items()}
-    # By category the asked intensities are those of the English captions.
+    # Requests by category have the intensities of the English captions.
     asked[BY_CATEGORY] = [Expression(category=c.category, intensity=c.intensity) for c in captions["en"]]
     shown = [e.category for e in person.expressions]
     images: dict[Row, Sequence[Rgbd]] = {CEILING: [truth.images[shown.index(name)] for name in CATEGORIES]}
@@ -134,16 +134,16 @@ def images_of(
 
 
 def recognised(images: Mapping[Row, Sequence[Rgbd]], truth: GroundTruth, judges: ExpressionJudges) -> Iterator[Record]:
-    """What the judges rank first."""
+    """The judges' top answers."""
     neutral = torch.from_numpy(np.repeat(truth.landmarks_px[:1], len(CATEGORIES), 0))
     for row, seen in images.items():
         found = judged(row, batch(stacked(seen)), neutral, CATEGORIES, judges)
-        # Rows are asked for different intensities, which probabilities would be compared by.
+        # Rows have different intensities, on which probabilities depend.
         yield from (record for record in found if is_evidence(record.measure))
 
 
 def over_category(table: Table) -> Table:
-    """Accuracy of what is asked in words over that of what is asked by category."""
+    """Accuracy of requests in words, divided by that of requests by category."""
     out: dict[Row, dict[str, Cell]] = {}
     for row in IN_WORDS.values():
         for of, reference in ((row, BY_CATEGORY), (row.under(given="token"), BY_CATEGORY.under(given="token"))):

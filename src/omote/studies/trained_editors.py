@@ -1,7 +1,7 @@
-"""What studies of training data share: editors of one network, trained from nothing for the same number of images.
+"""The common part of studies of training data: editors with the same network, trained from scratch on the same number of images.
 
-All are trained behind one frozen first stage with the recipe of `editor-cpu`; only the persons differ. Each training is an item
-of work with checkpoints of its own, in ``runs/ROW``.
+All editors use one frozen first stage and the recipe `editor-cpu`; only their training persons differ. Each training is an item
+of work with its own checkpoints in ``runs/ROW``.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from omote.studies.conditions import Edit, StudyCondition, StudyOfEdits
 if TYPE_CHECKING:
     from omote.rgbd.train.editor import EditorConfig
 
-# More images than any run reaches: its time ends it.
+# More images than any run reaches: runs end by time.
 ENDLESS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOfTraining(StudyOfEdits):
-    """A study that trains editors; ``weights`` gives the first stage behind which they are trained.
+    """A study that trains editors; ``weights`` is the folder of their common first stage.
 
     Attributes:
-        population: folder of `omote population`.
-        images: images that each editor trains on.
-        minutes: minutes of training for each editor, instead of images; 0 counts images.
-        clock: clock of the training time: "wall", or "cpu" for the process's own computing where others share the machine.
-        channels: channels of the editor's U-Net.
+        population: folder written by `omote population`.
+        images: number of training images of each editor.
+        minutes: training time of each editor, which replaces the number of images; 0 counts images.
+        clock: clock of the training time: "wall", or "cpu" for the process's own computing time on a shared machine.
+        channels: channel widths of the editor's U-Net.
         batch_size: images per step.
         learning_rate: learning rate of AdamW.
-        threads: threads of torch; 0 leaves its own choice.
+        threads: number of torch's threads; 0 keeps torch's own choice.
     """
 
     population: Path
@@ -56,17 +56,17 @@ class StudyOfTraining(StudyOfEdits):
         return self.folder / "autoencoder"
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Of the first stage."""
+        """Fingerprint of the first stage."""
         return {"autoencoder": fingerprint(self.autoencoder)}
 
     def recipe(self, run: Path, *, unit_style: bool = True) -> EditorConfig:
-        """Of one editor, whose data lies in its run's folder; length and optimiser are the same for all."""
+        """The config of one editor, with data in its run's folder; all editors have the same length and optimiser."""
         from omote.recipes.cpu import editor_cpu
 
         recipe = editor_cpu(run)
         engine = replace(
             recipe.engine,
-            # Measured for each run by itself, runs to be compared could differ in more than what is studied.
+            # If each run chose its own format, compared runs could differ in more than the studied variable.
             precision="fp32",
             total_images=ENDLESS if self.minutes else self.images,
             max_seconds=60 * self.minutes,
@@ -89,7 +89,7 @@ class StudyOfTraining(StudyOfEdits):
 
 
 def encode(study: StudyOfTraining, population: Path, edits: Path, *, unit_style: bool = True) -> Steps[None]:
-    """Encode a population's edits; those that are there are kept."""
+    """Encode a population's latent pairs; existing ones are kept."""
     from omote.head.shipped import shipped_head
     from omote.rgbd.identity_stage import load_first_stage
     from omote.rgbd.train.latent_cache import encode_population
@@ -99,7 +99,7 @@ def encode(study: StudyOfTraining, population: Path, edits: Path, *, unit_style:
 
 
 def train_editor(study: StudyOfTraining, run: Path, *, unit_style: bool = True) -> Steps[None]:
-    """Train one editor, or the rest of it."""
+    """Train one editor, or the rest of an interrupted training."""
     from omote.engine.loop import train
     from omote.head.shipped import population_heads
     from omote.rgbd.train.editor import EditorTask
@@ -114,12 +114,12 @@ def train_editor(study: StudyOfTraining, run: Path, *, unit_style: bool = True) 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """An editor to be trained.
+    """An editor to train.
 
     Attributes:
         row: row of the table.
-        persons: persons that it is trained on.
-        train: trains it in a folder.
+        persons: number of training persons.
+        train: function that trains the editor in a folder.
     """
 
     row: Row
@@ -134,16 +134,16 @@ def measure_trained(
     *,
     overall: Callable[[Sequence[PersonRecords]], Table] = lambda found: {},
 ) -> Steps[Table]:
-    """Train editors, each in ``runs/NAME``, then measure all of them on the same unseen persons.
+    """Train editors in ``runs/NAME``, then measure all of them on the same unseen persons.
 
     Args:
-        study: persons and first stage.
-        work: the folder.
+        study: study with its persons and first stage.
+        work: result folder.
         trainings: trainings by name.
-        overall: records of the persons → further rows.
+        overall: function from the persons' records to further rows.
 
     Returns:
-        The table, with what each training took.
+        The table, with the cost of each training.
     """
     from omote.engine.checkpoint import progress_of
     from omote.head.shipped import shipped_head
@@ -176,7 +176,7 @@ def measure_trained(
 
 
 def link(folders: Sequence[Path], into: Path, name: str = "") -> None:
-    """Lay folders into another without a copy; links that are there are kept."""
+    """Link folders into another one without a copy; existing links are kept."""
     into.mkdir(parents=True, exist_ok=True)
     for folder in folders:
         at = into / (name or folder.name)

@@ -1,6 +1,6 @@
-"""What networks cost to train: read from the folders of their runs, or from the record that ships beside weights.
+"""Training costs of networks, from the folders of their runs or from the record beside shipped weights.
 
-Which network a run made is seen by the keys of its config.
+The keys of a run's config show which network it trained.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from omote.rgbd.weights import RECORD
 
 Kind = Literal["autoencoder", "editor", "decoder", "expressions", "regression", "pixel"]
 MODEL: tuple[Kind, ...] = ("autoencoder", "editor", "decoder")
-# Row of a release table → its networks; the first is the one that a row cannot be without.
+# Networks of each row of a release table; the first one is required.
 NETWORKS: Mapping[str, tuple[Kind, ...]] = {
     "model": MODEL,
     "model_category": (*MODEL, "expressions"),
@@ -30,14 +30,14 @@ NETWORKS: Mapping[str, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A training that is over.
+    """A finished training.
 
     Attributes:
         name: name of its run.
         kind: kind of network.
-        images: seen.
+        images: number of training images.
         minutes: minutes of training.
-        starts_from: name of the stage whose weights it started from, or "".
+        starts_from: name of the stage from whose weights it started, or "".
     """
 
     name: str
@@ -62,12 +62,12 @@ class TrainingRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Training of a row's networks.
+    """Training cost of a row's networks.
 
     Attributes:
-        images: seen by all of them together.
+        images: number of training images of all networks together.
         hours: hours of training.
-        stages: their names.
+        stages: names of the stages.
     """
 
     images: int
@@ -76,11 +76,11 @@ class Cost:
 
 
 def stages_of(runs: Sequence[Path], records: Iterable[Path]) -> list[Stage]:
-    """All stages: those of the runs, and from the records those of kinds that no run is of.
+    """All stages: those of the runs, and those of the records whose kind no run has.
 
     Args:
         runs: folders of runs.
-        records: weights folders; one without a record adds nothing.
+        records: weights folders; a folder without a record adds nothing.
 
     Raises:
         ConfigError: not a run's folder, or a record that does not fit.
@@ -94,10 +94,10 @@ def stages_of(runs: Sequence[Path], records: Iterable[Path]) -> list[Stage]:
 
 
 def read_run(run: Path) -> Stage:
-    """The stage that a run's folder holds.
+    """The stage of a run's folder.
 
     Raises:
-        ConfigError: not a run's folder, none of the networks that are compared, or nothing was trained yet.
+        ConfigError: not a run's folder, not one of the compared networks, or nothing trained yet.
         CheckpointError: a damaged checkpoint.
     """
     from omote.engine.checkpoint import progress_of
@@ -124,9 +124,9 @@ def read_run(run: Path) -> Stage:
 
 
 def cost_of(row: str, stages: Sequence[Stage]) -> Cost | None:
-    """Training of a row's networks; None for a row without networks, or where their training is not known.
+    """Training cost of a row's networks; None for a row without networks, or if a training is unknown.
 
-    A network that starts from another stage's weights took that stage's training too.
+    The cost includes the training of the weights that a network started from.
     """
     kinds = NETWORKS.get(row, ())
     if not kinds or not any(stage.kind == kinds[0] for stage in stages):
@@ -139,7 +139,7 @@ def cost_of(row: str, stages: Sequence[Stage]) -> Cost | None:
             taken[before.name] = before
             before = by_name.get(before.starts_from)
     return Cost(
-        # A prior of expressions sees 52 numbers at a time, which are no image.
+        # A prior of expressions is trained on 52 numbers at a time, which are no image.
         images=sum(stage.images for stage in taken.values() if stage.kind != "expressions"),
         hours=sum(stage.minutes for stage in taken.values()) / 60,
         stages=tuple(taken),
@@ -147,7 +147,7 @@ def cost_of(row: str, stages: Sequence[Stage]) -> Cost | None:
 
 
 def _kind_of(config: Mapping[str, Any]) -> Kind | None:
-    """Which network a recipe's config describes."""
+    """Kind of network that a recipe's config describes."""
     if "clean_share" in config:
         return "decoder"
     if "teacher" in config:

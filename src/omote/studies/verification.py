@@ -1,8 +1,8 @@
 """Verification: training time, inference time, depth accuracy and expression accuracy of every row in one table.
 
-Accuracies are those of a finished `omote evaluate release` folder, with their intervals over persons. Inference is timed here,
-each row in a process of its own (`omote.studies.edit_time`); hours of training are read from the runs that are given, and for
-other networks from the record beside their weights (`omote.studies.training_cost`).
+Accuracies come from a finished `omote evaluate release` folder, with intervals over persons. Inference is timed here, with a
+process per row (`omote.studies.edit_time`). Hours of training are read from the given runs, and for other networks from the
+record beside their weights (`omote.studies.training_cost`).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Verification(WithNetworks):
     """Training time, inference time, depth and expression accuracy of every row of a release evaluation.
 
     Attributes:
-        release: finished folder of `omote evaluate release`.
-        runs: folders of trainings, for their hours; those of other networks are in the record beside the weights.
-        backend: library that is timed: PyTorch, and OpenVINO where it is installed, or one alone.
-        repeat: number of timed edits, of which the median counts.
-        threads: threads of torch while it is timed; 0 leaves its own choice.
-        clock: clock of edits: "wall", or "cpu" for computing on all cores together, where others share the machine.
+        release: finished result folder of `omote evaluate release`.
+        runs: folders of training runs, for their hours; other networks' hours are read from the record beside their weights.
+        backend: library that is timed; by default PyTorch, and OpenVINO if it is installed.
+        repeat: number of timed edits, whose median is reported.
+        threads: number of torch's threads during the timing; 0 keeps torch's own choice.
+        clock: clock of the edits: "wall", or "cpu" for the computing time of all cores together on a shared machine.
     """
 
     NAME = "verification"
@@ -52,10 +52,10 @@ class Verification(WithNetworks):
     clock: Literal["wall", "cpu"] = "wall"
 
     def check(self) -> None:
-        """Refuse a folder that is no release evaluation, or one of other weights.
+        """Reject a folder that is no release evaluation, or one of other weights.
 
         Raises:
-            ConfigError: it is, or ``runs`` holds another folder than a training's.
+            ConfigError: such a folder, or a folder in ``runs`` that is no training's.
             CheckpointError: missing weights.
         """
         from omote.evaluation.report.results import load_results
@@ -68,7 +68,7 @@ class Verification(WithNetworks):
         stages_of(self.runs, [])
 
     def run(self, work: Work) -> Steps[Results]:
-        """Time the rows, and join times with accuracies and hours; a row is a row of the release evaluation."""
+        """Time the rows of the release evaluation, and join times with accuracies and hours."""
         from omote.evaluation.report.results import load_results
         from omote.evaluation.summary import summarise
         from omote.studies.edit_time import timed_apart
@@ -76,7 +76,7 @@ class Verification(WithNetworks):
         results, others = load_results(self.release), self.rivals_by_row().values()
         requests = self._requests(results)
         times = yield from work.records("times", list(requests), lambda name: timed_apart(requests[name]))
-        # A rival given as its run has its own hours.
+        # A baseline given as a run has its own hours.
         runs = dict.fromkeys((*self.runs, *(path for path in others if (path / "checkpoint").is_dir())))
         stages = stages_of(list(runs), [self.folder, *others])
 
@@ -102,7 +102,7 @@ class Verification(WithNetworks):
         return Results(table=table, notes=notes, numbers=count, figure=draw_verification(table, bounds))
 
     def _requests(self, results: ReleaseResults) -> dict[str, TimeRequest]:
-        """What is timed, by the name of its file."""
+        """Requests of timings, by the name of their file."""
         from omote.studies.edit_time import MODELS, NETWORK_FREE, TimeRequest
 
         networks = {**dict.fromkeys(MODELS, self.folder), **self.rivals_by_row()}
@@ -126,7 +126,7 @@ class Verification(WithNetworks):
 
 
 def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
-    """Four charts of the same rows: depth, expression, seconds, hours; an SVG file's text."""
+    """Text of an SVG file with four charts of the same rows: depth, expression, seconds and hours."""
     from omote.evaluation.catalogue import metric_of
     from omote.evaluation.report.results import title
 
@@ -135,7 +135,7 @@ def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
         cells = ((title(row), cell(table, row, metric.key)) for row in table)
         values = {name: (found.value, found.low, found.high) for name, found in cells if found is not None}
         shown = [x for ends in values.values() for x in ends if not math.isnan(x)]
-        # Every row is to be seen against the judges' levels.
+        # Every row is compared with the judges' levels.
         levels = bounds if metric.key == TOP1 else {}
         axis = axis_over(metric.label(), [*shown, *levels.values()], logarithmic=logarithmic and min(shown) > 0)
         charts.append(row_chart(metric.title, values, axis, levels))
@@ -144,7 +144,7 @@ def draw_verification(table: Table, bounds: Mapping[str, float]) -> str:
         cells = ((", ".join([title(row), *(v for _, v in row.at)]), cell(table, row, metric.key)) for row in table)
         alone = {name: (found.value, math.nan, math.nan) for name, found in cells if found is not None}
         if alone:
-            # Hours are compared by their length from nothing.
+            # Bars of hours start at zero.
             ends = [*([] if logarithmic else [0.0]), *(value for value, _, _ in alone.values())]
             charts.append(row_chart(metric.title, alone, axis_over(metric.label(), ends, logarithmic=logarithmic)))
     return figure(charts)

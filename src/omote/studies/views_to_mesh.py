@@ -1,7 +1,7 @@
-"""Views → mesh on persons that no network has seen: `omote evaluate to3d`.
+"""Views → mesh on unseen persons: `omote evaluate to3d`.
 
-A row per network and stage (the mean face, ridge regression alone, the network's coarse face, its last pass), under each kind of
-views: true renders, heads exactly 2° and 3 mm out of pose, colour alone, and what a first stage makes of noised latents.
+Rows are networks at several stages (mean face, ridge regression, coarse face, last pass), under each kind of views: true renders,
+heads exactly 2° and 3 mm out of pose, colour without depth, and views decoded from noised latents of a first stage.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class ViewsToMeshSuite(PersonStudy):
     """Views → mesh: errors per vertex and of the surface, against ridge regression and the mean face.
 
     Attributes:
-        networks: folders of exported networks (a run's export/to_3d).
-        first_stage: a first stage of views, for decoded views and for networks that read latents.
-        latent_noise: noise on the latents of decoded views, in their deviations.
+        networks: folders of exported networks (export/to_3d of a run).
+        first_stage: folder of a first stage of views, for decoded views and for networks that read latents.
+        latent_noise: standard deviations of the noise on the latents of decoded views.
     """
 
     NAME = "to3d"
@@ -42,7 +42,7 @@ class ViewsToMeshSuite(PersonStudy):
     latent_noise: Annotated[float, Range(0, 2)] = 0.3
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Of the networks."""
+        """Fingerprints of the networks."""
         from omote.rgbd.weights import fingerprint
 
         folders = [*self.networks, *([self.first_stage] if self.first_stage is not None else [])]
@@ -57,7 +57,7 @@ class ViewsToMeshSuite(PersonStudy):
 
 
 class _Meter:
-    """What a person takes: networks, head models and the face's map, loaded once."""
+    """Networks, head models and the map of the face, loaded once for all persons."""
 
     def __init__(self, suite: ViewsToMeshSuite) -> None:
         from omote.engine.weights import load_pretrained
@@ -87,7 +87,7 @@ class _Meter:
         self.size = int(next(iter(self.networks.values())).config.sample_size)
 
     def measure(self, name: str) -> Record:
-        """A person's errors by kind of views and row."""
+        """Errors of a person by kind of views and row."""
         from dataclasses import replace
 
         from omote.datasets.view_shards import ViewShard, render_views
@@ -157,7 +157,7 @@ class _Meter:
                     vertex_errors(made, true, still, self.face.faces, self.face.region)
                     for made, true, still in zip(vertices.numpy(), truth, rest, strict=True)
                 ]
-                # Where it moves is of the expression alone.
+                # Only the face with an expression has moving parts.
                 out[row] = {key: float(np.nanmean([errors[key] for errors in both])) for key in both[0]}
         return out
 

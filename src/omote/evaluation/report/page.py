@@ -79,7 +79,7 @@ def sections(results: ReleaseResults) -> Iterator[str]:
     yield html.definitions((title(row), words.describe(row)) for row in results.rows)
     yield html.definitions(words.definitions((*HEADLINE, *DETAIL, *_of_judge(JUDGES[0]))))
     yield published_tables()
-    yield "<h2>What it ran on</h2>"
+    yield "<h2>Versions and machine</h2>"
     yield html.facts(results.run)
 
 

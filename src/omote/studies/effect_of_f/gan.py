@@ -1,6 +1,6 @@
-"""A small generative adversarial network of RGB-D faces in one pass: a baseline beside diffusion.
+"""A small generative adversarial network of RGB-D faces: the one-pass baseline beside diffusion.
 
-Noise and a category → 4 × 4 features → residual blocks, doubling the side each time → a packed image. The discriminator is
+Noise and category → 4 × 4 features → residual blocks that double the side each → a packed image. The discriminator is
 `omote.nets.discriminator.PatchDiscriminator`.
 """
 
@@ -28,19 +28,19 @@ from omote.studies.effect_of_f.training import FaceTask, nearest
 FIRST_SIDE = 4
 NOISE_SIZE = 128
 SMALLEST_WIDTH = 16
-# Of the discriminator's first layer.
+# Width of the discriminator's first layer.
 JUDGE_WIDTH = 48
 # Weight of the squared gradient at true images (R1: Mescheder et al., "Which Training Methods for GANs do actually
-# Converge?", ICML 2018, eq. 9), paid every eighth step, eight times over (Karras et al. 2020, §2: "lazy").
+# Converge?", ICML 2018, eq. 9), applied in every eighth step with eight times the weight (Karras et al. 2020, §2: "lazy").
 PENALTY, PENALTY_EVERY = 1.0, 8
 
 
 class FaceGenerator(ModelMixin, ConfigMixin):
-    """Noise and a category → a packed image.
+    """Noise and category → packed image.
 
     Args:
-        sample_size: pixels of a side: 4 × 2^n.
-        width: width of the first block; halved at each doubling of the side after the second.
+        sample_size: side of the images in pixels: 4 × 2^n.
+        width: width of the first block; halved at each doubling of the side after the second one.
     """
 
     @register_to_config
@@ -64,26 +64,26 @@ class FaceGenerator(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def draw(self, category: Int[Tensor, "b"], seeds: list[int], **_: Any) -> Float[Tensor, "b 5 s s"]:
-        """New images; each sample from its own generator, in one pass whatever the sampler."""
+        """New images, each sample with its own random generator, in one pass; other settings of sampling are ignored."""
         image: Tensor = self(initial_noise((NOISE_SIZE,), seeds).to(category.device), category)
         return image
 
 
 def width_for(parameters: int, sample_size: int) -> int:
-    """The width whose generator has nearest to ``parameters`` parameters."""
+    """The width whose generator has closest to ``parameters`` parameters."""
     widths = range(SMALLEST_WIDTH, 100 * GROUPS, GROUPS)
     return nearest(parameters, widths, lambda width: FaceGenerator(sample_size=sample_size, width=width))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GanBatch:
-    """One step of both sides.
+    """A batch for generator and discriminator.
 
     Attributes:
-        real: scaled packed images.
-        category: categories of the true and of the drawn images.
-        noise: noise of the drawn images.
-        penalised: whether the discriminator's gradient is.
+        real: scaled packed images of real faces.
+        category: categories of the real and of the generated images.
+        noise: noise of the generated images.
+        penalised: whether the discriminator's gradient is penalised in this step.
     """
 
     real: Tensor
@@ -93,7 +93,7 @@ class GanBatch:
 
 
 class GanModule(nn.Module):
-    """Generator and discriminator, each paying for its own (hinge loss: Lim & Ye, "Geometric GAN", 2017)."""
+    """Generator and discriminator, each with its own loss (hinge loss: Lim & Ye, "Geometric GAN", 2017)."""
 
     def __init__(self, generator: FaceGenerator, judge: PatchDiscriminator) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class GanModule(nn.Module):
         self.judge = judge
 
     def forward(self, batch: GanBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of both losses; neither side has a gradient to the other."""
+        """The sum of both losses; neither network gets gradients from the other's loss."""
         device = next(self.parameters()).device
         category, real = batch.category.to(device), batch.real.to(device)
         wanted = F.one_hot(category, len(CATEGORIES)).to(real.dtype)[:, :, None, None]
@@ -126,13 +126,13 @@ class GanTask(FaceTask):
         super().__init__(folder, held_out_share, seed)
         size = self.set.values.shape[-1]
         generator = FaceGenerator(sample_size=size, width=width_for(parameters, size))
-        # Down to logits that see all of a face.
+        # Layers down to logits that see the whole face.
         halvings = (size // (2 * FIRST_SIDE)).bit_length() - 1
         judge = PatchDiscriminator(len(CATEGORIES), JUDGE_WIDTH, image_channels=NUM_CHANNELS, halvings=halvings)
         self.module = GanModule(generator, judge)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> GanBatch:
-        """True images and noise."""
+        """Real images and noise."""
         real, category = self.draw(step, seed, size, part, parts)
         noise = torch.randn((size * parts, NOISE_SIZE), generator=step_generator(seed, step))
         return GanBatch(

@@ -1,8 +1,8 @@
-"""A class-conditional denoiser of whole latents: it draws new RGB-D faces of a wanted category (Rombach et al., §3.2).
+"""A class-conditional denoiser of latents that generates RGB-D faces of a given category (Rombach et al., §3.2).
 
-The path is that of `omote.diffusion.flow`, the preconditioning EDM's (`omote.diffusion.flow.path_scale`). Networks for latents of
-different sides have as nearly as their widths allow the same number of parameters (`widths_for`), so that first stages of
-different f can be compared by faces drawn behind them; f = 1 is diffusion of pixels.
+The path is that of `omote.diffusion.flow`, with EDM's preconditioning (`omote.diffusion.flow.path_scale`). Networks for latents
+of different size have the same number of parameters as nearly as their widths allow (`widths_for`), so that first stages of
+different f can be compared by the faces generated with them; f = 1 is diffusion of pixels.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ MOST_LEVELS = 4
 GROUPS = 4
 HEAD_CHANNELS = 8
 OBJECTIVE = Objective(at_noise=0.05)
-# Share of items without their category, for guidance.
+# Share of samples without their category, for guidance.
 DROP_CATEGORY = 0.1
 
 
 class LatentGenerator(ModelMixin, ConfigMixin):
-    """Denoiser of latents scaled to unit deviation.
+    """Denoiser of latents scaled to unit standard deviation.
 
     Args:
-        sample_size: latent pixels of a side.
-        latent_channels: channels of the latent.
+        sample_size: side of the latents in pixels.
+        latent_channels: channels of the latents.
         channels: U-Net widths per resolution.
-        prediction: prediction of the U-Net (`omote.diffusion.objective`); `forward` gives the velocity whatever it is.
+        prediction: prediction of the U-Net (`omote.diffusion.objective`); `forward` returns the velocity for all of them.
     """
 
     @register_to_config
@@ -82,8 +82,8 @@ class LatentGenerator(ModelMixin, ConfigMixin):
 
         Args:
             z_t: scaled latent at time t (noise at t = 1, clean at t = 0).
-            t: [0, 1].
-            category: index into `CATEGORIES`, or `ANY`.
+            t: times in [0, 1].
+            category: indices into `CATEGORIES`, or `ANY`.
         """
         scale = path_scale(t).view(-1, 1, 1, 1)
         out = self.unet(z_t / scale, 1000 * t, class_labels=category, return_dict=False)[0]
@@ -99,14 +99,14 @@ class LatentGenerator(ModelMixin, ConfigMixin):
         sampler: SamplerName = "flow_euler",
         guidance_scale: float = 1.0,
     ) -> Float[Tensor, "b d h w"]:
-        """New latents, scaled.
+        """New scaled latents.
 
         Args:
-            category: wanted, as in `forward`.
-            seeds: seeds of each sample's noise.
-            steps: steps of the sampler.
-            sampler: sampler by name.
-            guidance_scale: 1 means none.
+            category: categories, as in `forward`.
+            seeds: seed of each sample's noise.
+            steps: number of sampler steps.
+            sampler: name of the sampler.
+            guidance_scale: scale of classifier-free guidance; 1 means none.
         """
         config: Any = self.config
         noise = initial_noise((config.latent_channels, config.sample_size, config.sample_size), list(seeds))
@@ -118,7 +118,7 @@ class LatentGenerator(ModelMixin, ConfigMixin):
 
 
 def num_levels(side: int) -> int:
-    """Resolutions of a U-Net on latents of ``side`` pixels: halved until 4, at most four of them."""
+    """Number of resolutions of a U-Net on latents of ``side`` pixels: halved down to 4, at most four of them."""
     levels = 1
     while levels < MOST_LEVELS and side % 2 == 0 and side // 2 >= SMALLEST_SIDE:
         side, levels = side // 2, levels + 1
@@ -126,7 +126,7 @@ def num_levels(side: int) -> int:
 
 
 def widths_for(parameters: int, *, sample_size: int, latent_channels: int) -> tuple[int, ...]:
-    """The widths, in multiples of 4 and doubling with depth, whose network has nearest to ``parameters`` parameters."""
+    """The widths, multiples of 4 that double with depth, whose network has closest to ``parameters`` parameters."""
 
     def network(widths: tuple[int, ...]) -> LatentGenerator:
         return LatentGenerator(sample_size=sample_size, latent_channels=latent_channels, channels=widths)
@@ -135,7 +135,7 @@ def widths_for(parameters: int, *, sample_size: int, latent_channels: int) -> tu
 
 
 def _growing(levels: int) -> Iterator[tuple[int, ...]]:
-    """Widths that grow one level at a time."""
+    """Widths that increase one level at a time."""
     last: tuple[int, ...] = ()
     for quarter in range(4 * HEAD_CHANNELS, 400 * HEAD_CHANNELS):
         exact = (quarter / 4 * min(2**i, 4) for i in range(levels))
@@ -147,13 +147,13 @@ def _growing(levels: int) -> Iterator[tuple[int, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorBatch:
-    """What to denoise.
+    """A batch to denoise.
 
     Attributes:
         z_0: scaled latents.
-        noise: standard normal.
-        t: [0, 1].
-        category: index into `CATEGORIES`, or `ANY`.
+        noise: standard normal noise.
+        t: times in [0, 1].
+        category: indices into `CATEGORIES`, or `ANY`.
     """
 
     z_0: Tensor

@@ -1,6 +1,6 @@
-"""A population as generators read it: packed images, or their latents, in files that map into memory.
+"""A population as training data of generators: packed images, or their latents, in memory-mapped files.
 
-Images are packed once at one size, and every row of the comparison reads the same ones. A set appears whole or not at all.
+Images are packed once at one size, and every row of the comparison reads the same ones. A set is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from omote.rgbd.codec import NUM_CHANNELS
 from omote.rgbd.train.autoencoder import packed
 
 BATCH = 32
-# Values, their categories and persons.
+# Values with their categories and persons.
 Part: TypeAlias = tuple[Tensor, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSet:
-    """Images or latents with their categories, persons in order.
+    """Images or latents with their categories, ordered by person.
 
     Attributes:
-        values: half precision; images packed, latents unscaled.
-        category: index into `CATEGORIES`.
-        person: index of the population's person.
-        mean: per channel, over a sample of them.
-        std: the same.
+        values: packed images, or unscaled latents, in half precision.
+        category: index of each value's category in `CATEGORIES`.
+        person: index of each value's person in the population.
+        mean: mean of each channel, over a sample of the values.
+        std: standard deviation of each channel, over the same sample.
     """
 
     values: Float[np.ndarray, "n d h w"]
@@ -48,7 +48,7 @@ class LatentSet:
     std: Float[np.ndarray, "d"]
 
     def split(self, held_out_share: float) -> tuple[Int[np.ndarray, "a"], Int[np.ndarray, "b"]]:
-        """Indices for training, and of the held-out persons: the last share of them, at least one.
+        """Indices of the training values, and of the held-out persons' values: the last share of the persons, at least one.
 
         Raises:
             ConfigError: no person is left to train on.
@@ -61,21 +61,21 @@ class LatentSet:
         return np.flatnonzero(~held), np.flatnonzero(held)
 
     def take(self, indices: Int[np.ndarray, "m"]) -> Float[Tensor, "m d h w"]:
-        """Some, in single precision."""
+        """Selected values in single precision."""
         return torch.from_numpy(np.asarray(self.values[indices], np.float32))
 
     @property
     def units(self) -> tuple[Float[Tensor, "1 d 1 1"], Float[Tensor, "1 d 1 1"]]:
-        """Mean and deviation: networks see values scaled by them."""
+        """Mean and standard deviation, by which values are scaled for networks."""
         mean, std = (torch.from_numpy(np.asarray(x, np.float32)).view(1, -1, 1, 1) for x in (self.mean, self.std))
         return mean, std
 
 
 def read_latents(folder: Path) -> LatentSet:
-    """Map a folder that `pack_population` or `encode_images` wrote.
+    """Map the files of a folder written by `pack_population` or `encode_images`.
 
     Raises:
-        DatasetError: it is not whole.
+        DatasetError: the set is incomplete.
     """
     with reading(folder, DatasetError, "not a whole set of latents", "delete it and run again"):
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in LatentSet.__dataclass_fields__}
@@ -86,13 +86,13 @@ def read_latents(folder: Path) -> LatentSet:
 
 
 def pack_population(population: Path, size: int, folder: Path, *, max_persons: int = 0) -> LatentSet:
-    """Pack every image of a population at ``size`` pixels of a side into ``folder``; what is there is kept.
+    """Pack every image of a population at ``size`` × ``size`` pixels into ``folder``; an existing set is kept.
 
     Args:
         population: folder of rendered shards.
-        size: a whole fraction of the shards' own.
+        size: side of the images in pixels; the shards' size must be a multiple of it.
         folder: folder of the set.
-        max_persons: the first so many; 0 for all.
+        max_persons: largest number of persons, counted from the first one; 0 means all.
     """
     shards = [read_shard(p) for p in shard_folders(population)]
     people = [(shard, i) for shard in shards for i in range(shard.num_persons)][: max_persons or None]
@@ -107,7 +107,7 @@ def pack_population(population: Path, size: int, folder: Path, *, max_persons: i
 
 @torch.no_grad()
 def encode_images(images: LatentSet, autoencoder: RgbdAutoencoder, folder: Path) -> LatentSet:
-    """Every image's most likely latent into ``folder``; what is there is kept."""
+    """Encode every image to the mode of its latent distribution, into ``folder``; an existing set is kept."""
     side = images.values.shape[-1] // autoencoder.factor
     device = next(autoencoder.parameters()).device
 
@@ -120,7 +120,7 @@ def encode_images(images: LatentSet, autoencoder: RgbdAutoencoder, folder: Path)
 
 
 def _kept(folder: Path, shape: tuple[int, ...], parts: Iterable[Part]) -> LatentSet:
-    """The set in a folder; made in a folder of another name, and renamed when whole."""
+    """The set in a folder; if missing, it is written to a folder of another name, which is renamed when complete."""
     if folder.exists():
         return read_latents(folder)
     temporary = folder.with_name(f"{folder.name}.partial")

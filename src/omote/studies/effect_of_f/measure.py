@@ -1,11 +1,12 @@
-"""How near a set of drawn RGB-D faces is to a set of real ones: in features of colour, in features of shape, and in depth.
+"""Distance of a set of generated RGB-D faces from a set of real ones: in features of colour, features of shape, and depth.
 
-* ``fd/<features>``, ``precision/<features>``, ``recall/<features>``: of the colours (`omote.evaluation.distribution`).
-* ``fd/<features>_shaded_depth``: the Fréchet distance of the shapes alone, drawn as grey clay under one light: a surface that
-  no face has is far from all, however good its colours.
-* ``depth/nearest_mm``: a drawn face has no true depth of its own, so its depth is compared with every real one and the nearest
-  counts: the mean over pixels of |d - g| inside the real one's mask. The mean face scores well here, so this stands beside
-  recall; its floor are real faces of other persons (row ``real``).
+* ``fd/<features>``, ``precision/<features>``, ``recall/<features>``: measures of the colours (`omote.evaluation.distribution`).
+* ``fd/<features>_shaded_depth``: Fréchet distance of the shapes alone, rendered as grey clay under one light. An impossible
+surface
+  is far from all real ones, however good its colours are.
+* ``depth/nearest_mm``: a generated face has no true depth of its own, so its depth is compared with that of every real face, and
+  the nearest counts: the mean of |d - g| over the pixels inside the real face's mask. The mean face scores well here, so the
+  measure stands beside recall; its floor is that of real faces of other persons (row ``real``).
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from omote.geometry.camera import FRONT_DISTANCE_MM, orbit_camera
 from omote.geometry.depth import depth_normals
 from omote.rgbd.codec import unpack
 
-# The key light of the clay pictures: from the upper left, towards the face, in camera axes.
+# Key light of the clay pictures: from the upper left towards the face, in camera axes.
 LIGHT = np.array([-0.35, -0.5, -0.79])
 DEPTH_SIDE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSet:
-    """What is compared of a set of faces.
+    """Features and depth of a set of faces.
 
     Attributes:
         color: features of the colours.
         shape: features of the clay pictures.
-        depth_mm: relative depth, small.
-        mask: where it is the head's, small.
+        depth_mm: relative depth at a small size.
+        mask: mask of the head at the same size.
     """
 
     color: Float[np.ndarray, "n d"]
@@ -47,7 +48,7 @@ class FaceSet:
 
 
 def face_set(images: Float[Tensor, "n 5 s s"], extractor: FeatureExtractor) -> FaceSet:
-    """Measure packed images, real or drawn."""
+    """Measure packed images, real or generated."""
     rgb, depth_mm, mask = unpack(images.float().cpu())
     side = min(DEPTH_SIDE, depth_mm.shape[-1])
     return FaceSet(
@@ -59,7 +60,7 @@ def face_set(images: Float[Tensor, "n 5 s s"], extractor: FeatureExtractor) -> F
 
 
 def clay(depth_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Relative depth → grey pictures in [0, 1], lit from one side, as the standard camera sees it."""
+    """Relative depth → grey pictures in [0, 1], lit from one side, as seen by the standard camera."""
     camera = orbit_camera(size=depth_mm.shape[-1])
     intrinsics = np.broadcast_to(camera.intrinsics, (len(depth_mm), 3, 3))
     normals, seen = depth_normals(depth_mm + FRONT_DISTANCE_MM, mask, intrinsics)
@@ -72,11 +73,11 @@ def compare(drawn: FaceSet, real: FaceSet, name: str, *, alone: Int[np.ndarray, 
     """The measures of this module, with the extractor's name in their keys.
 
     Args:
-        drawn: faces that are measured.
-        real: faces that they are compared with.
+        drawn: generated faces.
+        real: real faces.
         name: name of the extractor.
         alone: indices of real faces of different persons, for precision and recall: a manifold's width is the distance to a
-            neighbour, and another picture of the same person is none.
+            neighbour, which another picture of the same person is not.
     """
     near = precision_recall(real.color[alone], drawn.color)
     return {

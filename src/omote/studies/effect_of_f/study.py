@@ -1,8 +1,8 @@
-"""The effect of f: diffusion behind first stages of f = 1 … 32 at equal training time and network size (Rombach et al., §4.1).
+"""The effect of f: diffusion on first stages of f = 1 … 32 at equal training time and network size (Rombach et al., §4.1).
 
-Each row trains a denoiser of the same number of parameters for the same time on its own latents, and is measured at the same
-times: `omote.studies.effect_of_f.measure` defines the measures. ``pixel`` is f = 1, diffusion of the images themselves; ``gan``
-a small adversarial generator of that size. The time of a first stage is counted apart and stated.
+Each row trains a denoiser with the same number of parameters for the same time on its own latents, and all rows are measured at
+the same times with the measures of `omote.studies.effect_of_f.measure`. ``pixel`` is f = 1, diffusion of the images themselves;
+``gan`` is a small adversarial generator of that size. The training time of a first stage is reported separately.
 
 A row is an item of work, and its parts are kept: first stage, latents, generator, and a file per time of measurement.
 """
@@ -31,27 +31,27 @@ DEFAULT_ROWS: tuple[RowName, ...] = ("pixel", "kl-f2", "kl-f4", "kl-f8", "kl-f16
 
 @dataclass(frozen=True, kw_only=True)
 class EffectOfF(Study):
-    """Diffusion behind first stages of f = 1 to 32, at equal time and network size, and a small GAN.
+    """Diffusion on first stages of f = 1 to 32, at equal time and network size, and a small GAN.
 
     Attributes:
-        population: folder of `omote population`; its last persons are held out.
-        size: pixels of a side, a whole fraction of the population's.
-        rows: trained now; several processes on one folder share them.
-        minutes: minutes of training for each generator; its first stage has minutes of its own.
-        first_stage_minutes: minutes of training for each first stage.
+        population: folder written by `omote population`; its last persons are held out.
+        size: side of the images in pixels; the population's size must be a multiple of it.
+        rows: rows to train; several processes on one folder share them.
+        minutes: training time of each generator, without that of its first stage.
+        first_stage_minutes: training time of each first stage.
         first_stage_width: width of the first stage's layers.
-        marks: shares of the minutes at which generators are measured.
-        clock: clock of the training times: "wall", or "cpu" for the process's own computing where others share the machine.
-        parameters: parameters of each generator, within a few percent.
+        marks: shares of the training time at which generators are measured.
+        clock: clock of the training time: "wall", or "cpu" for the process's own computing time on a shared machine.
+        parameters: number of parameters of each generator, within a few percent.
         batch_size: images per step.
-        max_persons: upper bound of the population's persons; 0 for none.
-        held_out_share: held-out share of the persons: no network trains on them, and all are measured against them.
-        num_real: held-out faces that are measured against, at most.
-        num_drawn: faces per measurement, over the categories in turn.
-        steps: steps of the sampler.
+        max_persons: largest number of the population's persons; 0 means all.
+        held_out_share: share of the persons that no network is trained on and all are measured against.
+        num_real: largest number of held-out faces that are compared with.
+        num_drawn: number of generated faces per measurement, with categories in turn.
+        steps: number of sampler steps.
         sampler: sampler of the diffusion rows.
-        seed: seed of everything drawn.
-        threads: threads of each process; 0 leaves torch's own choice.
+        seed: seed of all random choices.
+        threads: number of threads of each process; 0 keeps torch's own choice.
     """
 
     NAME = "f"
@@ -90,10 +90,10 @@ class EffectOfF(Study):
 
     def __post_init__(self) -> None:
         if list(self.marks) != sorted(set(self.marks)) or not self.marks or self.marks[0] <= 0:
-            raise ValueError(f"marks: expected growing shares of the minutes, got {self.marks}")
+            raise ValueError(f"marks: expected increasing shares of the minutes, got {self.marks}")
 
     def check(self) -> None:
-        """Refuse rows whose images leave no latent."""
+        """Reject rows whose first stage leaves no latent pixel."""
         for row in self.rows:
             if factor_of(row) > self.size // 2:
                 raise ConfigError(f"{row}: images of {self.size} pixels leave no latent; give a larger size")
@@ -120,12 +120,12 @@ class EffectOfF(Study):
 
 
 def factor_of(row: str) -> int:
-    """By how much a row's first stage shrinks a side."""
+    """Downsampling factor of a row's first stage."""
     return int(row.partition("-f")[2] or 1)
 
 
 def _drawn(rows: Mapping[str, Record], real: Mapping[str, float], key: str) -> str:
-    """Fréchet distance over time, and drawing speed."""
+    """Fréchet distance over time, and sampling speed."""
     lines = {row: [(mark["training/minutes"], mark[key]) for mark in record["marks"]] for row, record in rows.items()}
     every = [point for points in lines.values() for point in points]
     speeds = {row: record["marks"][-1]["speed/samples_per_s"] for row, record in rows.items()}

@@ -38,17 +38,17 @@ from omote.studies.trained_editors import ENDLESS
 
 DRAWN_AT_ONCE = 35
 SHOWN = 14
-# Precision and recall look at a third neighbour.
+# Precision and recall use the third neighbour.
 FEWEST_PERSONS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Packed images, and the real faces that drawn ones are measured against.
+    """Packed images of a population, and the real faces that generated ones are compared with.
 
     Attributes:
-        images: images of the population.
-        real: held out.
+        images: packed images of the population.
+        real: held-out faces.
         alone: indices of real faces, one per person.
         extractor: extractor of the features.
     """
@@ -59,15 +59,15 @@ class Reference:
     extractor: FeatureExtractor
 
     def compared(self, drawn: Tensor) -> dict[str, float]:
-        """The measures of drawn faces."""
+        """The measures of generated faces."""
         return compare(face_set(drawn, self.extractor), self.real, self.extractor.name, alone=self.alone)
 
 
 def reference_of(config: EffectOfF, work: Work) -> Steps[tuple[Reference, Record]]:
-    """Pack the population's images and measure the real faces; what is there is kept.
+    """Pack the population's images and measure the real faces; existing results are kept.
 
     Returns:
-        The reference, and the measures of faces that are trained on against it: the floor of each distance.
+        The reference, and the measures of real training faces against it: the floor of each distance.
 
     Raises:
         ConfigError: the size does not fit the population, or too few persons are held out.
@@ -99,7 +99,7 @@ def reference_of(config: EffectOfF, work: Work) -> Steps[tuple[Reference, Record
 
 
 def run_row(config: EffectOfF, row: str, out: Path, reference: Reference) -> Steps[Record]:
-    """Train a row and measure it at every time; parts that are there are kept.
+    """Train a row and measure it at every time; existing parts are kept.
 
     Returns:
         ``marks``: the measures at each time, in order.
@@ -119,7 +119,7 @@ def run_row(config: EffectOfF, row: str, out: Path, reference: Reference) -> Ste
     task = kind(latents, parameters=config.parameters, held_out_share=config.held_out_share, seed=config.seed)
     engine = _engine(config, learning_rate=1e-3)
     if row == "gan":
-        # Two players: no momentum, and no bound on a gradient that is the sum of both.
+        # Two players: no momentum, and no limit on a gradient that is the sum of both.
         engine = replace(engine, learning_rate=5e-4, momentum=0.0, clip_norm=1e3)
     results = []
     for number, mark in enumerate(config.marks):
@@ -136,7 +136,7 @@ def run_row(config: EffectOfF, row: str, out: Path, reference: Reference) -> Ste
                 temporary.write_text(json.dumps(measured, indent=1) + "\n")
         results.append(json.loads(path.read_text()))
     if autoencoder is not None:
-        # Large, and made again from the first stage if ever asked for.
+        # Latents are large, and can be made again from the first stage.
         shutil.rmtree(latents)
     return {"marks": results}
 
@@ -148,7 +148,7 @@ def _first_stage(config: EffectOfF, row: str, folder: Path) -> Steps[None]:
         first_stage_cpu(folder, factor=factor_of(row), regularisation=kind, width=config.first_stage_width),
         population=config.population,
         sample_size=config.size,
-        # Minutes are too few for a discriminator to learn to tell anything.
+        # Minutes are too few for a discriminator to learn anything useful.
         adversarial=0.0,
         engine=replace(_engine(config, learning_rate=1.5e-3), max_seconds=seconds, cooldown=0.3),
     )
@@ -161,7 +161,7 @@ def _engine(config: EffectOfF, *, learning_rate: float) -> EngineConfig:
         total_images=ENDLESS,
         clock=config.clock,
         batch_size=config.batch_size,
-        # Rows gain differently from other formats on different machines: compute is counted in float32.
+        # The speed of other number formats differs by row and machine, so compute is measured in float32.
         precision="fp32",
         learning_rate=learning_rate,
         warmup_images=50 * config.batch_size,
@@ -184,7 +184,7 @@ def _measured(
     autoencoder: RgbdAutoencoder | None,
     reference: Reference,
 ) -> tuple[Tensor, dict[str, float | int]]:
-    """New faces, packed, and a row's numbers after as much training as its generator has had."""
+    """Generated faces as packed images, and a row's measures after its generator's training so far."""
     network: Any = load_pretrained(
         FaceGenerator if row == "gan" else LatentGenerator, folder / "generator/export/generator"
     ).eval()
@@ -203,7 +203,7 @@ def _measured(
         "training/minutes": progress.seconds / 60,
         "training/images": progress.images,
         "model/parameters": sum(p.numel() for p in network.parameters()),
-        # Network and decoder together.
+        # Time of network and decoder together.
         "speed/samples_per_s": rate,
         **reference.compared(drawn),
     }

@@ -1,4 +1,4 @@
-"""What trainings of both generators share: batches of a set, equal sizes of networks, and what is exported."""
+"""The common part of both generators' trainings: batches of a set, equal network sizes, and the export."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Width = TypeVar("Width")
 
 
 class FaceTask(BaseTask):
-    """An `omote.engine.loop.Task` without its module and batches, which subclasses add.
+    """An `omote.engine.loop.Task` without module and batches, which subclasses add.
 
     Args:
         folder: folder of the set (`omote.studies.effect_of_f.latents`).
-        held_out_share: held-out share of the persons, the last ones, that no network sees.
-        seed: seed of the network.
+        held_out_share: share of the persons, counted from the last one, that no network is trained on.
+        seed: seed of the network's initial weights.
     """
 
     def __init__(self, folder: Path, held_out_share: float, seed: int) -> None:
@@ -43,7 +43,7 @@ class FaceTask(BaseTask):
 
 
 def nearest(parameters: int, widths: Iterable[Width], network: Callable[[Width], Any]) -> Width:
-    """The width whose network has nearest to ``parameters`` parameters; ``widths`` grow."""
+    """The width whose network has closest to ``parameters`` parameters; ``widths`` must increase."""
     best: tuple[float, Width] | None = None
     for width in widths:
         with torch.device("meta"):
