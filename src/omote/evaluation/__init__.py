@@ -1,1 +1,1 @@
-"""Metrics, judges and the benchmarks that use them."""
+"""Metrics, judges, and the reports that use them."""

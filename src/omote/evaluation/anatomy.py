@@ -1,7 +1,7 @@
-"""Does an avatar's mesh do what faces do? Teeth at rest, folded skin, crossing lips, how far the mouth's corners travel.
+"""Anatomical plausibility of an avatar's mesh: teeth at rest, folded skin, crossing lips, movement of the mouth's corners.
 
 Everything is measured on the drawn meshes alone, as a viewer has them: skin, teeth and the mouth's lining with their morph
-targets, front to +z, in millimetres. No head model is asked, so an avatar of any origin can be measured.
+targets, front to +z, in millimetres. No head model is needed, so an avatar of any origin can be measured.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from omote.geometry.mesh import face_normals, unique_edges, vertex_normals
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.rendering.zbuffer import rasterize
 
-FRONT_DEPTH_MM = 90.0  # behind the foremost skin; ears and neck lie deeper
+FRONT_DEPTH_MM = 90.0  # depth of the front behind the foremost skin; ears and neck lie deeper
 FRONT_COSINE = 0.3
 VIEW_MM, VIEW_PX, VIEW_DISTANCE_MM = 200.0, 500, 20_000.0  # nearly parallel rays
-LIP_FACING = 0.25  # y of a lip's normal where it faces the other lip
+LIP_FACING = 0.25  # y component of a lip's normal from which on it faces the other lip
 LIP_PAIR_MM = 3.0
-CORNER_MM = 1.5  # from the outermost of the vertices where lips face each other
+CORNER_MM = 1.5  # distance from the outermost vertices of the facing lips
 CROSSING_MM = 1.0
 PAIR_WEIGHT = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnFace:
-    """An avatar's parts as they are drawn.
+    """An avatar's parts as drawn.
 
     Attributes:
-        vertices_mm: vertices of all parts at rest; vertices that coincide are one.
+        vertices_mm: vertices of all parts at rest, with coincident vertices merged.
         targets_mm: offsets per morph target.
-        triangles: per part ("skin", "teeth", "mouth", "eyes", "tongue"), counter-clockwise from outside.
+        triangles: triangles per part ("skin", "teeth", "mouth", "eyes", "tongue"), counter-clockwise seen from outside.
     """
 
     vertices_mm: Float[np.ndarray, "v 3"]
@@ -50,9 +50,9 @@ def welded(
     parts: Mapping[str, tuple[Float[np.ndarray, "_ 3"], Int[np.ndarray, "_ 3"], Float[np.ndarray, "k _ 3"]]],
     names: Iterable[str],
 ) -> DrawnFace:
-    """Parts with their own vertices (positions mm, triangles, targets mm) as one face; ``names`` of the targets."""
+    """Parts with their own vertices (positions in mm, triangles, targets in mm) merged into one face; ``names`` of targets."""
     positions = np.concatenate([p for p, _, _ in parts.values()])
-    # Vertices are doubled where texture coordinates jump, and where two parts meet.
+    # Vertices are duplicated at UV seams, and where two parts meet.
     _, first, inverse = np.unique(np.round(positions, 4), axis=0, return_index=True, return_inverse=True)
     inverse = inverse.ravel()
     targets = np.concatenate([t for _, _, t in parts.values()], axis=1)[:, first]
@@ -68,7 +68,7 @@ def welded(
 
 
 def measure_anatomy(face: DrawnFace) -> dict[str, float]:
-    """Everything below, flat: at rest, per expression, per ARKit unit, and per pair of expressions at .7 each."""
+    """All measures of this module: at rest, per expression, per ARKit unit, and per pair of expressions at .7 each."""
     lips = find_lips(face)
     front = front_triangles(face)
     out = {
@@ -90,7 +90,7 @@ def measure_anatomy(face: DrawnFace) -> dict[str, float]:
 
 
 def front_triangles(face: DrawnFace) -> Bool[np.ndarray, " f"]:
-    """Triangles of the skin that a viewer in front sees at rest."""
+    """Mask of the skin's triangles that are visible from the front at rest."""
     v, t = face.vertices_mm, face.triangles["skin"]
     normal = face_normals(v, t)
     near = v[t].mean(axis=1)[:, 2] > v[np.unique(t), 2].max() - FRONT_DEPTH_MM
@@ -101,7 +101,7 @@ def front_triangles(face: DrawnFace) -> Bool[np.ndarray, " f"]:
 def folded(
     face: DrawnFace, front: Bool[np.ndarray, " f"], posed_mm: Float[np.ndarray, "v 3"]
 ) -> Bool[np.ndarray, " f"]:
-    """Front triangles that are turned by more than 90 degrees from rest."""
+    """Mask of front triangles whose normal is turned by more than 90 degrees from rest."""
     t = face.triangles["skin"]
     turned = np.einsum("fc,fc->f", face_normals(face.vertices_mm, t), face_normals(posed_mm, t)) < 0
     out: Bool[np.ndarray, " f"] = front & turned
@@ -109,7 +109,7 @@ def folded(
 
 
 def visible_mm2(face: DrawnFace, part: str, posed_mm: Float[np.ndarray, "v 3"] | None = None) -> float:
-    """Area (mm², as seen from the front) of a part that nothing hides."""
+    """Visible area (mm², seen from the front) of a part."""
     camera = orbit_camera(
         size=VIEW_PX, distance_mm=VIEW_DISTANCE_MM, field_mm=VIEW_MM, target_mm=np.array([0.0, -30.0, 0.0])
     )
@@ -126,16 +126,16 @@ def visible_mm2(face: DrawnFace, part: str, posed_mm: Float[np.ndarray, "v 3"] |
 
 @dataclass(frozen=True, kw_only=True)
 class Lips:
-    """Where two lips face each other at rest.
+    """The facing surfaces of the two lips at rest.
 
     Attributes:
         upper: vertices of the upper lip that face the lower one.
-        lower: the reverse.
-        upper_patch: triangles about ``upper``.
-        lower_patch: triangles about ``lower``.
+        lower: vertices of the lower lip that face the upper one.
+        upper_patch: triangles around ``upper``.
+        lower_patch: triangles around ``lower``.
         surface: triangles of skin and the mouth's lining, which enclose the flesh.
-        at_rest: which vertices (upper, then lower) cross at rest already.
-        corners: vertices at the (left, right) corner.
+        at_rest: mask of the vertices (upper, then lower) that already cross at rest.
+        corners: vertices at the left and at the right corner.
     """
 
     upper: Int[np.ndarray, " n"]
@@ -147,12 +147,12 @@ class Lips:
     corners: tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]
 
     def crossing(self, posed_mm: Float[np.ndarray, "v 3"]) -> Bool[np.ndarray, " k"]:
-        """Vertices (upper, then lower) more than `CROSSING_MM` inside the other lip that aren't so at rest.
+        """Mask of vertices (upper, then lower) more than `CROSSING_MM` inside the other lip, but not at rest.
 
-        A vertex counts if it lies so far behind the other lip's nearest triangle, and the point as far behind it, in its own
-        lip, lies in the other's flesh as well: the surface winds about it twice (Jacobson et al., "Robust Inside-Outside
-        Segmentation using Generalized Winding Numbers", SIGGRAPH 2013). The nearest triangle alone errs at the corners, where
-        the lips meet at an angle; winding alone where a lip is rolled in.
+        A vertex counts if it lies that far behind the other lip's nearest triangle and the point as far behind it, inside its own
+        lip, also lies inside the other lip's flesh: the surface winds around that point twice (Jacobson et al., "Robust Inside-
+        Outside Segmentation using Generalized Winding Numbers", SIGGRAPH 2013). The nearest triangle alone is wrong at the
+        corners, where the lips meet at an angle; the winding number alone is wrong where a lip is rolled in.
         """
         ids = np.concatenate([self.upper, self.lower])
         out = np.zeros(len(ids), bool)
@@ -164,13 +164,13 @@ class Lips:
         return out & ~self.at_rest
 
     def corner_travel(self, offset_mm: Float[np.ndarray, "v 3"]) -> float:
-        """Travel (mm) of the corner that goes farther."""
+        """Movement (mm) of the corner that moves farther."""
         travel = [np.linalg.norm(offset_mm[ids].mean(axis=0)) for ids in self.corners if len(ids)]
         return float(max(travel, default=0.0))
 
 
 def find_lips(face: DrawnFace) -> Lips:
-    """The lips of a face at rest: skin above and below the teeth's line whose normals oppose within `LIP_PAIR_MM`."""
+    """The lips of a face at rest: skin above and below the teeth's line with opposing normals within `LIP_PAIR_MM`."""
     v = face.vertices_mm
     surface = np.concatenate([face.triangles[n] for n in ("skin", "mouth") if n in face.triangles])
     normals = vertex_normals(v, surface)
@@ -202,7 +202,7 @@ def find_lips(face: DrawnFace) -> Lips:
 def _patch(
     triangles: Int[np.ndarray, "f 3"], own: Int[np.ndarray, " n"], other: Int[np.ndarray, " m"]
 ) -> Int[np.ndarray, "_ 3"]:
-    """Triangles within two rings of a lip's vertices that no vertex of the other lip touches."""
+    """Triangles within two rings of a lip's vertices that contain no vertex of the other lip."""
     size = int(triangles.max()) + 1
     chosen, taken = np.zeros(size, bool), np.zeros(size, bool)
     chosen[own], taken[other] = True, True
@@ -214,7 +214,7 @@ def _patch(
 
 
 def _depths(lips: Lips, posed_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, " k"]:
-    """How far each lip vertex lies behind the other lip's nearest triangle."""
+    """Depth of each lip vertex behind the other lip's nearest triangle."""
     out = []
     for ids, patch in ((lips.upper, lips.lower_patch), (lips.lower, lips.upper_patch)):
         if not len(ids) or not len(patch):
@@ -229,7 +229,7 @@ def _depths(lips: Lips, posed_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray,
 
 @kernel()
 def _winding(points: np.ndarray, corners: np.ndarray) -> Float[np.ndarray, " n"]:
-    """How often a surface winds about each point: the solid angles of its triangles (Van Oosterom & Strackee, 1983) / 4π."""
+    """Winding number of a surface around each point: its triangles' solid angles (Van Oosterom & Strackee, 1983) / 4π."""
     out = np.zeros(len(points))
     for i in range(len(points)):
         total = 0.0

@@ -1,8 +1,8 @@
-"""Made avatars against true meshes: how far the skin lies from where the person's own skin moves.
+"""Avatars against true meshes: the distance of the skin from where the person's own skin moves.
 
-The truth need not have the avatar's topology. Each face vertex of the made neutral is tied to the closest point of the true
-surface at rest, and that point's true displacement is the vertex' truth. Per vertex, an error is the distance to where the tied
-point has moved; of the surface, the distance to the true posed surface, which does not punish sliding along the skin.
+The true mesh may have another topology. Each face vertex of the avatar at rest is tied to the closest point of the true surface
+at rest, and that point's displacement is the vertex's true displacement. Errors per vertex are distances to the displaced point;
+errors of the surface are distances to the true posed surface, which do not penalise sliding along the skin.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
 from omote.lift.motion_limits import rigid_vertices
 
-TIE_MM = 2.0  # a vertex farther from the true surface at rest has no truth of its own
-MOVING_MM = 2.0  # of true motion
-LIPS_MM = 6.0  # about the 68 landmarks' lips
+TIE_MM = 2.0  # a vertex farther from the true surface at rest has no true displacement
+MOVING_MM = 2.0  # least true motion of a moving vertex
+LIPS_MM = 6.0  # distance from the lips' landmarks
 LIPS = slice(48, 68)
-MOST_VERTICES = 2500  # more say nothing new
+MOST_VERTICES = 2500  # more vertices do not change the result
 INNER_UPPER, INNER_LOWER = [61, 62, 63], [67, 66, 65]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrueMotion:
-    """What a person's skin truly does, at the vertices of an avatar's face.
+    """True motion of a person's skin, at the vertices of an avatar's face.
 
     Attributes:
-        ids: vertices of the avatar's face.
-        rest_mm: the true point that each is tied to, at rest.
-        offset_mm: its true displacement, per pose.
-        near: whether the tie counts.
-        surface_mm: the true vertices, per pose.
+        ids: ids of the avatar's face vertices.
+        rest_mm: true point that each vertex is tied to, at rest.
+        offset_mm: displacement of that point, per pose.
+        near: mask of the vertices close enough to their point.
+        surface_mm: true vertices, per pose.
         faces: triangles of the true skin.
     """
 
@@ -48,14 +48,14 @@ class TrueMotion:
 
     @property
     def moving(self) -> Bool[np.ndarray, "k n"]:
-        """Which vertices truly move, per pose."""
+        """Mask of the vertices that truly move, per pose."""
         out: Bool[np.ndarray, "k n"] = np.linalg.norm(self.offset_mm, axis=2) > MOVING_MM
         return out
 
 
 @once_per_head
 def lip_vertices(head: HeadModel) -> Bool[np.ndarray, " v"]:
-    """Skin about the lips' landmarks."""
+    """Mask of the skin around the lips' landmarks."""
     template = head.template_mm.astype(np.float64)
     near: Bool[np.ndarray, " v"] = cKDTree(head.landmarks(template)[LIPS]).query(template)[0] < LIPS_MM
     return near & head_region(head).exterior
@@ -71,11 +71,11 @@ def true_motion(
     """Tie an avatar's face to a true one.
 
     Args:
-        head: topology of the avatar.
-        neutral_mm: the avatar at rest.
-        rest_mm: the true mesh at rest, in the avatar's frame.
-        posed_mm: the true mesh, per pose.
-        faces: triangles of its skin.
+        head: head model of the avatar.
+        neutral_mm: vertices of the avatar at rest.
+        rest_mm: vertices of the true mesh at rest, in the avatar's frame.
+        posed_mm: vertices of the true mesh, per pose.
+        faces: triangles of the true skin.
     """
     ids = np.flatnonzero(head_region(head).face)
     ids = ids[:: max(1, len(ids) // MOST_VERTICES)]
@@ -88,7 +88,7 @@ def true_motion(
 
 
 def barycentric(points: Float[np.ndarray, "n 3"], corners: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
-    """Weights of points in the planes of their triangles."""
+    """Barycentric weights of points in the planes of triangles."""
     edges = corners[:, 1:] - corners[:, :1]
     weights = np.einsum("nkc,nc->nk", np.linalg.pinv(edges.transpose(0, 2, 1)), points - corners[:, 0])
     return np.concatenate([1 - weights.sum(axis=1, keepdims=True), weights], axis=1)
@@ -100,13 +100,13 @@ def mesh_errors(
     posed_mm: Float[np.ndarray, "k v 3"],
     truth: TrueMotion,
 ) -> dict[str, Float[np.ndarray, " k"]]:
-    """Errors by their keys in the catalogue, a value per pose; NaN where nothing moves.
+    """Errors by their keys in the catalogue, with a value per pose; NaN if nothing moves.
 
     Args:
-        head: topology of the avatar.
-        neutral_mm: the avatar at rest.
-        posed_mm: the avatar, per pose.
-        truth: of the same poses.
+        head: head model of the avatar.
+        neutral_mm: vertices of the avatar at rest.
+        posed_mm: vertices of the avatar, per pose.
+        truth: true motion in the same poses.
     """
     ids, moving = truth.ids, truth.moving
     every, near = np.ones_like(moving), truth.near & np.ones_like(moving)
@@ -143,12 +143,12 @@ def lip_gap_mm(head: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> float:
 def motion_kept(
     neutral_mm: Float[np.ndarray, "v 3"], scanned_mm: Float[np.ndarray, "v 3"], shown: TrueMotion
 ) -> float:  # fmt: skip
-    """How much of a source's expression is left in the avatar's neutral: 0 none, 1 all of it.
+    """Share of a source's expression that is left in the avatar's rest shape, from 0 (none) to 1 (all).
 
     Args:
-        neutral_mm: the avatar at rest.
-        scanned_mm: the head as it lies on the source.
-        shown: ``scanned_mm`` tied to the true source; its one pose is the true rest.
+        neutral_mm: vertices of the avatar at rest.
+        scanned_mm: vertices of the head as fitted to the source.
+        shown: true motion that ties ``scanned_mm`` to the true source; its one pose is the true rest.
     """
     moved = shown.moving[0] & shown.near
     if not moved.any():

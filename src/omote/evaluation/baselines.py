@@ -1,4 +1,4 @@
-"""Rivals without diffusion."""
+"""Baselines without networks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from omote.types import Camera, Expression, Mesh, Rgbd
 
 @dataclass(frozen=True, kw_only=True)
 class FoundSurface:
-    """The head found on a source: fitted, refined onto it, and taken back to rest.
+    """A head fitted to a source, refined onto it, and set back to rest.
 
     Attributes:
         neutral_mm: vertices at rest, in the frame of the source's camera.
-        colors: seen in the source, per vertex.
+        colors: colours per vertex, seen in the source.
         camera: camera of the source.
     """
 
@@ -34,7 +34,7 @@ class FoundSurface:
 
 
 class SurfaceEdit(ABC):
-    """An edit without networks: the head is found on the source, deformed, and rendered with the source's colours.
+    """An edit without networks: the head is fitted to the source, deformed, and rendered with the source's colours.
 
     It is given the true landmarks and the true ARKit weights, which favours it.
     """
@@ -46,38 +46,38 @@ class SurfaceEdit(ABC):
     def deformed(
         self, neutral_mm: Float[np.ndarray, "v 3"], weights: Float[np.ndarray, "n 52"]
     ) -> Float[np.ndarray, "n v 3"]:
-        """The surface per expression.
+        """The deformed surface per expression.
 
         Args:
             neutral_mm: vertices of the person at rest, in correspondence.
-            weights: ARKit-52.
+            weights: ARKit weights.
         """
 
     def __call__(
         self, source: Rgbd, landmarks_mm: Float[np.ndarray, "68 3"], expressions: Sequence[Expression]
     ) -> list[Rgbd]:
-        """Edited images in the source's camera.
+        """Edited images, seen by the source's camera.
 
         Args:
-            source: the person at rest.
-            landmarks_mm: the source's true landmarks, canonical frame.
+            source: image of the person at rest.
+            landmarks_mm: true landmarks of the source, in the canonical frame.
             expressions: expressions with ARKit weights.
         """
         return self.edit(self.find(source, landmarks_mm), expressions)
 
     def find(self, source: Rgbd, landmarks_mm: Float[np.ndarray, "68 3"]) -> FoundSurface:
-        """The head on the source, which edits of the same model may share."""
+        """The head fitted to the source, which edits with the same model may share."""
         points, _ = rgbd_points(source)
         fit = fit_head(self.model, points, landmarks=landmarks_mm, fixed_scale=1.0)
         back = np.linalg.inv(fit.canonical_from_scan)
         fitted = fit.vertices_mm @ back[:3, :3].T + back[:3, 3]
         refined, _ = refine(self.model, fitted, points)
-        # The source's own expression is part of the wanted weights: add what is new.
+        # The wanted weights include the source's own expression, so only their difference is added.
         neutral = refined - np.tensordot(fit.expression, self.model.expression_mm, 1)
         return FoundSurface(neutral_mm=neutral, colors=self._colors(source, refined), camera=source.camera)
 
     def edit(self, surface: FoundSurface, expressions: Sequence[Expression]) -> list[Rgbd]:
-        """Edited images of a source whose head is found."""
+        """Edited images of a source with a fitted head."""
         weights = []
         for expression in expressions:
             assert expression.arkit is not None
@@ -88,9 +88,9 @@ class SurfaceEdit(ABC):
         ]
 
     def _colors(self, source: Rgbd, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-        """Per-vertex colours from the source: its image at each vertex, inner parts plain."""
+        """Colours per vertex: the source's image at each vertex, and plain colours for inner parts."""
         uvz = project(source.camera, vertices_mm)
-        # Grow the head's colours over its border, so that silhouettes do not take the background's grey.
+        # The head's colours are extended over its border, so that silhouettes do not take the background's grey.
         _, nearest = ndimage.distance_transform_edt(~source.mask, return_indices=True)
         grown = source.rgb[nearest[0], nearest[1]]
         colors = np.stack(
@@ -111,9 +111,9 @@ class SurfaceEdit(ABC):
 
 
 class HeadEdit(SurfaceEdit):
-    """The 3DMM edit: the head's blendshapes are added.
+    """The 3DMM edit: the head model's blendshapes are added.
 
-    On persons of its own head model the rendered truth is exactly of its kind.
+    For persons of its own head model, the ground truth is of exactly the same form.
     """
 
     def deformed(

@@ -1,7 +1,7 @@
-"""The catalogue of metrics: what every number in a ``metrics.json`` is, in which unit, and which direction is better.
+"""The catalogue of metrics: definition, unit and direction of every number in a ``metrics.json``.
 
-Report words, table columns, figure titles and the table in docs/evaluation.md come from here. Further metrics are added with
-`register`; one with ``measure`` is then measured of every row of images.
+Texts of reports, table columns, figure titles and the table in docs/evaluation.md come from here. Further metrics are added with
+`register`; one with ``measure`` is then measured on every row of images.
 
 References:
     Eigen et al., "Depth Map Prediction from a Single Image using a Multi-Scale Deep Network", NeurIPS 2014 (absrel, δ, silog);

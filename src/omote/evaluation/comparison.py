@@ -1,4 +1,4 @@
-"""A row's images beside the true ones: what metrics of an image are functions of."""
+"""A row's images beside the true renders: the input of metrics of images."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def stacked(images: Sequence[Rgbd]) -> Images:
 
 
 def batch(images: Images) -> Float[Tensor, "n 3 h w"]:
-    """Colours as networks take them."""
+    """Colours as a batch for networks."""
     return torch.from_numpy(images.rgb).permute(0, 3, 1, 2).float().contiguous()
 
 
 def filled(images: Images) -> Images:
-    """Images whose holes are filled with their median depth: a missing answer is a wrong one, not a free one."""
+    """Images whose holes are filled with their median depth: missing depth counts as wrong."""
     median = [np.median(d[m]) if m.any() else 0.0 for d, m in zip(images.depth_mm, images.mask, strict=True)]
     return replace(images, depth_mm=np.where(images.mask, images.depth_mm, np.array(median)[:, None, None]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A row's images and the truth.
+    """A row's images and the ground truth.
 
     Attributes:
-        shown: the row's images, their holes filled (`filled`).
-        true: the true renders; their mask decides which pixels count.
-        source: the true render of what the source shows, once per image.
-        intrinsics: intrinsics of each image's camera, pixels.
-        landmarks_px: the true landmarks, per image.
+        shown: images of the row, with holes filled (`filled`).
+        true: true renders; their mask determines the measured pixels.
+        source: true render of the source, once per image.
+        intrinsics: intrinsics of each image's camera, in pixels.
+        landmarks_px: true landmarks of each image.
     """
 
     shown: Images
@@ -64,12 +64,12 @@ class Comparison:
 
     @property
     def depths(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The row's depth, the true one, and the true mask."""
+        """The row's depth, the true depth, and the true mask."""
         return self.shown.depth_mm, self.true.depth_mm, self.true.mask
 
     @property
     def colors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The row's colours, the true ones, and the true mask."""
+        """The row's colours, the true colours, and the true mask."""
         return self.shown.rgb, self.true.rgb, self.true.mask
 
     @cached_property
@@ -83,23 +83,23 @@ class Comparison:
 
     @property
     def moving(self) -> Bool[np.ndarray, "n h w"]:
-        """Pixels that move in truth by more than `omote.evaluation.metrics.MOVING_MM`."""
+        """Pixels whose true depth changes by more than `omote.evaluation.metrics.MOVING_MM`."""
         return metrics.moving_mask(self.true.depth_mm, self.true.mask, self.source.depth_mm, self.source.mask)
 
     @property
     def still(self) -> Bool[np.ndarray, "n h w"]:
-        """Pixels that move in truth by less than `omote.evaluation.metrics.STILL_MM`."""
+        """Pixels whose true depth changes by less than `omote.evaluation.metrics.STILL_MM`."""
         change = np.abs(self.true.depth_mm - self.source.depth_mm)
         return self.true.mask & self.source.mask & (change < metrics.STILL_MM)
 
     @property
     def mouth(self) -> Bool[np.ndarray, "n h w"]:
-        """Pixels of the true mask in a box about the true mouth."""
+        """Pixels of the true mask in a box around the true mouth."""
         height, width = self.true.mask.shape[1:]
         return self.true.mask & metrics.box_mask(metrics.mouth_boxes(self.landmarks_px), height=height, width=width)
 
     @cached_property
     def face(self) -> Bool[np.ndarray, "n h w"]:
-        """Pixels of the true mask within the face's outline: no ears, neck or hair."""
+        """Pixels of the true mask inside the face's outline: no ears, neck or hair."""
         height, width = self.true.mask.shape[1:]
         return self.true.mask & metrics.face_masks(self.landmarks_px, height=height, width=width)

@@ -1,12 +1,12 @@
-"""Deformation transfer: how one mesh deforms, done to another of the same topology.
+"""Deformation transfer: the deformation of one mesh, applied to another of the same topology.
 
-Sumner & Popović, "Deformation Transfer for Triangle Meshes", SIGGRAPH 2004. A triangle's deformation is the 3 × 3 matrix
-S = Ṽ V⁻¹ (equation 4) of its two edges and its normal before and after (equation 1); the target is the mesh whose own matrices T
-differ least from these (equation 8). Each triangle's fourth vertex occurs in its own term alone, where it can make the normal's
-part of S − T vanish, so it is eliminated in advance: what remains are the gradients within the target's triangles, and one matrix
-of the target's vertices for the three coordinates of all deformations. Terms count by area, which makes it Poisson's equation
-(Botsch, Sumner, Pauly & Gross, "Deformation Transfer for Detail-Preserving Surface Editing", VMV 2006): the paper's equal terms
-let the smallest triangles decide.
+Sumner & Popović, "Deformation Transfer for Triangle Meshes", SIGGRAPH 2004. A triangle's deformation is the 3 × 3 matrix S = Ṽ
+V⁻¹ (equation 4) of its two edges and its normal before and after (equation 1); the result is the target mesh whose own matrices T
+differ least from these (equation 8). Each triangle's fourth vertex occurs in its own term only, where it can cancel the normal's
+part of S − T, so it is eliminated in advance. What remains are the gradients within the target's triangles, and one matrix of the
+target's vertices for the three coordinates of all deformations. Terms are weighted by area, which makes this Poisson's equation
+(Botsch, Sumner, Pauly & Gross, "Deformation Transfer for Detail-Preserving Surface Editing", VMV 2006); with the paper's equal
+weights, the smallest triangles would dominate.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from scipy.sparse.linalg import splu
 from omote.evaluation.baselines import SurfaceEdit
 from omote.geometry.mesh import face_normals, unique_edges
 
-ANCHOR_MM = 0.01  # what moves by less fixes the translation of what moves
+ANCHOR_MM = 0.01  # vertices that move by less fix the translation of those that move
 
 
 class DeformationTransfer(SurfaceEdit):
-    """The head model's deformations by ARKit weights, transferred to the surface found on the source.
+    """The head model's deformations by ARKit weights, transferred to the surface fitted to the source.
 
-    Like `HeadEdit` it is given the true landmarks and weights; unlike it, a larger jaw opens wider.
+    Like `HeadEdit`, it is given the true landmarks and weights; unlike it, a larger jaw opens wider.
     """
 
     def deformed(
         self, neutral_mm: Float[np.ndarray, "v 3"], weights: Float[np.ndarray, "n 52"]
     ) -> Float[np.ndarray, "n v 3"]:
-        """The surface per expression; eyes, lower teeth and tongue, which hang on nothing that rests, move as the model's do."""
+        """The surface per expression; parts without a resting vertex (eyes, lower teeth, tongue) move like the model's."""
         mean = self.model.template_mm.astype(np.float64)
         deformed = mean + np.tensordot(weights, self.model.expression_mm, 1)
         return transfer(mean, deformed, neutral_mm, self.model.faces)
@@ -44,16 +44,16 @@ def transfer(
     target_mm: Float[np.ndarray, "v 3"],
     faces: Int[np.ndarray, "f 3"],
 ) -> Float[np.ndarray, "n v 3"]:
-    """Deform ``target_mm`` as ``reference_mm`` is.
+    """Deform ``target_mm`` in the way ``reference_mm`` is deformed.
 
     Args:
-        reference_mm: the source mesh at rest, without triangles of no area.
-        deformed_mm: its deformations.
-        target_mm: vertices in correspondence and in the same pose: a rotation of the target alone does not turn the transfer.
-        faces: triangles of both.
+        reference_mm: source mesh at rest, without triangles of zero area.
+        deformed_mm: deformations of the source mesh.
+        target_mm: target vertices, in correspondence and in the same pose: the transfer does not follow a rotation of the target.
+        faces: triangles of both meshes.
 
     Returns:
-        The target's deformations. A vertex that rests (`ANCHOR_MM`), and a part without any that does, moves as the reference's.
+        The target's deformations. Resting vertices (`ANCHOR_MM`), and parts without any, move like the reference's.
     """
     offset = deformed_mm - reference_mm
     out = target_mm + offset
@@ -68,7 +68,7 @@ def transfer(
     # A row per component of a triangle's gradient, a column per deformation and coordinate: S transposed.
     asked = np.moveaxis(wanted, (1, 3), (0, 1)).reshape(3 * len(touched), -1)
     known = np.moveaxis(out[:, ~unknown], 1, 0).reshape(int((~unknown).sum()), -1)
-    # Positive definite, so no pivoting: half the time.
+    # Positive definite, so without pivoting, in half the time.
     factor = splu(
         (weighted @ free).tocsc(),
         permc_spec="MMD_AT_PLUS_A",
@@ -89,7 +89,7 @@ def gradients(
 
 
 def _frames(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "f 3 3"]:
-    """Columns: two edges, and the way to the fourth vertex, whose length goes with the edges'."""
+    """Frames with columns for two edges, and the direction to the fourth vertex, as long as the edges' scale."""
     edges = _edges(vertices, faces)
     normal = face_normals(vertices, faces)
     fourth = normal / np.sqrt(np.linalg.norm(normal, axis=1, keepdims=True))
@@ -104,7 +104,7 @@ def _edges(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) ->
 def _gradient_rows(
     vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
 ) -> tuple[sp.csr_matrix, Float[np.ndarray, " f"]]:
-    """A matrix from a function's values at the vertices to its gradient in each triangle (three rows each), and areas."""
+    """A matrix from vertex values of a function to its gradient in each triangle (three rows each), and the areas."""
     inverse = np.linalg.pinv(_edges(vertices, faces))
     corners = np.stack([-inverse.sum(axis=1), inverse[:, 0], inverse[:, 1]], axis=2)  # f × component × corner
     rows = np.repeat(np.arange(3 * len(faces)), 3)
@@ -114,7 +114,7 @@ def _gradient_rows(
 
 
 def _unknown(moved: Bool[np.ndarray, " v"], faces: Int[np.ndarray, "f 3"]) -> Bool[np.ndarray, " v"]:
-    """Vertices that move and hang, over edges, on one that rests."""
+    """Mask of the vertices that move and are connected to a resting one."""
     edges = unique_edges(faces)
     size = len(moved)
     graph = sp.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(size, size))

@@ -1,7 +1,7 @@
 """Distances between sets of images, as pure functions of their features: features → statistics → metric.
 
-Which network the features are of belongs in a metric's key (``fd/face_id``); nothing here knows one. Results depend on the
-sets, not on how they were batched.
+The network that gives the features is named in a metric's key (``fd/face_id``), and unknown here. Results depend on the sets, not
+on their batches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from omote.errors import OmoteError
 
-BLOCK = 1024  # features at a time where all pairs are looked at
+BLOCK = 1024  # number of features per block when all pairs are compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,8 @@ class FeatureStatistics:
     """Mean and covariance of a set's features.
 
     Attributes:
-        mean: per dimension.
-        covariance: unbiased.
+        mean: mean of each dimension.
+        covariance: unbiased covariance.
         count: number of features.
     """
 
@@ -37,7 +37,7 @@ def feature_statistics(features: Float[np.ndarray, "n d"]) -> FeatureStatistics:
     """Statistics of features, in float64.
 
     Raises:
-        OmoteError: fewer than two.
+        OmoteError: fewer than two features.
     """
     if len(features) < 2:
         raise OmoteError(f"expected at least 2 features for a covariance, got {len(features)}")
@@ -49,10 +49,10 @@ def streamed_statistics(parts: Callable[[], Iterable[Float[np.ndarray, "n d"]]])
     """`feature_statistics` of a set that is too large for memory.
 
     Args:
-        parts: gives the set's features part by part, twice.
+        parts: function that yields the set's features in parts; it is called twice.
 
     Raises:
-        OmoteError: fewer than two.
+        OmoteError: fewer than two features.
     """
     count, total = 0, np.zeros(1)
     for part in parts():
@@ -70,8 +70,8 @@ def streamed_statistics(parts: Callable[[], Iterable[Float[np.ndarray, "n d"]]])
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½) (Heusel et al., NeurIPS 2017, eq. 6).
 
-    The square root's trace is the sum of the square roots of the eigenvalues of Σ_a^½ Σ_b Σ_a^½, which is symmetric: no
-    general matrix square root, which needs a fudge term where a covariance is singular (fewer images than dimensions).
+    The trace of the square root is the sum of the square roots of the eigenvalues of Σ_a^½ Σ_b Σ_a^½, which is symmetric. This
+    avoids a general matrix square root, which needs a correction term for singular covariances (fewer images than dimensions).
     """
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
@@ -90,10 +90,10 @@ class KernelDistance:
     """KID over random subsets.
 
     Attributes:
-        mean: over the subsets.
-        std: over the subsets.
+        mean: mean over the subsets.
+        std: standard deviation over the subsets.
         num_subsets: number of subsets.
-        subset_size: features of each set in one.
+        subset_size: number of features of each set in a subset.
     """
 
     mean: float
@@ -113,10 +113,10 @@ def kernel_distance(
     """KID: the unbiased squared MMD with k(x, y) = (x·y / d + 1)³ (Bińkowski et al., ICLR 2018, §4 and eq. 4).
 
     Args:
-        a: features.
-        b: features.
-        num_subsets: drawn without replacement inside each.
-        subset_size: cut to what both sets have.
+        a: features of one set.
+        b: features of the other set.
+        num_subsets: number of subsets, each drawn without replacement.
+        subset_size: size of the subsets, at most that of the smaller set.
         seed: seed of the subsets.
     """
     size = min(subset_size, len(a), len(b))
@@ -143,8 +143,8 @@ class PrecisionRecall:
     """Improved precision and recall.
 
     Attributes:
-        precision: share of the generated inside the real set's manifold.
-        recall: share of the real inside the generated set's.
+        precision: share of the generated features inside the real set's manifold.
+        recall: share of the real features inside the generated set's manifold.
     """
 
     precision: float
@@ -154,12 +154,14 @@ class PrecisionRecall:
 def precision_recall(
     real: Float[np.ndarray, "n d"], generated: Float[np.ndarray, "m d"], *, k: int = 3
 ) -> PrecisionRecall:
-    """Inside any ball of the other set, each as wide as its k-th neighbour is far (Kynkäänniemi et al., NeurIPS 2019, eq. 1).
+    """Precision and recall by nearest neighbours (Kynkäänniemi et al., NeurIPS 2019, eq. 1).
 
-    Distances are made block by block: memory grows with the sets and not with their product.
+    A feature counts as inside the other set if it lies in one of its balls, each as wide as the distance to its k-th neighbour.
+
+    Distances are computed in blocks: memory grows with the sizes of the sets, not with their product.
 
     Raises:
-        OmoteError: a set has no k-th neighbours.
+        OmoteError: a set has at most k features.
     """
     if min(len(real), len(generated)) <= k:
         raise OmoteError(f"expected more than k = {k} features in each set, got {len(real)} and {len(generated)}")
@@ -182,7 +184,7 @@ def _blocks(count: int) -> list[slice]:
 def nearest_depth_mm(
     drawn_mm: Float[np.ndarray, "n h w"], real_mm: Float[np.ndarray, "m h w"], real_mask: Bool[np.ndarray, "m h w"]
 ) -> Float[np.ndarray, "n"]:
-    """Per drawn depth image, the least mean |d - g| over a real one's mask: a drawn face has no true depth of its own."""
+    """The least mean |d - g| of each generated depth image over a real one's mask: a generated face has no truth of its own."""
     truth, inside = (x.reshape(len(x), -1) for x in (real_mm, real_mask.astype(np.float32)))
     inside = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
     flat = drawn_mm.reshape(len(drawn_mm), -1)
@@ -190,11 +192,11 @@ def nearest_depth_mm(
 
 
 def inception_score(probabilities: Float[np.ndarray, "n c"], *, num_splits: int = 10) -> tuple[float, float]:
-    """Exp E KL(p(y|x) ‖ p(y)), mean and deviation over splits (Salimans et al., NeurIPS 2016, §4).
+    """Exp E KL(p(y|x) ‖ p(y)), mean and standard deviation over splits (Salimans et al., NeurIPS 2016, §4).
 
     Args:
-        probabilities: probabilities of a classifier that the metric's key names.
-        num_splits: consecutive parts, cut to the number of images.
+        probabilities: class probabilities by a network that the metric's key names.
+        num_splits: number of consecutive parts, at most the number of images.
     """
     scores = []
     for part in np.array_split(probabilities.astype(np.float64), min(num_splits, len(probabilities))):

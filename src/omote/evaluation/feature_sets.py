@@ -1,7 +1,7 @@
-"""Are a row's images, as a set, those of the truth? Features per person as it goes, distances of all at the end.
+"""Comparison of a row's images with the true renders as sets: features per person, then distances over all persons.
 
-The reference set is the true renders of the same persons and expressions. Few images make a Fréchet distance large: numbers
-of different counts of persons are not comparable, so their count is among them.
+The reference set is the true renders of the same persons and expressions. Few images make a Fréchet distance large: results with
+different numbers of persons are not comparable, so the number is reported with them.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from omote.files import atomic_path
 from omote.types import Rgbd
 
 PERCEPTUAL = "perceptual"
-# A thousand features a subset is the custom for tens of thousands of images; there are seven a person here.
+# Subsets of 1,000 are usual for tens of thousands of images; here a person has seven.
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 250
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureNetworks:
-    """What sets are compared by.
+    """Networks that compare sets of images.
 
     Attributes:
         extractors: extractors of features.
-        perceptual: distance of an image from its own truth.
+        perceptual: distance of an image from its true render.
     """
 
     extractors: tuple[FeatureExtractor, ...]
@@ -42,10 +42,10 @@ class FeatureNetworks:
 
 
 def load_feature_networks() -> FeatureNetworks:
-    """The installed ones.
+    """The installed networks.
 
     Raises:
-        JudgeError: they are not installed.
+        JudgeError: a network is not installed.
     """
     return FeatureNetworks(
         extractors=(load_extractor("efficientnet_lite0"), load_extractor("face_id")),
@@ -60,13 +60,13 @@ def save_features(
     truth: Sequence[Rgbd],
     neutral_landmarks_px: Float[np.ndarray, "68 2"],
 ) -> None:
-    """Write the features of a person's rows, ``<extractor>/<row>`` and ``perceptual/<row>``, one line per image.
+    """Write the features of a person's rows, ``<extractor>/<row>`` and ``perceptual/<row>``, with a line per image.
 
     Args:
-        path: .safetensors.
+        path: path of the .safetensors file.
         networks: networks that compute the features.
         images: images per row.
-        truth: the true renders in the same order.
+        truth: true renders in the same order.
         neutral_landmarks_px: landmarks of the true face at rest.
     """
     landmarks = torch.from_numpy(np.repeat(neutral_landmarks_px[None], len(truth), 0))
@@ -88,9 +88,9 @@ def summarise_features(
     """Distances of every row that all persons have features of.
 
     Args:
-        files: each person's.
-        persons: their records, in the same order.
-        networks: networks whose features the files hold.
+        files: paths of each person's files.
+        persons: records of the persons, in the same order.
+        networks: networks that computed the features.
     """
     features = [{k: v for path in paths for k, v in load_file(path).items()} for paths in files]
     rows = dict.fromkeys(row for person in persons for row in person.rows() if row.name != CEILING)

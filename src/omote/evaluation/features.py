@@ -1,7 +1,7 @@
-"""Features of pictures by named networks: what Fréchet and kernel distances, precision, recall and perceptual distance are of.
+"""Features of pictures by named networks, for Fréchet and kernel distances, precision, recall and perceptual distances.
 
-The name is the last part of a metric's key (``fd/efficientnet_lite0``, ``perceptual/lpips_vgg16``). Two extractors come with
-the judges' install; the standard ones of the field are read from a file that the user has, and only then carry their names.
+The network's name is the last part of a metric's key (``fd/efficientnet_lite0``, ``perceptual/lpips_vgg16``). Two extractors are
+installed with the judges; the field's standard networks are read from a file given by the user, and only then have their names.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ ExtractorName = Literal[
 ]
 PerceptualName = Literal["efficientnet_lite0", "lpips_vgg16"]
 
-# Where the shipped head's mean face has the eyes' centre and the chin before the standard camera, as shares of the side.
+# Positions of the mean face's eye centre and chin at the standard camera, as shares of the image side.
 MEAN_EYES_AND_CHIN = ((0.5000116590496769, 0.3831802680501988), (0.500370922907387, 0.8686956376551931))
 
-CHUNK = 16  # pictures per forward pass: bounds memory, results do not depend on it
+CHUNK = 16  # pictures per forward pass; limits memory, and does not change results
 
 Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureExtractor:
-    """A network and what it sees of a picture.
+    """A network and its crop of a picture.
 
     Attributes:
-        name: its part of a metric's key.
-        forward: the network's input → features.
-        cut: pictures in [0, 1] → the network's input.
+        name: name of the network in a metric's key.
+        forward: function from the network's input to features.
+        cut: function from pictures in [0, 1] to the network's input.
         cut_face: the same with the true neutral landmarks, for networks of faces; None for all others.
-        size: side of the network's input; None where that is no whole picture.
-        classify: features → probabilities of classes; None for a network without classes.
+        size: side of the network's input; None if that is no whole picture.
+        classify: function from features to class probabilities; None for a network without classes.
     """
 
     name: str
@@ -77,8 +77,8 @@ class FeatureExtractor:
         """Features of pictures.
 
         Args:
-            rgb: [0, 1].
-            neutral_landmarks_px: the true neutral landmarks; only networks with ``cut_face`` need them.
+            rgb: colours in [0, 1].
+            neutral_landmarks_px: true neutral landmarks, needed only with ``cut_face``.
         """
         rgb, parts = rgb.float(), []
         for chunk in (slice(i, i + CHUNK) for i in range(0, len(rgb), CHUNK)):
@@ -92,17 +92,17 @@ class FeatureExtractor:
 
 
 def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtractor:
-    """An extractor.
+    """Load an extractor.
 
     Args:
-        name: "efficientnet_lite0" and the identity judge's descriptors come with the judges: "face_id" of a face cut by its
-            landmarks, "face_id_mean_crop" of the place of the mean face before the standard camera, for drawn faces, which
-            have no landmarks. The others need a path.
-        path: a .safetensors file with the published names: "inception_v3" as pytorch-fid ports it, "clip_vit_b32" as
-            openai/clip-vit-base-patch32 on the Hugging Face hub, "arcface_*" as insightface's iresnet backbones.
+        name: "efficientnet_lite0" and the identity judge's descriptors are installed with the judges: "face_id" of a face
+            cropped by its landmarks, and "face_id_mean_crop" of the mean face's place at the standard camera, for generated
+            faces, which have no landmarks. The others need a path.
+        path: .safetensors file with the published names: "inception_v3" as in pytorch-fid, "clip_vit_b32" as in
+            openai/clip-vit-base-patch32 on the Hugging Face hub, "arcface_*" as in insightface's iresnet backbones.
 
     Raises:
-        CheckpointError: no path, or the file does not hold that network.
+        CheckpointError: no path is given, or the file does not contain that network.
         JudgeError: the judges' weights are not installed.
     """
     if name == "efficientnet_lite0":
@@ -128,10 +128,10 @@ def load_extractor(name: ExtractorName, path: Path | None = None) -> FeatureExtr
 
 
 def load_arcface(path: Path) -> FeatureExtractor:
-    """An ArcFace backbone by path, named by its depth.
+    """Load an ArcFace backbone, which is named by its depth.
 
     Raises:
-        CheckpointError: the file holds neither of the two.
+        CheckpointError: the file contains neither of the two backbones.
     """
     try:
         return load_extractor("arcface_r50", path)
@@ -166,7 +166,7 @@ def _mean_face(judge: IdentityJudge) -> Callable[[Tensor], Tensor]:
 
 
 def arcface_cut(rgb: Float[Tensor, "b 3 h w"], landmarks_px: Float[Tensor, "b 68 2"]) -> Float[Tensor, "b 3 112 112"]:
-    """Faces aligned as ArcFace's training had them: the similarity that best moves five points onto its template.
+    """Faces aligned as in ArcFace's training: the similarity that best moves five points onto its template.
 
     References:
         Umeyama, IEEE TPAMI 1991, in the plane, where rotation and scale are one complex number.
@@ -182,7 +182,7 @@ def arcface_cut(rgb: Float[Tensor, "b 3 h w"], landmarks_px: Float[Tensor, "b 68
         dim=1,
     ).double()
     template = torch.tensor(TEMPLATE_PX, dtype=torch.float64)
-    # From the template to the picture, which is the direction in which pixels are fetched.
+    # From the template to the picture, the direction in which pixels are sampled.
     t = torch.view_as_complex((template - template.mean(0)).contiguous())
     p = torch.view_as_complex((points - points.mean(1, keepdim=True)).contiguous())
     turn = (t.conj() * p).sum(1) / (t.abs() ** 2).sum()
@@ -199,10 +199,10 @@ class PerceptualDistance:
     """Distance of two pictures by a network's feature maps; its name belongs in the metric's key.
 
     Attributes:
-        name: "lpips_vgg16" is LPIPS; another name is another distance, not comparable.
-        stages: pictures → feature maps.
-        weights: weights of each map's channels; None weighs all of a map's channels alike.
-        size: side that pictures are enlarged to, or None.
+        name: "lpips_vgg16" is LPIPS; distances of other names are not comparable with it.
+        stages: function from pictures to feature maps.
+        weights: weights of each map's channels; None weights all channels equally.
+        size: side to which pictures are enlarged, or None.
     """
 
     name: str
@@ -212,7 +212,7 @@ class PerceptualDistance:
 
     @torch.no_grad()
     def __call__(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        """Per pair of pictures in [0, 1]: Σ over maps of the mean over places of Σ_c w_c (â_c - b̂_c)², â of unit length.
+        """Distance per pair of pictures in [0, 1]: Σ over maps of mean over positions of Σ_c w_c (â_c - b̂_c)², â of unit length.
 
         References:
             Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, eq. 1.
@@ -222,14 +222,14 @@ class PerceptualDistance:
 
     @torch.no_grad()
     def maps(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Feature maps of pictures in [0, 1], of unit length at every place."""
+        """Feature maps of pictures in [0, 1], of unit length at every position."""
         x = x.float()
         if self.size is not None:
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
         return [y / (y.norm(dim=1, keepdim=True) + 1e-10) for y in self.stages(x)]
 
     def between(self, a: list[Tensor], b: list[Tensor]) -> Float[Tensor, " b"]:
-        """The distance of pictures whose `maps` are there: many rows are compared with one truth."""
+        """The distance of pictures from their `maps`, to compare many rows with one ground truth."""
         total = a[0].new_zeros(len(a[0]))
         for k, (p, q) in enumerate(zip(a, b, strict=True)):
             squared = (p - q) ** 2
@@ -240,14 +240,14 @@ class PerceptualDistance:
 
 
 def load_perceptual(name: PerceptualName, path: Path | None = None) -> PerceptualDistance:
-    """A perceptual distance.
+    """Load a perceptual distance.
 
     Args:
-        name: "efficientnet_lite0" comes with the judges; "lpips_vgg16" needs a path.
-        path: a .safetensors file with torchvision's ``features.*`` of VGG16 and LPIPS' ``lin0``-``lin4.model.1.weight``.
+        name: "efficientnet_lite0" is installed with the judges; "lpips_vgg16" needs a path.
+        path: .safetensors file with torchvision's ``features.*`` of VGG16 and LPIPS' ``lin0``-``lin4.model.1.weight``.
 
     Raises:
-        CheckpointError: no path, or the file does not hold that network.
+        CheckpointError: no path is given, or the file does not contain that network.
         JudgeError: the judges' weights are not installed.
     """
     if name == "efficientnet_lite0":

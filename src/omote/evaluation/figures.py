@@ -1,6 +1,6 @@
-"""Figures as SVG, drawn by hand: lines over an axis, bars, rows with their intervals, confusion matrices.
+"""Figures as SVG: lines over an axis, bars, rows with their intervals, confusion matrices.
 
-`figure` puts charts side by side into a file of their own; `in_page` and `matrix` stand in a page, whose style colours them.
+`figure` joins charts into a file of their own; `in_page` and `matrix` return elements of a page, whose style colours them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
-# Okabe & Ito's palette, told apart by every kind of eye; repeated dashed.
+# Okabe & Ito's palette, distinguishable with colour blindness; repeated with dashes.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 62, 88, 34, 46
-# Of a chart of rows, whose names stand at its left.
+# Left margin of a chart of rows, for the rows' names.
 NAMES, MARGIN = 150, 24
 NAME_HEIGHT = 13
 Number = float | int
@@ -31,7 +31,7 @@ class Axis:
         label: label of the axis, with its unit.
         low: value at the start.
         high: value at the end.
-        logarithmic: both bounds are positive then.
+        logarithmic: whether the scale is logarithmic; both bounds are positive then.
     """
 
     label: str
@@ -40,13 +40,13 @@ class Axis:
     logarithmic: bool = False
 
     def share(self, value: Number) -> Number:
-        """Where a value lies, 0 to 1."""
+        """Position of a value on the axis, in [0, 1]."""
         if self.logarithmic:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> Sequence[Number]:
-        """Round values inside."""
+        """Round values on the axis."""
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             all_of = [m * 10.0**d for d in decades for m in (1, 2, 5)]
@@ -55,7 +55,7 @@ class Axis:
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers over a range: steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers in a range, with steps of 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
     rough = (high - low) / count
@@ -66,7 +66,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def axis_over(label: str, values: Sequence[Number], *, logarithmic: bool = False) -> Axis:
-    """An axis that shows all values."""
+    """An axis that covers all values."""
     low, high = min(values), max(values)
     if logarithmic:
         return Axis(label=label, low=low / 1.25, high=high * 1.25, logarithmic=True)
@@ -82,15 +82,15 @@ def line_chart(
     levels: Mapping[str, Number] | None = None,
     whiskers: Mapping[str, Sequence[tuple[Number, Number, Number]]] | None = None,
 ) -> str:
-    """A line per series with its name at its end, and dashed levels to see them by, such as one that none can pass.
+    """Lines with their names at their ends, and dashed horizontal levels such as an upper bound.
 
     Args:
         title: title of the chart.
-        series: name → points.
-        x: across.
-        y: up.
-        levels: name → value.
-        whiskers: name of a series → where across, lower and upper end; ends that are no number are not drawn.
+        series: points of each line, by name.
+        x: horizontal axis.
+        y: vertical axis.
+        levels: values of the levels, by name.
+        whiskers: position, lower and upper end of each whisker, by the name of its line; ends that are not finite are not drawn.
     """
     parts = [_frame(title, x, y), *_levels(levels or {}, y)]
     ends: list[tuple[Number, str, str]] = []
@@ -108,7 +108,7 @@ def line_chart(
                     f'<line x1="{u:.1f}" x2="{u:.1f}" y1="{bottom:.1f}" y2="{top:.1f}" stroke="{color}" stroke-opacity="0.45"/>'
                 )
         ends.append((at[-1][1], name, color))
-    # Names that would lie over each other move down, in the order of the lines' ends, and up again from the chart's edge.
+    # Overlapping names move down in the order of the lines' ends, and up again from the chart's edge.
     ends.sort()
     last: Number = -math.inf
     places: list[Number] = []
@@ -125,7 +125,7 @@ def line_chart(
 
 
 def bar_chart(title: str, values: Mapping[str, Number], y: Axis) -> str:
-    """A bar per name with its value on top."""
+    """A bar per name, with its value on top."""
     room = (WIDTH - LEFT - RIGHT) / len(values)
     parts = [_frame(title, None, y)]
     for i, (name, value) in enumerate(values.items()):
@@ -147,14 +147,14 @@ def row_chart(
     levels: Mapping[str, Number] | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> str:
-    """A line per row, from top to bottom: its name, a dot at its value and a whisker over its interval.
+    """Rows from top to bottom: name, a dot at the value and a whisker over the interval.
 
     Args:
         title: title of the chart.
-        rows: name → value, lower and upper end; ends that are no number are not drawn.
+        rows: value, lower and upper end by name; ends that are not finite are not drawn.
         x: axis of the values.
-        levels: dashed upright lines to see the rows by, such as a ceiling.
-        kinds: name of a row → CSS class of its dot, whose colour a page decides.
+        levels: dashed vertical levels, such as a ceiling.
+        kinds: CSS class of a row's dot, whose colour is set by the page.
     """
     room = (HEIGHT - TOP - BOTTOM) / len(rows)
 
@@ -223,7 +223,7 @@ def _text(x: Number, y: Number, text: str, *, size: int = 11, color: str = "#222
 
 
 def _levels(levels: Mapping[str, Number], y: Axis) -> list[str]:
-    """Dashed levels with their names; names that would lie on each other stand in one line."""
+    """Dashed levels with their names; names that would overlap share a line."""
     parts: list[str] = []
     named: list[tuple[Number, list[str]]] = []
     for name, value in sorted(levels.items(), key=lambda level: level[1]):
@@ -256,7 +256,7 @@ def _frame(title: str, x: Axis | None, y: Axis) -> str:
 
 
 def matrix(title: str, values: Float[np.ndarray, "r c"], names: Sequence[str]) -> str:
-    """A row-normalised confusion matrix in per cent; rows are true, columns are judged."""
+    """A row-normalised confusion matrix in per cent; rows are true classes, columns are predicted classes."""
     cell, left, top = 38, 84, 42
     width, height = left + cell * len(names) + 2, top + cell * len(names) + 20
     parts = [f'<text class="t" x="0" y="15">{escape(title)}</text>']

@@ -1,4 +1,4 @@
-"""What is true of a test person: their expressions, rendered, and the source as it is captured."""
+"""Ground truth of a test person: renders of the expressions, and the captured source."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from omote.types import Rgbd
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """A person's rendered images; the first is at rest.
+    """Renders of a person; the first is at rest.
 
     Attributes:
-        images: one per expression.
-        landmarks_px: projected, per image.
-        landmarks_mm: canonical frame, per image.
-        source_index: which of them shows what the source of every row shows.
-        capture: the source, where it is not that image itself.
+        images: one image per expression.
+        landmarks_px: projected landmarks of each image.
+        landmarks_mm: landmarks of each image in the canonical frame.
+        source_index: index of the image with the source's expression.
+        capture: captured source; None if it is that image itself.
     """
 
     images: list[Rgbd]
@@ -34,18 +34,18 @@ class GroundTruth:
 
     @property
     def source(self) -> Rgbd:
-        """What every row is given."""
+        """The source that every row is given."""
         return self.images[self.source_index] if self.capture is None else self.capture
 
     @property
     def source_landmarks_mm(self) -> Float[np.ndarray, "68 3"]:
-        """Of the source, canonical frame."""
+        """Landmarks of the source in the canonical frame."""
         landmarks: Float[np.ndarray, "68 3"] = self.landmarks_mm[self.source_index]
         return landmarks
 
 
 def render_ground_truth(person: Person, heads: Sequence[HeadModel]) -> GroundTruth:
-    """The person's expressions, rendered; the source is the one at rest."""
+    """Renders of the person's expressions; the source is the one at rest."""
     rendered = list(render_person(person, heads))
     return GroundTruth(
         images=[r[0] for r in rendered],
@@ -55,7 +55,7 @@ def render_ground_truth(person: Person, heads: Sequence[HeadModel]) -> GroundTru
 
 
 def captured_ground_truth(name: TestSetName, person: Person, heads: Sequence[HeadModel]) -> GroundTruth:
-    """The person's expressions, rendered, and the source as the test set captures it."""
+    """Renders of the person's expressions, and the source as the test set captures it."""
     truth = render_ground_truth(person, heads)
     index = source_index(name, person)
     return replace(truth, source_index=index, capture=captured(name, truth.images[index], person))

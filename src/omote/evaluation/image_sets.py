@@ -1,7 +1,7 @@
 """Two sets of images of any size and number, compared in features of named networks.
 
-Features of a set are made a few images at a time and kept in a file each (`save_features`); distances read these files. Results
-depend on the images and their order alone, not on how many were read at once.
+Features of a set are computed for a few images at a time and stored in a file each (`save_features`); distances are computed from
+these files. Results depend on the images and their order alone, not on the size of the batches.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ Resize = Literal["bilinear", "bilinear_antialiased", "bicubic_antialiased"]
 # Networks of whole images; networks of faces need landmarks.
 SET_NETWORKS: tuple[ExtractorName, ...] = ("efficientnet_lite0", "inception_v3", "clip_vit_b32")
 LPIPS: PerceptualName = "lpips_vgg16"
-# Side that a perceptual distance sees: what first stages are published at.
+# Image side for perceptual distances: that of published first stages.
 PAIR_SIDE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetworks:
-    """What two sets of images are compared by.
+    """Networks that compare two sets of images.
 
     Attributes:
         extractors: extractors of features.
-        perceptual: distance of two images; None where none is asked for.
-        device: device that they run on.
+        perceptual: distance of two images, or None.
+        device: device of the networks.
     """
 
     extractors: tuple[FeatureExtractor, ...]
@@ -60,14 +60,14 @@ class ImageNetworks:
 
 
 def load_image_networks(features: Sequence[str]) -> ImageNetworks:
-    """Networks by their names.
+    """Load networks by name.
 
     Args:
-        features: ``NAME`` of an installed network, or ``NAME=PATH`` of one that the user has.
+        features: ``NAME`` of an installed network, or ``NAME=PATH`` with the path of its weights.
 
     Raises:
-        ConfigError: an unknown or doubled name, or none.
-        CheckpointError: a path that is missing, or is not the network's.
+        ConfigError: an unknown or repeated name, or no name.
+        CheckpointError: a path is missing, or is not the network's.
         JudgeError: `efficientnet_lite0` is not installed.
     """
     known = (*SET_NETWORKS, LPIPS)
@@ -89,12 +89,12 @@ def load_image_networks(features: Sequence[str]) -> ImageNetworks:
 
 
 def resized(rgb: UInt8[np.ndarray, "h w 3"], size: int, resize: Resize) -> Float[Tensor, "1 3 {size} {size}"]:
-    """A whole image as a square, in [0, 1]; one that is not square is stretched, as FID's implementations do.
+    """A whole image as a square in [0, 1]; other shapes are stretched, as in FID's implementations.
 
     Args:
-        rgb: the image.
-        size: side in pixels.
-        resize: `bilinear` is pytorch-fid's, `bicubic_antialiased` near to clean-fid's; they differ where an image shrinks.
+        rgb: image to resize.
+        size: side of the square in pixels.
+        resize: `bilinear` is pytorch-fid's filter, `bicubic_antialiased` close to clean-fid's; they differ when an image shrinks.
     """
     x = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255
     mode, _, filtered = resize.partition("_")
@@ -104,13 +104,13 @@ def resized(rgb: UInt8[np.ndarray, "h w 3"], size: int, resize: Resize) -> Float
 def save_image_features(
     path: Path, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], networks: ImageNetworks, resize: Resize
 ) -> None:
-    """Write the features of some images, an array per network with a line per image.
+    """Write the features of some images: an array per network, with a row per image.
 
     Args:
-        path: .safetensors.
+        path: path of the .safetensors file.
         images: images of any size.
         networks: networks that compute the features.
-        resize: to a network's input.
+        resize: filter that resizes to a network's input.
     """
     out = {}
     for extractor in networks.extractors:
@@ -126,7 +126,7 @@ class ImageSet:
     """The features of a set of images.
 
     Attributes:
-        files: files written by `save_image_features`, in the images' order.
+        files: files written by `save_image_features`, in the order of the images.
         count: number of images.
     """
 
@@ -155,12 +155,12 @@ class ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class SetDistances:
-    """How two sets are compared.
+    """Settings of the comparison of two sets.
 
     Attributes:
-        kid_subsets: random subsets of KID.
-        kid_subset_size: images of each set in one.
-        manifold_images: precision and recall are of at most so many random images of each set, as they look at all pairs.
+        kid_subsets: number of random subsets of KID.
+        kid_subset_size: number of images of each set in a subset.
+        manifold_images: largest number of random images per set for precision and recall, which compare all pairs.
         seed: seed of all random choices.
     """
 
@@ -173,13 +173,13 @@ class SetDistances:
 def set_distances(
     generated: ImageSet, reference: ImageSet, extractor: FeatureExtractor, config: SetDistances, device: torch.device
 ) -> Mapping[str, float]:
-    """Metric → value, in one network's features.
+    """Metrics of two sets, in one network's features.
 
     Args:
-        generated: the images that are measured.
-        reference: images that they are compared with.
+        generated: features of the generated images.
+        reference: features of the reference images.
         extractor: extractor whose features the sets hold.
-        config: how.
+        config: settings of the comparison.
         device: device of the extractor.
     """
     name = extractor.name
@@ -199,7 +199,7 @@ def set_distances(
         f"recall/{name}": inside.recall,
     }
     if extractor.classify is not None:
-        # Neighbours in a folder are alike, and the score is of parts: in random order.
+        # Neighbouring images in a folder are similar, and the score uses parts of the set: the order must be random.
         score, std = inception_score(_probabilities(extractor, generated, config.seed, device))
         out |= {f"is/{name}": score, f"is_std/{name}": std}
     return out
@@ -221,13 +221,13 @@ def pair_distances(
     networks: ImageNetworks,
     resize: Resize,
 ) -> list[float]:
-    """Perceptual distance of each image of one list from that of the other, both at `PAIR_SIDE`."""
+    """Perceptual distances of the images of two lists in pairs, both at `PAIR_SIDE`."""
     assert networks.perceptual is not None
     x, y = (torch.cat([resized(image, PAIR_SIDE, resize) for image in images]) for images in (a, b))
     return [float(value) for value in networks.perceptual(x, y)]
 
 
 def described(resize: Resize) -> str:
-    """A way to resize in words."""
+    """Description of a resize filter."""
     assert resize in get_args(Resize)
     return "whole image stretched to the network's input, " + resize.replace("_", ", ")

@@ -1,4 +1,4 @@
-"""Where a face passes through itself: edges that pierce triangles which they do not touch at rest."""
+"""Self-intersections of a face: edges that pierce triangles without touching them at rest."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from omote.evaluation.anatomy import FRONT_DEPTH_MM, DrawnFace
 from omote.geometry.mesh import unique_edges
 
 CELL_MM = 4.0
-DEPTH_MM = 0.5  # how far behind a triangle the end of an edge must lie; soft flesh presses together by less
-# What may not pass through what: edges of the first, triangles of the second.
+DEPTH_MM = 0.5  # least depth of an edge's end behind a triangle; soft flesh is compressed by less
+# Pairs of parts that must not intersect: edges of the first, triangles of the second.
 PAIRS = (("skin", "skin"), ("teeth", "skin"), ("skin", "teeth"))
-LID_MM = 6.0  # from an eyeball
+LID_MM = 6.0  # largest distance of a lid's vertices from an eyeball
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solids:
-    """Edges and triangles at the front of a face, and which edges pierce something at rest already.
+    """Edges and triangles at the front of a face, with the intersections that exist at rest.
 
     Attributes:
-        pairs: edges and triangles that may not meet.
-        at_rest: of each pair, the edges that do at rest.
-        eyes: (centre, radius in mm, vertices of the lids that lie outside at rest) per eyeball.
+        pairs: edges and triangles that must not intersect.
+        at_rest: mask of each pair's edges that intersect at rest.
+        eyes: per eyeball its centre, its radius in mm, and the vertices of the lids that are outside at rest.
     """
 
     pairs: tuple[tuple[Int[np.ndarray, "_ 2"], Int[np.ndarray, "_ 3"]], ...]
@@ -34,7 +34,7 @@ class Solids:
     eyes: tuple[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " _"]], ...]
 
     def piercing(self, posed_mm: Float[np.ndarray, "v 3"]) -> int:
-        """How many edges pierce a triangle, and vertices of lids an eyeball, by more than `DEPTH_MM`, that don't at rest."""
+        """Number of edges that pierce a triangle, and lid vertices inside an eyeball, by more than `DEPTH_MM` and not at rest."""
         edges = sum(
             int((_pierced(posed_mm, edges, triangles) & ~before).sum())
             for (edges, triangles), before in zip(self.pairs, self.at_rest, strict=True)
@@ -46,7 +46,7 @@ class Solids:
 
 
 def find_solids(face: DrawnFace) -> Solids:
-    """What can meet at the front of a face."""
+    """The parts at the front of a face that can intersect."""
     v = face.vertices_mm
     skin = face.triangles["skin"]
     front = v[np.unique(skin), 2].max() - FRONT_DEPTH_MM
@@ -78,7 +78,7 @@ def _pierced(
     triangles: Int[np.ndarray, "t 3"],
     least_mm: float = DEPTH_MM,
 ) -> Bool[np.ndarray, " e"]:
-    """Which edges pass through a triangle that shares no vertex with them."""
+    """Mask of the edges that pass through a triangle without a common vertex."""
     vertices = np.ascontiguousarray(vertices, np.float64)
     low = vertices[triangles].min(axis=(0, 1))
     shape = np.floor((vertices[triangles].max(axis=(0, 1)) - low) / CELL_MM).astype(np.int64) + 1
@@ -90,7 +90,7 @@ def _pierced(
 def _gridded(
     vertices: np.ndarray, triangles: np.ndarray, low: np.ndarray, shape: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles by the cells that their boxes overlap: where each cell's begin, and their ids."""
+    """Triangles by the grid cells that their boxes overlap: first index of each cell, and the triangles' ids."""
     first = np.zeros((len(triangles), 3), np.int64)
     last = np.zeros((len(triangles), 3), np.int64)
     start = np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
@@ -152,7 +152,7 @@ def _pierce(
 
 @kernel()
 def _depth(p: np.ndarray, q: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
-    """How far (mm) the farther back end of a segment lies behind a triangle that it passes through; -1 if it doesn't.
+    """Depth (mm) of a segment's deeper end behind a triangle that it passes through; -1 if it does not.
 
     Möller & Trumbore, "Fast, Minimum Storage Ray/Triangle Intersection", J. Graphics Tools 1997.
     """

@@ -1,4 +1,4 @@
-"""What is measured of images against the truth: every metric of the catalogue that images alone give, and the panel of judges."""
+"""Measurement of images against the ground truth: all metrics of the catalogue that images alone give, and the judges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CEILING = Row("ceiling")
 
 @dataclass(frozen=True, kw_only=True)
 class Judges:
-    """The panel; the second identity network is a user's own."""
+    """The panel of judges; the second identity network is given by the user."""
 
     expression: ExpressionJudges
     identity: IdentityJudge
@@ -37,14 +37,14 @@ class Judges:
 def measure(
     images: Mapping[Row, Sequence[Rgbd]], person: Person, heads: Sequence[HeadModel], truth: GroundTruth, judges: Judges
 ) -> PersonRecords:
-    """Everything measured of a person's rows.
+    """All measurements of a person's rows.
 
     Args:
-        images: per row, in the order of the person's expressions; `CEILING` is the true render.
+        images: images per row, in the order of the person's expressions; `CEILING` is the true render.
         person: person, whose ``head`` is an index into ``heads``.
-        heads: the families.
-        truth: the true renders.
-        judges: the panel.
+        heads: head families.
+        truth: ground truth of the person.
+        judges: panel of judges.
     """
     true = stacked(truth.images)
     names = [e.category for e in person.expressions]
@@ -64,7 +64,7 @@ def measure(
 
 
 def comparison(shown: Images, truth: GroundTruth) -> Comparison:
-    """A row's images beside the true renders; what moves, moves from what the source truly shows."""
+    """A row's images beside the true renders; motion is measured from the source's true render."""
     return Comparison(
         shown=filled(shown),
         true=stacked(truth.images),
@@ -75,7 +75,7 @@ def comparison(shown: Images, truth: GroundTruth) -> Comparison:
 
 
 def measured(row: Row, found: Comparison) -> list[Record]:
-    """Every metric of the catalogue that is measured of images."""
+    """All metrics of the catalogue that images alone give."""
     return [
         Record(row=row, measure=metric.key, values=metric.measure(found)) for metric in catalogue() if metric.measure
     ]
@@ -88,14 +88,14 @@ def judged(
     asked: Sequence[str],
     by: ExpressionJudges,
 ) -> list[Record]:
-    """What the expression judges say of images.
+    """The expression judges' answers on images.
 
     Args:
         row: row of the images.
-        rgb: [0, 1].
-        neutral: the true neutral landmarks.
-        asked: category of each image.
-        by: the judges.
+        rgb: colours in [0, 1].
+        neutral: true neutral landmarks.
+        asked: requested category of each image.
+        by: expression judges.
     """
     place = torch.tensor([CATEGORIES.index(name) for name in asked])[:, None]
     records = []
@@ -112,7 +112,7 @@ def judged(
 def _identity(
     by_row: Mapping[Row, Images], true: Images, neutral: Float[Tensor, "n 68 2"], judges: Judges
 ) -> Iterator[Record]:
-    """Distances of descriptors, and the descriptor at rest, which tells persons apart."""
+    """Distances of descriptors, and the descriptor at rest, which identifies the person."""
     of_truth = judges.identity.embed(batch(true), neutral).numpy()
     yield Record(row=CEILING, measure=descriptor_by("faceapi"), values=of_truth[:1].astype(np.float64))
     second = judges.second_identity

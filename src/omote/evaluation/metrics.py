@@ -1,8 +1,7 @@
-"""Metrics as pure functions of arrays: per image first, averaged over images by the caller (`mean_over_images`).
+"""Metrics as pure functions of arrays: per image first, then averaged over images by the caller (`mean_over_images`).
 
-Depth errors that compare raw millimetres and those after an affine alignment are different metrics: align with
-`affine_aligned` and say so in the name (``_metric``, ``_affine_aligned``). An image without any pixel to measure
-gives NaN and does not count.
+Depth errors in raw millimetres and those after an affine alignment are different metrics: align with `affine_aligned` and name
+the metric accordingly (``_metric``, ``_affine_aligned``). An image without any pixel to measure gives NaN and is not counted.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from scipy import ndimage
 from omote.errors import ConfigError
 from omote.geometry.depth import depth_normals
 
-MOVING_MM = 2.0  # a pixel moves when its true depth changes by more
-# What moves by less stays where it is: forehead, bridge of the nose, ears.
+MOVING_MM = 2.0  # a pixel moves if its true depth changes by more
+# A pixel that moves by less is still: forehead, bridge of the nose, ears.
 STILL_MM = 0.1
 LEAST_DISPLACEMENT_MM = 1.0
-FOREHEAD_WIDTH = 0.92  # of the jaw line's
-MAX_PSNR_DB = 100.0  # of identical images
+FOREHEAD_WIDTH = 0.92  # width of the forehead, relative to the jaw line's
+MAX_PSNR_DB = 100.0  # value for identical images
 DELTA1 = 1.25
-# Structural similarity's window and constants for a range of 1 (Wang et al., IEEE TIP 2004, §III-C).
+# Window and constants of the structural similarity for a range of 1 (Wang et al., IEEE TIP 2004, §III-C).
 SSIM_SIGMA_PX = 1.5
 SSIM_RADIUS_PX = 5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
@@ -37,12 +36,12 @@ class DepthErrors:
     """Depth errors per image over its valid pixels; NaN where an image has none.
 
     Attributes:
-        mae_mm: mean |d − g|.
-        rmse_mm: root of the mean (d − g)².
-        absrel: mean |d − g| / g.
+        mae_mm: mean of |d − g|.
+        rmse_mm: root of the mean of (d − g)².
+        absrel: mean of |d − g| / g.
         delta1: share of pixels with max(d/g, g/d) < 1.25.
-        delta2: the same with 1.25².
-        delta3: the same with 1.25³.
+        delta2: share of pixels below 1.25².
+        delta3: share of pixels below 1.25³.
         silog: 100 × the standard deviation of log d − log g (Eigen et al., NeurIPS 2014, with λ = 1).
     """
 
@@ -57,7 +56,7 @@ class DepthErrors:
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceSummary:
-    """A set of distances in millimetres, summarised."""
+    """Summary of a set of distances in millimetres."""
 
     median_mm: float
     mean_mm: float
@@ -67,12 +66,12 @@ class DistanceSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """How often the first-ranked class is the true one.
+    """Top-1 accuracy of a classifier.
 
     Attributes:
-        per_class: top-1 accuracy of each true class; NaN where a class never occurs.
+        per_class: accuracy on each true class; NaN if a class does not occur.
         macro: mean over the classes that occur.
-        confusion: rows are true classes and sum to 1 (or are all NaN), columns the judged ones.
+        confusion: matrix of true classes (rows, which sum to 1 or are all NaN) and predicted classes (columns).
     """
 
     per_class: Float[np.ndarray, "c"]
@@ -81,13 +80,13 @@ class Accuracy:
 
 
 def mean_over_images(per_image: Float[np.ndarray, "n"]) -> float:
-    """Mean of the images that had something to measure; NaN if none had."""
+    """Mean over the images with a value; NaN if there are none."""
     measured = per_image[~np.isnan(per_image)]
     return float(measured.mean()) if len(measured) else float("nan")
 
 
 def _masked_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Mean over each image's masked pixels, NaN where there are none."""
+    """Mean over each image's masked pixels; NaN if there are none."""
     axes = tuple(range(1, values.ndim))
     count = mask.sum(axis=axes)
     total = np.where(mask, values, 0.0).sum(axis=axes)
@@ -97,12 +96,12 @@ def _masked_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def depth_errors(
     predicted_mm: Float[np.ndarray, "n h w"], truth_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"]
 ) -> DepthErrors:
-    """Depth errors of each image, as given: not aligned.
+    """Depth errors of each image without alignment.
 
     Args:
-        predicted_mm: z-depth.
-        truth_mm: z-depth, positive where ``mask``.
-        mask: the pixels that count: the truth's own valid ones, so that a model cannot choose where it is judged.
+        predicted_mm: predicted z-depth.
+        truth_mm: true z-depth, positive inside ``mask``.
+        mask: the ground truth's valid pixels, so that a model cannot choose where it is judged.
     """
     d = predicted_mm.astype(np.float64)
     g = np.where(mask, truth_mm.astype(np.float64), 1.0)
@@ -128,9 +127,9 @@ def depth_errors(
 def affine_aligned(
     predicted_mm: Float[np.ndarray, "n h w"], truth_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"]
 ) -> Float[np.ndarray, "n h w"]:
-    """Each prediction scaled and shifted to its truth by least squares over the mask.
+    """Predictions scaled and shifted to the ground truth by least squares over the mask.
 
-    A prediction that is constant over the mask only shifts; an image without pixels is returned as it came.
+    A prediction that is constant over the mask is only shifted; an image without pixels is returned unchanged.
     """
     d, g = predicted_mm.astype(np.float64), truth_mm.astype(np.float64)
     mean_d = np.nan_to_num(_masked_mean(d, mask))[:, None, None]
@@ -149,7 +148,7 @@ def moving_mask(
     source_mm: Float[np.ndarray, "n h w"],
     source_mask: Bool[np.ndarray, "n h w"],
 ) -> Bool[np.ndarray, "n h w"]:
-    """Mark the pixels whose true depth differs from the (true) source's by more than `MOVING_MM`; valid in both."""
+    """Mask of the pixels, valid in both, whose true depth differs from the (true) source's by more than `MOVING_MM`."""
     both = truth_mask & source_mask
     return both & (np.abs(truth_mm.astype(np.float64) - source_mm) > MOVING_MM)
 
@@ -165,10 +164,10 @@ def psnr_db(
 def ssim(
     predicted: Float[np.ndarray, "n h w 3"], truth: Float[np.ndarray, "n h w 3"], mask: Bool[np.ndarray, "n h w"]
 ) -> Float[np.ndarray, "n"]:
-    """Structural similarity of colours in [0, 1] (Wang et al., IEEE TIP 2004, eq. 13), meaned over channels and masked pixels.
+    """Structural similarity of colours in [0, 1] (Wang et al., IEEE TIP 2004, eq. 13), averaged over channels and masked pixels.
 
-    Windows are Gaussian, 11 × 11 with σ = 1.5, and centre on the masked pixels that lie at least 5 from the image's border;
-    near the mask's own border they see the background, which is part of both images.
+    Windows are Gaussian, 11 × 11 with σ = 1.5, centred on masked pixels at least 5 pixels from the image's border. Near the
+    mask's border they include background, which is the same in both images.
     """
     window = (0.0, SSIM_SIGMA_PX, SSIM_SIGMA_PX, 0.0)
 
@@ -188,7 +187,7 @@ def ssim(
 
 
 def box_mask(boxes_px: Float[np.ndarray, "n 4"], *, height: int, width: int) -> Bool[np.ndarray, "n h w"]:
-    """Mark the pixels whose centre lies in each image's box (left, top, right, bottom)."""
+    """Mask of the pixels whose centre is inside each image's box (left, top, right, bottom)."""
     u, v = np.arange(width) + 0.5, np.arange(height) + 0.5
     left, top, right, bottom = (boxes_px[:, k, None] for k in range(4))
     in_u, in_v = (u >= left) & (u < right), (v >= top) & (v < bottom)
@@ -196,7 +195,7 @@ def box_mask(boxes_px: Float[np.ndarray, "n 4"], *, height: int, width: int) -> 
 
 
 def mouth_boxes(landmarks_px: Float[np.ndarray, "n 68 2"], *, margin: float = 0.3) -> Float[np.ndarray, "n 4"]:
-    """(left, top, right, bottom) around the mouth's landmarks 48-67, padded by ``margin`` of the mouth's width."""
+    """(left, top, right, bottom) of the mouth's landmarks 48-67, padded by ``margin`` of the mouth's width."""
     mouth = landmarks_px[:, 48:68]
     low, high = mouth.min(axis=1), mouth.max(axis=1)
     pad = margin * (high[:, :1] - low[:, :1])
@@ -204,7 +203,7 @@ def mouth_boxes(landmarks_px: Float[np.ndarray, "n 68 2"], *, margin: float = 0.
 
 
 def face_masks(landmarks_px: Float[np.ndarray, "n 68 2"], *, height: int, width: int) -> Bool[np.ndarray, "n h w"]:
-    """Pixels within the jaw line and an arc over the forehead, above the brows by a quarter of the face's width."""
+    """Mask of the face: inside the jaw line and an arc above the brows by a quarter of the face's width."""
     out = []
     for landmarks in landmarks_px:
         jaw, top = landmarks[:17], landmarks[17:27, 1].min()
@@ -233,13 +232,13 @@ def depth_normals_error_deg(
     mask: Bool[np.ndarray, "n h w"],
     intrinsics: Float[np.ndarray, "n 3 3"],
 ) -> Float[np.ndarray, "n"]:
-    """`normals_error_deg` of the normals of depth images, where the truth's own neighbours are all seen.
+    """`normals_error_deg` of the normals of depth images, where all neighbours are valid in the ground truth.
 
     Args:
-        predicted_mm: z-depth, without holes.
-        truth_mm: z-depth, positive where ``mask``.
-        mask: the truth's valid pixels.
-        intrinsics: intrinsics of each image's camera, pixels.
+        predicted_mm: predicted z-depth without holes.
+        truth_mm: true z-depth, positive inside ``mask``.
+        mask: the ground truth's valid pixels.
+        intrinsics: intrinsics of each image's camera, in pixels.
     """
     predicted, _ = depth_normals(predicted_mm, np.ones_like(mask), intrinsics)
     truth, seen = depth_normals(truth_mm, mask, intrinsics)
@@ -249,7 +248,7 @@ def depth_normals_error_deg(
 def high_frequency_ratio(
     predicted: Float[np.ndarray, "n h w 3"], truth: Float[np.ndarray, "n h w 3"], mask: Bool[np.ndarray, "n h w"]
 ) -> Float[np.ndarray, "n"]:
-    """Energy of colour's second differences inside the mask, over the truth's: above 1 noise is left, below it detail is lost."""
+    """Energy of colour's second differences inside the mask, relative to the truth's: noise is above 1, blur below 1."""
 
     def energy(rgb: np.ndarray) -> np.ndarray:
         across, down = np.diff(rgb, 2, axis=2)[:, 1:-1], np.diff(rgb, 2, axis=1)[:, :, 1:-1]
@@ -267,10 +266,10 @@ def displacement_mm(change_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray
 def displacement_ratio(
     change_mm: Float[np.ndarray, "n h w"], true_change_mm: Float[np.ndarray, "n h w"], mask: Bool[np.ndarray, "n h w"]
 ) -> Float[np.ndarray, "n"]:
-    """A change of depth projected onto the true change, over the true change: 1 moves as far as the truth, 0 not at all.
+    """A change of depth projected onto the true change, relative to the true change: 1 for the true motion, 0 for none.
 
-    NaN where the truth moves by less than `LEAST_DISPLACEMENT_MM`: how a face rests differs by .3 mm from image to image, a
-    quarter of an expression by 2.
+    NaN if the true change is below `LEAST_DISPLACEMENT_MM`: faces at rest differ by .3 mm from image to image, a quarter of an
+    expression moves by 2 mm.
     """
     change, true_change = change_mm.astype(np.float64), true_change_mm.astype(np.float64)
     along, asked = _masked_mean(change * true_change, mask), _masked_mean(true_change**2, mask)
@@ -278,12 +277,12 @@ def displacement_ratio(
 
 
 def mask_iou(predicted: Bool[np.ndarray, "n h w"], truth: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, "n"]:
-    """Intersection over union of two masks."""
+    """Intersection over union of two masks, per image."""
     return (predicted & truth).sum(axis=(1, 2)) / (predicted | truth).sum(axis=(1, 2))
 
 
 def distance_summary(distances_mm: Float[np.ndarray, "n"]) -> DistanceSummary:
-    """Summarise scan-to-surface or surface-to-scan distances; all NaN if there are none."""
+    """Summary of scan-to-surface or surface-to-scan distances; all NaN if there are none."""
     if len(distances_mm) == 0:
         return DistanceSummary(median_mm=np.nan, mean_mm=np.nan, p90_mm=np.nan, max_mm=np.nan)
     median, p90 = np.percentile(distances_mm, [50.0, 90.0])
@@ -298,10 +297,10 @@ def distance_summary(distances_mm: Float[np.ndarray, "n"]) -> DistanceSummary:
 def confusion_counts(
     truth: Int[np.ndarray, "n"], judged: Int[np.ndarray, "n"], num_classes: int
 ) -> Int[np.ndarray, "c c"]:
-    """How often each true class (row) was judged as each class (column).
+    """Number of images of each true class (row) and predicted class (column).
 
     Raises:
-        ConfigError: a class that there is not.
+        ConfigError: an invalid class.
     """
     if not all(np.isin(classes, range(num_classes)).all() for classes in (truth, judged)):
         raise ConfigError(f"expected classes from 0 to {num_classes - 1}; the results are damaged, measure them again")
@@ -309,7 +308,7 @@ def confusion_counts(
 
 
 def accuracy(truth: Int[np.ndarray, "n"], judged: Int[np.ndarray, "n"], num_classes: int) -> Accuracy:
-    """Top-1 accuracy per class and macro, with the row-normalised confusion matrix."""
+    """Top-1 accuracy per class and macro average, with the row-normalised confusion matrix."""
     counts = confusion_counts(truth, judged, num_classes).astype(np.float64)
     total = counts.sum(axis=1, keepdims=True)
     confusion = np.where(total > 0, counts / np.maximum(total, 1.0), np.nan)
@@ -318,16 +317,16 @@ def accuracy(truth: Int[np.ndarray, "n"], judged: Int[np.ndarray, "n"], num_clas
 
 
 def mean_symmetric_confusion_rate(confusion: Float[np.ndarray, "c c"], pairs: tuple[tuple[int, int], ...]) -> float:
-    """mSCR: the mean over confusing pairs of ½ (C_ij + C_ji), of a row-normalised confusion matrix; lower is better."""
+    """mSCR: the mean of ½ (C_ij + C_ji) over confusable pairs in a row-normalised confusion matrix; lower is better."""
     return float(np.mean([0.5 * (confusion[i, j] + confusion[j, i]) for i, j in pairs]))
 
 
 def relative_expression_gain(
     model: Float[np.ndarray, "n"], source: Float[np.ndarray, "n"], truth: Float[np.ndarray, "n"]
 ) -> float:
-    """Share of the true change in the asked class's probability that the model reaches, over all images together.
+    """Share of the true change in the requested class's probability that the model reaches, over all images together.
 
-    Copying the source scores 0, the true render 1. A ratio of means, since a single image's true change may be nil.
+    Copying the source scores 0, the true render 1. It is a ratio of means, since a single image's true change may be zero.
     """
     change = float((truth - source).mean())
     return float((model - source).mean()) / change if change != 0.0 else float("nan")
@@ -336,10 +335,10 @@ def relative_expression_gain(
 def intensity_correlation(
     asked: Float[np.ndarray, "n"], measured: Float[np.ndarray, "n"], category: Int[np.ndarray, "n"]
 ) -> float:
-    """CLS: Pearson's correlation of asked and measured intensity within each category, meaned over the categories.
+    """CLS: Pearson correlation of requested and measured intensity within each category, averaged over the categories.
 
-    Within, because some expressions are recognised more easily than others at any intensity. A category whose asked or
-    measured intensities do not vary has no correlation and does not count; NaN if none has one.
+    Within categories, because some expressions are easier to recognise at any intensity. A category with constant requested or
+    measured intensities has no correlation and is not counted; NaN if none is left.
     """
     correlations = []
     for value in np.unique(category):
@@ -351,7 +350,7 @@ def intensity_correlation(
 
 
 def identity_distance(embedding: Float[np.ndarray, "n d"], truth: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n"]:
-    """Euclidean distance between descriptors of one extractor, per image; its name belongs in the metric's."""
+    """Euclidean distance between descriptors of one extractor, per image; the extractor's name belongs in the metric's key."""
     return np.linalg.norm(embedding.astype(np.float64) - truth, axis=1)
 
 

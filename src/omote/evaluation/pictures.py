@@ -1,6 +1,6 @@
-"""Pictures of a person's rows for the report: colour, depth and depth error as one PNG per row, small and to look at only.
+"""Pictures of a person's rows for the report: colour, depth and depth error in one small PNG per row.
 
-No number is made of these: they are 8-bit and reduced.
+No number is computed from them: they are 8-bit and reduced.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ NAME_PX = 170
 SHEET_ROWS = ("ceiling", "model", "head_edit", "deformation_transfer", "regression", "pixel_diffusion")
 MODEL = Row("model")
 MAX_ERROR_MM = 10.0
-# Black, violet, orange, pale yellow: monotone in lightness, so that it survives print and colour blindness.
+# Black, violet, orange, pale yellow: monotone in lightness, so that it is readable in print and with colour blindness.
 ERROR_COLORS = ((0.0, 0.0, 0.02), (0.34, 0.06, 0.43), (0.73, 0.21, 0.33), (0.98, 0.56, 0.04), (0.99, 1.0, 0.64))
-OUTSIDE = 0.12  # grey where the truth shows no head
+OUTSIDE = 0.12  # grey where the true render shows no head
 NUM_COLORS = 256
 
 
 def picture_path(folder: Path, index: int, row: str) -> Path:
-    """Where a person's picture of a row lies."""
+    """Path of a person's picture of a row."""
     return folder / f"{index:06d}_{row}.png"
 
 
 def save_pictures(folder: Path, person: Person, images: Mapping[Row, Sequence[Rgbd]], truth: Sequence[Rgbd]) -> None:
-    """Write the pictures of the rows that a sheet shows; expressions in the order of `CATEGORIES`.
+    """Write the pictures of the rows on a sheet, with expressions in the order of `CATEGORIES`.
 
     Args:
-        folder: ``images`` of a result folder.
-        person: whose.
-        images: per row, in the person's own order.
-        truth: the true renders, the source first.
+        folder: folder ``images`` of a result folder.
+        person: person in the pictures.
+        images: images per row, in the person's own order.
+        truth: true renders, the source first.
     """
     order = sorted(range(len(truth)), key=lambda k: CATEGORIES.index(person.expressions[k].category))
     for row, seen in images.items():
         if row.name not in SHEET_ROWS:
             continue
-        # The truth has no error; what keeping the person at rest would be wrong by is what there is to do.
+        # The true render has no error; its third strip shows the error of the face at rest instead.
         compared = [truth[0]] * len(truth) if row.name == CEILING else seen
         picture = row_picture([seen[k] for k in order], [compared[k] for k in order], [truth[k] for k in order])
         with atomic_path(picture_path(folder, person.index, row.name)) as temporary:
-            # A palette halves the file; at this size nothing is seen of it.
+            # A palette halves the file's size, without a visible difference at this size.
             Image.fromarray(picture).quantize(NUM_COLORS, dither=Image.Dither.NONE).save(
                 temporary, "PNG", optimize=True
             )
@@ -72,7 +72,7 @@ def row_picture(
 
 
 def save_strips(path: Path, images: Mapping[Row, Sequence[Rgbd]]) -> None:
-    """Write a person's rows as one picture: a strip of colour cells each, the row's name beside it."""
+    """Write a person's rows as one picture: a strip of colour images each, labelled with the row's name."""
     strips = [np.concatenate([_cell(image.rgb) for image in row], axis=1) for row in images.values()]
     picture = Image.new("RGB", (NAME_PX + strips[0].shape[1], CELL_PX * len(strips)), "white")
     draw = ImageDraw.Draw(picture)
@@ -84,7 +84,7 @@ def save_strips(path: Path, images: Mapping[Row, Sequence[Rgbd]]) -> None:
 
 
 def error_picture(image: Rgbd, truth: Rgbd) -> Float[np.ndarray, "h w 3"]:
-    """|depth - truth| from 0 (black) to `MAX_ERROR_MM` (pale) over the truth's mask; a hole of the image is the worst."""
+    """|depth - truth| from 0 (black) to `MAX_ERROR_MM` (pale) inside the true mask; a hole counts as the largest error."""
     error = np.where(image.mask, np.abs(image.depth_mm - truth.depth_mm), np.inf)
     t = np.clip(error / MAX_ERROR_MM, 0, 1)
     at, colors = np.linspace(0, 1, len(ERROR_COLORS)), np.array(ERROR_COLORS)
@@ -98,9 +98,9 @@ def _cell(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "c c 3"]:
 
 
 def sheet_persons(persons: Sequence[PersonRecords], row: Row = MODEL) -> dict[str, int]:
-    """Best, median and worst person (places) by the row's depth MAE over moving pixels, averaged over their images.
+    """Indices of the best, median and worst person by the row's mean depth MAE over moving pixels.
 
-    Persons in whom nothing moves are not ranked; with fewer than three, some names are left out.
+    Persons without moving pixels are not ranked; with fewer than three persons, some names are left out.
     """
     errors = per_person(persons, "depth/mae_mm_moving", row)
     if errors is None:

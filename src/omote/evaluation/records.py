@@ -1,7 +1,8 @@
-"""What was measured of a person: a row, a measure and its values, and the file that keeps them.
+"""Measurements of a person as records of row, measure and values, and the file that stores them.
 
-A `Row` is a line of a table: a network, a baseline or a bound, under a condition. Its parts stay apart until a key is written,
-and a written key has one reading: ``<metric>/<name>/<axis>=<value>``, where neither names nor values hold a ``/`` or a ``=``.
+A `Row` is a line of a table: a network, a baseline or a bound, under a condition. Its parts are kept apart until a key is
+written, and a written key is unambiguous: ``<metric>/<name>/<axis>=<value>``, where names and values contain neither ``/`` nor
+``=``.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from omote.errors import ConfigError
 from omote.evaluation.statistics import Interval
 from omote.files import atomic_path, refuse_special
 
-# Of a person's file. Files of earlier versions hid rows in the names of their keys.
+# Format of a person's file. Files of earlier versions encoded rows in the names of their keys.
 FORMAT = 2
-MOST = 1e30  # nothing that is measured comes near it, and its square is a number yet
+MOST = 1e30  # larger than any measurement, and its square is still finite
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Row:
 
     Attributes:
         name: network, baseline or bound, such as ``model``; empty for a number of the persons alone.
-        at: the condition, as axes with their values: ``(("intensity", "0.5"),)``.
+        at: condition, as pairs of axis and value: ``(("intensity", "0.5"),)``.
 
     Raises:
-        ConfigError: a name, an axis or a value holds a ``/`` or a ``=``.
+        ConfigError: a name, an axis or a value contains a ``/`` or a ``=``.
     """
 
     name: str = ""
@@ -51,7 +52,7 @@ class Row:
         return replace(self, at=(*self.at, *values.items()))
 
     def on(self, axis: str) -> str | None:
-        """Where the row lies on an axis; None where it does not."""
+        """The row's value on an axis, or None."""
         return dict(self.at).get(axis)
 
     def __str__(self) -> str:
@@ -59,9 +60,9 @@ class Row:
         return "/".join([*([self.name] if self.name else []), *(f"{axis}={value}" for axis, value in self.at)])
 
 
-# A value with its interval over persons, or one that is not of single persons.
+# A value with its interval over persons, or a value that is not an average over persons.
 Cell: TypeAlias = Interval | float | int
-# Row → key of a metric → its value.
+# Row → key of a metric → value.
 Table: TypeAlias = Mapping[Row, Mapping[str, Cell]]
 
 
@@ -72,12 +73,12 @@ def value_of(cell: Cell) -> float | int:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """What was measured of one row of one person.
+    """Measurements of one row of one person.
 
     Attributes:
         row: row of the table.
-        measure: key of a metric (`omote.evaluation.catalogue`), or of what metrics are made of (`judged_by`, `descriptor_by`).
-        values: one per image, or one of the person; NaN where there is nothing to measure.
+        measure: key of a metric (`omote.evaluation.catalogue`), or of evidence for metrics (`judged_by`, `descriptor_by`).
+        values: one value per image, or one of the person; NaN if there is nothing to measure.
     """
 
     row: Row
@@ -86,7 +87,7 @@ class Record:
 
 
 def judged_by(judge: str) -> str:
-    """The measure of the class, a place in `omote.head.expressions.CATEGORIES`, that a judge ranks first."""
+    """The measure of a judge's top class, as an index into `omote.head.expressions.CATEGORIES`."""
     return f"judged/{judge}"
 
 
@@ -96,18 +97,18 @@ def descriptor_by(network: str) -> str:
 
 
 def is_evidence(measure: str) -> bool:
-    """Whether a measure is what metrics are made of, and none itself."""
+    """Whether a measure is evidence that metrics are computed from, and not a metric itself."""
     return measure.startswith((judged_by(""), descriptor_by("")))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PersonRecords:
-    """A person's file.
+    """The records of a person's file.
 
     Attributes:
-        parts: axis → value of the subgroups that tables of parts compare: ``{"head": "omote", "yaw_deg": "-30"}``.
-        category: per image, a place in `omote.head.expressions.CATEGORIES`.
-        intensity: per image, [0, 1].
+        parts: axis → value of the subgroups that tables compare: ``{"head": "omote", "yaw_deg": "-30"}``.
+        category: index of each image's category in `omote.head.expressions.CATEGORIES`.
+        intensity: intensity of each image in [0, 1].
         records: records in the order of measurement.
     """
 
@@ -121,11 +122,11 @@ class PersonRecords:
         return list(dict.fromkeys(record.row for record in self.records))
 
     def measures(self, row: Row) -> list[str]:
-        """What was measured of a row."""
+        """The measures of a row."""
         return [record.measure for record in self.records if record.row == row]
 
     def find(self, row: Row, measure: str) -> Float[np.ndarray, "n *d"] | None:
-        """The values of a measure of a row; None where it was not measured."""
+        """The values of a row's measure, or None if it was not measured."""
         return self._values.get((row, measure))
 
     @cached_property
@@ -134,7 +135,7 @@ class PersonRecords:
 
 
 def joined(parts: Sequence[PersonRecords]) -> PersonRecords:
-    """The records of one person from several files.
+    """The records of one person, joined from several files.
 
     Raises:
         ConfigError: the files are of different persons.
@@ -169,7 +170,7 @@ def load_records(path: Path) -> PersonRecords:
     """Read a person's file.
 
     Raises:
-        ConfigError: no such file, not a person's file, or one of an earlier version.
+        ConfigError: no such file, not a person's file, or a file of an earlier version.
     """
     try:
         refuse_special(path)
@@ -198,7 +199,7 @@ def _checked(values: list[Any], path: Path) -> Float[np.ndarray, "n *d"]:
 
 
 def _json(values: Float[np.ndarray, "n *d"]) -> list[Any]:
-    """Nested lists; NaN, which JSON has none of, as null."""
+    """Nested lists; NaN becomes null, since JSON has no NaN."""
     out = values.astype(object)
     out[np.isnan(values)] = None
     nested: list[Any] = out.tolist()
@@ -206,6 +207,6 @@ def _json(values: Float[np.ndarray, "n *d"]) -> list[Any]:
 
 
 def values_of(persons: Iterable[PersonRecords], row: Row, measure: str) -> list[np.ndarray] | None:
-    """The values of a measure of a row, per person; None unless every person has them."""
+    """The values of a row's measure per person; None unless every person has them."""
     found = [person.find(row, measure) for person in persons]
     return None if not found or any(values is None for values in found) else [v for v in found if v is not None]

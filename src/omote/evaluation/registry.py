@@ -1,8 +1,8 @@
-"""What a metric is, and the keys that numbers are written under.
+"""Metrics, and the keys under which numbers are written.
 
-A number's key is a metric's key and a row, ``depth/mae_mm_metric/model/head=omote``. A metric's key may have parameters in
-braces, ``fd/{extractor}``, each with the values that it takes. Only registered keys can be written, and two metrics cannot
-share one. `omote.evaluation.catalogue` registers those of this project, and is where all of this is imported from.
+The key of a number is a metric's key and a row: ``depth/mae_mm_metric/model/head=omote``. A metric's key may have parameters in
+braces, ``fd/{extractor}``, with a set of values each. Only registered keys can be written, and two metrics cannot share one.
+`omote.evaluation.catalogue` registers this project's metrics, and re-exports this module.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from omote.files import atomic_path
 from omote.head.expressions import CATEGORIES
 
 Better = Literal["lower", "higher", "neither"]
-# Any count, and any metric's own key; the others have closed sets of values.
+# Any count, and any metric's own key; other parameters have closed sets of values.
 COUNT, METRIC = ("{n}",), ("{metric}",)
 PARAMETERS: Mapping[str, Sequence[str]] = {
     "judge": JUDGES,
@@ -43,20 +43,20 @@ PARAMETERS: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number is.
+    """Definition of a metric.
 
     Attributes:
         key: ``<group>/<name>``, with parameters of `PARAMETERS` in braces.
-        title: title of a table's column or a figure; may name parameters.
-        unit: "" where there is none.
-        better: the direction.
-        digits: after the point, in tables for people.
-        function: function that computes it.
-        definition: one or two sentences; may name parameters.
-        source: publication; "" for a definition of this project.
-        measure: the value per image, where images of a row and the truth are all that it takes.
-        with_neutral: whether images of the neutral category count.
-        of_truth: whether the true render has a value that says something.
+        title: title in a table or a figure; may contain parameters.
+        unit: unit, or "" for none.
+        better: direction of better values.
+        digits: decimals in tables for readers.
+        function: function that computes the metric.
+        definition: one or two sentences; may contain parameters.
+        source: publication, or "" for a definition of this project.
+        measure: value per image, for metrics that need only a row's images and the ground truth.
+        with_neutral: whether images of the neutral category are included.
+        of_truth: whether the true render's value is informative.
     """
 
     key: str
@@ -73,19 +73,19 @@ class Metric:
     of_truth: bool = False
 
     def named(self, **values: str) -> Metric:
-        """The metric with values for parameters, in its key, its title and its definition."""
+        """The metric with values for its parameters, in key, title and definition."""
         texts = {name: getattr(self, name) for name in ("key", "title", "definition")}
         for parameter, value in values.items():
             texts = {name: text.replace(f"{{{parameter}}}", value) for name, text in texts.items()}
         return replace(self, **texts)
 
     def label(self) -> str:
-        """Title, unit and direction in one line: of an axis or a chart."""
+        """Title, unit and direction in one line, for axes and charts."""
         unit = f", {self.unit}" if self.unit else ""
         return f"{self.title}{unit}" + ("" if self.better == "neither" else f" ({self.better} is better)")
 
 
-# In the order of registration, and by each key: closed parameters have their values.
+# In the order of registration, and by key, with the values of closed parameters filled in.
 _METRICS: list[Metric] = []
 _BY_KEY: dict[str, Metric] = {}
 
@@ -94,10 +94,10 @@ def register(metric: Metric) -> Metric:
     """Add a metric to the catalogue.
 
     Returns:
-        The metric.
+        The metric itself.
 
     Raises:
-        ValueError: a parameter or a key that is not decidable, or a key that another metric has.
+        ValueError: an unknown parameter, an invalid key, or the key of another metric.
     """
     parameters = re.findall(r"{(\w*)}", metric.key)
     if unknown := [name for name in parameters if name not in PARAMETERS]:
@@ -117,7 +117,7 @@ def register(metric: Metric) -> Metric:
 
 
 def catalogue() -> Iterator[Metric]:
-    """All metrics, their parameters without values."""
+    """All metrics, without values for their parameters."""
     yield from _METRICS
 
 
@@ -134,7 +134,7 @@ def markdown() -> str:
 
 
 def metric_of(key: str) -> Metric:
-    """The metric of a key without its row, named by the key's parameters.
+    """The metric of a key without row, with the key's parameters filled in.
 
     Raises:
         ValueError: no metric has this key; the nearest one is suggested.
@@ -146,7 +146,7 @@ def metric_of(key: str) -> Metric:
 
 
 def split(key: str) -> tuple[Metric, Row]:
-    """A number's key as its metric and its row.
+    """The metric and the row of a number's key.
 
     Raises:
         ValueError: no metric has this key; the nearest one is suggested.
@@ -167,10 +167,10 @@ def split(key: str) -> tuple[Metric, Row]:
 
 
 def checked(numbers: Mapping[str, float | int]) -> dict[str, float | int | None]:
-    """Numbers in the order of their keys; what is no number (NaN, infinity) as None.
+    """Numbers in the order of their keys; NaN and infinity become None.
 
     Raises:
-        ValueError: a key that is not of the catalogue.
+        ValueError: a key is not in the catalogue.
     """
     for key in numbers:
         split(key)
@@ -181,7 +181,7 @@ def write_metrics(path: Path, numbers: Mapping[str, float | int]) -> None:
     """Write a ``metrics.json``, whole or not at all.
 
     Raises:
-        ValueError: a key that is not of the catalogue.
+        ValueError: a key is not in the catalogue.
         OutputError: it cannot be written.
     """
     with atomic_path(path) as temporary:
@@ -189,7 +189,7 @@ def write_metrics(path: Path, numbers: Mapping[str, float | int]) -> None:
 
 
 def _find(key: str) -> Metric | None:
-    """The metric of a key without its row, with counts and metrics' own keys in the place of their parameters."""
+    """The metric of a key without row; counts and metrics' own keys are replaced by their parameters."""
     if key in _BY_KEY:
         return _BY_KEY[key]
     for count in re.findall(r"(?<=_)[1-9]\d*(?=_|$)", key):

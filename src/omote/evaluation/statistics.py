@@ -1,7 +1,7 @@
-"""How sure a number is: bootstrap intervals over persons, and paired tests of two rows on the same persons.
+"""Uncertainty of results: bootstrap intervals over persons, and paired tests of two rows on the same persons.
 
-Persons are what is drawn, not images: a person's seven images share face, light and camera, and counting them apart would
-make every interval too narrow.
+The sampling unit is the person, not the image: a person's seven images share face, light and camera, and treating them as
+independent would make every interval too narrow.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Interval:
     """An estimate and its percentile bootstrap interval.
 
     Attributes:
-        value: estimate of all persons.
-        low: lower end; NaN where there are fewer than two persons.
-        high: upper end.
+        value: estimate from all persons.
+        low: lower bound; NaN for fewer than two persons.
+        high: upper bound; NaN for fewer than two persons.
         num_persons: number of measured persons.
     """
 
@@ -37,12 +37,12 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """Two rows on the same persons.
+    """A paired test of two rows on the same persons.
 
     Attributes:
-        difference: first minus second, with its interval over persons.
-        p_value: two-sided; how often random signs make as large a difference. NaN where there are fewer than two persons.
-        num_permutations: tried; all of them where persons are few.
+        difference: mean of first minus second, with its interval over persons.
+        p_value: two-sided p-value: how often random signs give as large a difference; NaN for fewer than two persons.
+        num_permutations: number of permutations tried; all of them for few persons.
     """
 
     difference: Interval
@@ -60,9 +60,9 @@ def bootstrap(
     """Percentile bootstrap over persons (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, §13.3).
 
     Args:
-        statistic: statistic of a sample, given as indices of persons, each as often as it was drawn.
+        statistic: function from indices of persons, each repeated as often as it was drawn, to a statistic.
         num_persons: number of persons.
-        num_resamples: samples drawn with replacement; those without anything to measure (NaN) do not count.
+        num_resamples: number of samples drawn with replacement; samples without any value (NaN) are not counted.
         seed: seed of the draws.
     """
     value = statistic(np.arange(num_persons))
@@ -78,12 +78,12 @@ def bootstrap_mean(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """`bootstrap` of a mean, all samples at once; the draws are `bootstrap`'s own.
+    """`bootstrap` of a mean, computed for all samples at once with the same draws.
 
     Args:
-        per_person: NaN where a person had nothing to measure.
-        weights: weights of persons, e.g. in how many images they had something to measure; equal if None.
-        num_resamples: samples.
+        per_person: value of each person; NaN if there is none.
+        weights: weights of persons, such as their number of measured images; equal if None.
+        num_resamples: number of samples.
         seed: seed of the draws.
     """
     plain = np.ones(len(per_person)) if weights is None else weights.astype(np.float64)
@@ -98,12 +98,12 @@ def bootstrap_macro_mean(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """`bootstrap_mean` of several classes, averaged over the classes that a sample holds.
+    """`bootstrap_mean` of several classes, averaged over the classes in a sample.
 
     Args:
-        per_person: a person's value in each class; NaN where they had nothing to measure.
+        per_person: value of each person in each class; NaN if there is none.
         weights: weights of persons in each class.
-        num_resamples: samples.
+        num_resamples: number of samples.
         seed: seed of the draws.
     """
     measured = ~np.isnan(per_person)
@@ -123,14 +123,14 @@ def bootstrap_macro_mean(
 
 @lru_cache(maxsize=8)
 def _times_drawn(num_persons: int, num_resamples: int, seed: int) -> np.ndarray:
-    """How often each sample draws each person, as `bootstrap` draws them: (samples, persons)."""
+    """How often each sample draws each person (sample, person), with the draws of `bootstrap`."""
     rng = np.random.default_rng(seed)
     drawn = [rng.integers(num_persons, size=num_persons) for _ in range(num_resamples)]
     return np.stack([np.bincount(d, minlength=num_persons) for d in drawn]).astype(np.float64)
 
 
 def _interval(value: float, values: Float[np.ndarray, " r"], num_persons: int) -> Interval:
-    """Of fewer than two persons, or samples that have nothing to measure, there is none."""
+    """The interval of resampled values; NaN bounds for fewer than two persons, or without any value."""
     kept, tail = values[~np.isnan(values)], 50.0 * (1.0 - LEVEL)
     if num_persons < 2 or not len(kept):
         return Interval(value=value, low=np.nan, high=np.nan, num_persons=num_persons)
@@ -147,14 +147,14 @@ def paired_test(
 ) -> PairedTest:
     """Sign-flip permutation test of a mean difference over persons (Fisher, *The Design of Experiments*, 1935, §21).
 
-    Under the null hypothesis the two rows could have changed places on every person. With few persons all sign patterns are
-    tried; otherwise random ones, and the observed one counts among them, so that p is never 0.
+    Under the null hypothesis, the two rows could be exchanged on every person. For few persons all sign patterns are tried;
+    otherwise random ones and the observed one, so that p is never 0.
 
     Args:
-        first: a value per person; NaN where a person had nothing to measure, and then it does not count.
+        first: value of each person; NaN if there is none, which excludes the person.
         second: values of the same persons in the same order.
-        num_permutations: upper bound of the number of permutations.
-        seed: seed of signs and of the interval's draws.
+        num_permutations: largest number of permutations.
+        seed: seed of the signs and of the interval's draws.
     """
     difference = first.astype(np.float64) - second
     kept = difference[~np.isnan(difference)]
@@ -163,7 +163,7 @@ def paired_test(
     if count < 2:
         return PairedTest(difference=interval, p_value=float("nan"), num_permutations=0)
     observed = abs(kept.sum())
-    # Rounding must not make a pattern that ties with the observed one smaller than it.
+    # Rounding must not make a pattern that ties with the observed one count as smaller.
     bound = observed - 1e-9 * np.abs(kept).sum()
     if 2**count <= num_permutations:
         patterns = (np.arange(2**count)[:, None] >> np.arange(count)) & 1

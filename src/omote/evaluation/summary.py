@@ -1,4 +1,4 @@
-"""Persons' records summed up: a table of rows × metrics of the catalogue, with intervals over persons."""
+"""Summaries of persons' records: a table of rows × metrics of the catalogue, with intervals over persons."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from omote.evaluation.statistics import Interval, bootstrap_macro_mean, bootstra
 from omote.head.expressions import CATEGORIES
 
 NEUTRAL = CATEGORIES.index("neutral")
-# Names of rows that every table has: the true render, and the source as it is.
+# Rows that every table has: the true render, and the unedited source.
 CEILING, FLOOR = "ceiling", "copy_source"
-# Metric that is a judge's accuracy → the judge.
+# Metric of a judge's accuracy → the judge.
 TOP1: Mapping[str, str] = {f"expression/top1_{judge}": judge for judge in JUDGES}
 
-# A `Table` as it grows.
+# A `Table` under construction.
 Rows: TypeAlias = dict[Row, dict[str, Cell]]
 
 
@@ -30,8 +30,8 @@ def summarise(persons: Sequence[PersonRecords], only: Collection[str] | None = N
     """Every metric of every row that all persons have.
 
     Args:
-        persons: their records.
-        only: keys of the metrics that are wanted; all if None.
+        persons: records of the persons.
+        only: keys of the wanted metrics; all if None.
     """
     table: Rows = {}
     for row in dict.fromkeys(row for person in persons for row in person.rows()):
@@ -41,11 +41,11 @@ def summarise(persons: Sequence[PersonRecords], only: Collection[str] | None = N
 
 
 def summarise_parts(persons: Sequence[PersonRecords], only: Collection[str] | None = None) -> Rows:
-    """`summarise` over the persons of each part alone, such as a head family, and how many they are.
+    """`summarise` over the persons of each part, such as a head family, with their number.
 
     Args:
-        persons: their records.
-        only: keys of the metrics that are wanted; all if None.
+        persons: records of the persons.
+        only: keys of the wanted metrics; all if None.
     """
     table: Rows = {}
     for (axis, value), chosen in parts_of(persons).items():
@@ -56,13 +56,13 @@ def summarise_parts(persons: Sequence[PersonRecords], only: Collection[str] | No
 
 
 def parts_of(persons: Sequence[PersonRecords]) -> dict[tuple[str, str], Bool[np.ndarray, " p"]]:
-    """(axis, value) of each part → which persons are in it."""
+    """Mask of the persons in each part, by (axis, value)."""
     parts = sorted({part for person in persons for part in person.parts.items()})
     return {(axis, value): np.array([p.parts.get(axis) == value for p in persons]) for axis, value in parts}
 
 
 def merged(*tables: Table) -> Rows:
-    """Tables as one; rows that several have get the cells of all."""
+    """Several tables as one; a row in several of them gets the cells of all."""
     out: Rows = {}
     for table in tables:
         for row, cells in table.items():
@@ -71,7 +71,7 @@ def merged(*tables: Table) -> Rows:
 
 
 def persons_apart(persons: Sequence[PersonRecords], network: str = "faceapi") -> Rows:
-    """Mean identity distance of different persons at rest, the scale of every identity distance; empty of fewer than two."""
+    """Mean identity distance of different persons at rest, the scale of every identity distance; empty for fewer than two."""
     found = values_of(persons, Row(CEILING), descriptor_by(network))
     if found is None or len(found) < 2:
         return {}
@@ -84,11 +84,11 @@ def categories(persons: Sequence[PersonRecords]) -> Int[np.ndarray, "p k"]:
 
 
 def per_image(persons: Sequence[PersonRecords], key: str, row: Row) -> Float[np.ndarray, "p k"] | None:
-    """A metric's value of each image, NaN where an image does not count; None unless every person has it.
+    """A metric's value per image, NaN for an image that is not counted; None unless every person has it.
 
     Args:
-        persons: their records.
-        key: key of a metric; of a judge's accuracy the value is 1 for a hit and 0 for a miss.
+        persons: records of the persons.
+        key: key of a metric; for a judge's accuracy, the value is 1 for a hit and 0 for a miss.
         row: row of the table.
     """
     found = values_of(persons, row, judged_by(TOP1[key]) if key in TOP1 else key)
@@ -107,10 +107,10 @@ def per_person(persons: Sequence[PersonRecords], key: str, row: Row) -> Float[np
 
 
 def interval(persons: Sequence[PersonRecords], key: str, row: Row) -> Interval | None:
-    """A metric's mean over all images, of an accuracy the mean over classes, with its interval over persons.
+    """A metric's mean over all images (of an accuracy, over classes), with its interval over persons.
 
     Returns:
-        None unless every person has the metric.
+        The mean and interval, or None unless every person has the metric.
     """
     values = per_image(persons, key, row)
     if values is None:
@@ -119,7 +119,7 @@ def interval(persons: Sequence[PersonRecords], key: str, row: Row) -> Interval |
 
 
 def mean_over_persons(values: Float[np.ndarray, "p k"]) -> Interval:
-    """The mean over all images that count, with its interval over persons."""
+    """The mean over all counted images, with its interval over persons."""
     means, counts = _mean_of_images(values)
     return bootstrap_mean(means, weights=counts)
 
@@ -139,7 +139,7 @@ def class_interval(persons: Sequence[PersonRecords], judge: str, row: Row, categ
 
 
 def confusion(persons: Sequence[PersonRecords], judge: str, row: Row) -> Float[np.ndarray, "7 7"] | None:
-    """Rows are true classes and sum to 1, columns the judged ones; None unless every person was judged."""
+    """Confusion matrix of true classes (rows, which sum to 1) and predicted classes; None unless every person was judged."""
     found = values_of(persons, row, judged_by(judge))
     if found is None:
         return None
@@ -148,7 +148,7 @@ def confusion(persons: Sequence[PersonRecords], judge: str, row: Row) -> Float[n
 
 
 def confusions(persons: Sequence[PersonRecords], row: Row) -> dict[str, float]:
-    """The matrices of all judges, flat."""
+    """The confusion matrices of all judges as flat numbers."""
     out: dict[str, float] = {}
     for judge in JUDGES:
         if (matrix := confusion(persons, judge, row)) is not None:
@@ -159,7 +159,7 @@ def confusions(persons: Sequence[PersonRecords], row: Row) -> dict[str, float]:
 
 
 def _mean_of_images(values: Float[np.ndarray, "p k"]) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
-    """A person's mean over the images that count, NaN without any, and how many they are."""
+    """Each person's mean over the counted images, NaN without any, and their number."""
     count = (~np.isnan(values)).sum(axis=1)
     total = np.nansum(values, axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan), count.astype(np.float64)
@@ -188,7 +188,7 @@ def _by_class(persons: Sequence[PersonRecords], row: Row, judge: str) -> Iterato
 
 
 def _by_intensity(persons: Sequence[PersonRecords], row: Row, judge: str) -> Iterator[tuple[str, Cell]]:
-    """CLS and gain, of the judge's probability of the asked category."""
+    """CLS and gain, from the judge's probability of the requested category."""
     moved = categories(persons) != NEUTRAL
     measure = f"expression/asked_{judge}"
     found = [values_of(persons, Row(name, row.at), measure) for name in (row.name, FLOOR, CEILING)]

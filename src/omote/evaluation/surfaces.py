@@ -1,4 +1,4 @@
-"""Distances between a scan and a surface, both ways."""
+"""Distances between a scan and a surface, in both directions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from omote.evaluation.metrics import DistanceSummary, distance_summary
 from omote.geometry.cloud import closest_on_mesh, sample_surface
 from omote.types import Mesh
 
-# A vertex that an expression carries farther is one that moves.
+# A vertex that an expression moves farther is a moving one.
 MOVING_MM = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceErrors:
-    """Both directions: a mesh may lie on the scan and miss half of it, or cover it and reach beyond.
+    """Distances in both directions: a mesh may lie on the scan but miss half of it, or cover it and extend beyond.
 
     Attributes:
         scan_to_surface: distances from the scan's points to the nearest point of the surface.
@@ -41,11 +41,11 @@ def surface_errors(
     """Distances between a scan's points and a surface in the same frame; nothing is aligned here.
 
     Args:
-        scan_mm: points of the part that counts.
+        scan_mm: points of the measured part of the scan.
         surface: mesh in millimetres.
-        shown: faces of the surface that the scan shows, which samples are drawn on; all if None.
-        whole: the scan's own surface, which may be nearer to a sample than its points; ``scan_mm`` if None.
-        num_samples: points drawn on the surface, uniform in area, so that fine parts of a mesh do not count more.
+        shown: faces of the surface that the scan shows, from which samples are drawn; all if None.
+        whole: the whole scan's surface, which may be nearer to a sample than ``scan_mm``; ``scan_mm`` if None.
+        num_samples: number of points drawn uniformly by area, so that finely meshed parts do not count more.
         seed: seed of the samples.
     """
     outward, _, _ = closest_on_mesh(scan_mm, surface.vertices, surface.faces)
@@ -65,14 +65,14 @@ def vertex_errors(
     faces: Int[np.ndarray, "f 3"],
     region: Bool[np.ndarray, " n"],
 ) -> dict[str, float]:
-    """Errors of a mesh in correspondence, by the names of the catalogue's ``mesh/`` metrics; NaN where nothing moves.
+    """Errors of a mesh in correspondence, by the keys of the catalogue's ``mesh/`` metrics; NaN if nothing moves.
 
     Args:
-        made_mm: vertices of the mesh that was made.
-        true_mm: the same of the true mesh.
-        rest_mm: the same of the person at rest.
+        made_mm: vertices of the generated mesh.
+        true_mm: vertices of the true mesh.
+        rest_mm: vertices of the person's true mesh at rest.
         faces: triangles of the true surface.
-        region: vertices that count.
+        region: mask of the measured vertices.
     """
     apart = np.linalg.norm(made_mm - true_mm, axis=1)
     moving = region & (np.linalg.norm(true_mm - rest_mm, axis=1) > MOVING_MM)

@@ -1,11 +1,10 @@
-"""The test sets: who is asked to be edited, and how they were captured. Fixed by name, split and seed.
+"""The test sets: persons and the capture of their sources, fixed by name, split and seed.
 
-``in-model``: both head families, at rest, before the standard camera, without noise. ``cross-model``: persons of the second
-family alone; a number for networks that were trained on the first (`omote study cross-model` trains some) says what a new kind
-of head costs.
-``sensor``: the source as a depth camera gives it, with noise, quantisation, lost edges and holes. ``pose``: cameras from -30° to
-30° to the side, a seventh of the persons each. ``expressive``: the source shows another expression than rest. What is asked for,
-and what an answer is measured against, is the same true render everywhere.
+``in-model``: both head families, at rest, at the standard camera, without noise. ``cross-model``: persons of the second family
+alone; for networks trained on the first family (`omote study cross-model` trains some), this measures the cost of a new kind of
+head. ``sensor``: the source as captured by a depth camera, with noise, quantisation, lost edges and holes. ``pose``: cameras from
+-30° to 30° to the side, each for a seventh of the persons. ``expressive``: the source shows an expression. Condition and ground
+truth are the same true render in all sets.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from omote.types import Camera, Rgbd
 TestSetName = Literal["in-model", "cross-model", "sensor", "pose", "expressive"]
 TEST_SETS: tuple[TestSetName, ...] = get_args(TestSetName)
 YAWS_DEG = (-30, -20, -10, 0, 10, 20, 30)
-# Streams of noise apart from the population's.
+# Random streams separate from the population's.
 SENSOR_STREAM, SOURCE_STREAM = 61, 67
-# Hair, a hand, a reflection: patches without depth.
+# Patches without depth, such as hair, a hand or a reflection.
 NUM_HOLES, HOLE_PX = (1, 4), (2.0, 7.0)
 
 
@@ -37,7 +36,7 @@ def population_of(name: TestSetName, population: PopulationConfig) -> Population
     """The population that a set's persons are drawn from.
 
     Raises:
-        ConfigError: the set needs a second head family, and none is given.
+        ConfigError: the set needs a second head family, but none is given.
     """
     if name != "cross-model":
         return population
@@ -47,7 +46,7 @@ def population_of(name: TestSetName, population: PopulationConfig) -> Population
 
 
 def draw_test_person(name: TestSetName, population: PopulationConfig, index: int, heads: Sequence[HeadModel]) -> Person:
-    """Person ``index`` of a set; ``population`` as `population_of` gives it."""
+    """Person ``index`` of a set; ``population`` must come from `population_of`."""
     person = draw_person(population, index, heads)
     return (
         replace(person, camera=_turned(person.camera, float(np.deg2rad(yaw_deg(index))))) if name == "pose" else person
@@ -55,7 +54,7 @@ def draw_test_person(name: TestSetName, population: PopulationConfig, index: int
 
 
 def yaw_deg(index: int) -> int:
-    """To which side the camera of a person of ``pose`` stands."""
+    """Yaw of the camera of a person in ``pose``."""
     return YAWS_DEG[index % len(YAWS_DEG)]
 
 
@@ -64,7 +63,7 @@ def _turned(camera: Camera, yaw_rad: float) -> Camera:
 
 
 def source_index(name: TestSetName, person: Person) -> int:
-    """Which of a person's images is the source; 0 is at rest."""
+    """Index of the image that is the source; 0 is at rest."""
     if name != "expressive":
         return 0
     rng = np.random.default_rng([SOURCE_STREAM, person.index])
@@ -72,17 +71,17 @@ def source_index(name: TestSetName, person: Person) -> int:
 
 
 def captured(name: TestSetName, image: Rgbd, person: Person) -> Rgbd:
-    """The source as it is captured.
+    """The source as captured in a test set.
 
     Args:
         name: name of the test set.
-        image: the true render of what the source shows.
-        person: whose; their index seeds the noise.
+        image: true render of the source.
+        person: person whose index seeds the noise.
     """
     if name != "sensor":
         return image
     rng = np.random.default_rng([SENSOR_STREAM, person.index])
-    # An edit keeps the exposure of its source, so another one would only make the truth a wrong answer.
+    # An edit keeps its source's exposure, so another exposure would only make the ground truth wrong.
     sensor = replace(draw_sensor(rng), exposure=1.0, white_balance=(1.0, 1.0, 1.0), gamma=1.0)
     seen = sense(image, sensor, rng)
     mask = seen.mask & ~holes(seen.mask, rng)
@@ -90,7 +89,7 @@ def captured(name: TestSetName, image: Rgbd, person: Person) -> Rgbd:
 
 
 def holes(mask: Bool[np.ndarray, "h w"], rng: np.random.Generator) -> Bool[np.ndarray, "h w"]:
-    """Round patches on the head, about as large as a nostril to a brow at 128 pixels."""
+    """Round patches on the head, of the size of a nostril to a brow at 128 pixels."""
     at = np.argwhere(mask)
     rows, columns = np.indices(mask.shape)
     out = np.zeros_like(mask)

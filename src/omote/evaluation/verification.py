@@ -1,4 +1,4 @@
-"""Telling persons apart by a distance, and how far a judge's confidence is from being right."""
+"""Verification of persons by a distance, and calibration of a judge's confidence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NUM_BINS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class PairVerification:
-    """Telling persons apart by a distance.
+    """Verification of persons by a distance.
 
     Attributes:
-        accuracy: share of same and different pairs told rightly, both kinds counting half, at a threshold chosen on the
-            other folds' persons; NaN where a fold has no pair of a kind.
-        threshold: mean of the folds'.
-        auc: how often a same-person pair is nearer than a different-person pair.
+        accuracy: accuracy on pairs of the same and of different persons, both kinds counting half, with a threshold chosen
+            on the other folds' persons; NaN if a fold has no pair of one kind.
+        threshold: mean of the folds' thresholds.
+        auc: how often a pair of the same person is closer than a pair of different persons.
     """
 
     accuracy: float
@@ -29,11 +29,11 @@ class PairVerification:
 
 
 def verification(same: Float[np.ndarray, " p"], different: Float[np.ndarray, "p p"]) -> PairVerification:
-    """Tell pairs by a threshold, chosen on nine tenths of the persons and judged on the last (as LFW's protocol does).
+    """Verify pairs with a threshold chosen on nine tenths of the persons and tested on the rest (LFW's protocol).
 
     Args:
         same: distance of each person's two captures.
-        different: distances between persons, symmetric.
+        different: symmetric matrix of distances between persons.
     """
     count = len(same)
     upper = np.triu(np.ones((count, count), bool), 1)
@@ -45,7 +45,7 @@ def verification(same: Float[np.ndarray, " p"], different: Float[np.ndarray, "p 
     for fold in range(min(NUM_FOLDS, count)):
         held = folds == fold
         rest_pairs = different[upper & ~held[:, None] & ~held[None, :]]
-        # Pairs of which one person is held out have a side that no threshold was chosen on.
+        # Pairs with only one held-out person are left out: the threshold was chosen on the other one.
         held_pairs = different[upper & (held[:, None] | held[None, :])]
         if not len(rest_pairs) or not len(held_pairs):
             continue
@@ -58,7 +58,7 @@ def verification(same: Float[np.ndarray, " p"], different: Float[np.ndarray, "p 
 
 
 def best_threshold(same: Float[np.ndarray, " n"], different: Float[np.ndarray, " m"]) -> float:
-    """Where most of both kinds are told rightly, both counting half: midway between the neighbours of the best cut."""
+    """The threshold with the best accuracy, both kinds counting half: midway between the neighbours of the best cut."""
     values = np.unique(np.concatenate([same, different]))
     cuts = np.concatenate([values[:1] - 1e-6, (values[1:] + values[:-1]) / 2, values[-1:] + 1e-6])
     below = np.searchsorted(np.sort(same), cuts) / len(same)
@@ -67,7 +67,7 @@ def best_threshold(same: Float[np.ndarray, " n"], different: Float[np.ndarray, "
 
 
 def calibration_error(confidence: Float[np.ndarray, " n"], hits: Bool[np.ndarray, " n"]) -> float:
-    """Expected calibration error: |accuracy - confidence| in ten equal bins, weighed by their images (Guo et al., ICML 2017)."""
+    """Expected calibration error: |accuracy - confidence| in ten equal bins, weighted by images (Guo et al., ICML 2017)."""
     bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
     total = 0.0
     for k in np.unique(bins):

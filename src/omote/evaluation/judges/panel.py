@@ -1,4 +1,4 @@
-"""The judges as the evaluation uses them: pictures and landmarks in, class probabilities or descriptors out."""
+"""The judges as used in the evaluation: pictures and landmarks in, class probabilities or descriptors out."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from omote.evaluation.judges.networks import FaceApiExpressionNet, FaceApiRecogn
 from omote.evaluation.judges.weights import locate, read_keras, read_manifest
 from omote.head.expressions import CATEGORIES
 
-# What verdicts are called: the two networks, and their probabilities summed.
+# Names of verdicts: the two networks, and the sum of their probabilities.
 JUDGES = ("both", "faceapi", "fer")
 # FaceExpressions.ts, FACE_EXPRESSION_LABELS.
 FACE_API_CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
-# fer.py, _get_labels, in our words (disgust, fear, surprise there).
+# fer.py, _get_labels, with the names of our categories (disgust, fear and surprise there).
 FER_CLASSES = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
 
-# Chosen by macro top-1 on true renders of 40 persons of the population's "tuning" split, over a grid of 1.4-2.5 × .1-.5
-# (fer also .9-1.4): the middle of each judge's plateau, not the best cell. fer wants the tight cut of FER2013.
+# Chosen by macro top-1 accuracy on true renders of 40 persons of the population's "tuning" split, over a grid of 1.4-2.5 × .1-.5
+# (for fer also .9-1.4): the middle of each judge's plateau, not the best cell. fer needs the tight crops of FER2013.
 FACE_API_EXPRESSION_CROP = CropRule(side=1.7, down=0.4)
 FER_CROP = CropRule(side=1.1, down=0.35)
-# Of four cuts (1.7-2.1) the one that tells persons apart best; they differ little.
+# The best of four sizes (1.7-2.1) at separating persons; they differ little.
 FACE_API_IDENTITY_CROP = CropRule(side=1.7, down=0.3)
 
-_CHUNK = 32  # pictures per forward pass: bounds memory, results do not depend on it
+_CHUNK = 32  # pictures per forward pass; limits memory, and does not change results
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionScores:
-    """Class probabilities per picture, columns in `omote.head.expressions.CATEGORIES` order.
+    """Class probabilities of pictures, with columns in the order of `omote.head.expressions.CATEGORIES`.
 
     Attributes:
-        faceapi: rows sum to 1.
-        fer: rows sum to 1.
+        faceapi: probabilities of face-api; rows sum to 1.
+        fer: probabilities of fer; rows sum to 1.
     """
 
     faceapi: Float[Tensor, "b 7"]
@@ -46,17 +46,17 @@ class ExpressionScores:
 
     @property
     def both(self) -> Float[Tensor, "b 7"]:
-        """The two judges' probabilities summed: rows sum to 2."""
+        """The sum of the two judges' probabilities; rows sum to 2."""
         return self.faceapi + self.fer
 
     def named(self) -> dict[str, Float[Tensor, "b 7"]]:
-        """The three verdicts by the name they carry in results."""
+        """The three verdicts by their name in results."""
         return {"faceapi": self.faceapi, "fer": self.fer, "both": self.both}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionJudges:
-    """Two expression classifiers that no model here was trained with."""
+    """Two expression classifiers that are used in no training here."""
 
     faceapi: FaceApiExpressionNet
     fer: FerNet
@@ -69,8 +69,8 @@ class ExpressionJudges:
         """Judge pictures.
 
         Args:
-            rgb: [0, 1].
-            neutral_landmarks_px: the person's *true neutral* landmarks projected into each picture (`crop`).
+            rgb: colours in [0, 1].
+            neutral_landmarks_px: landmarks of the person's *true neutral* face, projected into each picture (`crop`).
         """
         return ExpressionScores(
             faceapi=_probabilities(self.faceapi, rgb, neutral_landmarks_px, self.faceapi_crop, FACE_API_CLASSES),
@@ -80,7 +80,7 @@ class ExpressionJudges:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityJudge:
-    """A face recognition network: Euclidean distances between descriptors are small for one person."""
+    """A face recognition network, whose descriptors have small Euclidean distances for the same person."""
 
     net: FaceApiRecognitionNet
     crop: CropRule = FACE_API_IDENTITY_CROP
@@ -94,7 +94,7 @@ class IdentityJudge:
     def cut(
         self, rgb: Float[Tensor, "b 3 h w"], neutral_landmarks_px: Float[Tensor, "b 68 2"]
     ) -> Float[Tensor, "b 3 size size"]:
-        """What the network sees of pictures."""
+        """The network's input: the cropped pictures."""
         return cut(rgb, square(neutral_landmarks_px, self.crop), self.net.SIZE)
 
 
@@ -102,11 +102,11 @@ def load_expression_judges(folder: Path | None = None, *, device: torch.device |
     """Load both expression judges.
 
     Args:
-        folder: folder of the weight files; None searches (`weights.locate`).
-        device: device that they run on.
+        folder: folder of the weight files; None searches for it (`weights.locate`).
+        device: device of the networks.
 
     Raises:
-        JudgeError: weights are missing or are not the published ones.
+        JudgeError: weights are missing, or are not the published ones.
     """
     folder = folder or locate()
     faceapi = FaceApiExpressionNet(read_manifest(folder, "face_expression_model"))
@@ -117,7 +117,7 @@ def load_expression_judges(folder: Path | None = None, *, device: torch.device |
 
 
 def load_identity_judge(folder: Path | None = None, *, device: torch.device | str = "cpu") -> IdentityJudge:
-    """Load the identity judge; arguments and errors as `load_expression_judges`."""
+    """Load the identity judge; arguments and errors as in `load_expression_judges`."""
     net = FaceApiRecognitionNet(read_manifest(folder or locate(), "face_recognition_model"))
     net.to(device)
     return IdentityJudge(net=net)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENVIRONMENT_VARIABLE = "OMOTE_JUDGES"
 INSTALL_COMMAND = "python -m omote.evaluation.judges.install"
 
-# Every file a judge reads, with its SHA-256: a judge that changed would silently change every reported number.
+# SHA-256 of every file of a judge: a changed judge would silently change every reported number.
 FILES: Mapping[str, str] = {
     "face_expression_model.bin": "9a9840f2cf1f4c7eab95f197512569345c00d2426754d4608b92af30e0300f3d",
     "face_expression_model-weights_manifest.json": "5b349c17c7836da506e03422cd6461c74085d8bb2713ad4114647dc5d28174c8",
@@ -32,9 +32,9 @@ FILES: Mapping[str, str] = {
     "emotion_model.hdf5": "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
 }
 
-# General image features, which no judge needs: fetched with the judges, looked for only where a metric asks for them.
+# General image features, which no judge needs: fetched with the judges, but only required by metrics that use them.
 EFFICIENTNET_FILE = "efficientnet_lite0.safetensors"
-# Of the published file, and of the tensors in it (`digest_of`): a container's bytes may change with its library's version.
+# SHA-256 of the published file, and of the tensors in it (`digest_of`): a container's bytes may change with its library.
 EFFICIENTNET_PUBLISHED = (
     "efficientnet-lite0-57934424.pth",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -47,23 +47,23 @@ class JudgeError(OmoteError):
 
 
 def candidates() -> list[Path]:
-    """Folders where weights may lie, first match wins: the environment's, the checkout's, the user's cache."""
+    """Folders that may contain weights, in the order of search: the environment's, the checkout's, the user's cache."""
     out = []
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
         out.append(Path(named))
     checkout = Path(__file__).resolve().parents[4]
     if (checkout / "pyproject.toml").is_file():
         out.append(checkout / ".judges")
-    # A user without a home has no cache, and that is no error.
+    # A user without a home directory has no cache, which is no error.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     return [*out, cache / "omote" / "judges"]
 
 
 def locate(names: Iterable[str] = FILES) -> Path:
-    """The first folder that holds all of some weight files.
+    """The first folder that contains all of the given weight files.
 
     Raises:
-        JudgeError: no folder does; the message names the command that fetches them.
+        JudgeError: there is none; the message names the command that fetches the files.
     """
     folders, names = candidates(), list(names)
     for folder in folders:
@@ -76,7 +76,7 @@ def locate(names: Iterable[str] = FILES) -> Path:
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and contents in the order of the names."""
+    """SHA-256 of names, shapes and contents in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         values = tensors[name].contiguous().numpy()
@@ -88,7 +88,7 @@ def read_features(folder: Path) -> dict[str, Tensor]:
     """The image features' weights.
 
     Raises:
-        JudgeError: the file is missing, or does not hold the published weights.
+        JudgeError: the file is missing, or does not contain the published weights.
     """
     from omote.evaluation.networks.loading import read_tensors
 
@@ -122,9 +122,9 @@ def read_checked(path: Path) -> bytes:
 
 
 def read_manifest(folder: Path, model: str) -> dict[str, np.ndarray]:
-    """A tfjs weights manifest and its shards: name → float32 array in the file's own (TensorFlow) layout.
+    """The weights of a tfjs manifest and its shards: name → float32 array in the file's own (TensorFlow) layout.
 
-    A uint8-quantised entry decodes as ``value × scale + min``, as tfjs' ``decodeWeights`` does.
+    A uint8-quantised entry is decoded as ``value × scale + min``, like tfjs' ``decodeWeights``.
     """
     manifest: list[dict[str, Any]] = json.loads(read_checked(folder / f"{model}-weights_manifest.json"))
     out: dict[str, np.ndarray] = {}
@@ -146,7 +146,7 @@ def read_manifest(folder: Path, model: str) -> dict[str, np.ndarray]:
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:
-    """A Keras HDF5 file's weights: "layer/weight" → float32 array in Keras' layout."""
+    """The weights of a Keras HDF5 file: "layer/weight" → float32 array in Keras' layout."""
     import io
 
     with of_extra("judges"):

@@ -1,1 +1,1 @@
-"""Published networks whose features metrics are made of, re-written in torch with the published names of their weights."""
+"""Published networks that give features for metrics, re-written in torch with the published names of their weights."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 SIZE, NUM_FEATURES = 112, 512
 BLOCKS = {"arcface_r50": (3, 4, 14, 3), "arcface_r100": (3, 13, 30, 3)}
 CHANNELS = (64, 128, 256, 512)
-# Where insightface puts the eyes' centres, the nose's tip and the mouth's corners in 112 × 112 pixels.
+# Positions of the eyes' centres, the nose tip and the mouth's corners in insightface's crop of 112 × 112 pixels.
 TEMPLATE_PX = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 
 
@@ -31,7 +31,7 @@ class _Block(nn.Module):
 
 
 class ArcFace(nn.Module):
-    """An iresnet: 512-d descriptors whose cosine tells persons apart."""
+    """An iresnet: 512-d descriptors whose cosine separates persons."""
 
     def __init__(self, blocks: tuple[int, int, int, int]) -> None:
         super().__init__()

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from omote.evaluation.judges.networks import pad_same
 
-# Kernel, stride, expansion, channels and repeats of each stage (Tan & Le, ICML 2019, table 1, without squeeze-excitation
-# and with ReLU6, as "lite" has it).
+# Kernel, stride, expansion, channels and repeats of each stage (Tan & Le, ICML 2019, table 1, without squeeze-excitation and with
+# ReLU6, as in the "lite" variant).
 STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -70,7 +70,7 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(1280, 1000)
 
     def stages(self, rgb: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Feature maps of colours in [0, 1]: at the end of each of the five resolutions, the last before pooling."""
+        """Feature maps of colours in [0, 1], at the end of each of the five resolutions; the last is before pooling."""
         x = F.relu6(self._bn0(self._conv_stem(pad_same((rgb - MEAN) / STD, 3, 2))))
         maps: list[Tensor] = []
         for block in self._blocks:
@@ -85,5 +85,5 @@ class EfficientNetLite0(nn.Module):
         return self.stages(rgb)[-1].mean(dim=(2, 3))
 
     def probabilities(self, features: Float[Tensor, "b 1280"]) -> Float[Tensor, "b 1000"]:
-        """Of ImageNet's classes."""
+        """Probabilities of ImageNet's classes."""
         return self._fc(features).softmax(dim=1)

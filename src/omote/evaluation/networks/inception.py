@@ -1,10 +1,11 @@
-"""The Inception-V3 that FID is defined with: TensorFlow's of December 2015, with its own pooling.
+"""The Inception-V3 network that defines FID: TensorFlow's of December 2015, with its own pooling.
 
-Names and shapes of the weights are those of the port that the field uses (pytorch-fid's ``pt_inception-2015-12-05``).
+Names and shapes of the weights are those of the port in common use (pytorch-fid's ``pt_inception-2015-12-05``).
 
 References:
-    Szegedy et al., CVPR 2016, figures 5-7 and table 1; Heusel et al., NeurIPS 2017. In the 2015 graph average pooling leaves
-    padding out of the mean, and the last block pools by the maximum.
+    Szegedy et al., CVPR 2016, figures 5-7 and table 1; Heusel et al., NeurIPS 2017. In the graph of 2015, average pooling
+    excludes
+        padding from the mean, and the last block uses maximum pooling.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ NUM_FEATURES, NUM_CLASSES = 2048, 1008
 
 
 class _Conv(nn.Module):
-    """Convolution, normalisation, ReLU."""
+    """Convolution, normalisation and ReLU."""
 
     def __init__(
         self, inner: int, outer: int, kernel: int | tuple[int, int], stride: int = 1, padding: int | tuple[int, int] = 0
@@ -53,7 +54,7 @@ def _through(x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
 
 
 class _A(nn.Module):
-    """Two 3 × 3 in the place of 5 × 5 (figure 5)."""
+    """Two 3 × 3 convolutions instead of 5 × 5 (figure 5)."""
 
     def __init__(self, inner: int, pooled: int) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class _A(nn.Module):
 
 
 class _B(nn.Module):
-    """To half the resolution."""
+    """Reduction to half the resolution."""
 
     def __init__(self, inner: int) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class _B(nn.Module):
 
 
 class _C(nn.Module):
-    """7 × 7 as 1 × 7 and 7 × 1 (figure 6)."""
+    """7 × 7 convolutions as 1 × 7 and 7 × 1 (figure 6)."""
 
     def __init__(self, inner: int, c: int) -> None:
         super().__init__()
@@ -107,7 +108,7 @@ class _C(nn.Module):
 
 
 class _D(nn.Module):
-    """To half the resolution again."""
+    """Second reduction to half the resolution."""
 
     def __init__(self, inner: int) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class _D(nn.Module):
 
 
 class _E(nn.Module):
-    """Spread 3 × 3 (figure 7)."""
+    """3 × 3 convolutions expanded to 1 × 3 and 3 × 1 (figure 7)."""
 
     def __init__(self, inner: int, *, max_pool: bool) -> None:
         super().__init__()
@@ -184,5 +185,5 @@ class InceptionV3(nn.Module):
         return x.mean(dim=(2, 3))
 
     def probabilities(self, features: Float[Tensor, "b 2048"]) -> Float[Tensor, "b 1008"]:
-        """Of the classes that the Inception score is of; its first implementation leaves the biases out."""
+        """Probabilities of the classes for the Inception score; like its first implementation, without the biases."""
         return F.linear(features, self.fc.weight).softmax(dim=1)

@@ -1,4 +1,4 @@
-"""Reading a network's weights from a file of tensors, or one clear line."""
+"""Loading a network's weights from a file of tensors, with a one-line error."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     """The tensors of a .safetensors file.
 
     Args:
-        path: the file.
-        name: what it is expected to hold, for the message.
+        path: path of the file.
+        name: name of the expected network, for the error.
 
     Raises:
         CheckpointError: no such file, or not a safetensors file.
@@ -39,13 +39,13 @@ def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def fill(module: Network, tensors: Mapping[str, Tensor], complaint: str, ignored: Sequence[str] = ()) -> Network:
-    """Put tensors into a network, ready to evaluate.
+    """Load tensors into a network, for evaluation.
 
     Args:
-        module: the architecture.
-        tensors: every name and shape as expected.
-        complaint: beginning of the error's message.
-        ignored: beginnings of names that may be there too.
+        module: network to fill.
+        tensors: tensors with every expected name and shape.
+        complaint: beginning of the error message.
+        ignored: prefixes of further names that may be present.
 
     Raises:
         CheckpointError: a name or a shape differs.

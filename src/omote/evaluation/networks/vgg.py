@@ -1,4 +1,4 @@
-"""VGG16's convolutions and the weights that make of them LPIPS (Zhang et al., CVPR 2018)."""
+"""VGG16's convolutions, and the weights that turn them into LPIPS (Zhang et al., CVPR 2018)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 CHANNELS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = (2, 2, 3, 3, 3)
-# ImageNet's mean and deviation as LPIPS applies them to colours in [-1, 1].
+# ImageNet's mean and standard deviation, as LPIPS applies them to colours in [-1, 1].
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
@@ -22,7 +22,7 @@ class _Linear(nn.Module):
 
 
 class LpipsVgg16(nn.Module):
-    """The distance; weights are torchvision's ``features.*`` of VGG16 and LPIPS' ``lin*.model.1.weight`` in one file."""
+    """LPIPS; the weights are torchvision's ``features.*`` of VGG16 and LPIPS' ``lin*.model.1.weight`` in one file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +47,6 @@ class LpipsVgg16(nn.Module):
         return maps
 
     def weights(self) -> list[Float[Tensor, " c"]]:
-        """Of each stage's channels."""
+        """Weights of each stage's channels."""
         linears = (self.lin0, self.lin1, self.lin2, self.lin3, self.lin4)
         return [linear.model.get_parameter("1.weight").flatten() for linear in linears]

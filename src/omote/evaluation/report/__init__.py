@@ -1,4 +1,4 @@
-"""One self-contained page of a result folder, or of several compared: tables with intervals, figures, contact sheets."""
+"""A self-contained page of a result folder, or of several compared: tables with intervals, figures, contact sheets."""
 
 from omote.evaluation.report.compare import write_comparison
 from omote.evaluation.report.page import write_report

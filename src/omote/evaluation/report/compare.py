@@ -1,4 +1,4 @@
-"""Several result folders on one page: their models side by side, and paired tests against the first."""
+"""Several result folders on one page: their models side by side, with paired tests against the first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from omote.evaluation.summary import per_person
 
 
 def write_comparison(all_results: Sequence[ReleaseResults], out: Path) -> None:
-    """Write a page: of one folder its report, of several their comparison.
+    """Write a page: the report of one folder, or a comparison of several.
 
     Raises:
         OutputError: it cannot be written.
@@ -29,7 +29,7 @@ def write_comparison(all_results: Sequence[ReleaseResults], out: Path) -> None:
 
 
 def comparison(all_results: Sequence[ReleaseResults]) -> Iterator[str]:
-    """The page's parts."""
+    """Sections of the page."""
     first, *others = all_results
     yield f"<h1>{len(all_results)} evaluations compared</h1>"
     counts = ", ".join(f"{r.name}: {len(r.persons)}" for r in all_results)
@@ -47,7 +47,7 @@ def comparison(all_results: Sequence[ReleaseResults]) -> Iterator[str]:
 
 
 def _lines(all_results: Sequence[ReleaseResults]) -> Iterator[tuple[ReleaseResults, Row, str]]:
-    """(folder, row, label): rows of networks, each with all folders together; the others once for each set of persons."""
+    """Folder, row and label: rows of networks for all folders together, other rows once for each set of persons."""
     own = sorted({row for results in all_results for row in results.rows if _is_networks(row)}, key=place)
     for row in own:
         for results in all_results:
@@ -64,7 +64,7 @@ def _lines(all_results: Sequence[ReleaseResults]) -> Iterator[tuple[ReleaseResul
 
 
 def _same_rivals(a: ReleaseResults, b: ReleaseResults) -> bool:
-    """Whether rows that the model has no part in are the same: of the same persons, captured alike, by the same networks."""
+    """Whether two folders' rows without the model are the same: same persons, captures and networks."""
     return (
         same_persons(a, b)
         and len(a.persons) == len(b.persons)
@@ -95,7 +95,7 @@ def _figures(all_results: Sequence[ReleaseResults]) -> str:
 
 
 def same_persons(a: ReleaseResults, b: ReleaseResults) -> bool:
-    """Whether person k of one is person k of the other: the same seed, head family, expressions and camera of each."""
+    """Whether both folders have the same persons: the same seed, head family, expressions and camera of each."""
     return a.config["seed"] == b.config["seed"] and all(
         (p.parts, p.category, p.intensity) == (q.parts, q.category, q.intensity)
         for p, q in zip(a.persons, b.persons, strict=False)
@@ -104,7 +104,7 @@ def same_persons(a: ReleaseResults, b: ReleaseResults) -> bool:
 
 def _paired(first: ReleaseResults, other: ReleaseResults) -> str:
     if not same_persons(first, other):
-        return "<p>Their persons are others: intervals can be compared, pairs cannot be made.</p>"
+        return "<p>The folders have different persons: intervals can be compared, but there are no pairs to test.</p>"
     common = min(len(first.persons), len(other.persons))
     rows = [row for row in first.rows if row in other.rows and _is_networks(row)]
     lines = []
@@ -123,7 +123,7 @@ def _difference(a: ReleaseResults, b: ReleaseResults, common: int, metric: Metri
     d, digits = test.difference, metric.digits + 1
     if np.isnan(d.value):
         return "–"
-    # Class of the cell's text: what the test says of the second folder.
+    # CSS class of the cell's text: the test's verdict on the second folder.
     ends = "" if np.isnan(d.low) else f"<small>{d.low:+.{digits}f} to {d.high:+.{digits}f}</small>"
     return (
         f'<span class="{verdict_of(test, metric)}">{d.value:+.{digits}f}</span>{ends}'

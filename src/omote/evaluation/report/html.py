@@ -1,4 +1,4 @@
-"""Pages without a template engine: a skeleton with its style inside, tables, and pictures as data. Nothing is requested."""
+"""Pages without a template engine: a skeleton with embedded style, tables, and embedded pictures. Nothing is requested."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ th,td{padding:5px 7px}th:first-child,td:first-child{max-width:8.5em;white-space:
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """A whole page. The policy forbids it any request, whatever ends up inside."""
+    """A whole page, whose content security policy forbids any request."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -96,18 +96,18 @@ def with_interval(value: Interval | None, digits: int) -> str:
 
 
 def p_value(p: float) -> str:
-    """As p = .03 or p < .001."""
+    """A p-value as p = .03 or p < .001."""
     if math.isnan(p):
         return "no test: too few persons"
     return "p &lt; 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A table that scrolls inside itself.
+    """A table with its own scrolling.
 
     Args:
-        head: HTML of the columns' names.
-        rows: CSS class of each row and the HTML of its cells; the first is its name.
+        head: HTML of the columns' headings.
+        rows: CSS class of each row and HTML of its cells, beginning with the row's name.
     """
     names = "".join(f'<th scope="col">{name}</th>' for name in head)
     lines = []
@@ -118,12 +118,12 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str
 
 
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:
-    """A list of terms; texts are escaped."""
+    """A list of terms and definitions, both escaped."""
     return "<dl>" + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in pairs) + "</dl>"
 
 
 def picture(path: Path, alternative: str) -> str:
-    """A PNG as data, or a note where there is none."""
+    """A PNG as embedded data, or a note if it is missing."""
     if not path.exists():
         return '<p class="soft">no picture was kept</p>'
     data = base64.b64encode(path.read_bytes()).decode("ascii")

@@ -31,8 +31,8 @@ def write_report(results: ReleaseResults, opening: Iterable[str] = ()) -> None:
     """Write ``report.html`` into the result folder.
 
     Args:
-        results: the folder.
-        opening: HTML that the page begins with.
+        results: results of the folder.
+        opening: HTML at the beginning of the page.
 
     Raises:
         OutputError: it cannot be written.
@@ -63,7 +63,7 @@ def sections(results: ReleaseResults) -> Iterator[str]:
     yield from _expressions(results)
     for axis, heading, columns in (
         ("head", "By head family", HEADLINE),
-        ("yaw_deg", "By the camera's turn, degrees", HEADLINE[:1]),
+        ("yaw_deg", "By the camera's yaw, degrees", HEADLINE[:1]),
     ):
         if parts := {value: chosen for (of, value), chosen in parts_of(results.persons).items() if of == axis}:
             yield f"<h2>{heading}</h2>"
@@ -93,13 +93,13 @@ def _in_short(results: ReleaseResults) -> str:
 
 
 def column_title(metric: Metric) -> str:
-    """HTML of a column's head: title, unit, and an arrow towards what is better."""
+    """HTML of a column's heading: title, unit, and an arrow in the direction of better values."""
     arrow = {"lower": " ↓", "higher": " ↑", "neither": ""}[metric.better]
     return f"{escape(metric.title)}<br><small>{escape(metric.unit)}{arrow}</small>"
 
 
 def metric_table(results: ReleaseResults, columns: Sequence[Metric]) -> str:
-    """Rows × metrics with intervals; metrics that no row has are left out."""
+    """A table of rows × metrics with intervals; metrics without a value are left out."""
     shown = [m for m in columns if any(interval(results, m, row) for row in results.rows)]
     bounds = {m.key: bounds_of(results, m) for m in shown}
     lines: list[tuple[str, list[str]]] = []
@@ -130,11 +130,11 @@ def _identity_note(results: ReleaseResults) -> str:
     )
     if (apart := results.numbers.get(("identity_apart/faceapi", Row()))) is not None:
         note += f", two different persons {apart:.2f} (their true faces at rest)"
-    return note + ". Copying the source scores what a change of expression alone does."
+    return note + ". Copying the source scores the distance of a change of expression alone."
 
 
 def figures(results: ReleaseResults) -> str:
-    """The headline as dots with intervals."""
+    """Charts of the headline metrics: dots with intervals."""
     charts = []
     for m in HEADLINE:
         found = {row: interval(results, m, row) for row in results.rows}
@@ -147,7 +147,7 @@ def figures(results: ReleaseResults) -> str:
 def chart_of(
     metric: Metric, heading: str, cells: Mapping[str, Interval], kinds: Mapping[str, str], *, from_zero: bool
 ) -> str:
-    """Dots of one metric with their intervals, or nothing where there are none."""
+    """A chart of one metric as dots with intervals; empty if there are no values."""
     values = {name: (c.value, c.low, c.high) for name, c in cells.items() if not np.isnan(c.value)}
     if not values:
         return ""
@@ -191,7 +191,7 @@ def _expression_summary(results: ReleaseResults) -> str:
 
 
 def _numbers(results: ReleaseResults, columns: Sequence[Metric]) -> str:
-    """Rows × metrics without intervals."""
+    """A table of rows × metrics without intervals."""
     shown = [m for m in columns if any((m.key, row) in results.numbers for row in results.rows)]
     lines = []
     for row in results.rows:
@@ -201,7 +201,7 @@ def _numbers(results: ReleaseResults, columns: Sequence[Metric]) -> str:
 
 
 def _parts(results: ReleaseResults, parts: Mapping[str, Bool[np.ndarray, " p"]], columns: Sequence[Metric]) -> str:
-    """Rows × metrics of each part of the persons."""
+    """A table of rows × metrics for each part of the persons."""
     head = ["row", *(f"{escape(m.title)}<br><small>{escape(name)}</small>" for m in columns for name in parts)]
     lines = []
     for row in results.rows:
@@ -214,7 +214,7 @@ def _parts(results: ReleaseResults, parts: Mapping[str, Bool[np.ndarray, " p"]],
 
 
 def _sets(results: ReleaseResults) -> str:
-    """Rows as sets of images, where that was measured."""
+    """The section on rows as sets of images, if these were measured."""
     groups = ("fd", "kid", "precision", "recall", "perceptual")
     keys = sorted({key for key, _ in results.numbers if key.partition("/")[0] in groups})
     if not keys:

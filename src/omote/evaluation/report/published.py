@@ -1,8 +1,8 @@
-"""Published numbers of other systems on other data, cited: for orientation, and never measured here.
+"""Published results of other systems on other data, cited for orientation and not measured here.
 
 References:
-    Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022, tables 1 and 2 (which also name
-    the sources of the other systems' rows).
+    Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022, tables 1 and 2 (which also name the
+        sources of the other systems' rows).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ PROTOCOL = (
 
 
 def published_rows() -> Iterator[tuple[str, ...]]:
-    """Data, system, FID, KID, precision, recall, Inception score, as text; a dash where nothing was published."""
+    """Data, system, FID, KID, precision, recall and Inception score as text; a dash for unpublished values."""
     for data, rows in UNCONDITIONAL.items():
         for system, fid, precision, recall in rows:
             yield data, system, fid, "–", precision, recall, "–"
@@ -76,7 +76,7 @@ def published_rows() -> Iterator[tuple[str, ...]]:
 
 
 def published_tables() -> str:
-    """The tables, folded up."""
+    """The tables as a collapsed section."""
     parts = [
         "<p>Other data, other tasks and the standard Inception network: no number here was measured by this run or can be set "
         "against one. Cited from Rombach et al., CVPR 2022, tables 1 and 2; others have since measured FFHQ at 9.x and "

@@ -1,4 +1,4 @@
-"""A result folder as read back: every person's records, the numbers, what was asked for, and what it ran on."""
+"""A result folder read back: records of persons, numbers, settings, and facts of the run."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class ReleaseResults:
     """A finished result folder of `omote evaluate release`.
 
     Attributes:
-        folder: where.
+        folder: path of the folder.
         name: name of the folder in tables.
-        persons: per person, all rows together.
-        numbers: metric's key and row → value; NaN where there is none.
+        persons: records of each person, with all rows together.
+        numbers: number by metric's key and row; NaN if missing.
         config: config of the suite.
         weights: fingerprints by row.
-        run: versions, machine, seeds, counts.
+        run: versions, machine, seeds and counts.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class ReleaseResults:
 
     @property
     def rows(self) -> list[Row]:
-        """Rows of its tables: models, then baselines, then bounds."""
+        """Rows of the tables: models, then baselines, then bounds."""
         return sorted(self.persons[0].rows(), key=place)
 
     @property
@@ -68,7 +68,7 @@ class ReleaseResults:
 
 
 def is_model(row: Row) -> bool:
-    """Whether a row is made by the networks that are measured."""
+    """Whether a row is made by the measured networks."""
     return row.name in ("model", "model_category", "model_token")
 
 
@@ -78,12 +78,12 @@ def kind_of(row: Row) -> str:
 
 
 def title(row: Row) -> str:
-    """What a row is called in a table."""
+    """Title of a row in tables."""
     return ROW_TITLES.get(row.name, row.name.replace("_", " "))
 
 
 def place(row: Row) -> tuple[int, int, str]:
-    """Sorts rows: models, baselines, bounds."""
+    """Sort key of rows: models, baselines, bounds."""
     known = list(ROW_TITLES)
     group = ("model", "baseline", "bound").index(kind_of(row))
     return group, known.index(row.name) if row.name in known else len(known), row.name
@@ -97,7 +97,7 @@ def load_results(folder: Path, name: str | None = None) -> ReleaseResults:
         name: name of the folder in tables; the folder's own if None.
 
     Raises:
-        ConfigError: not such a folder, unfinished, damaged, or made by an older version.
+        ConfigError: not such a folder, or an unfinished or damaged one, or one made by an older version.
     """
     with reading(folder, ConfigError, NOT_FINISHED, "run it to its end"):
         metrics: dict[str, float | None] = _read(folder / "metrics.json")
@@ -130,7 +130,7 @@ def load_results(folder: Path, name: str | None = None) -> ReleaseResults:
 
 
 def _check_alike(persons: Sequence[PersonRecords]) -> None:
-    """All persons have the same number of images, and what is measured of several is of one shape."""
+    """Check that all persons have the same number of images, and measures of the same shape."""
     shapes: dict[object, object] = {}
     for person in persons:
         found: dict[object, object] = {"images": len(person.category), "intensities": len(person.intensity)}
@@ -142,7 +142,7 @@ def _check_alike(persons: Sequence[PersonRecords]) -> None:
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """A name per folder, as short as tells them apart."""
+    """A unique name per folder, as short as possible."""
     paths = [folder.resolve() for folder in folders]
     for depth in range(1, max(len(p.parts) for p in paths) + 1):
         names = ["/".join(p.parts[-depth:]) for p in paths]

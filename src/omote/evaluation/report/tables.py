@@ -1,4 +1,4 @@
-"""What a report's tables say: which metrics, and paired tests between rows."""
+"""Contents of a report's tables: metrics, and paired tests between rows."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ Verdict = Literal["better", "even", "worse"]
 def interval(
     results: ReleaseResults, metric: Metric, row: Row, persons: Bool[np.ndarray, " p"] | None = None
 ) -> Interval | None:
-    """The number of metrics.json with its interval over persons; None where the row has none.
+    """A number of metrics.json with its interval over persons, or None.
 
     Args:
-        results: the folder.
-        metric: column.
-        row: row.
-        persons: mask of the persons that count; all if None.
+        results: results of the folder.
+        metric: metric of the column.
+        row: row of the table.
+        persons: mask of the persons to include; all if None.
     """
     chosen = [p for k, p in enumerate(results.persons) if persons is None or persons[k]]
     return interval_of(chosen, metric.key, row)
@@ -75,11 +75,11 @@ class Rivalry:
 
     Attributes:
         metric: metric of the comparison.
-        baseline: against which row.
+        baseline: row of the baseline.
         model_value: value of the model, with its interval.
         baseline_value: value of the baseline.
         test: paired test of model minus baseline.
-        verdict: "better" and "worse" are significant at `ALPHA`; "even" is neither.
+        verdict: "better" or "worse" if significant at `ALPHA`, otherwise "even".
     """
 
     metric: Metric
@@ -91,7 +91,7 @@ class Rivalry:
 
 
 def verdict_of(test: PairedTest, metric: Metric) -> Verdict:
-    """What a paired test says of the first of its rows."""
+    """The verdict of a paired test on the first of its rows."""
     if not test.p_value <= ALPHA:
         return "even"
     lower = test.difference.value < 0
@@ -99,10 +99,10 @@ def verdict_of(test: PairedTest, metric: Metric) -> Verdict:
 
 
 def rivalries(results: ReleaseResults, row: Row = MODEL) -> list[Rivalry]:
-    """The row against every baseline in every headline metric that both have.
+    """Comparisons of a row with every baseline in every headline metric that both have.
 
-    Copying the source keeps identity and most pixels for nothing, so its row is compared like any other: where it wins, the
-    report has to say so.
+    Copying the source keeps identity and most pixels trivially. Its row is compared like any other, so that the report says where
+    it wins.
     """
     out = []
     for metric in HEADLINE:
@@ -126,7 +126,7 @@ def rivalries(results: ReleaseResults, row: Row = MODEL) -> list[Rivalry]:
 
 
 def bounds_of(results: ReleaseResults, metric: Metric) -> Mapping[str, Interval]:
-    """Ceiling and floor of a judge's accuracy; nothing for another metric."""
+    """Ceiling and floor of a judge's accuracy; empty for other metrics."""
     rows = (CEILING, FLOOR) if metric.key in TOP1 else ()
     found = {row: interval(results, metric, Row(row)) for row in rows}
     return {row: cell for row, cell in found.items() if cell is not None}

@@ -1,4 +1,4 @@
-"""What a report's words mean: its definitions, and the sentence that says where the model does not win."""
+"""Texts of a report: its definitions, and the sentence that says where the model does not win."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from omote.evaluation.summary import FLOOR
 
 ROWS: Mapping[str, str] = {
     "model": "The networks measured here, given the ARKit weights of the true expression: the answer is determined.",
-    "model_category": "The same, given category and intensity; weights drawn by the diffusion of expressions, so another "
-    "expression of the category is as right as the true one, and pixel errors punish it.",
-    "model_token": "The same, given the category's token alone; the network has to decide by itself.",
-    "copy_source": "The person at rest, whatever was asked: the floor of every change, and the reference for identity.",
+    "model_category": "The same, given category and intensity; weights drawn by the diffusion of expressions, so that another "
+    "expression of the category is as right as the true one, though pixel errors penalise it.",
+    "model_token": "The same, given the category's token alone, without ARKit weights.",
+    "copy_source": "The unedited source: the floor of every change, and the reference for identity.",
     "head_edit": "A head model fitted to the source with the true landmarks, plus the true blendshape weights, rendered with "
     "the source's colours. The truth is made by blendshapes too, which favours this row.",
     "deformation_transfer": "The head model's deformations by the true weights, transferred triangle by triangle to the surface "
     "that non-rigid ICP found on the source (Sumner & Popović 2004), rendered with the source's colours.",
-    "regression": "A network of the model's size trained to give the answer in one pass, without noise.",
+    "regression": "A network of the model's size trained to predict the edit in one pass, without noise.",
     "pixel_diffusion": "The same diffusion on the images themselves: f = 1, no first stage.",
     "autoencoder_ceiling": "The true render sent through the autoencoder: what no editor in its latent space can exceed.",
     "ceiling": "The true render itself: the ceiling of every judge.",
 }
 
-# What stands beside a person, of `omote.evaluation.test_sets`.
+# Descriptions of `omote.evaluation.test_sets`.
 TEST_SETS: Mapping[str, str] = {
-    "in-model": "Persons of the head families that training knows, at rest, before the standard camera, without noise.",
-    "cross-model": "Persons of the second head family alone, at rest. Only for networks that were trained on the first does this "
-    "say what a new kind of head costs.",
-    "sensor": "The source is as a depth camera gives it: noise, quantisation, lost edges, holes. What is asked for is the true "
-    "render.",
-    "pose": "The camera stands up to 30° to the side, a seventh of the persons at each angle.",
-    "expressive": "The source shows another expression than rest. A copy keeps that.",
+    "in-model": "Persons of the head families used in training, at rest, at the standard camera, without noise.",
+    "cross-model": "Persons of the second head family alone, at rest. This measures the cost of a new kind of head for networks "
+    "trained on the first family only.",
+    "sensor": "The source is captured by a depth camera: noise, quantisation, lost edges, holes. The ground truth is the "
+    "true render.",
+    "pose": "The camera is turned up to 30° to the side, with a seventh of the persons at each angle.",
+    "expressive": "The source shows an expression, which a copy keeps.",
 }
-# The aim: all of these together, against each of those.
+# The aim of the model: to be better in all of these metrics together than each of these rows.
 AIM_METRICS = ("depth/mae_mm_metric", "expression/top1_both", "identity/faceapi")
 AIM_BASELINES = (FLOOR, "head_edit", "deformation_transfer")
 
 STATISTICS: Sequence[tuple[str, str]] = (
     ("intervals", "95 % percentile bootstrap over persons (2000 resamples, seed 0): a person's images are not independent. "
-     "An interval without width says that all persons agree, not that the next one will."),
+    "An interval of width 0 means that all measured persons agree, not that the next one will."),
     ("p", "Sign-flip permutation test over persons, paired, two-sided; not corrected for the number of tests."),
 )  # fmt: skip
 
@@ -55,18 +55,18 @@ SYNTHETIC = (
 
 
 def describe(row: Row) -> str:
-    """What a row is."""
+    """Description of a row."""
     return ROWS.get(row.name, "A row of this suite.")
 
 
 def definitions(metrics: Iterable[Metric]) -> Iterator[tuple[str, str]]:
-    """What columns mean."""
+    """Terms and definitions of columns."""
     yield from ((metric.title, metric.definition) for metric in metrics)
     yield from STATISTICS
 
 
 def test_set(results: ReleaseResults) -> str:
-    """The name of the persons' set."""
+    """Name of the test set."""
     return str(results.config["test_set"])
 
 
@@ -92,11 +92,11 @@ def missing(results: ReleaseResults) -> Iterator[str]:
     rows = [key.removeprefix("run/missing_") for key in sorted(results.run) if key.startswith("run/missing_")]
     if rows:
         named = ", ".join(f"<b>{escape(title(Row(row)))}</b>" for row in rows)
-        yield f"Not measured for want of weights: {named} (they come with omote's repository, not with its wheel)."
+        yield f"Not measured, because the weights are missing: {named} (they come with omote's repository, not with its wheel)."
 
 
 def verdict(rivals: Sequence[Rivalry]) -> list[str]:
-    """HTML paragraphs: where the model does not beat the baselines, first; then where it does."""
+    """HTML paragraphs: first where the model does not beat the baselines, then where it does."""
     lines = []
     if lost := [r for r in rivals if r.verdict == "worse"]:
         lines.append(f'<b class="worse">The model is worse than</b> {_by_baseline(lost)}.')
