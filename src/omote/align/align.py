@@ -145,11 +145,13 @@ def align(
     if unit != "auto" and unit not in MM_PER_UNIT:
         raise AlignmentError(f"unit: expected auto or one of {', '.join(MM_PER_UNIT)}, got {unit!r}")
     given_unit = unit if unit != "auto" else "mm" if isinstance(scan, Rgbd) else None
+
     watch = Stopwatch()
     with watch("sample"):
         surface = surface_of(scan)
     found = _located(head, surface, landmarks, None if given_unit is None else MM_PER_UNIT[given_unit], watch)
     unit_found, scale = _decide_unit(found.fit, given_unit)
+
     with watch("fit"):
         points, normals = surface.near(found.fit.canonical_from_scan, LOCAL_POINTS)
         seam = scan_seam(head, surface, found)
@@ -169,11 +171,13 @@ def align(
             # No face at rest: its expression is not to be held near zero.
             fit = fitted(expression_sigma=WIDE_SIGMA)
             shown = shown_units(fit.expression, LEAST)
+
     confidence = confidence_of(fit, found.confidence)
     if confidence < MIN_CONFIDENCE:
         raise AlignmentError(_doubt(fit, confidence, landmarks is not None))
     with watch("refine"):
         refined = _refined(head, fit, points, normals, shown=shown, seam=seam, refinement=refinement)
+
     canonical_from_scan = refined.fit.canonical_from_scan
     with watch("transform"):
         background = 0.0
@@ -184,6 +188,7 @@ def align(
         aligned = transformed(scan, canonical_from_scan)
         aligned_points = aligned.vertices if isinstance(aligned, Mesh) else aligned.points
         on_face = _on_face(head, refined.vertices_mm, aligned_points)
+
     return Alignment(
         canonical_from_scan=canonical_from_scan,
         unit=unit_found,

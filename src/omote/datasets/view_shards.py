@@ -159,11 +159,13 @@ def render_views(
     if config.rig is None:
         raise ConfigError("population: expected a rig, got none; make the population with --views")
     rig: Rig = config.rig
+
     cameras = rig.cameras(config.size)
     modes = max(head.num_identity for head in heads)
     arrays = empty_views(len(indices), config.num_images, rig.num_views, config.size, modes)
     arrays["cam_from_world"][:] = [camera.cam_from_world for camera in cameras]
     arrays["intrinsics"][:] = [camera.intrinsics for camera in cameras]
+
     for row, index in enumerate(indices):
         person = draw_person(config, index, heads)
         head = heads[person.head]

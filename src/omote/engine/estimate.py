@@ -48,14 +48,17 @@ def estimate(task: Task, config: EngineConfig, *, num_steps: int = 3) -> Estimat
         torch.set_num_threads(config.threads)
     on_gpu = torch.cuda.is_available()
     task.module.to("cuda" if on_gpu else "cpu")
+
     parts = 1
     if not on_gpu and sum(p.numel() for p in task.module.parameters()) > LARGE:
         num_steps, parts = 1, math.gcd(config.batch_size, MOST_PARTS)
     device = next(task.module.parameters()).device
+
     choices = candidates(config, {})
     choice = choices[0] if len(choices) == 1 or parts > 1 else measure(task, config, choices, device).best
     task.module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
     optimiser = optimiser_of(task, config)
+
     start = time.monotonic()
     for step in range(num_steps + 1):
         if step == 1:
@@ -66,6 +69,7 @@ def estimate(task: Task, config: EngineConfig, *, num_steps: int = 3) -> Estimat
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+
     if on_gpu:
         torch.cuda.synchronize()
     rate = num_steps * (config.batch_size // parts) / (time.monotonic() - start)

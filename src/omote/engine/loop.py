@@ -271,6 +271,7 @@ def _steps(
     model, optimiser = accelerator.prepare(task.module, optimiser)
     raw = accelerator.unwrap_model(model)
     sharded = is_sharded(raw)
+
     averages = {
         name: Average(weights={k: v.detach().clone() for k, v in raw.state_dict().items()}, half_life=images)
         for name, images in {"ema": config.ema_images, **{f"ema_{n}": n for n in config.more_ema_images}}.items()
@@ -279,13 +280,16 @@ def _steps(
     load_checkpoint(run, raw, weights_of, optimiser, accelerator.device)
     if accelerator.is_main_process:
         write_record(progress, run)
+
     # Processes with a GPU each can only reduce tensors that are on their GPUs.
     meeting = accelerator.device if accelerator.num_processes > 1 else torch.device("cpu")
     log = RunLog(run, progress.images) if accelerator.is_main_process else None
     clock, start_images, saved_at = time.monotonic(), progress.images, time.monotonic()
+
     if (log is not None or sharded) and progress.images and (_done(progress, config) or not (run / EXPORT).exists()):
         # The run may have been killed between its last checkpoint and its export.
         _export(task, weights_of, run, writes=log is not None)
+
     now = time.monotonic if config.clock == "wall" else time.process_time
     first = accelerator.process_index * config.accumulation
     coming = batches(
@@ -297,12 +301,14 @@ def _steps(
         parts=parts,
         ahead=config.prefetch,
     )
+
     while not _done(progress, config):
         began = now()
         step = progress.images // config.batch_size
         task.schedule(progress.images)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(config, progress.images, progress.seconds)
+
         metrics: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
             part, batch = first + micro, next(coming)
@@ -318,16 +324,19 @@ def _steps(
             for key, item in {**terms, "loss": loss.detach()}.items():
                 value = torch.as_tensor(item, dtype=torch.float64).detach() / config.accumulation
                 metrics[key] = metrics[key] + value if key in metrics else value
+
         norm = whole(torch.as_tensor(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)))
         # fp16 skips such a step and lowers its loss scale; in other formats it would ruin the weights and the next checkpoint.
         if config.precision != "fp16" and not math.isfinite(float(norm)):
             raise _not_a_number(run, config, progress, raw, batch, f"the gradient's norm of step {step}", norm)
         metrics["grad_norm"] = norm
+
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         progress.images += config.batch_size
         for average in averages.values():
             average.update(raw, config.batch_size, progress.images)
+
         shared = torch.stack([torch.as_tensor(item, dtype=torch.float64).to(meeting) for item in metrics.values()])
         for key, item in zip(metrics, accelerator.reduce(shared, "mean").tolist(), strict=True):
             progress.sums[key] = progress.sums.get(key, 0.0) + item
@@ -335,6 +344,7 @@ def _steps(
         spent = torch.tensor(now() - began, dtype=torch.float64, device=meeting)
         # All processes must stop at the same step.
         progress.seconds += float(accelerator.reduce(spent, "mean")) if config.max_seconds else float(spent)
+
         done = _done(progress, config)
         if done or _passed(progress.images, config.log_images, config.batch_size):
             report = StepReport(
@@ -349,6 +359,7 @@ def _steps(
             progress.sums, progress.steps = {}, 0
             clock, start_images = time.monotonic(), progress.images
             yield report
+
         saves = done or time.monotonic() - saved_at > config.checkpoint_s
         if sharded:
             # Every process takes part in gathering a checkpoint, at the time given by the clock of the one that writes it.
@@ -356,6 +367,7 @@ def _steps(
             saves = bool(accelerator.reduce(asked, "sum") > 0)
         if log is None and not sharded:
             continue
+
         if config.grid_images and (done or _passed(progress.images, config.grid_images, config.batch_size)):
             with unsharded(raw) if sharded else contextlib.nullcontext():
                 picture = task.preview()
@@ -365,6 +377,7 @@ def _steps(
             save_checkpoint(run, raw, weights_of, optimiser, progress, writes=log is not None)
             _export(task, weights_of, run, writes=log is not None)
             saved_at = time.monotonic()
+
     if log is not None:
         log.close()
 

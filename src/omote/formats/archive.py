@@ -124,14 +124,17 @@ def _recorded(content: Callable[[str, int], bytes], num_frames: int, source: Sou
         raise ScanError(f"{name}: expected JSON metadata, got a syntax error ({str(error)[:80]})") from None
     if not isinstance(metadata, dict):
         raise ScanError(f"{name}: expected a JSON object as metadata, got a {type(metadata).__name__}")
+
     if num_frames > 1:
         source.note(f"the first of {num_frames:,} frames is read")
+
     raw = _depth_bytes(content("rgbd/0.depth", 64 << 20), source)
     width, height = (int(checked_number(source, k, metadata.get(k))) for k in ("w", "h"))
     if width < 1 or height < 1:
         raise ScanError(f"{name}: expected a width and height over 0, got {width} × {height}")
     depth_size = _depth_size(metadata, len(raw) // 4, (width, height), source)
     depth = np.frombuffer(raw, "<f4", depth_size[0] * depth_size[1]).reshape(depth_size[1], depth_size[0])
+
     each = metadata.get("perFrameIntrinsicCoeffs")
     if isinstance(each, list) and each and isinstance(each[0], list) and len(each[0]) >= 4:
         fx, fy, cx, cy = (checked_number(source, "perFrameIntrinsicCoeffs", v) for v in each[0][:4])
@@ -139,21 +142,13 @@ def _recorded(content: Callable[[str, int], bytes], num_frames: int, source: Sou
         fx, fy, cx, cy = camera_matrix(source, "K", metadata.get("K"))
     if fx <= 0.0 or fy <= 0.0:
         raise ScanError(f"{name}: expected focal lengths over 0, got {fx:g}, {fy:g}")
+
     known = {
-        "w",
-        "h",
-        "dw",
-        "dh",
-        "K",
-        "perFrameIntrinsicCoeffs",
-        "poses",
-        "initPose",
-        "fps",
-        "frameTimestamps",
-        "cameraType",
-    }
+        "w", "h", "dw", "dh", "K", "perFrameIntrinsicCoeffs", "poses", "initPose", "fps", "frameTimestamps", "cameraType",
+    }  # fmt: skip
     if unused := sorted(set(metadata) - known):
         source.note(f"keys not used: {', '.join(unused)[:200]}")
+
     image = content("rgbd/0.jpg", 64 << 20)
     rgb = read_color(image, "rgbd/0.jpg", depth_size, source)
     scale = np.diag([depth_size[0] / width, depth_size[1] / height, 1.0])

@@ -32,6 +32,7 @@ def unit_colors(
     """
     values = values.reshape(len(values), -1)
     values = values[:, :3] if values.shape[1] >= 3 else np.repeat(values[:, :1], 3, axis=1)
+
     if values.dtype.kind == "b":
         return values.astype(np.float32)
     if values.dtype.itemsize == 1 and values.dtype.kind in "iu":
@@ -40,6 +41,7 @@ def unit_colors(
         return (values / np.iinfo(values.dtype).max).astype(np.float32)
     if values.dtype == np.int16 and values.size and values.min() < 0:
         values = values.view(np.uint16)
+
     if values.dtype.kind == "f":
         finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         above = float((finite > 1.0 + 1e-3).mean()) if finite.size else 0.0
@@ -54,8 +56,10 @@ def unit_colors(
             values, largest = finite, float(finite.max()) * (1 - 1e-3)
     else:
         largest = float(values.max()) if values.size else 0.0
+
     if values.size and values.min() < 0:
         note("some colour values are negative: clipped to 0")
+
     if values.dtype.kind == "f" and largest <= 1.0:
         scale = 1.0
     else:

@@ -103,6 +103,7 @@ def read_usdz(source: Source) -> RawScan:
     need("usd", "USDZ", source)
     path = source.path
     package = open_zip(source)
+
     with _child("usd", [], source) as archive:
         arrays = {
             name.removesuffix(".npy"): read_member(archive, name.removesuffix(".npy"), source)
@@ -112,6 +113,7 @@ def read_usdz(source: Source) -> RawScan:
     materials = [
         Material(color=_color(m["color"]), image=_packed_image(package, m["image"], source)) for m in meta["materials"]
     ]
+
     points, faces, colors, uv, faces_uv, owner = [], [], [], [], [], []
     num_points = num_uv = 0
     for k in range(meta["parts"]):
@@ -122,11 +124,13 @@ def read_usdz(source: Source) -> RawScan:
         indices = arrays[f"{k}.indices"].astype(np.int64)
         if int(counts.sum()) != len(indices):
             raise ScanError(f"{path.name}: expected {int(counts.sum()):,} corners of faces, got {len(indices):,}")
+
         picks, polygon = fan(counts)
         faces.append(check_faces(path, indices, len(vertices))[picks].reshape(-1, 3) + num_points)
         owner.append(arrays[f"{k}.material"][polygon])
         linear = np.broadcast_to(arrays[f"{k}.colors"], (len(vertices), 3))
         colors.append(np.where(np.isnan(linear), np.float32(np.nan), srgb(linear)))
+
         own_uv = arrays.get(f"{k}.uv")
         if own_uv is None or len(own_uv) not in (len(vertices), len(indices)):
             faces_uv.append(np.full(picks.shape, -1))
@@ -135,8 +139,10 @@ def read_usdz(source: Source) -> RawScan:
             faces_uv.append(corners[picks] + num_uv)
             uv.append(own_uv.astype(np.float64))
             num_uv += len(own_uv)
+
         points.append(vertices)
         num_points += len(vertices)
+
     if not num_points:
         raise ScanError(f"{path.name}: expected a USDZ with a mesh, found none; export the scan again")
     all_colors = np.concatenate(colors)

@@ -112,6 +112,7 @@ def _scene(document: Document) -> RawScan:
     parts = _Parts()
     materials = get_list(document.root, "materials", path)
     draco = _unpack_draco(document)
+
     for index, matrix in _mesh_nodes(document, get_list(document.root, "nodes", path)):
         mesh = entry(get_list(document.root, "meshes", path), index, "mesh", path)
         for primitive in get_list(mesh, "primitives", path):
@@ -121,20 +122,24 @@ def _scene(document: Document) -> RawScan:
             _add_primitive(document, get({"primitive": primitive}, "primitive", dict, path), matrix, draco, parts)
     if not parts.num_points:
         raise ScanError(f"{path.name}: expected a scene with a mesh or points, found none; export the scan again")
+
     points = np.concatenate(parts.points)
     colors = None
     if any(c is not None for c in parts.colors):
         pairs = zip(parts.colors, parts.points, strict=True)
         colors = np.concatenate([np.full((len(p), 3), np.nan, np.float32) if c is None else c for c, p in pairs])
+
     if not parts.faces:
         normals = None
         if all(n is not None for n in parts.normals):
             normals = np.concatenate([n for n in parts.normals if n is not None])
         colors = None if colors is None else np.where(np.isnan(colors), np.float32(1.0), colors)
         return RawScan(points=points, colors=colors, normals=normals)
+
     for name in get_list(document.root, "extensionsRequired", path):
         if not _UNDERSTOOD.fullmatch(str(name)[:80]):
             source.note(f"the extension {str(name)[:80]!r}, which the file requires, is not read")
+
     face_material = np.concatenate(parts.face_material)
     used = set(np.unique(face_material).tolist())
     surface = Surface(
@@ -292,9 +297,11 @@ def _add_primitive(
     attributes = _Attributes(document, primitive, draco)
     if "POSITION" not in attributes:
         return
+
     local = _columns(attributes.raw("POSITION"), 3, "POSITION", path)
     source.claim("points", len(local), because="in its nodes")
     points = local @ matrix[:3, :3].T + matrix[:3, 3]
+
     base = parts.num_points
     parts.num_points += len(points)
     parts.points.append(points)
@@ -302,12 +309,14 @@ def _add_primitive(
     parts.normals.append(_normals(attributes, matrix, len(points)))
     if mode == _POINTS:
         return
+
     corners = attributes.corners(len(points))
     source.claim("faces", len(corners) // 3 if mode == _TRIANGLES else len(corners), because="in its nodes")
     triangles = _triangles(corners, mode if "faces" not in attributes.unpacked else _TRIANGLES)
     if np.linalg.det(matrix[:3, :3]) < 0.0:  # a mirror turns faces inside out
         triangles = triangles[:, [0, 2, 1]]
     parts.faces.append(triangles + base)
+
     materials = get_list(document.root, "materials", path)
     material = primitive.get("material", len(materials))
     if material != len(materials):

@@ -73,6 +73,7 @@ def _lzf_decompress(data: np.ndarray, out: np.ndarray) -> bool:
     i = np.int64(0)
     o = np.int64(0)
     n, size = len(data), len(out)
+
     while i < n:
         control = np.int64(data[i])
         i += 1

@@ -216,15 +216,18 @@ def _atlas(surface: Surface, tiles: list[_Tile], mapped: Bool[np.ndarray, " f"])
     tile_of_face = np.where(mapped, number_of[surface.face_material], -1)
     bare = np.flatnonzero(tile_of_face < 0)
     painted = _face_colors(surface, bare)
+
     # A border that repeats an image's edge keeps filters from mixing tiles; a plain face maps to the centre of one pixel.
     height = max(_SWATCH, max(t.pixels.shape[0] for t in tiles) + 2)
     widths = [t.pixels.shape[1] + 2 for t in tiles]
     left = np.cumsum([0, *widths, -(-len(bare) // height)])
     atlas = np.zeros((height, max(int(left[-1]), 1), 3), np.float32)
+
     corners = np.zeros((*surface.faces_uv.shape, 2))
     if len(surface.uv):
         corners = np.nan_to_num(surface.uv[np.maximum(surface.faces_uv, 0)], nan=0.0, posinf=0.0, neginf=0.0)
     corners = np.clip(corners - np.floor(corners.mean(axis=1, keepdims=True)), 0.0, 1.0)
+
     for number, tile in enumerate(tiles):
         inner = tile.pixels.shape[:2]
         area = atlas[: inner[0] + 2, left[number] : left[number] + inner[1] + 2]
@@ -234,6 +237,7 @@ def _atlas(surface: Surface, tiles: list[_Tile], mapped: Bool[np.ndarray, " f"])
         own = tile_of_face == number
         corners[own, :, 0] = (left[number] + 1 + corners[own, :, 0] * inner[1]) / atlas.shape[1]
         corners[own, :, 1] = 1.0 - (1 + (1.0 - corners[own, :, 1]) * inner[0]) / height
+
     column, row = np.divmod(np.arange(len(bare)), height)
     atlas[row, left[len(tiles)] + column] = painted
     corners[bare, :, 0] = ((left[len(tiles)] + column + 0.5) / atlas.shape[1])[:, None]

@@ -53,20 +53,24 @@ def read_npz(source: Source) -> RawScan:
     path = source.path
     archive = open_zip(source)
     names = {n.removesuffix(".npy"): n for n in archive.namelist() if n.endswith(".npy")}
+
     found: dict[str, str] = {}
     for kind, keys in _KEYS.items():
         match = [name for key in keys for name in names if name.lower() == key]
         if match:
             found[kind] = match[0]
+
     if "points" not in found:
         listed = ", ".join(sorted(archive.namelist())[:8])
         raise ScanError(f"{path.name}: expected an array named 'points' or 'vertices', found {listed[:200] or 'none'}")
     if left := sorted(set(names) - set(found.values())):
         source.note(f"arrays not read: {', '.join(left)[:200]}")
+
     arrays = {kind: read_member(archive, name, source) for kind, name in found.items()}
     points = arrays["points"]
     if points.ndim == 2 and points.shape[1] in (4, 6, 7, 9) and "colors" not in arrays and points.dtype.kind in "iuf":
         return _columns(points.astype(np.float64), arrays.get("faces"), source)
+
     for kind, array in arrays.items():
         widths = (1, 3, 4) if kind == "colors" else (3,)
         if kind == "colors" and array.ndim == 1:
@@ -77,6 +81,7 @@ def read_npz(source: Source) -> RawScan:
             raise ScanError(f"{path.name}: expected {found[kind]!r} of shape {wanted}, got {array.shape}")
         if array.dtype.kind not in ("iu" if kind == "faces" else "iuf"):
             raise ScanError(f"{path.name}: expected {found[kind]!r} to hold numbers, got {array.dtype}")
+
     source.claim("points", len(points))
     colors, normals = arrays.get("colors"), arrays.get("normals")
     return RawScan(

@@ -29,6 +29,7 @@ def read_off(source: Source) -> RawScan:
         words += line.split(b"#")[0].split()
         if not line or len(words) >= 4:
             break
+
     keyword = _KEYWORD.match(words[0]) if words else None
     if keyword is None or keyword[1] or keyword[4] or keyword[5] or b"BINARY" in words:
         raise ScanError(f"{path.name}: expected an ascii OFF, COFF or NOFF file; export the scan as one, or as PLY")
@@ -36,18 +37,22 @@ def read_off(source: Source) -> RawScan:
         num_points, num_faces = int(words[1]), int(words[2])
     except (ValueError, IndexError):
         raise ScanError(f"{path.name}: expected the counts of vertices and faces after OFF; export it again") from None
+
     left = size - file.tell()
     check_claim(path, what="vertices", count=num_points, bytes_each=6, available=left + 1, limit=MAX_POINTS)
     check_claim(path, what="faces", count=num_faces, bytes_each=2, available=left + 1, limit=MAX_FACES)
     source.claim("points", num_points)
+
     blocks = LineBlocks(file, path)
     values = _vertices(blocks, num_points)
     points, rest = values[:, :3], values[:, 3:]
+
     colors = normals = None
     if keyword[3] and rest.shape[1] >= 3:
         normals, rest = rest[:, :3], rest[:, 3:]
     if rest.shape[1] in (3, 4) and (keyword[2] or not keyword[3]):  # many writers add colours under the keyword OFF
         colors = unit_colors(rest[:, :3], source.note)
+
     faces = None
     if num_faces:
         faces, of_faces = _faces(blocks, num_faces, num_points, source)

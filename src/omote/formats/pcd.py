@@ -71,12 +71,14 @@ def _read_header(file: BinaryIO, path: Path) -> _Layout:
             raise ScanError(f"{path.name}: expected a PCD header line, got {shown!r}; export the scan again")
         if "DATA" in header:
             break
+
     try:
         fields, sizes, kinds = header["FIELDS"], header["SIZE"], header["TYPE"]
         repeats = [int(c) for c in header.get("COUNT", ["1"] * len(fields))]
         width, height = int(header["WIDTH"][0]), int(header["HEIGHT"][0])
         num_points = int(header["POINTS"][0]) if "POINTS" in header else width * height
         data = header["DATA"][0]
+
         columns: list[tuple] = []
         for i, (name, item_size, kind, repeat) in enumerate(zip(fields, sizes, kinds, repeats, strict=True)):
             if int(item_size) not in _ITEM_SIZES[_KINDS[kind]] or not 1 <= repeat <= 4096 or len(fields) > 256:
@@ -90,6 +92,7 @@ def _read_header(file: BinaryIO, path: Path) -> _Layout:
         raise ScanError(
             f"{path.name}: expected FIELDS, SIZE, TYPE, WIDTH, HEIGHT and DATA in the PCD header; export it again"
         ) from None
+
     if data not in ("ascii", "binary", "binary_compressed") or not columns:
         raise ScanError(f"{path.name}: expected DATA ascii, binary or binary_compressed, got {data[:40]!r}")
     return _Layout(dtype=dtype, num_points=num_points, data=data)

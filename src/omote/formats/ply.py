@@ -83,12 +83,14 @@ def _read_ascii_element(blocks: LineBlocks, element: Element) -> Columns:
         return Columns(
             scalars={p.name: _cast(values[:, i], p.dtype) for i, p in enumerate(element.properties)}, lists={}
         )
+
     parts = list(number_rows(blocks, num_rows=element.count, what=what))
     values = np.concatenate([v for v, _ in parts]) if parts else np.empty(0)
     row_lengths = np.concatenate([c for _, c in parts]) if parts else np.empty(0, np.int64)
     end = np.cumsum(row_lengths)
     cursor = end - row_lengths  # position of each row's next value, advanced property by property
     bad = ScanError(f"{blocks.path.name}: expected {what} to be as long as their list counts say; export it again")
+
     scalars: dict[str, np.ndarray] = {}
     lists: dict[str, List] = {}
     for item in element.properties:
@@ -105,6 +107,7 @@ def _read_ascii_element(blocks: LineBlocks, element: Element) -> Columns:
         picks = np.repeat(cursor - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         lists[item.name] = List(counts=counts, values=_cast(values[picks], item.dtype))
         cursor = cursor + counts
+
     if (cursor != end).any():
         raise bad
     return Columns(scalars=scalars, lists=lists)

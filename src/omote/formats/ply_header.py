@@ -86,6 +86,7 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     names: list[tuple[str, int]] = []
     properties: list[list[Property]] = []
     num_properties = 0
+
     for _ in range(_MAX_LINES):
         line = file.readline(_MAX_LINE_BYTES)
         words = line.decode("latin-1").split()
@@ -124,11 +125,13 @@ def read_header(file: BinaryIO, path: Path) -> Header:
             raise ScanError(f"{path.name}: expected a PLY header line, got {shown!r}; export the scan again") from None
     else:
         raise ScanError(f"{path.name}: expected a PLY header of at most {_MAX_LINES} lines; export the scan again")
+
     if format_name is None or num_properties > _MAX_PROPERTIES:
         raise ScanError(
             f"{path.name}: expected a PLY header with a format line and at most {_MAX_PROPERTIES} properties; "
             "export the scan again"
         )
+
     elements = tuple(
         Element(name=name, count=count, properties=tuple(own))
         for (name, count), own in zip(names, properties, strict=True)

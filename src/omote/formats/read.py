@@ -155,6 +155,7 @@ def _check_file(path: Path) -> tuple[str, int]:
         raise ScanError(f"{str(path)!r}: no such file; check the path") from None
     if not stat.S_ISREG(status.st_mode):
         raise ScanError(f"{path}: expected a file, got a device or pipe; save the scan to a file first")
+
     suffix = path.suffix.lower()
     expected = FORMATS.get(suffix)
     if suffix in _CONVERT:
@@ -164,12 +165,14 @@ def _check_file(path: Path) -> tuple[str, int]:
             f"{path.name}: expected a scan file ({' '.join(FORMATS)}) or an RGB-D folder, got {path.suffix or 'no'!r} "
             "suffix; export the scan as PLY, OBJ or GLB"
         )
+
     if status.st_size == 0:
         raise ScanError(f"{path.name}: expected a scan, got an empty file; copy or export it again")
     if status.st_size > MAX_FILE_BYTES:
         raise ScanError(
             f"{path.name}: expected at most {MAX_FILE_BYTES:,} bytes, got {status.st_size:,}; thin the scan first"
         )
+
     with open_regular(path) as file:
         found = sniff(file.read(512))
     if found == "zip" and expected in _ZIPS:
@@ -190,6 +193,7 @@ def sniff(head: bytes) -> str | None:
         return "glb"
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip"
+
     for signature, name in (
         (b"\x89PNG", "png"),
         (b"\xff\xd8\xff", "jpeg"),
@@ -204,6 +208,7 @@ def sniff(head: bytes) -> str | None:
     ):
         if head.startswith(signature):
             return name
+
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     words = text.split(None, 1)
     if text.startswith(b"# .PCD") or (words and words[0] == b"VERSION" and b"FIELDS" in head):
@@ -255,6 +260,7 @@ def _finish(raw: RawScan, source: Source, format_name: str, min_points: int) -> 
             f"({counts.num_dropped_nan:,} not finite, {counts.num_duplicates:,} duplicate, {counts.num_unused:,} in no "
             "face); give a denser scan"
         )
+
     scan: PointCloud | Mesh
     if raw.faces is None:
         scan = PointCloud(points=raw.points, colors=raw.colors, normals=raw.normals)
@@ -267,10 +273,12 @@ def _finish(raw: RawScan, source: Source, format_name: str, min_points: int) -> 
             faces_uv=raw.faces_uv,
             texture=raw.texture,
         )
+
     if raw.texture is not None:
         _check_plausible(raw.texture[::8, ::8].reshape(-1, 3), source)
     elif raw.colors is not None:
         _check_plausible(raw.colors, source)
+
     notes = tuple(source.notes)
     if raw.texture is None and raw.colors is None:
         notes = (PLAIN, *notes)

@@ -131,10 +131,12 @@ class _Parser:
             if self.array is not None or self.skipped:
                 place = self._numbers(text, place)
                 continue
+
             token = _TOKEN.search(text, place)
             if token is None:
                 break
             place, what = token.end(), token[0]
+
             if what == b'"':
                 end = _string_end(text, place)
                 if end < 0:
@@ -156,6 +158,7 @@ class _Parser:
                 self._open_array(_NUMBER_NEXT.match(text, place) is not None)
             elif what != b"]":
                 self._take_word(what)
+
         return b""
 
     def _take_word(self, word: bytes) -> None:

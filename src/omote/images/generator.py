@@ -114,6 +114,7 @@ class ImageGenerator(ModelMixin, ConfigMixin):
             "layers_per_block": layers_per_block,
             "norm_num_groups": min(GROUPS, *channels),
         }
+
         if condition == "none":
             plain = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D")
             down, up = plain if residual_resampling else ("DownBlock2D", "UpBlock2D")
@@ -141,6 +142,7 @@ class ImageGenerator(ModelMixin, ConfigMixin):
                 cross_attention_dim=context_width,
                 transformer_layers_per_block=transformer_depth,
             )
+
         # The last embedding is the null token.
         self.label = nn.Embedding(len(classes) + 1, context_width) if condition == "class" else None
         self.text = TextTransformer(vocabulary, context_width, text_layers, max_tokens) if condition == "text" else None

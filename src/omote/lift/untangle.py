@@ -116,9 +116,11 @@ def rest_skin(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestSki
     motion = motion_limits(model)
     movable = motion.skin & (motion.mobility_mm > 0.05) & (rest[:, 2] > rest[motion.skin, 2].max() - DEPTH_MM)
     triangles = model.faces[movable[model.faces].any(axis=1) & motion.skin[model.faces].all(axis=1)].astype(np.int64)
+
     normal = face_normals(rest, triangles)
     area = np.linalg.norm(normal, axis=1) / 2
     triangles, normal, area = triangles[area > 1e-6], normal[area > 1e-6], area[area > 1e-6]
+
     first = rest[triangles[:, 1]] - rest[triangles[:, 0]]
     normal = normal / (2 * area[:, None])
     tangent = first / np.linalg.norm(first, axis=1, keepdims=True)
@@ -127,17 +129,20 @@ def rest_skin(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestSki
     flat = np.einsum("tkc,tjc->tkj", corners[:, 1:], frame[:, :2])  # edges × tangents
     inverse = np.linalg.inv(flat).transpose(0, 2, 1)
     gradient = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
+
     # By area alone the smallest triangles, which fold first, would count least.
     weight = np.sqrt(area) * (area.sum() / np.sqrt(area).sum()) * LENGTH_MM**2
     area_mm2 = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), minlength=len(rest))
     blocks = np.einsum("tki,tli->tkl", gradient, gradient) * weight[:, None, None]
     rows, columns = np.repeat(triangles, 3, axis=1).ravel(), np.tile(triangles, (1, 3)).ravel()
+
     lips = _lip_contact(model, rest)
     ties = lips.weight
     blocks = np.concatenate([blocks.ravel(), ties, ties, -ties, -ties])
     rows = np.concatenate([rows, lips.upper, lips.lower, lips.upper, lips.lower])
     columns = np.concatenate([columns, lips.upper, lips.lower, lips.lower, lips.upper])
     stiffness = sp.csr_matrix((blocks, (rows, columns)), shape=(len(rest), len(rest)))
+
     return RestSkin(
         vertices_mm=rest,
         triangles=triangles,
@@ -170,6 +175,7 @@ def _lip_contact(model: HeadModel, rest: Float[np.ndarray, "v 3"]) -> LipContact
             upper=upper, lower=lower, facing=np.zeros((0, 3)), least_mm=empty, most_mm=empty, weight=empty
         )
     upper, lower = np.unique(upper), np.unique(lower)
+
     # Lips slide along each other, so each vertex has several partners, found on the template, whose lips meet evenly.
     template = model.template_mm.astype(np.float64)
     below = cKDTree(template[lower]).query(template[upper], k=LIP_NEIGHBORS, distance_upper_bound=LIP_RANGE_MM)[1]
@@ -181,11 +187,13 @@ def _lip_contact(model: HeadModel, rest: Float[np.ndarray, "v 3"]) -> LipContact
     ])  # fmt: skip
     pairs = np.unique(pairs[(pairs >= 0).all(axis=1)], axis=0)
     upper, lower = pairs[:, 0], pairs[:, 1]
+
     normals = vertex_normals(rest, model.faces)
     facing = normals[lower] - normals[upper]
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-9)
     apart = np.einsum("pc,pc->p", rest[upper] - rest[lower], facing)
     count = np.bincount(pairs.ravel(), minlength=len(rest))
+
     return LipContact(
         upper=upper,
         lower=lower,
@@ -214,12 +222,14 @@ def untangle(
     target = vertices_mm.astype(np.float64)
     current = rest.contact.apart(target) if contact else target
     strained = _strained(rest, current) | _strained(rest, target)
+
     least = np.full(len(rest.lips.upper), -np.inf) if lips == "cross" else rest.lips.least_mm
     most = rest.lips.most_mm if lips == "close" else np.full(len(rest.lips.upper), np.inf)
     gap = rest.lips.gap_mm(current)
     crossed = (gap < least - TOLERANCE) | (gap > most + TOLERANCE)
     if not strained.any() and not crossed.any():
         return current
+
     free = _window(rest, strained, crossed)
     ids = np.flatnonzero(free)
     inside = free[rest.triangles].any(axis=1)
@@ -228,12 +238,14 @@ def untangle(
     met = free[rest.lips.upper] | free[rest.lips.lower]
     upper, lower, facing = rest.lips.upper[met], rest.lips.lower[met], rest.lips.facing[met]
     lip_weight, least, most = rest.lips.weight[met, None], least[met], most[met]
+
     matrix = (rest.stiffness[ids][:, ids] + sp.diags(rest.area_mm2[ids])).tocsc()
     factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     touched = np.unique(np.concatenate([triangles.ravel(), upper, lower]))
     border = touched[~free[touched]]
     coupling = rest.stiffness[ids][:, border]
     dual, lip_dual = np.zeros((len(triangles), 2, 3)), np.zeros((len(upper), 3))
+
     goal = current.copy()
     for iteration in range(ITERATIONS):
         right = np.zeros_like(current)
@@ -333,6 +345,7 @@ def _project(
             for j in range(3):
                 f[i, j] += dual[t, i, j]
                 g[i, j] = f[i, j]
+
         p = g[0, 0] ** 2 + g[0, 1] ** 2 + g[0, 2] ** 2
         q = g[0, 0] * g[1, 0] + g[0, 1] * g[1, 1] + g[0, 2] * g[1, 2]
         r = g[1, 0] ** 2 + g[1, 1] ** 2 + g[1, 2] ** 2
@@ -352,6 +365,7 @@ def _project(
                 x, y = g[0, j], g[1, j]
                 g[0, j] = m00 * x + m01 * y
                 g[1, j] = m01 * x + m11 * y
+
         a, b, c = g[0, 0], 0.5 * (g[0, 1] + g[1, 0]), g[1, 1]
         mean, radius = 0.5 * (a + c), np.sqrt(0.25 * (a - c) ** 2 + b * b)
         if mean - radius < least_facing[t]:
@@ -365,6 +379,7 @@ def _project(
             shift = (up1 - up2) * co * si
             g[0, 1] += shift
             g[1, 0] += shift
+
         for i in range(2):
             for j in range(3):
                 dual[t, i, j] = f[i, j] - g[i, j]

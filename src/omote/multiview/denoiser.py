@@ -168,6 +168,7 @@ class ViewUNet(ModelMixin, ConfigMixin):
         super().__init__()
         self.latent_channels, self.latent_size = latent_channels, latent_size
         read = 2 * latent_channels + (NUM_DEPTH if depth == "concat" else 0) + (NUM_RAY if rays else 0)
+
         self.unet = UNet2DConditionModel(
             sample_size=latent_size,
             in_channels=read,
@@ -184,6 +185,7 @@ class ViewUNet(ModelMixin, ConfigMixin):
             projection_class_embeddings_input_dim=NUM_CAMERA,
         )
         self.unet.set_attn_processor(ViewAttention(len(yaw_deg)))
+
         self.adapter: nn.Sequential | None = None
         if depth == "added":
             last = nn.Conv2d(channels[0], channels[0], 3, padding=1)
@@ -192,10 +194,12 @@ class ViewUNet(ModelMixin, ConfigMixin):
             self.adapter = nn.Sequential(nn.Conv2d(NUM_DEPTH, channels[0], 3, padding=1), nn.SiLU(), last)
             self._added: Tensor | None = None
             self.unet.conv_in.register_forward_hook(lambda _module, _inputs, out: out + self._added)
+
         self.category = nn.Embedding(NULL_CATEGORY + 1, context_width)
         self.intensity = nn.Linear(1, context_width)
         self.text = nn.Linear(TEXT_WIDTH, context_width)
         self.no_text = nn.Parameter(torch.zeros(context_width))
+
         cameras = self.rig.cameras(latent_size)
         self.register_buffer("matrices", torch.from_numpy(flattened(cameras)), persistent=False)
         self.register_buffer("ray_maps", torch.from_numpy(plucker_rays(cameras, latent_size)), persistent=False)

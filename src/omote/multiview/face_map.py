@@ -98,12 +98,14 @@ def face_map(model: HeadModel) -> FaceMap:
     corners = model.faces[atlas.face_ids[inside]]
     ids, faces = np.unique(corners, return_inverse=True)
     faces = faces.reshape(-1, 3)
+
     placed = np.zeros((len(ids), 2))
     placed[faces.ravel()] = atlas.uv[atlas.faces_uv[inside]].reshape(-1, 2)
     low, high = placed.min(axis=0), placed.max(axis=0)
     # A margin of one texel, so that no vertex is sampled outside the map.
     side = (high - low).max() * MAP_SIZE / (MAP_SIZE - 2)
     placed = (placed - (low + high) / 2) / side + 0.5
+
     crop = replace(
         atlas,
         uv=placed.astype(np.float32),
@@ -111,6 +113,7 @@ def face_map(model: HeadModel) -> FaceMap:
         face_ids=np.arange(len(faces)),
         num_tiles=1,
     )
+
     texels = locate_texels(crop, MAP_SIZE)
     covered = np.flatnonzero(texels.covered)
     return FaceMap(

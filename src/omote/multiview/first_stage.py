@@ -75,6 +75,7 @@ class ViewAutoencoder(LatentStage):
         self.channels = CHANNELS[modality]
         count, (wide, deep) = len(self.channels), widths
         self.latent_channels = count + learned_channels
+
         self.encoder = nn.Sequential(
             nn.Conv2d(count * PATCH**2, wide, 3, padding=1),
             ResBlock(wide, wide),
@@ -84,6 +85,7 @@ class ViewAutoencoder(LatentStage):
             nn.SiLU(),
             nn.Conv2d(deep, 2 * learned_channels, 3, padding=1),
         )
+
         self.decoder = nn.Sequential(
             nn.Conv2d(self.latent_channels, deep, 3, padding=1),
             ResBlock(deep, deep),
@@ -95,6 +97,7 @@ class ViewAutoencoder(LatentStage):
             nn.Conv2d(wide, fine_width, 1),
             nn.Upsample(scale_factor=2.0),
         )
+
         # The finest layers also read the upsampled pooled view, so that the features need not carry it.
         self.fine = nn.Sequential(
             nn.Conv2d(fine_width + 4 * count, fine_width, 3, padding=1),
@@ -102,6 +105,7 @@ class ViewAutoencoder(LatentStage):
             nn.Conv2d(fine_width, fine_width, 3, padding=1),
             nn.SiLU(),
         )
+
         self.to_pixels = nn.Conv2d(fine_width, 4 * count, 3, padding=1)
         nn.init.zeros_(self.to_pixels.weight)
         self.register_units(self.latent_channels)

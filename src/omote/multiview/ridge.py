@@ -72,6 +72,7 @@ def fit_coarse(
     yield Step(stage="basis")
     basis = FaceBasis(len(families[0].template_mm), num_components)
     basis.fit(sample_faces(heads, families, FACES_PER_COMPONENT * (num_components + 8), seed))
+
     faces = [(shard, row, k) for shard, row in source.persons for k in range(shard.num_images)]
     sums: dict[tuple[int, int], tuple[Tensor, ...]] = {}
     for number, (x, wanted, odd) in enumerate(_chunks(faces, families, basis, seed)):
@@ -85,6 +86,7 @@ def fit_coarse(
                     sums.setdefault((depth, half), tuple(map(torch.zeros_like, new))), new, strict=True
                 ):
                     total += part
+
     ridge, folds, penalties, errors = [], [], [], []
     for depth in (0, 1):
         yield Step(stage="ridge", done=len(faces), total=len(faces), note="solving")
@@ -101,6 +103,7 @@ def fit_coarse(
         folds.append(torch.stack(fitted))
         penalties.append(penalty)
         errors.append((squared / len(faces)).clamp_min(0).sqrt())
+
     return Coarse(
         basis={k: v for k, v in basis.state_dict().items()},
         ridge=torch.stack(ridge),

@@ -65,6 +65,7 @@ class VolumeToMesh(ViewsToMesh):
             width=width,
             passes=passes,
         )
+
         del self.unet
         a, b, c = volume_widths
         self.first = nn.Sequential(
@@ -78,6 +79,7 @@ class VolumeToMesh(ViewsToMesh):
         )
         self.up_second = nn.Sequential(nn.Conv3d(c + b, b, 3, padding=1), nn.ReLU())
         self.up_first = nn.Sequential(nn.Conv3d(b + a, a, 3, padding=1), nn.ReLU())
+
         self.vertex = nn.Parameter(0.1 * torch.randn(num_vertices, 8))
         self.read = nn.Sequential(
             nn.Linear(a + b + c + 8 + 3, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)
@@ -86,6 +88,7 @@ class VolumeToMesh(ViewsToMesh):
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+
         step = (torch.arange(VOXELS) + 0.5) / VOXELS * 2 - 1
         z, y, x = torch.meshgrid(step, step, step, indexing="ij")
         middle = torch.tensor(FRONT_TARGET_MM, dtype=torch.float32) + torch.tensor([0.0, 0.0, FORWARD_MM])

@@ -135,6 +135,7 @@ class AvatarPipeline(ABC):
         head = self.head
         neutral, scanned = rest_shape(head, alignment), seat_mouth(head, alignment.vertices_mm)
         wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
+
         # Texture and limits of units depend on the neutral shape only, and expressions are independent: they run in parallel.
         # Each stage has one core: if BLAS or the networks use all cores, they and the stages wait for each other.
         pool, limits = ThreadPoolExecutor(max_workers=os.cpu_count() or 1), threadpool_limits(1, "blas")
@@ -154,6 +155,7 @@ class AvatarPipeline(ABC):
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             limits.restore_original_limits()
+
         avatar = _avatar(head, neutral, shown.lifted, wanted, limited, alignment, baked)
         names = {expression.name for expression in wanted}
         return AvatarResult(

@@ -62,6 +62,7 @@ class MultiviewPipeline(AvatarPipeline):
             views = views_of(
                 neutral.alignment.scan, editor.rig, editor.sample_size, head=head, vertices_mm=neutral.scanned_mm
             )
+
         yield Step(stage="edit", note=f"{len(wanted)} expressions, {settings.steps} steps")
         with watch("edit"):
             edits = [e for e in wanted if e.category != NEUTRAL]
@@ -73,10 +74,12 @@ class MultiviewPipeline(AvatarPipeline):
                 seed=settings.seed,
             )
             made = editor.edit(pack_images(views.images), [rest, *edits], how)
+
         # The source's own face is used at rest; only a scan that shows an expression needs a generated one.
         reference = made.vertices_mm[1 if neutral.alignment.shown else 0]
         with watch("lift"):
             lifted = yield from self._lifted(neutral, edits, made.vertices_mm[2:] - reference, made.sigma_mm[2:], given)
+
         front = views.images[0]
         poses = {NEUTRAL: neutral.vertices_mm, **{name: found.vertices_mm for name, found in lifted.items()}}
         colors = unpack_images(made.views[1:, 0], [front.camera] * (1 + len(edits)))
@@ -85,6 +88,7 @@ class MultiviewPipeline(AvatarPipeline):
             name: with_mesh_depth(image, head, poses.get(name, neutral.vertices_mm))
             for name, image in zip(names, colors, strict=True)
         }
+
         facts: dict[str, Value] = {
             "views/count": editor.rig.num_views,
             "views/missing_share": float(views.missing.mean()),

@@ -158,6 +158,7 @@ class RgbdAutoencoder(LatentStage):
         super().__init__()
         self.factor = patch * 2 ** (len(channels) - 1)
         self.latent_channels = NUM_CHANNELS + learned_channels
+
         self.stem = nn.Conv2d(NUM_CHANNELS * patch**2, channels[0], 3, padding=1)
         self.encoder_blocks = nn.ModuleList(_blocks(width, blocks) for width in channels)
         self.downsamplers = nn.ModuleList(
@@ -169,27 +170,32 @@ class RgbdAutoencoder(LatentStage):
         self.to_latent = nn.Sequential(
             nn.GroupNorm(GROUPS, channels[-1]), nn.SiLU(), nn.Conv2d(channels[-1], out, 3, padding=1)
         )
+
         # Decoder, coarse to fine; at each width it reads the source's encoder features.
         backwards = tuple(reversed(channels))
         self.from_latent = nn.Conv2d(self.latent_channels, backwards[0], 3, padding=1)
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in backwards)
         self.decoder_blocks = nn.ModuleList(_blocks(width, blocks) for width in backwards)
+
         # A further shift that aligns the warped source with the latent; starts at zero.
         self.to_shift = nn.Conv2d(backwards[-1], 2, 3, padding=1)
         nn.init.zeros_(self.to_shift.weight)
         assert self.to_shift.bias is not None
         nn.init.zeros_(self.to_shift.bias)
+
         # A 1×1 convolution before each upsampling, which reduces the width before the number of pixels grows.
         self.upsamplers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise((*backwards, fine_channels)))
         seen = 2 * NUM_CHANNELS + warp.NUM_READ + 1
         self.fine_merge = nn.Conv2d(fine_channels + 4 * seen, fine_channels, 3, padding=1)
         self.fine_stage = _blocks(fine_channels, fine_blocks)
+
         # Per pixel: the residual over the upsampled pooled image, and three gate logits.
         self.to_pixels = nn.Conv2d(fine_channels, 4 * (NUM_CHANNELS + 3), 3, padding=1)
         assert self.to_pixels.bias is not None
         nn.init.zeros_(self.to_pixels.weight)
         nn.init.zeros_(self.to_pixels.bias)
         nn.init.constant_(self.to_pixels.bias[4 * NUM_CHANNELS :], -2.0)
+
         # 0 until training opens it: with a copy path from the start, the latent learns little, and mouths stay blurred.
         self.register_buffer("gate_open", torch.zeros(()))
         self.register_units(self.latent_channels)
@@ -234,6 +240,7 @@ class RgbdAutoencoder(LatentStage):
             source_features = self.features(moved)
         size = (z.shape[-2] * self.factor, z.shape[-1] * self.factor)
         base = F.interpolate(z[:, :NUM_CHANNELS], size=size, mode="bilinear", align_corners=False)
+
         h = self.from_latent(z)
         for i, (merge, blocks, upsampler) in enumerate(
             zip(self.merge, self.decoder_blocks, self.upsamplers, strict=True)
@@ -244,6 +251,7 @@ class RgbdAutoencoder(LatentStage):
             # The last upsampling is by patch / 2, because the fine stage runs at half resolution.
             scale = 2 if i + 1 < len(self.upsamplers) else self.config.patch // 2
             h = F.interpolate(upsampler(h), scale_factor=float(scale), mode="nearest")
+
         if source is None:
             shown = torch.zeros_like(base[:, :1]).expand(-1, NUM_CHANNELS + warp.NUM_READ + 1, -1, -1)
         else:
@@ -254,12 +262,14 @@ class RgbdAutoencoder(LatentStage):
             motion = warp.shifted(motion, self.to_shift(finest))
             source = warp.moved(source, motion)
             shown = torch.cat([source, motion, surface], dim=1)
+
         h = torch.cat([h, F.pixel_unshuffle(torch.cat([base, shown], dim=1), 2)], dim=1)
         h = self.to_pixels(F.silu(self.fine_stage(self.fine_merge(h))))
         residual = F.pixel_shuffle(h[:, : 4 * NUM_CHANNELS], 2)
         image: Tensor = base + residual
         if source is None:
             return image
+
         # Three gates: for colour, for geometry (depth and mask), and for depth from the fitted head's surface.
         gates = self.gate_open * torch.sigmoid(F.pixel_shuffle(h[:, 4 * NUM_CHANNELS :], 2))
         gate = torch.cat([gates[:, :1].expand(-1, 3, -1, -1), gates[:, 1:2].expand(-1, 2, -1, -1)], dim=1)

@@ -116,6 +116,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
         self.motion_patch = READ_SIZE // (sample_size // patch)
         further = {kind: kind.reader(context_width) for kind in map(kind_named, kinds)}
         read = NUM_READ + concatenated_channels(geometry, geometry_by) + sum(r.num_channels for r in further.values())
+
         self.unet = UNet2DConditionModel(
             sample_size=sample_size // patch,
             # Channels that only some editors read come last, so that the others can be extended (`omote.engine.weights`).
@@ -133,6 +134,7 @@ class LatentEditor(ModelMixin, ConfigMixin):
             resnet_time_scale_shift="scale_shift",
         )
         attend_in_float32(self.unet)
+
         self.conditioner = Conditioner(context_width)
         if geometry != "none":
             self.conditioner.add(Geometry, GeometryReader(geometry, geometry_by, context_width))
@@ -141,15 +143,18 @@ class LatentEditor(ModelMixin, ConfigMixin):
         for kind, reader in further.items():
             self.conditioner.add(kind, reader)
         self.locator = LandmarkLocator(latent_channels, sample_size)
+
         # A linear path around the U-Net: the warped source is most of an edit, and the U-Net need not learn it.
         self.straight = nn.Conv2d(latent_channels + NUM_READ, latent_channels, 1, bias=False)
         nn.init.zeros_(self.straight.weight)
         with torch.no_grad():
             self.straight.weight[range(latent_channels), range(latent_channels)] = 0.7
+
         self.people = PopulationPrior(latent_channels, sample_size) if draws else None
         # Added to the time embedding of items without a source, so that every layer can distinguish them.
         self.nobody = nn.Parameter(torch.zeros(context_width)) if draws else None
         self.step_length = StepLength(context_width) if few_steps else None
+
         # The autoencoder's units, see `use_units_of`.
         self.register_buffer("latent_std", torch.ones(latent_channels, 1, 1))
         self.register_buffer("delta_std", torch.ones(latent_channels, 1, 1))

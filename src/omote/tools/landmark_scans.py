@@ -119,15 +119,18 @@ def draw_scan(heads: list[HeadPoints], rng: np.random.Generator, *, clutter: flo
     """
     head = heads[rng.integers(len(heads))]
     points, landmarks = head.draw(rng)
+
     keep = rng.random(len(points)) < np.exp(rng.uniform(np.log(0.15), 0.0))
     part = _part(points, rng) if rng.random() < 0.4 else None
     if part is not None:
         keep &= part
     elif rng.random() < 0.35:  # a bust cut off below the chin
         keep &= points[:, 1] > rng.uniform(-190, -125)
+
     points, face, normals = points[keep], head.face[keep], head.normals[keep]
     colors = _lit(head.colors(int(rng.integers(NUM_APPEARANCES)))[keep], normals, rng)
     density = len(points) / 150_000.0  # points per mm²
+
     extras: list[np.ndarray] = []
     if part is None and rng.random() < clutter:
         extras.append(_torso(rng, density))
@@ -137,11 +140,13 @@ def draw_scan(heads: list[HeadPoints], rng: np.random.Generator, *, clutter: flo
         extras.append(_limbs(rng, density))
     if rng.random() < (clutter / 2 if part is None else 0.1):
         extras.append(_room(rng, density))
+
     if rng.random() < 0.2:  # beard
         chin = face & (points[:, 1] < -62) & (np.abs(points[:, 0]) + 0.4 * np.abs(points[:, 1] + 70) < 75)
         points[chin] += normals[chin] * (rng.uniform(2, 14) * rng.uniform(0.3, 1, (int(chin.sum()), 1))).astype(
             np.float32
         )
+
     tints = [_tint(rng, len(extra)) for extra in extras]
     scan = SimulatedScan(
         points=np.concatenate([points, *extras]),
