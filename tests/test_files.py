@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from line_task import LineTask, config, run_to_end
 from omote.errors import OutputError
 from omote.files import atomic_folder, atomic_path
 
@@ -49,13 +52,41 @@ def test_missing_folder_folder_and_device(tmp_path):
             pass
 
 
-def test_a_link_keeps_pointing_to_what_is_replaced(tmp_path):
+@pytest.mark.parametrize("target", ["real.txt", "missing.txt"])
+def test_a_link_is_replaced_and_never_followed(tmp_path, target):
     (tmp_path / "real.txt").write_text("old")
-    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
-    with atomic_path(tmp_path / "link.txt") as temporary:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/link.txt").symlink_to(tmp_path / target)
+    with atomic_path(tmp_path / "run/link.txt") as temporary:
         temporary.write_text("new")
-    assert (tmp_path / "link.txt").is_symlink()
-    assert (tmp_path / "real.txt").read_text() == "new"
+    assert not (tmp_path / "run/link.txt").is_symlink()
+    assert (tmp_path / "run/link.txt").read_text() == "new"
+    assert (tmp_path / "real.txt").read_text() == "old"
+    assert not (tmp_path / "missing.txt").exists()
+
+
+def test_a_folder_takes_the_place_of_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/kept").touch()
+    for _ in range(2):
+        (tmp_path / "export").unlink(missing_ok=True)
+        (tmp_path / "export").symlink_to(tmp_path / "elsewhere")
+        with atomic_folder(tmp_path / "export", replace=True) as temporary:
+            (temporary / "new").touch()
+        assert [p.name for p in (tmp_path / "export").iterdir()] == ["new"]
+        shutil.rmtree(tmp_path / "export")
+    assert [p.name for p in tmp_path.rglob("*")] == ["elsewhere", "kept"]
+
+
+@pytest.mark.parametrize(
+    "name", ["stats.jsonl", "tensorboard", "pictures", "export", "checkpoint.new", "config.json", ".lock"]
+)
+def test_what_a_run_writes_never_leaves_its_folder(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match=f"{re.escape(name)} is a symbolic link"):
+        run_to_end(LineTask(), config(total=16), tmp_path / "run")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_real_write_that_hits_a_limit_leaves_nothing(tmp_path):

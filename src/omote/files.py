@@ -87,15 +87,29 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse symbolic links in the place of what a run writes in its folder, which would end up elsewhere.
+
+    Raises:
+        OutputError: the folder holds one.
+    """
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.is_symlink():
+            raise OutputError(
+                f"cannot write in {folder}: {entry.name} is a symbolic link; put what it points to in its place"
+            )
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder for as long as the block lasts; the lock of a process that died is free.
 
     Raises:
-        OutputError: another process is at work there, or the lock cannot be written.
+        OutputError: another process is at work there, the lock cannot be written, or the folder holds symbolic links.
     """
     from filelock import FileLock, Timeout
 
+    refuse_links(folder)
     # A generator that holds it may be closed in another thread than it ran in.
     lock = FileLock(folder / ".lock", blocking=False, thread_local=False)
     try:
@@ -120,7 +134,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     (so that libraries which choose a format by it still do) and is gone after any error, an interrupt included.
 
     Args:
-        path: the file to write; its folder must exist. An existing file is replaced, a symlink's target is.
+        path: the file to write; its folder must exist. An existing file is replaced. So is a symbolic link, whose target
+            stays as it is: a link planted in a folder must not lead what is written out of it.
 
     Yields:
         An existing empty file to write.
@@ -129,7 +144,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         OutputError: no permission, no space, no such folder, or ``path`` is not a regular file. An `OSError` raised
             inside the block counts as a failed write too, whatever file it came from.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(path)
     if target.exists() and not target.is_file():
         raise OutputError(f"cannot write {path}: expected a file name, got a folder or a device; give a file name")
     # A long name must not fail only because the temporary one is longer.
@@ -167,11 +182,15 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     new, old = (path.with_name(f".{path.name}{number}.{state}") for state in ("partial", "replaced"))
     try:
         for left in (new, old):
-            if left.exists():
+            if left.is_symlink():
+                left.unlink()
+            elif left.exists():
                 shutil.rmtree(left)
         new.mkdir(parents=True)
         yield new
-        if replace and path.exists():
+        if replace and path.is_symlink():
+            path.unlink()
+        elif replace and path.exists():
             path.rename(old)
         try:
             new.rename(path)

@@ -310,8 +310,8 @@ def links(folder: Path, rng: Rng) -> Path:
     return path
 
 
-def block(path: Path, rng: Rng, secret: Path = Path("/nowhere")) -> None:
-    """Put something other than a regular file in a file's place."""
+def block(path: Path, rng: Rng, elsewhere: Path) -> None:
+    """Put something other than a regular file in a file's place; one kind is a link to ``elsewhere``."""
     path.unlink(missing_ok=True)
     what = rng.integers(0, 7)
     if what == 0:
@@ -323,7 +323,7 @@ def block(path: Path, rng: Rng, secret: Path = Path("/nowhere")) -> None:
             listener.bind(f"/proc/self/fd/{(place := os.open(path.parent, os.O_RDONLY))}/{path.name}")
             os.close(place)
     else:
-        path.symlink_to([secret, "/dev/zero", path.name, "/dev/stdin"][what - 3])
+        path.symlink_to([elsewhere, "/dev/zero", path.name, "/dev/stdin"][what - 3])
 
 
 def _beside() -> bytes:

@@ -191,7 +191,9 @@ def zip_set(folder: Folder, rng: Rng) -> Folder:
         return bytes_set(folder, rng)
     if not held:
         return bytes_moved(folder, rng)
-    inner = MUTATORS[rng.integers(0, len(MUTATORS) - 1)](held, rng)
+    shuffled = {str(key): held[key] for key in rng.permutation(list(held))}  # each is as likely the first
+    damaged = MUTATORS[rng.integers(0, len(MUTATORS) - 1)](shuffled, rng)
+    inner = {key: damaged[key] for key in (*held, *(damaged.keys() - held.keys())) if key in damaged}
     if rng.random() < 0.2:
         key = list(inner)[rng.integers(0, len(inner))]
         renamed = str(
@@ -202,7 +204,9 @@ def zip_set(folder: Folder, rng: Rng) -> Folder:
         inner = {renamed if k == key else k: v for k, v in inner.items()}
     return {
         **folder,
-        name: zip_bytes(inner, int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2]))),
+        name: zip_bytes(
+            inner, int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2], p=[0.45, 0.45, 0.1]))
+        ),
     }
 
 

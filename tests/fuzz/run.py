@@ -3,7 +3,7 @@
 Workers mutate valid scans and side files (`mutators`; of the latter, weights, shards, checkpoints and whole folders) and build
 hostile scans (`hostile`), each from the number of its case, and read them. A case may end in what was read or in one line; it
 fails by any other exception, by a message of several lines, over 10 seconds of processor time, over 1 GB of memory, by showing
-what lies outside its folder, or by ending its process. Failures are printed with the command that repeats them.
+or writing what lies outside its folder, or by ending its process. Failures are printed with the command that repeats them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ PLAIN_MEGABYTES = 200.0
 ADDRESSES = 6 << 30  # bytes, so that a finding does not take the machine with it
 HOSTILE_SHARE = 0.015  # they are slow
 SIDE = "side/"
+ELSEWHERE = "elsewhere"  # a name beside the case's folder, where links lead to and nothing may be written
 BLOCKED_SHARE = 0.02  # of side files: no regular file in the place of one
 # Starts a process, or takes a tenth of a second and more.
 RARE = {
-    "draco": 0.04, "usdz": 0.04, "r3d": 0.15, "side/head": 0.1, "side/results": 0.3, "side/weights": 0.3, "side/prior": 0.1,
+    "draco": 0.2, "usdz": 0.15, "r3d": 0.4, "side/head": 0.1, "side/results": 0.3, "side/weights": 0.3, "side/prior": 0.1,
     "side/checkpoint": 0.3,
 }  # fmt: skip
 
@@ -89,7 +90,7 @@ class Cases:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         if blocked is not None:
-            hostile.block(folder / blocked, rng)
+            hostile.block(folder / blocked, rng, folder.parent / ELSEWHERE)
         return kind, folder if kind.startswith(SIDE) else folder / next(iter(files))
 
 
@@ -138,6 +139,9 @@ def read_case(kind: str, path: Path) -> Outcome:
         ending = "refused" if one_line else f"a message of several lines: {error!r}"
     except BaseException as error:  # whatever it is, it is the finding
         ending = f"{type(error).__name__}: {str(error)[:200]}"
+    if (path.parent / ELSEWHERE).exists():
+        (path.parent / ELSEWHERE).unlink()
+        ending = "wrote through a link out of its folder"
     seconds = time.process_time() - start
     megabytes = _status("VmHWM") / 1024 - held
     if ending in ("read", "refused") and seconds > SECONDS:

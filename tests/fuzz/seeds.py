@@ -183,7 +183,11 @@ def seeds() -> dict[str, list[Folder]]:
     for name, content in samples(VERTICES, FACES, COLORS, NORMALS).items():
         out.setdefault(name.rpartition(".")[2], []).append({name: content})
     ragged = ply_bytes(VERTICES, [*FACES[:-2].tolist(), [*FACES[-2].tolist(), 0]], form="ascii")
-    face_colors = ply_bytes(VERTICES, FACES).replace(b"vertex_indices\n", b"vertex_indices\nproperty uchar red\n", 1)
+    head, _, rows = ply_bytes(VERTICES, FACES, form="ascii").partition(b"end_header\n")
+    lines = rows.splitlines()
+    lines[len(VERTICES) :] = [line + b" 200 100 50" for line in lines[len(VERTICES) :]]
+    extra = b"".join(b"property uchar %s\n" % c for c in (b"red", b"green", b"blue"))
+    face_colors = head + extra + b"end_header\n" + b"\n".join(lines) + b"\n"
     out["ply"] += [{"r.ply": ragged}, {"f.ply": face_colors}]
     out["obj"] += [{"m.obj": textured_obj(), "m.mtl": MTL, **images}]
     root, data = gltf_parts(VERTICES, FACES, COLORS / 255.0, UV, png_bytes(PIXELS))

@@ -200,7 +200,8 @@ def _child(kind: str, inputs: list[bytes], source: Source) -> Iterator[zipfile.Z
         except subprocess.TimeoutExpired:
             raise ScanError(f"{name}: unpacking it takes too long; export it without compression") from None
         if done.returncode == _REFUSED:
-            why = " ".join(done.stderr.decode("utf-8", "replace").split())[-200:]
+            # Libraries print there, too; the reason is the last line.
+            why = next(reversed(done.stderr.decode("utf-8", "replace").split("\n")[:-1]), "")[-200:].strip()
             raise ScanError(f"{name}: {why or 'it is damaged'}; export it again")
         if done.returncode or not out.is_file():
             slow = done.returncode == -getattr(signal, "SIGXCPU", 0)

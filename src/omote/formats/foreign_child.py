@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -29,7 +30,8 @@ def main() -> None:
     except MemoryError:
         sys.exit(_MEMORY)
     except Exception as error:  # libraries raise all kinds of errors; the caller reports them in one line
-        print(str(error)[-300:], file=sys.stderr)
+        reasons = re.findall(r" : '(.*)'", str(error))  # USD: " Error in 'function' at line N in file F : 'reason'"
+        print(" ".join((reasons[-1] if reasons else str(error)).split())[-300:], file=sys.stderr)
         sys.exit(_REFUSED)
 
 

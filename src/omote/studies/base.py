@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar, 
 from omote.config import Range, from_json, to_json
 from omote.errors import OutputError
 from omote.evaluation.records import Row, Table
-from omote.files import atomic_path, check_folder, make_folder
+from omote.files import atomic_path, check_folder, make_folder, refuse_links
 from omote.progress import Step, Steps
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, fingerprint
 from omote.runs import Stopwatch, Value, prefixed, write_run
@@ -332,6 +332,7 @@ def run_study(study: Study, out: Path) -> Steps[dict[str, float | int]]:
 
     study = from_json(type(study), to_json(study))  # checks the ranges
     check_folder(out)
+    refuse_links(out)
     study.check()
     work = Work(out)
     weights = work.claim(study)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ from omote.align.landmarks import (
 )
 from omote.align.views import color_planes, geometry_view, robust_ball, view_rotation
 from omote.config import to_json
+from omote.errors import CheckpointError, OutputError
+from omote.files import atomic_path, locked, make_folder, reading
 from omote.head.model import HeadModel
 from omote.tools.landmark_scans import HeadPoints, SimulatedScan, draw_other, draw_scan
 
@@ -218,12 +220,25 @@ def landmark_loss(
 
 
 def train_landmarks(config: LandmarkTraining, heads: list[HeadModel], run: Path) -> Iterator[LandmarkStep]:
-    """Train or resume in ``run``; yields after every step, writes `landmarks.safetensors` at the end."""
+    """Train or resume in ``run``; yields after every step, writes `landmarks.safetensors` at the end.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        OutputError: the folder cannot be written, or another process trains in it.
+    """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(to_json(config), indent=1))
+    make_folder(run)
+    with locked(run):
+        with atomic_path(run / "config.json") as temporary:
+            temporary.write_text(json.dumps(to_json(config), indent=1))
+        try:
+            yield from _train(config, heads, run)
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"{run}: cannot be written ({error}); make room and resume") from None
 
+
+def _train(config: LandmarkTraining, heads: list[HeadModel], run: Path) -> Iterator[LandmarkStep]:
     points = [HeadPoints(h, seed=i) for i, h in enumerate(heads)]
     nets = Nets().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.5x faster on a CPU
     optimizer = torch.optim.AdamW(nets.parameters(), lr=config.learning_rate, weight_decay=1e-4)
@@ -267,9 +282,8 @@ def train_landmarks(config: LandmarkTraining, heads: list[HeadModel], run: Path)
 def export(nets: Nets, path: Path) -> None:
     """Write the shipped format: fp16, names ``finder.*`` and ``landmarks.*``."""
     state = {k: v.half() if v.is_floating_point() else v for k, v in nets.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in state.items()}, partial)
-    os.replace(partial, path)
+    with atomic_path(path) as temporary:
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
 
 
 def _save(nets: Nets, optimizer: torch.optim.Optimizer, run: Path, step: int) -> None:
@@ -277,9 +291,8 @@ def _save(nets: Nets, optimizer: torch.optim.Optimizer, run: Path, step: int) ->
     for i, p in enumerate(nets.parameters()):
         for name, value in optimizer.state.get(p, {}).items():
             tensors[f"optimizer.{i}.{name}"] = torch.as_tensor(value)
-    partial = run / "checkpoint.partial"
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
-    os.replace(partial, run / "checkpoint.safetensors")
+    with atomic_path(run / "checkpoint.safetensors") as temporary:
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, temporary, metadata={"step": str(step)})
 
 
 def _resume(nets: Nets, optimizer: torch.optim.Optimizer, run: Path) -> int:
@@ -289,10 +302,11 @@ def _resume(nets: Nets, optimizer: torch.optim.Optimizer, run: Path) -> int:
         return 0
     from safetensors import safe_open
 
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-    tensors = load_file(path)
-    nets.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optimizer.")})
+    with reading(path, CheckpointError, "not a checkpoint of this training", "delete it to start over"):
+        with safe_open(path, "pt") as file:
+            step = int(file.metadata()["step"])
+        tensors = load_file(path)
+        nets.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optimizer.")})
     for i, p in enumerate(nets.parameters()):
         prefix = f"optimizer.{i}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
