@@ -85,9 +85,11 @@ fuzz: install
 	$(THREADS) $(BIN)/python tests/fuzz/run.py --workers $(JOBS) $(if $(CASES),--cases $(CASES),--minutes $(or $(MINUTES),5))
 
 reach: install
+	@$(MAKE) --no-print-directory judges
 	$(THREADS) $(BIN)/python tests/faults/reach.py
 
 kills: install
+	@$(MAKE) --no-print-directory judges
 	$(THREADS) $(BIN)/python tests/faults/kills.py --times $(or $(TIMES),10)
 
 wheel: install

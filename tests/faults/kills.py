@@ -24,8 +24,10 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 OLD = b"what lay here before"
+PAGE = 4096  # bytes of the smallest disk
 Outputs = dict[str, str]
 
 
@@ -38,12 +40,14 @@ class Job:
         outputs: the digests of what the folder holds by now, of each file that has its final name.
         before: files that lie in the folder beforehand.
         grows: whether outputs are replaced by better ones along the way, so that only the last ones are the same.
+        kills: whether it is worth killing.
     """
 
     run: Callable[[Path], int]
     outputs: Callable[[Path], Outputs]
     before: tuple[str, ...] = ()
     grows: bool = False
+    kills: bool = True
 
 
 def digests(*patterns: str, without: str = r"(?!)") -> Callable[[Path], Outputs]:
@@ -51,7 +55,10 @@ def digests(*patterns: str, without: str = r"(?!)") -> Callable[[Path], Outputs]
 
     def outputs(folder: Path) -> Outputs:
         found = {}
-        for path in sorted(p for pattern in patterns for p in folder.glob(pattern) if p.is_file() and p.name[0] != "."):
+        paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+        for path in sorted(paths):
+            if any(part[0] == "." for part in path.relative_to(folder).parts):
+                continue  # half made
             data = path.read_bytes()
             if path.suffix == ".json" and data != OLD:
                 kept = {k: v for k, v in json.loads(data).items() if not re.search(without, k)}
@@ -151,7 +158,11 @@ def mounted(folder: Path, num_bytes: int) -> bool:
 
 
 def survive_full_disks(job: Job, folder: Path, whole: Outputs, sizes: list[int]) -> int | None:
-    """Run a job on disks of growing sizes; how many were too small, or None where nothing can be mounted."""
+    """Run a job on disks of growing sizes, of which one of a page is full from the start.
+
+    Returns:
+        How many were too small, or None where nothing can be mounted.
+    """
     too_small, log = 0, folder.with_suffix(".log")
     for size in sizes:
         if not mounted(folder, size):
@@ -159,6 +170,8 @@ def survive_full_disks(job: Job, folder: Path, whole: Outputs, sizes: list[int])
         try:
             for name in job.before:
                 (folder / name).write_bytes(OLD)
+            if size == PAGE:  # full already
+                (folder / ".filler").write_bytes(bytes(PAGE))
             code = ended(started(job, folder, log))
             found, lines = job.outputs(folder), log.read_text().strip().splitlines()
         finally:
@@ -206,40 +219,83 @@ def loop_over(scans: list[Path]) -> Callable[[Path], int]:
     return run
 
 
-def jobs(scans: list[Path], population: Path) -> dict[str, Job]:
-    """One of each kind of work: avatars of ``scans``, training on ``population``, measurements."""
-    times = r"^time_s|seconds|created|machine|python|version|path|date"
-    avatar = (
-        "avatar",
-        str(scans[0]),
-        "--out",
-        "{}/a.glb",
-        "--sheet",
-        "{}/a.png",
-        "--report",
-        "{}/a.json",
-        "--backend",
-        "torch",
-    )
-    settings = (f"population={population}", "engine.total_images=160", "engine.checkpoint_s=0.2", "engine.threads=1")
-    train = ("train", "autoencoder-tiny", "--run", "{}/run", "--set", *settings, "engine.grid_images=0")
+def jobs(scans: list[Path], made: Path) -> dict[str, Job]:
+    """A job for each command that writes, on ``scans`` and on what `prepare` made.
+
+    The first ones, of a second and more, are killed; the disks of all are filled.
+    """
+    times = r"^time_s|seconds|created|machine|python|version|path|date|memory|peak"
+    scan, torch = str(scans[0]), ("--backend", "torch")
+    trained = ("engine.checkpoint_s=0.2", "engine.threads=1", "engine.grid_images=0")
+    population, images, run = f"population={made / 'population'}", f"images={made / 'images'}", "{}/run"
+    results = digests("out/metrics.json", "out/persons/*", "out/table.csv", without=times)
+    written = digests("**/*", without=times)
+    avatar = ("avatar", scan, "--out", "{}/a.glb", "--sheet", "{}/a.png", "--report", "{}/a.json", *torch)
+    render = ("data", "render", str(made / "scans"), "--out", "{}/shards", "--split", "all", "--size", "64")
+    people = ("--persons", "6", "--images", "7", "--workers", "3")
+    train = ("train", "autoencoder-tiny", "--run", run, "--set", population, "engine.total_images=160", *trained)
+    stage = ("train", "autoencoder-paper-tiny", "--run", run, "--set", images, *trained)
+    export = digests("run/export/**/*")
+
+    def job(*arguments: str, outputs: Callable[[Path], Outputs] = written, **options: Any) -> Job:
+        return Job(run=command(*arguments), outputs=outputs, **options)
+
     return {
-        "export": Job(
-            run=command(*avatar),
-            outputs=digests("*.glb", "*.png", "*.json", without=times + "|memory|peak"),
-            before=("a.glb", "a.png", "a.json"),
+        "export": job(*avatar, before=("a.glb", "a.png", "a.json")),
+        "training": job(*train, outputs=export, grows=True),
+        "evaluation": job("evaluate", "population", "--out", "{}/out", "--persons", "3", outputs=results),
+        "study": job("study", "intensity", "--out", "{}/out", "--persons", "2", outputs=results),
+        "shards": job("population", "--out", "{}/made", "--sheet", "{}/sheet.png", *people),
+        "dataset": job(*render),
+        "avatars": Job(run=loop_over(scans), outputs=digests("*.glb")),
+        "training images": job(*stage, outputs=export, grows=True, kills=False),
+        "tar": job("population", "--out", "{}/made", *people, "--format", "webdataset", kills=False),
+        "pack": job("data", "pack", str(made / "raw"), "--out", "{}/packed", "--size", "64", kills=False),
+        "check": job("data", "check", str(made / "scans"), "--report", "{}/check.json", kills=False),
+        "encode": job("encode", str(made / "population"), "--out", "{}/edits", kills=False),
+        "generate": job("generate", "--run", str(made / "generator"), "--out", "{}/out", "--steps", "2", kills=False),
+        "fit": job("fit", scan, "--out", "{}/fitted.obj", "--report", "{}/fit.json", before=("fit.json",), kills=False),
+        "render": job("render", scan, "--out", "{}/image", kills=False),
+        "reconstruct": job("reconstruct", scan, "--out", "{}/out", *torch, kills=False),
+        "sample": job("sample", "--out", "{}/out", "--count", "1", "--steps", "2", *torch, kills=False),
+        "demo": job("demo", "--out", "{}/out", *torch, kills=False),
+        "report": job("report", str(made / "results"), "--out", "{}/report.html", kills=False),
+        "landmarks": job(
+            "tool", "landmarks", "--run", run, "--steps", "2", outputs=digests("run/landmarks.safetensors"), kills=False
         ),
-        "training": Job(run=command(*train), outputs=digests("run/export/**/*"), grows=True),
-        "evaluation": Job(
-            run=command("evaluate", "population", "--out", "{}/out", "--persons", "3"),
-            outputs=digests("out/metrics.json", "out/persons/*", "out/table.csv", without=times),
-        ),
-        "study": Job(
-            run=command("study", "intensity", "--out", "{}/out", "--persons", "2"),
-            outputs=digests("out/metrics.json", "out/persons/*", "out/table.csv", without=times),
-        ),
-        "batch": Job(run=loop_over(scans), outputs=digests("*.glb")),
     }
+
+
+def prepare(folder: Path) -> tuple[list[Path], Path]:
+    """Scans, and what the jobs read: a population, a dataset, images, a trained generator, results."""
+    from image_folders import make_images
+    from results import write_results
+
+    made = folder / "made"
+    make_images(made / "raw")
+    write_results(made / "results", num_persons=3)
+    fitted = ("fit", str(folder / "demo/scan"), "--out", str(made / "scans/anna/neutral.ply"))
+    stages = [
+        ("demo", "--out", str(folder / "demo"), "--backend", "torch"),
+        ("population", "--out", str(made / "population"), "--persons", "4", "--images", "7", "--workers", "1"),
+        ("data", "pack", str(made / "raw"), "--out", str(made / "images"), "--size", "32"),
+        ("train", "autoencoder-paper-tiny", "--run", str(made / "autoencoder")),
+        ("train", "generator-paper-tiny", "--run", str(made / "generator"), "--set", "condition=none"),
+        fitted,
+    ]  # fmt: skip
+    for name in ("anna", "ben", "cleo"):
+        (made / "scans" / name).mkdir(parents=True)
+    for stage in stages:
+        code = ended(started(Job(run=command(*stage), outputs=dict), folder, folder / "log"))
+        assert code == 0, (folder / "log").read_text()
+    rows = ["path,subject,expression"]
+    for name in ("anna", "ben", "cleo"):
+        rows += [f"{name}/{word}.ply,{name},{word}" for word in ("neutral", "smile")]
+        for word in ("neutral", "smile"):
+            if (name, word) != ("anna", "neutral"):
+                shutil.copy(made / "scans/anna/neutral.ply", made / f"scans/{name}/{word}.ply")
+    (made / "scans/labels.csv").write_text("\n".join(rows) + "\n")
+    return [shutil.copytree(folder / "demo/scan", folder / name) for name in ("first", "second", "third")], made
 
 
 def main() -> int:
@@ -250,34 +306,28 @@ def main() -> int:
     parser.add_argument("--scans", nargs="*", type=Path, help="scans of the avatars; the demo's if not given")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "helpers"))
     import omote.api  # noqa: F401 (so that no child has to)
 
     with tempfile.TemporaryDirectory(prefix="omote-kills-") as root:
         folder = Path(root)
-        scans = given.scans
-        if not scans:
-            made = Job(run=command("demo", "--out", "{}", "--backend", "torch"), outputs=digests("avatar.glb"))
-            undisturbed(made, folder / "demo")
-            scans = [shutil.copytree(folder / "demo/scan", folder / name) for name in ("first", "second", "third")]
-        population = folder / "population/made"
-        arguments = ("population", "--out", "{}/made", "--persons", "4", "--images", "7", "--workers", "1")
-        undisturbed(Job(run=command(*arguments), outputs=digests("made/**/*")), population.parent)
-        for name, job in jobs(scans, population).items():
+        scans, made = prepare(folder)
+        for name, job in jobs(given.scans or scans, made).items():
             if given.only and name not in given.only:
                 continue
             own = folder / name
             whole, seconds = undisturbed(job, own / "whole")
-            moments = survive_kills(
-                job, own / "killed", whole, seconds, given.times, random.Random(f"{name} {given.seed}")
-            )
-            shown = " ".join(f"{m:.0%}" for m in sorted(moments))
-            print(
-                f"{name}: {len(whole)} outputs in {seconds:.1f} s; killed {len(moments)} times ({shown}): the same",
-                flush=True,
-            )
+            line = f"{name}: {len(whole)} outputs in {seconds:.1f} s"
+            if job.kills and given.times:
+                draw = random.Random(f"{name} {given.seed}")
+                moments = survive_kills(job, own / "killed", whole, seconds, given.times, draw)
+                shown = " ".join(f"{m:.0%}" for m in sorted(moments))
+                line += f"; killed {len(moments)} times ({shown}): the same"
+            print(line, flush=True)
             if given.disks:
-                most = sum(path.stat().st_size for path in (own / "whole").rglob("*") if path.is_file()) + (4 << 20)
-                sizes = [max(1 << 16, most * k // given.disks) for k in range(given.disks + 1)]
+                written = sum(path.stat().st_size for path in (own / "whole").rglob("*") if path.is_file())
+                most = 3 * written + (4 << 20)  # a new checkpoint or export lies beside those it replaces
+                sizes = [round(PAGE * (most / PAGE) ** (k / given.disks)) for k in range(given.disks + 1)]
                 if (too_small := survive_full_disks(job, own / "disk", whole, sizes)) is None:
                     print(f"{name}: no small disk can be mounted here", flush=True)
                 else:
