@@ -153,10 +153,10 @@ def test_rows_of_networks_are_shown_and_those_without_weights_named(tmp_path: Pa
     assert {r.baseline.name for r in rivalries(results)} >= {"regression", "deformation_transfer"}
     write_report(results)
     text = (folder / "report.html").read_text(encoding="utf-8")
-    assert "for want of weights: <b>pixel diffusion</b>" in text
+    assert "because the weights are missing: <b>pixel diffusion</b>" in text
     (folder / "run.json").unlink()
     write_report(load_results(folder))
-    assert "for want of weights" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert "because the weights are missing" not in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_report_says_which_persons_and_how_they_stand(tmp_path: Path) -> None:
@@ -209,14 +209,14 @@ def test_the_same_persons_captured_otherwise_have_baselines_of_their_own(tmp_pat
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "copy of the source, sensed</th>" in text
     # Person by person they can still be compared.
-    assert "Their persons are others" not in text
+    assert "The folders have different persons" not in text
 
 
 def test_other_persons_are_not_paired(tmp_path: Path) -> None:
     folders = [write_results(tmp_path / "a"), write_results(tmp_path / "b", seed=1)]
     write_comparison([load_results(f) for f in folders], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "Their persons are others" in text
+    assert "The folders have different persons" in text
     assert 'class="better"' not in text
 
 

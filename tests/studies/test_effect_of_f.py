@@ -116,7 +116,7 @@ def test_latents_are_gone_when_their_row_is_done(done):
 def test_wrong_rows_sizes_and_folders_are_refused(config, tmp_path):
     with pytest.raises(ConfigError, match="expected 'pixel'"):
         override(config, ['rows=["kl-f3"]'])
-    with pytest.raises(ConfigError, match="growing shares"):
+    with pytest.raises(ConfigError, match="increasing shares"):
         override(config, ["marks=[0.5,0.25]"])
     with pytest.raises(ConfigError, match="leave no latent"):
         finish(run_study(replace(config, size=32, rows=("kl-f32",)), tmp_path))

@@ -44,5 +44,5 @@ def test_without_a_checkout_the_default_runs_are_refused_in_one_line(
 
 
 def test_without_a_regression_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected one of a folder named regression, got flow"):
+    with pytest.raises(ConfigError, match="expected a folder named regression among them, got flow"):
         omote.study(WhereDiffusionPays(runs=(tmp_path / "flow",)), out=tmp_path / "out")
