@@ -55,7 +55,8 @@ def scans(shared: Path, head: HeadModel) -> Iterator[tuple[str, str, Scan]]:
 
 def anatomy_of(avatar: GlbAvatar) -> dict[str, float]:
     """`measure_anatomy` of a file's meshes."""
-    parts = {p.name: (p.positions * MM_PER_M, p.triangles, p.targets * MM_PER_M) for p in avatar.primitives}
+    moving = [p for p in avatar.primitives if len(p.targets)]
+    parts = {p.name: (p.positions * MM_PER_M, p.triangles, p.targets * MM_PER_M) for p in moving}
     return measure_anatomy(welded(parts, avatar.target_names))
 
 
@@ -65,7 +66,10 @@ def sheet(avatar: GlbAvatar) -> Image.Image:
     for middle, width, cut in VIEWS:
         for yaw in (0.0, 35.0):
             camera = orbit_camera(size=VIEW_PX, yaw_rad=np.deg2rad(yaw), field_mm=width, target_mm=np.array(middle))
-            images = [render_glb(avatar, avatar.weights(**{c: 1.0}), camera)[cut] for c in CATEGORIES]
+            images = [
+                render_glb(avatar, avatar.weights(**({c: 1.0} if c in avatar.target_names else {})), camera)[cut]
+                for c in CATEGORIES
+            ]
             rows.append(np.concatenate(images, axis=1))
     return Image.fromarray((np.clip(np.concatenate(rows), 0, 1) * 255 + 0.5).astype(np.uint8))
 

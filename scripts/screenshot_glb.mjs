@@ -1,5 +1,5 @@
-// A contact sheet of every morph target at weight 1, drawn by three.js in headless Chromium:
-//   node scripts/screenshot_glb.mjs FILE.glb SHEET.png [--yaw DEG] [--zoom X] [--lift M] [--cell PX] [--only a,b,c]
+// A contact sheet of every morph target (every expression of a VRM) at weight 1, drawn by three.js in headless Chromium:
+//   node scripts/screenshot_glb.mjs FILE.glb|FILE.vrm SHEET.png [--yaw DEG] [--zoom X] [--lift M] [--cell PX] [--only a,b,c]
 // Needs "npm ci" in scripts/web once and an installed Chromium (CHROMIUM=PATH names another browser).
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -25,20 +25,21 @@ let chromium;
 try {
   chromium = require('playwright-core').chromium;
   require.resolve('three');
+  require.resolve('@pixiv/three-vrm');
 } catch {
-  stop('playwright-core or three is missing: run "npm ci" in scripts/web once');
+  stop('playwright-core, three or three-vrm is missing: run "npm ci" in scripts/web once');
 }
 const browserPath = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
   .find((p) => p && existsSync(p));
 if (!browserPath) stop('no Chromium found: install the chromium package, or set CHROMIUM to a browser');
 
-const three = join(here, 'web', 'node_modules', 'three');
+const modules = join(here, 'web', 'node_modules');
 const server = createServer((request, response) => {
   const path = normalize(new URL(request.url, 'http://localhost').pathname);
   let file;
   if (path === '/') file = join(here, 'screenshot_glb.html');
   else if (path === '/avatar.glb') file = glb;
-  else if (path.startsWith('/three/')) file = join(three, path.slice('/three/'.length));
+  else if (path.startsWith('/modules/')) file = join(modules, path.slice('/modules/'.length));
   if (!file || !existsSync(file)) {
     response.writeHead(404).end();
     return;
@@ -71,7 +72,8 @@ try {
   } else {
     const url = await page.evaluate("document.querySelector('canvas').toDataURL('image/png')");
     writeFileSync(png, Buffer.from(url.split(',')[1], 'base64'));
-    console.log(`${png}: ${result.names.length} targets, primitives ${result.meshes.join(' ')}`);
+    console.log(`${png}: ${result.names.length} targets, primitives ${result.meshes.join(' ')}` +
+      (result.vrm ? `, VRM ${result.vrm.name} by ${result.vrm.authors.join(', ')}` : ''));
     for (const line of problems.filter((p) => !/GPU stall|swiftshader|favicon|404/i.test(p))) console.log(`  ${line}`);
   }
 } catch (error) {

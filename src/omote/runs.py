@@ -19,7 +19,7 @@ from omote.files import atomic_path
 from omote.memory import peak_memory_mb
 
 Value = float | int | str | bool | None
-LIBRARIES = ("numpy", "scipy", "numba", "torch", "diffusers", "openvino", "pygltflib", "pillow")
+LIBRARIES = ("numpy", "scipy", "numba", "torch", "diffusers", "openvino", "pillow")
 
 
 class Stopwatch:

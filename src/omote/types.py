@@ -132,9 +132,12 @@ class Avatar:
         morphs_mm: per target name, vertex offsets from ``neutral``.
         texture: baked skin colour, [0, 1], row 0 at the top.
         texture_inferred: True for texels that no camera saw.
+        surroundings: hair, collar, glasses: what the scan has beyond the head, canonical mm; None if there is none. It moves
+            with the head as a rigid piece.
     """
 
     neutral: Head
     morphs_mm: dict[str, Float[np.ndarray, "num_vertices 3"]]
     texture: Float[np.ndarray, "tex_height tex_width 3"]
     texture_inferred: Bool[np.ndarray, "tex_height tex_width"]
+    surroundings: Mesh | None = None

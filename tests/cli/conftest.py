@@ -120,7 +120,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-def _write_glb(avatar: Avatar, model: HeadModel, path: Path, *, materials: object) -> int:
+def _write_glb(avatar: Avatar, model: HeadModel, path: Path, **_: object) -> int:
     return path.write_bytes(b"glTF" + b"\0" * 5000)
 
 

@@ -1,34 +1,32 @@
 """Avatar → binary glTF 2.0: one mesh, a primitive per part, named morph targets with positions and normals.
 
-Units are metres with y up and the face towards +z: the canonical frame divided by 1000. Offsets that move few vertices are stored
-as sparse accessors (glTF 2.0 §3.6.2.3), which every major viewer reads, and nothing is quantised.
+Units are metres with y up and the face towards +z: the canonical frame divided by 1000. Nothing is quantised unless that is asked
+for (`omote.asset.gltf_file`). What the scan has around the head (hair, collar) is a mesh of its own under the same node.
 """
 
 from __future__ import annotations
 
-import io
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pygltflib as gltf
 from jaxtyping import Float
-from PIL import Image
 
+from omote.asset.file_settings import Compression
+from omote.asset.gltf_file import CLAMP_TO_EDGE, GltfFile
 from omote.asset.materials import Materials, materials_of
-from omote.asset.primitives import Primitive, split_primitives
+from omote.asset.primitives import MM_PER_M, Primitive, split_primitives
+from omote.errors import ConfigError
 from omote.files import atomic_path
+from omote.geometry.mesh import vertex_normals
 from omote.head.model import HeadModel
 from omote.rendering.shade import to_linear
-from omote.types import Avatar
+from omote.types import Avatar, Mesh
 
-# Smaller offsets are dropped: 2 µm for positions, .1° for normals.
-MIN_MOVE_M = 2e-6
-MIN_TURN = 2e-3
-JPEG_QUALITY = 95
 TEXTURED = ("skin", "eyes")
-
-SCALAR, VEC2, VEC3, VEC4 = "SCALAR", "VEC2", "VEC3", "VEC4"
+SURROUNDINGS = "surroundings"
+SURROUNDINGS_ROUGHNESS = 0.75
 
 
 def omote_version() -> str:
@@ -45,6 +43,8 @@ def write_glb(
     path: Path | str,
     *,
     materials: Materials | None = None,
+    compression: Compression = "none",
+    keep_neutral: bool = False,
 ) -> int:
     """Write an avatar as GLB and return its size in bytes.
 
@@ -53,197 +53,168 @@ def write_glb(
         model: head model that ``avatar.neutral`` belongs to.
         path: file name; written atomically.
         materials: materials of eyes, teeth, tongue and mouth; if None, those of the default appearance.
+        compression: see `GltfFile`.
+        keep_neutral: keep morph targets that move nothing, such as ``neutral``.
 
     Raises:
         OutputError: the file cannot be written.
+        ConfigError: compression by a library that is not installed.
     """
-    data = glb_bytes(avatar, model, materials=materials)
+    data = glb_bytes(avatar, model, materials=materials, compression=compression, keep_neutral=keep_neutral)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return len(data)
 
 
-def glb_bytes(avatar: Avatar, model: HeadModel, *, materials: Materials | None = None) -> bytes:
+def glb_bytes(
+    avatar: Avatar,
+    model: HeadModel,
+    *,
+    materials: Materials | None = None,
+    compression: Compression = "none",
+    keep_neutral: bool = False,
+) -> bytes:
     """An avatar as the bytes of a GLB file; see `write_glb`."""
+    check_compression(compression)
     materials = materials_of() if materials is None else materials
-    names, primitives = split_primitives(model, avatar.neutral.vertices_mm, avatar.morphs_mm)
-    file = _File()
-    drawn = [_primitive(file, p, material=i) for i, p in enumerate(primitives)]
-    for p in primitives:
-        _material(file, p.name, materials, avatar.texture)
-    file.document.meshes = [
-        gltf.Mesh(name="head", primitives=drawn, weights=[0.0] * len(names), extras={"targetNames": names})
-    ]
-    file.document.nodes = [gltf.Node(name="omote_head", mesh=0)]
-    file.document.scenes = [gltf.Scene(name="omote", nodes=[0])]
-    file.document.scene = 0
-    file.document.asset = gltf.Asset(
-        version="2.0",
-        generator=f"omote {omote_version()}",
-        extras={"omote_version": omote_version(), "head_model": avatar.neutral.model_name},
+    names, primitives = split_primitives(model, avatar.neutral.vertices_mm, avatar.morphs_mm, keep_still=keep_neutral)
+    file = GltfFile(compression)
+    scale = None if file.scale == 1 else [file.scale] * 3
+    head = file.add(
+        "nodes", {"name": "head", "mesh": head_mesh(file, names, primitives, materials, avatar), "scale": scale}
     )
+    children = [head]
+    if avatar.surroundings is not None:
+        mesh = surroundings_mesh(file, avatar.surroundings)
+        children.append(file.add("nodes", {"name": SURROUNDINGS, "mesh": mesh, "scale": scale}))
+    root = file.add("nodes", {"name": "omote_head", "children": children})
+    file.add("scenes", {"name": "omote", "nodes": [root]})
+    sign(file, avatar)
     return file.to_bytes()
 
 
-class _File:
-    """A growing binary buffer, and the document that refers to it."""
+def check_compression(compression: Compression) -> None:
+    """Check that a compression can be written.
 
-    def __init__(self) -> None:
-        self.document = gltf.GLTF2()
-        self.chunks: list[bytes] = []
-        self.length = 0
-        self._zeros: dict[int, int] = {}
-
-    def view(self, data: bytes, target: int | None = None) -> int:
-        """Append bytes on a 4-byte boundary, and return the new buffer view's id."""
-        padding = -self.length % 4
-        self.chunks += [b"\0" * padding, data]
-        self.length += padding
-        self.document.bufferViews.append(
-            gltf.BufferView(buffer=0, byteOffset=self.length, byteLength=len(data), target=target)
-        )
-        self.length += len(data)
-        return len(self.document.bufferViews) - 1
-
-    def accessor(self, values: np.ndarray, kind: str, *, bounds: bool = False, target: int | None = None) -> int:
-        """Add a dense accessor, and return its id."""
-        values = np.ascontiguousarray(values)
-        component = {"f": gltf.FLOAT, "u1": gltf.UNSIGNED_BYTE, "u2": gltf.UNSIGNED_SHORT, "u4": gltf.UNSIGNED_INT}
-        code = component["f" if values.dtype.kind == "f" else f"u{values.dtype.itemsize}"]
-        accessor = gltf.Accessor(
-            bufferView=self.view(values.tobytes(), target), componentType=code, count=len(values), type=kind,
-            normalized=True if code == gltf.UNSIGNED_BYTE else None,
-        )  # fmt: skip
-        if bounds:
-            accessor.min, accessor.max = _bounds(values)
-        self.document.accessors.append(accessor)
-        return len(self.document.accessors) - 1
-
-    def offsets(self, values: Float[np.ndarray, "n 3"], threshold: float) -> int:
-        """Add an accessor of morph offsets, sparse if that is smaller, and return its id."""
-        x, y, z = (np.abs(values[:, k]) > threshold for k in range(3))
-        moved = np.flatnonzero(x | y | z).astype(np.uint32)
-        if not len(moved):
-            return self._zero(len(values))
-        # Sparse storage needs an id and a vector per moved vertex, dense storage a vector per vertex.
-        if len(moved) * 16 >= len(values) * 12:
-            return self.accessor(values.astype(np.float32), VEC3, bounds=True, target=gltf.ARRAY_BUFFER)
-        kept = np.ascontiguousarray(values[moved], np.float32)
-        low, high = _bounds(np.concatenate([kept, np.zeros((1, 3), np.float32)]))
-        ids = moved.astype(np.uint16 if len(values) <= np.iinfo(np.uint16).max else np.uint32)
-        return self._sparse(len(values), ids, kept, low, high)
-
-    def _zero(self, count: int) -> int:
-        """Id of the accessor of zeros of this length, shared by all parts that a target does not move.
-
-        The zeros are written out: viewers differ on accessors without data, and a kilobyte is cheap.
-        """
-        if count not in self._zeros:
-            zero = [0.0] * 3
-            self._zeros[count] = self._sparse(count, np.zeros(1, np.uint32), np.zeros((1, 3), np.float32), zero, zero)
-        return self._zeros[count]
-
-    def _sparse(
-        self, count: int, ids: np.ndarray, values: Float[np.ndarray, "n 3"], low: list[float], high: list[float]
-    ) -> int:
-        """Add a sparse accessor of ``count`` vectors that are zero except at ``ids``, and return its id."""
-        sparse = gltf.Sparse(
-            count=len(ids),
-            indices=gltf.AccessorSparseIndices(
-                bufferView=self.view(ids.tobytes()),
-                componentType=gltf.UNSIGNED_SHORT if ids.dtype == np.uint16 else gltf.UNSIGNED_INT,
-            ),
-            values=gltf.AccessorSparseValues(bufferView=self.view(values.tobytes())),
-        )
-        self.document.accessors.append(
-            gltf.Accessor(
-                byteOffset=None, componentType=gltf.FLOAT, count=count, type=VEC3, min=low, max=high, sparse=sparse
-            )
-        )
-        return len(self.document.accessors) - 1
-
-    def image(self, rgb: Float[np.ndarray, "height width 3"], name: str, *, lossless: bool) -> int:
-        """Embed a picture with its texture, and return the texture's id."""
-        buffer = io.BytesIO()
-        picture = Image.fromarray((np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8))
-        if lossless:
-            picture.save(buffer, "PNG", optimize=True)
-        else:
-            picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-        mime = "image/png" if lossless else "image/jpeg"
-        self.document.images.append(gltf.Image(name=name, bufferView=self.view(buffer.getvalue()), mimeType=mime))
-        if not self.document.samplers:
-            self.document.samplers.append(
-                gltf.Sampler(
-                    magFilter=gltf.LINEAR,
-                    minFilter=gltf.LINEAR_MIPMAP_LINEAR,
-                    wrapS=gltf.CLAMP_TO_EDGE,
-                    wrapT=gltf.CLAMP_TO_EDGE,
-                )
-            )
-        self.document.textures.append(gltf.Texture(name=name, source=len(self.document.images) - 1, sampler=0))
-        return len(self.document.textures) - 1
-
-    def to_bytes(self) -> bytes:
-        """The finished file."""
-        blob = b"".join(self.chunks)
-        blob += b"\0" * (-len(blob) % 4)
-        self.document.buffers = [gltf.Buffer(byteLength=len(blob))]
-        self.document.set_binary_blob(blob)
-        return b"".join(self.document.save_to_bytes())
+    Raises:
+        ConfigError: its library is not installed.
+    """
+    if compression == "meshopt":
+        try:
+            import meshopt  # noqa: F401
+        except ImportError:
+            raise ConfigError(
+                "compress: expected the library meshopt, which is not installed: pip install 'omote[formats]' "
+                "(Python 3.11 or newer), or --compress quantized"
+            ) from None
 
 
-def _bounds(values: np.ndarray) -> tuple[list[float], list[float]]:
-    columns = [values[:, k] for k in range(values.shape[1])] if values.ndim == 2 else [values]
-    return [float(c.min()) for c in columns], [float(c.max()) for c in columns]
+def sign(file: GltfFile, avatar: Avatar) -> None:
+    """Name the program and the head model in a file."""
+    file.root["asset"] |= {
+        "generator": f"omote {omote_version()}",
+        "extras": {"omote_version": omote_version(), "head_model": avatar.neutral.model_name},
+    }
 
 
-def _primitive(file: _File, p: Primitive, *, material: int) -> gltf.Primitive:
-    attributes = gltf.Attributes(
-        POSITION=file.accessor(p.positions.astype(np.float32), VEC3, bounds=True, target=gltf.ARRAY_BUFFER),
-        NORMAL=file.accessor(p.normals.astype(np.float32), VEC3, target=gltf.ARRAY_BUFFER),
+def head_mesh(
+    file: GltfFile,
+    names: list[str],
+    primitives: list[Primitive],
+    materials: Materials,
+    avatar: Avatar,
+    *,
+    attributes: dict[str, dict[str, int]] | None = None,
+) -> int:
+    """Add the head's mesh with its materials; its index.
+
+    Args:
+        file: the file.
+        names: names of the morph targets.
+        primitives: the head's parts.
+        materials: their materials.
+        avatar: the avatar, for its skin.
+        attributes: further accessors by primitive name and attribute.
+    """
+    drawn = []
+    for p in primitives:
+        further = {} if attributes is None else attributes[p.name]
+        drawn.append(_primitive(file, p, further, _material(file, p.name, materials, avatar.texture)))
+    mesh: dict[str, Any] = {"name": "head", "primitives": drawn}
+    if names:
+        mesh |= {"weights": [0.0] * len(names), "extras": {"targetNames": names}}
+    return file.add("meshes", mesh)
+
+
+def surroundings_mesh(file: GltfFile, piece: Mesh) -> int:
+    """Add the mesh of what is around the head; its index."""
+    # Normals before vertices are split at the texture's seams: shading has none.
+    normals = vertex_normals(piece.vertices, piece.faces)
+    corner_uv = piece.faces if piece.faces_uv is None else piece.faces_uv
+    corners, triangles = np.unique(
+        np.stack([piece.faces.ravel(), corner_uv.ravel()], axis=1), axis=0, return_inverse=True
     )
+    vertex, of_uv = corners.T
+    attributes = {
+        "POSITION": file.positions(piece.vertices[vertex] / MM_PER_M),
+        "NORMAL": file.normals(normals[vertex]),
+    }
+    texture = None
+    if piece.texture is not None and piece.uv is not None:
+        uv = piece.uv[of_uv]
+        attributes["TEXCOORD_0"] = file.uv(np.stack([uv[:, 0], 1 - uv[:, 1]], axis=1))
+        texture = file.texture(piece.texture, SURROUNDINGS, lossless=False, wrap=CLAMP_TO_EDGE)
+    elif piece.vertex_colors is not None:
+        attributes["COLOR_0"] = file.colors(to_linear(piece.vertex_colors[vertex]))
+    material = _plain_material(file, SURROUNDINGS, (1.0, 1.0, 1.0), SURROUNDINGS_ROUGHNESS, texture, double_sided=True)
+    indices = file.triangles(triangles.reshape(-1, 3), len(vertex))
+    primitive = {"attributes": attributes, "indices": indices, "material": material}
+    return file.add("meshes", {"name": SURROUNDINGS, "primitives": [primitive]})
+
+
+def _primitive(file: GltfFile, p: Primitive, further: dict[str, int], material: int) -> dict[str, Any]:
+    attributes = {"POSITION": file.positions(p.positions), "NORMAL": file.normals(p.normals)}
     if p.name in TEXTURED:
-        # Our UVs start at the lower left of the picture; glTF counts v from the top.
-        uv = np.stack([p.uv[:, 0], 1 - p.uv[:, 1]], axis=1).astype(np.float32)
-        attributes.TEXCOORD_0 = file.accessor(uv, VEC2, target=gltf.ARRAY_BUFFER)
+        # The lower left of our UVs is the lower left of the picture; glTF counts v from the top.
+        attributes["TEXCOORD_0"] = file.uv(np.stack([p.uv[:, 0], 1 - p.uv[:, 1]], axis=1))
     if p.name != "skin":
-        shade = np.round(np.clip(p.shade, 0, 1) * 255).astype(np.uint8)
-        rgba = np.concatenate([np.repeat(shade[:, None], 3, axis=1), np.full((len(shade), 1), 255, np.uint8)], axis=1)
-        attributes.COLOR_0 = file.accessor(rgba, VEC4, target=gltf.ARRAY_BUFFER)
-    triangles = p.triangles.ravel()
-    index = triangles.astype(np.uint16 if len(p.positions) < np.iinfo(np.uint16).max else np.uint32)
-    targets = [
-        {"POSITION": file.offsets(move, MIN_MOVE_M), "NORMAL": file.offsets(turn, MIN_TURN)}
-        for move, turn in zip(p.targets, p.target_normals, strict=True)
-    ]
-    return gltf.Primitive(
-        attributes=attributes,
-        indices=file.accessor(index, SCALAR, target=gltf.ELEMENT_ARRAY_BUFFER),
-        material=material,
-        targets=targets or None,
-    )
+        attributes["COLOR_0"] = file.colors(np.repeat(p.shade[:, None], 3, axis=1))
+    primitive: dict[str, Any] = {
+        "attributes": attributes | further,
+        "indices": file.triangles(p.triangles, len(p.positions)),
+        "material": material,
+    }
+    if len(p.targets):
+        pairs = zip(p.targets, p.target_normals, strict=True)
+        primitive["targets"] = [
+            {"POSITION": file.offsets(move), "NORMAL": file.turns(turn, p.normals)} for move, turn in pairs
+        ]
+    return primitive
 
 
-def _material(file: _File, name: str, materials: Materials, skin: Float[np.ndarray, "height width 3"]) -> None:
+def _material(file: GltfFile, name: str, materials: Materials, skin: Float[np.ndarray, "height width 3"]) -> int:
     texture = None
     if name == "skin":
-        texture = gltf.TextureInfo(index=file.image(skin, "skin", lossless=False))
+        texture = file.texture(skin, "skin", lossless=False, wrap=CLAMP_TO_EDGE)
     elif name == "eyes":
-        texture = gltf.TextureInfo(index=file.image(materials.eye_texture, "eyes", lossless=True))
-    color = [float(x) for x in to_linear(np.array(materials.color(name)))]
-    file.document.materials.append(
-        gltf.Material(
-            name=name,
-            pbrMetallicRoughness=gltf.PbrMetallicRoughness(
-                baseColorFactor=[*color, 1.0],
-                baseColorTexture=texture,
-                metallicFactor=0.0,
-                roughnessFactor=materials.roughness[name],
-            ),
-            alphaMode="OPAQUE",
-            alphaCutoff=None,
-            # Seen from below, the insides of neck and mouth are visible.
-            doubleSided=name in ("skin", "mouth"),
-        )
+        texture = file.texture(materials.eye_texture, "eyes", lossless=True, wrap=CLAMP_TO_EDGE)
+    r, g, b = (float(x) for x in to_linear(np.array(materials.color(name))))
+    # Seen from below, the neck and the mouth show their inside.
+    return _plain_material(
+        file, name, (r, g, b), materials.roughness[name], texture, double_sided=name in ("skin", "mouth")
     )
+
+
+def _plain_material(
+    file: GltfFile,
+    name: str,
+    linear: tuple[float, float, float],
+    roughness: float,
+    texture: int | None,
+    *,
+    double_sided: bool,
+) -> int:
+    surface: dict[str, Any] = {"baseColorFactor": [*linear, 1.0], "metallicFactor": 0.0, "roughnessFactor": roughness}
+    if texture is not None:
+        surface["baseColorTexture"] = {"index": texture}
+    return file.add("materials", {"name": name, "pbrMetallicRoughness": surface, "doubleSided": double_sided or None})

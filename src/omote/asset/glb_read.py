@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pygltflib as gltf
 from jaxtyping import Float, Int
 from PIL import Image
 
 from omote.errors import OmoteError
-
-DTYPES: Mapping[int, np.dtype[Any]] = {
-    gltf.FLOAT: np.dtype("<f4"),
-    gltf.UNSIGNED_BYTE: np.dtype("u1"),
-    gltf.UNSIGNED_SHORT: np.dtype("<u2"),
-    gltf.UNSIGNED_INT: np.dtype("<u4"),
-}
-WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+from omote.formats.gltf_document import Document
+from omote.formats.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +29,7 @@ class GlbPrimitive:
         uv: texture coordinates, or None.
         shade: vertex colours in [0, 1], linear light.
         triangles: vertex ids of the triangles.
-        targets: position offsets per morph target.
+        targets: position offsets per morph target; none in parts that never move.
         target_normals: normal offsets per morph target.
         color: base colour factor, in linear light.
         texture: sRGB texture in [0, 1] with row 0 at the top, or None.
@@ -55,8 +49,8 @@ class GlbPrimitive:
     roughness: float
 
     def posed(self, weights: Float[np.ndarray, "k"]) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-        """Positions and unit normals at given morph weights (glTF 2.0 §3.7.2.2)."""
-        used = np.flatnonzero(weights)
+        """Positions and unit normals at given morph weights (glTF 2.0 §3.7.2.2); a part without targets rests."""
+        used = np.flatnonzero(weights[: len(self.targets)])
         positions = self.positions + np.tensordot(weights[used], self.targets[used], 1)
         normals = self.normals + np.tensordot(weights[used], self.target_normals[used], 1)
         return positions, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
@@ -81,7 +75,7 @@ class GlbAvatar:
 
 
 def read_avatar(source: Path | str | bytes) -> GlbAvatar:
-    """Read a GLB written by `omote.asset.glb`.
+    """Read a GLB or VRM written by omote, quantised and compressed ones too.
 
     Args:
         source: path or bytes of the file.
@@ -92,69 +86,54 @@ def read_avatar(source: Path | str | bytes) -> GlbAvatar:
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     if data[:4] != b"glTF":
         raise OmoteError("expected a binary glTF file (it begins with 'glTF')")
-    document = gltf.GLTF2.load_from_bytes(data)
-    blob = document.binary_blob() or b""
-    if not document.meshes or not document.meshes[0].primitives:
+    path = Path("avatar.glb") if isinstance(source, bytes) else Path(source)
+    (length,) = struct.unpack("<I", data[12:16])
+    root = json.loads(data[20 : 20 + length])
+    opened = Source(path=path, file=io.BytesIO(data), size=len(data), paid_bytes=len(data))
+    document = Document(root=root, data=data[28 + length :], source=opened)
+    meshes = root.get("meshes", [])
+    if not meshes or not meshes[0]["primitives"]:
         raise OmoteError("expected a glTF file with a mesh; got none")
-    mesh = document.meshes[0]
-    names = tuple((mesh.extras or {}).get("targetNames", ()))
-    primitives = tuple(_read_primitive(document, blob, p, len(names)) for p in mesh.primitives)
-    return GlbAvatar(target_names=names, primitives=primitives, extras=dict(document.asset.extras or {}))
+    names = tuple(meshes[0].get("extras", {}).get("targetNames", ()))
+    primitives = tuple(
+        _read_primitive(document, p, _scale(root, k)) for k, mesh in enumerate(meshes) for p in mesh["primitives"]
+    )
+    if any(len(p.targets) != len(names) for p in primitives[: len(meshes[0]["primitives"])]):
+        raise OmoteError(f"expected {len(names)} morph targets in every primitive of the head")
+    return GlbAvatar(target_names=names, primitives=primitives, extras=dict(root["asset"].get("extras", {})))
 
 
-def _view(document: gltf.GLTF2, blob: bytes, view: int) -> bytes:
-    v = document.bufferViews[view]
-    start = v.byteOffset or 0
-    return blob[start : start + v.byteLength]
+def _scale(root: dict[str, Any], mesh: int) -> float:
+    """Metres per unit of a mesh: the scale of its node."""
+    return float(next((n.get("scale", [1.0])[0] for n in root["nodes"] if n.get("mesh") == mesh), 1.0))
 
 
-def _accessor(document: gltf.GLTF2, blob: bytes, index: int) -> np.ndarray:
-    a = document.accessors[index]
-    width, dtype = WIDTH[a.type], DTYPES[a.componentType]
-    if a.bufferView is None:
-        out = np.zeros((a.count, width), dtype)
-    else:
-        raw = _view(document, blob, a.bufferView)
-        out = np.frombuffer(raw, dtype, a.count * width, a.byteOffset or 0).reshape(-1, width).copy()
-    if a.sparse is not None:
-        s = a.sparse
-        ids = np.frombuffer(_view(document, blob, s.indices.bufferView), DTYPES[s.indices.componentType], s.count)
-        values = np.frombuffer(_view(document, blob, s.values.bufferView), dtype, s.count * width)
-        out[ids] = values.reshape(-1, width)
-    return out
+def _read_primitive(document: Document, p: dict[str, Any], scale: float) -> GlbPrimitive:
+    def values(index: int) -> np.ndarray:
+        return document.accessor(index).astype(np.float32)
 
-
-def _read_primitive(document: gltf.GLTF2, blob: bytes, p: gltf.Primitive, num_targets: int) -> GlbPrimitive:
-    positions = _accessor(document, blob, p.attributes.POSITION)
-    material = document.materials[p.material]
-    pbr = material.pbrMetallicRoughness
+    attributes, targets = p["attributes"], p.get("targets", [])
+    positions = values(attributes["POSITION"]) * np.float32(scale)
+    normals = values(attributes["NORMAL"])
+    material = document.root["materials"][p["material"]]
+    surface = material["pbrMetallicRoughness"]
     texture = None
-    if pbr.baseColorTexture is not None:
-        image = document.images[document.textures[pbr.baseColorTexture.index].source]
-        with Image.open(io.BytesIO(_view(document, blob, image.bufferView))) as picture:
-            texture = np.asarray(picture.convert("RGB"), np.float32) / 255
-    shade = np.ones_like(positions)
-    if p.attributes.COLOR_0 is not None:
-        shade = _accessor(document, blob, p.attributes.COLOR_0)[:, :3].astype(np.float32) / 255
-    targets = p.targets or []
-    if len(targets) != num_targets:
-        raise OmoteError(f"expected {num_targets} morph targets in every primitive, got {len(targets)}")
+    if "baseColorTexture" in surface:
+        picture = document.image(surface["baseColorTexture"]["index"])
+        assert isinstance(picture, bytes)
+        with Image.open(io.BytesIO(picture)) as image:
+            texture = np.asarray(image.convert("RGB"), np.float32) / 255
     empty = np.zeros((0, *positions.shape), np.float32)
     return GlbPrimitive(
-        name=material.name,
+        name=material["name"],
         positions=positions,
-        normals=_accessor(document, blob, p.attributes.NORMAL),
-        uv=None if p.attributes.TEXCOORD_0 is None else _accessor(document, blob, p.attributes.TEXCOORD_0),
-        shade=shade,
-        triangles=_accessor(document, blob, p.indices).reshape(-1, 3).astype(np.int32),
-        targets=np.stack([_accessor(document, blob, _get(t, "POSITION")) for t in targets]) if targets else empty,
-        target_normals=np.stack([_accessor(document, blob, _get(t, "NORMAL")) for t in targets]) if targets else empty,
-        color=np.array((pbr.baseColorFactor or [1, 1, 1, 1])[:3]),
+        normals=normals,
+        uv=values(attributes["TEXCOORD_0"]) if "TEXCOORD_0" in attributes else None,
+        shade=values(attributes["COLOR_0"])[:, :3] if "COLOR_0" in attributes else np.ones_like(positions),
+        triangles=document.accessor(p["indices"]).reshape(-1, 3).astype(np.int32),
+        targets=np.stack([values(t["POSITION"]) for t in targets]) * np.float32(scale) if targets else empty,
+        target_normals=np.stack([values(t["NORMAL"]) for t in targets]) if targets else empty,
+        color=np.array(surface.get("baseColorFactor", [1, 1, 1, 1])[:3]),
         texture=texture,
-        roughness=float(pbr.roughnessFactor if pbr.roughnessFactor is not None else 1.0),
+        roughness=float(surface.get("roughnessFactor", 1.0)),
     )
-
-
-def _get(target: object, name: str) -> int:
-    # pygltflib gives targets as dicts or Attributes, by version.
-    return int(target[name] if isinstance(target, dict) else getattr(target, name))

@@ -22,6 +22,7 @@ PRIMITIVES: Mapping[str, tuple[str, ...]] = {
     "mouth": ("mouth",),
 }
 MM_PER_M = 1000.0
+LEAST_MM = 0.002  # a target whose largest move is smaller moves nothing
 TEETH_SHADE, TEETH_SHADE_MM = (
     0.8,
     35.0,
@@ -61,7 +62,11 @@ def target_order(names: Mapping[str, object]) -> list[str]:
 
 
 def split_primitives(
-    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], morphs_mm: Mapping[str, Float[np.ndarray, "v 3"]]
+    model: HeadModel,
+    neutral_mm: Float[np.ndarray, "v 3"],
+    morphs_mm: Mapping[str, Float[np.ndarray, "v 3"]],
+    *,
+    keep_still: bool = False,
 ) -> tuple[list[str], list[Primitive]]:
     """Target names and primitives of a head and its morph targets; empty parts are left out.
 
@@ -69,8 +74,9 @@ def split_primitives(
         model: head model with topology, parts and UVs.
         neutral_mm: vertices at rest.
         morphs_mm: offsets at weight 1 by target name.
+        keep_still: keep the targets that move nothing.
     """
-    names = target_order(morphs_mm)
+    names = [n for n in target_order(morphs_mm) if keep_still or np.abs(morphs_mm[n]).max() > LEAST_MM]
     faces = np.ascontiguousarray(model.faces, np.int32)
     rest = np.ascontiguousarray(neutral_mm, np.float32)
     normals = fast_normals(rest, faces)

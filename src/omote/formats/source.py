@@ -11,6 +11,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO, Literal
 from urllib.parse import unquote
@@ -82,7 +83,7 @@ class Source:
     """
 
     path: Path
-    file: BinaryIO
+    file: BinaryIO | BytesIO
     size: int
     paid_bytes: int
     in_archive: bool = False

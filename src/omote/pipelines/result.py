@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
+from omote.asset.file_settings import Compression, VrmMeta
 from omote.files import all_or_nothing, check_distinct, check_file, check_folder, make_folder
 from omote.head.model import HeadModel
 from omote.progress import Step, Steps, finish
@@ -28,23 +29,38 @@ class AvatarOutputs:
         report: path of the report of every estimate, time, memory, version and seed.
         sheet: path of a picture of the source and every expression.
         meshes: folder of a PLY and an OBJ per expression, made if missing.
+        vrm: path of the avatar as VRM 1.0, on a skeleton, for applications of such avatars.
+        compress: quantized halves the GLB, meshopt makes it a third or less (extra: formats); the viewer must know
+            KHR_mesh_quantization or EXT_meshopt_compression. Positions keep to 5 µm.
+        keep_neutral: keep morph targets that move nothing, such as neutral.
+        meta: name and licence of the VRM.
     """
 
     glb: Annotated[Path, arg(name="out", metavar="FILE.glb")]
     report: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
     sheet: Annotated[Path | None, arg(metavar="FILE.png", help_behavior_hint="")] = None
     meshes: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    vrm: Annotated[Path | None, arg(metavar="FILE.vrm", help_behavior_hint="")] = None
+    compress: Compression = "none"
+    keep_neutral: bool = False
+    meta: OmitArgPrefixes[VrmMeta] = VrmMeta()
 
     def checked(self, scan: Path | None = None) -> AvatarOutputs:
         """Return itself if all outputs can be written.
 
         Raises:
             OutputError: a wrong suffix, a missing or read-only folder, or two outputs of the same name.
+            ConfigError: a compression whose library is not installed.
         """
         check_file(self.glb, (".glb",))
         check_file(self.report, (".json",))
         check_file(self.sheet, (".png",))
-        check_distinct(scan, self.glb, self.report, self.sheet)
+        check_file(self.vrm, (".vrm",))
+        check_distinct(scan, self.glb, self.report, self.sheet, self.vrm)
+        if self.compress != "none":
+            from omote.asset.glb import check_compression
+
+            check_compression(self.compress)
         if self.meshes is not None:
             check_folder(self.meshes)
         return self
@@ -95,12 +111,28 @@ class AvatarResult:
 
         watch = Stopwatch()
         meshes = self._mesh_paths(outputs.meshes)
-        files = [path for path in (outputs.glb, outputs.sheet, outputs.report) if path is not None]
+        files = [path for path in (outputs.glb, outputs.vrm, outputs.sheet, outputs.report) if path is not None]
         with all_or_nothing(*files, *meshes) as temporary:
             yield Step(stage="write")
             with watch("write"):
                 materials = materials_of(self.appearance)
-                size = write_glb(self.avatar, self.head, temporary[outputs.glb], materials=materials)
+                sizes = {
+                    "output/glb_bytes": write_glb(
+                        self.avatar,
+                        self.head,
+                        temporary[outputs.glb],
+                        materials=materials,
+                        compression=outputs.compress,
+                        keep_neutral=outputs.keep_neutral,
+                    )
+                }
+                if outputs.vrm is not None:
+                    from omote.asset.vrm import write_vrm
+
+                    meta = replace(outputs.meta, name=outputs.meta.name or outputs.vrm.stem)
+                    sizes["output/vrm_bytes"] = write_vrm(
+                        self.avatar, self.head, temporary[outputs.vrm], materials=materials, meta=meta
+                    )
                 for path, name in meshes.items():
                     _write_mesh(self.mesh(name), temporary[path])
             if outputs.sheet is not None:
@@ -110,7 +142,7 @@ class AvatarResult:
             if outputs.report is not None:
                 spent = {f"time_s/{stage}": round(t, 4) for stage, t in watch.stages_s.items()}
                 total = float(self.facts["time_s/total"] or 0.0) + sum(watch.stages_s.values())
-                facts = {**self.facts, **spent, "time_s/total": round(total, 4), "output/glb_bytes": size}
+                facts = {**self.facts, **spent, "time_s/total": round(total, 4), **sizes}
                 write_json(facts, temporary[outputs.report])
 
     def summary(self) -> str:

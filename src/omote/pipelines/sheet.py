@@ -50,7 +50,8 @@ def draw_sheet(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The picture of `write_sheet`."""
     columns: list[tuple[str, Rgbd | None, dict[str, float]]] = [("source", source, {})]
-    columns += [(name, rgbd, {name: 1.0}) for name, rgbd in generated.items()]
+    # A target that moves nothing, as neutral, isn't in the file.
+    columns += [(name, rgbd, {name: 1.0} if name in avatar.target_names else {}) for name, rgbd in generated.items()]
     titles = ("colour", "depth", *(f"mesh {v:+.0f}°" if v else "mesh" for v in VIEWS_DEG))
     margin = 70
     sheet = Image.new("RGB", (margin + cell * len(columns), LABEL + cell * len(titles) + 26), (30, 31, 34))

@@ -411,7 +411,7 @@ def _judged(
         texture=texture,
         texture_inferred=np.zeros(texture.shape[:2], np.bool_),
     )
-    file = read_avatar(glb_bytes(avatar, head, materials=materials_of(made.appearance)))
+    file = read_avatar(glb_bytes(avatar, head, materials=materials_of(made.appearance), keep_neutral=True))
     camera = orbit_camera(size=VIEW_PX)
     images = np.stack([render_glb(file, file.weights(**{name: 1.0}), camera, supersample=1) for name in names])
     pixels = torch.from_numpy(project(camera, head.landmarks(rest_mm))[:, :2]).float()[None].repeat(len(names), 1, 1)
