@@ -96,20 +96,30 @@ def confidence_of(fit: Fit, landmark_confidence: Float[np.ndarray, " 68"]) -> fl
         fit: fit of the head model.
         landmark_confidence: confidence of each landmark, in [0, 1].
     """
-
-    def step(value: float, middle: float, width: float) -> float:
-        return float(1 / (1 + np.exp(np.clip((middle - value) / width, -40, 40))))
-
     inner = np.arange(68) >= 17
     w = LANDMARK_WEIGHT * landmark_confidence * inner * np.isfinite(fit.landmark_residual_mm)
     residual = float(w @ np.nan_to_num(fit.landmark_residual_mm) / max(w.sum(), 1e-9)) if w.sum() > 0 else 20.0
-    known = landmark_confidence[inner][np.isfinite(fit.landmark_residual_mm[inner])]
+    known = np.where(np.isfinite(fit.landmark_residual_mm), landmark_confidence, np.nan)
     return (
-        step(fit.coverage, 0.40, 0.045) * step(-min(fit.median_mm, 99.0), -1.7, 0.15)
-        * step(-min(fit.p90_mm, 99.0), -5.6, 0.3) * step(-residual, -8.0, 0.9)
-        * step(float(known.mean()) if len(known) else 0.0, 0.55, 0.045)
-        * step(-float(np.sqrt(np.mean(fit.identity**2))), -1.5, 0.12)
+        _step(fit.coverage, 0.40, 0.045) * _step(-min(fit.median_mm, 99.0), -1.7, 0.15)
+        * _step(-min(fit.p90_mm, 99.0), -5.6, 0.3) * _step(-residual, -8.0, 0.9) * most_confidence(known)
+        * _step(-float(np.sqrt(np.mean(fit.identity**2))), -1.5, 0.12)
     )  # fmt: skip
+
+
+def most_confidence(landmark_confidence: Float[np.ndarray, " 68"]) -> float:
+    """The factor of `confidence_of` that needs no fit: its largest value for these landmarks.
+
+    Args:
+        landmark_confidence: [0, 1] of each landmark; NaN where unknown.
+    """
+    inner = landmark_confidence[17:]
+    known = inner[np.isfinite(inner)]
+    return _step(float(known.mean()) if len(known) else 0.0, 0.55, 0.045)
+
+
+def _step(value: float, middle: float, width: float) -> float:
+    return float(1 / (1 + np.exp(np.clip((middle - value) / width, -40, 40))))
 
 
 def unit_of(canonical_from_scan: Float[np.ndarray, "4 4"]) -> tuple[str, float | None]:

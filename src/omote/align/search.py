@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from omote.align.confirm import Located, confirmed
+from omote.align.confirm import Located, confirmed, most_confidence
 from omote.align.landmarks import (
     Candidate,
     LandmarkNetworks,
@@ -28,7 +28,7 @@ from omote.runs import Stopwatch
 
 MOST_CANDIDATES = 12
 CONFIRMED_FACES = 4  # number of candidates at different places that are fitted
-SURE_SCORE = 0.8  # above this score, further candidates at the same face are skipped
+SURE_SCORE = 0.5  # above this score of a quick fit, further candidates at the same face are skipped
 SECOND_FACE_SCORE = 0.25  # a quick fit scores lower than a full one, and objects that are no face score far lower
 POSSIBLE_RATIO = 1.6  # largest ratio of a face's size in a known unit to an adult's
 SMALL_SHARE = 0.09  # a face smaller than this share of a scan's diameter is searched again, magnified
@@ -121,8 +121,10 @@ def _confirmed(
             break
         if any(_same_face(seen.landmarks, c.landmarks) and c.score > SURE_SCORE for c in found):
             continue
-        face = confirmed(head, surface, seen.landmarks, seen.confidence, mm_per_unit=mm_per_unit)
         tried += 1
+        if most_confidence(seen.confidence) < min(SECOND_FACE_SCORE, max((c.score for c in found), default=0.0)):
+            continue  # neither the best nor a second face, whatever a fit would say
+        face = confirmed(head, surface, seen.landmarks, seen.confidence, mm_per_unit=mm_per_unit)
         if face is not None:
             found.append(face)
     return sorted(found, key=lambda c: -c.score)

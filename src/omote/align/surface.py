@@ -82,9 +82,8 @@ class ScanSurface:
             colors = Colors(per_point=None if colors.per_point is None else colors.per_point[kept])
         self.points, self.normals, self.faces, self.colors = points, normals, faces, colors
         self.toward_camera = toward_camera
-        self.rng = np.random.default_rng(0)
         if faces is not None:
-            self.coarse, _, face, weights = sample_surface(points, faces, FINDER_POINTS, self.rng)
+            self.coarse, _, face, weights = sample_surface(points, faces, FINDER_POINTS, np.random.default_rng(0))
             self._coarse_colors = colors.on_faces(faces, face, weights)
         else:
             ids = _spread(len(points), FINDER_POINTS)
@@ -112,7 +111,7 @@ class ScanSurface:
             faces = self.faces[inside[self.faces].any(axis=1)]
             if not len(faces):
                 return np.zeros((0, 3)), np.zeros((0, 3))
-            points, normals, _, _ = sample_surface(self.points, faces, most, self.rng)
+            points, normals, _, _ = sample_surface(self.points, faces, most, np.random.default_rng(0))
             return points, normals
         ids = np.flatnonzero(inside)
         ids = ids[_spread(len(ids), most)]

@@ -50,14 +50,25 @@ def _splat(points: np.ndarray, radius: int, out: np.ndarray) -> None:
 
 def splat_radius(points_px: Float[np.ndarray, "n 3"], size: int) -> int:
     """The radius in pixels that closes the surface, estimated from the number of points in each occupied pixel."""
-    inside = ((points_px[:, :2] >= 0) & (points_px[:, :2] < size)).all(axis=1)
-    if not inside.any():
-        return 1
     # On a coarse grid of 4 px blocks a surface has no gaps, so this counts points per pixel of surface.
-    blocks = (points_px[inside, :2] // 4).astype(np.int64)
-    filled = np.count_nonzero(np.bincount(blocks[:, 0] * (size // 4 + 1) + blocks[:, 1]))
-    per_pixel = inside.sum() / (filled * 16.0)
+    blocks = np.zeros((size // 4 + 1, size // 4 + 1), np.bool_)
+    inside = _fill(np.ascontiguousarray(points_px, np.float32), size, blocks)
+    if not inside:
+        return 1
+    per_pixel = inside / (np.count_nonzero(blocks) * 16.0)
     return int(np.clip(np.ceil(0.75 / np.sqrt(max(per_pixel, 1e-3)) - 0.25), 1, 4))
+
+
+@kernel()
+def _fill(points: np.ndarray, size: int, blocks: np.ndarray) -> int:
+    """Mark the blocks of 4 px with points, and count the points inside the view."""
+    inside = 0
+    for i in range(len(points)):
+        u, v = points[i, 0], points[i, 1]
+        if 0 <= u < size and 0 <= v < size:
+            inside += 1
+            blocks[int(u) // 4, int(v) // 4] = True
+    return inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +93,7 @@ def geometry_view(points_px: Float[np.ndarray, "n 3"], size: int) -> View:
         points_px: points (u, v, depth) in pixels, OpenCV axes.
         size: width and height of the view.
     """
+    points_px = np.ascontiguousarray(points_px, np.float32)
     nearest = splat(points_px, size, splat_radius(points_px, size))
     seen = nearest >= 0
     z = np.where(seen, points_px[nearest, 2] if len(points_px) else 0.0, 0.0).astype(np.float32)

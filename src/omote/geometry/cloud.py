@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from omote.compiled import kernel
+
 
 def estimate_normals(
     points: Float[np.ndarray, "n 3"], *, neighbors: int = 12, towards: Float[np.ndarray, "3"] | None = None
@@ -60,22 +62,14 @@ def closest_on_mesh(
     """
     used = np.unique(faces)
     incident = _incident_faces(faces, len(vertices))
-    _, near = cKDTree(vertices[used]).query(points, k=nearest_vertices)
+    _, near = cKDTree(vertices[used]).query(points, k=nearest_vertices, workers=-1)
     candidates = incident[used[near.reshape(len(points), -1)]].reshape(len(points), -1)
     best = np.full(len(points), np.inf)
     where = np.zeros((len(points), 3))
     face = np.zeros(len(points), np.int64)
-    for column in range(candidates.shape[1]):
-        rows = np.flatnonzero(candidates[:, column] >= 0)
-        if not len(rows):
-            continue
-        ids = candidates[rows, column]
-        closest = closest_on_triangles(points[rows], vertices[faces[ids]])
-        distance = np.linalg.norm(closest - points[rows], axis=1)
-        better = distance < best[rows]
-        best[rows[better]] = distance[better]
-        where[rows[better]] = closest[better]
-        face[rows[better]] = ids[better]
+    _closest_of(
+        points.astype(np.float64), vertices.astype(np.float64), faces.astype(np.int64), candidates, best, where, face
+    )
     return best, where, face
 
 
@@ -93,25 +87,70 @@ def _incident_faces(faces: Int[np.ndarray, "f 3"], num_vertices: int) -> Int[np.
 
 def closest_on_triangles(p: Float[np.ndarray, "n 3"], tri: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
     """Closest point of triangle i to point i."""
-    a, b, c = tri[:, 0], tri[:, 1], tri[:, 2]
-    ab, ac, ap = b - a, c - a, p - a
-
-    def dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.einsum("nc,nc->n", x, y)
-
-    d00, d01, d11, d20, d21 = dot(ab, ab), dot(ab, ac), dot(ac, ac), dot(ap, ab), dot(ap, ac)
-    denominator = np.maximum(d00 * d11 - d01 * d01, 1e-20)
-    v = (d11 * d20 - d01 * d21) / denominator
-    w = (d00 * d21 - d01 * d20) / denominator
-    inside = (v >= 0) & (w >= 0) & (v + w <= 1)
-    out = a + v[:, None] * ab + w[:, None] * ac
-    # Outside the triangle the closest point lies on one of the three edges.
-    best = np.where(inside, 0.0, np.inf)
-    for start, edge in ((a, ab), (a, ac), (b, c - b)):
-        t = np.clip(dot(p - start, edge) / np.maximum(dot(edge, edge), 1e-20), 0, 1)
-        candidate = start + t[:, None] * edge
-        distance = dot(candidate - p, candidate - p)
-        better = distance < best
-        out = np.where(better[:, None], candidate, out)
-        best = np.minimum(best, distance)
+    out = np.zeros((len(p), 3))
+    _closest_to_each(p.astype(np.float64), tri.astype(np.float64), out)
     return out
+
+
+@kernel()
+def _closest_to_each(points: np.ndarray, triangles: np.ndarray, out: np.ndarray) -> None:
+    for i in range(len(points)):
+        _closest(points[i], triangles[i, 0], triangles[i, 1], triangles[i, 2], out[i])
+
+
+@kernel()
+def _closest_of(
+    points: np.ndarray,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    candidates: np.ndarray,
+    best: np.ndarray,
+    where: np.ndarray,
+    face: np.ndarray,
+) -> None:
+    """Write the distance, closest point and face of each point's candidate faces (-1 is none)."""
+    at = np.zeros(3)
+    for i in range(len(points)):
+        for j in range(candidates.shape[1]):
+            f = candidates[i, j]
+            if f < 0:
+                continue
+            _closest(points[i], vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]], at)
+            distance = np.sqrt((at[0] - points[i, 0]) ** 2 + (at[1] - points[i, 1]) ** 2 + (at[2] - points[i, 2]) ** 2)
+            if distance < best[i]:
+                best[i], face[i] = distance, f
+                where[i] = at
+
+
+@kernel()
+def _closest(p: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, out: np.ndarray) -> None:
+    """Write the closest point of a triangle: its projection, or the nearest point of an edge."""
+    d00 = d01 = d11 = d20 = d21 = 0.0
+    for k in range(3):
+        ab, ac, ap = b[k] - a[k], c[k] - a[k], p[k] - a[k]
+        d00 += ab * ab
+        d01 += ab * ac
+        d11 += ac * ac
+        d20 += ap * ab
+        d21 += ap * ac
+    denominator = max(d00 * d11 - d01 * d01, 1e-20)
+    v, w = (d11 * d20 - d01 * d21) / denominator, (d00 * d21 - d01 * d20) / denominator
+    if v >= 0 and w >= 0 and v + w <= 1:
+        for k in range(3):
+            out[k] = a[k] + v * (b[k] - a[k]) + w * (c[k] - a[k])
+        return
+    best = np.inf
+    for edge in range(3):
+        start, end = (b, c) if edge == 2 else (a, b if edge == 0 else c)
+        along = square = 0.0
+        for k in range(3):
+            along += (p[k] - start[k]) * (end[k] - start[k])
+            square += (end[k] - start[k]) ** 2
+        t = min(max(along / max(square, 1e-20), 0.0), 1.0)
+        distance = 0.0
+        for k in range(3):
+            distance += (start[k] + t * (end[k] - start[k]) - p[k]) ** 2
+        if distance < best:
+            best = distance
+            for k in range(3):
+                out[k] = start[k] + t * (end[k] - start[k])

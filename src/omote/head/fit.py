@@ -304,7 +304,7 @@ class _Surface:
     def correspond(self, solver: _Solver, change: Float[np.ndarray, "4 4"], settle: float) -> _Pairs:
         """Nearest scan point per solver vertex, with robust weights; ``settle`` runs from 0 (far) to 1 (converged)."""
         v = solver.surface()
-        _, index = self.tree.query(transform(np.linalg.inv(change), v))
+        _, index = self.tree.query(transform(np.linalg.inv(change), v), workers=-1)
         q = transform(change, self.points[index])
         rotation = change[:3, :3] / np.cbrt(np.linalg.det(change[:3, :3]))
         n = self.normals[index] @ rotation.T
@@ -397,7 +397,7 @@ def face_points(
     outer = region.exterior | region.ear
     outer[model.part_vertices("eye_left", "eye_right")] = True
     ids = np.flatnonzero(outer)
-    distance, index = cKDTree(vertices_mm[ids]).query(points_mm, distance_upper_bound=MEASURE_RANGE_MM)
+    distance, index = cKDTree(vertices_mm[ids]).query(points_mm, distance_upper_bound=MEASURE_RANGE_MM, workers=-1)
     found = np.isfinite(distance)
     return found & region.face[ids[np.where(found, index, 0)]]
 
@@ -414,7 +414,7 @@ def face_distance(
     if len(points) < 20:
         return np.inf, np.inf, 0.0
     region = head_region(model)
-    near, _ = cKDTree(points).query(vertices_mm[region.face])
+    near, _ = cKDTree(points).query(vertices_mm[region.face], workers=-1)
     coverage = float((near < max(3.0, 1.5 * spacing(points))).mean())
     if len(points) > most:
         points = points[np.random.default_rng(0).choice(len(points), most, replace=False)]

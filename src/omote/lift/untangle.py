@@ -221,7 +221,9 @@ def untangle(
     """
     target = vertices_mm.astype(np.float64)
     current = rest.contact.apart(target) if contact else target
-    strained = _strained(rest, current) | _strained(rest, target)
+    strained = _strained(rest, target, rest.vertices_mm)
+    if contact:
+        strained |= _strained(rest, current, target)
 
     least = np.full(len(rest.lips.upper), -np.inf) if lips == "cross" else rest.lips.least_mm
     most = rest.lips.most_mm if lips == "close" else np.full(len(rest.lips.upper), np.inf)
@@ -267,9 +269,12 @@ def untangle(
     return current
 
 
-def _strained(rest: RestSkin, vertices: Float[np.ndarray, "v 3"]) -> Bool[np.ndarray, " t"]:
-    low, high = np.zeros(len(rest.triangles)), np.zeros(len(rest.triangles))
-    _strain(vertices, rest.triangles, rest.frame, rest.gradient, low, high)
+def _strained(
+    rest: RestSkin, vertices: Float[np.ndarray, "v 3"], before: Float[np.ndarray, "v 3"]
+) -> Bool[np.ndarray, " t"]:
+    """Triangles beyond the limits, among those that moved from where they were ``before``."""
+    low, high = np.ones(len(rest.triangles)), np.ones(len(rest.triangles))
+    _strain(vertices, before, rest.triangles, rest.frame, rest.gradient, low, high)
     out: Bool[np.ndarray, " t"] = (low < rest.least_facing - TOLERANCE) | (high > MAX_STRETCH + TOLERANCE)
     return out
 
@@ -307,15 +312,22 @@ def _local_gradient(
 @kernel()
 def _strain(
     vertices: np.ndarray,
+    before: np.ndarray,
     triangles: np.ndarray,
     frame: np.ndarray,
     gradient: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
 ) -> None:
-    """Smallest eigenvalue of the in-plane symmetric part (``low``) and largest stretch (``high``) of each triangle."""
+    """Smallest eigenvalue of the in-plane symmetric part (``low``) and largest stretch (``high``) of each triangle that moved."""
     f = np.zeros((2, 3))
     for t in range(len(triangles)):
+        moved = False
+        for k in range(3):
+            for c in range(3):
+                moved |= vertices[triangles[t, k], c] != before[triangles[t, k], c]
+        if not moved:
+            continue
         _local_gradient(vertices, triangles[t], frame[t], gradient[t], f)
         a, b, c = f[0, 0], 0.5 * (f[0, 1] + f[1, 0]), f[1, 1]
         low[t] = 0.5 * (a + c) - np.sqrt(0.25 * (a - c) ** 2 + b * b)

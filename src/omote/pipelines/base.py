@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -43,7 +43,7 @@ class Neutral:
         vertices_mm: vertices of the person at rest.
         scanned_mm: vertices of the person as scanned, with the mouth's inside in place.
         skin: the person's skin at rest, from which strain is measured.
-        units: the person's linear units, used to register images.
+        units_ready: the person's linear units, which the pool computes.
         pool: thread pool for background stages.
     """
 
@@ -51,8 +51,13 @@ class Neutral:
     vertices_mm: Vertices
     scanned_mm: Vertices
     skin: RestSkin
-    units: Float[np.ndarray, "52 v 3"]
+    units_ready: Future[Float[np.ndarray, "52 v 3"]]
     pool: ThreadPoolExecutor
+
+    @property
+    def units(self) -> Float[np.ndarray, "52 v 3"]:
+        """The person's linear units, with which images are registered."""
+        return self.units_ready.result()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +146,18 @@ class AvatarPipeline(ABC):
         pool, limits = ThreadPoolExecutor(max_workers=os.cpu_count() or 1), threadpool_limits(1, "blas")
         try:
             skin = rest_skin(head, neutral)
-            units = personal_units(head, neutral)
-            limited_ready = pool.submit(limited_units, head, neutral, units, skin)
+            units_ready = pool.submit(personal_units, head, neutral)
+            # In a pool of one worker, too, the units are ready first.
+            limited_ready = pool.submit(lambda: limited_units(head, neutral, units_ready.result(), skin))
             baked_ready = pool.submit(bake_texture, head, scanned, alignment.scan)
             given = {expression.name for expression in expressions if _given(expression)}
             person = Neutral(
-                alignment=alignment, vertices_mm=neutral, scanned_mm=scanned, skin=skin, units=units, pool=pool
+                alignment=alignment,
+                vertices_mm=neutral,
+                scanned_mm=scanned,
+                skin=skin,
+                units_ready=units_ready,
+                pool=pool,
             )
             shown = yield from self.expressed(person, wanted, settings, given=given, watch=watch)
             yield Step(stage="texture")
