@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import SuperLU, splu
 
 
 def face_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "f 3"]:
@@ -47,7 +47,10 @@ def adjacency(
 
 
 def solve_spd(matrix: sp.spmatrix, rhs: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Solve a sparse symmetric positive definite system; an ordering for symmetry is 5 times faster than the default."""
-    return splu(
-        matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    ).solve(rhs)
+    """Solve a sparse symmetric positive definite system."""
+    return factor_spd(matrix).solve(rhs)
+
+
+def factor_spd(matrix: sp.spmatrix) -> SuperLU:
+    """Factors of a sparse symmetric positive definite matrix; an ordering for symmetry is 5 times faster than the default."""
+    return splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})

@@ -19,9 +19,10 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter, sobel
 from scipy.optimize import lsq_linear
+from scipy.sparse.linalg import LinearOperator, cg
 
 from omote.geometry.camera import project
-from omote.geometry.mesh import solve_spd, vertex_normals
+from omote.geometry.mesh import factor_spd, vertex_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
@@ -59,6 +60,7 @@ ROBUST = 3.5  # residuals beyond this many sigmas lose weight (Geman-McClure)
 INFORMATION = 0.10  # independent observations per vertex sample; neighbours share pixels
 RESIDUAL_MM = 4.0  # expected size of the smooth residual
 SMOOTHNESS = 8.0  # smoothness of the residual; larger is smoother
+SOLVE_TOLERANCE = 1e-6  # relative; leaves errors below 1e-4 mm
 ANTISYMMETRIC = 0.5  # share of the residual's left-right difference that is kept
 OFFSET_LIMIT_MM = 8.0  # a vertex further than this from the neutral image (hair) is no evidence
 
@@ -373,12 +375,21 @@ def _smooth_normals(model: HeadModel, posed: Float[np.ndarray, "v 3"]) -> Float[
 
 
 @once_per_head
-def _thin_plate(model: HeadModel) -> tuple[Int[np.ndarray, "a"], sp.csr_matrix]:
-    """(movable vertices, `SMOOTHNESS` · LᵀL among them); vertices that hardly move are left out, which pins them to zero."""
+def _thin_plate(model: HeadModel) -> tuple[Int[np.ndarray, "a"], sp.csr_matrix, LinearOperator]:
+    """Energy of a residual without data: (movable vertices, matrix among them, its inverse).
+
+    Vertices that hardly move are left out, which pins them to zero.
+    """
     motion = motion_limits(model)
     active = np.flatnonzero(motion.skin & (motion.mobility_mm > 0.1))
-    smooth = (motion.laplacian.T @ motion.laplacian).tocsr()
-    return active, SMOOTHNESS * smooth[active][:, active]
+    smooth = SMOOTHNESS * (motion.laplacian.T @ motion.laplacian).tocsr()[active][:, active]
+    energy = smooth + sp.diags(1.0 / _residual_mm(model)[active] ** 2)
+    return active, energy.tocsr(), LinearOperator(energy.shape, factor_spd(energy).solve)
+
+
+def _residual_mm(model: HeadModel) -> Float[np.ndarray, "v"]:
+    """Expected size of the residual at every vertex."""
+    return np.clip(0.25 * motion_limits(model).mobility_mm, 0.05, 1.0) * RESIDUAL_MM
 
 
 def _smooth_residual(
@@ -400,13 +411,13 @@ def _smooth_residual(
     weight = valid * samples.offset_weight / DEPTH_SIGMA_MM**2
     weight *= np.clip(along, 0, 1) / (1 + (r / (ROBUST * DEPTH_SIGMA_MM)) ** 2) ** 2
     weight = np.where(samples.lid, 0.02 * weight, weight)
-    size = np.clip(0.25 * motion.mobility_mm, 0.05, 1.0) * RESIDUAL_MM
-    n = model.num_vertices
+    size, n = _residual_mm(model), model.num_vertices
     data = np.bincount(samples.ids, weight, minlength=n)
     rhs = -np.bincount(samples.ids, weight * r / np.maximum(along, 0.3), minlength=n)
-    active, smooth = _thin_plate(model)
+    active, energy, inverse = _thin_plate(model)
     height = np.zeros(n)
-    height[active] = solve_spd(sp.diags((data + 1.0 / size**2)[active]) + smooth, rhs[active])
+    # The energy without data is the same for everyone: its one factorisation preconditions the solve with data.
+    height[active], _ = cg(energy + sp.diags(data[active]), rhs[active], rtol=SOLVE_TOLERANCE, M=inverse)
     mirrored = height[motion.mirror]
     height = (height + mirrored) / 2 + ANTISYMMETRIC * (height - mirrored) / 2
     return (np.clip(height, -2 * size, 2 * size)[:, None] * normals).astype(np.float32)

@@ -21,11 +21,10 @@ from typing import Literal
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
-from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
-from omote.geometry.mesh import face_normals, vertex_normals
+from omote.geometry.mesh import face_normals, factor_spd, vertex_normals
 from omote.head.model import HeadModel, once_per_head
 from omote.lift.contact import Contact, contact_of, lip_pairs
 from omote.lift.motion_limits import motion_limits
@@ -241,8 +240,8 @@ def untangle(
     upper, lower, facing = rest.lips.upper[met], rest.lips.lower[met], rest.lips.facing[met]
     lip_weight, least, most = rest.lips.weight[met, None], least[met], most[met]
 
-    matrix = (rest.stiffness[ids][:, ids] + sp.diags(rest.area_mm2[ids])).tocsc()
-    factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    matrix = rest.stiffness[ids][:, ids] + sp.diags(rest.area_mm2[ids])
+    factor = factor_spd(matrix)
     touched = np.unique(np.concatenate([triangles.ravel(), upper, lower]))
     border = touched[~free[touched]]
     coupling = rest.stiffness[ids][:, border]
