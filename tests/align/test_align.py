@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from omote.align.align import MM_PER_UNIT, Alignment, align, transformed
+from omote.align.confirm import confirmed, most_confidence
 from omote.align.landmarks import Candidate, find_faces, load_landmark_networks, whole_windows
 from omote.align.surface import surface_of
 from omote.align.views import color_planes, geometry_view, large_parts, splat, view_rotation
@@ -296,3 +297,19 @@ def test_view_rotations_look_at_the_origin() -> None:
 def test_missing_weights_say_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="landmark networks"):
         load_landmark_networks(tmp_path / "none.safetensors")
+
+
+def test_points_near_a_face_do_not_depend_on_what_was_looked_at_before(head: HeadModel) -> None:
+    surface = surface_of(Mesh(vertices=person(head, 7), faces=head.faces))
+    first, _ = surface.near(np.eye(4), 500)
+    surface.near(np.eye(4), 300)
+    np.testing.assert_array_equal(surface.near(np.eye(4), 500)[0], first)
+
+
+def test_no_fit_gives_more_confidence_than_landmarks_allow(head: HeadModel) -> None:
+    surface = surface_of(Mesh(vertices=person(head, 7), faces=head.faces))
+    marks = head.landmarks(person(head, 7))
+    sure, unsure = (confirmed(head, surface, marks, np.full(68, c)) for c in (1.0, 0.5))
+    assert sure is not None
+    assert unsure is not None
+    assert unsure.score <= most_confidence(np.full(68, 0.5)) < 0.3 < sure.score <= most_confidence(np.ones(68))

@@ -39,16 +39,19 @@ def folded(posed: np.ndarray) -> int:
 
 
 def test_strain_of_known_deformations(skin: RestSkin) -> None:
-    low, high = np.zeros(len(skin.triangles)), np.zeros(len(skin.triangles))
-    _strain(REST, skin.triangles, skin.frame, skin.gradient, low, high)
+    low, high, elsewhere = np.zeros(len(skin.triangles)), np.zeros(len(skin.triangles)), REST + 1.0
+    _strain(REST, elsewhere, skin.triangles, skin.frame, skin.gradient, low, high)
     np.testing.assert_allclose([low.min(), low.max(), high.min(), high.max()], 1.0, atol=1e-5)
-    _strain(1.5 * REST, skin.triangles, skin.frame, skin.gradient, low, high)
+    _strain(1.5 * REST, elsewhere, skin.triangles, skin.frame, skin.gradient, low, high)
     np.testing.assert_allclose([low.min(), high.max()], 1.5, atol=1e-5)
     angle = np.deg2rad(60)  # about the triangle's own normal or not: the in-plane part of a turn is its cosine, or less
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    _strain(REST @ turn.T, skin.triangles, skin.frame, skin.gradient, low, high)
+    _strain(REST @ turn.T, elsewhere, skin.triangles, skin.frame, skin.gradient, low, high)
     np.testing.assert_allclose(high, 1.0, atol=1e-5)
     assert low.min() == pytest.approx(0.5, abs=1e-3)
+    untouched = low.copy()
+    _strain(REST, REST, skin.triangles, skin.frame, skin.gradient, low, high)
+    np.testing.assert_array_equal(low, untouched)  # only what moved is measured
 
 
 def test_what_keeps_the_limits_stays_as_it_is(skin: RestSkin) -> None:
@@ -64,8 +67,8 @@ def test_recipes_that_fold_no_longer_do(skin: RestSkin, category: str) -> None:
     assert folded(tangled) > 50
     out = untangle(skin, tangled)
     assert folded(out) == 0
-    low, high = np.zeros(len(skin.triangles)), np.zeros(len(skin.triangles))
-    _strain(out, skin.triangles, skin.frame, skin.gradient, low, high)
+    low, high = np.ones(len(skin.triangles)), np.ones(len(skin.triangles))
+    _strain(out, REST, skin.triangles, skin.frame, skin.gradient, low, high)
     front = np.isfinite(skin.least_facing)
     assert low[front].min() > MIN_FACING - 0.15
     assert np.quantile(high, 0.999) < MAX_STRETCH + 0.1
