@@ -1,13 +1,13 @@
 """One 3D face in, an avatar that can show any expression out.
 
-Three lines to one::
+Three lines of Python::
 
     import omote
     result = omote.avatar("scan.ply")
     result.save("avatar.glb")
 
-The functions here have the names of the commands (`omote avatar`, `omote render`, ...) and live in `omote.api`.
-Importing `omote` imports none of the heavy libraries; the first call does.
+The functions here have the names of the commands (`omote avatar`, `omote render`, ...) and are defined in `omote.api`. Importing
+`omote` imports none of the heavy libraries; the first call does.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-# Nothing phones home. Usage reports of dependencies are off before any of them is imported, in every process that imports omote:
-# huggingface_hub's variable holds for diffusers and transformers too; OpenVINO has none, and takes its own stub where the package
-# that reports is missing.
+# Nothing phones home. Usage reports of dependencies are switched off before any of them is imported, in every process that
+# imports omote: huggingface_hub's variable covers diffusers and transformers too; OpenVINO has none, but uses its own stub if
+# the reporting package is missing.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Loops that numba compiles: cached where there is a writable folder for it, and compiled anew in each process where not."""
+"""Loops compiled by numba: cached if there is a writable folder for it, otherwise compiled anew in each process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(*, fastmath: bool = False, error_model: str = "python") -> Callable[[Function], Function]:
-    """Compile a function at its first call; it releases the GIL while it runs.
+    """Compile a function at its first call; the compiled function releases the GIL.
 
     Args:
-        fastmath: let the compiler reorder floating-point operations.
-        error_model: "numpy" where a division by zero gives infinity, "python" where it raises.
+        fastmath: whether the compiler may reorder floating-point operations.
+        error_model: "numpy" if a division by zero gives infinity, "python" if it raises.
     """
 
     def compiled(function: Function) -> Function:

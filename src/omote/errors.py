@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one line that says what was expected, what came, and the way out."""
+"""Errors that a user can act on: one line with what was expected, what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class OmoteError(Exception):
 
 
 class ScanError(OmoteError):
-    """A scan file that cannot be read, or holds nothing usable."""
+    """A scan file that cannot be read, or contains nothing usable."""
 
 
 class AlignmentError(OmoteError):
@@ -35,12 +35,12 @@ class OutputError(OmoteError):
 
 
 class DatasetError(OmoteError):
-    """A dataset folder of no known layout, or with nothing in it that can be used."""
+    """A dataset folder without a known layout, or without usable scans."""
 
 
 @contextmanager
 def of_extra(name: str) -> Iterator[None]:
-    """A block that imports what an extra installs: a missing package is one line that names the extra.
+    """A block that imports packages of an extra: if one is missing, the error names the extra.
 
     Raises:
         ConfigError: the package is not installed.

@@ -36,16 +36,16 @@ def _fail(path: Path, error: OSError) -> OutputError:
 
 @contextmanager
 def reading(path: Path | str, kind: type[OmoteError], problem: str, way_out: str) -> Iterator[None]:
-    """Turn whatever a parser throws at a file from outside into one line; our own errors pass. No device or pipe is opened.
+    """Turn any exception of a parser into a one-line error; our own errors pass. Devices and pipes are not opened.
 
     Args:
-        path: the file or folder, for the message.
-        kind: kind of the error.
+        path: file or folder, for the message.
+        kind: class of the error.
         problem: description of a file that does not parse, such as "not a whole shard".
         way_out: advice for that case.
 
     Raises:
-        OmoteError: of that kind; what was thrown is its cause.
+        OmoteError: an error of that class, with the exception as its cause.
     """
     try:
         refuse_special(path)
@@ -54,9 +54,9 @@ def reading(path: Path | str, kind: type[OmoteError], problem: str, way_out: str
         OmoteError,
         NameError,
         ImportError,
-    ):  # ours, a defect, a library that is not installed: not the file's fault
+    ):  # our own error, a defect, or a library that is not installed: the file is not the cause
         raise
-    # Parsers of damaged files throw what they happen to meet: KeyError, OverflowError, zlib.error, tokenize.TokenError.
+    # Parsers of damaged files raise many kinds: KeyError, OverflowError, zlib.error, tokenize.TokenError.
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise kind(f"{path}: cannot be read ({error.strerror}); check the path") from error
@@ -67,10 +67,10 @@ def reading(path: Path | str, kind: type[OmoteError], problem: str, way_out: str
 
 
 def refuse_special(path: Path | str) -> None:
-    """Refuse FIFOs, devices and sockets, whose reading may never end, as a file or in a folder.
+    """Refuse FIFOs, devices and sockets, as a file or in a folder: reading one may never end.
 
     Raises:
-        OSError: there is one; ``strerror`` says so.
+        OSError: there is one, as described in ``strerror``.
     """
     place = Path(path)
     for entry in (place, *(place.iterdir() if place.is_dir() else ())):
@@ -79,7 +79,7 @@ def refuse_special(path: Path | str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -88,10 +88,10 @@ def sha256(path: Path) -> str:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse symbolic links in the place of what a run writes in its folder, which would end up elsewhere.
+    """Refuse symbolic links among a run's output files, which would write elsewhere.
 
     Raises:
-        OutputError: the folder holds one.
+        OutputError: the folder contains a symbolic link.
     """
     for entry in folder.iterdir() if folder.is_dir() else ():
         if entry.is_symlink():
@@ -102,15 +102,15 @@ def refuse_links(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder for as long as the block lasts; the lock of a process that died is free.
+    """Lock a folder against other processes for the duration of the block; a dead process releases its lock.
 
     Raises:
-        OutputError: another process is at work there, the lock cannot be written, or the folder holds symbolic links.
+        OutputError: another process works in the folder, the lock cannot be written, or the folder contains symbolic links.
     """
     from filelock import FileLock, Timeout
 
     refuse_links(folder)
-    # A generator that holds it may be closed in another thread than it ran in.
+    # The generator that holds the lock may be closed in another thread.
     lock = FileLock(folder / ".lock", blocking=False, thread_local=False)
     try:
         lock.acquire()
@@ -128,26 +128,26 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path to write to; when the block ends well, it becomes ``path`` in one step.
+    """Yield a temporary path to write to; when the block ends without error, it becomes ``path`` in one step.
 
-    The temporary file lies in the same folder (so that the final rename cannot cross file systems), keeps the suffix
-    (so that libraries which choose a format by it still do) and is gone after any error, an interrupt included.
+    The temporary file lies in the same folder (so that the final rename stays within one file system), keeps the suffix (so that
+    libraries that choose a format by it still do) and is removed after any error, including an interrupt.
 
     Args:
-        path: the file to write; its folder must exist. An existing file is replaced. So is a symbolic link, whose target
-            stays as it is: a link planted in a folder must not lead what is written out of it.
+        path: file to write, in an existing folder. An existing file is replaced. A symbolic link is replaced too, and its
+            target is not touched: a link planted in a folder must not redirect the output.
 
     Yields:
         An existing empty file to write.
 
     Raises:
-        OutputError: no permission, no space, no such folder, or ``path`` is not a regular file. An `OSError` raised
-            inside the block counts as a failed write too, whatever file it came from.
+        OutputError: no permission, no space, no such folder, or ``path`` is not a regular file. An `OSError` raised inside the
+            block counts as a failed write too, whatever its file.
     """
     target = Path(path)
     if target.exists() and not target.is_file():
         raise OutputError(f"cannot write {path}: expected a file name, got a folder or a device; give a file name")
-    # A long name must not fail only because the temporary one is longer.
+    # A long name must not fail only because the temporary name is longer.
     temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}{target.suffix[:20]}")
     try:
         try:
@@ -168,15 +168,15 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a new folder to fill; when the block ends well, it becomes ``path`` in one step.
+    """Yield a new folder to fill; when the block ends without error, it becomes ``path`` in one step.
 
     Args:
-        path: the folder. What a killed process left half filled beside it is removed by the next of its number.
-        replace: take the place of a folder of that name, which one process at a time may do. Otherwise a folder that another
-            process makes meanwhile stays: for work that all do alike.
+        path: folder to write. A partial folder left by a killed process is removed by the next process with its number.
+        replace: replace an existing folder of that name, which only one process at a time may do. Otherwise a folder that another
+            process makes meanwhile is kept, for work whose result is always the same.
 
     Raises:
-        OutputError: no permission or no space; ``path`` is as it was. An `OSError` raised inside the block counts too.
+        OutputError: no permission or no space; ``path`` is unchanged. An `OSError` raised inside the block counts too.
     """
     number = "" if replace else f".{os.getpid()}"
     new, old = (path.with_name(f".{path.name}{number}.{state}") for state in ("partial", "replaced"))
@@ -208,7 +208,7 @@ def check_file(path: Path | None, suffixes: Sequence[str]) -> None:
     """Check that a file of one of the ``suffixes`` can be written at ``path``; None passes.
 
     Raises:
-        OutputError: it cannot; the message says what to give.
+        OutputError: it cannot be written; the message says what to give.
     """
     if path is None:
         return
@@ -227,10 +227,10 @@ def check_file(path: Path | None, suffixes: Sequence[str]) -> None:
 
 
 def check_distinct(*paths: Path | None) -> None:
-    """Check that no two files have one name; None is no file.
+    """Check that no two paths are the same; None is ignored.
 
     Raises:
-        OutputError: two have.
+        OutputError: two paths are the same.
     """
     seen: dict[str, Path] = {}
     for path in paths:
@@ -246,7 +246,7 @@ def check_folder(path: Path) -> None:
     """Check that files can be written in the folder ``path``, or that it can be made.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: they cannot be written, or it cannot be made.
     """
     if path.exists() and not path.is_dir():
         raise OutputError(f"cannot write in {path}: expected a folder, got a file; give another name")
@@ -272,17 +272,17 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def all_or_nothing(*paths: Path) -> Iterator[Mapping[Path, Path]]:
-    """Give a temporary path for each of ``paths``; they get their names together, when the block ends well.
+    """Yield a temporary path for each of ``paths``; they are renamed together when the block ends without error.
 
     Raises:
-        OutputError: one of them cannot be written; then none is there (unless it was there before).
+        OutputError: one of them cannot be written; then none is written, and existing files are kept.
     """
     with ExitStack() as stack:
         yield {path: stack.enter_context(atomic_path(path)) for path in paths}
 
 
 def _check_writable(folder: Path, path: Path) -> None:
-    # Permission bits do not tell of read-only file systems, nor anything to root: try it.
+    # Permission bits do not show read-only file systems, and mean nothing to root, so a write is tried.
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -1,4 +1,4 @@
-"""How much memory a process took."""
+"""Peak memory of a process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, MiB."""
+    """The largest resident memory of this process so far, in MiB."""
     if sys.platform == "linux":
-        # ru_maxrss outlives exec: a small process started by a large one would claim what its parent held.
+        # ru_maxrss survives exec: a small process started by a large one would report its parent's peak.
         held = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
         if held:
             return int(held[1]) / 1024

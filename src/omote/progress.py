@@ -12,13 +12,13 @@ NOTE = "note"  # stage of a step without work, whose note stays on the screen
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Work that is about to be done.
+    """Work that is about to begin.
 
     Attributes:
-        stage: short name of the stage, the same as in a report's ``time_s/<stage>``.
-        done: parts of the stage finished so far.
-        total: parts in the stage; 0 where it is not known.
-        note: one line for a person, such as a loss or what was found.
+        stage: short name of the stage, as in a report's ``time_s/<stage>``.
+        done: number of finished parts of the stage.
+        total: number of parts in the stage; 0 if unknown.
+        note: one line of text, such as a loss or a finding.
     """
 
     stage: str
@@ -32,11 +32,11 @@ Steps: TypeAlias = Generator[Step, None, Result]
 
 
 def finish(work: Steps[Result], on_step: Callable[[Step], None] | None = None) -> Result:
-    """Run a generator of steps to its end and give what it returns.
+    """Run a generator of steps to its end and return its result.
 
     Args:
-        work: yields steps, returns a result.
-        on_step: called with each step; None shows nothing.
+        work: generator that yields steps and returns a result.
+        on_step: function called with each step; None shows nothing.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Flat reports: what ran, on what, how long and with which versions, as one JSON object of numbers and text."""
+"""Flat reports: settings, times, versions and machine of a run, as one JSON object of numbers and text."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Stopwatch:
             self.stages_s[stage] = self.stages_s.get(stage, 0.0) + time.perf_counter() - start
 
     def flat(self) -> dict[str, Value]:
-        """Return ``time_s/<stage>`` for every stage and ``time_s/total`` since the watch was made."""
+        """``time_s/<stage>`` for every stage, and ``time_s/total`` since the watch was made."""
         out: dict[str, Value] = {f"time_s/{stage}": round(t, 4) for stage, t in self.stages_s.items()}
         return {**out, "time_s/total": round(time.perf_counter() - self._start, 4)}
 
 
 def versions() -> dict[str, Value]:
-    """Return ``version/<library>``; None where one is not installed."""
+    """``version/<library>``; None for a library that is not installed."""
     out: dict[str, Value] = {"version/omote": _version("omote"), "version/python": platform.python_version()}
     return {**out, **{f"version/{name}": _version(name) for name in LIBRARIES}}
 
 
 def machine() -> dict[str, Value]:
-    """Return ``machine/<fact>``."""
+    """``machine/<fact>``."""
     return {
         "machine/system": f"{platform.system()} {platform.machine()}",
         "machine/processor": _processor(),
@@ -61,13 +61,13 @@ def machine() -> dict[str, Value]:
 
 
 def run_facts(watch: Stopwatch, *, elsewhere_mb: float = 0.0) -> dict[str, Value]:
-    """Return what every report ends with: times, peak memory (with that of a process beside), versions, machine."""
+    """The end of every report: times, peak memory (including a separate process's), versions, machine."""
     peak = round(peak_memory_mb() + elsewhere_mb, 1)
     return {**watch.flat(), "memory_mb/peak": peak, **versions(), **machine()}
 
 
 def doubts(facts: Mapping[str, Value]) -> list[str]:
-    """Warnings for a summary."""
+    """Warnings of a summary."""
     found = []
     if facts.get("align/doubtful"):
         found.append(
@@ -84,7 +84,7 @@ def doubts(facts: Mapping[str, Value]) -> list[str]:
 
 
 def prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, Value]:
-    """Flatten values as ``prefix/key``: paths as text, sequences joined by spaces, the rest left out."""
+    """Values flattened as ``prefix/key``: paths as text, sequences joined by spaces, other types left out."""
     out: dict[str, Value] = {}
     for key, value in values.items():
         name = f"{prefix}/{key}"
@@ -100,7 +100,7 @@ def prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, Value]:
 
 
 def write_json(values: Mapping[str, Value], path: Path) -> None:
-    """Write a flat report, whole or not at all; a number that is not finite becomes null, as JSON has none.
+    """Write a flat report, whole or not at all; numbers that are not finite become null, since JSON has no others.
 
     Raises:
         OutputError: it cannot be written.
@@ -111,18 +111,18 @@ def write_json(values: Mapping[str, Value], path: Path) -> None:
 
 
 def write_run(path: Path, settings: Mapping[str, Value], watch: Stopwatch, *, measured: int) -> Mapping[str, Value]:
-    """Write ``run.json``: what filled a result folder, on which machine, with which versions.
+    """Write ``run.json``: the study, machine and versions of a result folder.
 
-    A run that measured nothing keeps the earlier record. Where runs of several commits filled a folder, all are named.
+    A run that measured nothing keeps the earlier record. If runs of several commits filled a folder, all commits are named.
 
     Args:
         path: path of run.json.
-        settings: study, seeds, counts, weights.
+        settings: study, seeds, counts and weights.
         watch: stopwatch of this run.
-        measured: items that this run measured.
+        measured: number of items measured by this run.
 
     Returns:
-        What the file holds.
+        The content of the file.
     """
     earlier: dict[str, Value] = {}
     if path.exists():

@@ -1,4 +1,4 @@
-"""What the commands do, as functions of the same names; heavy libraries are imported by the calls that need them."""
+"""The commands as functions of the same names; heavy libraries are imported by the calls that need them."""
 
 from omote.api.avatars import avatar, demo
 from omote.api.datasets import RenderedDataset, data, render_dataset

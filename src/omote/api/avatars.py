@@ -1,4 +1,4 @@
-"""``omote.avatar`` and ``omote.demo``: a scan to an avatar."""
+"""``omote.avatar`` and ``omote.demo``: from a scan to an avatar."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def avatar(
     """Make an avatar of a scan.
 
     Args:
-        scan: a file, or what `omote.read` returns.
-        settings: settings of the avatar; the defaults of `AvatarSettings` if None.
-        own_process: load the networks in a process beside this one, which saves seconds where a single avatar is made. A
-            script that does so must guard its main part (``if __name__ == "__main__"``).
-        on_step: called with progress.
+        scan: path of a scan, or the result of `omote.read`.
+        settings: settings of the avatar; if None, the defaults of `AvatarSettings`.
+        own_process: load the networks in a separate process, which saves seconds for a single avatar. A script that does so must
+            guard its main part (``if __name__ == "__main__"``).
+        on_step: function called with each step.
 
     Raises:
         ScanError: the file cannot be read.
         AlignmentError: no face was found with confidence.
-        ConfigError: an unknown expression, or words that name none.
+        ConfigError: an unknown expression, or a text that names none.
         HeadModelError, CheckpointError: a head or weights that do not load.
     """
     return finish(_avatar(scan, settings or AvatarSettings(), own_process=own_process), on_step)
@@ -62,10 +62,10 @@ def demo(
     """Make an avatar of a synthetic person seen by a simulated depth camera; everything is written to ``out``.
 
     Args:
-        out: folder, made if missing: scan/ (the camera's frame), avatar.glb, sheet.png, report.json.
-        settings: settings of the avatar; the seed also draws the person.
-        own_process: load the networks in a process beside this one, as for `avatar`.
-        on_step: called with progress.
+        out: folder for scan/ (the camera's frame), avatar.glb, sheet.png and report.json; made if missing.
+        settings: settings of the avatar; the seed also determines the person.
+        own_process: load the networks in a separate process, as for `avatar`.
+        on_step: function called with each step.
 
     Raises:
         OutputError: ``out`` cannot be written.
@@ -89,10 +89,10 @@ def _demo(out: Path, settings: AvatarSettings, *, own_process: bool) -> Steps[Av
 
 
 def _weights(settings: AvatarSettings) -> Path:
-    """Folder of the networks that settings ask for.
+    """Folder of the networks requested by the settings.
 
     Raises:
-        CheckpointError: there are none.
+        CheckpointError: the folder contains no such networks.
     """
     if settings.pipeline == "rgbd":
         weights = SHIPPED_WEIGHTS if settings.weights is None else settings.weights
@@ -137,7 +137,7 @@ def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: b
         with watch("read"):
             scan, found = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
         yield Step(stage="load")
-        # A scan that does not read is refused before anything slow is imported.
+        # A scan that cannot be read is refused before anything slow is imported.
         with watch("load"):
             head = load_head(settings.head)
             pipeline = _pipeline(settings, weights, head, process)

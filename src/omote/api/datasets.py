@@ -22,15 +22,15 @@ SplitName = Literal["train", "validation", "test", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedDataset:
-    """The result of `render_dataset`, earlier runs included.
+    """The result of `render_dataset`, including earlier runs.
 
     Attributes:
-        num_subjects: subjects with a shard.
-        num_images: images in all shards.
-        num_doubtful: images with a pose of little confidence; they are kept.
-        num_given_up: subjects without any usable neutral scan.
-        problems: scans that were skipped, with reasons.
-        notes: the reader's about scans that are used.
+        num_subjects: number of subjects with a shard.
+        num_images: number of images in all shards.
+        num_doubtful: number of images whose pose has low confidence; they are kept.
+        num_given_up: number of subjects without a usable neutral scan.
+        problems: skipped scans, with reasons.
+        notes: notes of the reader about used scans.
     """
 
     num_subjects: int
@@ -54,14 +54,14 @@ def data(
 
     Args:
         folder: folder of the dataset.
-        layout: "facescape", "bu3dfe", "coma", "florence4d", "headspace" or "generic"; "auto" looks.
+        layout: "facescape", "bu3dfe", "coma", "florence4d", "headspace" or "generic"; "auto" detects it.
         seed: seed of the splits.
-        quick: go by names, without opening every scan.
-        report: JSON of the whole, or None.
-        on_step: called with progress.
+        quick: check names only, without opening every scan.
+        report: path of a JSON report, or None.
+        on_step: function called with each step.
 
     Raises:
-        DatasetError: the folder has no known layout, or nothing in it can be used.
+        DatasetError: the folder has no known layout, or no usable scan.
         OutputError: ``report`` cannot be written.
     """
     folder, report = Path(folder), None if report is None else Path(report)
@@ -93,7 +93,7 @@ def data(
 
 
 def _opened(items: tuple[ScanItem, ...], problems: list[Problem], notes: list[Problem]) -> Steps[list[ScanItem]]:
-    """The items that read; the others go to ``problems``, and what the reader says to ``notes``."""
+    """The readable items; the others are added to ``problems``, and the reader's notes to ``notes``."""
     from omote.rgbd.train.dataset_shards import read_item
 
     good = []
@@ -120,7 +120,7 @@ def render_dataset(
     workers: int = 1,
     on_step: Callable[[Step], None] | None = None,
 ) -> RenderedDataset:
-    """Align and render a dataset's scans into shards, one per subject; shards that are there are kept.
+    """Align and render a dataset's scans into shards, one per subject; existing shards are kept.
 
     Args:
         folder: folder of the dataset.
@@ -128,14 +128,14 @@ def render_dataset(
         layout: layout of the folder, as for `data`.
         split: split of the subjects.
         seed: seed of the splits.
-        size: pixels of a side.
+        size: side of the images in pixels.
         unit: unit of the scans' coordinates; "auto" estimates it for each.
-        workers: processes.
-        on_step: called with progress.
+        workers: number of processes.
+        on_step: function called with each step.
 
     Raises:
         ConfigError: a number out of range, or ``out`` holds shards of another size.
-        DatasetError: the folder has no known layout, or nothing in it can be used.
+        DatasetError: the folder has no known layout, or no usable scan.
         OutputError: ``out`` cannot be written.
     """
     folder, out = Path(folder), Path(out)

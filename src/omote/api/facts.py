@@ -7,7 +7,7 @@ from omote.runs import Value, machine, versions
 
 
 def info() -> dict[str, Value]:
-    """Return versions, weights, head models, judges and the machine, flat."""
+    """Versions, weights, head models, judges and machine as a flat report."""
     from omote.rgbd.model import SHIPPED_WEIGHTS
     from omote.rgbd.weights import fingerprint
 

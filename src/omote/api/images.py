@@ -1,4 +1,4 @@
-"""``omote.pack`` and ``omote.generate``: folders of ordinary images, and new images from a model of them."""
+"""``omote.pack`` and ``omote.generate``: packing of folders of images, and generation of new images."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def pack(folder: Path | str, out: Path | str, *, size: int = 256, on_step: Calla
     """Pack a folder of images for training: every file is opened, checked, and resized once.
 
     Args:
-        folder: folder of jpg, png or webp images, or of subfolders of them, one a class; captions in ``name.txt`` or
+        folder: folder of jpg, png or webp images, or of subfolders, one per class; captions in ``name.txt`` or
             ``metadata.jsonl``.
-        out: a new folder.
-        size: pixels of the shorter side.
-        on_step: called with progress.
+        out: new folder of the packed images.
+        size: length of the shorter side in pixels.
+        on_step: function called with each step.
 
     Returns:
         The number of images.
 
     Raises:
         ConfigError: a size out of range.
-        DatasetError: no images, or one that cannot be read; nothing is left behind.
-        OutputError: ``out`` cannot be written, or holds something else.
+        DatasetError: no images, or an unreadable one; nothing is written.
+        OutputError: ``out`` cannot be written, or contains something else.
     """
     if not 8 <= size <= 4096:
         raise ConfigError(f"size: expected 8 to 4096, got {size}")
@@ -50,15 +50,15 @@ def pack(folder: Path | str, out: Path | str, *, size: int = 256, on_step: Calla
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateSettings:
-    """How images are sampled.
+    """Settings of the sampling of images.
 
     Attributes:
         count: number of images.
-        steps: steps of the sampler.
-        sampler: sampler, by name.
-        guidance_scale: guidance towards the class or text; 1 means none.
-        label: name of a class; every class in turn if empty.
-        text: what to show, where the model was trained with captions.
+        steps: number of sampler steps.
+        sampler: name of the sampler.
+        guidance_scale: scale of classifier-free guidance towards the class or text; 1 means none.
+        label: name of a class; if empty, every class in turn.
+        text: caption of the images, for a model trained with captions.
         seed: seed of the first image's noise; image i is a function of the run and seed + i.
     """
 
@@ -86,15 +86,15 @@ def generate(
     Args:
         run: folder of the run.
         out: folder of the PNG files; made if missing, files of the same names are replaced.
-        settings: settings of the sampling; the defaults of `GenerateSettings` if None.
-        on_step: called with progress.
+        settings: settings of the sampling; if None, the defaults of `GenerateSettings`.
+        on_step: function called with each step.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        ConfigError: a class or text that the model was not trained with.
-        CheckpointError: the folder holds no such run.
+        ConfigError: a class or text for a model that was trained without.
+        CheckpointError: the folder contains no such run.
         OutputError: ``out`` cannot be written.
     """
     how = settings or GenerateSettings()

@@ -1,4 +1,4 @@
-"""``omote.population``: shards of synthetic persons, and a contact sheet to look at them."""
+"""``omote.population``: shards of synthetic persons, and a contact sheet of them."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ SHEET_PERSONS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationSettings:
-    """The persons, and the format of their shards.
+    """Settings of the persons and their shards.
 
     Attributes:
         persons: number of persons.
-        images: images of each person; the first at rest.
-        size: pixels of a side.
-        seed: seed of everything drawn.
-        split: split of the persons; splits never share one.
-        ict: an ICT-FaceKit checkout or .npz; half of the persons come from it.
-        workers: processes; 0 means one per core.
-        views: see every face by a rig of cameras at once: their number, or YAW,PITCH in degrees for each.
-        pose_deg: most degrees that a head is turned out of pose in front of a rig.
-        pose_mm: most mm that it is shifted.
-        format: format of the shards: files that map into memory, or tars for populations larger than a disk (docs/training.md).
+        images: number of images of each person, the first at rest.
+        size: side of the images in pixels.
+        seed: seed of all random choices.
+        split: split of the persons; splits have no person in common.
+        ict: ICT-FaceKit checkout or .npz file, which half of the persons are drawn from.
+        workers: number of processes; 0 means one per core.
+        views: render every face from all cameras of a rig: their number, or YAW,PITCH in degrees for each.
+        pose_deg: largest rotation of a head in front of a rig, in degrees.
+        pose_mm: largest shift of a head in front of a rig, in mm.
+        format: format of the shards: memory-mapped files, or tars for populations larger than a disk (docs/training.md).
     """
 
     persons: Annotated[int, Range(1, 10_000_000)] = 100
@@ -66,19 +66,19 @@ def population(
     sheet: Path | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> int:
-    """Render a population into shards under ``out``; shards that are there are kept.
+    """Render a population into shards under ``out``; existing shards are kept.
 
     Args:
-        out: folder, made if missing.
-        settings: settings of the population; the defaults of `PopulationSettings` if None.
-        sheet: PNG of seven expressions × twelve persons, or None.
-        on_step: called with progress.
+        out: folder of the shards, made if missing.
+        settings: settings of the population; if None, the defaults of `PopulationSettings`.
+        sheet: path of a PNG of seven expressions × twelve persons, or None.
+        on_step: function called with each step.
 
     Returns:
         The number of persons in ``out``.
 
     Raises:
-        ConfigError: ``out`` holds shards of the other format.
+        ConfigError: ``out`` contains shards of the other format.
         HeadModelError: ``ict`` is not ICT-FaceKit.
         OutputError: ``out`` or ``sheet`` cannot be written.
     """
@@ -132,7 +132,7 @@ def _population(out: Path, settings: PopulationSettings, sheet: Path | None) -> 
 def _contact_sheet(
     config: PopulationConfig, heads: Sequence[HeadModel], num_persons: int
 ) -> Steps[Float[np.ndarray, "height width 3"]]:
-    """The seven expressions (columns) of a population's first persons (rows)."""
+    """A picture of the seven expressions (columns) of a population's first persons (rows)."""
     from omote.datasets.population import SPLITS, draw_person, render_person
     from omote.head.expressions import CATEGORIES, draw_expression
 

@@ -1,4 +1,4 @@
-"""``omote.reconstruct``: the autoencoder's own loss on a scan, which bounds every edit of it."""
+"""``omote.reconstruct``: the loss of the autoencoder on a scan, which bounds every edit of it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Reconstruction:
     """A scan's image before and after the autoencoder.
 
     Attributes:
-        source: the image before.
-        image: the image after, in the same camera.
-        facts: the report, flat: ``depth/...``, ``color/...`` errors over the source's valid pixels.
+        source: image before the autoencoder.
+        image: image after the autoencoder, with the same camera.
+        facts: flat report: ``depth/...`` and ``color/...`` errors over the source's valid pixels.
     """
 
     source: Rgbd
@@ -57,24 +57,24 @@ class Reconstruction:
             write_json(self.facts, temporary[report])
 
     def picture(self) -> np.ndarray:
-        """Draw colour before and after, depth before and after, and the depth error (red: 5 mm or more)."""
+        """A picture of colour and depth before and after, and of the depth error (red: 5 mm or more)."""
         both = self.source.mask & self.image.mask
         share = np.clip(np.abs(self.image.depth_mm - self.source.depth_mm) / FULL_RED_MM, 0, 1) * both
         error = np.stack([share, 0 * share, 0.15 * both], axis=-1)
         return side_by_side(self.source.rgb, self.image.rgb, depth_greys(self.source), depth_greys(self.image), error)
 
     def summary(self) -> str:
-        """One line: the loss of depth and colour."""
+        """The loss of depth and colour in one line."""
         return f"depth {self.facts['depth/mae_mm_metric']:.2f} mm, colour {self.facts['color/psnr_db']:.1f} dB"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionSettings(ScanSettings):
-    """How the scan is reconstructed.
+    """Settings of the reconstruction.
 
     Attributes:
         backend: library that runs the networks.
-        weights: a run's export folder instead of the shipped weights.
+        weights: export folder of a run, to use instead of the shipped weights.
     """
 
     backend: Backend = "auto"
@@ -90,12 +90,12 @@ def reconstruct(
     """Send a scan's RGB-D image through the autoencoder and measure the loss.
 
     Args:
-        scan: a file, or what `omote.read` returns.
-        settings: settings of the reconstruction; the defaults of `ReconstructionSettings` if None.
-        on_step: called with progress.
+        scan: path of a scan, or the result of `omote.read`.
+        settings: settings of the reconstruction; if None, the defaults of `ReconstructionSettings`.
+        on_step: function called with each step.
 
     Raises:
-        ScanError, AlignmentError: as `omote.avatar`.
+        ScanError, AlignmentError: as in `omote.avatar`.
         CheckpointError: missing or damaged weights.
     """
     return finish(_reconstruct(scan, settings or ReconstructionSettings()), on_step)

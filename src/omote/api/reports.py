@@ -13,15 +13,15 @@ def report(folders: Sequence[Path | str], *, out: Path | str) -> Path:
     """Write result folders as one self-contained page.
 
     Args:
-        folders: finished folders of `omote evaluate release`. One gives its report; several are compared, with intervals, and
-            tested against the first, paired by person.
-        out: .html.
+        folders: finished folders of `omote evaluate release`. One folder gives its own report; several are compared with
+            intervals and tested against the first, paired by person.
+        out: path of the page (.html).
 
     Returns:
         ``out``.
 
     Raises:
-        ConfigError: no folders, one twice, or one that is no finished result folder.
+        ConfigError: no folders, a repeated one, or one that is no finished result folder.
         OutputError: ``out`` cannot be written.
     """
     if not folders:

@@ -1,4 +1,4 @@
-"""``omote.sample``: synthetic people drawn by the network, and their expressions."""
+"""``omote.sample``: synthetic persons sampled by the network, and their expressions."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ REST = "neutral"
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
-    """How people are drawn.
+    """Settings of the sampling of persons.
 
     Attributes:
-        expressions: some of: neutral happy sad angry surprised fearful disgusted, or all. Each person's image
-            at rest comes with them.
-        count: number of people.
-        seed: seed of the noise: another seed, other people. Person i is the same however many are drawn.
+        expressions: any of neutral, happy, sad, angry, surprised, fearful and disgusted, or all; neutral is always included.
+        count: number of persons.
+        seed: seed of the noise; another seed gives other persons. Person i is the same for every count.
         intensity: strength of the expressions given by name, 0 to 1.
-        steps: steps of the drawing; more are slower. An edit takes one.
-        sampler: sampler of the drawing.
-        guidance_scale: guidance of the drawing: above 1 follows the category more closely, with less variety; 1 means none.
-        weights: a folder with autoencoder/ and editor/ that were trained to draw, instead of the shipped weights.
+        steps: number of sampler steps; more steps are slower. An edit takes one step.
+        sampler: name of the sampler.
+        guidance_scale: scale of classifier-free guidance; above 1 follows the category more closely, with less variety; 1
+            means none.
+        weights: folder with autoencoder/ and editor/ trained to sample persons, instead of the shipped weights.
         backend: library that runs the networks.
     """
 
@@ -62,11 +62,11 @@ class SampleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SampledPeople:
-    """Synthetic people.
+    """Sampled persons.
 
     Attributes:
-        people: the images of each by the expressions' names; the first is the drawn one, at rest.
-        facts: the report, flat.
+        people: images of each person by expression; the first one is the sampled image at rest.
+        facts: flat report.
     """
 
     people: tuple[dict[str, Rgbd], ...]
@@ -91,12 +91,12 @@ class SampledPeople:
             write_json(self.facts, temporary[report])
 
     def sheet(self) -> Float[np.ndarray, "height width 3"]:
-        """Draw a row per person: every expression's colour, then every expression's depth."""
+        """A picture with two rows per person: colour and depth of every expression."""
         rows = [[i.rgb for i in images.values()] + [depth_greys(i) for i in images.values()] for images in self.people]
         return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
 
     def summary(self) -> str:
-        """One line: how many people, with which expressions."""
+        """The number of persons and their expressions in one line."""
         names = ", ".join(self.people[0])
         parts = [f"{len(self.people)} people ({names})", f"{self.facts['time_s/total']:.1f} s"]
         if lost := self.facts["edit/without_a_fit"]:
@@ -105,15 +105,15 @@ class SampledPeople:
 
 
 def sample(settings: SampleSettings | None = None, *, on_step: Callable[[Step], None] | None = None) -> SampledPeople:
-    """Draw people at rest, and edit each into the wanted expressions with the same network.
+    """Sample persons at rest, and edit each into the requested expressions with the same network.
 
     Args:
-        settings: settings of the drawing; the defaults of `SampleSettings` if None.
-        on_step: called with progress.
+        settings: settings of the sampling; if None, the defaults of `SampleSettings`.
+        on_step: function called with each step.
 
     Raises:
         ConfigError: an unknown expression.
-        CheckpointError: weights that do not load, or that edit but do not draw.
+        CheckpointError: weights that do not load, or that cannot sample persons.
     """
     return finish(_sample(settings or SampleSettings()), on_step)
 
@@ -139,7 +139,7 @@ def _sample(settings: SampleSettings) -> Steps[SampledPeople]:
             try:
                 edits = model.edit(images[REST], [with_weights(e, how.seed) for e in wanted], how)
             except AlignmentError:
-                # No head may fit a drawn face; a category alone needs none.
+                # A head model may not fit a sampled face; an edit by category alone needs none.
                 without_a_fit += 1
                 edits = model.edit(images[REST], wanted, how)
             images |= {e.name: image for e, image in zip(wanted, edits, strict=True)}
@@ -149,7 +149,7 @@ def _sample(settings: SampleSettings) -> Steps[SampledPeople]:
 
 
 def _drawn(model: EditingModel, settings: SampleSettings) -> Steps[list[dict[str, Rgbd]]]:
-    """Each person's image at rest, under its name."""
+    """Each person's image at rest, by its name."""
     how = replace(DRAW_SETTINGS, steps=settings.steps, sampler=settings.sampler, guidance_scale=settings.guidance_scale)
     people: list[dict[str, Rgbd]] = []
     for start in range(0, settings.count, AT_ONCE):

@@ -1,4 +1,4 @@
-"""``omote.read``, ``omote.fit`` and ``omote.render``: jobs that need no trained editor."""
+"""``omote.read``, ``omote.fit`` and ``omote.render``: functions without a trained editor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(path: Path | str) -> Scan:
     """Read a scan file, an archive of one, or an RGB-D frame; see `omote.formats.read.read` for the formats.
 
     Raises:
-        ScanError: it cannot be read.
+        ScanError: the file cannot be read.
     """
     from omote.formats.read import read as read_scan
 
@@ -35,17 +35,17 @@ def read(path: Path | str) -> Scan:
 
 
 def reading(scan: Path | str | Scan, *, max_depth_mm: float | None = None) -> Steps[tuple[Scan, dict[str, Value]]]:
-    """Read a scan, unless it is one already; a step of the stage `omote.progress.NOTE` for each note of the reader.
+    """Read a scan, unless it is read already; yields a step of stage `omote.progress.NOTE` for each note of the reader.
 
     Args:
-        scan: a file, or what `read` returns.
+        scan: path of a scan, or the result of `read`.
         max_depth_mm: greatest depth that is kept of a depth frame; None keeps all.
 
     Returns:
         The scan, and ``scan/...`` facts for the report.
 
     Raises:
-        ScanError: as `read`; no depth frame, or none of it is that near.
+        ScanError: as in `read`; or no depth frame, or no part of it is that near.
     """
     facts: dict[str, Value] = {}
     if isinstance(scan, Path | str):
@@ -65,12 +65,12 @@ def reading(scan: Path | str | Scan, *, max_depth_mm: float | None = None) -> St
 
 
 def opened_landmarks(landmarks: Path | str | np.ndarray | None) -> Float[np.ndarray, "68 3"] | None:
-    """Landmarks as an array: `read_landmarks` of a path."""
+    """Landmarks as an array; a path is read with `read_landmarks`."""
     return read_landmarks(landmarks) if isinstance(landmarks, Path | str) else landmarks
 
 
 def load_head(head: HeadModel | Path | str | None) -> HeadModel:
-    """A head model that can be an avatar's: with expression units, of its own or through correspondence.
+    """A head model for an avatar: with its own expression units, or with units transferred by correspondence.
 
     Args:
         head: a head model, a path of ICT-FaceKit, or None for the shipped head.
@@ -95,10 +95,10 @@ def load_head(head: HeadModel | Path | str | None) -> HeadModel:
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings(ScanSettings):
-    """How the head is fitted.
+    """Settings of the fit.
 
     Attributes:
-        head: head model instead of the shipped one: an ICT-FaceKit checkout or .npz.
+        head: ICT-FaceKit checkout or .npz file of a head model to use instead of the shipped one.
     """
 
     head: OptionalHead = None
@@ -106,12 +106,12 @@ class FitSettings(ScanSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderSettings(ScanSettings):
-    """How the image is rendered.
+    """Settings of the rendered image.
 
     Attributes:
-        size: pixels of a side; the networks see 128.
-        yaw_deg: moves the camera to the person's left.
-        pitch_deg: moves the camera up.
+        size: side of the image in pixels; the shipped networks use 128.
+        yaw_deg: rotation of the camera to the person's left, in degrees.
+        pitch_deg: rotation of the camera upwards, in degrees.
     """
 
     size: Annotated[int, Range(16, 4096)] = 512
@@ -121,21 +121,21 @@ class RenderSettings(ScanSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class FitOutputs:
-    """Where the results go.
+    """Paths of the output files.
 
     Attributes:
-        mesh: the fitted head.
-        report: every estimate, time, memory and version.
+        mesh: path of the fitted head.
+        report: path of the report of every estimate, time, memory and version.
     """
 
     mesh: Annotated[Path, arg(name="out", metavar="FILE.ply|.obj")]
     report: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
 
     def checked(self, scan: Path | None = None) -> FitOutputs:
-        """Return itself if all of it can be written.
+        """Return itself if all outputs can be written.
 
         Raises:
-            OutputError: a wrong suffix, a folder that is missing or not writable, or two outputs of one name.
+            OutputError: a wrong suffix, a missing or read-only folder, or two outputs of the same name.
         """
         check_file(self.mesh, (".ply", ".obj"))
         check_file(self.report, (".json",))
@@ -148,8 +148,8 @@ class FittedHead:
     """A head model fitted to a scan.
 
     Attributes:
-        mesh: the fitted head in its own vertex order, canonical frame, mm.
-        facts: the report, flat.
+        mesh: fitted head in its own vertex order, canonical frame, mm.
+        facts: flat report.
     """
 
     mesh: Mesh
@@ -207,7 +207,7 @@ def _fit(scan: Path | str | Scan, settings: FitSettings) -> Steps[FittedHead]:
     with watch("read"):
         points = opened_landmarks(settings.landmarks)
         scan, about = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
-    # A scan that does not read is refused before anything slow is imported.
+    # A scan that cannot be read is refused before anything slow is imported.
     with watch("load"):
         from omote.align.align import align
 
@@ -224,12 +224,12 @@ def _fit(scan: Path | str | Scan, settings: FitSettings) -> Steps[FittedHead]:
 def render(
     scan: Path | str | Scan, settings: RenderSettings | None = None, *, on_step: Callable[[Step], None] | None = None
 ) -> Rgbd:
-    """Render a scan, aligned to the canonical frame, as the networks see it.
+    """Render a scan, aligned to the canonical frame, as the input of the networks.
 
     Args:
-        scan: a file, or what `omote.read` returns.
-        settings: settings of the image; the defaults of `RenderSettings` if None.
-        on_step: called with progress.
+        scan: path of a scan, or the result of `omote.read`.
+        settings: settings of the image; if None, the defaults of `RenderSettings`.
+        on_step: function called with each step.
 
     Raises:
         ScanError, AlignmentError: as `fit`.
@@ -238,7 +238,7 @@ def render(
 
 
 def rendered(scan: Path | str | Scan, settings: RenderSettings) -> Steps[Rgbd]:
-    """`render`, a step at a time."""
+    """`render` as a generator of its steps."""
     points = opened_landmarks(settings.landmarks)
     scan, _ = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
     from omote.align.align import align
@@ -253,11 +253,11 @@ def rendered(scan: Path | str | Scan, settings: RenderSettings) -> Steps[Rgbd]:
 
 
 def render_aligned(scan: Scan, canonical_from_scan: Float[np.ndarray, "4 4"], camera: Camera) -> Rgbd:
-    """Render a scan that was aligned.
+    """Render an aligned scan.
 
     Args:
-        scan: a scan in its own coordinates.
-        canonical_from_scan: similarity transform of the scan's coordinates into the canonical frame, mm.
+        scan: scan in its own coordinates.
+        canonical_from_scan: similarity from the scan's coordinates to the canonical frame, in mm.
         camera: camera in the canonical frame.
     """
     from omote.align.align import transformed

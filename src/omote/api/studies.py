@@ -1,4 +1,4 @@
-"""``omote.evaluate`` and ``omote.study``: a suite or study of a typed config, into a folder that can be resumed."""
+"""``omote.evaluate`` and ``omote.study``: run a suite or study from its typed config, into a folder that can be resumed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ def evaluate(study: Study, *, out: Path | str, on_step: Callable[[Step], None] |
 
     Args:
         study: suite or study with its options (docs/evaluation.md, docs/studies.md).
-        out: folder, made if missing; items that it holds already are not measured again, and any number of processes may
-            measure into it.
-        on_step: called with progress.
+        out: result folder, made if missing; existing items are kept, and any number of processes may measure into it.
+        on_step: function called with each step.
 
     Returns:
-        What ``out/metrics.json`` holds: flat keys ``<metric>/<row>``.
+        The content of ``out/metrics.json``: flat keys ``<metric>/<row>``.
 
     Raises:
-        ConfigError: a value out of range, or one that cannot be measured.
+        ConfigError: a value is out of range, or cannot be measured.
         CheckpointError: missing or damaged weights.
         JudgeError: the judges are not installed.
-        OutputError: ``out`` cannot be written, or holds results of other settings or weights.
+        OutputError: ``out`` cannot be written, or contains results of other settings or weights.
     """
     from omote.studies.base import run_study
 

@@ -1,4 +1,4 @@
-"""``omote.tool``: how shipped weights that are no network of the diffusion were made."""
+"""``omote.tool``: making the shipped weights outside the diffusion model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LandmarkSettings:
     run: Annotated[Path, arg(metavar="DIR")]
     """folder of the run; made if missing"""
     ict: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
-    """an ICT-FaceKit checkout or .npz as a second head family"""
+    """ICT-FaceKit checkout or .npz file of a second head family"""
     steps: int = 7500
     """optimiser steps"""
     seed: int = 0
@@ -39,9 +39,9 @@ class UnitStyleSettings:
     out: Annotated[Path, arg(metavar="FILE.safetensors")]
     """file of the style"""
     ict: Annotated[Path, arg(metavar="PATH")]
-    """an ICT-FaceKit checkout or .npz, the head family whose style is learned"""
+    """ICT-FaceKit checkout or .npz file of the head family whose style is learned"""
     persons: int = 600
-    """number of persons; the last 40 are held out and measure what was learned"""
+    """number of persons; the last 40 are held out to measure the result"""
 
 
 def tool(settings: LandmarkSettings | UnitStyleSettings, *, on_step: Callable[[Step], None] | None = None) -> str:
@@ -49,7 +49,7 @@ def tool(settings: LandmarkSettings | UnitStyleSettings, *, on_step: Callable[[S
 
     Args:
         settings: settings of the tool.
-        on_step: called with progress.
+        on_step: function called with each step.
 
     Returns:
         One line with the file and its scores.

@@ -1,4 +1,4 @@
-"""``omote.train``: recipes by name, changed value by value, run to their end."""
+"""``omote.train``: recipes by name, with changes of single values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from omote.progress import NOTE, Step
 
 
 def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> Any:
-    """Return a recipe's complete config, an `omote.recipes.run.RecipeConfig`.
+    """The complete config of a recipe, an `omote.recipes.run.RecipeConfig`.
 
     Args:
-        name: one of `omote.recipes.RECIPES`.
-        run: the run's folder; other runs that the recipe builds on lie beside it.
-        changes: single values, ``["engine.batch_size=8"]``.
+        name: a name in `omote.recipes.RECIPES`.
+        run: folder of the run; other runs that the recipe depends on lie beside it.
+        changes: changes of single values: ``["engine.batch_size=8"]``.
 
     Raises:
         ConfigError: an unknown recipe or key, or a value that does not fit.
@@ -31,16 +31,16 @@ def recipe(name: str, *, run: Path | str, changes: Sequence[str] = ()) -> Any:
 
 
 def estimate_training(config: Any) -> dict[str, float | str]:
-    """What a run of this config will take on this machine: a few steps are taken in memory, nothing is written.
+    """Estimate of a run of this config on this machine: a few steps are taken in memory, nothing is written.
 
     Args:
-        config: config that `recipe` returns.
+        config: config of a recipe.
 
     Returns:
         ``parameters``, ``frozen_parameters``, ``precision``, ``memory_layout``, ``images_per_s``, ``hours``, ``memory_mb``.
 
     Raises:
-        OmoteError: the population or a run it builds on is missing.
+        OmoteError: the population or a run that it depends on is missing.
     """
     from omote.recipes.run import estimate_recipe
 
@@ -56,21 +56,21 @@ def encode(
     seed: int = 0,
     on_step: Callable[[Step], None] | None = None,
 ) -> int:
-    """Encode a population's edits once, for editors to train on with ``latents``; shards that are there are kept.
+    """Encode a population's latent pairs once, to train editors on with ``latents``; existing shards are kept.
 
     Args:
         population: folder of rendered shards.
-        out: folder of the edits; made if missing.
-        autoencoder: folder of an exported first stage; the shipped one if None.
+        out: folder of the latent pairs; made if missing.
+        autoencoder: folder of an exported first stage; if None, the shipped one.
         variants: captures per person.
-        seed: seed of everything drawn.
-        on_step: called with progress.
+        seed: seed of all random choices.
+        on_step: function called with each step.
 
     Returns:
-        The number of edits in ``out``.
+        The number of latent pairs in ``out``.
 
     Raises:
-        ConfigError: a number out of range, or ``out`` holds edits of another first stage.
+        ConfigError: a number out of range, or ``out`` contains latent pairs of another first stage.
         CheckpointError: the first stage does not load.
         OutputError: ``out`` cannot be written.
     """
@@ -94,10 +94,10 @@ def encode(
 
 
 def count_parameters(config: Any) -> int | None:
-    """Count the parameters of a network that a config alone describes, without its data; None for others.
+    """Number of parameters of a network that its config describes without data; None for other networks.
 
     Args:
-        config: config that `recipe` returns.
+        config: config of a recipe.
     """
     from omote.recipes.run import parameters_of
 
@@ -105,19 +105,19 @@ def count_parameters(config: Any) -> int | None:
 
 
 def train(config: Any, *, run: Path | str, on_step: Callable[[Step], None] | None = None) -> str:
-    """Train to the end of a recipe, or go on where the run in this folder stopped.
+    """Train a recipe, or resume the run in this folder.
 
     Args:
-        config: a recipe's name, or what `recipe` returns.
-        run: the run's folder; made if missing.
-        on_step: called with progress.
+        config: name of a recipe, or its config.
+        run: folder of the run; made if missing.
+        on_step: function called with each step.
 
     Returns:
-        One line: images seen, and the last means.
+        One line with the images seen and the last means.
 
     Raises:
         ConfigError: an unknown recipe.
-        CheckpointError: the folder holds a run of another network, or a run it builds on is missing.
+        CheckpointError: the folder contains a run of another network, or a run that it depends on is missing.
         OutputError: the folder cannot be written.
     """
     run = Path(run)

@@ -1,1 +1,1 @@
-"""The command line: options per command, one handler of errors, progress bars. The rest is in `omote.api`."""
+"""The command line: options of each command, handling of errors, progress bars. The work is done in `omote.api`."""

@@ -1,4 +1,4 @@
-"""Steps drawn as progress bars on standard error; nothing is drawn where that is not a terminal."""
+"""Steps drawn as progress bars on standard error, if it is a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from omote.progress import NOTE, Step
 
 
 class Display:
-    """A context in which ``display(step)`` shows a step: one line per stage, kept when the stage is done."""
+    """A context in which ``display(step)`` shows a step: one line per stage, which stays when the stage is done."""
 
     def __init__(self, console: Console | None = None) -> None:
         console = Console(stderr=True) if console is None else console
@@ -50,7 +50,7 @@ class Display:
         self._progress.stop()
 
     def __call__(self, step: Step) -> None:
-        """Show that ``step`` is about to be done; a note is a line of its own, on a terminal or not."""
+        """Show the step that is about to begin; a note gets a line of its own, even without a terminal."""
         if step.stage == NOTE:
             self._progress.console.print(f"note: {step.note}", markup=False, highlight=False, soft_wrap=True)
             return

@@ -1,6 +1,6 @@
-"""``omote COMMAND``: finds the command, parses its options with tyro, and turns errors into one line and an exit code.
+"""``omote COMMAND``: find the command, parse its options with tyro, and turn errors into one line and an exit code.
 
-Exit codes: 0 done; 1 a defect of omote (with a traceback); 2 bad input, options or output; 130 interrupted.
+Exit codes: 0 success; 1 a defect of omote (with a traceback); 2 bad input, options or output; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-# Answering `omote --help` from this table keeps the commands' imports out of it; a test compares the two.
+# Answering `omote --help` from this table avoids importing the commands; a test compares the two.
 COMMANDS = {
     "avatar": "Make an avatar (GLB with morph targets) of a scan.",
     "demo": "Make an avatar of a synthetic person seen by a simulated depth camera.",
@@ -27,22 +27,22 @@ COMMANDS = {
     "sample": "Sample synthetic persons unconditionally, each with the wanted expressions.",
     "population": "Render a population of synthetic persons, for training or to look at.",
     "data": "Check a dataset of scans or render it, or pack a folder of images, for training.",
-    "encode": "Encode a population's edits once, so that editors train on them faster.",
-    "train": "Train a recipe, or go on with a run.",
+    "encode": "Encode a population's latent pairs once, so that editors train on them faster.",
+    "train": "Train a recipe, or resume a run.",
     "evaluate": "Measure networks on unseen persons.",
     "report": "Compare result folders of evaluations on one self-contained page.",
-    "study": "Compare at equal terms, after training where needed, as a table and a figure.",
-    "generate": "Draw new images from a model of a folder of images.",
-    "tool": "Make shipped weights that are no network of the diffusion: landmarks, units of a second head family.",
+    "study": "Compare under equal conditions, after training if necessary, as a table and a figure.",
+    "generate": "Generate new images with a model of a folder of images.",
+    "tool": "Make the shipped weights outside the diffusion model: landmarks, units of a second head family.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
 
-# Networks are read from files that are here; no library may look for them elsewhere.
+# Networks are read from local files; no library may look for them elsewhere.
 QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
 
 
 def usage() -> str:
-    """Return the text of ``omote --help``."""
+    """The text of ``omote --help``."""
     width = max(map(len, COMMANDS))
     return "\n".join(
         [
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     Args:
-        arguments: without the program's name; those of the process if None.
+        arguments: arguments without the program's name; if None, those of the process.
     """
     if not _streams_open():
         return _fail("standard output is closed; send it somewhere, such as >/dev/null")
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # `omote info | head`: the reader has enough.
+        # As in `omote info | head`: the reader has closed the pipe.
         _drop_output()
         return 0
     except OSError as error:
@@ -79,15 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _streams_open() -> bool:
-    """Whether there is a standard output; closed descriptors are taken, or the next file that is opened would be one of them."""
+    """Whether standard output is open; closed descriptors are occupied, or the next opened file would take one of them."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # opens the lowest free descriptor, which is this one
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lasts)
-    # A file's name may hold what the terminal's encoding lacks, or no text at all.
+    # A file's name may contain characters outside the terminal's encoding, or bytes that are no text.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -95,7 +95,7 @@ def _streams_open() -> bool:
 
 
 def _drop_output() -> None:
-    # The interpreter flushes once more as it ends, and would complain.
+    # The interpreter flushes once more at exit, and would report an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -105,7 +105,7 @@ def _answer(given: list[str]) -> int:
         return 2
     name = given[0]
     if name in ("avatar", "demo"):
-        # Hundreds of short calls: a pool's threads would wait for each other longer than they compute.
+        # Calls are short and frequent: a pool's threads would wait for each other longer than they compute.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     if name in ("-h", "--help", "help"):
         print(usage())
@@ -150,7 +150,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 def _parse(name: str, arguments: list[str]) -> Callable[[], None]:
-    """The command with its options."""
+    """The command with its parsed options."""
     import tyro
 
     from omote.cli.options import REGISTRY, options_of
@@ -173,7 +173,7 @@ def _parse(name: str, arguments: list[str]) -> Callable[[], None]:
 
 
 def _gathered(arguments: list[str]) -> list[str]:
-    """The arguments with each option once: what several ``--set`` give is added up, any other option counts once.
+    """The arguments with each option once: the values of several ``--set`` are joined, other options must not repeat.
 
     Raises:
         ConfigError: an option is given twice.
@@ -194,7 +194,7 @@ def _gathered(arguments: list[str]) -> list[str]:
 
 
 def _calm_libraries() -> None:
-    # Warnings of libraries tell a user nothing to act on; `python -W default -m omote ...` brings them back.
+    # Users cannot act on warnings of libraries; `python -W default -m omote ...` shows them.
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     for variable, value in QUIET_AND_OFFLINE.items():
@@ -202,13 +202,13 @@ def _calm_libraries() -> None:
 
 
 def _endings() -> list[int]:
-    """The signals that end a program; one that is ignored, as nohup does with a hang-up, stays so."""
+    """The signals that end a program, without ignored ones, such as a hang-up under nohup."""
     found = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     return [number for number in found if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
-    # An exception instead of sudden death, so that temporary files are removed on the way out.
+    # An exception instead of sudden death, so that temporary files are removed.
     raise SystemExit(128 + signal_number)
 
 

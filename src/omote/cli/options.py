@@ -14,7 +14,7 @@ REGISTRY = ConstructorRegistry()
 
 @REGISTRY.primitive_rule
 def _optional_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path | None] | None:
-    """An optional path is an option that may be left out: no word stands for None."""
+    """An optional path is an option that may be left out; no word stands for None."""
     if get_origin(info.type) is not UnionType or set(get_args(info.type)) != {Path, type(None)}:
         return None
     return PrimitiveConstructorSpec(
@@ -27,7 +27,7 @@ def _optional_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path | N
 
 
 def options_of(command: str, arguments: Sequence[str]) -> Any:
-    """The dataclass of a command, or the union of those of its subcommands; only its own module is imported.
+    """The dataclass of a command, or the union of those of its subcommands; only the command's own module is imported.
 
     Raises:
         ConfigError: an unknown suite or study.

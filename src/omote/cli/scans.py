@@ -1,4 +1,4 @@
-"""Commands of one scan or person: a frozen dataclass each, whose fields are the options and whose call does the work."""
+"""Commands for one scan or person: each is a frozen dataclass whose fields are the options and whose call does the work."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Folder = Annotated[Path, arg(metavar="DIR")]
 
 @dataclass(frozen=True, kw_only=True)
 class _OfScan:
-    """A command of a scan.
+    """A command for a scan.
 
     Attributes:
-        scan: the face: any unit, any orientation, with or without colour.
+        scan: scan of a face in any unit and orientation, with or without colour.
     """
 
     scan: Annotated[Positional[Path], arg(metavar="SCAN")]
@@ -34,8 +34,8 @@ class _OfScan:
 class AvatarCommand(_OfScan):
     """Make an avatar.
 
-    SCAN is a PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, CSV, NPZ, WRL or USDZ file, a zip archive of one, or an RGB-D frame: a
-    folder, its JSON file or a recording of Record3D.
+    SCAN is a PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, CSV, NPZ, WRL or USDZ file, a zip archive of one, or an RGB-D frame:
+    a folder, its JSON file or a recording by Record3D.
     """
 
     outputs: OmitArgPrefixes[AvatarOutputs]
@@ -53,8 +53,8 @@ class AvatarCommand(_OfScan):
 class DemoCommand:
     """Make an avatar of a synthetic person.
 
-    Draws a person (by the seed) from the shipped head model, takes one frame with a simulated depth camera, writes it to
-    DIR/scan as any user's frame, and makes the avatar of that: DIR/avatar.glb, DIR/sheet.png, DIR/report.json.
+    Draws a person (by the seed) from the shipped head model, captures one frame with a simulated depth camera, writes it to
+    DIR/scan like a user's frame, and makes its avatar: DIR/avatar.glb, DIR/sheet.png, DIR/report.json.
 
     Attributes:
         out: folder of the results; made if missing.
@@ -73,7 +73,7 @@ class DemoCommand:
 class FitCommand(_OfScan):
     """Fit the head model to a scan.
 
-    The mesh is in the head model's vertex order, in millimetres, in the canonical pose.
+    The mesh is in millimetres, in the canonical pose and the head model's vertex order.
     """
 
     outputs: OmitArgPrefixes[FitOutputs]
@@ -91,8 +91,8 @@ class FitCommand(_OfScan):
 class RenderCommand(_OfScan):
     """Render a scan to an RGB-D image.
 
-    Writes color.png, depth.png (16 bits), intrinsics.json and a picture of both, picture.png; `omote` reads the folder
-    back as a scan.
+    Writes color.png, depth.png (16 bits), intrinsics.json and picture.png, a picture of colour and depth; `omote` reads the
+    folder as a scan.
 
     Attributes:
         out: folder of the image; made if missing.
@@ -113,7 +113,7 @@ class RenderCommand(_OfScan):
 class ReconstructCommand(_OfScan):
     """Measure the autoencoder on a scan.
 
-    Writes source/ and reconstruction/ (RGB-D frames), picture.png (both, and their difference) and report.json.
+    Writes source/ and reconstruction/ (RGB-D frames), picture.png (both images and their difference) and report.json.
 
     Attributes:
         out: folder of the results; made if missing.
@@ -134,7 +134,7 @@ class ReconstructCommand(_OfScan):
 class SampleCommand:
     """Sample synthetic persons.
 
-    Each is sampled at rest and edited into the expressions by the same network. Writes DIR/person_000/neutral/ and so on
+    The same network samples each person at rest and edits it into the expressions. Writes DIR/person_000/neutral/ and so on
     (RGB-D frames that `omote avatar` reads), DIR/sheet.png and DIR/report.json.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The command lines of `omote evaluate` and `omote study`: a subcommand per config, its options from the config's fields."""
+"""The command lines of `omote evaluate` and `omote study`: a subcommand per config, with its fields as options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Config = TypeVar("Config")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(Generic[Config]):
-    """A suite or study and its folder.
+    """A suite or study and its result folder.
 
     Attributes:
         config: suite or study with its options.
@@ -48,16 +48,16 @@ class Options(Generic[Config]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TinyOptions(Options[Config]):
-    """Of a study that has a trial.
+    """Options of a study with a trial.
 
     Attributes:
-        tiny: a trial of seconds, which means nothing: options that are not given take small values.
+        tiny: run a trial of seconds, whose results mean nothing: options that are not given take small values.
     """
 
     tiny: bool = False
 
     def study(self) -> Study:
-        """The study, small where no option says otherwise."""
+        """The study, with small values for options that are not given."""
         study = super().study()
         if not self.tiny:
             return study
@@ -67,10 +67,10 @@ class TinyOptions(Options[Config]):
 
 
 def subcommands(command: str, kinds: Sequence[type[Study]], arguments: Sequence[str]) -> Any:
-    """The union that tyro makes subcommands of.
+    """The union from which tyro makes subcommands.
 
     Raises:
-        ConfigError: the arguments begin with another name.
+        ConfigError: the first argument is an unknown name.
     """
     names = [kind.NAME for kind in kinds]
     if arguments and not arguments[0].startswith("-") and arguments[0] not in names:

@@ -1,4 +1,4 @@
-"""Commands of data, training and results: a frozen dataclass each, whose fields are the options and whose call does the work."""
+"""Commands for data, training and results: each is a frozen dataclass whose fields are options and whose call does the work."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ InFolder = Annotated[Positional[Path], arg(metavar="DIR")]
 class PopulationCommand:
     """Render synthetic persons.
 
-    Person i of a split is the same for the same seed, on any machine. Shards that are in DIR already are kept, so the
-    same command goes on after an interrupt.
+    Person i of a split is the same for the same seed, on any machine. Shards that already exist in DIR are kept, so the same
+    command resumes after an interrupt.
 
     Attributes:
         out: folder of the shards; made if missing.
-        sheet: a contact sheet: seven expressions of twelve persons.
+        sheet: path of a contact sheet: seven expressions of twelve persons.
     """
 
     out: Folder
@@ -50,7 +50,7 @@ class PopulationCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class _OfDataset:
-    """A command of a dataset of scans.
+    """A command for a dataset of scans.
 
     Attributes:
         folder: folder of the dataset.
@@ -70,8 +70,8 @@ class CheckDataCommand(_OfDataset):
     Layouts and labels: docs/datasets.md.
 
     Attributes:
-        quick: go by names, without opening every scan.
-        report: everything counted and every problem.
+        quick: check names only, without opening every scan.
+        report: path of a JSON report with all counts and problems.
     """
 
     quick: bool = False
@@ -92,16 +92,16 @@ class CheckDataCommand(_OfDataset):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderDataCommand(_OfDataset):
-    """Align every scan of a dataset and write a shard per subject, which recipes of `omote train` take as their population.
+    """Align every scan of a dataset and write a shard per subject, for recipes of `omote train` to use as a population.
 
-    Scans that cannot be used are skipped and counted; the same command goes on after an interrupt.
+    Scans that cannot be used are skipped and counted; the same command resumes after an interrupt.
 
     Attributes:
         out: folder of the shards; made if missing.
-        split: split of the subjects; splits never share one.
-        size: pixels of a side.
+        split: split of the subjects; splits have no subject in common.
+        size: side of the images in pixels.
         unit: unit of the scans' coordinates; "auto" estimates it.
-        workers: processes.
+        workers: number of processes.
     """
 
     out: Folder
@@ -137,14 +137,14 @@ class RenderDataCommand(_OfDataset):
 
 @dataclass(frozen=True, kw_only=True)
 class PackDataCommand:
-    """Open every image of a folder and write what recipes of images read.
+    """Open every image of a folder and pack them for recipes of images.
 
-    Images are jpg, png or webp; subfolders are classes; captions are in name.txt or metadata.jsonl.
+    Images are jpg, png or webp files; subfolders are classes; captions are in name.txt or metadata.jsonl.
 
     Attributes:
         folder: folder of the images.
         out: folder of the packed images; made if missing.
-        size: pixels of the shorter side.
+        size: length of the shorter side in pixels.
     """
 
     folder: InFolder
@@ -166,17 +166,17 @@ DataCommand = (
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeCommand:
-    """Encode a population's edits once, for editors to train on.
+    """Encode a population's latent pairs once, to train editors on.
 
-    A recipe then reads them with `--set latents=DIR` instead of drawing and encoding pairs at every step. Shards that are
-    there are kept, so the same command goes on after an interrupt.
+    A recipe then reads them with `--set latents=DIR` instead of drawing and encoding pairs in every step. Existing shards are
+    kept, so the same command resumes after an interrupt.
 
     Attributes:
-        population: folder of `omote population`.
-        out: folder of the edits; made if missing.
-        autoencoder: an exported first stage, instead of the shipped one.
-        variants: captures per person, each with light, noise, holes and crop of its own.
-        seed: seed of everything drawn.
+        population: folder written by `omote population`.
+        out: folder of the latent pairs; made if missing.
+        autoencoder: folder of an exported first stage, instead of the shipped one.
+        variants: captures per person, each with its own light, noise, holes and crop.
+        seed: seed of all random choices.
     """
 
     population: Annotated[Positional[Path], arg(metavar="SHARDS")]
@@ -195,16 +195,15 @@ class EncodeCommand:
 class TrainCommand:
     """Train a recipe.
 
-    A recipe is a complete config; DIR/config.json records it, DIR/export holds the averaged weights. Runs that build on
-    each other lie side by side. The same command resumes a run.
+    A recipe is a complete config; DIR/config.json records it, and DIR/export contains the averaged weights. Runs that depend on
+    each other must lie side by side. The same command resumes a run.
 
     Attributes:
-        recipe: its name; a wrong one lists them all.
+        recipe: name of the recipe; an unknown name lists them all.
         run: folder of the run; made if missing.
-        set: change single values, such as engine.batch_size=8.
-        allow_pipe: run the commands (pipe:...) that a population's file of URLs lists; only for a file that you trust.
-        dry_run: print the resolved config, parameter counts, and time and memory as a few steps in memory measure them; write
-            nothing.
+        set: changes of single values, such as engine.batch_size=8.
+        allow_pipe: run the commands (pipe:...) in a population's list of URLs; only for lists that you trust.
+        dry_run: print the resolved config, parameter counts, and the time and memory measured in a few steps; write nothing.
     """
 
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
@@ -220,7 +219,7 @@ class TrainCommand:
             print(dumps(config), end="")
             print(_measured(config), file=sys.stderr)
             return
-        # Only one process speaks: the only one, or the first that ``accelerate launch`` started.
+        # Only one process prints: the only one, or the first one started by ``accelerate launch``.
         first = os.environ.get("RANK", "0") == "0"
         with Display() as display:
             last = api.train(config, run=self.run, on_step=display if first else None)
@@ -229,7 +228,7 @@ class TrainCommand:
 
 
 def _measured(config: object) -> str:
-    """What a few steps say of the whole run, or why none could be taken; the config is worth reading either way."""
+    """Estimates for the whole run from a few steps, or the reason why there are none; the config is printed either way."""
     try:
         measured = api.estimate_training(config)
     except OmoteError as error:
@@ -246,7 +245,7 @@ def _measured(config: object) -> str:
 class GenerateCommand:
     """Sample new images from a run of an image generator.
 
-    The run is one of a recipe `generator-...` (docs/training.md). Image i is a function of the run and SEED + i.
+    The run must be one of a recipe `generator-...` (docs/training.md). Image i is a function of the run and SEED + i.
 
     Attributes:
         run: folder of the run.
@@ -270,8 +269,8 @@ class ReportCommand:
     One folder gives its own report. Several are compared with intervals and tested against the first, paired by person.
 
     Attributes:
-        folders: finished result folders; the first is what the others are compared with.
-        out: the page; it needs nothing beside itself.
+        folders: finished result folders; the others are compared with the first one.
+        out: path of the self-contained page.
     """
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...")]
@@ -307,12 +306,12 @@ ToolCommand = (
 
 @dataclass(frozen=True, kw_only=True)
 class InfoCommand:
-    """Show what is installed.
+    """Show installed versions, weights and judges.
 
-    Good to paste into a bug report.
+    The output is useful in a bug report.
 
     Attributes:
-        json: print JSON.
+        json: print JSON instead of text.
     """
 
     json: bool = False

@@ -6,9 +6,9 @@
     omote train decoder-cpu --run runs/decoder
     omote train decoder-cpu-polish --run runs/decoder-polish
 
-Runs lie side by side in one folder; each finds the one before it there. Hours are of one core at the rates that these runs had
-(a 2.5 GHz Xeon). Scores are those that the shipped weights have on the release suite (`src/omote/weights/README.md`): what the
-whole chain ends in, with about twice these images; of one stage alone where it says so.
+Runs lie side by side in one folder, where each finds those it depends on. Hours are of one core (2.5 GHz Xeon) at the rates of
+these runs. Scores are those of the shipped weights on the release suite (`src/omote/weights/README.md`), the result of the whole
+chain with about twice these images, except where a single stage is named.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def autoencoder_cpu(runs: Path) -> AutoencoderConfig:
 
 
 def editor_cpu(runs: Path) -> EditorConfig:
-    """Latent editor: rectified flow on latent differences, led by motion images.
+    """Latent editor: rectified flow on latent differences, conditioned on motion images.
 
         omote train editor-cpu --run runs/editor
 
@@ -57,7 +57,7 @@ def editor_cpu(runs: Path) -> EditorConfig:
 
 
 def editor_cpu_flow(runs: Path) -> EditorConfig:
-    """The same network trained on over all times: what several steps need, and samples that differ.
+    """The same network trained further at all times t, for edits in several steps and for diverse samples.
 
         omote train editor-cpu-flow --run runs/editor-flow
 
@@ -72,33 +72,33 @@ def editor_cpu_flow(runs: Path) -> EditorConfig:
 
 
 def editor_cpu_regression(runs: Path) -> EditorConfig:
-    """The rival of diffusion: the same network as a plain regression, at t = 1 alone, where it does not read the noise.
+    """The baseline of diffusion: the same network as a plain regression, at t = 1 alone and without reading the noise.
 
         omote train editor-cpu-regression --run runs/editor-regression
 
-    One pass answers, whatever the seed. Start, images and mix of conditions are those of `editor-cpu-flow`, so that the two
-    differ in what they learn alone. Hours: as there. Score to expect: its one-step errors; no two samples differ.
+    One pass gives the answer, for every seed. Initial weights, images and mix of conditions are those of `editor-cpu-flow`, so
+    that only the objective differs. Hours: as there. Score to expect: its one-step errors; samples do not differ.
     """
     return replace(editor_cpu_flow(runs), objective=Objective(at_noise=1.0))
 
 
 def editor_cpu_pixel(runs: Path) -> EditorConfig:
-    """The rival of a first stage: diffusion of the images themselves, f = 1, by the U-Net of `editor-cpu`.
+    """The baseline without a first stage: diffusion of the images themselves, f = 1, by the U-Net of `editor-cpu`.
 
         omote train editor-cpu-pixel --run runs/pixel
 
-    The images are those of `editor-cpu` and `editor-cpu-flow` together, in one run from nothing. Hours: about 3 at 12 images/s,
-    a quarter of the latent editor's rate. Score: a rival's, not run to its end. What is drawn is all that comes out:
-    no decoder adds the source's detail.
+    The number of images is that of `editor-cpu` and `editor-cpu-flow` together, in one run from scratch. Hours: about 3 at 12
+    images/s, a quarter of the latent editor's rate. Score: not run to its end. The output is the sampled image itself: no decoder
+    adds the source's detail.
 
-    Two things keep it from being pixel diffusion at its best. To be bearable, the U-Net sees patches of 4 × 4 pixels as channels,
-    at 32²: within a patch nothing convolves, and v, which is mostly noise at small t, has 80 numbers a patch to pass through 64
-    channels; after 12 minutes, several steps leave grain (`--set patch=8` has a grid as coarse as the latent editor's, at 29
-    images/s). And times are drawn as for latents, though the same noise hides less of an image whose neighbouring pixels agree
-    (Hoogeboom et al., "simple diffusion", ICML 2023, §2.1).
+    Two choices keep it below the best that pixel diffusion can do. To be affordable, the U-Net reads patches of 4 × 4 pixels as
+    channels, at 32²: there is no convolution within a patch, and v, which is mostly noise at small t, has 80 numbers per patch to
+    pass through 64 channels; after 12 minutes, several steps leave grain (`--set patch=8` has a grid as coarse as the latent
+    editor's, at 29 images/s). And times are drawn as for latents, though the same noise hides less of an image, whose
+    neighbouring pixels agree (Hoogeboom et al., "simple diffusion", ICML 2023, §2.1).
 
-    The stage that is none is measured at the start and written to runs/pixel-stage; `--set engine.total_images=0` writes it
-    alone, for `omote encode`.
+    The identity stage is measured at the start and written to runs/pixel-stage; `--set engine.total_images=0` writes only that,
+    for `omote encode`.
     """
     return replace(
         editor_cpu(runs),
@@ -111,12 +111,12 @@ def editor_cpu_pixel(runs: Path) -> EditorConfig:
 
 
 def editor_cpu_few(runs: Path) -> DistilConfig:
-    """`editor-cpu-flow` distilled to 4, 2 and 1 steps; its guidance is folded in.
+    """`editor-cpu-flow` distilled to 4, 2 and 1 steps, including its guidance.
 
         omote train editor-cpu-few --run runs/editor-few
 
-    The teacher takes 8 steps from noise to image. Hours: 1.7 at 5 images/s. Score of 8,000 images: depth MAE .96 mm in 4 steps,
-    .60 mm in 1, where the teacher has 1.06 mm in 50.
+    The teacher takes 8 steps. Hours: 1.7 at 5 images/s. Score after 8,000 images: depth MAE .96 mm in 4 steps, .60 mm in 1,
+    against the teacher's 1.06 mm in 50.
     """
     return DistilConfig(
         population=runs / "population",
@@ -128,11 +128,11 @@ def editor_cpu_few(runs: Path) -> DistilConfig:
 
 
 def editor_cpu_draw(runs: Path) -> EditorConfig:
-    """The same network trained on to sample synthetic persons unconditionally, and to edit given ones.
+    """The same network trained further to sample synthetic persons unconditionally, and to edit given ones.
 
         omote train editor-cpu-draw --run runs/editor-draw
 
-    Half of the items have no source, and half of the edits are of a category alone. `omote sample` needs this and
+    Half of the items have no source, and half of the edits have a category alone. `omote sample` needs this and
     `decoder-cpu-draw`. Hours: about 3 at 10 images/s. Score: not run to its end.
     """
     return replace(
@@ -147,13 +147,13 @@ def editor_cpu_draw(runs: Path) -> EditorConfig:
 
 
 def editor_cpu_conditions(runs: Path) -> EditorConfig:
-    """The same network trained on to read the wanted geometry as an image and the person's identity coefficients.
+    """The same network trained further to read a given geometry as an image, and the person's identity coefficients.
 
         omote train editor-cpu-conditions --run runs/editor-conditions
 
-    Depth goes both ways, beside the input and as tokens; `--set geometry=normals` or `--set geometry_by=concat` are variants.
-    Nothing changes for who gives neither. Hours: about 1.5 at 8 images/s. Score to expect: `editor-cpu-flow`'s without them; not
-    run to its end.
+    Depth enters both beside the input and as tokens; `--set geometry=normals` or `--set geometry_by=concat` are variants. Edits
+    without either are unchanged. Hours: about 1.5 at 8 images/s. Score to expect without them: that of `editor-cpu-flow`; not run
+    to its end.
     """
     return replace(
         editor_cpu_flow(runs),
@@ -167,7 +167,7 @@ def editor_cpu_conditions(runs: Path) -> EditorConfig:
 
 
 def decoder_cpu(runs: Path) -> DecoderConfig:
-    """The decoder with a moved source, on latents of the truth.
+    """The decoder with a warped source, on latents of the ground truth.
 
         omote train decoder-cpu --run runs/decoder
 
@@ -177,7 +177,7 @@ def decoder_cpu(runs: Path) -> DecoderConfig:
         population=runs / "population",
         autoencoder=runs / "autoencoder/export/autoencoder",
         editor=None,
-        # Eyes, brows and mouth are what an expression is read from; skin is easy.
+        # Expressions are read from eyes, brows and mouth; skin is easy.
         loss=ReconstructionLoss(feature_weight=4.0, moved_weight=3.0),
         engine=EngineConfig(total_images=20_000, batch_size=16, learning_rate=1e-3, ema_images=2_000, cooldown=0.5),
     )
@@ -195,7 +195,7 @@ def decoder_cpu_polish(runs: Path) -> DecoderConfig:
         autoencoder=runs / "decoder/export/autoencoder",
         editor=runs / "editor/export/editor",
         clean_share=0.2,
-        # L1 alone draws lids and teeth soft, and those are what an expression is read from.
+        # L1 alone gives soft lids and teeth, from which expressions are read.
         loss=replace(decoder_cpu(runs).loss, rgb_gradient=2.0, depth=12.0),
         adversarial=0.4,
         matching=1.5,
@@ -204,7 +204,7 @@ def decoder_cpu_polish(runs: Path) -> DecoderConfig:
 
 
 def decoder_cpu_draw(runs: Path) -> DecoderConfig:
-    """The polished decoder, which must also do without a source: a person who was drawn has none.
+    """The polished decoder, which can also decode without a source, for sampled persons.
 
         omote train decoder-cpu-draw --run runs/decoder-draw
 
@@ -221,11 +221,11 @@ def decoder_cpu_draw(runs: Path) -> DecoderConfig:
 
 
 def expressions_cpu(runs: Path) -> ExpressionPriorConfig:
-    """The prior of expressions: which muscles show a category.
+    """The prior of expressions: distributions of ARKit weights per category.
 
         omote train expressions-cpu --run runs/expressions
 
-    Hours: .03. Score: none of its own, it is measured by what is edited with it.
+    Hours: .03. Score: none of its own; it is measured by edits with drawn weights.
     """
     return ExpressionPriorConfig(
         population=runs / "population",

@@ -4,10 +4,10 @@
     omote train autoencoder-kl-f8 --run runs/kl-f8
     omote evaluate first-stage --out runs/first-stage --runs runs/kl-f8 ...
 
-They compress plainly: no source is ever given, in training or in the table, so that what a row shows went through the latent.
-The latent is the image pooled by f (five channels, neither noised nor quantised) and the learned channels, and the
-regularisation is of these alone; a row of either kind is therefore a little better than the paper's own would be. Learned
-channels and codes are those of the paper's table 8 (Rombach et al., CVPR 2022).
+They compress without a source, in training and in the table, so that everything in a row's images passed through the latent. The
+latent is the image pooled by f (five channels, neither noised nor quantised) and the learned channels, which alone are
+regularised; a row of either kind is therefore slightly better than the paper's own would be. Learned channels and codes are those
+of the paper's table 8 (Rombach et al., CVPR 2022).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def first_stage_cpu(
         population=runs / "population",
         engine=EngineConfig(total_images=60_000, batch_size=16, learning_rate=1.5e-3, ema_images=3_000),
         regularisation=regularisation,
-        # A codebook of more codes than it meets latents in a thousand images cannot be filled by a small run.
+        # A small run cannot fill a codebook with more codes than the latents it sees in a thousand images.
         num_codes=NUM_CODES[factor] // 8,
         learned_channels=LEARNED_CHANNELS[regularisation][factor],
         patch=patch,

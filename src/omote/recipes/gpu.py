@@ -6,11 +6,10 @@
     omote train editor-gpu-flow --run runs/editor-flow
     omote train decoder-gpu --run runs/decoder
 
-Not run: settings are those of `omote.recipes.cpu` scaled up. The latent has the CPU release's 32 × 32 pixels, by f = 8 where
-that has f = 4, and the networks have several times its width. The operations of all steps, as torch counts them, are less than
-two hours of a GPU at a fifth of its 990 TFLOP/s in bf16; pairs are drawn, augmented and led by motion images on the CPU, step
-by step, and that is what hours are: estimates from a rate of 200 images per second. Scores are what the CPU release is to reach
-at 128 pixels, as a bar to meet.
+Not run: the settings are those of `omote.recipes.cpu`, scaled up. The latent has 32 × 32 pixels as in the CPU release, with f = 8
+instead of 4, and the networks are several times as wide. All steps together, as torch counts operations, take less than two hours
+of a GPU at a fifth of its 990 TFLOP/s in bf16. Pairs and motion images are drawn on the CPU in every step, which determines the
+hours: estimates at a rate of 200 images per second. Scores are goals taken from the CPU release at 128 pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from omote.rgbd.train.editor import EditorConfig
 
 
 def gpu_engine(total_images: int, *, batch_size: int, learning_rate: float, cooldown: float = 0.3) -> EngineConfig:
-    """Reports as often as a faster machine makes them worth reading."""
+    """Engine settings with longer intervals of reports, for a faster machine."""
     return EngineConfig(
         total_images=total_images,
         batch_size=batch_size,
@@ -60,7 +59,7 @@ def autoencoder_gpu(runs: Path) -> AutoencoderConfig:
 
 
 def editor_gpu(runs: Path) -> EditorConfig:
-    """Latent editor, led by motion images.
+    """Latent editor, conditioned on motion images.
 
     Command: ``omote train editor-gpu --run runs/editor``. Hours: 8 (estimate, not run). Score to expect: depth MAE .5 mm on the
     release suite.
@@ -76,7 +75,7 @@ def editor_gpu(runs: Path) -> EditorConfig:
 
 
 def editor_gpu_flow(runs: Path) -> EditorConfig:
-    """The same network trained on over all times.
+    """The same network trained further at all times t.
 
     Command: ``omote train editor-gpu-flow --run runs/editor-flow``. Hours: 4 (estimate, not run). Score to expect: that of
     ``editor-gpu`` in one step, with samples that differ in several.

@@ -1,4 +1,4 @@
-"""Candidates 1 and 2, and what both end in: views of a population, their first stages, and views → mesh.
+"""Candidates 1 and 2: views of a population, their first stages, denoisers, and the shared views → mesh.
 
     omote population --out runs/views --persons 4000 --images 3 --views 5 --pose-deg 2.5 --pose-mm 4 --ict ICT_FACEKIT
     omote train to3d-cpu --run runs/to3d --set ict=ICT_FACEKIT
@@ -9,8 +9,8 @@
     omote train candidate2-cpu --run runs/candidate2
     omote train to3d-cpu-latents --run runs/to3d-latents --set ict=ICT_FACEKIT
 
-Runs lie side by side in one folder; each finds the one before it there. A population without ICT-FaceKit needs no ``ict``. Each
-candidate has 4 core-hours in all: first stage 1, 3D encoder .7, denoiser the rest; views → mesh is shared and comes on top.
+Runs lie side by side in one folder, where each finds those it depends on. A population without ICT-FaceKit needs no ``ict``. Each
+candidate has 4 core-hours in total: first stage 1, 3D encoder .7, denoiser the rest; the shared views → mesh is not included.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def to3d_cpu(runs: Path) -> ViewsToMeshConfig:
 
 
 def to3d_cpu_volume(runs: Path) -> ViewsToMeshConfig:
-    """The volumetric rival: the same coarse face, refined by a 3D CNN over 32³ voxels.
+    """The volumetric baseline: the same coarse face, refined by a 3D CNN over 32³ voxels.
 
         omote train to3d-cpu-volume --run runs/to3d-volume --set ict=ICT_FACEKIT
 
@@ -114,7 +114,7 @@ def views_tiny_rgbd(runs: Path) -> ViewFirstStageConfig:
 
 
 def to3d_cpu_latents(runs: Path) -> ViewsToMeshConfig:
-    """Views → mesh straight from the latents of candidate 2.
+    """Views → mesh, directly from the latents of candidate 2.
 
         omote train to3d-cpu-latents --run runs/to3d-latents --set ict=ICT_FACEKIT
 
@@ -126,7 +126,7 @@ def to3d_cpu_latents(runs: Path) -> ViewsToMeshConfig:
 
 
 def to3d_cpu_decoded(runs: Path) -> ViewsToMeshConfig:
-    """Views → mesh that has also seen what candidate 1's first stage makes of noised latents.
+    """Views → mesh, also trained on views decoded from noised latents by candidate 1's first stage.
 
         omote train to3d-cpu-decoded --run runs/to3d-decoded --set ict=ICT_FACEKIT
 
@@ -173,7 +173,7 @@ def voxels_tiny(runs: Path) -> VoxelEncoderConfig:
 
 
 def candidate1_cpu(runs: Path) -> ViewDenoiserConfig:
-    """Denoiser of candidate 1: V images of a person, led by depth and words.
+    """Denoiser of candidate 1: V images of a person, conditioned on depth and text.
 
         omote train candidate1-cpu --run runs/candidate1
 
@@ -199,7 +199,7 @@ def candidate1_cpu(runs: Path) -> ViewDenoiserConfig:
 
 
 def candidate2_cpu(runs: Path) -> ViewDenoiserConfig:
-    """Denoiser of candidate 2: V latents from 3D, led by words alone.
+    """Denoiser of candidate 2: V latents from 3D, conditioned on text alone.
 
         omote train candidate2-cpu --run runs/candidate2
 
@@ -216,7 +216,7 @@ def candidate2_cpu(runs: Path) -> ViewDenoiserConfig:
 
 
 def candidate1_tiny(runs: Path) -> ViewDenoiserConfig:
-    """Denoiser of candidate 1, 8 steps, without words."""
+    """Denoiser of candidate 1, 8 steps, without text."""
     return replace(
         candidate1_cpu(runs),
         engine=ENGINE,
@@ -229,13 +229,13 @@ def candidate1_tiny(runs: Path) -> ViewDenoiserConfig:
 
 
 def candidate2_tiny(runs: Path) -> ViewDenoiserConfig:
-    """Denoiser of candidate 2, 8 steps, without words."""
+    """Denoiser of candidate 2, 8 steps, without text."""
     own = candidate2_cpu(runs)
     return replace(candidate1_tiny(runs), first_stage=own.first_stage, encoder=own.encoder, depth=own.depth)
 
 
 def _rendered(ict: Path | None = None) -> PopulationConfig:
-    """Eight views at 256², rendered as they are drawn."""
+    """Eight views at 256², rendered during training."""
     eight = Rig(yaw_deg=tuple(yaw for yaw, _ in ANGLES), pitch_deg=tuple(pitch for _, pitch in ANGLES))
     return PopulationConfig(size=256, num_images=3, rig=eight, pose_deg=2.5, pose_mm=4.0, ict=ict)
 

@@ -6,13 +6,13 @@
     omote generate --run runs/ffhq --out faces --count 50000 --steps 200
 
 Widths, multipliers, attended resolutions, heads, batch sizes, iterations and rates are those of the paper's tables 12
-(unconditional) and 15 (class, text); |Z| and z-shapes with them. FIDs in the docstrings are the paper's own (tables 1, 2 and 3);
-none of these runs was made here, so nothing here reproduces them.
+(unconditional) and 15 (class, text), as are |Z| and the z-shapes. FIDs in the docstrings are the paper's own (tables 1, 2 and 3);
+none of these runs was made here, so they reproduce nothing.
 
-What differs from the paper: first stages learn from the folder itself (the paper's from OpenImages), with the features of
-`omote.nets.perceptual` in LPIPS's place where that file is given; the noise schedule runs over β from .00085 to .012 for all (the
-paper's text model; its others have .0015 to .0195); AdamW has β₂ = .99. Hours are estimates: the operations of all
-steps, as torch counts them, at a fifth of a data-centre GPU's 990 TFLOP/s in bf16; none was timed.
+Differences from the paper: first stages learn from the folder itself (the paper's from OpenImages), with the features of
+`omote.nets.perceptual` instead of LPIPS if that file is given; the noise schedule has β from .00085 to .012 for all (as the
+paper's text model; its others have .0015 to .0195); AdamW has β₂ = .99. Hours are estimates from the operations of all steps, as
+torch counts them, at a fifth of a data-centre GPU's 990 TFLOP/s in bf16; none was timed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from omote.engine.loop import EngineConfig
 from omote.images.train_first_stage import ImageAutoencoderConfig
 from omote.images.train_generator import ImageGeneratorConfig
 
-# Of the paper's moving average, .9999 a step.
+# The paper's moving average: .9999 per step.
 EMA_STEPS = round(math.log(0.5) / math.log(0.9999))
 
 
 def paper_engine(*, batch_size: int, iterations: int, learning_rate: float, warmup_steps: int = 0) -> EngineConfig:
-    """A constant rate, torch's weight decay, no clipping."""
+    """Constant learning rate, torch's weight decay, no clipping."""
     return EngineConfig(
         total_images=batch_size * iterations,
         batch_size=batch_size,
@@ -115,7 +115,7 @@ def generator_paper_bedrooms(runs: Path) -> ImageGeneratorConfig:
 
 
 def generator_paper_churches(runs: Path) -> ImageGeneratorConfig:
-    """LSUN churches 256², LDM-8 behind a KL first stage, 294 M parameters (table 12).
+    """LSUN churches 256², LDM-8 on a KL first stage, 294 M parameters (table 12).
 
     Command: ``omote train generator-paper-churches --run runs/churches``. Hours: about 27 on one GPU (not run). Score: FID 4.02
     with 200 steps (the paper's table 1, not reproduced here).
@@ -132,7 +132,7 @@ def generator_paper_churches(runs: Path) -> ImageGeneratorConfig:
 
 
 def generator_paper_class(runs: Path) -> ImageGeneratorConfig:
-    """ImageNet 256² by class, LDM-4, 395 M parameters (table 15); a subfolder a class, however many there are.
+    """ImageNet 256² by class, LDM-4, 395 M parameters (table 15); one subfolder per class, for any number of classes.
 
     Command: ``accelerate launch --num_processes 8 -m omote train generator-paper-class --run runs/class``. Hours: about 36 on 8
     GPUs (not run). Score: FID 10.56, and 3.60 at guidance 1.5, with 250 steps (the paper's table 3, not reproduced here).
@@ -149,9 +149,9 @@ def generator_paper_class(runs: Path) -> ImageGeneratorConfig:
 
 
 def generator_paper_text(runs: Path) -> ImageGeneratorConfig:
-    """Images by text, LDM-8 behind a KL first stage, 1.45 B parameters (table 15); ``name.txt`` beside the images.
+    """Images by text, LDM-8 on a KL first stage, 1.45 B parameters (table 15); ``name.txt`` beside the images.
 
-    The paper reads with BERT's tokens: ``--set tokenizer=tokenizer.json``; without, with the text's bytes. Command: ``accelerate
+    The paper uses BERT's tokens: ``--set tokenizer=tokenizer.json``; the default is the text's bytes. Command: ``accelerate
     launch --use_fsdp --fsdp_version 2 --num_processes 8 -m omote train generator-paper-text --run runs/text``. Hours: about 50
     on 8 GPUs (not run). Score: FID 23.31 on MS-COCO, and 12.63 at guidance 1.5 (the paper's table 2, trained on 400 M images of
     LAION; not reproduced here).
@@ -177,7 +177,7 @@ TINY = EngineConfig(
 
 
 def autoencoder_paper_tiny(runs: Path) -> ImageAutoencoderConfig:
-    """A first stage at 32 pixels, 8 steps: for tests; the results mean nothing."""
+    """A first stage at 32 pixels, 8 steps, for tests; the results mean nothing."""
     return replace(
         autoencoder_paper_vq_f4(runs),
         engine=TINY,
@@ -190,7 +190,7 @@ def autoencoder_paper_tiny(runs: Path) -> ImageAutoencoderConfig:
 
 
 def generator_paper_tiny(runs: Path) -> ImageGeneratorConfig:
-    """A denoiser behind it, 8 steps."""
+    """A denoiser on that first stage, 8 steps."""
     return replace(
         _unconditional(runs, TINY),
         sample_size=32,

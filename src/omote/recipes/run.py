@@ -1,4 +1,4 @@
-"""From a recipe's config to a running training."""
+"""Running a recipe: from its config to the training."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def task_of(config: RecipeConfig) -> Task:
 
 
 def parameters_of(config: RecipeConfig) -> int | None:
-    """Parameters of a network that a config alone describes, without its data; None for others."""
+    """Number of parameters of a network that its config describes without data; None for other networks."""
     if not isinstance(config, ImageAutoencoderConfig | ImageGeneratorConfig):
         return None
     with torch.device("meta"):
@@ -88,12 +88,12 @@ def parameters_of(config: RecipeConfig) -> int | None:
 
 
 def estimate_recipe(config: RecipeConfig) -> Estimate:
-    """What a recipe will take on this machine; a few steps are taken in memory."""
+    """Estimate of a recipe on this machine, from a few steps in memory."""
     return estimate(task_of(config), config.engine)
 
 
 def run_recipe(config: RecipeConfig, run: Path) -> Iterator[StepReport]:
-    """Train a recipe in the folder ``run``, resuming what is there; the export lies in ``run/export``."""
+    """Train a recipe in the folder ``run``, resuming an existing run; the export is written to ``run/export``."""
     task = task_of(config)
     if isinstance(task, EditorTask):
         task.keep_first_stage()

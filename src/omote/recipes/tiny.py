@@ -1,10 +1,10 @@
-"""Seconds on any machine: the same code as a release at a fraction of its size. For tests: there is no score to expect.
+"""Recipes of seconds on any machine, for tests: the code of a release at a fraction of its size, without an expected score.
 
     omote population --out runs/population --persons 3
     omote train autoencoder-tiny --run runs/autoencoder
     omote train editor-tiny --run runs/editor
 
-and each of the others by its name; what it builds on lies beside it under the name of its stage.
+and each of the others by its name; the runs that it depends on lie beside it under the names of their stages.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def editor_tiny(runs: Path) -> EditorConfig:
 
 
 def editor_tiny_conditions(runs: Path) -> EditorConfig:
-    """That editor, trained on to draw and to read every condition, 8 steps."""
+    """The editor, trained further to sample and to read every condition, 8 steps."""
     return replace(
         editor_tiny(runs),
         start_from=runs / "editor/export/editor",
@@ -56,7 +56,7 @@ def editor_tiny_conditions(runs: Path) -> EditorConfig:
 
 
 def few_tiny(runs: Path) -> DistilConfig:
-    """That editor distilled, 8 steps."""
+    """The distilled editor, 8 steps."""
     return replace(
         editor_cpu_few(runs),
         autoencoder=runs / "autoencoder/export/autoencoder",
@@ -77,7 +77,7 @@ def decoder_tiny(runs: Path) -> DecoderConfig:
 
 
 def decoder_tiny_draw(runs: Path) -> DecoderConfig:
-    """Decoder that also does without a source, 8 steps."""
+    """Decoder that also decodes without a source, 8 steps."""
     return replace(decoder_tiny(runs), editor=None, alone_share=0.5)
 
 

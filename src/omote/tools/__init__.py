@@ -1,1 +1,1 @@
-"""How shipped weights that are no network of the diffusion were made; each with a command."""
+"""Training of the shipped weights outside the diffusion model, each with a command."""

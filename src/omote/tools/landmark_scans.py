@@ -1,7 +1,7 @@
 """Simulated scans with exact landmarks: population heads under hair, on shoulders, in rooms, cut to masks, noisy, with holes.
 
-Only points with colours: the networks of `omote.align.landmarks` see nothing else. Clutter (torso, limbs, hair, cap, beard,
-walls, tables, strays) is crude on purpose: what is taught is that a face may be surrounded by anything.
+The networks of `omote.align.landmarks` read points and colours only. Clutter (torso, limbs, hair, cap, beard, walls, tables,
+stray points) is deliberately crude: it teaches that anything may surround a face.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class SimulatedScan:
     """A simulated scan in the canonical frame, mm.
 
     Attributes:
-        points: everything, head and clutter.
-        on_face: points of the face region.
-        colors: of each point, sRGB [0, 1]; None for a scan without colour.
-        landmarks: exact, of the person drawn; None where the scan holds no head.
+        points: points of head and clutter.
+        on_face: mask of the face's points.
+        colors: sRGB colour of each point in [0, 1]; None for a scan without colour.
+        landmarks: exact landmarks of the person; None for a scan without a head.
     """
 
     points: Float[np.ndarray, "n 3"]
@@ -42,13 +42,13 @@ class SimulatedScan:
     landmarks: Float[np.ndarray, "68 3"] | None
 
     def kept(self, keep: Bool[np.ndarray, " n"]) -> SimulatedScan:
-        """The scan without some of its points."""
+        """The scan with a part of its points."""
         colors = None if self.colors is None else self.colors[keep]
         return replace(self, points=self.points[keep], on_face=self.on_face[keep], colors=colors)
 
 
 class HeadPoints:
-    """A head model's bases at fixed surface points, so that a person is one small matrix product."""
+    """A head model's bases at fixed surface points, with which drawing a person is one small matrix product."""
 
     def __init__(self, model: HeadModel, *, count: int = 20_000, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ class HeadPoints:
         self._painted: dict[int, np.ndarray] = {}
 
     def colors(self, appearance: int) -> Float[np.ndarray, "n 3"]:
-        """Albedo of each point, sRGB [0, 1], of one of `NUM_APPEARANCES` persons; painted when it is first asked for."""
+        """Albedo of each point, sRGB in [0, 1], for one of `NUM_APPEARANCES` persons, painted at the first call."""
         if appearance not in self._painted:
             self._painted[appearance] = self._paint(appearance)
         return self._painted[appearance].astype(np.float32)
@@ -93,7 +93,7 @@ class HeadPoints:
         return np.asarray(self._at(colors), np.float16)
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """(points, landmarks) of a random person with a random, mostly mild, expression."""
+        """Points and landmarks of a random person with a random, mostly mild, expression."""
         a = np.clip(0.8 * rng.standard_normal(len(self.identity)), -2.2, 2.2)
         category = str(rng.choice(CATEGORIES)) if rng.random() < 0.6 else "neutral"
         arkit = draw_expression(category, rng).arkit
@@ -110,12 +110,12 @@ class HeadPoints:
 
 
 def draw_scan(heads: list[HeadPoints], rng: np.random.Generator, *, clutter: float = 0.65) -> SimulatedScan:
-    """A random person's scan.
+    """A scan of a random person.
 
     Args:
         heads: head models to draw from.
-        rng: source of randomness.
-        clutter: chance of each of torso and hair where the head is whole; a room and limbs come with a third of it.
+        rng: random generator.
+        clutter: probability of a torso and of hair for a whole head; a third of it for limbs, a half for a room.
     """
     head = heads[rng.integers(len(heads))]
     points, landmarks = head.draw(rng)
@@ -158,7 +158,7 @@ def draw_scan(heads: list[HeadPoints], rng: np.random.Generator, *, clutter: flo
 
 
 def _part(points: np.ndarray, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
-    """What is kept of a head of which there is only a part: a mask, one side or the front."""
+    """Mask of the kept points of a partial head: a mask, one side or the front."""
     kind = rng.random()
     x, y, z = points.T
     if kind < 0.6:
@@ -171,7 +171,7 @@ def _part(points: np.ndarray, rng: np.random.Generator) -> Bool[np.ndarray, " n"
 
 
 def _lit(albedo: np.ndarray, normals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Colours as a camera gets them: shaded or flat, any exposure and white balance, noisy."""
+    """Colours as captured by a camera: shaded or flat, with any exposure and white balance, noisy."""
     toward = np.array([rng.normal(0, 0.6), rng.normal(0.3, 0.5), 1.0])
     shade = 1 - rng.uniform(0, 0.75) * (1 - np.clip(normals @ (toward / np.linalg.norm(toward)), 0, 1))[:, None]
     exposure = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.06, 3))
@@ -180,7 +180,7 @@ def _lit(albedo: np.ndarray, normals: np.ndarray, rng: np.random.Generator) -> n
 
 
 def _tint(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Colours of clutter."""
+    """Random colours of clutter."""
     base = np.array(HAIR[rng.integers(len(HAIR))]) if rng.random() < 0.4 else rng.uniform(0.05, 0.95, 3)
     return np.clip(base * rng.uniform(0.8, 1.2, (count, 1)) + rng.normal(0, 0.03, (count, 3)), 0, 1).astype(np.float32)
 
@@ -213,8 +213,8 @@ def draw_other(rng: np.random.Generator) -> SimulatedScan:
 
 
 def _degraded(scan: SimulatedScan, rng: np.random.Generator) -> SimulatedScan:
-    """One-sided views, holes, noise, strays."""
-    if rng.random() < 0.5:  # what one camera sees, roughly from the front
+    """The scan as a one-sided view, with holes, noise and stray points."""
+    if rng.random() < 0.5:  # surface seen by one camera, roughly from the front
         yaw, pitch = rng.normal(0, 0.45), rng.normal(0, 0.3)
         rotation = view_rotation(np.array([np.sin(yaw), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]))
         view = scan.points @ rotation.T * 0.2 + np.array([192.0, 192.0, 0.0])
@@ -227,7 +227,7 @@ def _degraded(scan: SimulatedScan, rng: np.random.Generator) -> SimulatedScan:
     points = scan.points
     if rng.random() < 0.6:
         points = points + rng.normal(0, np.exp(rng.uniform(np.log(0.1), np.log(2.0))), points.shape)
-    if rng.random() < 0.3 and len(points) > 60:  # strays
+    if rng.random() < 0.3 and len(points) > 60:  # stray points
         ids = rng.integers(0, len(points), len(points) // 60)
         stray = points[ids] + rng.normal(0, 15, (len(ids), 3))
         scan = replace(
@@ -241,7 +241,7 @@ def _degraded(scan: SimulatedScan, rng: np.random.Generator) -> SimulatedScan:
 
 
 def _room(rng: np.random.Generator, density: float) -> np.ndarray:
-    """A wall behind the person and, at times, a table before him and something on it."""
+    """A wall behind the person and, sometimes, a table with an object in front."""
     reach = float(np.exp(rng.uniform(np.log(250), np.log(1800))))
     count = int(np.clip(density * 2 * reach**2, 400, 7_000))
     tilt = Rotation.from_rotvec(rng.normal(0, 0.3, 3)).as_matrix()

@@ -1,4 +1,4 @@
-"""Train the face finder and the landmark network on simulated scans; one CPU thread, about half an hour.
+"""Training of the face finder and the landmark network on simulated scans; one CPU thread, about half an hour.
 
 A run is a folder with ``config.json``, ``stats.jsonl``, ``checkpoint.safetensors`` with ``progress.json`` (the same call
 resumes) and, at the end, ``landmarks.safetensors`` in the shipped format.
@@ -45,19 +45,19 @@ FRONTAL_COS, IGNORE_COS = math.cos(math.radians(52)), math.cos(math.radians(68))
 
 @dataclass(frozen=True, kw_only=True)
 class LandmarkTraining:
-    """How long and how to train.
+    """Settings of the training.
 
     Attributes:
-        steps: optimiser steps.
-        finder_every: the finder learns in every so many steps, since the landmark network needs more.
+        steps: number of optimiser steps.
+        finder_every: interval of steps in which the finder is trained, since the landmark network needs more steps.
         batch_size: views per network and step.
-        views_per_scan: views drawn of one simulated scan.
-        learning_rate: AdamW's peak, cosine to zero.
+        views_per_scan: number of views of one simulated scan.
+        learning_rate: peak learning rate of AdamW, with cosine decay to zero.
         other_share: share of scans without a head.
-        checkpoint_steps: steps between checkpoints.
-        seed: seed of everything drawn.
-        threads: torch threads.
-        bf16: compute convolutions in bfloat16, which a processor with such instructions does in half the time.
+        checkpoint_steps: number of steps between checkpoints.
+        seed: seed of all random choices.
+        threads: number of torch's threads.
+        bf16: compute convolutions in bfloat16, in half the time on processors with such instructions.
     """
 
     steps: int = 7500
@@ -74,7 +74,7 @@ class LandmarkTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class LandmarkStep:
-    """One step's numbers."""
+    """Losses and errors of one step."""
 
     step: int
     steps: int
@@ -99,7 +99,7 @@ def finder_views(
     center, radius = robust_ball(scan.points)
     scale = FINDER_SIZE / (2 * radius) * float(np.exp(rng.uniform(-0.5, 0.15)))
     spread = np.array([4.0, 4.0, 0.0])
-    if scan.landmarks is not None and rng.random() < 0.5:  # a window of a larger scan, somewhere near the face
+    if scan.landmarks is not None and rng.random() < 0.5:  # a window of a larger scan, near the face
         center, scale = FACE_CENTER_MM, float(np.exp(rng.uniform(np.log(11.0), np.log(80.0)))) / FACE_SIZE_MM
         spread = np.array([22.0, 22.0, 14.0])
     turn = Rotation.random(rng=rng).as_matrix()
@@ -147,9 +147,9 @@ def _mark(target: np.ndarray, scan: SimulatedScan, rotation: np.ndarray, face_px
 def landmark_view(
     scan: SimulatedScan, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "9 h w"], Float[np.ndarray, "68 3"]]:
-    """A roughly frontal view, off by as much as the finder errs, with the exact landmarks in its unit coordinates."""
+    """A roughly frontal view, with an error of pose like the finder's, and the exact landmarks in its unit coordinates."""
     assert scan.landmarks is not None
-    fine = rng.random() < 0.65  # the second look comes from a better estimate
+    fine = rng.random() < 0.65  # the second look has a better estimate
     spread = 0.35 if fine else 1.0
     turn = Rotation.from_rotvec(spread * np.deg2rad(15) * rng.standard_normal(3)).as_matrix()
     size = float(np.exp(spread * np.clip(0.16 * rng.standard_normal(), -0.35, 0.35)))
@@ -170,7 +170,7 @@ def landmark_view(
 def make_batch(
     config: LandmarkTraining, heads: list[HeadPoints], step: int
 ) -> tuple[tuple[Tensor, Tensor] | None, Tensor, Tensor]:
-    """((finder views, targets) while it learns, landmark views, landmarks) of a step: the same for the same arguments."""
+    """Finder views and targets (in its steps), landmark views and landmarks of a step; a function of its arguments."""
     rng = np.random.default_rng([config.seed, step])
     views: list[np.ndarray] = []
     targets: list[np.ndarray] = []
@@ -213,14 +213,14 @@ def finder_loss(out: Float[Tensor, "b 10 c c"], target: Float[Tensor, "b 12 c c"
 def landmark_loss(
     points: Float[Tensor, "b 68 3"], log_scale: Float[Tensor, "b 68"], truth: Float[Tensor, "b 68 3"]
 ) -> Tensor:
-    """Laplace negative log likelihood plus a plain L1 that keeps hard points moving."""
+    """Laplace negative log likelihood plus an L1 term that keeps gradients of hard points large."""
     error = (points - truth).abs().mean(dim=2)
     log_scale = log_scale.clamp(-6.0, 1.0)
     return (error * torch.exp(-log_scale) + log_scale).mean() + 20.0 * error.mean()
 
 
 def train_landmarks(config: LandmarkTraining, heads: list[HeadModel], run: Path) -> Iterator[LandmarkStep]:
-    """Train or resume in ``run``; yields after every step, writes `landmarks.safetensors` at the end.
+    """Train or resume in ``run``; yields every step, and writes `landmarks.safetensors` at the end.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -296,7 +296,7 @@ def _save(nets: Nets, optimizer: torch.optim.Optimizer, run: Path, step: int) ->
 
 
 def _resume(nets: Nets, optimizer: torch.optim.Optimizer, run: Path) -> int:
-    """Load the checkpoint if there is one; the step to go on with."""
+    """Load an existing checkpoint; returns the next step."""
     path = run / "checkpoint.safetensors"
     if not path.exists():
         return 0

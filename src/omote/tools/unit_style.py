@@ -1,9 +1,9 @@
-"""Learn the second style of units from a population of two head models: in closed form, minutes on one core.
+"""Learning of the second style of units from a population of two head models, in closed form: minutes on one core.
 
-Each person's rest image is fitted as a scan would be. Where a pixel shows the person's own skin and the fitted head's, the
-person's units there are observations of how the fitted head should move; averaged over persons, they say how each model's
-persons move at the shipped head's vertices. Persons of the shipped head are seen through the same imperfect fits, so the
-difference of the two averages is free of what the fits blur.
+Each person's image at rest is fitted as a scan would be. Pixels that show both the person's own skin and the fitted head's make
+the person's units observations of the fitted head's motion. Averages over persons describe how each model's persons move at the
+shipped head's vertices. Persons of the shipped head are observed through the same imperfect fits, so the blur of the fits cancels
+in the difference of the two averages.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from omote.head.model import PARTS, HeadModel
 from omote.head.unit_style import UnitStyle
 from omote.rendering.zbuffer import rasterize
 
-SAME_SURFACE_MM = 8.0  # two renders of a face that are farther apart show different folds
-BEHIND_MM = -40.0  # nothing behind the cheeks moves in front of a camera
-SEEN = 8.0  # observations of a vertex from which on it is trusted more than its neighbours
+SAME_SURFACE_MM = 8.0  # renders of a face that are farther apart show different folds
+BEHIND_MM = -40.0  # nothing behind the cheeks moves visibly
+SEEN = 8.0  # number of observations from which on a vertex is trusted more than its neighbours
 STIFFNESS = 0.05
 RIDGE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class StyleReport:
-    """What was learned, on persons kept apart.
+    """Results on held-out persons.
 
     Attributes:
-        persons: number of persons of each head model that the style was learned from.
-        told_apart: share of held-out persons whose style is on the right side of one half.
-        before_mm: mean error of the shipped units on held-out persons of the second model, at what their units move.
-        after_mm: error with the style.
+        persons: number of persons of each head model in the training set.
+        told_apart: share of held-out persons whose style is on the correct side of one half.
+        before_mm: mean error of the shipped units on held-out persons of the second model, where their units move.
+        after_mm: the same error with the style.
     """
 
     persons: tuple[int, int]
@@ -60,13 +60,13 @@ class _Seen:
 def learn_unit_style(
     config: PopulationConfig, heads: Sequence[HeadModel], num_persons: int, *, held_out: int = 40
 ) -> Iterator[int | tuple[UnitStyle, StyleReport]]:
-    """Learn from persons 0 to ``num_persons`` of a population; yields how many are done, and the style at last.
+    """Learn from persons 0 to ``num_persons`` of a population; yields the number of finished persons, finally the style.
 
     Args:
         config: config of a population with two head models.
-        heads: the shipped one, and the one whose style is learned.
-        num_persons: to draw.
-        held_out: how many of them, the last, only judge.
+        heads: shipped head model, and the one whose style is learned.
+        num_persons: number of persons.
+        held_out: number of persons, counted from the last one, that only measure.
 
     Raises:
         OmoteError: there is one head model only, or no held-out person.
@@ -99,7 +99,7 @@ def learn_unit_style(
 
 
 def _observe(person: Person, heads: Sequence[HeadModel]) -> _Seen:
-    """A person's own units at the vertices of the head fitted to them."""
+    """The person's own units at the vertices of the head fitted to them."""
     own, shipped = heads[person.head], heads[0]
     image, _, vertices = next(render_person(person, heads))
     fit = fit_as_found(person, heads, image, vertices)
@@ -130,7 +130,7 @@ def _observe(person: Person, heads: Sequence[HeadModel]) -> _Seen:
 def _offsets(
     head: HeadModel, count: Float[np.ndarray, "2 v"], total: Float[np.ndarray, "2 52 v 3"]
 ) -> Float[np.ndarray, "52 v 3"]:
-    """Difference of the two averages, carried on smoothly to what no scan shows: the inside of closed lips, behind lids.
+    """Difference of the two averages, continued smoothly to unseen skin, such as inside closed lips and behind lids.
 
     A bilaplacian keeps the slope across the rim (Botsch & Kobbelt, "An Intuitive Framework for Real-Time Freeform Modeling",
     SIGGRAPH 2004).
