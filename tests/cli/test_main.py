@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 import omote
-from omote.cli.main import COMMANDS, main
+from omote.cli.main import COMMANDS, _find_temporary_folder, main
 from omote.cli.options import options_of
 from omote.errors import OmoteError
 
@@ -121,6 +121,11 @@ def test_wrong_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         (KeyboardInterrupt(), 130, "omote: interrupted"),
         (OSError(errno.ENOSPC, "No space left on device", "a.glb"), 2, "omote: a.glb: no space left"),
         (PermissionError(errno.EACCES, "Permission denied", "a.glb"), 2, "omote: a.glb: Permission denied"),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+            2,
+            "omote: no folder for temporary",
+        ),
         (MemoryError(), 2, "omote: this computer's memory is used up"),
         (RuntimeError("can't start new thread"), 2, "omote: the system gives no more threads"),
     ],
@@ -206,6 +211,16 @@ def test_a_name_that_the_terminal_cannot_show_is_one_line(tmp_path: Path) -> Non
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_without_a_temporary_folder_shared_memory_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_found() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setattr("tempfile.gettempdir", none_found)
+    _find_temporary_folder()
+    assert os.environ["TMPDIR"] == "/dev/shm"
 
 
 def test_set_given_twice_adds_up_and_any_other_option_is_refused(

@@ -19,7 +19,7 @@ from omote.cli.main import main
 for command in sys.argv[1:]:
     code = main(command.split())
     if code:
-        sys.exit(f"{command}: {code}")
+        sys.exit(code)
 """
 # In this order: each takes what those before it made. Options make them short.
 COMMANDS = {

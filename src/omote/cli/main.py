@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -126,6 +127,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from omote.errors import OmoteError
 
     _calm_libraries()
+    _find_temporary_folder()
     previous = {number: signal.signal(number, _terminate) for number in _endings()}
     try:
         _parse(name, arguments)()
@@ -201,6 +203,14 @@ def _calm_libraries() -> None:
         os.environ.setdefault(variable, value)
 
 
+def _find_temporary_folder() -> None:
+    # torch needs one as it is imported, and a read-only system, such as a locked-down container, may have no other.
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        os.environ["TMPDIR"] = "/dev/shm"
+
+
 def _endings() -> list[int]:
     """The signals that end a program, without ignored ones, such as a hang-up under nohup."""
     found = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -216,6 +226,8 @@ def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}no space left on the device; free some or choose another folder"
+    if "temporary directory" in str(error):
+        return "no folder for temporary files can be written; set TMPDIR to one that can"
     return f"{where}{error.strerror or error}"
 
 
