@@ -6,7 +6,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from omote.geometry.rig import rig_of
-from omote.multiview.denoiser import NULL_CATEGORY, ViewAttention, ViewConditions, ViewUNet, depth_maps
+from omote.multiview.denoiser import NULL_CATEGORY, ViewConditions, ViewUNet, depth_maps
+from omote.nets.view_attention import ViewAttention
 
 RIG = rig_of(["3"])
 

@@ -39,7 +39,7 @@ COMMANDS = {
 }
 
 # Networks are read from local files; no library may look for them elsewhere.
-QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
+QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
 
 
 def usage() -> str:
@@ -201,6 +201,8 @@ def _calm_libraries() -> None:
         warnings.simplefilter("ignore")
     for variable, value in QUIET_AND_OFFLINE.items():
         os.environ.setdefault(variable, value)
+    # Where it is installed, diffusers imports all of it, which takes a second; Stable Diffusion's text encoder takes it back.
+    sys.modules.setdefault("transformers", None)  # type: ignore[arg-type]
 
 
 def _find_temporary_folder() -> None:

@@ -129,18 +129,19 @@ def euler(
 
 
 def heun(
-    velocity: Velocity, noise: Float[Tensor, "b *d"], num_steps: int, *, shift: float = 1.0
+    velocity: Velocity, noise: Float[Tensor, "b *d"], num_steps: int, *, shift: float = 1.0, start: float = 1.0
 ) -> Iterator[SampleStep]:
-    """Heun's second-order integration from t = 1 to 0; the last step is an Euler step (Karras et al. 2022, algorithm 1).
+    """Heun's second-order integration from t = 1 to 0 or between (Karras et al. 2022, algorithm 1), with a last Euler step.
 
     Args:
         velocity: velocity of the network, with its guidance.
-        noise: standard normal noise z_1.
+        noise: latents z at ``start``, by default standard normal noise z_1.
         num_steps: number of sampler steps; all but the last take two network evaluations.
         shift: shift of the times, as in `euler`.
+        start: time of the first step, as in `euler`.
     """
     u = torch.linspace(1, 0, num_steps + 1)
-    times = (shift * u / (1 + (shift - 1) * u)).tolist()
+    times = (start * shift * u / (1 + (shift - 1) * u)).tolist()
     z = noise
     for i, (now, then) in enumerate(itertools.pairwise(times)):
         v = velocity(z, z.new_full((len(z),), now))

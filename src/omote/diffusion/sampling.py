@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from omote.diffusion.flow import SampleStep, Velocity, euler, heun
+from omote.diffusion.flow import SampleStep, Velocity, euler, heun, noised
 from omote.diffusion.settings import SamplerName
 
 NUM_TIMESTEPS = 1000
@@ -42,14 +42,14 @@ def cosine_betas() -> tuple[float, ...]:
     return tuple(1 - then / now for now, then in itertools.pairwise(signals))
 
 
-def make_scheduler(name: SamplerName) -> Any:
-    """The diffusers scheduler of a sampler, with `cosine_betas` and v prediction."""
+def make_scheduler(name: SamplerName, betas: Sequence[float] | None = None) -> Any:
+    """The diffusers scheduler of a sampler, with v prediction and `cosine_betas` or other β."""
     # Imported here because it is slow, and making an avatar needs none of them.
     import diffusers
 
     common = {
         "num_train_timesteps": NUM_TIMESTEPS,
-        "trained_betas": list(cosine_betas()),
+        "trained_betas": list(cosine_betas() if betas is None else betas),
         "prediction_type": "v_prediction",
         "timestep_spacing": "trailing",
     }
@@ -79,8 +79,11 @@ def sampled(
     *,
     seeds: Sequence[int] | None = None,
     shift: float = 1.0,
+    betas: Sequence[float] | None = None,
+    source: Float[Tensor, "b *d"] | None = None,
+    start: float = 1.0,
 ) -> Iterator[SampleStep]:
-    """Integrate from noise to clean latents.
+    """Integrate from noise, or from a noised source (SDEdit, Meng et al., ICLR 2022), to clean latents.
 
     Args:
         velocity: velocity of the network on the straight path, with its guidance.
@@ -90,20 +93,29 @@ def sampled(
         sampler: name of the sampler.
         seeds: seeds of the noise that `ddpm` adds, one per sample; 0, 1, … if None.
         shift: shift of the times of the rectified-flow samplers (`euler`).
+        betas: β of the variance-preserving schedule; those of the cosine schedule if None.
+        source: latents to begin from.
+        start: time up to which the source is noised. Variance-preserving samplers then take those of their steps that begin at
+            no later time.
     """
     if sampler in FLOW_SAMPLERS:
-        yield from FLOW_SAMPLERS[sampler](velocity, noise, num_steps, shift=shift)
+        first = noise if source is None else noised(source, noise, noise.new_full((len(noise),), start))
+        yield from FLOW_SAMPLERS[sampler](velocity, first, num_steps, shift=shift, start=start)
         return
-    scheduler = make_scheduler(sampler)
+    scheduler = make_scheduler(sampler, betas)
     scheduler.set_timesteps(num_steps)
+    timesteps = _from_time(scheduler, sampler, start)
     generators = [torch.Generator().manual_seed(s) for s in (seeds if seeds is not None else range(len(noise)))]
     extra = {"generator": generators} if sampler == "ddpm" else {}
     z = noise * float(scheduler.init_noise_sigma)
-    total = len(scheduler.timesteps)
-    for i, timestep in enumerate(scheduler.timesteps):
+    if source is not None:
+        alpha, sigma = _alpha_sigma(scheduler, timesteps[0])
+        # Some samplers hold z / α instead of z.
+        z = (alpha * source + sigma * noise) / scheduler.scale_model_input(torch.ones(1), timesteps[0])
+    total = len(timesteps)
+    for i, timestep in enumerate(timesteps):
         x = scheduler.scale_model_input(z, timestep)
-        signal = float(scheduler.alphas_cumprod[int(timestep)])
-        alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
+        alpha, sigma = _alpha_sigma(scheduler, timestep)
         t = sigma / (alpha + sigma)
         straight = x / (alpha + sigma)
         z_0 = straight - t * velocity(straight, straight.new_full((len(x),), t))
@@ -114,3 +126,31 @@ def sampled(
             # The scheduler's last step extrapolates from earlier noise, and the error of that would stay in the image.
             z = z_0
         yield SampleStep(index=i, total=total, t=t if i + 1 < total else 0.0, z=z, z_0=z_0)
+
+
+def _alpha_sigma(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    signal = float(scheduler.alphas_cumprod[int(timestep)])
+    return math.sqrt(signal), math.sqrt(1 - signal)
+
+
+def _from_time(scheduler: Any, sampler: SamplerName, start: float) -> list[Any]:
+    """The scheduler's timesteps from time ``start`` on, at least the last one."""
+    timesteps = list(scheduler.timesteps)
+    if start >= 1:
+        return timesteps
+
+    def before(timestep: Any) -> bool:
+        alpha, sigma = _alpha_sigma(scheduler, timestep)
+        return sigma / (alpha + sigma) > start
+
+    first = min(sum(map(before, timesteps)), len(timesteps) - 1)
+    if sampler == "pndm":
+        # Its second timestep comes twice, wherever it begins.
+        once = list(dict.fromkeys(map(int, timesteps[first:])))
+        return [once[0], *once[1:2], *once[1:]]
+    if sampler == "heun":
+        # All timesteps but the first and last come in pairs, of which the first begins a step.
+        first += first % 2
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    return timesteps[first:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,20 @@ from torch import Tensor
 
 from omote.errors import ConfigError
 from omote.images.packed import PackedImages, read_packed
+
+
+class Images(Protocol):
+    """Batches of images by step, and a few to look at."""
+
+    def draw(
+        self, step: int, seed: int, size: int, part: int, parts: int
+    ) -> tuple[Float[Tensor, "b 3 s s"], list[int]]:
+        """See `ImageSource.draw`."""
+        ...
+
+    def first(self, count: int) -> Float[Tensor, "b 3 s s"]:
+        """See `ImageSource.first`."""
+        ...
 
 
 class ImageSource:

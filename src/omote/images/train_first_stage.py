@@ -16,7 +16,7 @@ from omote.config import Range
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.weights import built
 from omote.images.first_stage import ImageAutoencoder, Regularisation, encoded, factor_of, image_autoencoder
-from omote.images.source import ImageSource, rows_of
+from omote.images.source import Images, ImageSource, rows_of
 from omote.nets.adversarial import AdversarialModule, LossTerms
 from omote.nets.discriminator import PatchDiscriminator
 from omote.nets.quantiser import codebook_use
@@ -70,6 +70,10 @@ class ImageAutoencoderConfig(LossTerms):
     def network(self) -> ImageAutoencoder:
         """The first stage, untrained."""
         return built(image_autoencoder, self)
+
+    def source(self) -> Images:
+        """The training images."""
+        return ImageSource(self.images, size=self.sample_size, random_crop=self.random_crop, flip=self.flip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +136,7 @@ class ImageAutoencoderTask(BaseTask):
 
     def __init__(self, config: ImageAutoencoderConfig) -> None:
         self.config = config
-        self.source = ImageSource(
-            config.images, size=config.sample_size, random_crop=config.random_crop, flip=config.flip
-        )
+        self.source = config.source()
         torch.manual_seed(config.engine.seed)
         self.module = ImageAutoencoderModule(config.network(), config)
 

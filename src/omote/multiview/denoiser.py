@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.attention_processor import AttnProcessor2_0
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from omote.diffusion.flow import path_scale
 from omote.diffusion.objective import Prediction, velocity_of
 from omote.geometry.rig import NUM_CAMERA, NUM_RAY, Rig, flattened, plucker_rays
 from omote.head.expressions import CATEGORIES
+from omote.nets.view_attention import ViewAttention
 from omote.rgbd.codec import DEPTH, MASK
 
 DepthPath = Literal["none", "concat", "added"]
@@ -94,30 +94,6 @@ class MultiviewDenoiser(Protocol):
     ) -> Float[Tensor, "b v d h w"]:
         """Velocity of the straight path (`omote.diffusion.flow`) at time t, which all views of a set share."""
         ...
-
-
-class ViewAttention:
-    """Self-attention over the tokens of all views of a set; cross-attention is unchanged.
-
-    An attention processor for a stock U-Net whose batch holds the views of each set consecutively.
-
-    Args:
-        num_views: number V of views in a set.
-    """
-
-    def __init__(self, num_views: int) -> None:
-        self.num_views = num_views
-        self.plain = AttnProcessor2_0()
-
-    def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
-    ) -> Tensor:
-        """Compute attention, as diffusers' attention processors do."""
-        if encoder_hidden_states is not None:
-            out: Tensor = self.plain(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
-            return out
-        together = hidden_states.reshape(-1, self.num_views * hidden_states.shape[1], hidden_states.shape[2])
-        return self.plain(attn, together, None, *args, **kwargs).reshape(hidden_states.shape)
 
 
 def depth_maps(x: Float[Tensor, "b v 5 s s"], latent_size: int) -> Float[Tensor, "b v k h w"]:

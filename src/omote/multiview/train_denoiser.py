@@ -29,7 +29,7 @@ from omote.multiview.data import ViewSets, ViewSource, joined, sets_of
 from omote.multiview.denoiser import NULL_CATEGORY, TEXT_WIDTH, DepthPath, ViewConditions, ViewUNet, depth_maps
 from omote.multiview.first_stage import ViewAutoencoder
 from omote.multiview.voxels import VoxelEncoder, points_of_views
-from omote.multiview.words import Captions
+from omote.multiview.words import Captions, text_tokens
 
 MEASURED = 32
 # Probabilities of conditioning on the category and on text; otherwise on neither.
@@ -163,6 +163,7 @@ class ViewDenoiserTask(BaseTask):
         if config.encoder is not None:
             encoder = load_pretrained(VoxelEncoder, config.encoder).eval().requires_grad_(False)
         self.captions = Captions(config.num_captions, config.engine.seed) if config.num_captions else None
+        self.tokens = torch.zeros(0) if self.captions is None else text_tokens(self.captions.texts)
         torch.manual_seed(config.engine.seed)
         rig = self.source.rig
         denoiser = built(
@@ -215,7 +216,7 @@ class ViewDenoiserTask(BaseTask):
         by_category = draw < ASKED[0] or (self.captions is None and draw < sum(ASKED))
         text = torch.zeros(TEXT_WIDTH)
         if by_text and self.captions is not None:
-            text = self.captions.like(category, float(wanted.intensity[0]), rng)
+            text = self.tokens[self.captions.like(category, float(wanted.intensity[0]), rng)]
         return {
             "category": torch.tensor(category if by_category else NULL_CATEGORY),
             "intensity": wanted.intensity[0].float(),

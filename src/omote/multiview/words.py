@@ -1,4 +1,4 @@
-"""Captions as input to a denoiser, drawn and encoded once because the text encoders are frozen."""
+"""Captions as input to a denoiser, drawn once, and their encoding by the text conditioner."""
 
 from __future__ import annotations
 
@@ -13,37 +13,34 @@ from torch import Tensor
 from omote.head.expressions import CATEGORIES
 from omote.rgbd.conditions.text.captions import draw_caption
 from omote.rgbd.conditions.text.conditioner import load_text_conditioner
+from omote.rgbd.conditions.text.words import Language
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 
 ENCODE_AT_ONCE = 32
 
 
 class Captions:
-    """Captions of every category, encoded as tokens by a trained text conditioner.
+    """Captions of every category.
 
     Args:
         count: number of captions.
         seed: seed of the random draw of captions.
-        weights: folder with the conditioner's weights; if None, the shipped conditioner.
-
-    Raises:
-        ConfigError: the text encoders are not installed.
-        CheckpointError: there is no trained conditioner.
+        language: language of the captions; both if None.
     """
 
-    def __init__(self, count: int, seed: int, weights: Path | None = None) -> None:
+    def __init__(self, count: int, seed: int, language: Language | None = None) -> None:
         rng = np.random.default_rng([seed, 9])
-        drawn = [draw_caption(rng, category=CATEGORIES[i % len(CATEGORIES)]) for i in range(count)]
-        self.tokens = text_tokens([caption.text for caption in drawn], weights)
+        drawn = [draw_caption(rng, language=language, category=CATEGORIES[i % len(CATEGORIES)]) for i in range(count)]
+        self.texts = [caption.text for caption in drawn]
         self.category = np.array([CATEGORIES.index(caption.category) for caption in drawn])
         self.intensity = np.array([caption.intensity for caption in drawn])
 
-    def like(self, category: int, intensity: float, rng: np.random.Generator) -> Float[Tensor, "128"]:
-        """Token of a random caption of a category, with about the given intensity where there is one."""
+    def like(self, category: int, intensity: float, rng: np.random.Generator) -> int:
+        """Index of a random caption of a category, with about the given intensity where there is one."""
         fitting = np.flatnonzero((self.category == category) & (np.abs(self.intensity - intensity) < 0.26))
         if not len(fitting):
             fitting = np.flatnonzero(self.category == category)
-        return self.tokens[int(fitting[rng.integers(len(fitting))])]
+        return int(fitting[rng.integers(len(fitting))])
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from omote.recipes.gpu import GPU
 from omote.recipes.multiview import MULTIVIEW
 from omote.recipes.paper import PAPER
 from omote.recipes.run import RecipeConfig
+from omote.recipes.stable_diffusion import STABLE_DIFFUSION
 from omote.recipes.tiny import (
     autoencoder_tiny,
     decoder_tiny,
@@ -62,4 +63,5 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     **GPU,
     **PAPER,
     **MULTIVIEW,
+    **STABLE_DIFFUSION,
 }

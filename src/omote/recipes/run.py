@@ -17,6 +17,7 @@ from omote.images.train_first_stage import ImageAutoencoderConfig, ImageAutoenco
 from omote.images.train_generator import ImageGeneratorConfig, ImageGeneratorTask
 from omote.multiview.train_denoiser import ViewDenoiserConfig, ViewDenoiserTask
 from omote.multiview.train_first_stage import ViewFirstStageConfig, ViewFirstStageTask
+from omote.multiview.train_stable_diffusion import StableDiffusionConfig, StableDiffusionTask
 from omote.multiview.train_to_3d import ViewsToMeshConfig, ViewsToMeshTask
 from omote.multiview.train_voxels import VoxelEncoderConfig, VoxelEncoderTask
 from omote.rgbd.train.autoencoder import AutoencoderConfig, AutoencoderTask
@@ -39,6 +40,7 @@ RecipeConfig = (
     | ViewsToMeshConfig
     | VoxelEncoderConfig
     | ViewDenoiserConfig
+    | StableDiffusionConfig
 )
 
 
@@ -72,6 +74,8 @@ def task_of(config: RecipeConfig) -> Task:
             return VoxelEncoderTask(config, heads)
         case ViewDenoiserConfig():
             return ViewDenoiserTask(config, heads)
+        case StableDiffusionConfig():
+            return StableDiffusionTask(config, heads)
 
 
 def parameters_of(config: RecipeConfig) -> int | None:
