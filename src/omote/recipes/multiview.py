@@ -234,7 +234,7 @@ def candidate2_tiny(runs: Path) -> ViewDenoiserConfig:
     return replace(candidate1_tiny(runs), first_stage=own.first_stage, encoder=own.encoder, depth=own.depth)
 
 
-def _rendered(ict: Path | None = None) -> PopulationConfig:
+def rendered(ict: Path | None = None) -> PopulationConfig:
     """Eight views at 256², rendered during training."""
     eight = Rig(yaw_deg=tuple(yaw for yaw, _ in ANGLES), pitch_deg=tuple(pitch for _, pitch in ANGLES))
     return PopulationConfig(size=256, num_images=3, rig=eight, pose_deg=2.5, pose_mm=4.0, ict=ict)
@@ -247,7 +247,7 @@ def views_gpu(runs: Path) -> ViewFirstStageConfig:
     """
     return replace(
         views_cpu(runs),
-        population=_rendered(),
+        population=rendered(),
         engine=gpu_engine(2_000_000, batch_size=64, learning_rate=1e-3),
         widths=(128, 192),
         fine_width=64,
@@ -261,7 +261,7 @@ def candidate1_gpu(runs: Path) -> ViewDenoiserConfig:
     """
     return replace(
         candidate1_cpu(runs),
-        population=_rendered(),
+        population=rendered(),
         engine=gpu_engine(1_500_000, batch_size=32, learning_rate=3e-4),
         channels=(192, 320, 448),
         layers_per_block=2,

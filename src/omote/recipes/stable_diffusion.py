@@ -18,6 +18,9 @@ from pathlib import Path
 from omote.engine.loop import EngineConfig
 from omote.multiview.train_narrow_vae import NarrowVaeConfig
 from omote.multiview.train_stable_diffusion import StableDiffusionConfig
+from omote.recipes.gpu import gpu_engine
+from omote.recipes.multiview import rendered
+from omote.recipes.tiny import ENGINE
 
 NARROW_VAE = (32, 64, 64, 64)
 
@@ -110,6 +113,99 @@ def sd_narrow_multiview_scratch(runs: Path) -> StableDiffusionConfig:
     return replace(sd_narrow_multiview(runs), from_nothing=True)
 
 
+def sd_narrow_both(runs: Path) -> StableDiffusionConfig:
+    """The narrow one, fine-tuned to colour and depth of the views of a rig."""
+    return replace(sd_narrow_multiview(runs), depth=True)
+
+
+def sd_rgbd(runs: Path) -> StableDiffusionConfig:
+    """A checkpoint of one's own, fine-tuned to colour and depth: low-rank changes, and all new weights, at 256².
+
+        omote train sd-rgbd --run runs/sd-rgbd --set checkpoint=FOLDER_OR_FILE
+
+    ``--dry-run`` says hours and memory. Score: not run, as no checkpoint of real size is at hand.
+    """
+    return StableDiffusionConfig(
+        population=runs / "views",
+        checkpoint=runs / "stable-diffusion",
+        engine=EngineConfig(
+            total_images=20_000,
+            batch_size=4,
+            learning_rate=1e-4,
+            warmup_images=1_000,
+            ema_images=2_000,
+            grid_images=2_000,
+            checkpoint_s=600.0,
+        ),
+        depth=True,
+        lora_rank=16,
+        gradient_checkpointing=True,
+    )
+
+
+def sd_multiview(runs: Path) -> StableDiffusionConfig:
+    """A checkpoint of one's own, fine-tuned to the views of a rig: as `sd-rgbd`.
+
+        omote train sd-multiview --run runs/sd-multiview --set checkpoint=FOLDER_OR_FILE
+
+    With ``--set depth=true`` each view has its depth.
+    """
+    own = sd_rgbd(runs)
+    return replace(own, depth=False, multiview=True, engine=replace(own.engine, batch_size=1))
+
+
+def sd_rgbd_gpu(runs: Path) -> StableDiffusionConfig:
+    """`sd-rgbd` on one data-centre GPU: the whole U-Net, Marigold's batch, learning rate and first weights (§4.1).
+
+    Command: ``omote train sd-rgbd-gpu --run runs/sd-rgbd --set checkpoint=FOLDER_OR_FILE``. Score: not run.
+    """
+    return replace(
+        sd_rgbd(runs),
+        population=rendered(),
+        engine=gpu_engine(640_000, batch_size=32, learning_rate=3e-5),
+        depth_init="halved",
+        lora_rank=0,
+    )
+
+
+def sd_multiview_gpu(runs: Path) -> StableDiffusionConfig:
+    """`sd-multiview` on one data-centre GPU: the whole U-Net, eight views, MVDream's learning rate (appendix A).
+
+    Command: ``omote train sd-multiview-gpu --run runs/sd-multiview --set checkpoint=FOLDER_OR_FILE``. Score: not run.
+    """
+    return replace(
+        sd_rgbd_gpu(runs),
+        engine=gpu_engine(320_000, batch_size=16, learning_rate=1e-4),
+        depth=False,
+        multiview=True,
+    )
+
+
+def sd_tiny(runs: Path) -> StableDiffusionConfig:
+    """A narrow Stable Diffusion from nothing, 8 steps."""
+    own = sd_narrow(runs)
+    return replace(
+        own, engine=ENGINE, vae=runs / "sd-tiny-vae/export/autoencoder", channels=(32, 32, 32, 32), text_width=64
+    )
+
+
+def sd_tiny_vae(runs: Path) -> NarrowVaeConfig:
+    """Narrow VAE, 8 steps."""
+    return replace(sd_narrow_vae(runs), engine=ENGINE, channels=(32, 32, 32, 32))
+
+
+def sd_rgbd_tiny(runs: Path) -> StableDiffusionConfig:
+    """Fine-tuning to colour and depth, 8 steps, low-rank."""
+    own = sd_narrow_rgbd(runs)
+    return replace(own, engine=ENGINE, checkpoint=runs / "sd-tiny/export", lora_rank=2)
+
+
+def sd_multiview_tiny(runs: Path) -> StableDiffusionConfig:
+    """Fine-tuning to colour and depth of views, 8 steps, the whole U-Net."""
+    own = sd_narrow_both(runs)
+    return replace(own, engine=ENGINE, checkpoint=runs / "sd-tiny/export")
+
+
 def _narrow_engine(*, seconds: float, batch_size: int) -> EngineConfig:
     return EngineConfig(
         total_images=200_000,
@@ -133,6 +229,15 @@ STABLE_DIFFUSION: dict[str, Callable[[Path], StableDiffusionRecipe]] = {
     "sd-narrow": sd_narrow,
     "sd-narrow-rgbd": sd_narrow_rgbd,
     "sd-narrow-multiview": sd_narrow_multiview,
+    "sd-narrow-both": sd_narrow_both,
+    "sd-rgbd": sd_rgbd,
+    "sd-multiview": sd_multiview,
+    "sd-rgbd-gpu": sd_rgbd_gpu,
+    "sd-multiview-gpu": sd_multiview_gpu,
+    "sd-tiny-vae": sd_tiny_vae,
+    "sd-tiny": sd_tiny,
+    "sd-rgbd-tiny": sd_rgbd_tiny,
+    "sd-multiview-tiny": sd_multiview_tiny,
     "sd-narrow-rgbd-scratch": sd_narrow_rgbd_scratch,
     "sd-narrow-multiview-scratch": sd_narrow_multiview_scratch,
 }
