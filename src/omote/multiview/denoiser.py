@@ -78,11 +78,13 @@ NULL_CATEGORY = len(CATEGORIES)
 class MultiviewDenoiser(Protocol):
     """A denoiser of the latents of V views at once.
 
-    ``latent_channels`` and ``latent_size`` are those of its first stage; ``rig`` holds the cameras that its views must come from.
+    ``latent_channels`` and ``latent_size`` are those of its first stage; ``rig`` holds the cameras that its views must come from;
+    ``diffuses_change`` says whether the difference from the source's latents is denoised, or the target's latents themselves.
     """
 
     latent_channels: int
     latent_size: int
+    diffuses_change: bool
 
     @property
     def rig(self) -> Rig:
@@ -121,6 +123,8 @@ class ViewUNet(ModelMixin, ConfigMixin):
         rays: whether Plücker rays are part of the input.
         prediction: quantity that the U-Net predicts (`omote.diffusion.objective`).
     """
+
+    diffuses_change = True
 
     @register_to_config
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from omote.multiview.denoiser import (
 from omote.multiview.face_map import FaceMap, face_map
 from omote.multiview.first_stage import ViewAutoencoder, ViewFirstStage
 from omote.multiview.latents_to_3d import LatentsToMesh
+from omote.multiview.stable_diffusion import StableDiffusionViews, load_stage
 from omote.multiview.to_3d import ViewsToMesh
 from omote.multiview.train_denoiser import UNITS
 from omote.multiview.volume import VolumeToMesh
@@ -143,7 +144,8 @@ class ViewEditor:
         shape = tuple(source.shape)
         noise = initial_noise(shape, [settings.seed + i for i in range(len(expressions))])
         z = self._sampled(conditions, noise, settings)
-        z = torch.cat([source[None], source[None] + z * self.delta_std])
+        changed = source[None] + z * self.delta_std if self.denoiser.diffuses_change else z
+        z = torch.cat([source[None], changed])
         views = self.first_stage.decoded(z.flatten(0, 1), x.repeat(len(z), 1, 1, 1)).unflatten(0, z.shape[:2])
         vertices, sigma = self.faces(z, views)
         return EditedFaces(views=views, vertices_mm=vertices, sigma_mm=sigma)
@@ -228,8 +230,13 @@ def load_view_editor(folder: Path, head: HeadModel) -> ViewEditor:
     hint = (
         "train it with candidate1-cpu or candidate2-cpu, and put the export of to3d-cpu beside it (docs/candidates.md)"
     )
-    denoiser = load_pretrained(ViewUNet, folder / "denoiser", hint=hint).float().eval()
-    first_stage = load_pretrained(ViewAutoencoder, folder / "first_stage", hint=hint).float().eval()
+    denoiser: Any = load_pretrained(ViewUNet, folder / "denoiser", StableDiffusionViews, hint=hint)
+    first_stage: Any
+    if isinstance(denoiser, StableDiffusionViews):
+        first_stage, read_text = load_stage(folder / "first_stage", denoiser.latent_size), denoiser.read_texts
+    else:
+        first_stage, read_text = load_pretrained(ViewAutoencoder, folder / "first_stage", hint=hint), text_tokens
+    denoiser, first_stage = denoiser.float().eval(), first_stage.float().eval()
     to_3d = load_pretrained(ViewsToMesh, folder / "to_3d", VolumeToMesh, LatentsToMesh, hint=hint).float().eval()
     encoder = None
     if (folder / "encoder").is_dir():
@@ -243,5 +250,11 @@ def load_view_editor(folder: Path, head: HeadModel) -> ViewEditor:
     if denoiser.latent_channels != first_stage.latent_channels or len(to_3d.basis.mean) != len(face.ids):
         raise CheckpointError(f"{folder}: networks that do not belong together; export them again")
     return ViewEditor(
-        denoiser=denoiser, first_stage=first_stage, to_3d=to_3d, delta_std=delta_std, face=face, encoder=encoder
+        denoiser=denoiser,
+        first_stage=first_stage,
+        to_3d=to_3d,
+        delta_std=delta_std,
+        face=face,
+        encoder=encoder,
+        read_text=read_text,
     )

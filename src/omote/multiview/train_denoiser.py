@@ -25,9 +25,11 @@ from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.weights import built, load_pretrained
 from omote.errors import ConfigError
 from omote.head.model import HeadModel
+from omote.images.stable_diffusion.checkpoint import load_stable_diffusion
 from omote.multiview.data import ViewSets, ViewSource, joined, sets_of
 from omote.multiview.denoiser import NULL_CATEGORY, TEXT_WIDTH, DepthPath, ViewConditions, ViewUNet, depth_maps
 from omote.multiview.first_stage import ViewAutoencoder
+from omote.multiview.stable_diffusion import StableDiffusionStage, StableDiffusionViews, views_denoiser
 from omote.multiview.voxels import VoxelEncoder, points_of_views
 from omote.multiview.words import Captions, text_tokens
 
@@ -51,6 +53,7 @@ class ViewDenoiserConfig:
         objective: prediction, loss weighting and distribution of times.
         num_captions: number of captions to train on; 0 trains without text, which needs no text encoders.
         drop_source, drop_depth: share of sets without source views, and without depth.
+        stable_diffusion: checkpoint of Stable Diffusion, whose VAE and U-Net then take the place of ours.
         ict: folder of ICT-FaceKit, for populations that are rendered during training.
     """
 
@@ -69,14 +72,17 @@ class ViewDenoiserConfig:
     num_captions: Annotated[int, Range(0)] = 1_400
     drop_source: Annotated[float, Range(0, 1)] = 0.05
     drop_depth: Annotated[float, Range(0, 1)] = 0.15
+    stable_diffusion: Path | None = None
     ict: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that no network can be built from.
 
         Raises:
-            ValueError: widths and attended resolutions differ in number.
+            ValueError: widths and attended resolutions differ in number, or Stable Diffusion with what it does not take.
         """
+        if self.stable_diffusion is not None and (self.depth == "added" or self.rays or self.encoder is not None):
+            raise ValueError("stable_diffusion takes depth as concat or none, no rays and no encoder")
         if len(self.channels) != len(self.attended):
             raise ValueError(
                 f"attended: expected one for each of {len(self.channels)} channels, got {len(self.attended)}"
@@ -108,7 +114,11 @@ class ViewDenoiserModule(nn.Module):
     delta_std: Tensor
 
     def __init__(
-        self, denoiser: ViewUNet, first_stage: ViewAutoencoder, encoder: VoxelEncoder | None, objective: Objective
+        self,
+        denoiser: ViewUNet | StableDiffusionViews,
+        first_stage: ViewAutoencoder | StableDiffusionStage,
+        encoder: VoxelEncoder | None,
+        objective: Objective,
     ) -> None:
         super().__init__()
         self.denoiser, self.objective = denoiser, objective
@@ -134,7 +144,7 @@ class ViewDenoiserModule(nn.Module):
         """Mean squared error of the prediction, with the weighting of the objective."""
         device = next(self.parameters()).device
         source, target = self.latents(batch, device)
-        z_0 = (target - source) / self.delta_std
+        z_0 = (target - source) / self.delta_std if self.denoiser.diffuses_change else target
         noise, t = batch.noise.to(device), batch.t.to(device)
         maps = depth_maps(batch.source.to(device), self.denoiser.latent_size)
         conditions = ViewConditions(source=source, depth=maps, **{k: v.to(device) for k, v in batch.words.items()})
@@ -158,12 +168,15 @@ class ViewDenoiserTask(BaseTask):
         shard = self.source.shards[0]
         if shard.num_images < 2:
             raise ConfigError(f"{config.population}: expected two faces of each person or more, got 1; give --images 2")
+        if config.stable_diffusion is not None:
+            self._of_stable_diffusion(config.stable_diffusion)
+            return
         first_stage = load_pretrained(ViewAutoencoder, config.first_stage).eval().requires_grad_(False)
         encoder = None
         if config.encoder is not None:
             encoder = load_pretrained(VoxelEncoder, config.encoder).eval().requires_grad_(False)
         self.captions = Captions(config.num_captions, config.engine.seed) if config.num_captions else None
-        self.tokens = torch.zeros(0) if self.captions is None else text_tokens(self.captions.texts)
+        self.tokens = torch.zeros(1, TEXT_WIDTH) if self.captions is None else text_tokens(self.captions.texts)
         torch.manual_seed(config.engine.seed)
         rig = self.source.rig
         denoiser = built(
@@ -183,9 +196,21 @@ class ViewDenoiserTask(BaseTask):
             std = (target - source).flatten(0, 1).std(dim=(0, 2, 3)).clamp_min(1e-3)
             self.module.delta_std.copy_(std[:, None, None])
 
+    def _of_stable_diffusion(self, checkpoint: Path) -> None:
+        """A checkpoint's VAE and U-Net as the task's networks."""
+        config, base = self.config, load_stable_diffusion(checkpoint)
+        first_stage = StableDiffusionStage(base.vae, self.source.shards[0].rgb.shape[3]).eval().requires_grad_(False)
+        torch.manual_seed(config.engine.seed)
+        denoiser = views_denoiser(
+            base, self.source.rig, latent_size=first_stage.latent_size, depth=config.depth != "none"
+        )
+        self.captions = Captions(config.num_captions, config.engine.seed, "en") if config.num_captions else None
+        self.tokens = denoiser.read_texts([""] if self.captions is None else self.captions.texts)
+        self.module = ViewDenoiserModule(denoiser, first_stage, None, base.objective())
+
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> EditBatch:
         """Views of persons at rest, paired with views of them with an expression or, at times, at rest again."""
-        config, shape = self.config, self._shape()
+        shape = self._shape()
         pairs: tuple[list[ViewSets], list[ViewSets]] = ([], [])
         noise, rows = [], []
         for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
@@ -196,7 +221,7 @@ class ViewDenoiserTask(BaseTask):
             noise.append(rng.standard_normal(shape).astype(np.float32))
             rows.append(self._words(pairs[1][-1], rng))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        t = config.objective.draw(size * parts, generator)[part * size : (part + 1) * size]
+        t = self.module.objective.draw(size * parts, generator)[part * size : (part + 1) * size]
         return EditBatch(
             source=joined(pairs[0]).x,
             target=joined(pairs[1]).x,
@@ -214,7 +239,7 @@ class ViewDenoiserTask(BaseTask):
         draw, category = rng.random(), int(wanted.category[0])
         by_text = self.captions is not None and ASKED[0] <= draw < sum(ASKED)
         by_category = draw < ASKED[0] or (self.captions is None and draw < sum(ASKED))
-        text = torch.zeros(TEXT_WIDTH)
+        text = torch.zeros(self.tokens.shape[1:])
         if by_text and self.captions is not None:
             text = self.tokens[self.captions.like(category, float(wanted.intensity[0]), rng)]
         return {
@@ -234,5 +259,8 @@ class ViewDenoiserTask(BaseTask):
         save_file({"delta_std": weights["delta_std"].cpu().contiguous()}, folder / "denoiser" / UNITS)
         for name in (field.name for field in fields(self.config) if field.name in ("first_stage", "encoder")):
             origin: Path | None = getattr(self.config, name)
+            if name == "first_stage" and isinstance(first_stage := self.module.frozen[0], StableDiffusionStage):
+                first_stage.vae.save_pretrained(folder / name)
+                continue
             if origin is not None and not (folder / name / "config.json").exists():
                 shutil.copytree(origin, folder / name, dirs_exist_ok=True)

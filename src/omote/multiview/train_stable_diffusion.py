@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from omote.config import Range
 from omote.datasets.population import PopulationConfig
 from omote.diffusion.flow import noised
-from omote.diffusion.objective import Objective
+from omote.diffusion.objective import Objective, Times
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.errors import ConfigError
 from omote.geometry.rig import Rig, flattened
@@ -81,7 +81,7 @@ class StableDiffusionConfig:
     multiview: bool = False
     lora_rank: Annotated[int, Range(0)] = 0
     sample_size: Annotated[int, Range(8)] = 256
-    times: str = "linear"
+    times: Times = "linear"
     at_noise: Annotated[float, Range(0, 1)] = 0.0
     num_captions: Annotated[int, Range(7)] = 1_400
     drop_text: Annotated[float, Range(0, 1)] = 0.1
@@ -131,16 +131,6 @@ class StableDiffusionConfig:
         scheduler = {**SCHEDULE, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
         return StableDiffusion(
             unet=unet, vae=vae.eval(), text_encoder=text_encoder(text), tokenizer=tokenizer, scheduler=scheduler
-        )
-
-    def objective(self, model: StableDiffusion) -> Objective:
-        """The loss of the checkpoint's own prediction and schedule."""
-        ends_in_noise = bool(model.times[-1] > 0.98)
-        return Objective(
-            prediction=model.prediction,
-            times=self.times,  # type: ignore[arg-type]
-            at_noise=self.at_noise,
-            zero_terminal_snr=ends_in_noise,
         )
 
 
@@ -270,7 +260,10 @@ class StableDiffusionTask(BaseTask):
         # Sampling starts from this size.
         model.unet.register_to_config(sample_size=self.side)
         self.module = StableDiffusionModule(
-            model, config.objective(model), lora_rank=config.lora_rank, train_text=config.checkpoint is None
+            model,
+            model.objective(config.times, config.at_noise),
+            lora_rank=config.lora_rank,
+            train_text=config.checkpoint is None,
         )
 
     def _mean_range(self) -> tuple[float, float]:

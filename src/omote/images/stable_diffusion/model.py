@@ -21,7 +21,7 @@ from torch import Tensor
 
 from omote.config import Range, check_ranges
 from omote.diffusion.flow import Velocity, guided, initial_noise, noised, path_scale
-from omote.diffusion.objective import Prediction, velocity_of
+from omote.diffusion.objective import Objective, Prediction, Times, velocity_of
 from omote.diffusion.sampling import LARGEST_NOISE_RATIO, sampled
 from omote.diffusion.settings import SamplerName
 from omote.errors import CheckpointError, ConfigError
@@ -29,6 +29,9 @@ from omote.geometry.rig import Rig, flattened
 from omote.images.first_stage import decoded, encoded, factor_of
 from omote.images.stable_diffusion.depth import depth_image, depth_of
 from omote.images.stable_diffusion.text import ClipTokenizer, encoded_text
+
+# A schedule that ends later than this was cut from one that ends in pure noise.
+ENDS_IN_NOISE = 0.98
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +144,20 @@ class StableDiffusion:
         alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
         return sigma / (alpha + sigma)
 
+    def objective(self, times: Times = "linear", at_noise: float = 0.0) -> Objective:
+        """The loss of the checkpoint's own prediction.
+
+        Args:
+            times: distribution of the training times; "linear" is the schedule's own.
+            at_noise: share of items at the last time.
+        """
+        return Objective(
+            prediction=self.prediction,
+            times=times,
+            at_noise=at_noise,
+            zero_terminal_snr=self.prediction == "v" and bool(self.times[-1] > ENDS_IN_NOISE),
+        )
+
     @property
     def latent_channels(self) -> int:
         """Channels of one latent: those of the VAE."""
@@ -172,6 +189,7 @@ class StableDiffusion:
         t: Float[Tensor, "b"],
         context: Float[Tensor, "b n c"],
         cameras: Float[Tensor, "b 16"] | None = None,
+        more: Float[Tensor, "b k h w"] | None = None,
     ) -> Float[Tensor, "b d h w"]:
         """The straight path's velocity; times beyond the schedule's last step are read as that step.
 
@@ -180,9 +198,11 @@ class StableDiffusion:
             t: times in [0, 1].
             context: states of the texts.
             cameras: flattened cameras, for a U-Net of views.
+            more: further input channels.
         """
         labels = {} if cameras is None else {"class_labels": cameras}
         x = z_t / path_scale(t).view(-1, 1, 1, 1)
+        x = x if more is None else torch.cat([x, more], dim=1)
         out = self.unet(x, self.steps_of(t), encoder_hidden_states=context, **labels, return_dict=False)[0].float()
         if self.prediction == "epsilon":
             return (out - z_t) / (1 - t).clamp(min=1 - float(self.times[-1])).view(-1, 1, 1, 1)
