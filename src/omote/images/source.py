@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from omote.errors import ConfigError
 from omote.images.packed import PackedImages, read_packed
 
 
+@runtime_checkable
 class Images(Protocol):
     """Batches of images by step, and a few to look at."""
 

@@ -14,6 +14,7 @@ from omote.studies.guidance import Guidance
 from omote.studies.image_sets import ImageSuite
 from omote.studies.intensity import Intensity
 from omote.studies.source_noise import SourceNoise
+from omote.studies.stable_diffusion import StableDiffusionStudy
 from omote.studies.suites import (
     EditorSuite,
     FirstStageSuite,
@@ -55,4 +56,5 @@ STUDIES: list[type[Study]] = [
     CrossModel,
     Verification,
     Candidates,
+    StableDiffusionStudy,
 ]
