@@ -2,11 +2,10 @@
 
     make bench BENCH=stable_diffusion OUT=dir
 
-A U-Net of 859.5 M parameters is written as float16 and loaded as `omote.images.stable_diffusion.checkpoint.load_unet` does, with the
-memory that is resident before and after. ``time_s/step_*`` is a forward pass of four views of `LATENT`² latents with attention over
-them, ``time_s/train_lora`` a forward and backward pass of one set of four views through low-rank changes of rank 16 and the
-optimiser's step, with gradient checkpointing. The widths of the text are those of 1.5; the other parts of a checkpoint are small
-beside it and left out. Peak memory is of the whole process.
+A U-Net of 859.5 M parameters is written as float16 and loaded by `omote.images.stable_diffusion.checkpoint.load_unet`, with the
+resident memory before and after. ``time_s/step_*`` is a forward pass of four views of `LATENT`² latents with attention over
+them; ``time_s/train_lora`` is a forward and backward pass of one set of four views through low-rank changes of rank 16, with
+gradient checkpointing, and the optimiser's step. The text has 1.5's width. Peak memory is that of the whole process.
 """
 
 from __future__ import annotations
