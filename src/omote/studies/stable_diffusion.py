@@ -7,10 +7,10 @@ floor of both errors; a model ``X-scratch`` is the rival of ``X``, trained from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from omote.multiview.data import ViewSets
 
 VAE = Row("vae")
-EXTRACTOR = "efficientnet_lite0"
+EXTRACTOR: Final = "efficientnet_lite0"
 FD = f"fd/{EXTRACTOR}"
 DEPTH, ALIGNED = "depth/mae_mm_metric", "depth/mae_mm_affine_aligned"
 SCRATCH = "-scratch"
@@ -245,7 +245,7 @@ class _Meter:
         made = depth[:, 0].numpy() * DEPTH_SCALE_MM + plane
         truth = self.x.flatten(0, 1)[:, 3].numpy() * DEPTH_SCALE_MM + plane
         mask = self.x.flatten(0, 1)[:, 4].numpy() > 0
-        found: dict[str, Sequence[float]] = {
+        found: dict[str, np.ndarray] = {
             DEPTH: depth_errors(made, truth, mask).mae_mm,
             ALIGNED: depth_errors(affine_aligned(made, truth, mask), truth, mask).mae_mm,
         }
