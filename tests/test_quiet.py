@@ -46,7 +46,7 @@ def test_no_command_reaches_out_or_writes_elsewhere(tmp_path):
     assert tried == []
     assert written == set()
     assert (tmp_path / "work/demo/avatar.glb").is_file()
-    assert (tmp_path / "work/runs/shapes/export/autoencoder").is_dir()
+    assert (tmp_path / "work/runs/autoencoder/export/autoencoder").is_dir()
 
 
 def test_make_reach_runs_every_command():

@@ -257,7 +257,9 @@ def jobs(scans: list[Path], made: Path) -> dict[str, Job]:
         "fit": job("fit", scan, "--out", "{}/fitted.obj", "--report", "{}/fit.json", before=("fit.json",), kills=False),
         "render": job("render", scan, "--out", "{}/image", kills=False),
         "reconstruct": job("reconstruct", scan, "--out", "{}/out", *torch, kills=False),
-        "sample": job("sample", "--out", "{}/out", "--count", "1", "--steps", "2", *torch, kills=False),
+        "sample": job(
+            "sample", "--weights", str(made / "drawing"), "--out", "{}/out", "--count", "1", *torch, kills=False
+        ),
         "demo": job("demo", "--out", "{}/out", *torch, kills=False),
         "report": job("report", str(made / "results"), "--out", "{}/report.html", kills=False),
         "landmarks": job(
@@ -274,6 +276,7 @@ def prepare(folder: Path) -> tuple[list[Path], Path]:
     made = folder / "made"
     make_images(made / "raw")
     write_results(made / "results", num_persons=3)
+    population = f"population={made / 'population'}"
     fitted = ("fit", str(folder / "demo/scan"), "--out", str(made / "scans/anna/neutral.ply"))
     stages = [
         ("demo", "--out", str(folder / "demo"), "--backend", "torch"),
@@ -282,12 +285,18 @@ def prepare(folder: Path) -> tuple[list[Path], Path]:
         ("train", "autoencoder-paper-tiny", "--run", str(made / "autoencoder")),
         ("train", "generator-paper-tiny", "--run", str(made / "generator"), "--set", "condition=none"),
         fitted,
+        ("train", "autoencoder-tiny", "--run", str(made / "runs/autoencoder"), "--set", population),
+        ("train", "decoder-tiny-draw", "--run", str(made / "runs/decoder"), "--set", population),
+        ("train", "editor-tiny", "--run", str(made / "runs/editor"), "--set", population, "draw_share=0.5",
+         f"autoencoder={made / 'runs/decoder/export/autoencoder'}"),
     ]  # fmt: skip
     for name in ("anna", "ben", "cleo"):
         (made / "scans" / name).mkdir(parents=True)
     for stage in stages:
         code = ended(started(Job(run=command(*stage), outputs=dict), folder, folder / "log"))
         assert code == 0, (folder / "log").read_text()
+    for part in ("decoder/export/autoencoder", "editor/export/editor"):
+        shutil.copytree(made / "runs" / part, made / "drawing" / Path(part).name)
     rows = ["path,subject,expression"]
     for name in ("anna", "ben", "cleo"):
         rows += [f"{name}/{word}.ply,{name},{word}" for word in ("neutral", "smile")]

@@ -28,18 +28,21 @@ COMMANDS = {
     "fit": "fit demo/scan --out scans/anna/neutral.ply --report fit.json",
     "render": "render demo/scan --out image",
     "reconstruct": "reconstruct demo/scan --out reconstructed",
-    "sample": "sample --out sampled --count 1",
     "population": "population --out runs/population --persons 2 --images 7 --workers 2",
     "data check": "data check scans --report check.json",
     "data render": "data render scans --split all --out rendered",
-    "data pack": "data pack pictures --out runs/images --size 32",
+    "data pack": "data pack pictures --out paper/images --size 32",
     "encode": "encode runs/population --out runs/encoded",
-    "train": "train autoencoder-tiny --run runs/shapes --set engine.total_images=32",
-    "train images": "train autoencoder-paper-tiny --run runs/autoencoder",
-    "train generator": "train generator-paper-tiny --run runs/generator --set condition=none",
-    "generate": "generate --run runs/generator --out generated --count 2 --steps 2",
+    "train": "train autoencoder-tiny --run runs/autoencoder --set engine.total_images=32",
+    "train decoder": "train decoder-tiny-draw --run runs/decoder --set engine.total_images=16",
+    "train editor": "train editor-tiny --run runs/editor --set engine.total_images=16 draw_share=0.5 "
+    "autoencoder=runs/decoder/export/autoencoder",
+    "sample": "sample --weights drawing --out sampled --count 1 --steps 2",
+    "train images": "train autoencoder-paper-tiny --run paper/autoencoder",
+    "train generator": "train generator-paper-tiny --run paper/generator --set condition=none",
+    "generate": "generate --run paper/generator --out generated --count 2 --steps 2",
     "evaluate": "evaluate population --out measured --persons 1",
-    "evaluate images": "evaluate images --generated generated --reference pictures --out compared",
+    "evaluate images": "evaluate images --generated pictures --reference pictures --out compared",
     "report": "report results --out report.html",
     "study": "study intensity --out intensity --persons 1",
     "tool": "tool landmarks --run runs/landmarks --steps 2",
@@ -107,6 +110,9 @@ def main() -> int:
         write_inputs(folder / "work")
         print(f"{'command':<16}{'attempts':>9}{'files elsewhere':>17}  ran to its end")
         for name, command in COMMANDS.items():
+            if name == "sample":  # reads both networks from one folder
+                for part in ("decoder/export/autoencoder", "editor/export/editor"):
+                    shutil.copytree(folder / "work/runs" / part, folder / "work/drawing" / Path(part).name)
             (folder / "log").unlink(missing_ok=True)
             tried, elsewhere, failed = guarded(folder, PROGRAM, command, check=False, traced=traced)
             bad += len(tried) + len(elsewhere) + bool(failed)

@@ -93,6 +93,18 @@ def test_links_and_names_that_leave_the_archive_are_left_out(tmp_path):
     assert report.notes[0].startswith("no colour was read")
 
 
+@pytest.mark.parametrize("name", ["", "/", ".", "./", "\\", "folder/", "a\\", "x" * 2000])
+def test_entries_without_a_name_of_a_file_are_left_out(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        info = zipfile.ZipInfo("named")
+        info.filename = name  # as a damaged archive has it
+        archive.writestr(info, b"")
+        for own, content in FILES.items():
+            archive.writestr(own, content)
+    mesh, _ = load(tmp_path / "a.zip")
+    np.testing.assert_allclose(mesh.texture.reshape(-1, 3) * 255, COLORS[:4], atol=1e-3)
+
+
 def test_an_archive_that_unpacks_to_far_more_than_its_size(tmp_path):
     for name, content in (("a.obj", b"#" + b" " * 100_000_000 + b"\n"), ("a.ply", b"\0" * 100_000_000)):
         with pytest.raises(ScanError, match="expected at most .* bytes"):

@@ -62,14 +62,16 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _is_wanted(info: zipfile.ZipInfo) -> bool:
-    """Whether an entry is a plain file inside the archive: no link, no path out of it, none of macOS's extra files."""
+    """Whether an entry is a named, plain file inside the archive: no link, no path out of it, none of macOS's extra files."""
     path = PurePosixPath(*_parts(info.filename))
     kind = stat.S_IFMT(info.external_attr >> 16)
     inside = (
         not path.is_absolute() and ".." not in path.parts and ":" not in info.filename and "\0" not in info.filename
     )
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return inside and not hidden and not info.is_dir() and kind in (0, stat.S_IFREG) and len(info.filename) < 1000
+    # An entry may have no name at all, for which `ZipInfo.is_dir` raises.
+    named = bool(path.parts) and not info.filename.endswith(("/", "\\")) and len(info.filename) < 1000
+    return inside and not hidden and named and kind in (0, stat.S_IFREG)
 
 
 def _chosen(names: Sequence[str], source: Source) -> str:
