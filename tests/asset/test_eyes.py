@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omote.asset.eyes import iris_color
+from omote.asset.eyes import EXPOSURE, eye_colors
+from omote.asset.materials import materials_of
 from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.head.expressions import ARKIT_INDEX
 from omote.head.shipped import shipped_head
@@ -34,25 +35,27 @@ def person(color: tuple[float, float, float], tone: float, vertices: np.ndarray 
 @pytest.mark.parametrize("name", COLORS)
 @pytest.mark.parametrize("tint", [(1.0, 1.0, 1.0), (0.5, 0.5, 0.5), (1.0, 0.85, 0.7)], ids=["lit", "dark", "warm"])
 def test_an_iris_keeps_its_colour_in_any_light(name: str, tint: tuple[float, float, float]) -> None:
-    found = {
-        known: iris_color(
-            MODEL, MODEL.template_mm, cloud(person(color, 0.3), tint if known == name else (1.0, 1.0, 1.0))
-        )
-        for known, color in COLORS.items()
-    }
-    assert found[name] is not None
-    lit = {known: np.array(iris_color(MODEL, MODEL.template_mm, cloud(person(c, 0.3)))) for known, c in COLORS.items()}
-    nearest = min(lit, key=lambda known: float(np.linalg.norm(lit[known] - np.array(found[name]))))
+    found = eye_colors(MODEL, MODEL.template_mm, cloud(person(COLORS[name], 0.3), tint))
+    assert found is not None
+    lit = {known: eye_colors(MODEL, MODEL.template_mm, cloud(person(c, 0.3))) for known, c in COLORS.items()}
+    nearest = min(lit, key=lambda known: float(np.linalg.norm(np.array(lit[known].iris) - np.array(found.iris))))
     assert nearest == name
     true = np.array(COLORS[name])
-    assert np.argmax(found[name]) == np.argmax(true) or np.ptp(true) < 0.12
+    assert np.argmax(found.iris) == np.argmax(true) or np.ptp(true) < 0.12
+    # The white of the eyes falls with the light as the skin does.
+    ratio = np.array(found.exposure) / np.array(lit[name].exposure)
+    np.testing.assert_allclose(ratio, np.maximum(np.array(tint), EXPOSURE[0] / np.array(lit[name].exposure)), atol=0.03)
+    white = materials_of(replace(default_appearance(), exposure=found.exposure))
+    plain = materials_of()
+    for a, b in ((white.teeth, plain.teeth), (white.eye_texture[2, 2], plain.eye_texture[2, 2])):
+        np.testing.assert_allclose(np.array(a) / np.array(b), np.minimum(found.exposure, 1 / np.array(b)), atol=0.03)
 
 
 @pytest.mark.parametrize("tone", [0.0, 0.5, 1.0])
 def test_skin_and_closed_lids_have_no_iris(tone: float) -> None:
     image = person(BLUE, tone)
     flat = replace(image, rgb=np.broadcast_to(np.array([0.8, 0.6, 0.5], np.float32), image.rgb.shape).copy())
-    assert iris_color(MODEL, MODEL.template_mm, cloud(flat)) is None
+    assert eye_colors(MODEL, MODEL.template_mm, cloud(flat)) is None
     blink = MODEL.expression_mm[[ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].sum(axis=0)
     closed = MODEL.template_mm + blink
-    assert iris_color(MODEL, closed, cloud(person(BLUE, tone, closed))) is None
+    assert eye_colors(MODEL, closed, cloud(person(BLUE, tone, closed))) is None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from omote.asset.mouth import FARTHEST_MM, INNER_LIPS, LIP_MM, seat_mouth
+from omote.asset.primitives import split_primitives
 from omote.geometry.camera import orbit_camera
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.ict import ict_head
@@ -54,3 +55,19 @@ def test_lips_hide_them_as_before(person, unit):
 def test_teeth_that_carry_the_lips_already_stay(shared_dir):
     other = ict_head(shared_dir / "data/ict_facekit.npz")
     np.testing.assert_allclose(seat_mouth(other, other.template_mm), other.template_mm, atol=1e-4)
+
+
+def test_lines_between_the_front_teeth_are_dark():
+    """The upper incisors meet at x = 0 and are some 8 mm wide."""
+    head = shipped_head()
+    _, primitives = split_primitives(head, head.template_mm, {})
+    teeth = next(p for p in primitives if p.name == "teeth")
+    place = teeth.positions * 1000
+    upper = place[place[:, 2] > place[:, 2].max() - 3]
+    height = upper[np.abs(upper[:, 0]) < 5, 1]
+    place[place[:, 2] < place[:, 2].max() - 2.5] = np.inf
+    line, left, right = (
+        teeth.shade[np.linalg.norm(place[:, :2] - [x, np.median(height)], axis=1).argmin()] for x in (0.0, 4.0, -4.0)
+    )
+    assert line < 0.6 * min(left, right)
+    assert abs(left - right) < 0.05

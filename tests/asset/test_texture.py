@@ -10,7 +10,7 @@ import pytest
 from omote.asset.atlas import skin_atlas
 from omote.asset.personalise import blink_pairs, limited_units, personal_units
 from omote.asset.scan_color import scan_color
-from omote.asset.texture import bake_texture, locate_texels
+from omote.asset.texture import bake_texture, drawn_appearance, locate_texels
 from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.geometry.mesh import vertex_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
@@ -141,3 +141,16 @@ def test_bake_says_whether_the_scan_shows_open_eyes() -> None:
     blind = replace(image, rgb=np.full_like(image.rgb, 0.6))
     assert not bake_texture(MODEL, MODEL.template_mm, _seen(blind), size=128).eyes_open
     assert not bake_texture(MODEL, MODEL.template_mm, None, size=128).eyes_open
+
+
+def test_persons_without_colour_do_not_share_a_face_by_default() -> None:
+    rng = np.random.default_rng(0)
+    persons = [drawn_appearance(None, rng.normal(size=40)) for _ in range(12)]
+    assert len({p.tone for p in persons}) == 12
+    baked = [bake_texture(MODEL, MODEL.template_mm, None, size=64, unseen=p) for p in persons[:2]]
+    assert np.abs(baked[0].texture - baked[1].texture).mean() > 0.02
+    assert baked[0].appearance == persons[0]
+    # The same person's next scan, a little off, and a seed of one's own.
+    identity = np.round(rng.normal(size=40) * 2) / 2
+    assert drawn_appearance(None, identity) == drawn_appearance(None, identity + 0.1)
+    assert drawn_appearance(3, identity) == drawn_appearance(3, -identity) != drawn_appearance(4, identity)

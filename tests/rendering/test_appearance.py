@@ -12,7 +12,15 @@ from omote.head.eyes import IRIS_ANGLE_RAD
 from omote.head.ict import ict_head
 from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
-from omote.rendering.appearance import Appearance, default_appearance, eye_texture, paint, random_appearance
+from omote.rendering.appearance import (
+    Appearance,
+    default_appearance,
+    drawn_person,
+    eye_texture,
+    paint,
+    random_appearance,
+    skin_color,
+)
 from omote.rendering.regions import head_shading, template_occlusion
 from omote.rendering.shade import lid_shadow, lip_shadow
 
@@ -156,3 +164,19 @@ def test_lips_are_pinker_than_the_skin_and_beards_no_yellower(head: HeadModel) -
         fair = near(head, paint(head, plain(beard=strength, hair=(0.65, 0.52, 0.34))), chin, 8)
         assert fair.mean() < skin.mean()
         assert fair[1] / fair[0] < 1.12 * skin[1] / skin[0]
+
+
+def test_persons_without_colour_are_plausible_and_differ() -> None:
+    drawn = [drawn_person(seed) for seed in range(24)]
+    assert all(a.clay is None and a.beard == 0 and a.cap == 0 for a in drawn)
+    # Skin, then brows, lips and irises beside it.
+    skin = np.array([skin_color(a) for a in drawn])
+    assert (skin > 0.12).all()
+    assert (skin[:, 0] > skin[:, 2]).all()
+    looks = np.array([[*skin_color(a), *a.hair, *a.iris, *(skin_color(a) * np.array(a.lip))] for a in drawn])
+    apart = np.linalg.norm(looks[:, None] - looks[None], axis=2)[~np.eye(24, dtype=bool)]
+    assert apart.min() > 0.04
+    assert np.median(apart) > 0.3
+    # Neighbouring seeds are far apart, which users try first.
+    assert np.linalg.norm(np.diff(skin, axis=0), axis=1).min() > 0.15
+    assert drawn_person(5) == drawn[5]

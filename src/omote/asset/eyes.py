@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
 
@@ -25,11 +27,25 @@ DARK_SHARE = (0.12, 0.85)
 MOST_OF_SKIN_SATURATION = 0.8
 PUPIL_SHARE = 0.3  # darkest share of the dark part: pupil and lashes
 SKIN_STRIDE = 24  # stride over the face's vertices when sampling skin
+EXPOSURE = 0.6, 1.12  # plausible range of the white over `WHITE`: darker is a shadow
 WHITE = 0.86  # sRGB value of the white of the painted eyeball
 
 
-def iris_color(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud) -> Rgb | None:
-    """Colour of the irises as seen beside white of `WHITE`, in sRGB; None if the scan's eyes are closed or not visible.
+@dataclass(frozen=True, kw_only=True)
+class EyeColors:
+    """Colours of a scan's eyes, sRGB.
+
+    Attributes:
+        iris: colour of the irises as seen beside white of `WHITE`.
+        exposure: the scan's white of the eyes over `WHITE`, by channel.
+    """
+
+    iris: Rgb
+    exposure: Rgb
+
+
+def eye_colors(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud) -> EyeColors | None:
+    """Colours of the eyes; None if the scan's eyes are closed or not visible.
 
     Args:
         model: head model of the fit.
@@ -43,23 +59,24 @@ def iris_color(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mes
         return None
     skin = np.median(color[belief > BELIEF], axis=0)
     found = [
-        iris
+        colors
         for part in ("eye_left", "eye_right")
-        if len(model.part_vertices(part)) and (iris := _iris_of(model, neutral_mm, scan, part, skin)) is not None
+        if len(model.part_vertices(part)) and (colors := _colors_of(model, neutral_mm, scan, part, skin)) is not None
     ]
     if not found:
         return None
-    r, g, b = (float(x) for x in np.clip(np.mean(found, axis=0), 0.04, 0.75))
-    return r, g, b
+    iris, exposure = np.mean(found, axis=0)
+    return EyeColors(iris=_rgb(iris, 0.04, 0.75), exposure=_rgb(exposure, *EXPOSURE))
 
 
-def _iris_of(
+def _colors_of(
     model: HeadModel,
     neutral_mm: Float[np.ndarray, "v 3"],
     scan: Mesh | PointCloud,
     part: str,
     skin: Float[np.ndarray, "3"],
-) -> Float[np.ndarray, "3"] | None:
+) -> Float[np.ndarray, "2 3"] | None:
+    """(iris beside `WHITE`, white over `WHITE`) of one eye."""
     center, radius = eye_sphere(model, neutral_mm, part)
     x, y = np.meshgrid(*[np.linspace(-REACH_RAD, REACH_RAD, GRID)] * 2)
     polar = np.hypot(x, y)
@@ -83,7 +100,12 @@ def _iris_of(
         return None
     shade = color[dark].mean(axis=1)
     iris = np.median(color[dark][shade >= np.quantile(shade, PUPIL_SHARE)], axis=0)
-    return np.asarray(WHITE * iris / np.maximum(white, 1e-3))
+    return np.stack([WHITE * iris / np.maximum(white, 1e-3), white / WHITE])
+
+
+def _rgb(color: Float[np.ndarray, "3"], low: float, high: float) -> Rgb:
+    r, g, b = (float(x) for x in np.clip(color, low, high))
+    return r, g, b
 
 
 def _saturation(color: Float[np.ndarray, "3"]) -> float:

@@ -42,5 +42,17 @@ class Materials:
 
 def materials_of(appearance: Appearance | None = None) -> Materials:
     """Materials of an `Appearance`; if None, of the default one."""
-    texture = eye_texture(default_appearance() if appearance is None else appearance, EYE_TEXTURE_SIZE)
-    return Materials(eye_texture=np.ascontiguousarray(to_srgb(texture)[::-1]).astype(np.float32))
+    appearance = default_appearance() if appearance is None else appearance
+    texture = eye_texture(appearance, EYE_TEXTURE_SIZE)
+    light = np.array(appearance.exposure)
+
+    def lit(color: Rgb) -> Rgb:
+        r, g, b = (float(x) for x in np.clip(np.array(color) * light, 0, 1))
+        return (r, g, b)
+
+    return Materials(
+        eye_texture=np.ascontiguousarray(to_srgb(texture)[::-1]).astype(np.float32),
+        teeth=lit(Materials.teeth),
+        tongue=lit(Materials.tongue),
+        mouth=lit(Materials.mouth),
+    )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from omote.asset.atlas import skin_atlas
+from omote.geometry.mesh import adjacency
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.model import PARTS, HeadModel
 from omote.rendering.shade import fast_normals
@@ -27,6 +28,8 @@ TEETH_SHADE, TEETH_SHADE_MM = (
     0.8,
     35.0,
 )  # light on the incisors, and the distance behind them at which it falls to a third
+LINE_SHADE = 0.7  # darkness of the lines between teeth
+HOLLOW = 0.05, 0.4  # slopes up to the second highest neighbour where such a line begins and is darkest
 EYE_SHADE_MM = 5.0  # below the edge of the upper lid, brow and lashes shade the eyeball over this distance
 
 
@@ -123,7 +126,8 @@ def _ambient(model: HeadModel, rest_mm: Float[np.ndarray, "v 3"]) -> Float[np.nd
     teeth = model.part_vertices("teeth_upper", "teeth_lower")
     if len(teeth):
         behind = float(rest_mm[teeth, 2].max()) - rest_mm[teeth, 2]
-        shade[teeth] = np.clip(TEETH_SHADE * np.exp(-behind / TEETH_SHADE_MM), 0.25, 1.0)
+        lines = 1 - LINE_SHADE * _hollow(model, rest_mm, teeth)
+        shade[teeth] = np.clip(TEETH_SHADE * np.exp(-behind / TEETH_SHADE_MM) * lines, 0.15, 1.0)
     for part, contour in (("eye_right", slice(36, 42)), ("eye_left", slice(42, 48))):
         ids = model.part_vertices(part)
         if not len(ids):
@@ -132,3 +136,18 @@ def _ambient(model: HeadModel, rest_mm: Float[np.ndarray, "v 3"]) -> Float[np.nd
         below = np.clip((top - rest_mm[ids, 1]) / EYE_SHADE_MM, 0.0, 1.0)
         shade[ids] = 0.55 + 0.45 * below
     return shade
+
+
+def _hollow(
+    model: HeadModel, rest_mm: Float[np.ndarray, "v 3"], vertices: Int[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"]:
+    """How hollow a surface is at some of its vertices, 0 to 1: in a groove, neighbours on two sides lie above the vertex."""
+    links, _ = adjacency(model.faces, len(rest_mm))
+    normals = fast_normals(np.ascontiguousarray(rest_mm, np.float32), np.ascontiguousarray(model.faces, np.int32))
+    rows = links[vertices].tocoo()
+    way = rest_mm[rows.col] - rest_mm[vertices][rows.row]
+    slope = np.einsum("nc,nc->n", way, normals[vertices][rows.row]) / np.maximum(np.linalg.norm(way, axis=1), 1e-6)
+    order = np.lexsort((slope, rows.row))
+    last = np.searchsorted(rows.row[order], np.arange(len(vertices)), side="right")
+    low, high = HOLLOW
+    return np.clip((slope[order][np.maximum(last - 2, 0)] - low) / (high - low), 0.0, 1.0)

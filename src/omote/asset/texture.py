@@ -7,6 +7,7 @@ is independent of UV seams, and fades to plain skin far away, so nothing smears.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from omote.asset.atlas import Atlas, skin_atlas
-from omote.asset.eyes import iris_color
+from omote.asset.eyes import eye_colors
 from omote.asset.hair import match_hair
 from omote.asset.scan_color import scan_color
 from omote.geometry.mesh import adjacency, solve_spd
@@ -23,7 +24,7 @@ from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import eye_sphere
 from omote.lift.motion_limits import motion_limits
-from omote.rendering.appearance import SKIN, Appearance, default_appearance, paint
+from omote.rendering.appearance import SKIN, Appearance, default_appearance, drawn_person, paint
 from omote.rendering.rgbd import interpolate
 from omote.rendering.shade import fast_normals
 from omote.rendering.source import has_color
@@ -34,6 +35,8 @@ LID_EDGE_MM = 1.3  # skin this close to the eyeball may have the eye's colour in
 FADE = 2e-3  # weight of the painted skin's own colour against smoothness: a range of about 20 edges
 MIRROR_BELIEF = 0.4
 PAD_PX = 12
+CAST = 0.75, 1.15
+SEEDING_MODES = 6  # of the identity, which draw the appearance of a scan without colour
 DETAIL_LIMIT = 0.025
 
 
@@ -75,6 +78,7 @@ def bake_texture(
     scan: Mesh | PointCloud | None,
     *,
     size: int = 1024,
+    unseen: Appearance | None = None,
 ) -> Baked:
     """Bake the texture of the skin.
 
@@ -83,6 +87,7 @@ def bake_texture(
         neutral_mm: vertices of the head fitted to the scan, in the canonical frame.
         scan: scan in the canonical frame, in mm; if it is None or has no colour, all skin is painted.
         size: height in pixels; the texture of a model with n UV tiles is n times as wide.
+        unseen: appearance of a person whose scan has no colour; the default one if None.
     """
     atlas = skin_atlas(model)
     texels = locate_texels(atlas, size)
@@ -99,9 +104,10 @@ def bake_texture(
         normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         color[ask], found = scan_color(scan, point.astype(np.float64), normal)
         belief[ask] = found * layers[ask][:, 6]
-    field, matched = _vertex_colors(model, faces, texels, color, belief)
-    iris = iris_color(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
-    matched = matched if iris is None else replace(matched, iris=iris)
+    field, matched = _vertex_colors(model, faces, texels, color, belief, unseen or default_appearance())
+    eyes = eye_colors(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
+    if eyes is not None:
+        matched = replace(matched, iris=eyes.iris, exposure=eyes.exposure)
     painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
     # A soft edge, inside the seen region.
     soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
@@ -111,8 +117,21 @@ def bake_texture(
         texture=_pad(texture, texels.covered),
         inferred=~(texels.covered & (soft > 0.5)),
         appearance=matched,
-        eyes_open=iris is not None,
+        eyes_open=eyes is not None,
     )
+
+
+def drawn_appearance(seed: int | None, identity: Float[np.ndarray, "k"]) -> Appearance:
+    """The appearance of a person whose scan has no colour.
+
+    Args:
+        seed: seed of `drawn_person`; if None, the identity draws it, so that two persons do not share a skin by default.
+        identity: identity coefficients of the fit.
+    """
+    if seed is None:
+        # Half deviations: another scan of the same person mostly draws the same.
+        seed = zlib.crc32(np.round(2 * identity[:SEEDING_MODES]).astype(np.int8).tobytes())
+    return drawn_person(seed)
 
 
 def locate_texels(atlas: Atlas, size: int) -> Texels:
@@ -147,12 +166,13 @@ def _vertex_colors(
     texels: Texels,
     color: Float[np.ndarray, "h w 3"],
     belief: Float[np.ndarray, "h w"],
+    unseen: Appearance,
 ) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
     """Colour per vertex, with painted skin blended into the seen colours, and the appearance used."""
     seen, mean = _seen_colors(model, faces, texels, color, belief)
     face = head_region(model).face & (seen > 0)
     if not face.any():
-        return paint(model, default_appearance()).astype(np.float64), default_appearance()
+        return paint(model, unseen).astype(np.float64), unseen
     painted, matched = _matched_paint(model, mean, seen, face)
     weight = np.clip(seen, 0.0, 1.0)
     mirror = motion_limits(model).mirror
@@ -192,6 +212,9 @@ def _matched_paint(
     matched = _match_tone(mean[face])
     painted = paint(model, matched).astype(np.float64)
     ratio = np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)
+    # Half of the skin's cast is taken for the light's, unless the eyes show it.
+    r, g, b = (float(x) for x in np.clip(ratio / ratio.mean(), *CAST) ** 0.5)
+    matched = replace(matched, exposure=(r, g, b))
     hair = match_hair(model, mean, seen > 0.5)
     if hair is not None:
         r, g, b = (float(x) for x in np.array(hair.color) / np.maximum(ratio, 1e-3))

@@ -15,8 +15,9 @@ from threadpoolctl import threadpool_limits
 from omote.align.align import Alignment, align
 from omote.asset.mouth import seat_mouth
 from omote.asset.personalise import limited_units, personal_units
-from omote.asset.rest_shape import rest_shape
-from omote.asset.texture import Baked, bake_texture
+from omote.asset.rest_shape import beyond_face, rest_shape
+from omote.asset.surroundings import surroundings_of
+from omote.asset.texture import Baked, bake_texture, drawn_appearance
 from omote.head.expressions import ARKIT_NAMES, with_weights
 from omote.head.model import HeadModel
 from omote.lift.motion_limits import rigid_vertices
@@ -27,7 +28,7 @@ from omote.pipelines.result import AvatarResult
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps
 from omote.runs import Stopwatch, Value
-from omote.types import Avatar, Expression, Head, Rgbd, Scan
+from omote.types import Avatar, Expression, Head, Mesh, PointCloud, Rgbd, Scan
 
 NEUTRAL = "neutral"
 BESIDE_AN_EDIT = 2  # stages that run beside the networks and need a core: texture, and limits of units
@@ -139,6 +140,10 @@ class AvatarPipeline(ABC):
         """Make the avatar of an aligned scan; arguments as in `__call__`."""
         head = self.head
         neutral, scanned = rest_shape(head, alignment), seat_mouth(head, alignment.vertices_mm)
+        if isinstance(alignment.scan, Mesh):
+            skull = beyond_face(head, alignment.scan, alignment.vertices_mm)
+            neutral, scanned = neutral + skull, scanned + skull
+        drawn = drawn_appearance(settings.appearance_seed, alignment.fit.identity)
         wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
 
         # Texture and limits of units depend on the neutral shape only, and expressions are independent: they run in parallel.
@@ -149,7 +154,10 @@ class AvatarPipeline(ABC):
             units_ready = pool.submit(personal_units, head, neutral)
             # In a pool of one worker, too, the units are ready first.
             limited_ready = pool.submit(lambda: limited_units(head, neutral, units_ready.result(), skin))
-            baked_ready = pool.submit(bake_texture, head, scanned, alignment.scan)
+            baked_ready = pool.submit(bake_texture, head, scanned, alignment.scan, unseen=drawn)
+            around_ready = None
+            if settings.surroundings == "keep" and isinstance(alignment.scan, Mesh):
+                around_ready = pool.submit(surroundings_of, head, alignment.scan, neutral, hair=drawn.hair)
             given = {expression.name for expression in expressions if _given(expression)}
             person = Neutral(
                 alignment=alignment,
@@ -163,11 +171,12 @@ class AvatarPipeline(ABC):
             yield Step(stage="texture")
             with watch("texture"):
                 limited, baked = limited_ready.result(), baked_ready.result()
+                around = None if around_ready is None else around_ready.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             limits.restore_original_limits()
 
-        avatar = _avatar(head, neutral, shown.lifted, wanted, limited, alignment, baked)
+        avatar = _avatar(head, neutral, shown.lifted, wanted, limited, alignment, baked, around)
         names = {expression.name for expression in wanted}
         return AvatarResult(
             avatar=avatar,
@@ -176,7 +185,12 @@ class AvatarPipeline(ABC):
             source=shown.source,
             generated={name: image for name, image in shown.generated.items() if name in names},
             expressions=tuple(wanted),
-            facts={**alignment.report(), **shown.facts, **_facts(head, avatar, shown.lifted, names)},
+            facts={
+                **alignment.report(),
+                **shown.facts,
+                **_facts(head, avatar, shown.lifted, names),
+                "avatar/surroundings": _surroundings_fact(settings, alignment.scan, avatar),
+            },
         )
 
 
@@ -188,6 +202,7 @@ def _avatar(
     units: Float[np.ndarray, "52 v 3"],
     alignment: Alignment,
     baked: Baked,
+    around: Mesh | None,
 ) -> Avatar:
     """The avatar with its expressions in the order of the request, then the units."""
     morphs = {
@@ -202,7 +217,17 @@ def _avatar(
         morphs_mm=morphs,
         texture=baked.texture,
         texture_inferred=baked.inferred,
+        surroundings=around,
     )
+
+
+def _surroundings_fact(settings: AvatarSettings, scan: PointCloud | Mesh, avatar: Avatar) -> str:
+    """What became of the scan's hair and collar, for the report."""
+    if settings.surroundings == "drop":
+        return "dropped"
+    if isinstance(scan, PointCloud):
+        return "left out: points and depth frames have no surface; give a mesh for hair and collar"
+    return "none" if avatar.surroundings is None else f"kept: {len(avatar.surroundings.faces):,} triangles"
 
 
 def _given(expression: Expression) -> bool:

@@ -52,6 +52,8 @@ class AvatarSettings(ScanSettings):
         steps: number of diffusion steps; more steps are slower.
         guidance_scale: scale of classifier-free guidance; above 1 exaggerates the expression, 1 means none.
         head: ICT-FaceKit checkout or .npz file of an output head to use instead of the shipped one.
+        surroundings: hair, collar and glasses of a mesh come along as a rigid piece, or are dropped.
+        appearance_seed: seed of skin, brows, lips and irises for a scan without colour; by default the person's shape draws them.
         pipeline: candidate pipeline: one RGB-D image (rgbd), several registered views (multiview, candidate 1), or latents
             of several views without images on the way (latent-views, candidate 2).
         depth_weight: influence of the scan's depth on several views, from 0 (none) to 1; above 1 exaggerates it.
@@ -69,6 +71,8 @@ class AvatarSettings(ScanSettings):
     guidance_scale: Annotated[float, Range(0, 20)] = 1.0
     head: OptionalHead = None
     pipeline: Literal["rgbd", "multiview", "latent-views"] = "rgbd"
+    surroundings: Literal["keep", "drop"] = "keep"
+    appearance_seed: Annotated[int | None, Range(0, 2**63 - 1)] = None
     depth_weight: Annotated[float, Range(0, 4)] = 1.0
     backend: Backend = "auto"
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None

@@ -7,7 +7,7 @@ places, because places come from its landmarks (`paint_regions`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -33,6 +33,7 @@ INNER_COLORS = (
     (("eye_left", "eye_right"), (1.0, 1.0, 1.0)),
 )
 TEETH = (0.82, 0.78, 0.70)
+GOLDEN = 0.6180339887  # steps of this share cover a range evenly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Appearance:
         pupil: angle on the eyeball, rad.
         teeth: brightness.
         clay: one uniform grey, as scans without colour are shown; None is skin.
+        exposure: factors on eyes, teeth and mouth, which no scan colours: the light in which the skin was recorded.
         seed: seed of the spatial variation.
     """
 
@@ -89,6 +91,7 @@ class Appearance:
     pupil: float = 0.17
     teeth: float = 0.85
     clay: Rgb | None = None
+    exposure: Rgb = (1.0, 1.0, 1.0)
     seed: int = 0
 
 
@@ -143,6 +146,31 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
         teeth=float(rng.uniform(0.6, 0.95)),
         clay=jittered((grey, grey, grey), 0.03) if rng.random() < 0.06 else None,
         seed=int(rng.integers(2**31)),
+    )
+
+
+def drawn_person(seed: int) -> Appearance:
+    """A plausible person for a scan without colour: skin, brows, lips and irises of a seed.
+
+    What the shape would have to show (beard, hair) and make-up are left out. Consecutive seeds have distant skin tones.
+    """
+    rng = np.random.default_rng(seed)
+    tone = (0.3 + seed * GOLDEN) % 1.0
+    red, green, blue = (float(x) for x in rng.uniform((0.84, 0.56, 0.64), (0.95, 0.7, 0.78)))
+    light_eyes = len(IRIS) if tone < 0.5 else 2
+    return replace(
+        random_appearance(rng),
+        tone=tone,
+        lip=(red, green, blue),
+        lip_strength=float(rng.uniform(0.55, 0.9)),
+        lip_margin_mm=0.0,
+        hair=HAIR[rng.integers(len(HAIR) if tone < 0.6 else 2)],
+        brow_density=float(rng.uniform(0.55, 0.95)),
+        iris=IRIS[rng.integers(light_eyes)],
+        pupil=0.17,
+        beard=0.0,
+        cap=0.0,
+        clay=None,
     )
 
 
@@ -243,4 +271,4 @@ def eye_texture(appearance: Appearance, size: int = 192) -> Float[np.ndarray, "s
     iris = np.array(appearance.iris) * (fibres * ring)[..., None]
     out = sclera + inside(0.48, 2.0) * (iris - sclera)
     out = out + inside(appearance.pupil) * (0.02 - out)
-    return to_linear(np.clip(out, 0, 1)).astype(np.float32)
+    return to_linear(np.clip(out * np.array(appearance.exposure), 0, 1)).astype(np.float32)
