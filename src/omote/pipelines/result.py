@@ -150,6 +150,8 @@ class AvatarResult:
         parts = [f"{len(self.avatar.morphs_mm)} morph targets"]
         if isinstance(median := self.facts.get("fit/median_mm"), float):
             parts.append(f"fit {median:.2f} mm median")
+        if str(self.facts.get("avatar/surroundings", "")).startswith("left out"):
+            parts.append("without hair and collar, which only a mesh gives")
         return ", ".join([*parts, f"{self.facts['time_s/total']:.1f} s", *doubts(self.facts)])
 
     def mesh(self, name: str | None = None) -> Mesh:
