@@ -16,7 +16,7 @@ from omote.api import PopulationSettings, recipe
 def main(runs: str = "runs") -> None:
     """Render a population and train both stages on it."""
     folder = Path(runs)
-    omote.population(folder / "population", PopulationSettings(persons=3))
+    omote.population(folder / "population", PopulationSettings(persons=3, workers=1))
     for stage in ("autoencoder", "editor"):
         config = recipe(f"{stage}-tiny", run=folder / stage)
         print(omote.train(config, run=folder / stage))

@@ -97,10 +97,8 @@ def test_micro_batches_add_up_to_their_batch(tmp_path):
 @pytest.mark.parametrize(("kind", "accumulation", "stops"), [("replicated", 1, [192]), ("sharded", 2, [96, 192])])
 def test_two_processes_have_the_trace_of_one(tmp_path, kind, accumulation, stops):
     run_to_end(LineTask(width=64), settings(192), tmp_path / "one")
-    for total in stops:
-        run_two(
-            Path(__file__).resolve().parents[1] / "helpers/line_run.py", kind, tmp_path / "two", total, accumulation
-        )
+    script = Path(__file__).resolve().parents[1] / "helpers/line_run.py"
+    run_two(script, kind, tmp_path / "two", accumulation, *stops)
     one, two = trace(tmp_path / "one"), trace(tmp_path / "two")
     assert len(two) == len(one) == 8
     for a, b in zip(one, two, strict=True):

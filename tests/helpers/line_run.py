@@ -7,6 +7,7 @@ the engine's and accelerate's own path, over gloo.
 import sys
 from pathlib import Path
 
+import torch
 from accelerate import DistributedType, FullyShardedDataParallelPlugin
 
 from line_task import LineTask, config, run_to_end
@@ -18,8 +19,8 @@ def settings(total, **other):
     return config(total=total, cooldown=0.0, checkpoint_s=0.02, log_images=24, **other)
 
 
-def main(kind, run, total, accumulation):
-    """A run that saves all the time."""
+def main(kind, run, accumulation, stops):
+    """A run that saves all the time; it is ended at each of ``stops`` and resumed from its folder."""
     made = engine.Accelerator
 
     def prepared(**options):
@@ -35,8 +36,10 @@ def main(kind, run, total, accumulation):
         return accelerator
 
     engine.Accelerator = prepared
-    run_to_end(LineTask(width=64), settings(total, accumulation=accumulation), run)
+    for total in stops:
+        run_to_end(LineTask(width=64), settings(total, accumulation=accumulation), run)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), [int(stop) for stop in sys.argv[4:]])
+    torch.distributed.destroy_process_group()  # or its threads may outlive the interpreter, which aborts

@@ -137,11 +137,12 @@ def test_a_crop_ends_source_and_target_alike(runs):
 
 
 def test_an_infinite_population_trains_without_shards(tmp_path):
-    config = replace(RECIPES["autoencoder-tiny"](tmp_path), population=PopulationConfig(num_images=4, size=32))
-    config = replace(config, sample_size=32, engine=replace(config.engine, total_images=16))
-    assert list(run_recipe(config, tmp_path / "run"))[-1].images == 16
+    config = replace(RECIPES["autoencoder-tiny"](tmp_path), population=PopulationConfig(num_images=2, size=32))
+    engine = replace(config.engine, batch_size=2, total_images=4)
+    config = replace(config, sample_size=32, targets_per_source=2, engine=engine)
+    assert list(run_recipe(config, tmp_path / "run"))[-1].images == 4
     task = task_of(config)
-    whole = tensors_of(task.batch(1, 0, 8, 0, 1))
-    parts = [tensors_of(task.batch(1, 0, 4, i, 2)) for i in range(2)]
+    whole = tensors_of(task.batch(1, 0, 4, 0, 1))
+    parts = [tensors_of(task.batch(1, 0, 2, i, 2)) for i in range(2)]
     for key in ("batch.pairs.source.rgb", "batch.pairs.target.depth_mm"):
         torch.testing.assert_close(torch.cat([p[key] for p in parts]), whole[key], rtol=0, atol=0)

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.skipif(
 
 def test_a_short_run_learns_to_read_and_its_export_loads(tmp_path):
     engine = EngineConfig(
-        total_images=24_000, batch_size=64, learning_rate=3e-3, warmup_images=640, cooldown=0.5, ema_images=1_000,
-        log_images=6_000, grid_images=0, threads=1, precision="fp32",
+        total_images=12_000, batch_size=64, learning_rate=3e-3, warmup_images=320, cooldown=0.5, ema_images=1_000,
+        log_images=3_000, grid_images=0, threads=1, precision="fp32",
     )  # fmt: skip
     recipe = replace(RECIPES["text-tiny"](tmp_path), engine=engine, num_captions=768)
     reports = list(run_recipe(recipe, tmp_path))

@@ -223,6 +223,12 @@ class TrainCommand:
         first = os.environ.get("RANK", "0") == "0"
         with Display() as display:
             last = api.train(config, run=self.run, on_step=display if first else None)
+
+        from torch import distributed
+
+        if distributed.is_initialized():
+            # Its threads may outlive the interpreter otherwise, which then aborts after a complete run.
+            distributed.destroy_process_group()
         if first:
             print(f"{self.run}: {last}")
 
