@@ -69,5 +69,5 @@ def test_lines_between_the_front_teeth_are_dark():
     line, left, right = (
         teeth.shade[np.linalg.norm(place[:, :2] - [x, np.median(height)], axis=1).argmin()] for x in (0.0, 4.0, -4.0)
     )
-    assert line < 0.6 * min(left, right)
+    assert line < 0.7 * min(left, right)
     assert abs(left - right) < 0.05

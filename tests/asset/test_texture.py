@@ -154,3 +154,22 @@ def test_persons_without_colour_do_not_share_a_face_by_default() -> None:
     identity = np.round(rng.normal(size=40) * 2) / 2
     assert drawn_appearance(None, identity) == drawn_appearance(None, identity + 0.1)
     assert drawn_appearance(3, identity) == drawn_appearance(3, -identity) != drawn_appearance(4, identity)
+
+
+def test_an_eye_is_not_painted_on_the_lids_that_were_fitted_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    blink = MODEL.expression_mm[[ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]].sum(axis=0)
+    half_closed = MODEL.template_mm + 0.5 * blink
+    image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=512), appearance=default_appearance())
+    atlas = skin_atlas(MODEL)
+    texels = locate_texels(atlas, 256)
+    lid = head_region(MODEL).lid[MODEL.faces[atlas.face_ids]].all(axis=1)
+    shown = texels.covered & lid[texels.face]
+
+    def dark() -> float:
+        texture = bake_texture(MODEL, half_closed, _seen(image), size=256).texture
+        light = texture[shown].mean(axis=1)
+        return float((light < 0.45 * np.median(light)).mean())
+
+    clean = dark()
+    monkeypatch.setattr("omote.asset.texture._of_eyes", lambda color, belief, lid: np.zeros(len(color), bool))
+    assert dark() > 0.05 > 4 * clean

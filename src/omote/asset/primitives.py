@@ -28,7 +28,7 @@ TEETH_SHADE, TEETH_SHADE_MM = (
     0.8,
     35.0,
 )  # light on the incisors, and the distance behind them at which it falls to a third
-LINE_SHADE = 0.7  # darkness of the lines between teeth
+LINE_SHADE = 0.55  # darkness of the lines between teeth
 HOLLOW = 0.05, 0.4  # slopes up to the second highest neighbour where such a line begins and is darkest
 EYE_SHADE_MM = 5.0  # below the edge of the upper lid, brow and lashes shade the eyeball over this distance
 

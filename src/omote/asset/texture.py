@@ -31,6 +31,7 @@ from omote.rendering.source import has_color
 from omote.rendering.zbuffer import fill
 from omote.types import Mesh, PointCloud
 
+EYE_LIGHT, EYE_RED = (0.6, 1.5), 0.4  # brightness and redness over the lids' own, beyond which a colour is an eye's
 LID_EDGE_MM = 1.3  # skin this close to the eyeball may have the eye's colour in the scan
 FADE = 2e-3  # weight of the painted skin's own colour against smoothness: a range of about 20 edges
 MIRROR_BELIEF = 0.4
@@ -97,13 +98,14 @@ def bake_texture(
     color = np.zeros((*texels.covered.shape, 3), np.float32)
     if scan is not None and has_color(scan):
         normals = fast_normals(vertices, np.ascontiguousarray(model.faces, np.int32))
-        trust = _trust(model, neutral_mm)
-        layers = interpolate(texels.face, texels.weights, faces, np.concatenate([vertices, normals, trust[:, None]], 1))
+        trust = np.stack([_trust(model, neutral_mm), head_region(model).lid.astype(np.float32)], axis=1)
+        layers = interpolate(texels.face, texels.weights, faces, np.concatenate([vertices, normals, trust], axis=1))
         ask = texels.covered & (layers[..., 6] > 0.02)
         point, normal = layers[ask][:, :3], layers[ask][:, 3:6]
         normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         color[ask], found = scan_color(scan, point.astype(np.float64), normal)
         belief[ask] = found * layers[ask][:, 6]
+        belief[ask] *= ~_of_eyes(color[ask], belief[ask], layers[ask][:, 7] > 0)
     field, matched = _vertex_colors(model, faces, texels, color, belief, unseen or default_appearance())
     eyes = eye_colors(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
     if eyes is not None:
@@ -158,6 +160,24 @@ def _trust(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.n
             gap = np.linalg.norm(neutral_mm - center, axis=1) - radius
             trust[(gap < LID_EDGE_MM) & region.lid] = 0.0
     return trust
+
+
+def _of_eyes(
+    color: Float[np.ndarray, "n 3"], belief: Float[np.ndarray, "n"], lid: Bool[np.ndarray, "n"]
+) -> Bool[np.ndarray, "n"]:
+    """Texels of the lids with an eye's colour: iris, white, or lashes.
+
+    A lid whose edge was fitted a millimetre off takes them from the scan, and shows them when it closes.
+    """
+    sure = lid & (belief > 0.5)
+    if not sure.any():
+        return np.zeros(len(color), bool)
+    skin = np.median(color[sure], axis=0)
+    light = color.mean(axis=1) / max(float(skin.mean()), 1e-3)
+    # Skin is redder than blue; white and grey are neither.
+    red, skin_red = ((c[..., 0] - c[..., 2]) / np.maximum(c.max(axis=-1), 1e-3) for c in (color, skin))
+    dark, bright = EYE_LIGHT
+    return lid & ((light < dark) | (light > bright) | (red < EYE_RED * skin_red))
 
 
 def _vertex_colors(
