@@ -72,9 +72,9 @@ class StableDiffusionViews(ModelMixin, ConfigMixin):
     """Stable Diffusion's U-Net and text encoder as a `MultiviewDenoiser`.
 
     Args:
-        unet: config of the extended ``UNet2DConditionModel``.
-        text: config of the ``CLIPTextModel``.
-        scheduler: config of the noise schedule.
+        unet_config: config of the extended ``UNet2DConditionModel``.
+        text_config: config of the ``CLIPTextModel``.
+        scheduler_config: config of the noise schedule.
         pad_id: id of the padding of texts.
         latent_size: side of a latent, pixels.
         yaw_deg, pitch_deg, distance_mm, field_mm: parameters of the `Rig`.
@@ -87,9 +87,9 @@ class StableDiffusionViews(ModelMixin, ConfigMixin):
     def __init__(
         self,
         *,
-        unet: Mapping[str, Any],
-        text: Mapping[str, Any],
-        scheduler: Mapping[str, Any],
+        unet_config: Mapping[str, Any],
+        text_config: Mapping[str, Any],
+        scheduler_config: Mapping[str, Any],
         pad_id: int,
         latent_size: int,
         yaw_deg: Sequence[float],
@@ -99,9 +99,9 @@ class StableDiffusionViews(ModelMixin, ConfigMixin):
         depth: bool = True,
     ) -> None:
         super().__init__()
-        self.unet = UNet2DConditionModel.from_config(dict(unet))
+        self.unet = UNet2DConditionModel.from_config(dict(unet_config))
         self.unet.set_attn_processor(ViewAttention(len(yaw_deg)))
-        self.text_encoder = text_encoder(text).requires_grad_(False)
+        self.text_encoder = text_encoder(text_config).requires_grad_(False)
         self.latent_channels, self.latent_size = int(self.unet.config.out_channels), latent_size
         width = int(self.unet.config.cross_attention_dim)
         self.category = nn.Embedding(NULL_CATEGORY + 1, width)
@@ -129,7 +129,7 @@ class StableDiffusionViews(ModelMixin, ConfigMixin):
             vae=None,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
-            scheduler=dict(self.config.scheduler),
+            scheduler=dict(self.config.scheduler_config),
         )
 
     def read_texts(self, texts: Sequence[str]) -> Float[Tensor, "b 77"]:
@@ -177,9 +177,9 @@ def views_denoiser(base: StableDiffusion, rig: Rig, *, latent_size: int, depth: 
     more = base.latent_channels + (NUM_DEPTH if depth else 0)
     unet = extended(base.unet, num_views=rig.num_views, more_inputs=more)
     made = StableDiffusionViews(
-        unet=dict(unet.config),
-        text=base.text_encoder.config.to_diff_dict(),
-        scheduler=dict(base.scheduler),
+        unet_config=dict(unet.config),
+        text_config=base.text_encoder.config.to_diff_dict(),
+        scheduler_config=dict(base.scheduler),
         pad_id=base.tokenizer.pad_id,
         latent_size=latent_size,
         yaw_deg=rig.yaw_deg,

@@ -185,7 +185,7 @@ def sd_tiny(runs: Path) -> StableDiffusionConfig:
     """A narrow Stable Diffusion from nothing, 8 steps."""
     own = sd_narrow(runs)
     return replace(
-        own, engine=ENGINE, vae=runs / "sd-tiny-vae/export/autoencoder", channels=(32, 32, 32, 32), text_width=64
+        own, engine=ENGINE, vae=runs / "sd-tiny-vae/export/autoencoder", channels=(32, 32, 64, 64), text_width=64
     )
 
 

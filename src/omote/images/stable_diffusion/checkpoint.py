@@ -73,8 +73,8 @@ def load_stable_diffusion(
     if kind not in PREDICTIONS:
         raise CheckpointError(f"{path}: expected a prediction of epsilon or v_prediction, got {str(kind)[:60]!r}")
     unet = load_unet(checkpoint)
-    if checkpoint.views is not None:
-        unet.set_attn_processor(ViewAttention(checkpoint.views.rig.num_views) if checkpoint.views.multiview else None)
+    if checkpoint.views is not None and checkpoint.views.multiview:
+        unet.set_attn_processor(ViewAttention(checkpoint.views.rig.num_views))
     encoder, tokenizer = load_text(checkpoint)
     return StableDiffusion(
         unet=unet,

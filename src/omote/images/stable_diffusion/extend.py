@@ -23,7 +23,7 @@ CONVOLUTIONS = ("conv_in", "conv_out")
 def extended(
     unet: Any, *, depth: bool = False, init: DepthInit = "zeros", num_views: int = 0, more_inputs: int = 0
 ) -> Any:
-    """A U-Net with the same weights and more to read and write.
+    """A U-Net with the same weights and more to read and write; it shares the tensors that keep their shape.
 
     Args:
         unet: ``UNet2DConditionModel`` of colour, of one image.
@@ -39,13 +39,16 @@ def extended(
     changes["out_channels"] = latents * config.out_channels
     if num_views:
         changes |= {"class_embed_type": "projection", "projection_class_embeddings_input_dim": NUM_CAMERA}
-    new = type(unet).from_config(config, **changes)
+    with torch.device("meta"):
+        new = type(unet).from_config(config, **changes)
+    if num_views:
+        new.class_embedding.to_empty(device="cpu").apply(_drawn)
     state = new.state_dict()
     for name, value in unet.state_dict().items():
         state[name] = (
             value if state[name].shape == value.shape else _extended(value, state[name], init if depth else "zeros")
         )
-    new.load_state_dict(state)
+    new.load_state_dict(state, assign=True)
     if num_views:
         nn.init.zeros_(new.class_embedding.linear_2.weight)
         nn.init.zeros_(new.class_embedding.linear_2.bias)
@@ -53,9 +56,14 @@ def extended(
     return new.to(next(unet.parameters()).dtype).train(unet.training)
 
 
+def _drawn(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        module.reset_parameters()
+
+
 def _extended(value: Tensor, like: Tensor, init: DepthInit) -> Tensor:
     """Weight or bias of a convolution, in the shape of a larger one."""
-    out = torch.zeros_like(like)
+    out = torch.zeros(like.shape, dtype=value.dtype)
     index = tuple(slice(size) for size in value.shape)
     out[index] = value
     if init == "halved":
