@@ -6,14 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from omote.asset.rest_shape import beyond_face
 from omote.asset.surroundings import BUST_MM, MOST_VERTICES, SUNK_MM, clipped, surroundings_of
 from omote.geometry.cloud import closest_on_mesh
 from omote.geometry.mesh import face_normals, vertex_normals
+from omote.head.expressions import ARKIT_INDEX
 from omote.head.model import PARTS
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
+from omote.lift.points import sample_image
 from omote.types import Mesh
 
 MODEL = shipped_head()
@@ -129,6 +132,21 @@ def test_the_face_itself_never_comes_along() -> None:
         assert lips.min() > 8
 
 
+def test_a_beard_leaves_the_mouth_free_as_it_opens() -> None:
+    marks = MODEL.landmarks(REST)
+    grows = (REST[:, 1] < marks[33, 1] - 12) & (REST[:, 1] > -150) & (REST[:, 2] > -45)
+    used, faces = np.unique(SKIN[grows[SKIN].all(axis=1)], return_inverse=True)
+    shell = REST[used] + 14 * vertex_normals(REST, SKIN)[used]
+    beard = Mesh(vertices=shell, faces=faces.reshape(-1, 3), vertex_colors=np.full((len(used), 3), 0.1))
+    piece = around(joined(bald(), beard))
+    assert piece is not None
+    assert piece.vertices[:, 1].min() < marks[8, 1] - 5  # below the chin
+    opened = MODEL.landmarks(REST + 0.6 * MODEL.expression_mm[ARKIT_INDEX["jawOpen"]])
+    for lips in (marks[48:68], opened[48:68]):
+        across = np.abs(piece.vertices[:, None, :2] - lips[None, :, :2]).max(axis=2)
+        assert across.min() > 3
+
+
 def test_walls_and_far_things_stay_behind() -> None:
     wall = sheet(500, 500, 8.0, (0.0, 0.0, -215.0))
     assert around(joined(bald(), wall)) is None
@@ -204,3 +222,28 @@ def test_skull_and_neck_follow_the_scan_and_the_face_stays() -> None:
     # Hair that stands off is no skull; only where the nape bends is some of it near.
     thick = beyond_face(MODEL, Mesh(vertices=REST + 25 * normals, faces=SKIN), REST)
     assert np.linalg.norm(thick[back], axis=1).max() < 1.5
+
+
+def test_the_piece_keeps_its_part_of_the_picture() -> None:
+    """Colours are a function of texture coordinates, so that a wrong crop or a wrong corner shows."""
+    whole = joined(bald(), hair(18.0))
+    uv = np.stack([0.2 + (whole.vertices[:, 0] + 100) / 500, 0.1 + (whole.vertices[:, 1] + 200) / 700], axis=1)
+    v, u = (np.mgrid[:256, :256] + 0.5) / 256
+    picture = np.stack([u, 1 - v, np.full_like(u, 0.5)], axis=2).astype(np.float32)
+    piece = around(
+        replace(whole, vertex_colors=None, uv=uv + np.array([1.0, 0.0]), faces_uv=whole.faces, texture=picture)
+    )
+    assert piece is not None
+    assert piece.texture is not None
+    assert piece.uv is not None
+    assert piece.faces_uv is not None
+    assert piece.texture.shape[0] < 200
+    corner = piece.uv[piece.faces_uv].reshape(-1, 2)
+    pixel = np.stack([corner[:, 0] * piece.texture.shape[1], (1 - corner[:, 1]) * piece.texture.shape[0]], axis=1)
+    color = sample_image(piece.texture, pixel)[: len(piece.faces) * 3]
+    # Points that were not sunk are where they were scanned.
+    place = piece.vertices[piece.faces.ravel()]
+    free = cKDTree(whole.vertices).query(place)[0] < 1e-3
+    true = np.stack([0.2 + (place[:, 0] + 100) / 500, 0.1 + (place[:, 1] + 200) / 700], axis=1)
+    assert free.sum() > 1000
+    np.testing.assert_allclose(color[free, :2], true[free], atol=0.004)

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from omote.asset.rest_shape import within
 from omote.geometry.cloud import closest_on_mesh
 from omote.geometry.mesh import face_normals, vertex_normals
+from omote.head.expressions import ARKIT_INDEX
 from omote.head.model import PARTS, HeadModel
 from omote.head.region import head_region
 from omote.rendering.source import has_color
@@ -36,7 +37,8 @@ REST_MM, CLEARANCE_MM = 1.2, 2.5
 STILL_MM, UNITS_ADD_UP = 1.0, 1.3
 SLOPE = 1.0  # steepest change of the least height along the skin
 FACE_MM, EAR_MM = 5.0, 14.0  # least height in front of eyes and mouth, and over ears, which the head has
-MOUTH_MM = 12.0  # around the lips' landmarks
+MOUTH_MM, SWEPT_MM = 12.0, 9.0  # around the lips' landmarks at rest, and as the jaw opens
+GLASSES_MM = 35.0  # around the eyes' landmarks open rims are glasses', which have no skirt
 SUNK_MM, FREE_MM = -0.8, 6.0  # the rim's height, and the way above the least height to where the piece is as scanned
 OVERLAP_MM, FADE_MM = 8.0, 18.0  # the bust's overlap with the neck, and its way back to where it was scanned
 SKIRT_MM = 45.0  # farthest way from an open rim down to the skin
@@ -61,6 +63,7 @@ class _Skin:
         least_mm: least height of the piece over each vertex.
         on_face: whether a vertex belongs to the face.
         edge: vertices of the neck's lower edge.
+        eyes_mm: landmarks of the eyes.
         jaw_mm: height of the chin.
     """
 
@@ -70,6 +73,7 @@ class _Skin:
     least_mm: Float[np.ndarray, "v"]
     on_face: Bool[np.ndarray, "v"]
     edge: Int[np.ndarray, "e"]
+    eyes_mm: Float[np.ndarray, "12 3"]
     jaw_mm: float
 
 
@@ -129,7 +133,8 @@ def surroundings_of(
     used = np.unique(piece.faces[kept])
     piece, over = _with_faces(piece, kept), _Over(**{name: value[used] for name, value in vars(over).items()})
     colored = _colored(piece, over, skin, hair)
-    return _with_skirt(replace(colored, vertices=_sunk(piece.vertices, over)), over, _bust(skin, piece.vertices))
+    led = (_bust(skin, piece.vertices) > 2.0) & (cKDTree(skin.eyes_mm).query(over.foot_mm)[0] > GLASSES_MM)
+    return _with_skirt(replace(colored, vertices=_sunk(piece.vertices, over)), over, led)
 
 
 def _skin(head: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> _Skin:
@@ -145,7 +150,10 @@ def _skin(head: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> _Skin:
     front = cKDTree(marks[48:68]).query(vertices)[0] < MOUTH_MM
     least[region.lid | front] = np.maximum(least[region.lid | front], FACE_MM)
     least[region.ear] = np.maximum(least[region.ear], EAR_MM)
-    least[within(head, vertices)] = NEVER_MM
+    # What the lower lip sweeps as the jaw opens stays free: a rigid beard would lie before the open mouth.
+    jaw = head.expression_mm[ARKIT_INDEX["jawOpen"]]
+    swept = np.concatenate([head.landmarks(vertices + share * jaw)[48:68] for share in (0.0, 0.3, 0.6)])
+    least[within(head, vertices) | (cKDTree(swept).query(vertices)[0] < SWEPT_MM)] = NEVER_MM
     edges, count = _edges(faces)
     a, b = edges.T
     drop = SLOPE * np.linalg.norm(vertices[a] - vertices[b], axis=1)
@@ -162,6 +170,7 @@ def _skin(head: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> _Skin:
         least_mm=least,
         on_face=region.face,
         edge=open_vertices[low],
+        eyes_mm=marks[36:48],
         jaw_mm=float(marks[:17, 1].min()),
     )
 
@@ -344,14 +353,14 @@ def _sunk(points: Float[np.ndarray, "n 3"], over: _Over) -> Float[np.ndarray, "n
     return points + ((1 - free) * (SUNK_MM - over.height_mm))[:, None] * over.normal
 
 
-def _with_skirt(mesh: Mesh, over: _Over, inside: Float[np.ndarray, "n"]) -> Mesh:
+def _with_skirt(mesh: Mesh, over: _Over, led: Bool[np.ndarray, "n"]) -> Mesh:
     """The piece with its open rims led down to the skin: hair that was scanned from the front alone has no gap behind it."""
     directed = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     low, high = directed.min(axis=1), directed.max(axis=1)
     _, index, count = np.unique(low * len(mesh.vertices) + high, return_index=True, return_counts=True)
     rim = index[count == 1]
     a, b = directed[rim].T
-    led = (over.height_mm > REST_MM) & (over.height_mm < SKIRT_MM) & (over.beyond_mm == 0) & (inside > 2.0)
+    led = led & (over.height_mm > REST_MM) & (over.height_mm < SKIRT_MM) & (over.beyond_mm == 0)
     ok = led[a] & led[b]
     rim, a, b = rim[ok], a[ok], b[ok]
     if not len(rim):
@@ -388,10 +397,17 @@ def _colored(mesh: Mesh, over: _Over, skin: _Skin, hair: tuple[float, float, flo
         return replace(mesh, vertex_colors=np.where(cloth[:, None], CLOTH, hair), uv=None, faces_uv=None, texture=None)
     if mesh.texture is None or mesh.uv is None:
         return replace(mesh, uv=None, faces_uv=None, texture=None)
-    texture, most = mesh.texture, max(mesh.texture.shape[:2])
-    if most > TEXTURE_PX:
-        size = [max(1, round(n * TEXTURE_PX / most)) for n in mesh.texture.shape[1::-1]]
+    # Texture coordinates may wrap around: whole turns are taken off. Of the picture, the used part is kept.
+    uv = mesh.uv - np.floor(np.where(mesh.uv == 1, 0, mesh.uv))
+    used = uv[np.unique(mesh.faces if mesh.faces_uv is None else mesh.faces_uv)]
+    height, width = mesh.texture.shape[:2]
+    left, top = np.maximum(np.floor([used[:, 0].min() * width, (1 - used[:, 1].max()) * height]).astype(int) - 2, 0)
+    right, bottom = np.ceil([used[:, 0].max() * width, (1 - used[:, 1].min()) * height]).astype(int) + 2
+    texture = mesh.texture[top:bottom, left:right]
+    rows, columns = texture.shape[:2]
+    uv = np.stack([(uv[:, 0] * width - left) / columns, 1 - ((1 - uv[:, 1]) * height - top) / rows], axis=1)
+    if max(rows, columns) > TEXTURE_PX:
+        size = [max(1, round(n * TEXTURE_PX / max(rows, columns))) for n in (columns, rows)]
         picture = Image.fromarray((np.clip(texture, 0, 1) * 255 + 0.5).astype(np.uint8))
         texture = np.asarray(picture.resize(size, Image.Resampling.LANCZOS), np.float32) / 255
-    # Texture coordinates may wrap around: whole turns are taken off.
-    return replace(mesh, texture=texture, uv=mesh.uv - np.floor(np.where(mesh.uv == 1, 0, mesh.uv)), vertex_colors=None)
+    return replace(mesh, texture=texture, uv=uv, vertex_colors=None)
