@@ -126,8 +126,13 @@ def test_wrong_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
             2,
             "omote: no folder for temporary",
         ),
+        (
+            BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+            2,
+            "omote: the system gives no more processes or",
+        ),
         (MemoryError(), 2, "omote: this computer's memory is used up"),
-        (RuntimeError("can't start new thread"), 2, "omote: the system gives no more threads"),
+        (RuntimeError("can't start new thread"), 2, "omote: the system gives no more processes or"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(

@@ -37,6 +37,7 @@ COMMANDS = {
     "tool": "Make the shipped weights outside the diffusion model: landmarks, units of a second head family.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
+NO_MORE_THREADS = "the system gives no more processes or threads; close other programs or raise the limit (ulimit -u)"
 
 # Networks are read from local files; no library may look for them elsewhere.
 QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
@@ -144,7 +145,7 @@ def _run(name: str, arguments: list[str]) -> int:
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        return _fail("the system gives no more threads; close other programs or raise the limit (ulimit -u)")
+        return _fail(NO_MORE_THREADS)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -228,6 +229,8 @@ def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}no space left on the device; free some or choose another folder"
+    if error.errno == errno.EAGAIN:  # no process could be started
+        return NO_MORE_THREADS
     if "temporary directory" in str(error):
         return "no folder for temporary files can be written; set TMPDIR to one that can"
     return f"{where}{error.strerror or error}"
