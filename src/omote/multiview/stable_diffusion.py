@@ -182,10 +182,7 @@ def views_denoiser(base: StableDiffusion, rig: Rig, *, latent_size: int, depth: 
         scheduler_config=dict(base.scheduler),
         pad_id=base.tokenizer.pad_id,
         latent_size=latent_size,
-        yaw_deg=rig.yaw_deg,
-        pitch_deg=rig.pitch_deg,
-        distance_mm=rig.distance_mm,
-        field_mm=rig.field_mm,
+        **vars(rig),
         depth=depth,
     )
     made.unet.load_state_dict(unet.state_dict())

@@ -264,10 +264,7 @@ def network_of(
         num_vertices=len(coarse.basis["mean"]),
         sample_size=size,
         **({} if first_stage is None else {"latent_channels": first_stage.latent_channels}),
-        yaw_deg=rig.yaw_deg,
-        pitch_deg=rig.pitch_deg,
-        distance_mm=rig.distance_mm,
-        field_mm=rig.field_mm,
+        **vars(rig),
     )
     if network.ridge.shape != coarse.ridge.shape:
         raise ConfigError(

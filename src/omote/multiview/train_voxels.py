@@ -116,10 +116,7 @@ class VoxelEncoderTask(BaseTask):
             config,
             latent_size=first_stage.latent_size,
             latent_channels=first_stage.latent_channels,
-            yaw_deg=rig.yaw_deg,
-            pitch_deg=rig.pitch_deg,
-            distance_mm=rig.distance_mm,
-            field_mm=rig.field_mm,
+            **vars(rig),
         )
         self.module = VoxelEncoderModule(encoder, first_stage)
 

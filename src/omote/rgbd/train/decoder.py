@@ -50,14 +50,14 @@ class DecoderConfig(LossTerms):
         population: folder of rendered shards.
         allow_pipe: run the commands (``pipe:``) that a population's file of URLs lists.
         autoencoder: folder of the exported first stage.
-        editor: folder of the exported editor; None decodes disturbed latents of the truth.
-        engine: length and optimiser.
-        loss: reconstruction terms.
+        editor: folder of the exported editor; None decodes disturbed latents of the ground truth.
+        engine: length and optimiser of the run.
+        loss: terms of the reconstruction loss.
         steps: sampler steps of the editor.
-        clean_share: share of batches decoded from the truth's own latent, to preserve the ceiling.
+        clean_share: share of batches decoded from the true latent, to preserve the ceiling.
         unmoved_share: share of clean batches with an unmoved source, as in edits by category alone.
         alone_share: share of batches decoded without a source, as sampled persons are.
-        disturbance: deviation of noise on disturbed latents, in deviations of the edit.
+        disturbance: standard deviation of the noise on disturbed latents, in units of the edits' deviation.
         targets_per_source: edits decoded per source.
     """
 
@@ -82,9 +82,9 @@ class DecoderBatch:
 
     Attributes:
         pairs: sources and targets.
-        z: latents.
+        z: latents to decode.
         motion: motion image of each target.
-        alone: decode without the source.
+        alone: whether to decode without the source.
     """
 
     pairs: PairBatch
@@ -102,14 +102,14 @@ class DecoderModule(AdversarialModule):
         self.config = config
 
     def forward(self, batch: DecoderBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of decoding given latents to the truth."""
+        """Loss of the decoded latents against the true images."""
         device = batch.z.device
         repeat = len(batch.z) // len(batch.pairs.source.rgb)
         source = packed(batch.pairs.source).to(device).repeat_interleave(repeat, 0)
         target = packed(batch.pairs.target).to(device)
         beside = () if batch.alone else (source, batch.motion)
         image = self.autoencoder.decode(batch.z, *beside)
-        # Without a source nothing has moved.
+        # Without a source, there is no motion.
         before = target if batch.alone else source
         weight = self.config.loss.weights(batch.pairs.landmarks.to(device), before, target)
         loss, terms = self.config.loss(image, target, weight)
@@ -126,7 +126,7 @@ class DecoderTask(BaseTask):
     def __init__(self, config: DecoderConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
         self.autoencoder = load_pretrained(RgbdAutoencoder, config.autoencoder)
-        # Features of the moved source are the encoder's; the latent's own layers must not move under the editor.
+        # Features of the warped source are the encoder's; the latent's own layers must not change under the editor.
         encoder = (
             self.autoencoder.stem,
             self.autoencoder.encoder_blocks,
@@ -138,7 +138,7 @@ class DecoderTask(BaseTask):
             part.requires_grad_(False)
         self.model: EditingModel | None = None
         if config.editor is not None:
-            # A copy of its own: Networks freezes what it holds.
+            # A separate copy, since Networks freezes its networks.
             self.model = EditingModel(
                 Networks(
                     load_pretrained(RgbdAutoencoder, config.autoencoder), load_pretrained(LatentEditor, config.editor)
@@ -152,14 +152,14 @@ class DecoderTask(BaseTask):
 
     @torch.no_grad()
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> DecoderBatch:
-        """Pairs, and latents of the editor or of the truth."""
+        """Pairs, with latents of the editor or of the ground truth."""
         config = self.config
         pairs = self.pairs.batch(step, seed, size, part, config.targets_per_source, parts)
         generator, mine = step_generator(seed, step), slice(part * size, (part + 1) * size)
         clean = float(torch.rand((), generator=generator)) < config.clean_share
         unmoved = clean and float(torch.rand((), generator=generator)) < config.unmoved_share
         target = packed(pairs.target)
-        # The target's geometry stays unknown: it would give the edit away.
+        # The target's geometry stays unknown, since it would reveal the edit.
         condition = condition_of_pairs(pairs, target, (Category, Arkit, Identity))
         condition = condition.including(Motion.drawn(condition[Arkit], pairs.faces))
         alone = bool(config.alone_share) and float(torch.rand((), generator=generator)) < config.alone_share
@@ -186,7 +186,7 @@ class DecoderTask(BaseTask):
         return grid([source, target, image])
 
     def _disturbed(self, z: Tensor, generator: torch.Generator, mine: slice, total: int) -> Tensor:
-        """Latents like an imperfect editor's: blurred and slightly wrong."""
+        """Latents like those of an imperfect editor: blurred and slightly wrong."""
         softness, strength = torch.rand(2, total, 1, 1, 1, generator=generator)[:, mine]
         soft = torch.lerp(z, F.avg_pool2d(z, 3, 1, 1), softness)
         side = z.shape[-1]

@@ -1,4 +1,4 @@
-"""Distillation of an editor to few steps, with its guidance folded in.
+"""Distillation of an editor to few steps, including its guidance.
 
 A student starts as its teacher and learns to jump. ``trajectory``: from a point of the path, the guided teacher takes one of
 the student's steps in several of its own, and the student's velocity must lead to the same point (Salimans & Ho, "Progressive
@@ -34,21 +34,21 @@ Method = Literal["trajectory", "consistency"]
 
 @dataclass(frozen=True, kw_only=True)
 class DistilConfig:
-    """A distillation.
+    """Settings of a distillation.
 
     Attributes:
         population: folder of rendered shards.
-        autoencoder: folder of the first stage that the teacher edits behind.
+        autoencoder: folder of the teacher's first stage.
         teacher: folder of the exported editor.
         engine: length and optimiser.
         method: method of distillation (`omote.rgbd.train.distil`).
         steps: numbers of sampler steps that the student learns, all powers of two.
         teacher_steps: steps of the teacher from noise to image, a multiple of all of them.
-        guidance_scale: guidance scale of the teacher, folded into the student.
-        dropout: of `EditorConfig`.
-        huber: error, in deviations, from which the loss is absolute and not squared.
+        guidance_scale: guidance scale of the teacher, which the student learns.
+        dropout: dropout of conditions, as in `EditorConfig`.
+        huber: error, in standard deviations, above which the loss is absolute instead of squared.
         targets_per_source: edits trained per source.
-        latents: of `EditorConfig`.
+        latents: folder of encoded latent pairs, as in `EditorConfig`.
     """
 
     population: Path
@@ -93,8 +93,8 @@ class DistilModule(nn.Module):
 
     Args:
         student: a `LatentEditor`, or any module with its ``context``, ``for_steps`` and ``velocity``.
-        teacher: the same, frozen.
-        config: of the distillation.
+        teacher: frozen teacher with the same methods.
+        config: settings of the distillation.
     """
 
     def __init__(self, student: Any, teacher: Any, config: DistilConfig) -> None:
@@ -152,7 +152,7 @@ class DistilTask(BaseTask):
         student = load_extended(
             LatentEditor, config.teacher, few_steps=True, folded_guidance=float(config.guidance_scale)
         )
-        # The teacher's data, but never without any condition: guidance is folded in.
+        # The teacher's data, but never without any condition: the guidance is part of the student.
         self.edits = EditorTask(
             EditorConfig(
                 population=config.population,
@@ -167,12 +167,12 @@ class DistilTask(BaseTask):
             ),
             heads,
         )
-        # The locator stays the teacher's, and so do the weights that no path of the loss reaches.
+        # The locator stays the teacher's, as do weights that no path of the loss reaches.
         student.locator.requires_grad_(False)
         self.module = DistilModule(student, teacher, config)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> Jumps:
-        """A step's edits; its jumps are of one length, and begin on the student's grid of that length."""
+        """A step's edits, with jumps of one length that begin on the student's grid of that length."""
         config = self.config
         edits = self.edits.batch(step, seed, size, part, parts)
         generator = step_generator(seed + 1, step)
@@ -181,7 +181,7 @@ class DistilTask(BaseTask):
             begins = torch.randint(count, (size * parts,), generator=generator)
             t = 1 - begins / count
         else:
-            # Any of the teacher's times: the jump is always to the clean latent.
+            # Any of the teacher's times: the jump always ends at the clean latent.
             t = 1 - torch.randint(config.teacher_steps, (size * parts,), generator=generator) / config.teacher_steps
         mine = t[part * size : (part + 1) * size].to(edits.t)
         return Jumps(edits=replace(edits, t=mine), length=1 / count)
@@ -195,5 +195,5 @@ class DistilTask(BaseTask):
         self.averaged("editor", weights).save_pretrained(folder / "editor")
 
     def preview(self) -> Float[Tensor, "3 h w"] | None:
-        """None: what a student makes is looked at beside its teacher, by the suite that compares them."""
+        """None: students are compared with their teacher by the suite of editors."""
         return None

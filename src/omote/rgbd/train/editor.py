@@ -47,7 +47,7 @@ def default_dropout() -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class EditorConfig:
-    """A run of the second stage.
+    """Settings of a run of the second stage.
 
     Attributes:
         population: folder of rendered shards.
@@ -56,27 +56,27 @@ class EditorConfig:
         pixels: without a first stage: ``autoencoder`` is the folder of an `IdentityStage`, which the run measures on the
             population and writes there if it is missing.
         engine: length and optimiser.
-        patch, channels, layers_per_block, context_width, head_channels: of `LatentEditor`.
+        patch, channels, layers_per_block, context_width, head_channels: settings of `LatentEditor`.
         objective: prediction, weighting and times; the first (or only) step of a sampler is taken at t = 1.
         dropout: share of items without each kind of condition, by its name; the kind's own default if it is not listed.
         drop_everything: share of items without any condition, for guidance.
         drop_source: share of items without the source as well, for guidance by the source.
         draw_share: share of items without a source from which whole persons are learned, given no ARKit weights.
         moved_weight: additional weight of latent pixels that the expression moved.
-        locator_weight: weight of the landmarks' L1 in pixels.
-        channel_weight: weights of the latent's colour, depth, mask and learned channels. Captures' holes inflate the deviation
-            that depth is measured in, and avatars are made of depth.
+        locator_weight: weight of the L1 loss of landmarks in pixels.
+        channel_weight: weights of the latent's colour, depth, mask and learned channels. Holes in captures increase the deviation
+            that depth is scaled by, and avatars are made from depth.
         huber: error, in deviations, above which the loss of a first step is absolute instead of squared, so that an edge of
             uncertain position is not blurred to a mean (Song & Dhariwal, "Improved Techniques for Training Consistency
             Models", 2023, §3.3).
         targets_per_source: edits trained per source.
         start_from: exported weights to start from, or None; conditions that they do not read are added.
         geometry, geometry_by: of `LatentEditor`: the image of the target's geometry that it learns to read.
-        identity: learn to read the identity coefficients of the source's fitted head.
+        identity: whether to learn to read the identity coefficients of the source's fitted head.
         kinds: names of further kinds of condition that it learns to read (`omote.rgbd.conditions.base.Kind`).
         unit_style: whether faces move their units in individual styles; False for the head model's units alone, if the other
             head families that `omote.head.unit_style` was learned from must stay unseen.
-        latents: folder of the population's edits from `omote encode`, or None to encode at every step.
+        latents: folder of the population's latent pairs from `omote encode`, or None to encode in every step.
     """
 
     population: Path | PopulationConfig
@@ -122,10 +122,10 @@ class EditorConfig:
         return {kind: self.dropout.get(kind.name, kind.dropout) for kind in kinds if kind.part_of is None}
 
     def reads(self, head: HeadModel) -> dict[str, Any]:
-        """What the network reads beside category and ARKit weights, as arguments of `LatentEditor`; only what is asked for.
+        """What the network reads besides category and ARKit weights, as arguments of `LatentEditor`.
 
         Args:
-            head: the head model that is fitted to the population.
+            head: head model that is fitted to the population.
         """
         asked: dict[str, Any] = {"unit_style": self.unit_style}
         if self.draw_share > 0:
@@ -147,10 +147,10 @@ class LatentBatch:
         source: scaled source latents; 0 for items without a source.
         delta: scaled target - source; the scaled target itself for the items in ``drawn``.
         condition: conditions after guidance dropout.
-        t: times.
-        noise: z_1.
+        t: times in [0, 1].
+        noise: standard normal noise, z_1.
         landmarks_px: landmarks of the source's person at rest.
-        drawn: items from which whole persons are learned.
+        drawn: mask of the items from which whole persons are learned.
     """
 
     source: Tensor
@@ -191,7 +191,7 @@ class EditorModule(nn.Module):
         weighted = (weight * self.channel_weight * robust).sum(dim=(1, 2, 3))
         loss = weighted / (weight.sum(dim=(1, 2, 3)) * error.shape[1])
 
-        # The locator learns beside the editor, from items with a source.
+        # The locator is trained with the editor, on items with a source.
         seen = batch.source.flatten(1).any(dim=1).view(-1, 1, 1)
         located = (self.editor.locator(batch.source) - batch.landmarks_px).abs() * seen
         metrics = {"mse": error.detach().mean(), "landmark_px": located.detach().mean()}
@@ -273,7 +273,7 @@ class EditorTask(BaseTask):
         """
         folder = self.config.autoencoder
         if self.config.pixels and not (folder / "config.json").exists():
-            # Several processes start at once: each measured the same.
+            # Several processes may start at once; all have measured the same.
             with atomic_folder(folder) as temporary:
                 self.autoencoder.save_pretrained(temporary)
 
@@ -357,7 +357,7 @@ class EditorTask(BaseTask):
 def population_latents(
     autoencoder: FirstStage, pairs: PairSource, *, per_person: int = 2, most: int = 2_048
 ) -> Float[Tensor, "n d h w"]:
-    """Scaled latents of a population, augmented as in training: what a `PopulationPrior` is fitted to."""
+    """Scaled latents of a population, augmented as in training, to fit a `PopulationPrior` to."""
     num_persons = most // per_person
     if not pairs.endless:
         num_persons = min(num_persons, sum(shard.num_persons for shard in pairs.shards))

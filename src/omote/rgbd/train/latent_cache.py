@@ -1,8 +1,8 @@
-"""A cache of a population's edits: latents and conditions, encoded once, in memory-mapped files.
+"""A cache of a population's latent pairs and conditions, encoded once, in memory-mapped files.
 
 Drawing pairs, rendering motion images and encoding takes a CPU about as long as a training step of the editor, in every step of
 every run. For the cache, each person is captured ``variants`` times (with other exposure, noise, holes and crop), and all of
-their images become targets of each capture. A shard of edits has the name of the shard that it is made from, and is written
+their images become targets of each capture. A shard of latent pairs has the name of its source shard, and is written
 atomically, so a killed run continues and several processes may share the work.
 """
 
@@ -42,7 +42,7 @@ PER_CAPTURE = ("source", "landmarks")
 
 
 def fingerprint_of(autoencoder: FirstStage) -> str:
-    """Hash of the encoder and the latents' units, which edits depend on and training of the decoder does not change."""
+    """Hash of the encoder and the latents' units, on which latent pairs depend, and which training the decoder keeps."""
     digest = hashlib.sha256()
     for name, tensor in sorted(autoencoder.state_dict().items()):
         if name.partition(".")[0] in ENCODER:
@@ -67,14 +67,14 @@ def encode_population(
         population: folder of rendered shards.
         autoencoder: the first stage.
         head: the head model that is fitted to the population.
-        folder: folder of the edits; made if missing.
-        variants: captures per person.
-        seed: seed of everything drawn.
-        unit_style: faces move in their own style of units, not by the head model's units alone.
+        folder: folder of the latent pairs; made if missing.
+        variants: number of captures per person.
+        seed: seed of all random choices.
+        unit_style: whether faces move in their own style of units, instead of the head model's units alone.
         kinds: kinds of condition to store.
 
     Raises:
-        ConfigError: the folder holds edits of another autoencoder or other settings.
+        ConfigError: the folder contains latent pairs of another autoencoder or other settings.
     """
     made_of: dict[str, Any] = {
         "encoder": fingerprint_of(autoencoder),
@@ -141,7 +141,7 @@ def _write(folder: Path, arrays: dict[str, np.ndarray], made_of: Mapping[str, An
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
-    """Check that arrays fit each other and that conditions are numbers that networks can take.
+    """Check that arrays fit each other, and that conditions are valid numbers.
 
     Raises:
         ValueError: they do not.
@@ -153,7 +153,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
         rows = (count,) if name in PER_CAPTURE else (count, targets)
         if array.shape[: len(rows)] != rows or array.dtype.kind not in "fib":
             raise ValueError(f"{name} is {array.dtype} {array.shape}")
-        # Images and latents are many, and a network takes any.
+        # Images and latents are too large to check, and networks accept any values.
         if array.ndim <= 3 and not np.isfinite(array).all():
             raise ValueError(f"{name} holds numbers that are not finite")
         if array.dtype.kind == "i" and not np.isin(array, range(NO_CATEGORY, len(CATEGORIES))).all():
