@@ -167,7 +167,7 @@ json_values = st.recursive(
 
 
 @given(st.fixed_dictionaries({}, optional={name: json_values for name in Outer.__dataclass_fields__}))
-def test_any_json_either_builds_a_config_that_round_trips_or_says_why_in_one_line(data: Any) -> None:
+def test_any_json_builds_a_config_that_round_trips_or_is_a_one_line_error(data: Any) -> None:
     try:
         config = from_json(Outer, data)
     except ConfigError as error:

@@ -36,7 +36,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
 @pytest.mark.parametrize(
     ("number", "expected"), [(errno.ENOSPC, "no space"), (errno.EACCES, "no permission"), (errno.EIO, "error")]
 )
-def test_failed_writes_are_one_line_that_says_what_to_do(tmp_path, number, expected):
+def test_failed_writes_are_one_line_with_advice(tmp_path, number, expected):
     with pytest.raises(OutputError, match=expected), atomic_path(tmp_path / "a.txt"):
         raise OSError(number, os.strerror(number))
     assert os.listdir(tmp_path) == []

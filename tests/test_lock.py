@@ -66,7 +66,7 @@ def test_every_pin_is_exact_and_has_hashes() -> None:
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in hashes), requirement
 
 
-def test_no_lock_says_where_packages_come_from() -> None:
+def test_locks_name_no_package_index() -> None:
     for name in ("requirements.lock", "requirements-formats.lock", "Makefile", "scripts/lock.py"):
         assert "://" not in (ROOT / name).read_text(encoding="utf-8"), name
 

@@ -40,6 +40,6 @@ def test_what_an_unrecorded_version_measured_is_of_unknown_origin(
     assert gone_on["run/commits"] == "unknown bbb"
 
 
-def test_a_commit_is_told_with_its_changes_or_not_at_all() -> None:
+def test_a_commit_is_reported_with_its_changes_or_not_at_all() -> None:
     got = commit()
     assert got is None or re.fullmatch(r"[0-9a-f]{12}\+?", got)

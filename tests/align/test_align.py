@@ -294,7 +294,7 @@ def test_view_rotations_look_at_the_origin() -> None:
         np.testing.assert_allclose(r @ (direction / np.linalg.norm(direction)), [0, 0, -1], atol=1e-12)
 
 
-def test_missing_weights_say_so(tmp_path: Path) -> None:
+def test_missing_weights_are_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="landmark networks"):
         load_landmark_networks(tmp_path / "none.safetensors")
 

@@ -142,7 +142,7 @@ def test_a_report_is_json_that_any_reader_takes(values: dict) -> None:
     assert set(back) == set(values)
 
 
-def test_a_report_says_how_long_how_much_and_with_what() -> None:
+def test_a_report_has_times_memory_and_versions() -> None:
     watch = Stopwatch()
     with watch("a"), watch("b"):
         pass

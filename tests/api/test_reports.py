@@ -23,7 +23,7 @@ def test_reports_are_refused_in_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_line_says_so_with_exit_code_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_exits_with_code_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "a.html")]) == 2
     err = capsys.readouterr().err
     assert err.startswith("omote: ")

@@ -40,7 +40,7 @@ def test_a_lamp_above_is_no_hair() -> None:
     assert match_hair(HEAD, lit, seen_from_the_front()) is None
 
 
-def test_a_face_cut_below_the_forehead_says_nothing() -> None:
+def test_a_face_cut_below_the_forehead_gives_no_hair() -> None:
     seen = head_region(HEAD).face & (HEAD.template_mm[:, 2] > 0)
     seen &= HEAD.template_mm[:, 1] < HEAD.landmarks(HEAD.template_mm)[19:25, 1].mean()
     assert match_hair(HEAD, paint(HEAD, Appearance(cap=1.0)), seen) is None

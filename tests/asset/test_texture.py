@@ -133,7 +133,7 @@ def test_blink_closes_this_persons_lids_over_its_eyeballs(seed: int) -> None:
         assert np.linalg.norm(closed[edge] - center, axis=1).min() > radius - 0.05
 
 
-def test_bake_says_whether_the_scan_shows_open_eyes() -> None:
+def test_baking_detects_open_eyes() -> None:
     image = render_head(
         MODEL, MODEL.template_mm, orbit_camera(size=480, field_mm=300.0), appearance=default_appearance()
     )

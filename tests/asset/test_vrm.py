@@ -102,7 +102,7 @@ def test_meta_follows_the_schema_and_forbids_by_default(vrm: dict[str, Any]) -> 
     assert "none recorded" in meta["copyrightInformation"]
 
 
-def test_meta_says_what_it_is_told(tmp_path: Path) -> None:
+def test_metadata_is_written_as_given(tmp_path: Path) -> None:
     said = VrmMeta(
         name="Aki", authors=("A", "B"), users="everyone", consent="Aki, 2026-01-02, research", redistribution=True
     )

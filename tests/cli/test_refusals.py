@@ -191,7 +191,7 @@ def test_a_bad_option_is_one_line_and_no_output(
         ("x" * 300 + ".glb", "cannot write"),
     ],
 )
-def test_an_output_that_cannot_be_written_is_told_before_any_work(
+def test_an_unwritable_output_is_refused_before_any_work(
     out: str,
     says: str,
     cloud: Path,

@@ -54,6 +54,6 @@ def test_poses_stay_within_their_bounds() -> None:
     assert np.median(angles) < 0.8
 
 
-def test_a_population_without_a_rig_says_so() -> None:
+def test_a_population_without_a_rig_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected a rig"):
         render_views(replace(CONFIG, rig=None), [0], [shipped_head()])

@@ -279,7 +279,7 @@ def test_a_run_of_seconds_ends_when_they_are_spent_and_can_be_given_more(tmp_pat
     assert second.seconds == 0.25
 
 
-def test_who_reads_the_reports_does_not_spend_a_runs_seconds(tmp_path, steady_clock, monkeypatch):
+def test_reading_the_reports_does_not_count_as_training_time(tmp_path, steady_clock, monkeypatch):
     monkeypatch.setattr(omote.engine.loop, "time", steady_clock)
     engine = config(total=80, max_seconds=100.0, log_images=8)
     reports = []

@@ -34,7 +34,7 @@ def test_half_a_motion_has_half_its_size_and_its_direction() -> None:
     assert found["avatar/surface_mm_moving"][0] < 0.8 * found["avatar/vertex_mm_moving"][0]
 
 
-def test_a_smile_that_is_left_in_the_neutral_is_told() -> None:
+def test_a_smile_left_in_the_neutral_is_measured() -> None:
     shown = true_motion(HEAD, SMILE, SMILE, REST[None], SKIN)
     assert motion_kept(REST, SMILE, shown) == pytest.approx(0, abs=1e-3)
     assert motion_kept(SMILE, SMILE, shown) == pytest.approx(1, abs=1e-3)

@@ -67,7 +67,7 @@ def test_two_metrics_cannot_share_a_key_nor_one_be_a_row_of_another(monkeypatch:
     assert checked({"mine/a/model": 1.0})
 
 
-def test_every_metric_says_what_it_is() -> None:
+def test_every_metric_has_a_definition() -> None:
     for m in catalogue():
         assert callable(m.function)
         assert m.title

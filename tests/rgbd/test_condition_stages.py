@@ -134,6 +134,6 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(option, value, line, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_the_shipped_weights_say_that_they_do_not_draw(tmp_path, capsys):
+def test_the_shipped_weights_refuse_to_sample(tmp_path, capsys):
     assert main(["sample", "--out", str(tmp_path / "out")]) == 2
     assert "was not trained to draw" in capsys.readouterr().err

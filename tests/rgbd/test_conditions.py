@@ -179,7 +179,7 @@ def test_a_longer_token_sequence_is_still_softmax_qk_v():
         torch.testing.assert_close(attention(features, encoder_hidden_states=tokens), by_hand, atol=1e-5, rtol=1e-4)
 
 
-def test_a_network_that_learns_to_read_an_image_says_at_first_what_it_said(tmp_path):
+def test_a_network_extended_by_an_image_starts_with_its_old_output(tmp_path):
     before = tiny_editor()
     before.save_pretrained(tmp_path)
     after = load_extended(LatentEditor, tmp_path, geometry="depth", geometry_by="concat").eval()

@@ -150,7 +150,7 @@ def test_steps_that_do_not_end_where_the_teachers_do_are_refused(runs):
         override(config, ["teacher_steps=6"])
 
 
-def test_regression_answers_alike_whatever_the_noise(runs):
+def test_a_regression_is_independent_of_the_noise(runs):
     config = replace(RECIPES["editor-tiny"](runs), objective=RECIPES["editor-cpu-regression"](runs).objective)
     batch = EditorTask(config, population_heads()).batch(0, 0, 8, 0, 1)
     assert bool((batch.t == 1).all())

@@ -88,7 +88,7 @@ def test_an_edit_arrives_at_a_clean_image(source, model, settings):
     torch.testing.assert_close(edited, target, atol=1e-4, rtol=0)
 
 
-def test_one_model_answers_several_wishes_by_any_number_of_steps(source, model):
+def test_one_model_edits_several_expressions_in_any_number_of_steps(source, model):
     once = model.edit(source, WANTED, EditSettings(seed=3))
     for settings in (EditSettings(seed=3), EditSettings(steps=4), EditSettings(steps=2, inversion_steps=2)):
         images = model.edit(source, WANTED, settings)
@@ -98,7 +98,7 @@ def test_one_model_answers_several_wishes_by_any_number_of_steps(source, model):
         assert same == (settings == EditSettings(seed=3))
 
 
-def test_a_folder_says_what_stage_it_holds(tmp_path, model):
+def test_a_folder_loads_as_its_own_stage(tmp_path, model):
     again = load_model(shipped_head(), saved(model, tmp_path)).autoencoder
     assert isinstance(again, IdentityStage)
     assert again.config.sample_size == SIZE
@@ -128,7 +128,7 @@ def test_what_is_no_first_stage_is_one_line(tmp_path, model):
         load_model(shipped_head(), tmp_path)
 
 
-def test_openvino_answers_as_torch(source, model, tmp_path):
+def test_openvino_agrees_with_torch_on_the_identity_stage(source, model, tmp_path):
     pytest.importorskip("openvino")
     fast = load_model(shipped_head(), saved(model, tmp_path), backend="openvino")
     settings = EditSettings(steps=2)

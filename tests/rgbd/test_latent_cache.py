@@ -60,7 +60,7 @@ def test_what_is_read_is_what_would_be_made(population, autoencoder, edits):
     torch.testing.assert_close(torch.from_numpy(kept["source"][1]).float(), made.source[0], atol=2e-3, rtol=1e-2)
 
 
-def test_an_editor_answers_alike_to_made_and_to_read_edits(population, autoencoder, edits):
+def test_an_editor_gives_the_same_loss_on_made_and_on_read_pairs(population, autoencoder, edits):
     cached = CachedLatentPairs(edits, autoencoder)
     read = cached.batch(3, 0, 8, 0, 4)
     torch.manual_seed(1)

@@ -60,7 +60,7 @@ def test_the_source_changes_nothing(discs):
     assert losses[0] == losses[1]
 
 
-def test_it_trains_to_an_export_that_knows_no_discriminator(discs, tmp_path):
+def test_its_export_contains_no_discriminator(discs, tmp_path):
     reports = list(run_recipe(small("autoencoder-vq-f8", discs), tmp_path))
     assert reports[-1].metrics["balance"] > 0
     assert 0 < reports[-1].metrics["codes_used"] <= 1

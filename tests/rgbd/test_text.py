@@ -149,6 +149,6 @@ def test_words_that_name_no_expression_are_refused() -> None:
         load_text_conditioner(SHIPPED_WEIGHTS).expressions(["purple elephant"], min_probability=0.9)
 
 
-def test_a_missing_conditioner_says_how_to_train_one(tmp_path: Path) -> None:
+def test_a_missing_conditioner_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="omote train text-cpu"):
         load_text_conditioner(tmp_path)

@@ -31,7 +31,7 @@ def of(table: Table, key: str, pairs: str = "") -> float:
     return value
 
 
-def test_a_network_that_knows_persons_is_told_from_one_that_does_not() -> None:
+def test_verification_separates_good_networks_from_random_ones() -> None:
     good = identity_numbers(persons(0.05))
     assert of(good, "accuracy") > 0.97
     assert of(good, "auc") > 0.999

@@ -118,7 +118,7 @@ def test_bad_folders_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert said.count("\n") == 1
 
 
-def test_a_run_says_what_it_trained(tmp_path: Path) -> None:
+def test_a_runs_stage_is_read_from_its_config(tmp_path: Path) -> None:
     kinds = {
         "editor": EDITOR,
         "pixel": {**EDITOR, "pixels": True},
@@ -156,7 +156,7 @@ def test_a_rival_counts_the_editor_that_it_goes_on_with_and_no_other() -> None:
     assert cost_of("copy_source", stages) is None
 
 
-def test_the_shipped_record_says_every_network_of_the_model() -> None:
+def test_the_shipped_record_covers_every_network() -> None:
     assert {stage.kind for stage in stages_of([], [SHIPPED_WEIGHTS])} >= {"autoencoder", "editor", "decoder"}
 
 
@@ -179,6 +179,6 @@ def test_the_head_is_found_once_for_one_and_for_seven(
     assert found["memory_mb/peak"] > 50
 
 
-def test_what_cannot_be_timed_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_failed_timing_is_reported_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(OmoteError, match=r"model: its edits could not be timed \(.*none"):
         timed_apart(TimeRequest(row="model", weights=tmp_path / "none"))
