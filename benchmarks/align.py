@@ -137,7 +137,7 @@ def seen(camera: Camera, parts: list[trimesh.Trimesh], rng: np.random.Generator)
 
 
 def frame_camera(rng: np.random.Generator) -> Camera:
-    """A depth camera of a common kind, some way in front of a person and not quite aimed at the face."""
+    """A common kind of depth camera, some distance in front of a person and not exactly aimed at the face."""
     width = int(rng.choice([320, 424, 512, 640]))
     yaw, pitch, distance = rng.normal(0, 0.25), rng.normal(0.05, 0.15), rng.uniform(450, 1000)
     eye = distance * np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
@@ -316,7 +316,7 @@ def judge(index: int, heads: list[HeadModel]) -> Row:
 
 
 def judge_other(index: int, heads: list[HeadModel]) -> Row:
-    """Align what has no face, or two: only a refusal is right."""
+    """Align scans without a face, or with two: only a refusal is correct."""
     scan, kind = make_other(index, heads)
     row: Row = {"index": index, "kind": kind}
     try:

@@ -1,4 +1,4 @@
-"""Do made avatars of real scans keep to anatomy? Teeth at rest, folded skin, crossing lips, travel of the mouth's corners.
+"""Anatomical plausibility of avatars of real scans: teeth at rest, folded skin, crossing lips, movement of the mouth's corners.
 
     make bench BENCH=avatars OUT=dir
 

@@ -40,7 +40,7 @@ def measure(name: str) -> dict[str, float | int | str | bool | None]:
 
 
 def add_numbers(result: Mapping[str, float | int | str | bool | None], path: Path) -> None:
-    """Put a benchmark's own numbers among those that are there; its facts (machine, versions, total time) stay in its file."""
+    """Add a benchmark's numbers to the existing ones; its facts (machine, versions, total time) stay in its own file."""
     facts = ("version/", "machine/", "time_s/total", "memory_mb/peak")
     own = {k: v for k, v in result.items() if isinstance(v, float | int) and not k.startswith(facts)}
     before = json.loads(path.read_text()) if path.exists() else {}

@@ -40,7 +40,7 @@ def cube_rotations() -> list[np.ndarray]:
 
 
 def turned(scan: Mesh | PointCloud, rotation: np.ndarray, scale: float) -> tuple[Mesh | PointCloud, np.ndarray]:
-    """A copy in another pose and unit, and the matrix that made it."""
+    """A copy in another pose and unit, and the matrix that moves the original to it."""
     matrix = np.eye(4)
     matrix[:3, :3] = rotation * scale
     if isinstance(scan, Mesh):
@@ -50,7 +50,7 @@ def turned(scan: Mesh | PointCloud, rotation: np.ndarray, scale: float) -> tuple
 
 
 def off(found: Alignment, upright: Alignment, matrix: np.ndarray) -> tuple[float, float]:
-    """(degrees, mm) between two answers for the same face."""
+    """Degrees and mm between two alignments of the same face."""
     error = found.canonical_from_scan @ matrix @ np.linalg.inv(upright.canonical_from_scan)
     size = np.cbrt(np.linalg.det(error[:3, :3]))
     cosine = np.clip((np.trace(error[:3, :3] / size) - 1) / 2, -1, 1)

@@ -31,7 +31,7 @@ CONFIG = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8
 
 
 def write_random(folder: Path) -> int:
-    """A folder with a random U-Net as float16, and what else makes it a checkpoint."""
+    """A folder with a random U-Net in float16, and the other files of a checkpoint."""
     torch.manual_seed(0)
     with torch.device("meta"):
         unet = UNet2DConditionModel(**CONFIG)

@@ -56,7 +56,7 @@ def kind_of(name: str) -> str:
 
 
 def profiled(task: EditorTask | AutoencoderTask, choice: Choice) -> dict[str, float]:
-    """Milliseconds of a step by kind, and what lies beside the passes."""
+    """Milliseconds of a step by kind, and of everything besides the passes."""
     config, module = task.config.engine, task.module
     module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
     task.schedule(config.total_images // 2)

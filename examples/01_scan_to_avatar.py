@@ -15,7 +15,7 @@ from omote.head.shipped import shipped_head
 
 
 def main(scan: str | None = None, out: str = "avatar.glb") -> None:
-    """Make the avatar of a scan and print what was estimated."""
+    """Make the avatar of a scan and print the estimates."""
     result = omote.avatar(scan if scan is not None else sensed_frame(0, shipped_head()))
     glb = Path(out)
     outputs = AvatarOutputs(glb=glb, sheet=glb.with_suffix(".png"), report=glb.with_suffix(".json"))

@@ -1,4 +1,4 @@
-"""``make lock``: lock what ``make install`` brings, for every Python and platform, with the hashes of all published files.
+"""``make lock``: lock the packages of ``make install`` for every Python and platform, with the hashes of all published files.
 
 uv resolves pyproject.toml and keeps the versions that the locks have; ``--upgrade`` takes the newest. torch is in no lock, nor
 are the CUDA libraries of some of its builds: which build fits a machine is for pip's own configuration to say, and each has other
@@ -22,7 +22,7 @@ HEAD = "# Written by `make lock`; pip install --require-hashes --no-deps -r {}\n
 
 
 def compiled(out: Path, *arguments: str) -> dict[str, str]:
-    """Resolve pyproject.toml into a file: what it pins, as name and marker with the lines of each."""
+    """Resolve pyproject.toml into a file, and return its pins: lines by name and marker."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.10"]
     command += ["--generate-hashes", "--no-header", "--no-annotate", "--output-file", str(out), *arguments]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

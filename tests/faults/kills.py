@@ -33,11 +33,11 @@ Outputs = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A command and what it writes.
+    """A command and its outputs.
 
     Attributes:
         run: does the work in a folder; gives the exit code.
-        outputs: the digests of what the folder holds by now, of each file that has its final name.
+        outputs: digests of the folder's current files, of each file that has its final name.
         before: files that lie in the folder beforehand.
         grows: whether outputs are replaced by better ones along the way, so that only the last ones are the same.
         kills: whether it is worth killing.
@@ -70,7 +70,7 @@ def digests(*patterns: str, without: str = r"(?!)") -> Callable[[Path], Outputs]
 
 
 def started(job: Job, folder: Path, log: Path) -> int:
-    """The process that does a job: forked, so that it has imported already what the command needs."""
+    """The process of a job: forked, so that the command's imports are done."""
     process = os.fork()
     if process == 0:
         code = 70
@@ -95,7 +95,7 @@ def ended(process: int) -> int:
 
 
 def prepared(job: Job, folder: Path) -> Path:
-    """A new folder with what lies there beforehand."""
+    """A new folder with the job's existing files."""
     folder.mkdir(parents=True)
     for name in job.before:
         (folder / name).write_bytes(OLD)
@@ -199,7 +199,7 @@ def command(*arguments: str) -> Callable[[Path], int]:
 
 
 def loop_over(scans: list[Path]) -> Callable[[Path], int]:
-    """Avatars of several scans, as a shell loop makes them: what is there is passed over."""
+    """Avatars of several scans, as in a shell loop that skips existing ones."""
 
     def run(folder: Path) -> int:
         return next(
@@ -220,7 +220,7 @@ def loop_over(scans: list[Path]) -> Callable[[Path], int]:
 
 
 def jobs(scans: list[Path], made: Path) -> dict[str, Job]:
-    """A job for each command that writes, on ``scans`` and on what `prepare` made.
+    """A job for each writing command, on ``scans`` and the results of `prepare`.
 
     The first ones, of a second and more, are killed; the disks of all are filled.
     """
@@ -269,7 +269,7 @@ def jobs(scans: list[Path], made: Path) -> dict[str, Job]:
 
 
 def prepare(folder: Path) -> tuple[list[Path], Path]:
-    """Scans, and what the jobs read: a population, a dataset, images, a trained generator, results."""
+    """Scans, and the inputs of the jobs: a population, a dataset, images, a trained generator, results."""
     from image_folders import make_images
     from results import write_results
 

@@ -92,7 +92,7 @@ def guarded(
 
 
 def write_inputs(folder: Path) -> None:
-    """Write what commands read and no command makes: images, results, and a dataset whose one scan ``fit`` adds."""
+    """Write the inputs that no command makes: images, results, and a dataset whose one scan ``fit`` adds."""
     sys.path.insert(0, str(HERE.parent / "helpers"))
     from image_folders import make_images
     from results import write_results

@@ -174,7 +174,7 @@ _STARTS = [
 
 
 def runs(folder: Path, rng: Rng) -> Path:
-    """Long runs of a few bytes after a valid start: what makes a backtracking expression or a quadratic scan stop."""
+    """Long runs of a few bytes after a valid start, which slow down backtracking expressions and quadratic scans."""
     name, start = _STARTS[rng.integers(0, len(_STARTS))]
     body = b"".join(_RUNS[rng.integers(0, len(_RUNS))] * _log(rng, 1, 200_000) for _ in range(rng.integers(1, 5)))
     size = 10_000_000 if rng.random() < 0.05 else 300_000

@@ -182,7 +182,7 @@ def _change_value(parent: Any, rng: Rng) -> None:
 
 
 def zip_set(folder: Folder, rng: Rng) -> Folder:
-    """Damage what a zip archive holds and pack it again, so that its checksums are right."""
+    """Damage the content of a zip archive and pack it again, so that its checksums are correct."""
     name = next(iter(folder))
     try:
         with zipfile.ZipFile(io.BytesIO(folder[name])) as archive:

@@ -53,7 +53,7 @@ RARE = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended: ``read``, ``refused``, or what is wrong."""
+    """The end of a case: ``read``, ``refused``, or a description of the failure."""
 
     kind: str
     ending: str
@@ -106,7 +106,7 @@ def _all_seeds() -> dict[str, list[Folder]]:
 
 
 def _save(folders: dict[str, list[Folder]], path: Path) -> None:
-    """Workers read what was made once, so that their memory holds none of the libraries that made it."""
+    """Workers read prepared inputs, so that their memory contains no library that made them."""
     packed = {k: [{n: base64.b64encode(c).decode() for n, c in f.items()} for f in fs] for k, fs in folders.items()}
     path.write_text(json.dumps(packed))
 
@@ -196,7 +196,7 @@ def _warm_up(cases: Cases, folder: Path, only: str | None) -> None:
 def supervise(
     num_workers: int, first: int, num_cases: int, seconds: float, only: str | None
 ) -> Iterator[tuple[int, Outcome]]:
-    """Run workers, restart those that die or hang, and yield what they find."""
+    """Run workers, restart those that die or hang, and yield their findings."""
     deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="omote-fuzz-") as root:
         nexts = [first + k for k in range(num_workers)]

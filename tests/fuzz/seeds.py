@@ -1,4 +1,4 @@
-"""Valid scans of every format as folders of small files: what the fuzzer mutates. The first file is the one that is read."""
+"""Valid scans of every format as folders of small files, for the fuzzer to mutate. The first file is the one that is read."""
 
 from __future__ import annotations
 

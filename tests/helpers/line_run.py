@@ -15,7 +15,7 @@ from omote.engine import loop as engine
 
 
 def settings(total, **other):
-    """Reports at whole multiples of what the runs end at."""
+    """Settings with reports at whole multiples of the lengths of the runs."""
     return config(total=total, cooldown=0.0, checkpoint_s=0.02, log_images=24, **other)
 
 

@@ -37,7 +37,7 @@ class LineTask:
         self.pause_s = pause_s
 
     def batch(self, step, seed, size, part, parts):
-        """A part of what a step draws."""
+        """A part of a step's batch."""
         time.sleep(self.pause_s)
         generator = torch.Generator().manual_seed(seed + step)
         x = torch.randn(size * parts, self.module.line.in_features, generator=generator)

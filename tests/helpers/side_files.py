@@ -1,4 +1,4 @@
-"""Every kind of file beside scans that comes from outside: a whole one of a few kilobytes, and what reads and uses it."""
+"""Every kind of file that comes from outside besides scans: a valid one of a few kilobytes, and the functions that use it."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class CopyingEditor:
         return [replace(source, depth_mm=source.depth_mm + self.moved_mm(settings, expressions))] * len(expressions)
 
     def moved_mm(self, settings: EditSettings, expressions: Sequence[Expression]) -> float:
-        """How far an edit lies behind the source."""
+        """The distance of an edit behind the source."""
         return 0.0
 
 
