@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -25,11 +27,27 @@ HITS = {"model": 0.6, "model_category": 0.6, "model_token": 0.3, "autoencoder_ce
 def write_results(
     folder: Path, *, num_persons: int = 30, better_by: float = 0.0, seed: int = 0, networks: Sequence[str] = ()
 ) -> Path:
-    """Write a folder whose model is ``better_by`` in every error, on the same persons whatever that is.
+    """Write a folder whose model is ``better_by`` in every error, on the same persons for every such value.
 
-    The 3DMM edit is the better one in expression accuracy, the model in everything else. ``networks`` are rows of their own
-    files, as of `omote.studies.edit_methods.NETWORK_ROWS`.
+    The 3DMM edit is better in expression accuracy, the model in everything else. ``networks`` are rows with files of their own,
+    as in `omote.studies.edit_methods.NETWORK_ROWS`.
     """
+    for name, data in _results(num_persons, better_by, seed, tuple(networks)).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@cache
+def _results(num_persons: int, better_by: float, seed: int, networks: tuple[str, ...]) -> dict[str, bytes]:
+    """Contents of the files by name: summing up thirty persons takes longer than a test should."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        _fill(folder, num_persons, better_by, seed, networks)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _fill(folder: Path, num_persons: int, better_by: float, seed: int, networks: tuple[str, ...]) -> None:
     rng = np.random.default_rng(seed)
     (folder / "persons").mkdir(parents=True)
     groups = {"model": MODEL_ROWS, "rivals": RIVAL_ROWS, **{row: (Row(row),) for row in networks}}
@@ -55,7 +73,6 @@ def write_results(
     write_metrics(folder / "metrics.json", {**flat(table), "count/persons": num_persons})
     config = {"study": "release", "weights": {}, "config": {"seed": seed, "test_set": "in-model", "ict": None}}
     (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def measured(row: Row, order: np.ndarray, off: float, rng: np.random.Generator) -> list[Record]:
