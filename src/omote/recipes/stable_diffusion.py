@@ -30,7 +30,7 @@ def sd_narrow_vae(runs: Path) -> NarrowVaeConfig:
 
         omote train sd-narrow-vae --run runs/sd-narrow-vae
 
-    Hours: .08 of computing on one core.
+    Hours: .08 of computing on one core. Score: its row `vae` in docs/stable-diffusion.md.
     """
     return NarrowVaeConfig(
         images=runs / "views",
@@ -58,7 +58,7 @@ def sd_narrow(runs: Path) -> StableDiffusionConfig:
 
         omote train sd-narrow --run runs/sd-narrow
 
-    Hours: .08 of computing on one core.
+    Hours: .08 of computing on one core. Score: docs/stable-diffusion.md.
     """
     return StableDiffusionConfig(
         population=runs / "views",
@@ -78,7 +78,7 @@ def sd_narrow_rgbd(runs: Path) -> StableDiffusionConfig:
 
         omote train sd-narrow-rgbd --run runs/sd-narrow-rgbd
 
-    The same network from nothing is its rival: ``sd-narrow-rgbd-scratch``. Hours: .02 of computing on one core.
+    Its rival is ``sd-narrow-rgbd-scratch``. Hours: .014 of computing on one core. Score: docs/stable-diffusion.md.
     """
     return replace(
         sd_narrow(runs),
@@ -93,7 +93,7 @@ def sd_narrow_multiview(runs: Path) -> StableDiffusionConfig:
 
         omote train sd-narrow-multiview --run runs/sd-narrow-multiview
 
-    The same network from nothing is its rival: ``sd-narrow-multiview-scratch``. Hours: .02 of computing on one core.
+    Its rival is ``sd-narrow-multiview-scratch``. Hours: .014 of computing on one core. Score: docs/stable-diffusion.md.
     """
     return replace(
         sd_narrow(runs),
@@ -104,17 +104,28 @@ def sd_narrow_multiview(runs: Path) -> StableDiffusionConfig:
 
 
 def sd_narrow_rgbd_scratch(runs: Path) -> StableDiffusionConfig:
-    """`sd-narrow-rgbd` with its U-Net's weights drawn anew; the same VAE, text encoder and time."""
+    """`sd-narrow-rgbd` with its U-Net's weights drawn anew; the same VAE, text encoder and time.
+
+    Command: ``omote train sd-narrow-rgbd-scratch --run runs/sd-narrow-rgbd-scratch``.
+    Hours: .014. Score: docs/stable-diffusion.md.
+    """
     return replace(sd_narrow_rgbd(runs), from_nothing=True)
 
 
 def sd_narrow_multiview_scratch(runs: Path) -> StableDiffusionConfig:
-    """`sd-narrow-multiview` with its U-Net's weights drawn anew; the same VAE, text encoder and time."""
+    """`sd-narrow-multiview` with its U-Net's weights drawn anew; the same VAE, text encoder and time.
+
+    Command: ``omote train sd-narrow-multiview-scratch --run runs/sd-narrow-multiview-scratch``.
+    Hours: .014. Score: docs/stable-diffusion.md.
+    """
     return replace(sd_narrow_multiview(runs), from_nothing=True)
 
 
 def sd_narrow_both(runs: Path) -> StableDiffusionConfig:
-    """The narrow one, fine-tuned to colour and depth of the views of a rig."""
+    """The narrow one, fine-tuned to colour and depth of the views of a rig.
+
+    Command: ``omote train sd-narrow-both --run runs/sd-narrow-both``. Hours: .014. Score: not run.
+    """
     return replace(sd_narrow_multiview(runs), depth=True)
 
 
@@ -123,7 +134,7 @@ def sd_rgbd(runs: Path) -> StableDiffusionConfig:
 
         omote train sd-rgbd --run runs/sd-rgbd --set checkpoint=FOLDER_OR_FILE
 
-    ``--dry-run`` says hours and memory. Score: not run, as no checkpoint of real size is at hand.
+    Hours: ``--dry-run`` measures them, and memory, on this machine. Score: not run.
     """
     return StableDiffusionConfig(
         population=runs / "views",
@@ -148,7 +159,7 @@ def sd_multiview(runs: Path) -> StableDiffusionConfig:
 
         omote train sd-multiview --run runs/sd-multiview --set checkpoint=FOLDER_OR_FILE
 
-    With ``--set depth=true`` each view has its depth.
+    With ``--set depth=true`` each view has its depth. Hours: as `sd-rgbd`. Score: not run.
     """
     own = sd_rgbd(runs)
     return replace(own, depth=False, multiview=True, engine=replace(own.engine, batch_size=1))
@@ -157,7 +168,8 @@ def sd_multiview(runs: Path) -> StableDiffusionConfig:
 def sd_rgbd_gpu(runs: Path) -> StableDiffusionConfig:
     """`sd-rgbd` on one data-centre GPU: the whole U-Net, Marigold's batch, learning rate and first weights (§4.1).
 
-    Command: ``omote train sd-rgbd-gpu --run runs/sd-rgbd --set checkpoint=FOLDER_OR_FILE``. Score: not run.
+    Command: ``omote train sd-rgbd-gpu --run runs/sd-rgbd --set checkpoint=FOLDER_OR_FILE``. Hours: by ``--dry-run``.
+    Score: not run.
     """
     return replace(
         sd_rgbd(runs),
@@ -169,9 +181,10 @@ def sd_rgbd_gpu(runs: Path) -> StableDiffusionConfig:
 
 
 def sd_multiview_gpu(runs: Path) -> StableDiffusionConfig:
-    """`sd-multiview` on one data-centre GPU: the whole U-Net, eight views, MVDream's learning rate (appendix A).
+    """`sd-multiview` on one data-centre GPU: the whole U-Net, eight views.
 
-    Command: ``omote train sd-multiview-gpu --run runs/sd-multiview --set checkpoint=FOLDER_OR_FILE``. Score: not run.
+    Command: ``omote train sd-multiview-gpu --run runs/sd-multiview --set checkpoint=FOLDER_OR_FILE``. Hours: by
+    ``--dry-run``. Score: not run.
     """
     return replace(
         sd_rgbd_gpu(runs),
