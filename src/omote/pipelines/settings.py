@@ -72,7 +72,7 @@ class AvatarSettings(ScanSettings):
     head: OptionalHead = None
     pipeline: Literal["rgbd", "multiview", "latent-views"] = "rgbd"
     surroundings: Literal["keep", "drop"] = "keep"
-    appearance_seed: Annotated[int | None, Range(0, 2**63 - 1)] = None
+    appearance_seed: Annotated[int | None, Range(0, 2**63 - 1), arg(metavar="SEED", help_behavior_hint="")] = None
     depth_weight: Annotated[float, Range(0, 4)] = 1.0
     backend: Backend = "auto"
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
