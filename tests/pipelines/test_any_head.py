@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from omote.head.expressions import ARKIT_INDEX
 from omote.head.ict import ict_head
 from omote.head.model import PARTS, HeadModel
 from omote.head.shipped import shipped_head
+from omote.pipelines.result import AvatarOutputs
 from omote.types import Mesh
 
 
@@ -44,7 +46,13 @@ def test_a_head_family_from_outside_makes_an_avatar(tmp_path: Path) -> None:
         expressions=("happy",), head=bald_family(), landmarks=known.landmarks(person).astype(float), unit="mm"
     )
     result = omote.avatar(Mesh(vertices=person, faces=known.faces), settings)
-    result.save(tmp_path / "bald.glb")
+    outputs = AvatarOutputs(glb=tmp_path / "bald.glb", vrm=tmp_path / "bald.vrm", report=tmp_path / "bald.json")
+    result.save_all(outputs.checked())
+    assert (
+        json.loads((tmp_path / "bald.json").read_text())["output/vrm_bytes"] == (tmp_path / "bald.vrm").stat().st_size
+    )
+    assert [p.name for p in read_avatar(tmp_path / "bald.vrm").primitives] == ["skin", "eyes"]
+    assert result.facts["avatar/surroundings"] == "none"
     file = read_avatar(tmp_path / "bald.glb")
     assert [p.name for p in file.primitives] == ["skin", "eyes"]
     assert file.target_names[0] == "happy"

@@ -147,7 +147,7 @@ class AvatarResult:
 
     def summary(self) -> str:
         """The result in one line."""
-        parts = [f"{len(self.avatar.morphs_mm)} morph targets"]
+        parts = [f"{sum(bool(move.any()) for move in self.avatar.morphs_mm.values())} morph targets"]
         if isinstance(median := self.facts.get("fit/median_mm"), float):
             parts.append(f"fit {median:.2f} mm median")
         if str(self.facts.get("avatar/surroundings", "")).startswith("left out"):
