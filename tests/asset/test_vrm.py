@@ -18,6 +18,7 @@ from test_glb import AVATAR, MODEL
 from omote.asset.file_settings import VrmMeta
 from omote.asset.glb_read import read_avatar
 from omote.asset.vrm import EYE_HEIGHT_M, vrm_bytes, write_vrm
+from omote.errors import ConfigError
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.fit import eyeball_centers
 
@@ -113,7 +114,7 @@ def test_metadata_is_written_as_given(tmp_path: Path) -> None:
     assert (meta["name"], meta["authors"], meta["avatarPermission"]) == ("Aki", ["A", "B"], "everyone")
     assert "Aki, 2026-01-02, research" in meta["copyrightInformation"]
     assert meta["allowRedistribution"]
-    with pytest.raises(ValueError, match="authors"):
+    with pytest.raises(ConfigError, match="authors"):
         VrmMeta(authors=())
 
 

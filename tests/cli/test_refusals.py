@@ -162,6 +162,9 @@ def test_a_claim_of_a_billion_vertices_takes_no_memory(tmp_path: Path) -> None:
         (["--report", "none/a.json"], "cannot write none/a.json: the folder none does not exist"),
         (["--report", "a.txt"], "cannot write a.txt: expected a name that ends in .json"),
         (["--sheet", "a.jpg"], "cannot write a.jpg: expected a name that ends in .png"),
+        (["--vrm", "b.glb"], "cannot write b.glb: expected a name that ends in .vrm"),
+        (["--vrm", "a.vrm", "--vrm-authors"], "authors: expected at least one, got none"),
+        (["--appearance-seed", "-1"], "appearance_seed: expected 0 to 9223372036854775807, got -1"),
     ],
 )
 def test_a_bad_option_is_one_line_and_no_output(

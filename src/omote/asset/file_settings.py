@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from omote.errors import ConfigError
+
 Compression = Literal["none", "quantized", "meshopt"]
 LICENSE_URL = "https://vrm.dev/licenses/1.0/"
 
@@ -47,7 +49,7 @@ class VrmMeta:
 
     def __post_init__(self) -> None:
         if not self.authors:
-            raise ValueError("authors: expected at least one, got none")
+            raise ConfigError("authors: expected at least one, got none; give --vrm-authors NAME")
 
     def entry(self, default_name: str) -> dict[str, Any]:
         """The file's ``VRMC_vrm.meta``."""
