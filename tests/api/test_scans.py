@@ -69,7 +69,7 @@ def test_every_note_of_reading_is_a_step(tmp_path: Path) -> None:
     scan, facts = finish(reading(path), steps.append)
     assert isinstance(scan, PointCloud)
     assert [step.note for step in steps if step.stage == NOTE] == [
-        "no colour was read: the skin will be plain",
+        "no colour was read: the skin will be drawn",
         "columns not read: 4",
     ]
     assert facts["scan/num_points"] == 600

@@ -273,7 +273,7 @@ def test_avatar_writes_everything_it_is_asked_for(
     assert all(isinstance(v, float | int | str | None) for v in report.values())
     said = capsys.readouterr()
     assert "2 morph targets, fit 0.40 mm median" in said.out
-    assert said.err == "note: no colour was read: the skin will be plain\n"
+    assert said.err == "note: no colour was read: the skin will be drawn\n"
 
 
 def test_three_lines_make_an_avatar(pipeline: list[dict[str, Any]], cloud: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from omote.types import Mesh, PointCloud, Rgbd
 
 SKIN = (193.4, 142.9, 127.9)  # of the vertices, 0 to 255
 TEXTURE = (193.0, 152.8, 139.6)
-NO_COLOR = "no colour was read: the skin will be plain"
+NO_COLOR = "no colour was read: the skin will be drawn"
 
 
 @pytest.fixture

@@ -321,7 +321,7 @@ def test_pcd_points_alone(tmp_path, data):
 def test_real_scans(shared_dir, name, num_points, textured):
     mesh, report = read_with_report(shared_dir / "data" / "scans" / f"{name}.obj")
     assert report.num_points == num_points
-    assert report.notes == (() if textured else ("no colour was read: the skin will be plain",))
+    assert report.notes == (() if textured else ("no colour was read: the skin will be drawn",))
     assert (mesh.texture is not None) == textured
     edges = np.sort(np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]]), axis=1)
     _, uses = np.unique(edges, axis=0, return_counts=True)

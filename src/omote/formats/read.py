@@ -42,7 +42,7 @@ _CONVERT = {
     ".laz": "in CloudCompare, File > Save > PLY",
 }
 _DARK, _BRIGHT = 0.02, 0.995
-PLAIN = "no colour was read: the skin will be plain"  # the first note of a scan without colour
+PLAIN = "no colour was read: the skin will be drawn"  # the first note of a scan without colour
 
 
 @dataclass(frozen=True, kw_only=True)
