@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Make a folder once for all processes of a session: the first that needs it makes it, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            make(folder)
+            (folder / "done").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train autoencoder, editor and decoder on three rendered persons; the runs lie side by side."""
@@ -110,13 +122,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from omote.recipes import RECIPES
     from omote.recipes.run import run_recipe
 
-    base = tmp_path_factory.getbasetemp()
-    # Processes of one session lie side by side: the first that needs the runs trains them for all.
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "runs"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "decoder/export").exists():
-            heads = population_heads()
-            list(make_population(PopulationConfig(num_images=5), heads, folder / "population", num_persons=3))
-            for stage in ("autoencoder", "editor", "decoder"):
-                list(run_recipe(RECIPES[f"{stage}-tiny"](folder), folder / stage))
-    return folder
+    def make(folder: Path) -> None:
+        list(make_population(PopulationConfig(num_images=5), population_heads(), folder / "population", num_persons=3))
+        for stage in ("autoencoder", "editor", "decoder"):
+            list(run_recipe(RECIPES[f"{stage}-tiny"](folder), folder / stage))
+
+    return shared_folder(tmp_path_factory, "runs", make)
+
+
+@pytest.fixture(scope="session")
+def candidate_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train every stage of candidates 1 and 2 on a few persons, as a trial of their study does in its own folder."""
+    from omote.progress import finish
+    from omote.studies.candidates import train_tiny
+
+    return shared_folder(tmp_path_factory, "trial", lambda folder: finish(train_tiny(folder / "runs"))) / "runs"

@@ -1,6 +1,5 @@
 """The stages of the candidates, trained for seconds on six persons."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,66 +16,47 @@ from omote.multiview.to_3d import ViewsToMesh
 from omote.multiview.views import views_of
 from omote.pipelines.latent_views import LatentViewsPipeline
 from omote.pipelines.settings import AvatarSettings
-from omote.recipes import RECIPES
-from omote.recipes.run import run_recipe
 from omote.rgbd.codec import pack_images
 from omote.types import Expression, Mesh
 
 
-@pytest.fixture(scope="module")
-def trained(view_runs: Path) -> Path:
-    for recipe, run in (("views-tiny", "views-stage"), ("views-tiny-rgbd", "views-stage-rgbd"), ("to3d-tiny", "to3d")):
-        list(run_recipe(RECIPES[recipe](view_runs), view_runs / run))
-    return view_runs
-
-
-def test_first_stages_hold_their_own_channels(trained: Path) -> None:
-    x = torch.rand(2, 5, 64, 64) * 2 - 1
+def test_first_stages_hold_their_own_channels(candidate_runs: Path) -> None:
+    x = torch.rand(2, 5, 128, 128) * 2 - 1
     for run, latent in (("views-stage", 6), ("views-stage-rgbd", 7)):
-        stage = load_pretrained(ViewAutoencoder, trained / run / "export/first_stage")
+        stage = load_pretrained(ViewAutoencoder, candidate_runs / run / "export/first_stage")
         z = stage.encoded(x)
-        assert z.shape == (2, latent, 8, 8)
+        assert z.shape == (2, latent, 16, 16)
         assert stage.decoded(z).shape == x.shape
     # A stage of colour reads no depth.
-    colour = load_pretrained(ViewAutoencoder, trained / "views-stage/export/first_stage")
+    colour = load_pretrained(ViewAutoencoder, candidate_runs / "views-stage/export/first_stage")
     deeper = x.clone()
     deeper[:, 3] += 1
     torch.testing.assert_close(colour.encoded(x), colour.encoded(deeper))
     assert torch.equal(colour.decoded(colour.encoded(x), x)[:, 3], x[:, 3])
 
 
-def test_views_to_mesh_is_exported_whole(trained: Path) -> None:
-    network = load_pretrained(ViewsToMesh, trained / "to3d/export/to_3d")
+def test_views_to_mesh_is_exported_whole(candidate_runs: Path) -> None:
+    network = load_pretrained(ViewsToMesh, candidate_runs / "to3d/export/to_3d")
     assert network.rig.num_views == 3
     assert network.ridge.any()
     assert network.basis.components.any()
 
 
 @pytest.fixture(scope="module")
-def candidates(trained: Path) -> dict[str, Path]:
+def candidates(candidate_runs: Path) -> dict[str, Path]:
     """Folders of both candidates as `omote avatar --weights` takes them."""
-    for recipe, run in (
-        ("voxels-tiny", "voxels"),
-        ("to3d-tiny-latents", "to3d-latents"),
-        ("candidate1-tiny", "candidate1"),
-        ("candidate2-tiny", "candidate2"),
-    ):
-        list(run_recipe(RECIPES[recipe](trained), trained / run))
-    folders = {"multiview": trained / "candidate1/export", "latent-views": trained / "candidate2/export"}
-    for name, run in (("multiview", "to3d"), ("latent-views", "to3d-latents")):
-        shutil.copytree(trained / run / "export/to_3d", folders[name] / "to_3d", dirs_exist_ok=True)
-    return folders
+    return {"multiview": candidate_runs / "candidate1/export", "latent-views": candidate_runs / "candidate2/export"}
 
 
 def test_a_candidate_edits_every_expression_by_itself(candidates: dict[str, Path]) -> None:
     head = shipped_head()
     for folder in candidates.values():
         editor = load_view_editor(folder, head)
-        x = pack_images(views_of(head_mesh(), editor.rig, 64).images)
+        x = pack_images(views_of(head_mesh(), editor.rig, 128).images)
         wanted = [Expression(category="happy"), Expression(category="angry")]
         settings = ViewEditSettings(steps=2, seed=4)
         both = editor.edit(x, wanted, settings)
-        assert both.views.shape == (3, 3, 5, 64, 64)
+        assert both.views.shape == (3, 3, 5, 128, 128)
         assert both.vertices_mm.shape == (3, len(editor.face.ids), 3)
         second = editor.edit(x, wanted[1:], ViewEditSettings(steps=2, seed=5))
         torch.testing.assert_close(second.views[1], both.views[2], atol=1e-4, rtol=1e-4)

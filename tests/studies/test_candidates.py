@@ -73,7 +73,7 @@ def test_the_suite_needs_networks() -> None:
         ViewsToMeshSuite()
 
 
-def test_a_trial_of_the_table(tmp_path: Path) -> None:
+def test_a_trial_of_the_table(candidate_runs: Path) -> None:
     from omote.evaluation.judges.weights import JudgeError
     from omote.studies.persons import load_judges
 
@@ -82,7 +82,7 @@ def test_a_trial_of_the_table(tmp_path: Path) -> None:
     except JudgeError as error:
         pytest.skip(str(error))
     study = Candidates(**{**Candidates.TINY, "persons": 1})
-    steps = run_study(study, tmp_path)
+    steps = run_study(study, out := candidate_runs.parent)  # where the trial finds its networks trained
     try:
         while True:
             next(steps)
@@ -94,4 +94,4 @@ def test_a_trial_of_the_table(tmp_path: Path) -> None:
     moving = {row: numbers[f"mesh/surface_mm_moving/{row}"] for row in ("rgbd_shipped/asks=category", "copy_source")}
     assert moving["rgbd_shipped/asks=category"] < moving["copy_source"]
     assert numbers["model/parameters/multiview"] > 0
-    assert (tmp_path / "figure.svg").is_file()
+    assert (out / "figure.svg").is_file()
