@@ -146,14 +146,17 @@ def _skin(head: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> _Skin:
     )
     moves = np.sqrt((head.expression_mm**2).sum(axis=2).max(axis=0, initial=0.0))
     least = np.where(moves > STILL_MM, rise + CLEARANCE_MM, REST_MM)
+
     region, marks = head_region(head), head.landmarks(vertices)
     front = cKDTree(marks[48:68]).query(vertices)[0] < MOUTH_MM
     least[region.lid | front] = np.maximum(least[region.lid | front], FACE_MM)
     least[region.ear] = np.maximum(least[region.ear], EAR_MM)
+
     # What the lower lip sweeps as the jaw opens stays free: a rigid beard would lie before the open mouth.
     jaw = head.expression_mm[ARKIT_INDEX["jawOpen"]]
     swept = np.concatenate([head.landmarks(vertices + share * jaw)[48:68] for share in (0.0, 0.3, 0.6)])
     least[within(head, vertices) | (cKDTree(swept).query(vertices)[0] < SWEPT_MM)] = NEVER_MM
+
     edges, count = _edges(faces)
     a, b = edges.T
     drop = SLOPE * np.linalg.norm(vertices[a] - vertices[b], axis=1)
@@ -161,6 +164,7 @@ def _skin(head: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> _Skin:
         before = np.minimum(least, EAR_MM)  # NEVER_MM does not spread
         np.maximum.at(least, a, before[b] - drop)
         np.maximum.at(least, b, before[a] - drop)
+
     open_vertices = np.unique(edges[count == 1])
     low = vertices[open_vertices, 1] < vertices[faces, 1].min() + 40.0
     return _Skin(

@@ -94,6 +94,7 @@ def bake_texture(
     texels = locate_texels(atlas, size)
     faces = np.ascontiguousarray(model.faces[atlas.face_ids], np.int32)
     vertices = np.ascontiguousarray(neutral_mm, np.float32)
+
     belief = np.zeros(texels.covered.shape, np.float32)
     color = np.zeros((*texels.covered.shape, 3), np.float32)
     if scan is not None and has_color(scan):
@@ -106,15 +107,18 @@ def bake_texture(
         color[ask], found = scan_color(scan, point.astype(np.float64), normal)
         belief[ask] = found * layers[ask][:, 6]
         belief[ask] *= ~_of_eyes(color[ask], belief[ask], layers[ask][:, 7] > 0)
+
     field, matched = _vertex_colors(model, faces, texels, color, belief, unseen or default_appearance())
     eyes = eye_colors(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
     if eyes is not None:
         matched = replace(matched, iris=eyes.iris, exposure=eyes.exposure)
+
     painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
     # A soft edge, inside the seen region.
     soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
     texture = painted + _detail(color - painted, soft, size)
     texture = np.clip(soft[..., None] * color + (1 - soft[..., None]) * texture, 0.0, 1.0)
+
     return Baked(
         texture=_pad(texture, texels.covered),
         inferred=~(texels.covered & (soft > 0.5)),

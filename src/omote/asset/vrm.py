@@ -108,11 +108,13 @@ def vrm_bytes(
     """An avatar as the bytes of a VRM file; see `write_vrm`."""
     materials = materials_of() if materials is None else materials
     names, primitives = split_primitives(model, avatar.neutral.vertices_mm, avatar.morphs_mm)
+
     file = GltfFile()
     raised = np.array([0.0, EYE_HEIGHT_M, 0.0])
     places = _bones(model, avatar.neutral.vertices_mm)
     bones = _add_bones(file, places)
     joints = ("head", "leftEye", "rightEye")
+
     attributes = {p.name: _weights(file, p) for p in primitives}
     stood = [_raised(p, raised) for p in primitives]
     mesh = head_mesh(file, names, stood, materials, avatar, attributes=attributes)
@@ -121,6 +123,7 @@ def vrm_bytes(
         "skeleton": bones["hips"],
         "inverseBindMatrices": file.accessor(np.stack([_inverse(places[joint]) for joint in joints]), "MAT4", target=None),
     })  # fmt: skip
+
     head = file.add("nodes", {"name": "face", "mesh": mesh, "skin": skin})
     if avatar.surroundings is not None:
         # A rigid piece hangs on the bone itself.
@@ -129,6 +132,7 @@ def vrm_bytes(
             "translation": (raised - places["head"]).tolist(),
         })  # fmt: skip
         file.root["nodes"][bones["head"]]["children"].append(around)
+
     file.add("scenes", {"name": "omote", "nodes": [bones["hips"], head]})
     file.use("VRMC_vrm")
     file.root["extensions"] = {

@@ -187,6 +187,7 @@ def _child(kind: str, inputs: list[bytes], source: Source) -> Iterator[zipfile.Z
         seconds = _SECONDS + source.paid_bytes // 1_000_000
         arguments = [kind, str(source.path.resolve()), str(packed), str(out), str(_MEMORY_MB), str(most), str(seconds)]
         environment = {**os.environ, "PYTHONSAFEPATH": "1", "PXR_WORK_THREAD_LIMIT": "1"}
+
         name = source.path.name
         try:
             done = subprocess.run(
@@ -199,6 +200,7 @@ def _child(kind: str, inputs: list[bytes], source: Source) -> Iterator[zipfile.Z
             )
         except subprocess.TimeoutExpired:
             raise ScanError(f"{name}: unpacking it takes too long; export it without compression") from None
+
         if done.returncode == _REFUSED:
             # Libraries print there, too; the reason is the last line.
             why = next(reversed(done.stderr.decode("utf-8", "replace").split("\n")[:-1]), "")[-200:].strip()
@@ -208,5 +210,6 @@ def _child(kind: str, inputs: list[bytes], source: Source) -> Iterator[zipfile.Z
             why = "needs too much memory" if done.returncode == _MEMORY else "breaks the library that unpacks it"
             why = "takes too long" if slow else why
             raise ScanError(f"{name}: damaged, or too large: it {why}; export it again, without compression")
+
         with out.open("rb") as file, zipfile.ZipFile(file) as archive:
             yield archive

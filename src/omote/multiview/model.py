@@ -230,6 +230,7 @@ def load_view_editor(folder: Path, head: HeadModel) -> ViewEditor:
     hint = (
         "train it with candidate1-cpu or candidate2-cpu, and put the export of to3d-cpu beside it (docs/candidates.md)"
     )
+
     denoiser: Any = load_pretrained(ViewUNet, folder / "denoiser", StableDiffusionViews, hint=hint)
     first_stage: Any
     if isinstance(denoiser, StableDiffusionViews):
@@ -238,17 +239,20 @@ def load_view_editor(folder: Path, head: HeadModel) -> ViewEditor:
         first_stage, read_text = load_pretrained(ViewAutoencoder, folder / "first_stage", hint=hint), text_tokens
     denoiser, first_stage = denoiser.float().eval(), first_stage.float().eval()
     to_3d = load_pretrained(ViewsToMesh, folder / "to_3d", VolumeToMesh, LatentsToMesh, hint=hint).float().eval()
+
     encoder = None
     if (folder / "encoder").is_dir():
         encoder = load_pretrained(VoxelEncoder, folder / "encoder", hint=hint).float().eval()
     with reading(folder / "denoiser" / UNITS, CheckpointError, "damaged", hint):
         delta_std = load_file(folder / "denoiser" / UNITS)["delta_std"].float()
+
     face = face_map(head)
     for name, network in (("to_3d", to_3d), ("encoder", encoder)):
         if network is not None and network.rig != denoiser.rig:
             raise CheckpointError(f"{folder / name}: of another rig than the denoiser; train both on one population")
     if denoiser.latent_channels != first_stage.latent_channels or len(to_3d.basis.mean) != len(face.ids):
         raise CheckpointError(f"{folder}: networks that do not belong together; export them again")
+
     return ViewEditor(
         denoiser=denoiser,
         first_stage=first_stage,

@@ -105,6 +105,7 @@ class StableDiffusionConfig:
                 return model
             torch.manual_seed(self.engine.seed)
             return replace(model, unet=UNet2DConditionModel.from_config(model.unet.config))
+
         torch.manual_seed(self.engine.seed)
         vae = _untrained_vae() if self.vae is None else load_image_autoencoder(self.vae)
         tokenizer = ClipTokenizer()
@@ -116,6 +117,7 @@ class StableDiffusionConfig:
             cross_attention_dim=self.text_width,
             attention_head_dim=8,
         )
+
         text = {
             "vocab_size": len(tokenizer.words),
             "hidden_size": self.text_width,
@@ -127,6 +129,7 @@ class StableDiffusionConfig:
             "bos_token_id": 49406,
             "eos_token_id": 49407,
         }
+
         # A schedule that ends in pure noise, where samplers begin (Lin et al., WACV 2024).
         scheduler = {**SCHEDULE, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
         return StableDiffusion(
@@ -243,6 +246,7 @@ class StableDiffusionTask(BaseTask):
             raise ConfigError(
                 f"{config.checkpoint}: expected a checkpoint of single colour images, got one fine-tuned before"
             )
+
         if config.depth or config.multiview:
             views = Views(depth=config.depth, multiview=config.multiview, rig=rig)
             if config.depth:
@@ -254,11 +258,13 @@ class StableDiffusionTask(BaseTask):
                 num_views=rig.num_views if config.multiview else 0,
             )
             model = replace(model, unet=unet, views=views)
+
         if config.gradient_checkpointing:
             model.unet.enable_gradient_checkpointing()
         self.side = config.sample_size // factor_of(model.vae)
         # Sampling starts from this size.
         model.unet.register_to_config(sample_size=self.side)
+
         self.module = StableDiffusionModule(
             model,
             model.objective(config.times, config.at_noise),

@@ -310,6 +310,7 @@ def save_stable_diffusion(model: StableDiffusion, folder: Path, *, dtype: torch.
             network = copy.deepcopy(network).to(dtype)
         network.save_pretrained(folder / part)
     model.tokenizer.save(folder / "tokenizer")
+
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     scheduler = {
         **model.scheduler,
@@ -321,6 +322,7 @@ def save_stable_diffusion(model: StableDiffusion, folder: Path, *, dtype: torch.
         "timestep_spacing": "trailing",
     }
     (folder / SCHEDULER).write_text(json.dumps(scheduler, indent=2), encoding="utf-8")
+
     index = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": diffusers.__version__,
@@ -335,6 +337,7 @@ def save_stable_diffusion(model: StableDiffusion, folder: Path, *, dtype: torch.
         "vae": ["diffusers", "AutoencoderKL"],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+
     if model.views is not None:
         (folder / VIEWS).write_text(json.dumps(model.views.values(), indent=2), encoding="utf-8")
 

@@ -202,6 +202,7 @@ def text_config(shapes: Shapes, version: int) -> dict[str, Any]:
         )
         # What Stable Diffusion 2.x reads is the output of the last block but one.
         layers = len({name.split(".")[2] for name in own if name.startswith("transformer.resblocks.")}) - 1
+
     return {
         "vocab_size": words[0],
         "hidden_size": words[1],
