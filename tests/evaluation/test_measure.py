@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omote.evaluation.comparison import Comparison, Images, filled
+from omote.evaluation.comparison import Comparison, RgbdArrays, filled
 from omote.evaluation.measure import measured
 from omote.evaluation.records import Row
 from omote.geometry.camera import orbit_camera
@@ -17,13 +17,15 @@ LANDMARKS = np.full((2, 68, 2), 16.0)
 
 
 @pytest.fixture
-def truth() -> Images:
+def truth() -> RgbdArrays:
     rng = np.random.default_rng(0)
     depth = (700 + rng.normal(0, 3, (2, 32, 32))).astype(np.float32)
-    return Images(rgb=rng.random((2, 32, 32, 3)).astype(np.float32), depth_mm=depth, mask=np.ones((2, 32, 32), bool))
+    return RgbdArrays(
+        rgb=rng.random((2, 32, 32, 3)).astype(np.float32), depth_mm=depth, mask=np.ones((2, 32, 32), bool)
+    )
 
 
-def values(shown: Images, true: Images, source: Images | None = None) -> dict[str, np.ndarray]:
+def values(shown: RgbdArrays, true: RgbdArrays, source: RgbdArrays | None = None) -> dict[str, np.ndarray]:
     found = Comparison(
         shown=filled(shown),
         true=true,
@@ -34,7 +36,7 @@ def values(shown: Images, true: Images, source: Images | None = None) -> dict[st
     return {record.measure: record.values for record in measured(Row("model"), found)}
 
 
-def test_a_row_equal_to_the_truth_has_no_error(truth: Images) -> None:
+def test_a_row_equal_to_the_truth_has_no_error(truth: RgbdArrays) -> None:
     got = values(truth, truth)
     assert got["color/ssim"] == pytest.approx([1.0, 1.0])
     assert got["depth/delta3"].tolist() == [1.0, 1.0]
@@ -45,7 +47,7 @@ def test_a_row_equal_to_the_truth_has_no_error(truth: Images) -> None:
     assert values(tilted, truth)["depth/normals_deg"].min() > 3
 
 
-def test_what_moves_in_truth_is_not_still(truth: Images) -> None:
+def test_what_moves_in_truth_is_not_still(truth: RgbdArrays) -> None:
     source = replace(truth, depth_mm=np.full((2, 32, 32), 700, np.float32))
     true, row = source.depth_mm.copy(), source.depth_mm.copy()
     true[:, :16] += 5
@@ -59,7 +61,7 @@ def test_what_moves_in_truth_is_not_still(truth: Images) -> None:
     assert values(shown, moved, unseen)["depth/mae_mm_still"].tolist() == [0.0, 0.0]
 
 
-def test_a_missing_answer_is_the_median_and_a_wrong_one(truth: Images) -> None:
+def test_a_missing_answer_is_the_median_and_a_wrong_one(truth: RgbdArrays) -> None:
     holed = replace(truth, mask=truth.mask & (np.arange(32) > 3))
     assert np.unique(filled(holed).depth_mm[0, :, :4]) == np.median(truth.depth_mm[0, :, 4:])
     assert values(holed, truth)["depth/mae_mm_metric"].min() > 0

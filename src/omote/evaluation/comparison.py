@@ -16,7 +16,7 @@ from omote.types import Rgbd
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class RgbdArrays:
     """Several RGB-D images as arrays; colour in [0, 1], z-depth in mm."""
 
     rgb: Float[np.ndarray, "n h w 3"]
@@ -24,21 +24,21 @@ class Images:
     mask: Bool[np.ndarray, "n h w"]
 
 
-def stacked(images: Sequence[Rgbd]) -> Images:
+def stacked(images: Sequence[Rgbd]) -> RgbdArrays:
     """Images of one size as arrays."""
-    return Images(
+    return RgbdArrays(
         rgb=np.stack([i.rgb for i in images]),
         depth_mm=np.stack([i.depth_mm for i in images]),
         mask=np.stack([i.mask for i in images]),
     )
 
 
-def batch(images: Images) -> Float[Tensor, "n 3 h w"]:
+def batch(images: RgbdArrays) -> Float[Tensor, "n 3 h w"]:
     """Colours as a batch for networks."""
     return torch.from_numpy(images.rgb).permute(0, 3, 1, 2).float().contiguous()
 
 
-def filled(images: Images) -> Images:
+def filled(images: RgbdArrays) -> RgbdArrays:
     """Images whose holes are filled with their median depth: missing depth counts as wrong."""
     median = [np.median(d[m]) if m.any() else 0.0 for d, m in zip(images.depth_mm, images.mask, strict=True)]
     return replace(images, depth_mm=np.where(images.mask, images.depth_mm, np.array(median)[:, None, None]))
@@ -56,9 +56,9 @@ class Comparison:
         landmarks_px: true landmarks of each image.
     """
 
-    shown: Images
-    true: Images
-    source: Images
+    shown: RgbdArrays
+    true: RgbdArrays
+    source: RgbdArrays
     intrinsics: Float[np.ndarray, "n 3 3"]
     landmarks_px: Float[np.ndarray, "n 68 2"]
 

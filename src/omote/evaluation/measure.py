@@ -13,7 +13,7 @@ from torch import Tensor
 from omote.datasets.population import Person
 from omote.evaluation import metrics
 from omote.evaluation.catalogue import catalogue
-from omote.evaluation.comparison import Comparison, Images, batch, filled, stacked
+from omote.evaluation.comparison import Comparison, RgbdArrays, batch, filled, stacked
 from omote.evaluation.features import FeatureExtractor
 from omote.evaluation.ground_truth import GroundTruth
 from omote.evaluation.judges.panel import ExpressionJudges, IdentityJudge
@@ -63,7 +63,7 @@ def measure(
     )
 
 
-def comparison(shown: Images, truth: GroundTruth) -> Comparison:
+def comparison(shown: RgbdArrays, truth: GroundTruth) -> Comparison:
     """A row's images beside the true renders; motion is measured from the source's true render."""
     return Comparison(
         shown=filled(shown),
@@ -110,7 +110,7 @@ def judged(
 
 
 def _identity(
-    by_row: Mapping[Row, Images], true: Images, neutral: Float[Tensor, "n 68 2"], judges: Judges
+    by_row: Mapping[Row, RgbdArrays], true: RgbdArrays, neutral: Float[Tensor, "n 68 2"], judges: Judges
 ) -> Iterator[Record]:
     """Distances of descriptors, and the descriptor at rest, which identifies the person."""
     of_truth = judges.identity.embed(batch(true), neutral).numpy()

@@ -22,7 +22,7 @@ from omote.engine.weights import load_pretrained
 from omote.errors import CheckpointError
 from omote.evaluation import metrics
 from omote.evaluation.catalogue import metric_of
-from omote.evaluation.comparison import Comparison, Images, stacked
+from omote.evaluation.comparison import Comparison, RgbdArrays, stacked
 from omote.evaluation.distribution import feature_statistics, frechet_distance
 from omote.evaluation.features import FeatureExtractor, load_extractor, load_perceptual
 from omote.evaluation.ground_truth import GroundTruth
@@ -142,7 +142,9 @@ def measured(
     true = stacked(truth.images)
     reference = np.array([reference_depth_mm(image.camera) for image in truth.images], np.float32)
     depth = y[:, DEPTH][:, 0].numpy() * DEPTH_SCALE_MM + reference[:, None, None]
-    shown = Images(rgb=np.ascontiguousarray(rgb.permute(0, 2, 3, 1).numpy()), depth_mm=depth, mask=mask[:, 0].numpy())
+    shown = RgbdArrays(
+        rgb=np.ascontiguousarray(rgb.permute(0, 2, 3, 1).numpy()), depth_mm=depth, mask=mask[:, 0].numpy()
+    )
     intrinsics = np.stack([image.camera.intrinsics for image in truth.images])
     found = Comparison(shown=shown, true=true, source=true, intrinsics=intrinsics, landmarks_px=truth.landmarks_px)
 
