@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,6 +117,8 @@ def _serve(connection: Connection, folder: Path, backend: Backend) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _end_with_owner()
+        # Where transformers is installed, diffusers imports all of it, which takes a second, and no editor needs it.
+        sys.modules.setdefault("transformers", None)  # type: ignore[arg-type]
         from omote.rgbd.load import load_networks
         from omote.rgbd.model import EditingModel
         from omote.rgbd.weights import check_weights
