@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from line_task import LineModule, LineTask, Resolved, config, run_to_end, train_
 from omote.engine.checkpoint import progress_of
 from omote.engine.estimate import estimate
 from omote.engine.loop import learning_rate, train
+from omote.engine.prefetch import pinned
 from omote.errors import CheckpointError, ConfigError, OmoteError, OutputError
 from two_processes import run_two
 
@@ -310,3 +312,29 @@ def test_weights_that_were_no_numbers_before_are_named(tmp_path):
     torch.nn.init.constant_(task.module.line.weight, float("nan"))
     with pytest.raises(OmoteError, match="weights were not finite before this step: start from other weights"):
         run_to_end(task, config(), tmp_path)
+
+
+def test_a_compiled_network_trains_the_same_under_the_same_names(tmp_path):
+    torch.compiler.set_stance("force_eager")  # as compiled code is called, without minutes of compiling
+    try:
+        run_to_end(LineTask(), config(total=64), tmp_path / "plain")
+        run_to_end(LineTask(), replace(config(total=64), compile=True), tmp_path / "compiled")
+    finally:
+        torch.compiler.set_stance("default")
+    assert trace(tmp_path / "compiled") == trace(tmp_path / "plain")
+    names = [set(load_file(tmp_path / run / "checkpoint/weights.safetensors")) for run in ("plain", "compiled")]
+    assert names[0] == names[1]
+
+
+@dataclass(frozen=True)
+class NestedBatch:
+    image: torch.Tensor
+    rest: tuple[torch.Tensor, str]
+
+
+def test_every_tensor_of_a_batch_is_pinned(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    batch = pinned(NestedBatch(image=torch.zeros(2), rest=(torch.zeros(1), "name")))
+    assert batch.image.tolist() == [1, 1]
+    assert batch.rest[0].tolist() == [1]
+    assert batch.rest[1] == "name"

@@ -70,7 +70,9 @@ class EngineConfig:
         grid_images: images between picture grids; 0 for none.
         seed: seed of every random draw.
         threads: torch threads; 0 leaves torch's own choice.
-        prefetch: whether a thread makes the next batch during a training step.
+        prefetch: whether a thread makes the next batch during a training step; for a GPU, it is also put into pinned memory.
+        compile: whether to compile the network (`torch.compile`), which takes minutes at the start of a run; for long runs on a
+            GPU.
     """
 
     total_images: int
@@ -94,6 +96,7 @@ class EngineConfig:
     seed: int = 0
     threads: int = 0
     prefetch: bool = True
+    compile: bool = False
 
 
 @runtime_checkable
@@ -268,6 +271,8 @@ def _steps(
     assert config.precision != "auto"
     torch.manual_seed(config.seed)
     optimiser = optimiser_of(task, config)
+    if config.compile:
+        task.module.compile()  # in place: names of weights stay
     model, optimiser = accelerator.prepare(task.module, optimiser)
     raw = accelerator.unwrap_model(model)
     sharded = is_sharded(raw)
@@ -300,6 +305,7 @@ def _steps(
         mine=range(first, first + config.accumulation),
         parts=parts,
         ahead=config.prefetch,
+        pin=device.type == "cuda",
     )
 
     while not _done(progress, config):

@@ -23,6 +23,7 @@ MAY_CHANGE = {
     "engine.grid_images",
     "engine.threads",
     "engine.prefetch",
+    "engine.compile",
 }
 MOST_NAMED = 3
 ABSENT = "absent"
