@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -147,6 +148,22 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert out == ""
     assert err.startswith(says)
     assert err.count("\n") == 1
+
+
+def test_too_few_threads_are_found_before_a_library_needs_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, alive = threading.Thread.start, threading.active_count()
+
+    def scarce(thread: threading.Thread) -> None:
+        if threading.active_count() >= alive + 6:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    assert main(["info"]) == 2
+    assert capsys.readouterr().err.startswith("omote: the system gives no more processes or threads")
+    assert threading.active_count() == alive
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -37,6 +38,7 @@ COMMANDS = {
     "tool": "Make the shipped weights outside the diffusion model: landmarks, units of a second head family.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
+SPARE_THREADS = 8  # beside two per core: those of pools, and of the process that edits
 NO_MORE_THREADS = "the system gives no more processes or threads; close other programs or raise the limit (ulimit -u)"
 
 # Networks are read from local files; no library may look for them elsewhere.
@@ -129,6 +131,8 @@ def _run(name: str, arguments: list[str]) -> int:
 
     _calm_libraries()
     _find_temporary_folder()
+    if not _spare_threads():
+        return _fail(NO_MORE_THREADS)
     previous = {number: signal.signal(number, _terminate) for number in _endings()}
     try:
         _parse(name, arguments)()
@@ -150,6 +154,23 @@ def _run(name: str, arguments: list[str]) -> int:
         for number, handler in previous.items():
             signal.signal(number, handler)
     return 0
+
+
+def _spare_threads() -> bool:
+    """Whether the system gives the threads that a command needs: where one cannot start later, some libraries crash."""
+    enough, started = threading.Event(), []
+    try:
+        for _ in range(SPARE_THREADS + 2 * min(os.cpu_count() or 1, 16)):
+            thread = threading.Thread(target=enough.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        return False
+    finally:
+        enough.set()
+        for thread in started:
+            thread.join()
+    return True
 
 
 def _parse(name: str, arguments: list[str]) -> Callable[[], None]:
