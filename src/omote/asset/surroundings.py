@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from omote.asset.rest_shape import within
 from omote.geometry.cloud import closest_on_mesh
-from omote.geometry.mesh import face_normals, vertex_normals
+from omote.geometry.mesh import counted_edges, face_normals, unique_edges, vertex_normals
 from omote.head.expressions import ARKIT_INDEX
 from omote.head.model import PARTS, HeadModel
 from omote.head.region import head_region
@@ -157,7 +157,7 @@ def _skin(head: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> _Skin:
     swept = np.concatenate([head.landmarks(vertices + share * jaw)[48:68] for share in (0.0, 0.3, 0.6)])
     least[within(head, vertices) | (cKDTree(swept).query(vertices)[0] < SWEPT_MM)] = NEVER_MM
 
-    edges, count = _edges(faces)
+    edges, count = counted_edges(faces)
     a, b = edges.T
     drop = SLOPE * np.linalg.norm(vertices[a] - vertices[b], axis=1)
     for _ in range(12):
@@ -329,7 +329,7 @@ def clipped(mesh: Mesh, field: Float[np.ndarray, "v"]) -> Mesh:
 
 def _of_person(mesh: Mesh, over: _Over) -> Bool[np.ndarray, "f"]:
     """Faces of the parts that belong to the person: near the head, no ragged edge of the scan, no wall."""
-    edges = _edges(mesh.faces)[0]
+    edges = unique_edges(mesh.faces)
     links = sp.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=[len(mesh.vertices)] * 2)
     num_parts, part = connected_components(links, directed=False)
     normal = face_normals(mesh.vertices, mesh.faces)
@@ -384,14 +384,6 @@ def _with_skirt(mesh: Mesh, over: _Over, led: Bool[np.ndarray, "n"]) -> Mesh:
         vertex_colors=None if colors is None else np.concatenate([colors, colors[ids]]),
         faces_uv=faces_uv,
     )
-
-
-def _edges(faces: Int[np.ndarray, "f 3"]) -> tuple[Int[np.ndarray, "e 2"], Int[np.ndarray, "e"]]:
-    """(edges, each once; number of faces at each)."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)
-    num = int(edges.max(initial=0)) + 1
-    code, count = np.unique(edges[:, 0] * num + edges[:, 1], return_counts=True)
-    return np.stack([code // num, code % num], axis=1), count
 
 
 def _colored(mesh: Mesh, over: _Over, skin: _Skin, hair: tuple[float, float, float]) -> Mesh:

@@ -27,13 +27,16 @@ def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f
 
 def unique_edges(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "e 2"]:
     """Undirected edges, each once, with the smaller vertex id first."""
+    return counted_edges(faces)[0]
+
+
+def counted_edges(faces: Int[np.ndarray, "f 3"]) -> tuple[Int[np.ndarray, "e 2"], Int[np.ndarray, " e"]]:
+    """`unique_edges`, and the number of faces at each."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
-    if not len(edges):
-        return edges.astype(faces.dtype)
     # One integer per edge sorts an order of magnitude faster than rows do.
-    count = int(edges.max()) + 1
-    code = np.unique(edges.min(axis=1) * count + edges.max(axis=1))
-    return np.stack([code // count, code % count], axis=1).astype(faces.dtype)
+    stride = int(edges.max(initial=0)) + 1
+    code, count = np.unique(edges.min(axis=1) * stride + edges.max(axis=1), return_counts=True)
+    return np.stack([code // stride, code % stride], axis=1).astype(faces.dtype), count
 
 
 def adjacency(
