@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from omote.cores import num_cores
 from omote.files import atomic_path
 from omote.memory import peak_memory_mb
 
@@ -55,7 +55,7 @@ def machine() -> dict[str, Value]:
     return {
         "machine/system": f"{platform.system()} {platform.machine()}",
         "machine/processor": _processor(),
-        "machine/cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        "machine/cores": num_cores(),
         "machine/memory_gb": _memory_gb(),
     }
 

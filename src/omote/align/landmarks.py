@@ -8,9 +8,7 @@ Points", 2019). The landmark network reads one roughly frontal view and predicts
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +33,7 @@ from omote.align.views import (
     sphere_directions,
     view_rotation,
 )
+from omote.cores import thread_pool
 from omote.errors import CheckpointError
 from omote.files import reading
 
@@ -182,7 +181,7 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> li
     """
     before = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(os.cpu_count() or 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with thread_pool(initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(function, items))
     finally:
         torch.set_num_threads(before)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +17,7 @@ from omote.asset.personalise import limited_units, personal_units
 from omote.asset.rest_shape import beyond_face, rest_shape
 from omote.asset.surroundings import surroundings_of
 from omote.asset.texture import Baked, bake_texture, drawn_appearance
+from omote.cores import thread_pool
 from omote.head.expressions import ARKIT_NAMES, with_weights
 from omote.head.model import HeadModel
 from omote.lift.motion_limits import rigid_vertices
@@ -45,7 +45,7 @@ class Neutral:
         scanned_mm: vertices of the person as scanned, with the mouth's inside in place.
         skin: the person's skin at rest, from which strain is measured.
         units_ready: the person's linear units, which the pool computes.
-        pool: thread pool for background stages.
+        pool: pool of threads for background stages.
     """
 
     alignment: Alignment
@@ -53,7 +53,7 @@ class Neutral:
     scanned_mm: Vertices
     skin: RestSkin
     units_ready: Future[Float[np.ndarray, "52 v 3"]]
-    pool: ThreadPoolExecutor
+    pool: Executor
 
     @property
     def units(self) -> Float[np.ndarray, "52 v 3"]:
@@ -148,7 +148,7 @@ class AvatarPipeline(ABC):
 
         # Texture and limits of units depend on the neutral shape only, and expressions are independent: they run in parallel.
         # Each stage has one core: if BLAS or the networks use all cores, they and the stages wait for each other.
-        pool, limits = ThreadPoolExecutor(max_workers=os.cpu_count() or 1), threadpool_limits(1, "blas")
+        pool, limits = thread_pool(), threadpool_limits(1, "blas")
         try:
             skin = rest_skin(head, neutral)
             units_ready = pool.submit(personal_units, head, neutral)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence, Set
 
 from omote.align.align import Alignment
+from omote.cores import num_cores
 from omote.diffusion.settings import EditSettings
 from omote.head.expressions import with_weights
 from omote.head.model import HeadModel
@@ -81,7 +81,7 @@ class RgbdPipeline(AvatarPipeline):
             steps=settings.steps,
             guidance_scale=settings.guidance_scale,
             seed=settings.seed,
-            threads=max(1, (os.cpu_count() or 1) - BESIDE_AN_EDIT),
+            threads=max(1, num_cores() - BESIDE_AN_EDIT),
         )
         images = self.editor.edit(source, edits, how, face=face)
         return {expression.name: image for expression, image in zip(edits, images, strict=True)}

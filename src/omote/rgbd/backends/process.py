@@ -7,12 +7,8 @@ take turns; two processes use two cores.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +17,7 @@ from omote.errors import CheckpointError
 from omote.memory import peak_memory_mb
 from omote.rgbd.protocol import ForwardedEditor
 from omote.rgbd.weights import Backend
+from omote.shards.owned import end_with_owner, interrupts_blocked
 
 if TYPE_CHECKING:
     from omote.head.model import HeadModel
@@ -42,7 +39,7 @@ class EditingProcess(ForwardedEditor):
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, folder, backend), daemon=True)
-        with _interrupts_blocked():
+        with interrupts_blocked():
             self._process.start()
         theirs.close()
         self._head: Callable[[], HeadModel] | None = head
@@ -88,35 +85,9 @@ class EditingProcess(ForwardedEditor):
         return answer
 
 
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C in a process started within: the terminal sends it to both processes, and only the owner handles it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_owner() -> None:
-    """End this process as soon as its owner ends, whatever it is loading or computing."""
-    owner = multiprocessing.parent_process()
-    assert owner is not None
-
-    def watch() -> None:
-        owner.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="owner", daemon=True).start()
-
-
 def _serve(connection: Connection, folder: Path, backend: Backend) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        _end_with_owner()
+        end_with_owner()
         # Where transformers is installed, diffusers imports all of it, which takes a second, and no editor needs it.
         sys.modules.setdefault("transformers", None)  # type: ignore[arg-type]
         from omote.rgbd.load import load_networks
