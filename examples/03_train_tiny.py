@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import omote
-from omote.api import PopulationSettings, recipe
+from omote.api import Execution, PopulationSettings, recipe
 
 
 def main(runs: str = "runs") -> None:
     """Render a population and train both stages on it."""
     folder = Path(runs)
-    omote.population(folder / "population", PopulationSettings(persons=3, workers=1))
+    omote.population(folder / "population", PopulationSettings(persons=3), execution=Execution(workers=1))
     for stage in ("autoencoder", "editor"):
         config = recipe(f"{stage}-tiny", run=folder / stage)
         print(omote.train(config, run=folder / stage))

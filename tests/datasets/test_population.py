@@ -1,9 +1,13 @@
 """What goes with a population's images: a fit of each person, as a scan would get it."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
-from omote.datasets.population import PopulationConfig, draw_person, fit_as_found, render_person
+from omote.datasets.population import PopulationConfig, draw_person, fit_as_found, make_population, render_person
+from omote.errors import ConfigError
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads, shipped_head
 from omote.rgbd.codec import pack_images
@@ -38,3 +42,13 @@ def test_a_fits_motion_is_nearly_the_persons_own_and_moves_their_image():
         return ((x - target)[:, 3:4].abs() * inside).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3))
 
     assert (off(moved(source, fitted)) < 0.75 * off(source)).all()
+
+
+def test_persons_are_not_divided_anew_beside_existing_shards(tmp_path: Path) -> None:
+    config, heads = PopulationConfig(num_images=1, size=16), [shipped_head()]
+    assert list(make_population(config, heads, tmp_path, num_persons=3, persons_per_shard=2)) == [2, 3]
+    assert list(make_population(config, heads, tmp_path, num_persons=3, persons_per_shard=2)) == [2, 3]
+    with pytest.raises(
+        ConfigError, match=r"shard_0000000: holds persons 0 to 1 .* divided otherwise; give another folder"
+    ):
+        list(make_population(config, heads, tmp_path, num_persons=3, persons_per_shard=1))

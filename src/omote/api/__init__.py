@@ -16,11 +16,13 @@ from omote.files import check_folder
 from omote.formats.frame_write import save_rgbd
 from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.pipelines.settings import AvatarSettings
+from omote.shards.mapping import Execution
 
 __all__ = [
     "AvatarOutputs",
     "AvatarResult",
     "AvatarSettings",
+    "Execution",
     "FitOutputs",
     "FitSettings",
     "FittedHead",

@@ -15,9 +15,12 @@ from omote.datasets.layouts.splits import DATASET_SPLITS, split_of
 from omote.errors import ConfigError, DatasetError, ScanError
 from omote.files import atomic_path, check_file, check_folder
 from omote.progress import Step, Steps, finish
+from omote.shards.mapping import Execution
+from omote.shards.worker import Limits
 from omote.types import Unit
 
 SplitName = Literal["train", "validation", "test", "all"]
+LONGEST_SCAN_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ def render_dataset(
     seed: int = 0,
     size: int = 128,
     unit: Unit = "auto",
-    workers: int = 1,
+    execution: Execution | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> RenderedDataset:
     """Align and render a dataset's scans into shards, one per subject; existing shards are kept.
@@ -130,7 +133,7 @@ def render_dataset(
         seed: seed of the splits.
         size: side of the images in pixels.
         unit: unit of the scans' coordinates; "auto" estimates it for each.
-        workers: number of processes.
+        execution: where the shards are rendered; if None, in this process.
         on_step: function called with each step.
 
     Raises:
@@ -139,9 +142,8 @@ def render_dataset(
         OutputError: ``out`` cannot be written.
     """
     folder, out = Path(folder), Path(out)
-    for name, value, low, high in (("size", size, 16, 4096), ("workers", workers, 1, 4096)):
-        if not low <= value <= high:
-            raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
+    if not 16 <= size <= 4096:
+        raise ConfigError(f"size: expected 16 to 4096, got {size}")
     if split not in (*DATASET_SPLITS, "all"):
         raise ConfigError(f"split: expected one of {', '.join(DATASET_SPLITS)}, all, got {split!r}")
     check_folder(out)
@@ -166,15 +168,19 @@ def render_dataset(
         seed=seed,
     )
 
+    place = (execution or Execution(workers=1)).place(Limits(item_s=LONGEST_SCAN_S), alone=True)
+
     def subjects_rendered() -> Steps[list[SubjectDone]]:
         done = []
         yield Step(stage="render", done=0, total=len(chosen))
-        for subject in make_dataset_shards(chosen, config, shipped_head(), out, num_workers=workers):
+        for subject in make_dataset_shards(chosen, config, shipped_head(), out, executor=place):
             done.append(subject)
             yield Step(stage="render", done=len(done), total=len(chosen), note=subject.subject)
         return done
 
     done = finish(subjects_rendered(), on_step)
+    if not done:
+        raise ConfigError(f"--world: expected at most {len(chosen):,} parts, one a subject; give fewer")
     problems = [*listing.problems, *lone, *(p for subject in done for p in subject.problems)]
     rendered = [subject for subject in done if subject.num_images]
     if not rendered:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,15 @@ from omote.errors import ConfigError
 from omote.files import atomic_path, check_file, check_folder
 from omote.formats.frame_write import as_bytes
 from omote.progress import Step, Steps, finish
+from omote.shards.mapping import Execution, Executor
 
 if TYPE_CHECKING:
     from omote.datasets.population import PopulationConfig
     from omote.head.model import HeadModel
 
 SHEET_PERSONS = 12
+# Shards do not depend on the number of processes, so that any number writes the same ones.
+MOST_PERSONS_IN_SHARD, FEWEST_SHARDS = 100, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,6 @@ class PopulationSettings:
         seed: seed of all random choices.
         split: split of the persons; splits have no person in common.
         ict: ICT-FaceKit checkout or .npz file, which half of the persons are drawn from.
-        workers: number of processes; 0 means one per core.
         views: render every face from all cameras of a rig: their number, or YAW,PITCH in degrees for each.
         pose_deg: largest rotation of a head in front of a rig, in degrees.
         pose_mm: largest shift of a head in front of a rig, in mm.
@@ -49,7 +50,6 @@ class PopulationSettings:
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     split: Literal["train", "validation", "test", "tuning"] = "train"
     ict: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
-    workers: Annotated[int, Range(0, 4096)] = 0
     views: Annotated[tuple[str, ...], arg(metavar="N | YAW,PITCH ...")] = ()
     pose_deg: Annotated[float, Range(0, 45)] = 0.0
     pose_mm: Annotated[float, Range(0, 50)] = 0.0
@@ -64,6 +64,7 @@ def population(
     settings: PopulationSettings | None = None,
     *,
     sheet: Path | str | None = None,
+    execution: Execution | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> int:
     """Render a population into shards under ``out``; existing shards are kept.
@@ -72,21 +73,23 @@ def population(
         out: folder of the shards, made if missing.
         settings: settings of the population; if None, the defaults of `PopulationSettings`.
         sheet: path of a PNG of seven expressions × twelve persons, or None.
+        execution: where the shards are rendered; if None, in a process per core.
         on_step: function called with each step.
 
     Returns:
-        The number of persons in ``out``.
+        The number of persons in ``out``, or in this part of an array job.
 
     Raises:
         ConfigError: ``out`` contains shards of the other format.
         HeadModelError: ``ict`` is not ICT-FaceKit.
         OutputError: ``out`` or ``sheet`` cannot be written.
     """
-    work = _population(Path(out), settings or PopulationSettings(), None if sheet is None else Path(sheet))
+    place = (execution or Execution()).place(alone=True)
+    work = _population(Path(out), settings or PopulationSettings(), None if sheet is None else Path(sheet), place)
     return finish(work, on_step)
 
 
-def _population(out: Path, settings: PopulationSettings, sheet: Path | None) -> Steps[int]:
+def _population(out: Path, settings: PopulationSettings, sheet: Path | None, place: Executor) -> Steps[int]:
     check_folder(out)
     check_file(sheet, (".png",))
 
@@ -107,7 +110,7 @@ def _population(out: Path, settings: PopulationSettings, sheet: Path | None) -> 
     tars = settings.format == "webdataset"
     if any(out.glob("shard_*[0-9]" if tars else "shard_*.tar")):
         raise ConfigError(f"format: {out} holds shards of the other format; give another --out, or --format as it was")
-    heads, workers = population_heads(config.ict), settings.workers or os.cpu_count() or 1
+    heads = population_heads(config.ict)
     yield Step(stage="render", done=0, total=settings.persons)
     count = 0
     for count in make_population(
@@ -115,8 +118,8 @@ def _population(out: Path, settings: PopulationSettings, sheet: Path | None) -> 
         heads,
         out,
         num_persons=settings.persons,
-        persons_per_shard=max(1, min(100, settings.persons // workers)),
-        num_workers=workers,
+        persons_per_shard=max(1, min(MOST_PERSONS_IN_SHARD, settings.persons // FEWEST_SHARDS)),
+        executor=place,
         tars=tars,
     ):
         yield Step(stage="render", done=count, total=settings.persons)

@@ -20,6 +20,7 @@ from omote.config import dumps
 from omote.datasets.layouts.registry import LayoutName
 from omote.datasets.layouts.report import note_lines
 from omote.errors import OmoteError
+from omote.shards.mapping import Execution
 from omote.types import Unit
 
 Folder = Annotated[Path, arg(metavar="DIR")]
@@ -41,10 +42,11 @@ class PopulationCommand:
     out: Folder
     sheet: Annotated[Path | None, arg(metavar="FILE.png", help_behavior_hint="")] = None
     settings: OmitArgPrefixes[PopulationSettings] = PopulationSettings()
+    execution: OmitArgPrefixes[Execution] = Execution()
 
     def __call__(self) -> None:
         with Display() as display:
-            count = api.population(self.out, self.settings, sheet=self.sheet, on_step=display)
+            count = api.population(self.out, self.settings, sheet=self.sheet, execution=self.execution, on_step=display)
         print(f"{self.out}: {count:,} persons, {count * self.settings.images:,} images")
 
 
@@ -101,14 +103,13 @@ class RenderDataCommand(_OfDataset):
         split: split of the subjects; splits have no subject in common.
         size: side of the images in pixels.
         unit: unit of the scans' coordinates; "auto" estimates it.
-        workers: number of processes.
     """
 
     out: Folder
     split: Literal["train", "validation", "test", "all"] = "train"
     size: int = 128
     unit: Unit = "auto"
-    workers: int = 1
+    execution: OmitArgPrefixes[Execution] = Execution(workers=1)
 
     def __call__(self) -> None:
         with Display() as display:
@@ -120,7 +121,7 @@ class RenderDataCommand(_OfDataset):
                 seed=self.seed,
                 size=self.size,
                 unit=self.unit,
-                workers=self.workers,
+                execution=self.execution,
                 on_step=display,
             )
         for line in note_lines(made.notes, self.folder):

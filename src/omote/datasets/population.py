@@ -6,12 +6,9 @@ order. The split is part of the random generator's entropy, so training never dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import accumulate
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -20,14 +17,19 @@ from jaxtyping import Float
 
 from omote.datasets.cache import DEPTH_UNIT_MM, empty_arrays, write_shard
 from omote.datasets.tar_shards import SUFFIX, write_index, write_tar_shard
+from omote.errors import ConfigError, DatasetError
+from omote.files import reading
 from omote.geometry.camera import FRONT_DISTANCE_MM, FRONT_FIELD_MM, FRONT_TARGET_MM, orbit_camera, project, transform
 from omote.geometry.rig import Rig
 from omote.head.expressions import CATEGORIES, draw_expression
 from omote.head.model import HeadModel
 from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
+from omote.progress import Steps
 from omote.rendering.appearance import Appearance, paint, random_appearance
 from omote.rendering.rgbd import render_head
 from omote.rendering.shade import Light, random_light
+from omote.shards.mapping import Executor, Here, map_shards
+from omote.shards.worker import Loss, ShardDone
 from omote.types import Camera, Expression, Rgbd
 
 Split = Literal["train", "validation", "test", "tuning"]
@@ -196,40 +198,55 @@ def render_persons(
     return arrays
 
 
-def make_shard(config: PopulationConfig, heads: Sequence[HeadModel], job: tuple[Path, int, int]) -> int:
-    """Render a range of persons into one shard, a tar if the path ends in ``.tar``; an existing shard is kept.
+@dataclass(frozen=True, kw_only=True)
+class PersonShard:
+    """A range of persons.
 
-    Args:
+    Attributes:
+        path: path of the shard, a tar if it ends in ``.tar``.
+        start: index of the first person.
+        stop: index after the last person.
+    """
+
+    path: Path
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRenderer:
+    """Renders shards of persons (`omote.shards.mapping`); an existing shard is kept.
+
+    Attributes:
         config: configuration of the population.
         heads: head models of the population.
-        job: path of the shard, index of its first person, and index after its last person.
-
-    Returns:
-        The number of persons in the shard.
     """
-    path, start, stop = job
-    if path.exists():
-        return stop - start
-    if config.rig is None:
-        arrays = render_persons(config, range(start, stop), heads)
-    else:
-        from omote.datasets.view_shards import render_views
 
-        arrays = render_views(config, range(start, stop), heads)
-    meta = {"seed": config.seed, "split": config.split, "start": start, "stop": stop, "size": config.size}
-    write = write_tar_shard if path.suffix == SUFFIX else write_shard
-    write(path, arrays, meta)
-    return stop - start
+    config: PopulationConfig
+    heads: Sequence[HeadModel]
 
+    def __call__(self, shard: PersonShard, lost: Mapping[int, Loss]) -> Steps[int]:
+        """Render a shard, and return its number of persons."""
+        yield from ()  # a person is no item: none is expected to fail
+        config, persons = self.config, range(shard.start, shard.stop)
+        if shard.path.exists():
+            return len(persons)
+        if config.rig is None:
+            arrays = render_persons(config, persons, self.heads)
+        else:
+            from omote.datasets.view_shards import render_views
 
-def one_thread() -> None:
-    """Limit this process to one thread, for workers of a pool with one process per core.
-
-    If every worker has its own BLAS threads, small matrix products compete for cores and fits take more than twice as long.
-    """
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
+            arrays = render_views(config, persons, self.heads)
+        meta = {
+            "seed": config.seed,
+            "split": config.split,
+            "start": shard.start,
+            "stop": shard.stop,
+            "size": config.size,
+        }
+        write = write_tar_shard if shard.path.suffix == SUFFIX else write_shard
+        write(shard.path, arrays, meta)
+        return len(persons)
 
 
 def make_population(
@@ -239,10 +256,10 @@ def make_population(
     *,
     num_persons: int,
     persons_per_shard: int = 100,
-    num_workers: int = 1,
+    executor: Executor | None = None,
     tars: bool = False,
 ) -> Iterator[int]:
-    """Render a population into shards under ``out``, in parallel; yields the number of persons done after each shard.
+    """Render a population into shards under ``out``; yields the number of persons done after each shard.
 
     Existing shards are kept, so an interrupted run resumes where it stopped.
 
@@ -252,22 +269,43 @@ def make_population(
         out: folder of the shards; created if missing.
         num_persons: number of persons, which are the first of the split.
         persons_per_shard: number of persons per shard.
-        num_workers: number of worker processes.
+        executor: where the shards are rendered; if None, in this process.
         tars: whether to write WebDataset tars (`omote.datasets.tar_shards`).
+
+    Raises:
+        ConfigError: ``out`` holds persons that are divided into other shards.
     """
     out.mkdir(parents=True, exist_ok=True)
     suffix = SUFFIX if tars else ""
-    jobs = [
-        (out / f"shard_{start:07d}{suffix}", start, min(start + persons_per_shard, num_persons))
+    shards = [
+        PersonShard(
+            path=out / f"shard_{start:07d}{suffix}", start=start, stop=min(start + persons_per_shard, num_persons)
+        )
         for start in range(0, num_persons, persons_per_shard)
     ]
-    make = partial(make_shard, config, heads)
-    with ExitStack() as stack:
-        if num_workers == 1:
-            counts: Iterator[int] = map(make, jobs)
-        else:
-            pool = stack.enter_context(get_context("spawn").Pool(num_workers, initializer=one_thread))
-            counts = pool.imap_unordered(make, jobs)
-        yield from accumulate(counts)
+    _check_division(out, shards)
+    total = 0
+    for event in map_shards(ShardRenderer(config=config, heads=heads), shards, executor or Here()):
+        if isinstance(event, ShardDone):
+            total += event.result
+            yield total
     if tars:
-        write_index(out, {path.name: stop - start for path, start, stop in jobs})
+        write_index(out, {shard.path.name: shard.stop - shard.start for shard in shards})
+
+
+def _check_division(out: Path, shards: Sequence[PersonShard]) -> None:
+    """Persons must not be in two shards, as when a population grows and is divided anew.
+
+    Raises:
+        ConfigError: a shard in ``out`` is none of those that are wanted.
+    """
+    wanted = {shard.path.name: (shard.start, shard.stop) for shard in shards}
+    for path in sorted(out.glob("shard_*[0-9]/meta.json")):
+        with reading(path, DatasetError, "damaged", f"delete {path.parent} and render again"):
+            meta = json.loads(path.read_text(encoding="utf-8"))
+            found = int(meta["start"]), int(meta["stop"])
+        if wanted.get(path.parent.name) != found:
+            raise ConfigError(
+                f"{path.parent}: holds persons {found[0]} to {found[1] - 1} of a population that is divided otherwise; give "
+                "another folder, or as many persons as before"
+            )

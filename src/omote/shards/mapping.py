@@ -2,8 +2,8 @@
 
     function: (shard, lost items) → steps → result          executor: where
 
-A function writes a shard's output whole or not at all, and leaves alone what is there already, so that twice is harmless, a killed
-run continues, and any executor gives the same files. It yields a `Step` before each item, whose ``done`` is the item's index; if
+A function writes a shard's output whole or not at all, and leaves alone what is there already, so twice is harmless, a killed run
+continues, and any executor gives the same files. It yields a `Step` before each item, whose ``done`` is the item's index; if
 the process dies at an item, the function is called again with that item among the lost ones.
 """
 

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,6 @@ from omote.align.surface import surface_of
 from omote.datasets.cache import DEPTH_UNIT_MM, NO_CATEGORY, empty_arrays, write_shard
 from omote.datasets.layouts.layout import Problem, ScanItem, problem_of
 from omote.datasets.layouts.splits import DatasetSplit, subject_number
-from omote.datasets.population import one_thread
 from omote.errors import AlignmentError, ConfigError, DatasetError, ScanError
 from omote.files import reading
 from omote.formats.images import MAX_TEXTURE_SIZE, read_rgb
@@ -36,7 +33,10 @@ from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.fit import fit_head
 from omote.head.model import PARTS, HeadModel
 from omote.head.rest_face import FIRST_INNER_LANDMARK, FittedFace, fit_face
+from omote.progress import Step, Steps
 from omote.rendering.source import source_image
+from omote.shards.mapping import Executor, Here, map_shards
+from omote.shards.worker import Loss, ShardDone
 from omote.types import Camera, Mesh, PointCloud, Rgbd
 
 # A posed expression, where a fit at rest expects almost none (`omote.head.fit.EXPRESSION_SIGMA`); wider priors let units
@@ -104,24 +104,27 @@ def shard_folder(out: Path, subject: str) -> Path:
 
 
 def render_subject(
-    items: Sequence[ScanItem], config: DatasetRender, head: HeadModel
-) -> tuple[dict[str, np.ndarray] | None, list[_Seen], list[Problem]]:
-    """A subject's scans as the arrays of a shard, image 0 at rest.
+    items: Sequence[ScanItem], config: DatasetRender, head: HeadModel, lost: Mapping[int, Loss]
+) -> Steps[tuple[dict[str, np.ndarray] | None, list[_Seen], list[Problem]]]:
+    """A subject's scans as the arrays of a shard, image 0 at rest; yields a step before each scan.
 
     Args:
         items: scans of one subject.
         config: how to render.
         head: the head model that is fitted.
+        lost: scans that a process died of, by index.
 
     Returns:
         The arrays (None without a usable neutral scan), the scans that they hold, and the scans that were skipped.
     """
-    problems: list[Problem] = []
+    problems = [Problem(path=items[index].geometry, reason=loss.reason) for index, loss in lost.items()]
     rest: _Seen | None = None
     fit: FittedFace | None = None
-    left = [item for item in items if not item.is_neutral]
-    neutral = [item for item in items if item.is_neutral]
-    for number, item in enumerate(neutral):
+    usable = [(index, item) for index, item in enumerate(items) if index not in lost]
+    left = [(index, item) for index, item in usable if not item.is_neutral]
+    neutral = [(index, item) for index, item in usable if item.is_neutral]
+    for number, (index, item) in enumerate(neutral):
+        yield Step(stage="render", done=index, total=len(items), note=item.geometry.name)
         try:
             alignment, notes = _aligned(item, config, head)
             no_units = np.zeros(len(ARKIT_NAMES))
@@ -139,7 +142,8 @@ def render_subject(
     shown = [rest]
     # The subject alone: their vertices at rest, and only expressions left to solve.
     own = replace(head, template_mm=rest.vertices_mm.astype(np.float32), identity_mm=head.identity_mm[:0])
-    for item in left:
+    for index, item in left:
+        yield Step(stage="render", done=index, total=len(items), note=item.geometry.name)
         try:
             alignment, notes = _aligned(item, config, head)
             shown.append(_seen(item, alignment, notes, head, *_moved(own, alignment), config.size))
@@ -240,34 +244,48 @@ def _landmarks_px(camera: Camera, landmarks_mm: Float[np.ndarray, "68 3"]) -> Fl
     return project(camera, landmarks_mm)[:, :2]
 
 
-def make_subject(config: DatasetRender, head: HeadModel, out: Path, items: Sequence[ScanItem]) -> SubjectDone:
-    """Render a subject into a shard under ``out``; an existing one is left alone.
+@dataclass(frozen=True, kw_only=True)
+class SubjectRenderer:
+    """Renders subjects (`omote.shards.mapping`).
 
-    Raises:
-        ConfigError: a shard with images of another size exists.
+    Attributes:
+        config: how to render.
+        head: the head model that is fitted.
+        out: folder of the shards.
     """
-    subject = items[0].subject
-    folder = shard_folder(out, subject)
-    if folder.exists():
-        return _found(folder, subject, config)
-    arrays, shown, problems = render_subject(items, config, head)
-    if arrays is None:
-        return SubjectDone(subject=subject, num_images=0, problems=tuple(problems))
-    num_doubtful = sum(seen.doubtful for seen in shown)
-    meta = {
-        "dataset": config.dataset,
-        "subject": subject,
-        "split": config.split,
-        "seed": config.seed,
-        "size": config.size,
-        "labels": [seen.item.label for seen in shown],
-        "files": [_relative(seen.item.geometry, config.folder) for seen in shown],
-        "doubtful": num_doubtful,
-        "problems": [[_relative(p.path, config.folder), p.reason] for p in problems],
-        "notes": [[_relative(n.path, config.folder), n.reason] for seen in shown for n in seen.notes],
-    }
-    write_shard(folder, arrays, meta)
-    return _found(folder, subject, config)
+
+    config: DatasetRender
+    head: HeadModel
+    out: Path
+
+    def __call__(self, items: Sequence[ScanItem], lost: Mapping[int, Loss]) -> Steps[SubjectDone]:
+        """Render a subject into a shard under ``out``; an existing one is left alone.
+
+        Raises:
+            ConfigError: a shard with images of another size exists.
+        """
+        subject = items[0].subject
+        folder = shard_folder(self.out, subject)
+        if folder.exists():
+            return _found(folder, subject, self.config)
+        arrays, shown, problems = yield from render_subject(items, self.config, self.head, lost)
+        if arrays is None:
+            return SubjectDone(subject=subject, num_images=0, problems=tuple(problems))
+        num_doubtful = sum(seen.doubtful for seen in shown)
+        meta = {
+            "dataset": self.config.dataset,
+            "subject": subject,
+            "split": self.config.split,
+            "seed": self.config.seed,
+            "size": self.config.size,
+            "labels": [seen.item.label for seen in shown],
+            "files": [_relative(seen.item.geometry, self.config.folder) for seen in shown],
+            "doubtful": num_doubtful,
+            "problems": [[_relative(p.path, self.config.folder), p.reason] for p in problems],
+            "notes": [[_relative(n.path, self.config.folder), n.reason] for seen in shown for n in seen.notes],
+        }
+        write_shard(folder, arrays, meta)
+        return _found(folder, subject, self.config)
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -295,21 +313,22 @@ def _found(folder: Path, subject: str, config: DatasetRender) -> SubjectDone:
 
 
 def make_dataset_shards(
-    subjects: Sequence[Sequence[ScanItem]], config: DatasetRender, head: HeadModel, out: Path, *, num_workers: int = 1
+    subjects: Sequence[Sequence[ScanItem]],
+    config: DatasetRender,
+    head: HeadModel,
+    out: Path,
+    *,
+    executor: Executor | None = None,
 ) -> Iterator[SubjectDone]:
-    """Render subjects into shards under ``out``, one after the other or in processes; a killed run continues.
+    """Render subjects into shards under ``out``; a killed run continues.
 
     Args:
         subjects: scans of each subject.
         config: how to render.
         head: the head model that is fitted.
         out: folder of the shards; made if missing.
-        num_workers: processes.
+        executor: where the shards are rendered; if None, in this process.
     """
     out.mkdir(parents=True, exist_ok=True)
-    make = partial(make_subject, config, head, out)
-    if num_workers == 1:
-        yield from map(make, subjects)
-        return
-    with get_context("spawn").Pool(num_workers, initializer=one_thread) as pool:
-        yield from pool.imap_unordered(make, subjects)
+    events = map_shards(SubjectRenderer(config=config, head=head, out=out), subjects, executor or Here())
+    yield from (event.result for event in events if isinstance(event, ShardDone))
