@@ -156,7 +156,8 @@ class RayCluster:
         # Ray restarts what a lost machine has taken along; making a shard twice is harmless.
         remote = ray.remote(num_cpus=self.limits.cores, max_restarts=-1, max_task_retries=-1)(_RayWorker)
         idle = [remote.remote(function, self.limits) for _ in range(count)]
-        waiting, running = list(reversed(shards)), {}
+        waiting = list(reversed(shards))
+        running: dict[Any, Any] = {}
         try:
             while waiting or running:
                 while waiting and idle:
