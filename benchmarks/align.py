@@ -2,8 +2,9 @@
 
     make bench BENCH=align OUT=dir        (or, with every row: python benchmarks/align.py --out dir [--count 500] [--others 200])
 
-The kinds: a head, a bust, the points of one depth camera's view, a face mask, half a head, the front of a head, a depth frame
-with a wall behind the person, one with a wall, a table and a body, a whole body, and sparse points. All but the frames come in
+The kinds: a head (every other one with its inside, as head models come), a bust, the points of one depth camera's view, a face
+mask, half a head, the front of a head, a depth frame with a
+wall behind the person, one with a wall, a table and a body, a whole body, and sparse points. All but the frames come in
 random pose and unit. A head counts as aligned within 5 degrees and 3 mm. That is measured on the rigid part of the face: the
 motion that takes the true landmarks of eyes and nose to the fitted ones. A head model's own frame cannot say it, for each
 model's identities tilt and shift within their frame (ICT-FaceKit's by up to 5 degrees and 5 mm). Landmark errors are those of the
@@ -46,15 +47,19 @@ SEED = 987_654_321  # training draws persons from seeds far below
 Row = dict[str, float | int | str]
 
 
-def person(head: HeadModel, rng: np.random.Generator) -> tuple[trimesh.Trimesh, np.ndarray]:
-    """(mesh, landmarks) of a head as a scanner gets it: outer skin and eyes, canonical frame."""
+def person(head: HeadModel, rng: np.random.Generator, *, inside: bool = False) -> tuple[trimesh.Trimesh, np.ndarray]:
+    """(mesh, landmarks) of a head as a scanner gets it: outer skin and eyes, canonical frame.
+
+    With its inside, as the meshes of head models come: mouth, teeth and tongue, some of it near the skin.
+    """
     arkit = draw_expression(str(rng.choice(CATEGORIES)) if rng.random() < 0.4 else "neutral", rng).arkit
     assert arkit is not None
     neutral = head.vertices(draw_identity(head, rng))
     origin = eyeball_centers(head, neutral).mean(axis=0)
     vertices = neutral.astype(np.float64) + np.tensordot(arkit, head.expression_mm, 1) - origin
     inner = np.zeros(head.num_vertices, bool)
-    inner[head.part_vertices("teeth_upper", "teeth_lower", "tongue", "mouth")] = True
+    if not inside:
+        inner[head.part_vertices("teeth_upper", "teeth_lower", "tongue", "mouth")] = True
     mesh = trimesh.Trimesh(vertices, head.faces[~inner[head.faces].all(axis=1)], process=False)
     return mesh, head.landmarks(vertices)
 
@@ -207,7 +212,8 @@ def make(index: int, heads: list[HeadModel]) -> tuple[Scan, np.ndarray, str, str
     rng = np.random.default_rng([SEED, index])
     kind = KINDS[index % len(KINDS)]
     head = heads[index // len(KINDS) % len(heads)]
-    mesh, landmarks = person(head, rng)
+    rounds = index // (len(KINDS) * len(heads))
+    mesh, landmarks = person(head, rng, inside=kind == "head" and rounds % 2 == 1)
     parts, camera = kinds(head, rng, mesh)[kind]()
     if camera is not None:
         frame = seen(camera, parts, rng)

@@ -19,8 +19,10 @@ from omote.align.views import color_planes, geometry_view, large_parts, splat, v
 from omote.errors import AlignmentError, CheckpointError, ScanError
 from omote.geometry.camera import orbit_camera, rgbd_points, transform
 from omote.geometry.foreground import nearer_than
+from omote.geometry.mesh import vertex_normals
 from omote.head.fit import eyeball_centers
 from omote.head.model import HeadModel
+from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.rendering.zbuffer import rasterize
 from omote.types import Mesh, PointCloud, Rgbd
@@ -313,3 +315,18 @@ def test_no_fit_gives_more_confidence_than_landmarks_allow(head: HeadModel) -> N
     assert sure is not None
     assert unsure is not None
     assert unsure.score <= most_confidence(np.full(68, 0.5)) < 0.3 < sure.score <= most_confidence(np.ones(68))
+
+
+def test_a_heads_inside_is_no_part_of_its_face(head: HeadModel) -> None:
+    # Meshes of other head models have a mouth behind the lips and sockets behind the lids, within reach of the face's surface.
+    vertices, matrix = person(head, 12), moved("mm", 12)
+    region = head_region(head)
+    inner = vertices - 8.0 * vertex_normals(vertices, head.faces)
+    faces = head.faces[region.face[head.faces].all(axis=1)]
+    whole = Mesh(
+        vertices=transform(matrix, np.concatenate([vertices, inner])),
+        faces=np.concatenate([head.faces, faces + len(vertices)]),
+    )
+    found = align(whole, head=head)
+    assert found.confidence > 0.9
+    assert found.p90_mm < 2.0

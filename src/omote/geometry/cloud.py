@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
@@ -30,6 +30,31 @@ def spacing(points: Float[np.ndarray, "n 3"], *, sample: int = 2000) -> float:
     step = max(1, len(points) // sample)
     distance, _ = cKDTree(points).query(points[::step], k=2)
     return float(np.median(distance[:, 1]))
+
+
+def in_sight(
+    points_mm: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "k 3"], *, cell_mm: float, depth_mm: float
+) -> Bool[np.ndarray, " n"]:
+    """Mask of points that a parallel view sees, from at least one direction; others lie inside, such as a mouth's.
+
+    Args:
+        points_mm: the points.
+        directions: unit vectors towards the viewer.
+        cell_mm: side of the views' cells, which must not be finer than the points' spacing.
+        depth_mm: how far behind the foremost point of its cell a point may lie.
+    """
+    found = np.zeros(len(points_mm), bool)
+    for toward in directions:
+        aside = np.cross(toward, [0.0, 1.0, 0.0] if abs(toward[1]) < 0.9 else [1.0, 0.0, 0.0])
+        aside /= np.linalg.norm(aside)
+        plane = np.stack([points_mm @ aside, points_mm @ np.cross(toward, aside)], axis=1)
+        cell = np.floor((plane - plane.min(axis=0)) / cell_mm).astype(np.int64)
+        index = cell[:, 0] * (cell[:, 1].max() + 1) + cell[:, 1]
+        height = points_mm @ toward
+        foremost = np.full(index.max() + 1, -np.inf)
+        np.maximum.at(foremost, index, height)
+        found |= height > foremost[index] - depth_mm
+    return found
 
 
 def sample_surface(

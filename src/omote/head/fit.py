@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from omote.errors import AlignmentError
 from omote.geometry.camera import transform
-from omote.geometry.cloud import closest_on_mesh, estimate_normals, spacing
+from omote.geometry.cloud import closest_on_mesh, estimate_normals, in_sight, spacing
 from omote.geometry.mesh import vertex_normals
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel
@@ -34,6 +34,10 @@ SURFACE_SIGMA_MM = 1.0
 LOG_SCALE_SIGMA = 0.03
 MAX_IDENTITY = 3.0  # σ
 MEASURE_RANGE_MM = 10.0  # scan points farther away are hair or clothing, not face
+# Views from the front and 45 degrees to each side: what none of them sees is a head's inside, as the meshes of other head
+# models have it behind lips and lids.
+SIGHT = np.array([[0.0, 0.0, 1.0], [0.7071, 0.0, 0.7071], [-0.7071, 0.0, 0.7071], [0.0, -0.7071, 0.7071]])
+SIGHT_CELL, SIGHT_DEPTH_MM = 3.0, 5.0  # a cell in units of the points' spacing: finer ones look through the surface
 # Gaze is not visible in the geometry, and the tongue is not visible at rest.
 _FITTED_UNITS = np.array([i for i, n in enumerate(ARKIT_NAMES) if not n.startswith(("eyeLook", "tongue"))])
 
@@ -407,15 +411,18 @@ def face_distance(
 ) -> tuple[float, float, float]:
     """Distances of a scan's face points to the head's surface in the canonical frame: (median mm, p90 mm, coverage).
 
-    Median and p90 are infinite if the scan has no face points. Coverage is the share of face vertices that have a scan
-    point within 3 mm (or within 1.5 point spacings of a sparser scan).
+    Distances are those of points in sight from the front; they are infinite if the scan has no face points. Coverage is the
+    share of face vertices that have a scan point within 3 mm (or within 1.5 point spacings of a sparser scan).
     """
     points = points_mm[face_points(model, vertices_mm, points_mm)]
     if len(points) < 20:
         return np.inf, np.inf, 0.0
     region = head_region(model)
     near, _ = cKDTree(points).query(vertices_mm[region.face], workers=-1)
-    coverage = float((near < max(3.0, 1.5 * spacing(points))).mean())
+    apart = spacing(points)
+    coverage = float((near < max(3.0, 1.5 * apart)).mean())
+    seen = in_sight(points, SIGHT, cell_mm=SIGHT_CELL * apart, depth_mm=SIGHT_DEPTH_MM)
+    points = points[seen]
     if len(points) > most:
         points = points[np.random.default_rng(0).choice(len(points), most, replace=False)]
     outer = region.exterior | region.ear
