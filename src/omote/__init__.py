@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AvatarSettings",
+    "BatchSettings",
     "Execution",
     "FitSettings",
     "GenerateSettings",
@@ -37,6 +38,8 @@ __all__ = [
     "SampleSettings",
     "__version__",
     "avatar",
+    "avatars",
+    "batch",
     "data",
     "demo",
     "encode",

@@ -60,8 +60,8 @@ def digests(*patterns: str, without: str = r"(?!)") -> Callable[[Path], Outputs]
             if any(part[0] == "." for part in path.relative_to(folder).parts):
                 continue  # half made
             data = path.read_bytes()
-            if path.suffix == ".json" and data != OLD:
-                kept = {k: v for k, v in json.loads(data).items() if not re.search(without, k)}
+            if path.suffix == ".json" and data != OLD and isinstance(found_in := json.loads(data), dict):
+                kept = {k: v for k, v in found_in.items() if not re.search(without, k)}
                 data = json.dumps(kept, sort_keys=True).encode()
             found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
         return found

@@ -1,6 +1,7 @@
 """The commands as functions of the same names; heavy libraries are imported by the calls that need them."""
 
-from omote.api.avatars import avatar, demo
+from omote.api.avatars import avatar, avatars, demo
+from omote.api.batches import BatchResult, BatchSettings, batch
 from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.facts import info
 from omote.api.images import GenerateSettings, generate, pack
@@ -22,6 +23,8 @@ __all__ = [
     "AvatarOutputs",
     "AvatarResult",
     "AvatarSettings",
+    "BatchResult",
+    "BatchSettings",
     "Execution",
     "FitOutputs",
     "FitSettings",
@@ -35,6 +38,8 @@ __all__ = [
     "SampleSettings",
     "SampledPeople",
     "avatar",
+    "avatars",
+    "batch",
     "check_folder",
     "count_parameters",
     "data",

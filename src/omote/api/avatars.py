@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omote.api.scans import load_head, opened_landmarks, reading
-from omote.errors import CheckpointError
+from omote.errors import AlignmentError, CheckpointError, ConfigError, ScanError
 from omote.files import check_folder, make_folder
 from omote.head.shipped import shipped_head
 from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.pipelines.settings import AvatarSettings
-from omote.progress import Step, Steps, finish
+from omote.progress import NOTE, Step, Steps, finish
 from omote.rgbd.protocol import Editor
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, check_weights
 from omote.runs import Stopwatch, prefixed, run_facts
@@ -23,6 +24,7 @@ from omote.types import Scan
 if TYPE_CHECKING:
     from omote.head.model import HeadModel
     from omote.pipelines.base import AvatarPipeline
+    from omote.rgbd.backends.process import EditingProcess
 
 CANDIDATES = {"multiview": "candidate1", "latent-views": "candidate2"}
 
@@ -50,6 +52,48 @@ def avatar(
         HeadModelError, CheckpointError: a head or weights that do not load.
     """
     return finish(_avatar(scan, settings or AvatarSettings(), own_process=own_process), on_step)
+
+
+def avatars(
+    scans: Sequence[Path | str],
+    settings: AvatarSettings | None = None,
+    *,
+    own_process: bool = False,
+    on_step: Callable[[Step], None] | None = None,
+) -> Iterator[AvatarResult | ScanError | AlignmentError]:
+    """Make avatars of several scans one after the other, with networks that are loaded once; `omote.batch` is for many.
+
+    Args:
+        scans: paths of the scans.
+        settings: settings of the avatars; if None, the defaults of `AvatarSettings`.
+        own_process: load the networks in a separate process, as for `avatar`.
+        on_step: function called with each step, of which each scan is a part.
+
+    Yields:
+        The avatar of each scan, or the reason why there is none.
+
+    Raises:
+        ConfigError: landmarks, which belong to one scan; or as `avatar`.
+        HeadModelError, CheckpointError: a head or weights that do not load.
+    """
+    settings = settings or AvatarSettings()
+    if settings.landmarks is not None and len(scans) > 1:
+        raise ConfigError("landmarks belong to one scan; give one scan")
+
+    def shown(number: int, step: Step) -> None:
+        if on_step is not None:
+            name = Path(scans[number]).name
+            note = f"{name}: {step.note}" if step.stage == NOTE else f"{name}: {step.stage}"
+            on_step(
+                Step(stage=step.stage if step.stage == NOTE else "avatars", done=number, total=len(scans), note=note)
+            )
+
+    with closing(AvatarMaker(settings, own_process=own_process)) as maker:
+        for number, scan in enumerate(scans):
+            try:
+                yield finish(maker(scan), partial(shown, number))
+            except (ScanError, AlignmentError) as error:
+                yield error
 
 
 def demo(
@@ -124,31 +168,76 @@ def _pipeline(settings: AvatarSettings, weights: Path, head: HeadModel, process:
 
 
 def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: bool) -> Steps[AvatarResult]:
-    wanted, landmarks = settings.wanted(), opened_landmarks(settings.landmarks)
-    weights = _weights(settings)
-    watch = Stopwatch()
-    with ExitStack() as stack:
-        process = None
+    with closing(AvatarMaker(settings, own_process=own_process)) as maker:
+        return (yield from maker(scan))
+
+
+class AvatarMaker:
+    """Makes avatars of scans, one after the other, with networks that are loaded once.
+
+    Args:
+        settings: settings of all avatars.
+        own_process: load the networks in a separate process, which saves seconds for a single avatar.
+
+    Raises:
+        ConfigError: an unknown expression, or a text that names none.
+        CheckpointError: the weights are missing.
+    """
+
+    def __init__(self, settings: AvatarSettings, *, own_process: bool = False) -> None:
+        self.settings = settings
+        self._wanted, self._landmarks = settings.wanted(), opened_landmarks(settings.landmarks)
+        self._weights = _weights(settings)
+        self._process: EditingProcess | None = None
+        self._pipeline: AvatarPipeline | None = None
         if own_process and settings.pipeline == "rgbd":
             from omote.rgbd.backends.process import EditingProcess
 
-            process = stack.enter_context(closing(EditingProcess(shipped_head, weights, settings.backend)))
+            self._process = EditingProcess(shipped_head, self._weights, settings.backend)
+
+    def load(self) -> None:
+        """Load head and networks now, instead of beside the first scan.
+
+        Raises:
+            HeadModelError, CheckpointError: a head or weights that do not load.
+        """
+        self._loaded().load()
+
+    def __call__(self, scan: Path | str | Scan) -> Steps[AvatarResult]:
+        """Make the avatar of a scan.
+
+        Raises:
+            ScanError: the file cannot be read.
+            AlignmentError: no face was found with confidence.
+            HeadModelError, CheckpointError: a head or weights that do not load.
+        """
+        watch, settings = Stopwatch(), self.settings
         yield Step(stage="read")
         with watch("read"):
             scan, found = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
         yield Step(stage="load")
         # A scan that cannot be read is refused before anything slow is imported.
         with watch("load"):
-            head = load_head(settings.head)
-            pipeline = _pipeline(settings, weights, head, process)
-        result = yield from pipeline(scan, wanted, settings, landmarks=landmarks, watch=watch)
-        run = run_facts(watch, elsewhere_mb=0.0 if process is None else process.peak_memory_mb)
-    asked = {
-        **vars(settings),
-        "expressions": [expression.name for expression in wanted],
-        "intensity": [expression.intensity for expression in wanted],
-        "landmarks": "estimated" if landmarks is None else "given",
-        "head": head.name,
-        "weights": settings.weights or "shipped",
-    }
-    return replace(result, facts={**prefixed("settings", asked), **found, **result.facts, **run})
+            pipeline = self._loaded()
+        result = yield from pipeline(scan, self._wanted, settings, landmarks=self._landmarks, watch=watch)
+        run = run_facts(watch, elsewhere_mb=0.0 if self._process is None else self._process.peak_memory_mb)
+        asked = {
+            **vars(settings),
+            "expressions": [expression.name for expression in self._wanted],
+            "intensity": [expression.intensity for expression in self._wanted],
+            "landmarks": "estimated" if self._landmarks is None else "given",
+            "head": pipeline.head.name,
+            "weights": settings.weights or "shipped",
+        }
+        return replace(result, facts={**prefixed("settings", asked), **found, **result.facts, **run})
+
+    def close(self) -> None:
+        """End the networks' process."""
+        if self._process is not None:
+            self._process.close()
+
+    def _loaded(self) -> AvatarPipeline:
+        if self._pipeline is None:
+            head = load_head(self.settings.head)
+            self._pipeline = _pipeline(self.settings, self._weights, head, self._process)
+        return self._pipeline

@@ -60,6 +60,13 @@ class Display:
             self._task = self._progress.add_task(step.stage, total=step.total or None, note="")
         self._progress.update(self._task, completed=step.done, total=step.total or None, note=step.note)
 
+    def say(self, text: str, *, error: bool = True) -> None:
+        """Print a line above the progress: to standard error like all progress, or to standard output as a result."""
+        if not error and not self._progress.console.is_terminal:
+            print(text, flush=True)
+            return
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def _finish(self) -> None:
         if self._task is not None:
             total = self._progress.tasks[-1].total or 1

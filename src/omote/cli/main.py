@@ -22,6 +22,7 @@ from typing import NoReturn
 # Answering `omote --help` from this table avoids importing the commands; a test compares the two.
 COMMANDS = {
     "avatar": "Make an avatar (GLB with morph targets) of a scan.",
+    "batch": "Make avatars of a folder, a list or a WebDataset of scans, with a table of what worked and why not.",
     "demo": "Make an avatar of a synthetic person seen by a simulated depth camera.",
     "fit": "Find the face in a scan and fit the head model to it.",
     "render": "Write a scan as the RGB-D image that the networks see.",
@@ -108,7 +109,7 @@ def _answer(given: list[str]) -> int:
         print(usage(), file=sys.stderr)
         return 2
     name = given[0]
-    if name in ("avatar", "demo"):
+    if name in ("avatar", "batch", "demo"):
         # Calls are short and frequent: a pool's threads would wait for each other longer than they compute.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     if name in ("-h", "--help", "help"):

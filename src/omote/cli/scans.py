@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +10,17 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from omote import api
+from omote.api.batches import BatchSettings
 from omote.api.reconstruction import ReconstructionSettings
 from omote.api.samples import SampleSettings
 from omote.api.scans import FitOutputs, FitSettings, RenderSettings
+from omote.asset.file_settings import Compression
 from omote.cli.display import Display
+from omote.errors import ConfigError, OmoteError, ScanError
+from omote.files import make_folder
 from omote.pipelines.result import AvatarOutputs
 from omote.pipelines.settings import AvatarSettings
+from omote.shards.mapping import Execution
 
 Folder = Annotated[Path, arg(metavar="DIR")]
 
@@ -35,7 +41,8 @@ class AvatarCommand(_OfScan):
     """Make an avatar.
 
     SCAN is a PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, CSV, NPZ, WRL or USDZ file, a zip archive of one, or an RGB-D frame:
-    a folder, its JSON file or a recording by Record3D.
+    a folder, its JSON file or a recording by Record3D. With --out-dir DIR instead of --out, several scans give DIR/NAME.glb and
+    DIR/NAME.json each (`omote avatar --out-dir DIR --help`); `omote batch` is for many.
     """
 
     outputs: OmitArgPrefixes[AvatarOutputs]
@@ -47,6 +54,97 @@ class AvatarCommand(_OfScan):
             result = api.avatar(self.scan, self.settings, own_process=True, on_step=display)
             result.save_all(outputs, on_step=display)
         print(f"{outputs.glb}: {result.summary()}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvatarsCommand:
+    """Make avatars of several scans.
+
+    Each SCAN gives DIR/NAME.glb and DIR/NAME.json, its report. A scan without an avatar is one line, and the others are made.
+
+    Attributes:
+        scans: scans of faces, as for a single avatar.
+        out_dir: folder of the results; made if missing.
+        sheets: write DIR/NAME.png, a picture of the source and every expression, too.
+        compress: compression of the GLB files, as for a single avatar.
+        keep_neutral: keep morph targets that move nothing, such as neutral.
+    """
+
+    scans: Annotated[Positional[tuple[Path, ...]], arg(metavar="SCAN ...")]
+    out_dir: Folder
+    sheets: bool = False
+    compress: Compression = "none"
+    keep_neutral: bool = False
+    settings: OmitArgPrefixes[AvatarSettings] = AvatarSettings()
+
+    def __call__(self) -> None:
+        outputs = self._outputs()
+        failed = []
+        with Display() as display:
+            made = api.avatars(self.scans, self.settings, own_process=True, on_step=display)
+            for scan, files, result in zip(self.scans, outputs, made, strict=True):
+                if isinstance(result, OmoteError):
+                    failed.append(scan)
+                    display.say(f"{scan}: {result}")
+                    continue
+                result.save_all(files)
+                display.say(f"{files.glb}: {result.summary()}", error=False)
+        if failed:
+            raise ScanError(
+                f"{len(failed)} of {len(self.scans)} scans gave no avatar: {', '.join(map(str, failed))[:300]}"
+            )
+
+    def _outputs(self) -> list[AvatarOutputs]:
+        """Files of each scan.
+
+        Raises:
+            ConfigError: no scans, or two of the same name.
+            OutputError: the folder cannot be written.
+        """
+        if not self.scans:
+            raise ConfigError("expected scans before --out-dir, got none; give at least one")
+        stems = [scan.name if scan.is_dir() else scan.stem for scan in self.scans]
+        if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
+            raise ConfigError(f"two scans are named {twice[0]}; rename one, or take `omote batch`")
+        api.check_folder(self.out_dir)
+        make_folder(self.out_dir)
+        return [
+            AvatarOutputs(
+                glb=self.out_dir / f"{stem}.glb",
+                report=self.out_dir / f"{stem}.json",
+                sheet=self.out_dir / f"{stem}.png" if self.sheets else None,
+                compress=self.compress,
+                keep_neutral=self.keep_neutral,
+            ).checked(scan)
+            for scan, stem in zip(self.scans, stems, strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchCommand:
+    """Make avatars of many scans, in processes that may crash.
+
+    SCANS is a folder of scans, RGB-D frames or tars of a WebDataset; a list with a path per line (.txt); or a tar. Writes
+    DIR/shards (GLB, report and thumbnail of each scan), DIR/table.csv (what worked, and why not) and DIR/index.html (all
+    thumbnails, with filters). The same command resumes after an interrupt; see docs/batch.md.
+
+    Attributes:
+        scans: folder, list or tar of scans.
+        out: folder of the results; made if missing.
+    """
+
+    scans: Annotated[Positional[Path], arg(metavar="SCANS")]
+    out: Folder
+    settings: OmitArgPrefixes[BatchSettings] = BatchSettings()
+    avatars: OmitArgPrefixes[AvatarSettings] = AvatarSettings()
+    execution: OmitArgPrefixes[Execution] = Execution()
+
+    def __call__(self) -> None:
+        with Display() as display:
+            result = api.batch(
+                self.scans, self.out, self.settings, self.avatars, execution=self.execution, on_step=display
+            )
+        print(f"{self.out}: {result.summary()}; all pictures: {self.out / 'index.html'}")
 
 
 @dataclass(frozen=True, kw_only=True)

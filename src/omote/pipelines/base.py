@@ -88,6 +88,13 @@ class AvatarPipeline(ABC):
     def __init__(self, head: HeadModel) -> None:
         self.head = head
 
+    def load(self) -> None:  # noqa: B027 (an optional hook)
+        """Wait until the networks are loaded.
+
+        Raises:
+            CheckpointError: they do not load.
+        """
+
     @abstractmethod
     def expressed(
         self,

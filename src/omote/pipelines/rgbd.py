@@ -49,6 +49,10 @@ class RgbdPipeline(AvatarPipeline):
         super().__init__(head)
         self.editor = editor
 
+    def load(self) -> None:
+        """Wait until the networks are loaded."""
+        assert self.editor.sample_size
+
     def expressed(
         self,
         neutral: Neutral,

@@ -10,7 +10,7 @@ the process dies at an item, the function is called again with that item among t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -32,29 +32,40 @@ Indexed: TypeAlias = Sequence[tuple[int, Shard]]
 class Executor(Protocol):
     """Where shards are made."""
 
+    def share(self, count: int) -> range:
+        """Which of so many shards are made here."""
+        ...
+
     def run(self, function: Function[Shard, Result], shards: Indexed[Shard]) -> Events[Result]:
         """Make shards, each with its index; steps may be left out, results not."""
         ...
 
 
-def map_shards(function: Function[Shard, Result], shards: Sequence[Shard], executor: Executor) -> Events[Result]:
+def map_shards(
+    function: Function[Shard, Result], shards: Sequence[Shard], executor: Executor, *, skip: Container[int] = ()
+) -> Events[Result]:
     """Make shards, yielding their steps and results in the order in which they come.
 
     Args:
         function: function that makes a shard, picklable except for `Here`.
         shards: shards, picklable except for `Here`.
         executor: where they are made. Closing the generator ends its processes.
+        skip: indices of shards that need not be made.
 
     Raises:
         Exception: what the function raised; the other shards are not finished.
         WorkerError: a process died before the first item of its shard.
     """
-    return executor.run(function, list(enumerate(shards)))
+    return executor.run(function, [(k, shards[k]) for k in executor.share(len(shards)) if k not in skip])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Here:
     """One shard after the other in this process, which a crash ends."""
+
+    def share(self, count: int) -> range:
+        """All shards."""
+        return range(count)
 
     def run(self, function: Function[Shard, Result], shards: Indexed[Shard]) -> Events[Result]:
         """Make shards."""
@@ -81,6 +92,10 @@ class Processes:
     workers: int
     limits: Limits = field(default_factory=Limits)
 
+    def share(self, count: int) -> range:
+        """All shards."""
+        return range(count)
+
     def run(self, function: Function[Shard, Result], shards: Indexed[Shard]) -> Events[Result]:
         """Make shards."""
         with ExitStack() as stack:
@@ -105,9 +120,13 @@ class Part:
     world: int
     within: Executor
 
+    def share(self, count: int) -> range:
+        """Every ``world``-th shard."""
+        return range(self.rank, count, self.world)
+
     def run(self, function: Function[Shard, Result], shards: Indexed[Shard]) -> Events[Result]:
-        """Make every ``world``-th shard."""
-        return self.within.run(function, shards[self.rank :: self.world])
+        """Make shards of this part."""
+        return self.within.run(function, shards)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +142,10 @@ class RayCluster:
     address: str = "auto"
     workers: int = 0
     limits: Limits = field(default_factory=Limits)
+
+    def share(self, count: int) -> range:
+        """All shards."""
+        return range(count)
 
     def run(self, function: Function[Shard, Result], shards: Indexed[Shard]) -> Events[Result]:
         """Make shards; their steps stay in the cluster.

@@ -1,0 +1,1 @@
+"""Avatars of many scans: which scans, one shard of them, and what became of all (table and page); see `omote.api.batches`."""
