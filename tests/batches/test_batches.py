@@ -263,7 +263,7 @@ def test_the_page_shows_names_as_text_and_asks_for_nothing(tmp_path: Path, maker
     scans = write(
         tmp_path / "scans", {**GOOD, **BROKEN, "</script><script>alert(2)</script>.ply".replace("/", "_"): "1"}
     )
-    run(scans, tmp_path / "out", workers=2)
+    run(scans, tmp_path / "out")
     page = (tmp_path / "out/index.html").read_text()
     data = page.partition('id="rows">')[2].partition("</script>")[0]
     assert "<" not in data

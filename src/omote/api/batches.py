@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -177,7 +177,7 @@ def _made(
 ) -> Steps[None]:
     """Make the shards that are not done, yielding how many scans are."""
     from omote.batches.make import AvatarShards, shard_path
-    from omote.batches.rows import DONE
+    from omote.batches.rows import DONE, counted
 
     function = AvatarShards(
         root=root,
@@ -199,8 +199,7 @@ def _made(
         elif event.result is None:
             held += len(shards[event.index].scans)
         else:
-            failures = Counter(row.kind for row in event.result if not row.made)
-            yield tally.add(event.index, len(event.result), failures)
+            yield tally.add(event.index, len(event.result), counted(event.result))
     if held:
         yield Step(stage=NOTE, note=f"{held:,} scans are being made by another process")
 
@@ -215,7 +214,7 @@ class _Tally:
         self._start, self._before = time.monotonic(), 0
         self._begun = False
 
-    def add(self, shard: int, count: int, failures: dict[str, int]) -> Step:
+    def add(self, shard: int, count: int, failures: Mapping[str, int]) -> Step:
         """Count a whole shard."""
         self._done[shard], self._failures[shard] = count, Counter(failures)
         return self.step()
