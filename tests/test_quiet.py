@@ -33,6 +33,8 @@ def test_no_command_reaches_out_or_writes_elsewhere(tmp_path):
         "train",
         "data check",
         "data pack",
+        "studio",
+        "view",
         "info",
     ]  # `make reach` runs all of them
     try:

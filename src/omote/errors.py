@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+NO_MORE_THREADS = "the system gives no more processes or threads; close other programs or raise the limit (ulimit -u)"
+NO_MORE_MEMORY = "this computer's memory is used up; give a smaller scan or close other programs"
 
 
 class OmoteError(Exception):
@@ -49,3 +53,23 @@ def of_extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is not installed; pip install 'omote[{name}]'") from None
+
+
+def in_one_line(error: BaseException) -> str | None:
+    """The line for an error that a user can act on; None for any other, which is a defect."""
+    if isinstance(error, OmoteError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return NO_MORE_MEMORY
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return NO_MORE_THREADS
+    if not isinstance(error, OSError):
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}no space left on the device; free some or choose another folder"
+    if error.errno == errno.EAGAIN:  # no process could be started
+        return NO_MORE_THREADS
+    if "temporary directory" in str(error):
+        return "no folder for temporary files can be written; set TMPDIR to one that can"
+    return f"{where}{error.strerror or error}"

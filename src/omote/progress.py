@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 Result = TypeVar("Result")
@@ -19,12 +19,15 @@ class Step:
         done: number of finished parts of the stage.
         total: number of parts in the stage; 0 if unknown.
         note: one line of text, such as a loss or a finding.
+        ready: what earlier stages have made and can be shown: the ``scan`` (`omote.types.Scan`) as it was read, the
+            ``source`` and the generated images by expression (`omote.types.Rgbd`).
     """
 
     stage: str
     done: int = 0
     total: int = 0
     note: str = ""
+    ready: Mapping[str, object] = field(default_factory=dict)
 
 
 # Work that yields its progress and returns a result.

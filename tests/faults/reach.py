@@ -46,6 +46,8 @@ COMMANDS = {
     "report": "report results --out report.html",
     "study": "study intensity --out intensity --persons 1",
     "tool": "tool landmarks --run runs/landmarks --steps 2",
+    "studio": "studio --no-browser --port 0 --folder studio --stop-after-s 1",
+    "view": "view demo/avatar.glb --no-browser --stop-after-s 1",
     "info": "info",
 }
 

@@ -119,17 +119,26 @@ def demo(
 
 def _demo(out: Path, settings: AvatarSettings, *, own_process: bool) -> Steps[AvatarResult]:
     check_folder(out)
-    yield Step(stage="capture")
-    from omote.datasets.demo_frame import sensed_frame
-    from omote.formats.frame_write import save_rgbd
-
-    frame = sensed_frame(settings.seed, load_head(None))
     make_folder(out)
-    save_rgbd(frame, out / "scan")
+    yield from capturing(settings.seed, out / "scan")
     outputs = AvatarOutputs(glb=out / "avatar.glb", report=out / "report.json", sheet=out / "sheet.png").checked()
     result = yield from _avatar(out / "scan", settings, own_process=own_process)
     yield from result.saving(outputs)
     return result
+
+
+def capturing(seed: int, folder: Path) -> Steps[None]:
+    """Draw a person, capture one frame with a simulated depth camera, and write it to a folder that `avatar` reads."""
+    yield Step(stage="capture")
+    from omote.datasets.demo_frame import sensed_frame
+    from omote.formats.frame_write import save_rgbd
+
+    save_rgbd(sensed_frame(seed, load_head(None)), folder)
+
+
+def making(scan: Path, settings: AvatarSettings, *, own_process: bool) -> Steps[AvatarResult]:
+    """`avatar` as a generator of its steps, whose ``ready`` holds what can be shown meanwhile."""
+    return _avatar(scan, settings, own_process=own_process)
 
 
 def _weights(settings: AvatarSettings) -> Path:
@@ -215,7 +224,7 @@ class AvatarMaker:
         yield Step(stage="read")
         with watch("read"):
             scan, found = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
-        yield Step(stage="load")
+        yield Step(stage="load", ready={"scan": scan})
         # A scan that cannot be read is refused before anything slow is imported.
         with watch("load"):
             pipeline = self._loaded()

@@ -146,8 +146,8 @@ def head_mesh(
     return file.add("meshes", mesh)
 
 
-def surroundings_mesh(file: GltfFile, piece: Mesh) -> int:
-    """Add the mesh of what is around the head; its index."""
+def surroundings_mesh(file: GltfFile, piece: Mesh, *, name: str = SURROUNDINGS) -> int:
+    """Add the mesh of what is around the head, or another mesh in mm that has no morph targets; its index."""
     # Normals before vertices are split at the texture's seams: shading has none.
     normals = vertex_normals(piece.vertices, piece.faces)
     corner_uv = piece.faces if piece.faces_uv is None else piece.faces_uv
@@ -163,13 +163,13 @@ def surroundings_mesh(file: GltfFile, piece: Mesh) -> int:
     if piece.texture is not None and piece.uv is not None:
         uv = piece.uv[of_uv]
         attributes["TEXCOORD_0"] = file.uv(np.stack([uv[:, 0], 1 - uv[:, 1]], axis=1))
-        texture = file.texture(piece.texture, SURROUNDINGS, lossless=False, wrap=CLAMP_TO_EDGE)
+        texture = file.texture(piece.texture, name, lossless=False, wrap=CLAMP_TO_EDGE)
     elif piece.vertex_colors is not None:
         attributes["COLOR_0"] = file.colors(to_linear(piece.vertex_colors[vertex]))
-    material = _plain_material(file, SURROUNDINGS, (1.0, 1.0, 1.0), SURROUNDINGS_ROUGHNESS, texture, double_sided=True)
+    material = _plain_material(file, name, (1.0, 1.0, 1.0), SURROUNDINGS_ROUGHNESS, texture, double_sided=True)
     indices = file.triangles(triangles.reshape(-1, 3), len(vertex))
     primitive = {"attributes": attributes, "indices": indices, "material": material}
-    return file.add("meshes", {"name": SURROUNDINGS, "primitives": [primitive]})
+    return file.add("meshes", {"name": name, "primitives": [primitive]})
 
 
 def _primitive(file: GltfFile, p: Primitive, further: dict[str, int], material: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Exit codes: 0 success; 1 a defect of omote (with a traceback); 2 bad input, opti
 from __future__ import annotations
 
 import difflib
-import errno
 import inspect
 import io
 import os
@@ -14,7 +13,6 @@ import signal
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -35,15 +33,13 @@ COMMANDS = {
     "evaluate": "Measure networks on unseen persons.",
     "report": "Compare result folders of evaluations on one self-contained page.",
     "study": "Compare under equal conditions, after training if necessary, as a table and a figure.",
+    "studio": "Open a page in the browser on which a scan becomes an avatar.",
+    "view": "Show an avatar (GLB, VRM) in the browser.",
     "generate": "Generate new images with a model of a folder of images.",
     "tool": "Make the shipped weights outside the diffusion model: landmarks, units of a second head family.",
     "info": "Show versions, weights, head models, judges and this machine.",
 }
 SPARE_THREADS = 8  # beside two per core: those of pools, and of the process that edits
-NO_MORE_THREADS = "the system gives no more processes or threads; close other programs or raise the limit (ulimit -u)"
-
-# Networks are read from local files; no library may look for them elsewhere.
-QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
 
 
 def usage() -> str:
@@ -80,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         _drop_output()
-        return _fail(f"standard output: {_describe(error)}")
+        from omote.errors import in_one_line
+
+        return _fail(f"standard output: {in_one_line(error)}")
 
 
 def _streams_open() -> bool:
@@ -128,29 +126,25 @@ def _answer(given: list[str]) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from omote.errors import OmoteError
+    from omote.errors import NO_MORE_THREADS, in_one_line
+    from omote.quiet import calm_libraries
 
-    _calm_libraries()
+    calm_libraries()
     _find_temporary_folder()
     if not _spare_threads():
         return _fail(NO_MORE_THREADS)
     previous = {number: signal.signal(number, _terminate) for number in _endings()}
     try:
         _parse(name, arguments)()
-    except OmoteError as error:
-        return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted; nothing half-written is left", code=130)
     except BrokenPipeError:
         raise
-    except OSError as error:
-        return _fail(_describe(error))
-    except MemoryError:
-        return _fail("this computer's memory is used up; give a smaller scan or close other programs")
-    except RuntimeError as error:
-        if "can't start new thread" not in str(error):
+    except Exception as error:
+        line = in_one_line(error)
+        if line is None:
             raise
-        return _fail(NO_MORE_THREADS)
+        return _fail(line)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -218,16 +212,6 @@ def _gathered(arguments: list[str]) -> list[str]:
     return [*(a for group in rest for a in group), *(["--set", *changes] if "--set" in arguments else [])]
 
 
-def _calm_libraries() -> None:
-    # Users cannot act on warnings of libraries; `python -W default -m omote ...` shows them.
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    for variable, value in QUIET_AND_OFFLINE.items():
-        os.environ.setdefault(variable, value)
-    # Where it is installed, diffusers imports all of it, which takes a second; Stable Diffusion's text encoder takes it back.
-    sys.modules.setdefault("transformers", None)  # type: ignore[arg-type]
-
-
 def _find_temporary_folder() -> None:
     # torch needs one as it is imported, and a read-only system, such as a locked-down container, may have no other.
     try:
@@ -245,17 +229,6 @@ def _endings() -> list[int]:
 def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
     # An exception instead of sudden death, so that temporary files are removed.
     raise SystemExit(128 + signal_number)
-
-
-def _describe(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}no space left on the device; free some or choose another folder"
-    if error.errno == errno.EAGAIN:  # no process could be started
-        return NO_MORE_THREADS
-    if "temporary directory" in str(error):
-        return "no folder for temporary files can be written; set TMPDIR to one that can"
-    return f"{where}{error.strerror or error}"
 
 
 def _fail(message: str, code: int = 2) -> int:

@@ -46,6 +46,10 @@ def options_of(command: str, arguments: Sequence[str]) -> Any:
             "demo": scans.DemoCommand, "fit": scans.FitCommand, "render": scans.RenderCommand,
             "reconstruct": scans.ReconstructCommand, "sample": scans.SampleCommand,
         }[command]  # fmt: skip
+    if command in ("studio", "view"):
+        from omote.cli import studio
+
+        return {"studio": studio.StudioCommand, "view": studio.ViewCommand}[command]
     from omote.cli import training
 
     return {
