@@ -127,7 +127,7 @@ def _named(line: str, folder: Path, name: str) -> str:
 
 
 def _do(folder: Path, order: Order, say: _Voice) -> None:
-    from omote.api import avatars
+    from omote.api.avatars import capturing, making
     from omote.asset.file_settings import VrmMeta
     from omote.config import from_json
     from omote.pipelines.result import AvatarOutputs
@@ -137,7 +137,7 @@ def _do(folder: Path, order: Order, say: _Voice) -> None:
     request = from_json(JobRequest, json.loads(order.request))
     show = _Shown(order.out, say)
     if scan_in(folder) is None and request.made_up is not None:
-        _finish(avatars.capturing(request.made_up, folder / "scan"), show)
+        _finish(capturing(request.made_up, folder / "scan"), show)
     scan = scan_in(folder)
     assert scan is not None
     settings = request.settings.for_avatar(landmarks=request.landmark_rows(), weights=order.weights)
@@ -149,7 +149,7 @@ def _do(folder: Path, order: Order, say: _Voice) -> None:
         report=out / "report.json",
         meta=VrmMeta(consent=order.consent),
     ).checked()
-    result = _finish(avatars.making(scan, settings, own_process=True), show)
+    result = _finish(making(scan, settings, own_process=True), show)
     from omote.studio.pictures import write_mask
 
     write_mask(result.avatar.texture_inferred, out / "inferred.png")
