@@ -65,3 +65,29 @@ def test_a_note_is_one_line_on_a_terminal_and_in_a_file(terminal: bool) -> None:
         display(Step(stage=NOTE, note=note))
         display(Step(stage="write"))
     assert f"note: {note}\n" in file.getvalue()
+
+
+def test_time_left_in_all_follows_from_the_stages_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("omote.cli.display.time.monotonic", lambda: now[0])
+    display = Display(Console(file=io.StringIO()), stages={"read": 1.0, "align": 2.0, "write": 1.0})
+    display(Step(stage="read"))
+    assert display.end is None  # nothing is known yet
+    now[0] += 2.0
+    display(Step(stage="align"))
+    assert display.end == pytest.approx(102.0 + 6.0)  # a quarter took 2 s
+    now[0] += 2.0
+    display(Step(stage="align", done=1, total=2))
+    assert display.end == pytest.approx(104.0 + 4.0)
+
+
+def test_a_log_gets_a_line_a_minute_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, file = [0.0], io.StringIO()
+    monkeypatch.setattr("omote.cli.display.time.monotonic", lambda: now[0])
+    with Display(Console(file=file, width=60)) as display:
+        for done in range(100):
+            display(Step(stage="avatars", done=done + 50, total=250, note="2 failed: no face 2"))
+            now[0] += 10.0
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "avatars: 56 of 250, 0:01:00 gone, 0:32:20 left; 2 failed: no face 2"
+    assert len(lines) == 16

@@ -1,6 +1,6 @@
 """The commands as functions of the same names; heavy libraries are imported by the calls that need them."""
 
-from omote.api.avatars import avatar, avatars, demo
+from omote.api.avatars import avatar, demo, several_avatars
 from omote.api.batches import BatchResult, BatchSettings, batch
 from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.facts import info
@@ -38,7 +38,6 @@ __all__ = [
     "SampleSettings",
     "SampledPeople",
     "avatar",
-    "avatars",
     "batch",
     "check_folder",
     "count_parameters",
@@ -60,6 +59,7 @@ __all__ = [
     "report",
     "sample",
     "save_rgbd",
+    "several_avatars",
     "study",
     "tool",
     "train",

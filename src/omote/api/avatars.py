@@ -54,7 +54,7 @@ def avatar(
     return finish(_avatar(scan, settings or AvatarSettings(), own_process=own_process), on_step)
 
 
-def avatars(
+def several_avatars(
     scans: Sequence[Path | str],
     settings: AvatarSettings | None = None,
     *,

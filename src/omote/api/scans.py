@@ -204,6 +204,7 @@ def fit(
 
 def _fit(scan: Path | str | Scan, settings: FitSettings) -> Steps[FittedHead]:
     watch = Stopwatch()
+    yield Step(stage="read")
     with watch("read"):
         points = opened_landmarks(settings.landmarks)
         scan, about = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
@@ -239,6 +240,7 @@ def render(
 
 def rendered(scan: Path | str | Scan, settings: RenderSettings) -> Steps[Rgbd]:
     """`render` as a generator of its steps."""
+    yield Step(stage="read")
     points = opened_landmarks(settings.landmarks)
     scan, _ = yield from reading(scan, max_depth_mm=settings.max_depth_mm)
     from omote.align.align import align

@@ -15,7 +15,7 @@ from omote.api.reconstruction import ReconstructionSettings
 from omote.api.samples import SampleSettings
 from omote.api.scans import FitOutputs, FitSettings, RenderSettings
 from omote.asset.file_settings import Compression
-from omote.cli.display import Display
+from omote.cli.display import AVATAR_STAGES, SCAN_STAGES, SHEET_STAGE, Display
 from omote.errors import ConfigError, OmoteError, ScanError
 from omote.files import make_folder
 from omote.pipelines.result import AvatarOutputs
@@ -50,7 +50,8 @@ class AvatarCommand(_OfScan):
 
     def __call__(self) -> None:
         outputs = self.outputs.checked(self.scan)
-        with Display() as display:
+        stages = {name: s for name, s in AVATAR_STAGES.items() if name != "capture"}
+        with Display(stages=stages | (SHEET_STAGE if outputs.sheet else {})) as display:
             result = api.avatar(self.scan, self.settings, own_process=True, on_step=display)
             result.save_all(outputs, on_step=display)
         print(f"{outputs.glb}: {result.summary()}")
@@ -81,7 +82,7 @@ class AvatarsCommand:
         outputs = self._outputs()
         failed = []
         with Display() as display:
-            made = api.avatars(self.scans, self.settings, own_process=True, on_step=display)
+            made = api.several_avatars(self.scans, self.settings, own_process=True, on_step=display)
             for scan, files, result in zip(self.scans, outputs, made, strict=True):
                 if isinstance(result, OmoteError):
                     failed.append(scan)
@@ -162,7 +163,7 @@ class DemoCommand:
     settings: OmitArgPrefixes[AvatarSettings] = AvatarSettings()
 
     def __call__(self) -> None:
-        with Display() as display:
+        with Display(stages=AVATAR_STAGES | SHEET_STAGE) as display:
             result = api.demo(self.out, self.settings, own_process=True, on_step=display)
         print(f"{self.out / 'avatar.glb'}: {result.summary()}; pictures in {self.out / 'sheet.png'}")
 
@@ -179,7 +180,7 @@ class FitCommand(_OfScan):
 
     def __call__(self) -> None:
         outputs = self.outputs.checked(self.scan)
-        with Display() as display:
+        with Display(stages={name: SCAN_STAGES[name] for name in ("read", "align")}) as display:
             result = api.fit(self.scan, self.settings, on_step=display)
             result.save_all(outputs)
         print(f"{outputs.mesh}: {result.summary()}")
@@ -201,7 +202,7 @@ class RenderCommand(_OfScan):
 
     def __call__(self) -> None:
         api.check_folder(self.out)
-        with Display() as display:
+        with Display(stages={name: SCAN_STAGES[name] for name in ("read", "align", "render")}) as display:
             image = api.render(self.scan, self.settings, on_step=display)
         api.save_rgbd(image, self.out)
         print(f"{self.out}: {image.camera.width} × {image.camera.height}, {int(image.mask.sum()):,} pixels with depth")
@@ -222,7 +223,7 @@ class ReconstructCommand(_OfScan):
 
     def __call__(self) -> None:
         api.check_folder(self.out)
-        with Display() as display:
+        with Display(stages=SCAN_STAGES) as display:
             result = api.reconstruct(self.scan, self.settings, on_step=display)
         result.save(self.out)
         print(f"{self.out}: {result.summary()}")

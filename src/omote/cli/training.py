@@ -284,7 +284,8 @@ class ReportCommand:
     out: Annotated[Path, arg(metavar="FILE.html")]
 
     def __call__(self) -> None:
-        path = api.report(self.folders, out=self.out)
+        with Display() as display:
+            path = api.report(self.folders, out=self.out, on_step=display)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
