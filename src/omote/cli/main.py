@@ -37,7 +37,8 @@ COMMANDS = {
     "view": "Show an avatar (GLB, VRM) in the browser.",
     "generate": "Generate new images with a model of a folder of images.",
     "tool": "Make the shipped weights outside the diffusion model: landmarks, units of a second head family.",
-    "info": "Show versions, weights, head models, judges and this machine.",
+    "info": "Show versions, extras, weights, head models, judges and this machine: what a report of a defect needs.",
+    "completion": "Print completions of commands, options and choices for bash, zsh or fish.",
 }
 SPARE_THREADS = 8  # beside two per core: those of pools, and of the process that edits
 

@@ -50,6 +50,10 @@ def options_of(command: str, arguments: Sequence[str]) -> Any:
         from omote.cli import studio
 
         return {"studio": studio.StudioCommand, "view": studio.ViewCommand}[command]
+    if command == "completion":
+        from omote.cli.completion import CompletionCommand
+
+        return CompletionCommand
     from omote.cli import training
 
     return {
