@@ -52,7 +52,7 @@ def script(shell: str) -> str:
     with redirect_stdout(text):
         try:
             tyro.cli(
-                Union[commands],  # type: ignore[arg-type] # noqa: UP007 (of a tuple that is made here)
+                Union[commands],  # noqa: UP007 (of a tuple that is made here)
                 prog="omote",
                 args=["--tyro-write-completion", shell, "-"],
                 registry=REGISTRY,
