@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, FORMATS = ROOT / "requirements.lock", ROOT / "requirements-formats.lock"
-EXTRAS = ("openvino", "train", "judges", "sd", "studio")
+EXTRAS = ("openvino", "train", "judges", "sd", "studio", "parquet")
 BESIDE_TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 HEAD = "# Written by `make lock`; pip install --require-hashes --no-deps -r {}\n"
 
