@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from omote.engine.weights import begin_from
+from omote.errors import CheckpointError
 from omote.head.shipped import shipped_head
 from omote.multiview.basis import FaceBasis, FaceFamily, face_families, rotations, sample_faces
 from omote.multiview.data import ViewSource, joined, sets_of, with_faults
@@ -140,3 +142,15 @@ def test_faults_leave_depth_within_millimetres_and_differ_by_view(view_runs: Pat
     assert 0.05 < off.abs().median() < 2.0
     again = with_faults(x, np.random.default_rng(3), 1.0)
     torch.testing.assert_close(faulty, again)
+
+
+def test_training_begins_from_weights_of_the_same_size_alone(view_runs: Path, basis: FaceBasis, tmp_path: Path) -> None:
+    given = network(view_runs, basis)
+    torch.nn.init.normal_(given.unet.last.weight)
+    given.save_pretrained(tmp_path / "to_3d")
+    again = network(view_runs, basis)
+    begin_from(again, tmp_path / "to_3d")
+    torch.testing.assert_close(again.state_dict(), given.state_dict(), rtol=0, atol=0)
+    other = ViewsToMesh(**{**given.config, "width": 16})
+    with pytest.raises(CheckpointError, match="expected .*; give weights of the same recipe as initial"):
+        begin_from(other, tmp_path / "to_3d")

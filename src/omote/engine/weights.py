@@ -93,6 +93,26 @@ def built(kind: Callable[..., Model], config: object, **others: Any) -> Model:
     return kind(**{**fields, **others})
 
 
+def begin_from(network: Any, folder: Path) -> None:
+    """Give a network the weights of an exported one of the same class and size, so that training goes on from there.
+
+    Args:
+        network: a model of diffusers, whose weights are replaced.
+        folder: folder of the exported weights.
+
+    Raises:
+        CheckpointError: the weights are not usable, or are of a network of another size.
+    """
+    weights = load_pretrained(type(network), folder).state_dict()
+    own = network.state_dict()
+    if wrong := next((key for key, value in weights.items() if own[key].shape != value.shape), None):
+        raise CheckpointError(
+            f"{folder}: {wrong} has shape {tuple(weights[wrong].shape)}, expected {tuple(own[wrong].shape)}; "
+            "give weights of the same recipe as initial"
+        )
+    network.load_state_dict(weights)
+
+
 @torch.no_grad()
 def load_extended(kind: type[Model], folder: Path, **changes: Any) -> Model:
     """Load the network in ``folder`` with a changed config.

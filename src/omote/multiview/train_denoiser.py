@@ -22,7 +22,7 @@ from omote.datasets.population import PopulationConfig
 from omote.diffusion.flow import noised
 from omote.diffusion.objective import Objective
 from omote.engine.loop import BaseTask, EngineConfig
-from omote.engine.weights import built, load_pretrained
+from omote.engine.weights import begin_from, built, load_pretrained
 from omote.errors import ConfigError
 from omote.head.model import HeadModel
 from omote.images.stable_diffusion.checkpoint import load_stable_diffusion
@@ -55,6 +55,7 @@ class ViewDenoiserConfig:
         drop_source, drop_depth: share of sets without source views, and without depth.
         stable_diffusion: checkpoint of Stable Diffusion, whose VAE and U-Net then take the place of ours.
         ict: folder of ICT-FaceKit, for populations that are rendered during training.
+        initial: exported denoiser of the same size to start from; None starts untrained.
     """
 
     population: Path | PopulationConfig
@@ -74,6 +75,7 @@ class ViewDenoiserConfig:
     drop_depth: Annotated[float, Range(0, 1)] = 0.15
     stable_diffusion: Path | None = None
     ict: Path | None = None
+    initial: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that no network can be built from.
@@ -187,6 +189,8 @@ class ViewDenoiserTask(BaseTask):
             **vars(rig),
             prediction=config.objective.prediction,
         )
+        if config.initial is not None:
+            begin_from(denoiser, config.initial)
         self.module = ViewDenoiserModule(denoiser, first_stage, encoder, config.objective)
         with torch.no_grad():
             source, target = self.module.latents(self.batch(0, 7, MEASURED, 0, 1), torch.device("cpu"))

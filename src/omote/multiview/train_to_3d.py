@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from omote.config import Range
 from omote.datasets.population import PopulationConfig
 from omote.engine.loop import BaseTask, EngineConfig
-from omote.engine.weights import built, load_pretrained
+from omote.engine.weights import begin_from, built, load_pretrained
 from omote.errors import ConfigError
 from omote.head.model import HeadModel
 from omote.multiview.basis import FaceFamily, face_families
@@ -48,6 +48,7 @@ class ViewsToMeshConfig:
         first_stage: first stage for views, through which some sets are passed with noise (`decoded`); None for none.
         decoded: share of sets passed through the first stage, [0, 1].
         latent_noise: greatest standard deviation of the noise on their latents, in units of the latents' deviation.
+        initial: exported network of the same kind and size to start from; None starts untrained.
     """
 
     population: Path | PopulationConfig
@@ -67,6 +68,7 @@ class ViewsToMeshConfig:
     first_stage: Path | None = None
     decoded: Annotated[float, Range(0, 1)] = 0.3
     latent_noise: Annotated[float, Range(0, 2)] = 0.3
+    initial: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that no network can be built from.
@@ -250,10 +252,12 @@ KINDS = {"map": ViewsToMesh, "volume": VolumeToMesh, "latents": LatentsToMesh}
 def network_of(
     config: ViewsToMeshConfig, source: ViewSource, coarse: Coarse, first_stage: ViewAutoencoder | None
 ) -> ViewsToMesh:
-    """The network, untrained except for its coarse regression.
+    """The network, untrained or with its initial weights, and with the coarse regression.
 
     Raises:
-        ConfigError: the coarse regression has another rig or number of components, or the latents hold no depth.
+        ConfigError: the coarse regression has another rig or number of components, the latents hold no depth, or the initial
+            network is another one.
+        CheckpointError: missing or damaged initial weights.
     """
     rig, size = source.rig, source.shards[0].rgb.shape[3]
     if config.refinement == "latents" and (first_stage is None or len(first_stage.channels) != NUM_CHANNELS):
@@ -271,6 +275,8 @@ def network_of(
             f"{config.coarse}: a regression of shape {tuple(coarse.ridge.shape)}, expected {tuple(network.ridge.shape)}; "
             "give another folder"
         )
+    if config.initial is not None:
+        begin_from(network, config.initial)
     network.basis.load_state_dict(coarse.basis)
     network.ridge.copy_(coarse.ridge)
     if isinstance(network, LatentsToMesh) and first_stage is not None:

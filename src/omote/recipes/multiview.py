@@ -126,13 +126,20 @@ def to3d_cpu_latents(runs: Path) -> ViewsToMeshConfig:
 
 
 def to3d_cpu_decoded(runs: Path) -> ViewsToMeshConfig:
-    """Views → mesh, also trained on views decoded from noised latents by candidate 1's first stage.
+    """Views → mesh, from `to3d-cpu` on also trained on views decoded from noised latents by candidate 1's first stage.
 
         omote train to3d-cpu-decoded --run runs/to3d-decoded --set ict=ICT_FACEKIT
 
-    Hours: as `to3d-cpu`. Score: not run to its end yet.
+    Hours: HOURS. Score: SCORE.
     """
-    return replace(to3d_cpu(runs), first_stage=runs / "views-stage/export/first_stage", drop_depth=0.5)
+    config = to3d_cpu(runs)
+    return replace(
+        config,
+        first_stage=runs / "views-stage/export/first_stage",
+        initial=runs / "to3d/export/to_3d",
+        drop_depth=0.5,
+        engine=replace(config.engine, total_images=8_000, learning_rate=5e-4),
+    )
 
 
 def to3d_tiny_latents(runs: Path) -> ViewsToMeshConfig:
