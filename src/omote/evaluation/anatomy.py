@@ -19,9 +19,9 @@ from omote.geometry.camera import orbit_camera
 from omote.geometry.cloud import closest_on_mesh
 from omote.geometry.mesh import face_normals, unique_edges, vertex_normals
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
+from omote.lift.solids import FRONT_DEPTH_MM
 from omote.rendering.zbuffer import rasterize
 
-FRONT_DEPTH_MM = 90.0  # depth of the front behind the foremost skin; ears and neck lie deeper
 FRONT_COSINE = 0.3
 VIEW_MM, VIEW_PX, VIEW_DISTANCE_MM = 200.0, 500, 20_000.0  # nearly parallel rays
 LIP_FACING = 0.25  # y component of a lip's normal from which on it faces the other lip

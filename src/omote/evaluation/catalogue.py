@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 from torch import get_num_threads
 from torch.nn import Module
 
-from omote.evaluation import anatomy, avatars, distribution, intersections, metrics, surfaces, verification
+from omote.evaluation import anatomy, avatars, distribution, metrics, surfaces, verification
 from omote.evaluation.features import PerceptualDistance
 from omote.evaluation.judges.crop import CropRule
 from omote.evaluation.judges.panel import ExpressionJudges
@@ -33,6 +33,7 @@ from omote.evaluation.registry import (
     split,
     write_metrics,
 )
+from omote.lift.solids import Solids
 from omote.memory import peak_memory_mb
 from omote.nets.quantiser import codebook_use
 
@@ -252,10 +253,10 @@ AVATARS = (
            "Triangles of the front skin turned by more than 90° from rest.", with_neutral=False),
     Metric("avatar/lips_crossing", "lips crossing", "", "lower", 1, anatomy.Lips.crossing,
            "Vertices of a lip more than 1 mm inside the other that are not so at rest.", with_neutral=False),
-    Metric("avatar/piercing", "piercing edges", "", "lower", 1, intersections.Solids.piercing,
+    Metric("avatar/piercing", "piercing edges", "", "lower", 1, Solids.piercing,
            "Edges of skin or teeth that pass through skin or teeth, and vertices of lids inside eyeballs, by more than 0.5 mm, "
            "that do not at rest.", with_neutral=False),
-    Metric("avatar/whole", "without self-intersection", "", "higher", 3, intersections.Solids.piercing,
+    Metric("avatar/whole", "without self-intersection", "", "higher", 3, Solids.piercing,
            "Share of expressions in which neither lips cross nor an edge pierces.", with_neutral=False),
     Metric("avatar/corner_mm", "travel of the mouth's corner", "mm", "neither", 1, anatomy.Lips.corner_travel,
            "Of the corner that goes farther.", with_neutral=False),

@@ -151,7 +151,7 @@ def settled(
         offset = saturated(model, neutral_mm, offset, knee=NATURAL_KNEE)
         lips = "part" if prior[PARTING].max() > PARTED else "close"
     skin = rest_skin(model, neutral_mm) if skin is None else skin
-    return untangle(skin, neutral_mm + offset, lips=lips)
+    return skin.solids.apart(untangle(skin, neutral_mm + offset, lips=lips))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,10 @@ from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
 from omote.geometry.mesh import face_normals, factor_spd, vertex_normals
-from omote.head.model import HeadModel, once_per_head
+from omote.head.model import PARTS, HeadModel, once_per_head
 from omote.lift.contact import Contact, contact_of, lip_pairs
 from omote.lift.motion_limits import motion_limits
+from omote.lift.solids import Solids, find_solids
 
 MIN_FACING, FIRM_FACING = 0.3, 0.5
 CREASING, CREASE_MM = slice(27, 68), 14.0  # nose, lids and lips, of the 68 landmarks; skin farther away is firmer
@@ -44,6 +45,8 @@ SEAL_MM = 0.2  # largest gap between lips that stay closed
 LIP_WEIGHT = 8.0
 LIP_RANGE_MM, LIP_NEIGHBORS = 4.0, 4
 
+
+SOLID = {"skin": ("skin",), "teeth": ("teeth_upper", "teeth_lower"), "eyes": ("eye_left", "eye_right")}
 
 LipsMay = Literal["part", "close", "cross"]
 
@@ -64,6 +67,7 @@ class RestSkin:
         stiffness: matrix of the objective over all vertices.
         lips: contact of the lips.
         contact: contacts of lids and lining.
+        solids: skin, teeth and eyeballs that must not pass through each other.
     """
 
     vertices_mm: Float[np.ndarray, "v 3"]
@@ -77,6 +81,7 @@ class RestSkin:
     stiffness: sp.csr_matrix
     lips: LipContact
     contact: Contact
+    solids: Solids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +159,12 @@ def rest_skin(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestSki
         stiffness=stiffness,
         lips=lips,
         contact=contact_of(model, neutral_mm),
+        solids=find_solids(rest, {name: _triangles(model, *parts) for name, parts in SOLID.items()}),
     )
+
+
+def _triangles(model: HeadModel, *parts: str) -> Int[np.ndarray, "t 3"]:
+    return model.faces[np.isin(model.face_part, [PARTS.index(p) for p in parts])].astype(np.int64)
 
 
 @once_per_head

@@ -27,7 +27,6 @@ from omote.errors import AlignmentError
 from omote.evaluation.anatomy import DrawnFace, find_lips, folded, front_triangles, measure_anatomy, visible_mm2
 from omote.evaluation.avatars import lip_gap_mm, mesh_errors, motion_kept, true_motion
 from omote.evaluation.deformation_transfer import DeformationTransfer
-from omote.evaluation.intersections import find_solids
 from omote.evaluation.judges.panel import ExpressionJudges, load_expression_judges
 from omote.evaluation.measure import judged
 from omote.evaluation.records import PersonRecords, Record, Row, Table, load_records, save_records
@@ -40,6 +39,7 @@ from omote.head.region import head_region
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
 from omote.lift.register import register_expression
+from omote.lift.solids import find_solids
 from omote.lift.untangle import RestSkin, rest_skin
 from omote.pipelines.result import AvatarResult
 from omote.pipelines.rgbd import RgbdPipeline, rest_face
@@ -360,7 +360,7 @@ def by_names(
 
 def anatomy(row: Row, face: DrawnFace, posed: Posed) -> Iterator[Record]:
     """Folds, crossings and movement of the mouth's corners, per pose."""
-    lips, solids, front = find_lips(face), find_solids(face), front_triangles(face)
+    lips, solids, front = find_lips(face), find_solids(face.vertices_mm, face.triangles), front_triangles(face)
     crossing = np.array([lips.crossing(v).sum() for v in posed], np.float64)
     piercing = np.array([solids.piercing(v) for v in posed], np.float64)
     for key, values in (

@@ -3,7 +3,7 @@
 import numpy as np
 
 from omote.evaluation.anatomy import DrawnFace
-from omote.evaluation.intersections import find_solids
+from omote.lift.solids import Solids, find_solids
 
 
 def plate(z: float, size: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -26,9 +26,13 @@ def two_plates(skin: float = 2.0) -> DrawnFace:
     )
 
 
+def solids_of(face: DrawnFace) -> Solids:
+    return find_solids(face.vertices_mm, face.triangles)
+
+
 def test_plates_apart_do_not_pierce() -> None:
     face = two_plates()
-    assert find_solids(face).piercing(face.vertices_mm) == 0
+    assert solids_of(face).piercing(face.vertices_mm) == 0
 
 
 def test_a_tooth_through_the_skin_is_counted() -> None:
@@ -37,15 +41,15 @@ def test_a_tooth_through_the_skin_is_counted() -> None:
     tooth = len(posed) // 2 + 10 * 21 + 10
     posed[tooth, 2] = 4.0
     # Six edges meet at the vertex that came through.
-    assert find_solids(face).piercing(posed) == 6
+    assert solids_of(face).piercing(posed) == 6
     posed[tooth, 2] = 1.9
-    assert find_solids(face).piercing(posed) == 0
+    assert solids_of(face).piercing(posed) == 0
 
 
 def test_what_pierces_at_rest_does_not_count() -> None:
     face = two_plates()
     face.vertices_mm[len(face.vertices_mm) // 2 + 10 * 21 + 10, 2] = 4.0
-    assert find_solids(face).piercing(face.vertices_mm) == 0
+    assert solids_of(face).piercing(face.vertices_mm) == 0
 
 
 def test_a_lid_inside_the_eyeball_is_counted() -> None:
@@ -61,8 +65,22 @@ def test_a_lid_inside_the_eyeball_is_counted() -> None:
         targets_mm={},
         triangles={"skin": triangles, "eyes": eyes},
     )
-    solids = find_solids(face)
+    solids = solids_of(face)
     assert solids.piercing(face.vertices_mm) == 0
     posed = face.vertices_mm.copy()
     posed[: len(front), 2] -= 2.0
     assert solids.piercing(posed) > 5
+
+
+def test_an_expression_stops_short_of_what_it_would_pierce() -> None:
+    face = two_plates()
+    solids, posed = solids_of(face), face.vertices_mm.copy()
+    tooth = len(posed) // 2 + 10 * 21 + 10
+    posed[tooth, 2] = 3.0
+    posed[0, 0] -= 1.0
+    apart = solids.apart(posed)
+    assert solids.piercing(posed) == 6
+    assert solids.piercing(apart) == 0
+    assert 1.5 < apart[tooth, 2] < 2.5, "nearly as far as it may"
+    np.testing.assert_allclose(apart[0], posed[0], atol=0.1, err_msg="what is far away keeps its motion")
+    np.testing.assert_array_equal(solids.apart(apart), apart)

@@ -1,22 +1,27 @@
-"""Self-intersections of a face: edges that pierce triangles without touching them at rest."""
+"""Self-intersections of a face: edges that pierce triangles without touching them at rest, and how an expression avoids them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
-from omote.evaluation.anatomy import FRONT_DEPTH_MM, DrawnFace
 from omote.geometry.mesh import unique_edges
 
+FRONT_DEPTH_MM = 90.0  # depth of the front behind the foremost skin; ears and neck lie deeper
 CELL_MM = 4.0
 DEPTH_MM = 0.5  # least depth of an edge's end behind a triangle; soft flesh is compressed by less
 # Pairs of parts that must not intersect: edges of the first, triangles of the second.
 PAIRS = (("skin", "skin"), ("teeth", "skin"), ("skin", "teeth"))
 LID_MM = 6.0  # largest distance of a lid's vertices from an eyeball
+
+# Each round takes a share of the motion away around what pierces, with a Gaussian of this deviation.
+DAMPING, DAMPED_MM, ROUNDS = 0.12, 5.0, 40
+REACH_MM = 20.0  # damping beyond this distance is below 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,46 +29,96 @@ class Solids:
     """Edges and triangles at the front of a face, with the intersections that exist at rest.
 
     Attributes:
+        rest_mm: vertices of the face at rest.
         pairs: edges and triangles that must not intersect.
         at_rest: mask of each pair's edges that intersect at rest.
         eyes: per eyeball its centre, its radius in mm, and the vertices of the lids that are outside at rest.
     """
 
+    rest_mm: Float[np.ndarray, "v 3"]
     pairs: tuple[tuple[Int[np.ndarray, "_ 2"], Int[np.ndarray, "_ 3"]], ...]
     at_rest: tuple[Bool[np.ndarray, " _"], ...]
     eyes: tuple[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " _"]], ...]
 
     def piercing(self, posed_mm: Float[np.ndarray, "v 3"]) -> int:
         """Number of edges that pierce a triangle, and lid vertices inside an eyeball, by more than `DEPTH_MM` and not at rest."""
-        edges = sum(
-            int((_pierced(posed_mm, edges, triangles) & ~before).sum())
+        edges, lids = self._found(posed_mm, DEPTH_MM)
+        return len(edges) + len(lids)
+
+    def apart(self, posed_mm: Float[np.ndarray, "v 3"], *, margin_mm: float = 0.1) -> Float[np.ndarray, "v 3"]:
+        """An expression that goes less far, smoothly, around what would pierce.
+
+        Rest pierces nothing, and what does not fold at rest or in the expression does not between them (`omote.lift.untangle`).
+
+        Args:
+            posed_mm: vertices of the expression.
+            margin_mm: how much less than `DEPTH_MM` an edge may pierce.
+        """
+        near, depth = self, DEPTH_MM - margin_mm
+        offset = posed_mm.astype(np.float64) - self.rest_mm
+        for number in range(ROUNDS):
+            ids = np.unique(np.concatenate([part.ravel() for part in near._found(self.rest_mm + offset, depth)]))
+            if not len(ids):
+                break
+            away = cKDTree(self.rest_mm[ids]).query(self.rest_mm, distance_upper_bound=REACH_MM)[0]
+            if number == 0:
+                near = self._around(away < REACH_MM)
+            offset *= 1 - DAMPING * np.exp(-0.5 * (away / DAMPED_MM) ** 2)[:, None]
+        return self.rest_mm + offset
+
+    def _found(
+        self, posed_mm: Float[np.ndarray, "v 3"], least_mm: float
+    ) -> tuple[Int[np.ndarray, "_ 2"], Int[np.ndarray, " _"]]:
+        """Edges that pierce a triangle, and lid vertices inside an eyeball."""
+        edges = [
+            edges[_pierced(posed_mm, edges, triangles, least_mm) & ~before]
             for (edges, triangles), before in zip(self.pairs, self.at_rest, strict=True)
-        )
-        return edges + sum(
-            int((np.linalg.norm(posed_mm[lid] - center, axis=1) < radius - DEPTH_MM).sum())
-            for center, radius, lid in self.eyes
+        ]
+        lids = [
+            lid[np.linalg.norm(posed_mm[lid] - center, axis=1) < radius - least_mm] for center, radius, lid in self.eyes
+        ]
+        return (
+            np.concatenate([np.zeros((0, 2), np.int64), *edges]),
+            np.concatenate([np.zeros(0, np.int64), *lids]),
         )
 
+    def _around(self, wanted: Bool[np.ndarray, " v"]) -> Solids:
+        """The part of the edges and triangles with a vertex among those wanted."""
+        kept = [wanted[edges].any(axis=1) for edges, _ in self.pairs]
+        pairs = tuple(
+            (edges[keep], triangles[wanted[triangles].any(axis=1)])
+            for keep, (edges, triangles) in zip(kept, self.pairs, strict=True)
+        )
+        at_rest = tuple(before[keep] for keep, before in zip(kept, self.at_rest, strict=True))
+        some = [n for n, (edges, triangles) in enumerate(pairs) if len(edges) and len(triangles)]
+        return replace(self, pairs=tuple(pairs[n] for n in some), at_rest=tuple(at_rest[n] for n in some))
 
-def find_solids(face: DrawnFace) -> Solids:
-    """The parts at the front of a face that can intersect."""
-    v = face.vertices_mm
-    skin = face.triangles["skin"]
+
+def find_solids(rest_mm: Float[np.ndarray, "v 3"], parts: Mapping[str, Int[np.ndarray, "_ 3"]]) -> Solids:
+    """The parts at the front of a face that can intersect.
+
+    Args:
+        rest_mm: vertices of the face at rest.
+        parts: triangles of "skin", "teeth" and "eyes"; others are ignored.
+    """
+    v, skin = rest_mm.astype(np.float64), parts["skin"]
     front = v[np.unique(skin), 2].max() - FRONT_DEPTH_MM
-    triangles = {name: t[(v[t, 2] > front).all(axis=1)] for name, t in face.triangles.items()}
+    triangles = {name: t[(v[t, 2] > front).all(axis=1)] for name, t in parts.items()}
     pairs = tuple(
         (unique_edges(triangles[a]), triangles[b])
         for a, b in PAIRS
         if len(triangles.get(a, ())) and len(triangles.get(b, ()))
     )
     at_rest = tuple(_pierced(v, edges, faces, least_mm=0.0) for edges, faces in pairs)
-    return Solids(pairs=pairs, at_rest=at_rest, eyes=tuple(_eyes(face)))
+    return Solids(rest_mm=v, pairs=pairs, at_rest=at_rest, eyes=tuple(_eyes(v, parts)))
 
 
-def _eyes(face: DrawnFace) -> Iterator[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " n"]]]:
-    v, skin = face.vertices_mm, np.unique(face.triangles["skin"])
+def _eyes(
+    v: Float[np.ndarray, "v 3"], parts: Mapping[str, Int[np.ndarray, "_ 3"]]
+) -> Iterator[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " n"]]]:
+    skin = np.unique(parts["skin"])
     for side in (-1, 1):
-        ball = np.unique(face.triangles.get("eyes", np.zeros((0, 3), np.int64)))
+        ball = np.unique(parts.get("eyes", np.zeros((0, 3), np.int64)))
         ball = ball[side * v[ball, 0] > 0]
         if len(ball):
             center = (v[ball].min(axis=0) + v[ball].max(axis=0)) / 2
@@ -76,9 +131,11 @@ def _pierced(
     vertices: Float[np.ndarray, "v 3"],
     edges: Int[np.ndarray, "e 2"],
     triangles: Int[np.ndarray, "t 3"],
-    least_mm: float = DEPTH_MM,
+    least_mm: float,
 ) -> Bool[np.ndarray, " e"]:
     """Mask of the edges that pass through a triangle without a common vertex."""
+    if not len(edges) or not len(triangles):
+        return np.zeros(len(edges), bool)
     vertices = np.ascontiguousarray(vertices, np.float64)
     low = vertices[triangles].min(axis=(0, 1))
     shape = np.floor((vertices[triangles].max(axis=(0, 1)) - low) / CELL_MM).astype(np.int64) + 1
