@@ -232,6 +232,7 @@ def jobs(scans: list[Path], made: Path) -> dict[str, Job]:
     written = digests("**/*", without=times)
     avatar = ("avatar", scan, "--out", "{}/a.glb", "--sheet", "{}/a.png", "--report", "{}/a.json", *torch)
     render = ("data", "render", str(made / "scans"), "--out", "{}/shards", "--split", "all", "--size", "64")
+    batch = ("batch", str(made / "many"), "--out", "{}/out", "--expressions", "happy", "--workers", "2", *torch)
     people = ("--persons", "6", "--images", "7", "--workers", "3")
     train = ("train", "autoencoder-tiny", "--run", run, "--set", population, "engine.total_images=160", *trained)
     stage = ("train", "autoencoder-paper-tiny", "--run", run, "--set", images, *trained)
@@ -248,6 +249,10 @@ def jobs(scans: list[Path], made: Path) -> dict[str, Job]:
         "shards": job("population", "--out", "{}/made", "--sheet", "{}/sheet.png", *people),
         "dataset": job(*render),
         "avatars": Job(run=loop_over(scans), outputs=digests("*.glb")),
+        # Its table and page grow, as each run writes what is done so far.
+        "batch": job(
+            *batch, outputs=digests("out/shards/*/*", "out/table.csv", "out/index.html", without=times), grows=True
+        ),
         "training images": job(*stage, outputs=export, grows=True, kills=False),
         "tar": job("population", "--out", "{}/made", *people, "--format", "webdataset", kills=False),
         "pack": job("data", "pack", str(made / "raw"), "--out", "{}/packed", "--size", "64", kills=False),
@@ -297,6 +302,9 @@ def prepare(folder: Path) -> tuple[list[Path], Path]:
         assert code == 0, (folder / "log").read_text()
     for part in ("decoder/export/autoencoder", "editor/export/editor"):
         shutil.copytree(made / "runs" / part, made / "drawing" / Path(part).name)
+    for name in ("anna", "ben"):
+        shutil.copytree(folder / "demo/scan", made / "many" / name)
+    (made / "many/broken.ply").write_text("no scan")
     rows = ["path,subject,expression"]
     for name in ("anna", "ben", "cleo"):
         rows += [f"{name}/{word}.ply,{name},{word}" for word in ("neutral", "smile")]

@@ -25,6 +25,7 @@ for command in sys.argv[1:]:
 COMMANDS = {
     "demo": "demo --out demo --backend openvino",
     "avatar": "avatar demo/scan --out a.glb --sheet a.png --report a.json",
+    "batch": "batch demo/scan --out batch --workers 1 --expressions happy",
     "fit": "fit demo/scan --out scans/anna/neutral.ply --report fit.json",
     "render": "render demo/scan --out image",
     "reconstruct": "reconstruct demo/scan --out reconstructed",
@@ -49,6 +50,7 @@ COMMANDS = {
     "studio": "studio --no-browser --port 0 --folder studio --stop-after-s 1",
     "view": "view demo/avatar.glb --no-browser --stop-after-s 1",
     "info": "info",
+    "completion": "completion bash",
 }
 
 
