@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from omote.head.expressions import ARKIT_NAMES
-from omote.studio.app import PAGE
+from omote.studio.pages import PAGE
 from omote.studio.settings import JobRequest, JobSettings
 from omote.studio.store import Job, Store, new_id
 

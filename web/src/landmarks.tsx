@@ -1,5 +1,5 @@
 // Landmarks clicked on a scan whose face was not found.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { Stage, TOOLS, useLanguage, useWords } from './shared';
 import type { Viewer, Weights } from './viewer';
 import { LANDMARKS, LEAST_LANDMARKS } from './words';
@@ -15,17 +15,21 @@ export function Landmarks(props: { url: string; onCancel: () => void; onDone: (l
   const [flips, setFlips] = useState(0);
   const next = LANDMARKS[places.length];
   const known = places.filter(Boolean).length;
-  useEffect(() => {
-    if (!viewer.current) return;
-    viewer.current.onPick = (point) => {
-      if (!next) return;
-      viewer.current?.addMark(point, next[0] < 36 ? 0xffb000 : 0x00b0ff);
-      setPlaces([...places, point.toArray() as Point]);
-    };
-  });
+  // Clicks may come faster than the page is drawn.
+  const latest = useRef<(Point | null)[]>([]);
+  const take = (found: (Point | null)[]) => {
+    latest.current = found;
+    setPlaces(found);
+  };
+  const pick = (point: Parameters<Viewer['addMark']>[0]) => {
+    const asked = LANDMARKS[latest.current.length];
+    if (!asked) return;
+    viewer.current?.addMark(point, asked[0] < 36 ? 0xffb000 : 0x00b0ff);
+    take([...latest.current, point.toArray() as Point]);
+  };
   const undo = () => {
-    if (places.at(-1)) viewer.current?.removeMark();
-    setPlaces(places.slice(0, -1));
+    if (latest.current.at(-1)) viewer.current?.removeMark();
+    take(latest.current.slice(0, -1));
   };
   const turns: Point[] = [[0, 0, 0], [Math.PI, 0, 0], [0, Math.PI, 0], [0, 0, Math.PI], [-Math.PI / 2, 0, 0], [Math.PI / 2, 0, 0], [0, 0, Math.PI / 2], [0, 0, -Math.PI / 2]];
   const flip = (to: number) => {
@@ -41,7 +45,7 @@ export function Landmarks(props: { url: string; onCancel: () => void; onDone: (l
     props.onDone(found);
   };
   return (
-    <main class="job">
+    <main class="job clicking">
       <section>
         <h1>{t.landmarks}</h1>
         <p>{t.landmarksHint}</p>
@@ -52,7 +56,7 @@ export function Landmarks(props: { url: string; onCancel: () => void; onDone: (l
         </ol>
         <div class="row">
           <button disabled={!places.length} onClick={undo}>{t.undo}</button>
-          <button disabled={!next} onClick={() => setPlaces([...places, null])}>{t.skip}</button>
+          <button disabled={!next} onClick={() => take([...latest.current, null])}>{t.skip}</button>
           <button onClick={() => flip(flips + 1)}>{t.flip}</button>
         </div>
         <div class="row">
@@ -64,7 +68,7 @@ export function Landmarks(props: { url: string; onCancel: () => void; onDone: (l
       <section>
         <p class="ask" aria-live="assertive">{next ? `${places.length + 1}. ${language === 'ja' ? next[2] : next[1]}` : ''}</p>
         <div class="crossed">
-          <Stage url={props.url} label={t.landmarks} tools={TOOLS} weights={NONE} onViewer={(v) => (viewer.current = v)}
+          <Stage url={props.url} label={t.landmarks} tools={TOOLS} weights={NONE} onViewer={(v) => { viewer.current = v; if (v) v.onPick = pick; }}
             onLoaded={(l) => {
               frame.current = { center: l.extras.center as Point, size: l.extras.size as number };
               if (l.extras.kind === 'frame') flip(1);

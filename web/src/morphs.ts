@@ -10,7 +10,10 @@ export class Morphs {
   private readonly baseNormals: Float32Array;
   private readonly targets: Target[];
   private readonly geometry: BufferGeometry;
-  private shown = '';
+  private weights: number[];
+  /** The target that the vertex shader moves, and its weight is told to. */
+  private live = -1;
+  onWeight: ((weight: number) => void) | null = null;
 
   constructor(mesh: Mesh) {
     const geometry = (this.geometry = mesh.geometry);
@@ -26,43 +29,63 @@ export class Morphs {
     mesh.morphTargetDictionary = undefined;
     geometry.setAttribute('position', new BufferAttribute(this.base.slice(), 3));
     geometry.setAttribute('normal', new BufferAttribute(this.baseNormals.slice(), 3));
+    geometry.setAttribute('liveMove', new BufferAttribute(new Float32Array(this.base.length), 3));
+    geometry.setAttribute('liveTurn', new BufferAttribute(new Float32Array(this.base.length), 3));
+    this.weights = this.names.map(() => 0);
   }
 
-  /** Show weights by name. */
+  /** Show weights by name. A slider changes one of them many times: that one is left to the vertex shader. */
   show(weights: Readonly<Record<string, number>>): void {
-    const active = this.names.map((name, i) => [i, weights[name] ?? 0] as const).filter(([, w]) => w !== 0);
-    const key = active.join(';');
-    if (key === this.shown) return;
-    this.shown = key;
-    const position = this.geometry.getAttribute('position') as BufferAttribute;
-    const normal = this.geometry.getAttribute('normal') as BufferAttribute;
-    const p = position.array as Float32Array, n = normal.array as Float32Array;
+    const wanted = this.names.map((name, i) => (this.targets[i]!.ids.length ? (weights[name] ?? 0) : 0));
+    const changed = wanted.flatMap((w, i) => (w === this.weights[i] ? [] : [i]));
+    this.weights = wanted;
+    if (!changed.length) return;
+    const only = changed.length === 1 ? changed[0]! : -1;
+    if (only !== this.live || only < 0) {
+      this.live = only;
+      this.upload();
+    }
+    this.onWeight?.(only < 0 ? 0 : wanted[only]!);
+  }
+
+  // Everything but the live target, and the live target.
+  private upload(): void {
+    const [p, n, move, turn] = ['position', 'normal', 'liveMove', 'liveTurn'].map((name) => {
+      const attribute = this.geometry.getAttribute(name) as BufferAttribute;
+      attribute.needsUpdate = !name.startsWith('live') || this.live >= 0;
+      return attribute.array as Float32Array;
+    }) as [Float32Array, Float32Array, Float32Array, Float32Array];
     p.set(this.base);
     n.set(this.baseNormals);
-    for (const [i, w] of active) {
-      const { ids, positions, normals } = this.targets[i]!;
-      for (let k = 0; k < ids.length; k++) {
-        const at = 3 * ids[k]!, from = 3 * k;
-        p[at] = p[at]! + w * positions[from]!;
-        p[at + 1] = p[at + 1]! + w * positions[from + 1]!;
-        p[at + 2] = p[at + 2]! + w * positions[from + 2]!;
-        n[at] = n[at]! + w * normals[from]!;
-        n[at + 1] = n[at + 1]! + w * normals[from + 1]!;
-        n[at + 2] = n[at + 2]! + w * normals[from + 2]!;
-      }
-    }
-    position.needsUpdate = normal.needsUpdate = true;
+    this.weights.forEach((w, i) => w !== 0 && i !== this.live && add(this.targets[i]!, w, p, n));
+    if (this.live < 0) return;
+    move.fill(0);
+    turn.fill(0);
+    add(this.targets[this.live]!, 1, move, turn);
   }
 
   /** Number of vertices that weights move by more than 1 µm, for tests. */
   moved(): number {
-    const p = (this.geometry.getAttribute('position') as BufferAttribute).array;
+    const moves = new Float32Array(this.base.length);
+    this.weights.forEach((w, i) => w !== 0 && add(this.targets[i]!, w, moves, new Float32Array(this.base.length)));
     let count = 0;
-    for (let i = 0; i < p.length; i += 3) {
-      const far = Math.max(...[0, 1, 2].map((k) => Math.abs(p[i + k]! - this.base[i + k]!)));
-      if (far > 1e-6) count++;
+    for (let i = 0; i < moves.length; i += 3) {
+      if (Math.max(Math.abs(moves[i]!), Math.abs(moves[i + 1]!), Math.abs(moves[i + 2]!)) > 1e-6) count++;
     }
     return count;
+  }
+}
+
+function add(target: Target, w: number, p: Float32Array, n: Float32Array): void {
+  const { ids, positions, normals } = target;
+  for (let k = 0; k < ids.length; k++) {
+    const at = 3 * ids[k]!, from = 3 * k;
+    p[at] = p[at]! + w * positions[from]!;
+    p[at + 1] = p[at + 1]! + w * positions[from + 1]!;
+    p[at + 2] = p[at + 2]! + w * positions[from + 2]!;
+    n[at] = n[at]! + w * normals[from]!;
+    n[at + 1] = n[at + 1]! + w * normals[from + 1]!;
+    n[at + 2] = n[at + 2]! + w * normals[from + 2]!;
   }
 }
 

@@ -201,8 +201,9 @@ export function Recordings(props: { units: string[]; onFrame: (weights: Weights,
   const [at, setAt] = useState(0);
   const [problem, setProblem] = useState('');
   const place = useRef(0);
+  const isOpen = useRef(false);
   const show = (seconds: number) => {
-    if (!recording) return;
+    if (!recording || !isOpen.current) return;
     place.current = seconds;
     setAt(seconds);
     const frame = Math.min(recording.frames.length - 1, Math.floor((seconds / recording.seconds) * recording.frames.length));
@@ -224,6 +225,7 @@ export function Recordings(props: { units: string[]; onFrame: (weights: Weights,
       setRecording(readRecording(await file.text(), file.name, props.units));
       setProblem('');
       place.current = 0;
+      isOpen.current = true;
       setPlaying(true);
     } catch {
       setRecording(null);
@@ -231,6 +233,7 @@ export function Recordings(props: { units: string[]; onFrame: (weights: Weights,
     }
   };
   const stop = () => {
+    isOpen.current = false; // a frame may still be due
     setPlaying(false);
     setRecording(null);
     props.onFrame({});

@@ -1,8 +1,8 @@
-// A canvas with an avatar or a scan: turn, light, wires, what no camera saw, weights, and picked points.
+// A canvas with an avatar or a scan: turn, light, wires, what is not from the scan, weights, and picked points.
 import {
-  AmbientLight, Box3, Color, DirectionalLight, Group, HemisphereLight, Material, Mesh, MeshBasicMaterial, MeshPhongMaterial,
-  MeshStandardMaterial, Object3D, PerspectiveCamera, Points, PointsMaterial, Raycaster, Scene, SphereGeometry, SRGBColorSpace,
-  Texture, Vector2, Vector3, WebGLRenderer,
+  Box3, CanvasTexture, Color, DoubleSide, FrontSide, Group, type IUniform, LinearMipmapNearestFilter, type Material, Mesh, MeshBasicMaterial,
+  MeshStandardMaterial, NoColorSpace, Object3D, PerspectiveCamera, Points, PointsMaterial, Quaternion, Raycaster, Scene, ShaderMaterial, SphereGeometry, type Texture, Vector2, Vector3,
+  WebGLRenderer,
 } from 'three';
 import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
 import { OrbitControls } from 'three/addons/controls/OrbitControls.js';
@@ -11,8 +11,13 @@ import { Morphs } from './morphs';
 export type Weights = Record<string, number>;
 type Decoder = Parameters<GLTFLoader['setMeshoptDecoder']>[0];
 
-const SEEN_NOT = new Color(0x00a0a8);
+const UNSEEN = '#0097b2';
+const UNSEEN_OPACITY = 0.6;
 const STEP_RAD = 0.12;
+const LOW = -0.25; // upward component of a view from below
+const MARK = 0.004; // radius of a mark, in distances from the camera
+const CLAY = 0xa3978c; // of surfaces without colour
+const KEY = 0.72, SKY = 0.58; // brightness of the lamp and of the sky
 
 /** What a file says of itself. */
 export interface Loaded {
@@ -31,11 +36,13 @@ export class Viewer {
   private readonly scene = new Scene();
   private readonly content = new Group();
   private readonly marks = new Group();
-  private readonly key = new DirectionalLight(0xffffff, 2.1);
-  private readonly sky = new HemisphereLight(0xffffff, 0x8a8078, 1.15);
+  private readonly toKey = new Vector3();
+  private readonly lamps = {
+    toKey: { value: new Vector3() }, toHalf: { value: new Vector3() }, upward: { value: new Vector3() }, key: { value: KEY }, sky: { value: SKY },
+  };
   private readonly observer: ResizeObserver;
   private morphs: Morphs[] = [];
-  private masked: (MeshStandardMaterial | MeshPhongMaterial)[] = [];
+  private masked: Lit[] = [];
   private root: Object3D | null = null;
   private pending = 0;
   private size = 1;
@@ -43,11 +50,12 @@ export class Viewer {
   private frames: number[] = [];
 
   constructor(readonly canvas: HTMLCanvasElement, private readonly decoder?: Decoder) {
-    this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true, preserveDrawingBuffer: true });
-    this.renderer.setPixelRatio(Math.min(2, devicePixelRatio));
-    this.scene.add(this.sky, this.key, this.key.target, new AmbientLight(0xffffff, 0.25), this.content, this.marks);
+    const hardware = !inSoftware();
+    this.renderer = new WebGLRenderer({ canvas, antialias: hardware, alpha: true, preserveDrawingBuffer: true });
+    this.renderer.setPixelRatio(hardware ? Math.min(2, devicePixelRatio) : 1);
+    this.scene.add(this.content, this.marks);
     this.controls = new OrbitControls(this.camera, canvas);
-    this.controls.enablePan = true;
+    this.controls.zoomToCursor = true;
     this.controls.addEventListener('change', () => {
       this.onMove?.();
       this.draw();
@@ -77,15 +85,17 @@ export class Viewer {
         object.material = new PointsMaterial({ size: 0.006, vertexColors: old.vertexColors, color: old.vertexColors ? 0xffffff : 0xb9a89c });
       }
       if (!(object instanceof Mesh)) return;
+      let morphs: Morphs | null = null;
       if (object.geometry.morphAttributes.position?.length) {
-        const morphs = new Morphs(object);
+        morphs = new Morphs(object);
         this.morphs.push(morphs);
         for (const name of morphs.names) if (!names.includes(name)) names.push(name);
       }
       const material = object.material;
       if (material instanceof MeshStandardMaterial) {
-        object.material = cheaper(material);
-        if (material.name === 'skin') this.masked.push(object.material as MeshPhongMaterial);
+        const lit = new Lit(material, this.lamps, morphs);
+        object.material = lit;
+        if (lit.name === 'skin') this.masked.push(lit);
       }
     });
     this.root = gltf.scene;
@@ -103,7 +113,9 @@ export class Viewer {
     for (const object of heads.length ? heads : [this.content]) box.expandByObject(object);
     box.getCenter(this.center);
     this.size = Math.max(...box.getSize(new Vector3()).toArray(), 1e-3);
-    const away = (this.size * 0.62) / Math.tan((this.camera.fov * Math.PI) / 360) / Math.min(1, this.camera.aspect || 1);
+    const extent = box.getSize(new Vector3());
+    const half = Math.max(extent.y, extent.x / (this.camera.aspect || 1)) / 2;
+    const away = (half * 1.15) / Math.tan((this.camera.fov * Math.PI) / 360) + extent.z / 2;
     this.camera.near = this.size / 50;
     this.camera.far = this.size * 30;
     this.camera.position.set(this.center.x, this.center.y, this.center.z + away);
@@ -136,41 +148,31 @@ export class Viewer {
 
   /** Where the light comes from (radians to the person's left) and how bright it is. */
   setLight(angle: number, strength: number): void {
-    this.key.position.set(Math.sin(angle) * 2, 1.1, Math.cos(angle) * 2);
-    this.key.intensity = 2.1 * strength;
-    this.sky.intensity = 1.15 * Math.sqrt(strength);
+    this.toKey.set(Math.sin(angle), 0.55, Math.cos(angle)).normalize();
+    this.lamps.key.value = KEY * strength;
+    this.lamps.sky.value = SKY * Math.sqrt(strength);
     this.draw();
   }
 
   setWires(on: boolean): void {
     this.content.traverse((object) => {
-      if (object instanceof Mesh) (object.material as MeshPhongMaterial).wireframe = on;
+      if (object instanceof Mesh) (object.material as ShaderMaterial).wireframe = on;
     });
     this.draw();
   }
 
-  /** Colour what no camera saw; the mask is a picture in the skin's texture coordinates, or null. */
+  /** Colour what is not from the scan; the mask is a picture in the skin's texture coordinates, opaque there, or null. */
   setMask(picture: HTMLImageElement | null): void {
-    for (const material of this.masked) {
-      material.emissiveMap?.dispose();
-      material.emissiveMap = null;
-      material.emissive.set(0);
-      if (picture) {
-        const texture = new Texture(picture);
-        texture.flipY = false;
-        texture.colorSpace = SRGBColorSpace;
-        texture.needsUpdate = true;
-        material.emissiveMap = texture;
-        material.emissive.copy(SEEN_NOT);
-      }
-      material.needsUpdate = true;
+    for (const lit of this.masked) {
+      if (lit.uniforms.map!.value !== lit.map) (lit.uniforms.map!.value as Texture).dispose();
+      lit.show(picture && lit.map ? tinted(lit.map, picture) : lit.map);
     }
     this.draw();
   }
 
   /** Put a mark at a point in the file's coordinates; the number of marks. */
   addMark(point: Vector3, color: number): number {
-    const mark = new Mesh(new SphereGeometry(this.size * 0.009, 12, 8), new MeshBasicMaterial({ color }));
+    const mark = new Mesh(new SphereGeometry(1, 12, 8), new MeshBasicMaterial({ color }));
     mark.position.copy(point);
     this.marks.add(mark);
     this.draw();
@@ -202,6 +204,13 @@ export class Viewer {
     if (hit) this.onPick(this.content.worldToLocal(hit.point.clone()));
   }
 
+  /** Where a point in the file's coordinates is in the window, for tests. */
+  screenOf(point: [number, number, number]): [number, number] {
+    const place = this.content.localToWorld(new Vector3(...point)).project(this.camera);
+    const box = this.canvas.getBoundingClientRect();
+    return [box.left + ((place.x + 1) / 2) * box.width, box.top + ((1 - place.y) / 2) * box.height];
+  }
+
   /** Take over another viewer's camera. */
   follow(other: Viewer): void {
     this.camera.position.copy(other.camera.position);
@@ -222,9 +231,27 @@ export class Viewer {
 
   /** Draw now. */
   render(): void {
+    const place = new Vector3();
+    for (const mark of this.marks.children) mark.scale.setScalar(MARK * this.camera.position.distanceTo(mark.getWorldPosition(place)));
+    this.aim();
     this.renderer.render(this.scene, this.camera);
     this.frames.push(performance.now());
     if (this.frames.length > 120) this.frames.shift();
+  }
+
+  // Lamps in the coordinates of what turns; the skin's inside is drawn only when one looks up at it.
+  private aim(): void {
+    const turn = (this.root ?? this.content).getWorldQuaternion(new Quaternion()).invert();
+    const view = this.camera.position.clone().sub(this.controls.target).normalize();
+    this.lamps.toKey.value.copy(this.toKey).applyQuaternion(turn);
+    this.lamps.upward.value.set(0, 1, 0).applyQuaternion(turn);
+    this.lamps.toHalf.value.copy(this.toKey).add(view).normalize().applyQuaternion(turn);
+    const side = view.clone().applyQuaternion(turn).y < LOW ? DoubleSide : FrontSide;
+    for (const lit of this.masked) {
+      if (!lit.opened || lit.side === side) continue;
+      lit.side = side;
+      lit.needsUpdate = true;
+    }
   }
 
   /** Frames per second of the last frames, for measurements. */
@@ -252,7 +279,7 @@ export class Viewer {
       if (object instanceof Mesh || object instanceof Points) {
         object.geometry.dispose();
         for (const material of [object.material].flat() as Material[]) {
-          (material as MeshPhongMaterial).map?.dispose();
+          (material as Lit).map?.dispose();
           material.dispose();
         }
       }
@@ -299,19 +326,119 @@ export class Viewer {
   }
 }
 
+// Whether a processor draws, to which smooth edges are too dear.
+let software: boolean | undefined;
+function inSoftware(): boolean {
+  if (software === undefined) {
+    const gl = document.createElement('canvas').getContext('webgl2');
+    const info = gl?.getExtension('WEBGL_debug_renderer_info');
+    software = /swiftshader|llvmpipe|software|basic render/i.test(String(info && gl?.getParameter(info.UNMASKED_RENDERER_WEBGL)));
+    gl?.getExtension('WEBGL_lose_context')?.loseContext();
+  }
+  return software;
+}
+
 function nearest<T extends { distance: number; distanceToRay?: number }>(hits: T[]): T | undefined {
   const close = hits[0]!.distance;
   return hits.filter((h) => h.distance < close * 1.02).sort((a, b) => (a.distanceToRay ?? 0) - (b.distanceToRay ?? 0))[0];
 }
 
-// The same look with half the work per pixel, which a renderer in software needs.
-function cheaper(from: MeshStandardMaterial): MeshPhongMaterial {
-  const gloss = (1 - from.roughness) ** 2;
-  const material = new MeshPhongMaterial({
-    name: from.name, color: from.color, map: from.map, vertexColors: from.vertexColors, side: from.side,
-    transparent: from.transparent, opacity: from.opacity, alphaTest: from.alphaTest,
-    shininess: 10 + 80 * gloss, specular: new Color().setScalar(0.04 + 0.3 * gloss),
-  });
-  from.dispose();
-  return material;
+// A skin with a colour over what a mask covers.
+function tinted(skin: Texture, mask: HTMLImageElement): Texture {
+  const image = skin.image as ImageBitmap;
+  const [canvas, tint] = [document.createElement('canvas'), document.createElement('canvas')];
+  canvas.width = tint.width = image.width;
+  canvas.height = tint.height = image.height;
+  const over = tint.getContext('2d')!, out = canvas.getContext('2d')!;
+  over.drawImage(mask, 0, 0, tint.width, tint.height);
+  over.globalCompositeOperation = 'source-in';
+  over.fillStyle = UNSEEN;
+  over.fillRect(0, 0, tint.width, tint.height);
+  out.drawImage(image, 0, 0);
+  out.globalAlpha = UNSEEN_OPACITY;
+  out.drawImage(tint, 0, 0);
+  const texture = new CanvasTexture(canvas);
+  texture.flipY = skin.flipY;
+  texture.minFilter = LinearMipmapNearestFilter;
+  texture.colorSpace = skin.colorSpace;
+  return texture;
+}
+
+// Light at the vertices, which lie close: a renderer in software then pays for one multiplication per pixel. A product of a
+// texture and light in linear light is, after gamma, the product of the texture as it is stored and the light after gamma.
+// One morph target moves here, so that a slider uploads nothing (`Morphs`).
+const VERTEX = `
+  varying vec3 vLight;
+  #ifdef USE_MAP
+    varying vec2 vMapUv;
+  #endif
+  #ifdef LIVE
+    attribute vec3 liveMove, liveTurn;
+    uniform float liveWeight;
+  #endif
+  uniform vec3 toKey, toHalf, upward, rootTint;
+  uniform float key, sky, gloss;
+  void main() {
+    #ifdef LIVE
+      vec3 at = position + liveWeight * liveMove, n = normalize(normal + liveWeight * liveTurn);
+    #else
+      vec3 at = position, n = normalize(normal);
+    #endif
+    float shine = max(dot(n, toHalf), 0.0);
+    shine *= shine; shine *= shine; shine *= shine; shine *= shine;
+    float light = sky * (0.78 + 0.22 * dot(n, upward)) + key * (max(dot(n, toKey), 0.0) + gloss * shine);
+    vLight = sqrt(light) * rootTint;
+    #if defined(USE_COLOR) || defined(USE_COLOR_ALPHA)
+      vLight *= sqrt(color.rgb);
+    #endif
+    #ifdef USE_MAP
+      vMapUv = uv;
+    #endif
+    gl_Position = projectionMatrix * (modelViewMatrix * vec4(at, 1.0));
+  }`;
+const FRAGMENT = `
+  varying vec3 vLight;
+  #ifdef USE_MAP
+    uniform sampler2D map;
+    varying vec2 vMapUv;
+  #endif
+  void main() {
+    #ifdef USE_MAP
+      gl_FragColor = vec4(texture2D(map, vMapUv).rgb * vLight, 1.0);
+    #else
+      gl_FragColor = vec4(vLight, 1.0);
+    #endif
+  }`;
+
+/** A surface with the light of a lamp and of the sky. */
+class Lit extends ShaderMaterial {
+  map: Texture | null;
+  /** Whether its inside can be seen. */
+  readonly opened: boolean;
+
+  constructor(from: MeshStandardMaterial, lamps: Record<string, IUniform>, morphs: Morphs | null) {
+    const tint = from.name === 'scan' && !from.map && !from.vertexColors ? new Color(CLAY) : from.color;
+    const live = { value: 0 };
+    super({
+      name: from.name, side: from.side, vertexColors: from.vertexColors, vertexShader: VERTEX, fragmentShader: FRAGMENT,
+      defines: { ...(from.map ? { USE_MAP: '' } : {}), ...(morphs ? { LIVE: '' } : {}) },
+      uniforms: {
+        ...lamps, map: { value: from.map }, gloss: { value: 0.25 * (1 - from.roughness) }, liveWeight: live,
+        rootTint: { value: new Vector3(tint.r, tint.g, tint.b).toArray().map(Math.sqrt) },
+      },
+    });
+    if (morphs) morphs.onWeight = (weight) => void (live.value = weight);
+    this.map = from.map;
+    this.opened = from.side === DoubleSide;
+    if (from.map) {
+      from.map.colorSpace = NoColorSpace;
+      from.map.minFilter = LinearMipmapNearestFilter;
+      from.map.needsUpdate = true;
+    }
+    from.dispose();
+  }
+
+  show(map: Texture | null): void {
+    this.uniforms.map!.value = map;
+  }
 }

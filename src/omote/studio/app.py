@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import os
 import re
@@ -12,7 +11,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timezone
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,19 +28,14 @@ from omote.errors import ConfigError, OmoteError
 from omote.formats.read import FORMATS
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS
-from omote.studio.guard import Guard, Rate, client_of, cookies_of, new_client, owner_of
+from omote.studio.guard import Guard, Rate, client_of, cookies_of, owner_of
 from omote.studio.openapi import openapi
-from omote.studio.settings import CONSENT, JobRequest, ServerSettings, StudioSettings
+from omote.studio.pages import TYPES, page_routes
+from omote.studio.settings import CONSENT, JobRequest, StudioSettings
 from omote.studio.store import Job, Store, new_id
 from omote.studio.uploads import Upload, UploadError, packed, received, scan_in, share_scan, too_large
 from omote.studio.workers import Workers
 
-PAGE = Path(__file__).parent / "page"
-TYPES = {
-    ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8", ".svg": "image/svg+xml", ".glb": "model/gltf-binary", ".vrm": "model/gltf-binary",
-    ".png": "image/png", ".json": "application/json",
-}  # fmt: skip
 RESULTS = ("avatar.glb", "avatar.vrm", "sheet.png", "report.json", "inferred.png")  # whole once the job is done
 MEANWHILE = re.compile(r"preview\.glb|source\.png|image-\d{1,2}\.png")
 MOST_UPLOADS, MOST_UPLOADS_EACH = 32, 4
@@ -410,55 +403,6 @@ def parsed(text: str) -> JobRequest:
     except (ValueError, RecursionError):
         raise ConfigError("request: expected JSON, got something else") from None
     return from_json(JobRequest, data)
-
-
-def page_routes(index: str) -> list[Route]:
-    """Routes of the page's files, packed once.
-
-    Args:
-        index: the file at ``/``.
-
-    Raises:
-        ConfigError: the page was not built.
-    """
-    if not (PAGE / index).is_file():
-        raise ConfigError(f"{PAGE / index}: expected the page; build it: cd web && npm ci && npm run build")
-    routes = []
-    for path in sorted(PAGE.iterdir()):
-        if path.suffix in TYPES:
-            plain = path.read_bytes()
-            place = "/" if path.name == index else f"/{path.name}"
-            routes.append(
-                Route(place, partial(_page_file, plain, gzip.compress(plain, 9, mtime=0), TYPES[path.suffix]))
-            )
-    return routes
-
-
-async def _page_file(plain: bytes, packed_bytes: bytes, kind: str, request: Request) -> Response:
-    headers = {"vary": "accept-encoding", "cache-control": "no-cache"}
-    if request.url.path == "/" and not owner_of(cookies_of(request.headers)):
-        headers["set-cookie"] = new_client(request.scope)
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(packed_bytes, media_type=kind, headers={**headers, "content-encoding": "gzip"})
-    return Response(plain, media_type=kind, headers=headers)
-
-
-def viewer(file: Path, settings: ServerSettings) -> ASGIApp:
-    """The viewer alone, of one file.
-
-    Args:
-        file: a GLB or VRM.
-        settings: names of the server.
-    """
-
-    async def avatar(request: Request) -> Response:
-        return FileResponse(file, media_type=TYPES[".glb"])
-
-    async def name(request: Request) -> Response:
-        return JSONResponse({"name": file.name})
-
-    routes = [*page_routes("view.html"), Route("/avatar.glb", avatar), Route("/name.json", name)]
-    return Guard(Starlette(routes=routes), settings, 10_000)
 
 
 def _to_disk(*folders: Path) -> None:

@@ -68,9 +68,10 @@ def write_picture(image: Rgbd, path: Path) -> None:
 
 
 def write_mask(mask: Bool[np.ndarray, "height width"], path: Path) -> None:
-    """Write a mask as PNG, white where it is True."""
+    """Write a mask as PNG: white, opaque where it is True and transparent elsewhere."""
+    values = np.stack([np.full(mask.shape, 255, np.uint8), mask.astype(np.uint8) * 255], axis=-1)
     with atomic_path(path) as temporary:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, "PNG")
+        Image.fromarray(values, "LA").save(temporary, "PNG")
 
 
 def _points(scan: Scan) -> Float[np.ndarray, "n 3"]:

@@ -64,7 +64,7 @@ def view(
         ConfigError: the extra is not installed, or the port is taken.
     """
     with of_extra("studio"):
-        from omote.studio.app import viewer
+        from omote.studio.pages import viewer
     if file.suffix.lower() not in (".glb", ".vrm"):
         raise ScanError(f"{file.name}: expected a file that ends in .glb or .vrm, got another")
     try:
