@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from kills import digests
@@ -85,7 +86,8 @@ def killed(command: list[str], out: Path, kills: int, num_scans: int, draw: rand
         while done(out) < moment and process.poll() is None:
             time.sleep(0.5)
         time.sleep(draw.uniform(0, 5))
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         print(f"killed after {done(out)} scans", flush=True)
     subprocess.run(command, check=True)
