@@ -53,6 +53,12 @@ class Squares:
             hoard = bytearray(600 << 20)
             time.sleep(1000)
             del hoard
+        if item == "orphan" and not (marker := self.out / ".orphaned").exists():
+            marker.touch()
+            os.kill(os.getppid(), signal.SIGKILL)  # as if its machine were lost
+            time.sleep(1000)
+        if item == "orphan":
+            return "made elsewhere"
         if item == "refuse":
             raise ConfigError("refused: give another number")
         if item == "break":

@@ -12,6 +12,8 @@ import torch
 from omote import api
 from omote.cli.main import main
 from omote.datasets.cache import DEPTH_UNIT_MM, NO_CATEGORY, read_shard, shard_folders
+from omote.datasets.layouts.layout import usable
+from omote.datasets.layouts.registry import list_items
 from omote.datasets.pair_source import PairSource
 from omote.datasets.pairs import draw_pairs
 from omote.datasets.population import draw_identity
@@ -19,11 +21,13 @@ from omote.errors import ConfigError, DatasetError
 from omote.formats.read import PLAIN
 from omote.head.expressions import ARKIT_INDEX, CATEGORIES, arkit_weights
 from omote.head.shipped import population_heads, shipped_head
+from omote.progress import finish
 from omote.rgbd.conditions.category import Category
 from omote.rgbd.conditions.conditioner import Conditioner
 from omote.rgbd.conditions.kinds import condition_of_pairs
 from omote.rgbd.train.autoencoder import packed
-from omote.rgbd.train.dataset_shards import shard_folder
+from omote.rgbd.train.dataset_shards import DatasetRender, SubjectRenderer, shard_folder
+from omote.shards.worker import Loss
 
 SHOWN = {"neutral": {}, "happy": {"mouthSmile": 0.9, "cheekSquint": 0.5}, "jawOpen": {"jawOpen": 0.7}}
 
@@ -61,6 +65,17 @@ def shards(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert [p.path.name for p in made.problems] == ["labels.csv", "short.obj"]
     assert {n.reason for n in made.notes} == {PLAIN}
     return out
+
+
+def test_a_scan_that_a_process_died_of_is_a_problem_of_its_subject(dataset: Path, tmp_path: Path) -> None:
+    (items,) = usable(list_items(dataset, "auto")[1].items, dataset)[0]
+    neutral = next(index for index, item in enumerate(items) if item.is_neutral)
+    lost = {k: Loss(kind="crash", reason="it died") for k in range(len(items)) if k != neutral}
+    config = DatasetRender(dataset="generic", folder=dataset, size=64, unit="cm")
+    work = SubjectRenderer(config=config, head=shipped_head(), out=tmp_path)(items, lost)
+    done = finish(work)
+    assert (done.num_images, len(done.problems)) == (1, len(items) - 1)
+    assert {problem.reason for problem in done.problems} == {"it died"}
 
 
 def test_the_images_are_the_person_in_one_frame(shards: Path) -> None:

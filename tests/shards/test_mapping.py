@@ -127,13 +127,15 @@ def test_ray_writes_the_same_and_loses_the_same_items(tmp_path: Path, monkeypatc
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-    shards = [*SHARDS, ("bad", ("1", "exit", "2"))]
+    shards = [*SHARDS, ("bad", ("1", "exit", "2")), ("lost", ("orphan",))]
     here = made(tmp_path / "here", SHARDS, Here())
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         found = made(tmp_path / "ray", shards, RayCluster())
-        assert found == {**here, 5: ["1", "crash", "4"]}
-        assert {k: v for k, v in content(tmp_path / "ray").items() if "bad" not in k} == content(tmp_path / "here")
+        assert found == {**here, 5: ["1", "crash", "4"], 6: ["made elsewhere"]}
+        assert {k: v for k, v in content(tmp_path / "ray").items() if k.startswith("shard_")} == content(
+            tmp_path / "here"
+        )
         with pytest.raises(ConfigError, match="give another number"):
             made(tmp_path / "ray", [("refused", ("refuse",))], RayCluster())
     finally:
@@ -146,3 +148,13 @@ def test_no_ray_cluster_is_said_in_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="no Ray cluster"):
         made(tmp_path, SHARDS, RayCluster(address="auto"))
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/batch.md").read_text(encoding="utf-8")
+    (tmp_path / "example.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "example.py"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert sorted(done.stdout.splitlines()) == ["0 [1, 2]", "1 [3]"]
