@@ -7,6 +7,7 @@ A scan's row is written after its files, so what a killed process has finished i
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -23,11 +24,13 @@ from omote.errors import AlignmentError, OmoteError, ScanError
 from omote.files import make_folder
 from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.progress import Step, Steps, finish
+from omote.quiet import calm_libraries
 from omote.shards.worker import Loss
 
 SHARD_FOLDER = "shards"
 MADE, FAILED = "made", "failed"  # stages of the step after a scan
 LONGEST_STEM = 60
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Maker(Protocol):
@@ -80,6 +83,7 @@ class AvatarShards:
                 return None
             if not (folder / DONE).exists():
                 if self._maker is None:
+                    calm_libraries()
                     maker = self.open_maker()
                     maker.load()
                     self._maker = maker
@@ -115,9 +119,11 @@ class AvatarShards:
             row = failed_row(scan.name, loss) if loss is not None else self._made(scan, stem, partial, folder)
         except (ScanError, AlignmentError, MemoryError) as error:
             row = failed_row(scan.name, error)
-        except (OmoteError, OSError):
-            raise  # of the batch, not of the scan: a full disk, or networks that are missing
+        except OmoteError:
+            raise  # of the batch, not of the scan: networks that are missing, or nowhere to write
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                raise
             row = failed_row(scan.name, error)
         if not row.made:
             for path in partial.glob(f"{stem}.*"):
