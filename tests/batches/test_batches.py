@@ -145,6 +145,19 @@ def test_twice_is_harmless_and_new_scans_join(tmp_path: Path, maker: Path) -> No
     }
 
 
+def test_failed_scans_are_tried_again_when_asked_and_the_others_kept(tmp_path: Path, maker: Path) -> None:
+    scans, out = write(tmp_path / "scans", {**GOOD, "bad.ply": "junk"}), tmp_path / "out"
+    assert run(scans, out, scans_per_shard=4).summary() == "3 avatars of 4 scans; 1 failed (1 unreadable)"
+    before = results(out)
+    run(scans, out, scans_per_shard=4, again=True)
+    assert results(out) == before
+    (scans / "bad.ply").write_text("8")
+    assert run(scans, out, scans_per_shard=4).summary().startswith("3 avatars")
+    assert run(scans, out, scans_per_shard=4, again=True).summary() == "4 avatars of 4 scans"
+    assert maker.read_text().split() == ["anna.ply", "bad.ply", "scan.obj", "cleo.xyz", "bad.ply", "bad.ply"]
+    assert not list(out.glob("shards/.*"))
+
+
 def test_other_settings_need_another_folder(tmp_path: Path, maker: Path) -> None:
     scans = write(tmp_path / "scans", {"anna.ply": "1"})
     run(scans, tmp_path / "out")

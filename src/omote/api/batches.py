@@ -41,6 +41,7 @@ class BatchSettings:
         threads: number of threads of each process.
         timeout_s: longest time for one scan, in seconds; its process is then ended, and the next scan begun.
         memory_gb: largest memory of a process, in GiB; beyond it, the process is ended, and the next scan begun.
+        again: try scans again that failed in an earlier run.
         sheets: write a sheet of every expression beside each avatar.
         compress: quantized halves the GLB, meshopt makes it a third or less (extra: formats).
         keep_neutral: keep morph targets that move nothing, such as neutral.
@@ -50,6 +51,7 @@ class BatchSettings:
     threads: Annotated[int, Range(1, 1024)] = 1
     timeout_s: Annotated[float, Range(1)] = 600.0
     memory_gb: Annotated[float | None, Range(0.1), arg(metavar="GB", help_behavior_hint="")] = None
+    again: bool = False
     sheets: bool = False
     compress: Compression = "none"
     keep_neutral: bool = False
@@ -176,7 +178,7 @@ def _made(
     place: Executor,
 ) -> Steps[None]:
     """Make the shards that are not done, yielding how many scans are."""
-    from omote.batches.make import AvatarShards, shard_path
+    from omote.batches.make import AvatarShards, reopen, shard_path
     from omote.batches.rows import DONE, counted
 
     function = AvatarShards(
@@ -187,6 +189,9 @@ def _made(
         keep_neutral=settings.keep_neutral,
         sheets=settings.sheets,
     )
+    if settings.again:
+        for number in place.share(len(shards)):
+            reopen(out, shards[number])
     done = {shard.number for shard in shards if (shard_path(out, shard) / DONE).exists()}
     tally = _Tally(sum(len(shards[number].scans) for number in place.share(len(shards))))
     for number in done & set(place.share(len(shards))):

@@ -91,7 +91,7 @@ class AvatarShards:
         return read_rows(folder / DONE)
 
     def _filled(self, shard: ScanShard, folder: Path, lost: Mapping[int, Loss]) -> Steps[None]:
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial = _partial(folder)
         make_folder(partial)
         rows = []
         if not (partial / DONE).exists():
@@ -99,9 +99,7 @@ class AvatarShards:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             for index, scan in enumerate(shard.scans):
                 yield Step(stage="avatar", done=index, total=len(shard.scans), note=scan.name)
-                rows.append(
-                    self._row(scan, f"{shard.first + index:06d}-{_slug(scan)}", partial, folder, lost.get(index))
-                )
+                rows.append(self._row(scan, _stem(shard, index), partial, folder, lost.get(index)))
                 stage, note = (MADE, "") if rows[-1].made else (FAILED, rows[-1].kind)
                 yield Step(stage=stage, done=index, total=len(shard.scans), note=note)
             write_rows(partial / DONE, rows)
@@ -164,6 +162,32 @@ def finished_rows(out: Path, shard: ScanShard) -> list[ScanRow] | None:
     return read_rows(path) if path.exists() else None
 
 
+def reopen(out: Path, shard: ScanShard) -> bool:
+    """Make a finished shard unfinished again if scans of it failed, so that these are tried again.
+
+    Returns:
+        Whether it is unfinished now.
+
+    Raises:
+        OutputError: its rows are damaged, or the folder cannot be written.
+    """
+    folder = shard_path(out, shard)
+    rows = finished_rows(out, shard)
+    if rows is None or all(row.made for row in rows):
+        return False
+    with _held(folder) as mine:
+        if not mine:
+            return False
+        partial = _partial(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        folder.rename(partial)  # with its rows: killed now, it is as it was
+        for index, row in enumerate(rows):
+            if row.made:
+                write_rows(partial / f"{_stem(shard, index)}.row", [row])
+        (partial / DONE).unlink()
+    return True
+
+
 @contextmanager
 def _held(folder: Path) -> Iterator[bool]:
     """Whether this process alone makes the shard; a killed process releases it."""
@@ -183,6 +207,16 @@ def _held(folder: Path) -> Iterator[bool]:
         with suppress(OSError):
             path.unlink()
         lock.release()
+
+
+def _partial(folder: Path) -> Path:
+    """Folder of a shard that is not done."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _stem(shard: ScanShard, index: int) -> str:
+    """Name of a scan's files."""
+    return f"{shard.first + index:06d}-{_slug(shard.scans[index])}"
 
 
 def _slug(scan: ScanRef) -> str:
