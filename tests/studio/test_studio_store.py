@@ -35,7 +35,7 @@ def test_a_job_is_started_once(tmp_path: Path) -> None:
     assert started is not None
     assert (started.state, started.attempts) == ("running", 1)
     assert other.start(job.id) is None
-    other.queue_again()
+    other.queue_all_again()
     again = other.start(job.id)
     assert again is not None
     assert again.attempts == 2

@@ -21,10 +21,11 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, address TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
     created REAL NOT NULL, started REAL, ended REAL, attempts INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
     request TEXT NOT NULL, consent TEXT NOT NULL, outcome TEXT NOT NULL DEFAULT '{}'
 ) STRICT
 """
-_FIELDS = "id, owner, address, name, state, created, started, ended, attempts, request, consent, outcome"
+_FIELDS = "id, owner, address, name, state, created, started, ended, attempts, deaths, request, consent, outcome"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class Job:
         started: start of the last attempt.
         ended: when it was done or failed.
         attempts: number of processes that were started for it.
+        deaths: number of those that died while their server lived.
         request: what was asked for.
         consent: the words agreed to, and when; empty for a made-up person.
         outcome: what came of it, flat: the scan's facts, stages, files or the error.
@@ -55,6 +57,7 @@ class Job:
     started: float | None
     ended: float | None
     attempts: int
+    deaths: int
     request: JobRequest
     consent: str
     outcome: dict[str, Any]
@@ -156,10 +159,19 @@ class Store:
         line = "UPDATE jobs SET state = ?, ended = ?, outcome = ? WHERE id = ? AND state = 'running'"
         self._run(line, (state, time.time(), json.dumps(outcome, ensure_ascii=False), id))
 
-    def queue_again(self, id: str | None = None) -> None:
-        """Let a running job wait again, or all of them."""
-        one = "" if id is None else " AND id = ?"
-        self._run(f"UPDATE jobs SET state = 'queued' WHERE state = 'running'{one}", () if id is None else (id,))
+    def queue_all_again(self) -> None:
+        """Let all running jobs wait again, after their server died."""
+        self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+
+    def queue_again(self, id: str, *, died: bool) -> None:
+        """Let a running job wait again.
+
+        Args:
+            id: the job.
+            died: whether its process died.
+        """
+        line = "UPDATE jobs SET state = 'queued', deaths = deaths + ? WHERE state = 'running' AND id = ?"
+        self._run(line, (int(died), id))
 
     def delete(self, id: str) -> None:
         """Forget a job."""

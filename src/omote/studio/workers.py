@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from omote.studio.worker import DEFECT, ORDER, Order
 
 LOG = logging.getLogger("omote.studio")
 COMMAND = (sys.executable, "-m", "omote.studio.worker")
-MOST_ATTEMPTS = 3
+MOST_DEATHS = 3
 WATCH_S, CLEAN_S, RETRY_S = 0.5, 30.0, 1.0
 MOST_LINES, LONGEST_LINE = 20_000, 64 << 10
 MOST_LOG_BYTES = 4000
@@ -93,11 +94,11 @@ class Workers:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.store.queue_again()
+            self.store.queue_all_again()
 
     def recover(self) -> None:
         """Queue what a killed server left, and remove the folders of uploads that were never accepted."""
-        self.store.queue_again()
+        self.store.queue_all_again()
         known = self.store.ids()
         for path in self.folder.iterdir():
             if path.name not in known:
@@ -148,7 +149,7 @@ class Workers:
                 LOG.warning("a job could not be started or kept: %s", type(error).__name__)
                 await asyncio.sleep(RETRY_S)
                 if job is not None:
-                    await self._kept(self.store.queue_again, job.id)
+                    await self._kept(partial(self.store.queue_again, died=False), job.id)
             except Exception:  # a defect ends its job, not the queue
                 LOG.exception("a job was given up")
                 if job is not None:
@@ -181,8 +182,8 @@ class Workers:
             await asyncio.to_thread(shutil.rmtree, self.folder / job.id, ignore_errors=True)
             self._forget(job.id, live, "cancelled", time.monotonic() - start)
             return
-        if answer is None and job.attempts < MOST_ATTEMPTS:
-            await self._kept(self.store.queue_again, job.id)
+        if answer is None and job.deaths + 1 < MOST_DEATHS:
+            await self._kept(partial(self.store.queue_again, died=True), job.id)
             LOG.warning("job %s…: its process died; it is started again", job.id[:6])
             live.outcome = {}
             live.change()
@@ -192,7 +193,7 @@ class Workers:
             answer = {
                 "error": {
                     "kind": "Machine",
-                    "line": f"its process was killed {MOST_ATTEMPTS} times; is memory used up?",
+                    "line": f"its process was killed {MOST_DEATHS} times; is memory used up?",
                 }
             }
         live.outcome |= answer
