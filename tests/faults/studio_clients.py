@@ -417,8 +417,9 @@ def told(
     for key, value in facts.items():
         print(f"{key}: {value}")
     fine = len(seen.avatars) == honest and different == 1 and not (lost or seen.violations or outside or leaks or code)
-    if leaks:
-        print(log[-3000:])
+    for word in leaks:
+        at = log.index(word)
+        print(f"\n{word}:\n{log[max(0, at - 500) : at + 3000]}")
     return 0 if fine and seen.server_mb < MOST_SERVER_MB else 1
 
 

@@ -36,7 +36,11 @@ def test_the_viewer_serves_its_file_and_nothing_beside_it(tmp_path: Path) -> Non
 def test_what_is_no_avatar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "face.glb").write_bytes(b"ply")
     (tmp_path / "face.ply").write_bytes(b"ply")
-    for name, reason in (("face.glb", "content is something else"), ("face.ply", "ends in .glb or .vrm"), ("no.glb", "cannot be read")):
+    for name, reason in (
+        ("face.glb", "content is something else"),
+        ("face.ply", "ends in .glb or .vrm"),
+        ("no.glb", "cannot be read"),
+    ):
         with pytest.raises(ScanError, match=reason):
             view(tmp_path / name, ServerSettings(port=0), browser=False)
 
@@ -57,7 +61,9 @@ def test_a_folder_is_one_servers(tmp_path: Path) -> None:
         studio(StudioSettings(port=0, folder=tmp_path / "studio"), browser=False)
 
 
-def test_the_command_line_says_no_in_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_says_no_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("OMOTE_STUDIO_TOKEN", raising=False)
     assert main(["studio", "--host", "0.0.0.0", "--no-browser"]) == 2
     assert "give --token WORD too" in capsys.readouterr().err

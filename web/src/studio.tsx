@@ -85,6 +85,10 @@ function Start(props: { about: About; onStarted: (job: Job) => void }) {
       setProblem(t.consentFirst);
       return;
     }
+    if (files.reduce((sum, file) => sum + file.size, 0) > about.upload_bytes) {
+      setProblem(t.tooLarge(about.upload_bytes >> 20));
+      return;
+    }
     setShare(0);
     void begin(api.upload({ settings, consent: true }, files, setShare));
   };

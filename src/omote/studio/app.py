@@ -88,6 +88,7 @@ class Studio:
         refused = {
             OmoteError: self._refuse,
             HTTPException: self._refuse_http,
+            ClientDisconnect: self._left,
             OSError: self._no_space,
             sqlite3.Error: self._no_space,
         }
@@ -187,8 +188,6 @@ class Studio:
             if not asked.consent:
                 raise UploadError(f"expected consent: {CONSENT!r} has to be agreed to before a scan is taken", 422)
             return await self._accept(request, address, asked, upload, id=id)
-        except ClientDisconnect:
-            return Response(status_code=499)
         finally:
             if self.store.get(id) is None:  # not accepted
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -337,6 +336,9 @@ class Studio:
 
     def _refuse_http(self, request: Request, error: HTTPException) -> Response:
         return self._refusal(error.status_code, str(error.detail), "Request", error.headers)
+
+    def _left(self, request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it
 
     def _no_space(self, request: Request, error: Exception) -> Response:
         return self._refusal(507, "the server cannot write the job to its disk; try again later", "Machine")

@@ -101,12 +101,18 @@ def _serve(app: Any, settings: ServerSettings, *, browser: bool, ready: Callable
             if browser:
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
+    logging.getLogger("uvicorn.error").addFilter(_not_cancelled)
     config = uvicorn.Config(
-        app, http=_protocol(settings), ws="none", log_level="warning", access_log=False, server_header=False,
+        app, http=_protocol(settings), ws="none", log_level="error", access_log=False, server_header=False,
         limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=SHUTDOWN_S, proxy_headers=False, lifespan="on",
     )  # fmt: skip
     with contextlib.suppress(KeyboardInterrupt):
         Server(config).run([listening])
+
+
+def _not_cancelled(record: logging.LogRecord) -> bool:
+    """Whether a record is worth a line: requests that the server's end cuts off are not."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
