@@ -3,8 +3,8 @@
     make bench BENCH=studio OUT=dir
 
 ``studio/first_avatar_s`` counts from the command ``omote studio`` in a fresh folder to the avatar of a made-up person; its
-parts are the start of the server and the job. ``studio/jobs_per_hour`` is the rate of `JOBS` jobs on one worker. Memory is the most
-that a job's processes and the server itself held. Fifty clients each ask for the page and a job while a job runs:
+parts are the start of the server and the job. ``studio/jobs_per_hour`` is the rate of `JOBS` jobs on one worker. Memory is the
+most that a job's processes and the server itself held. Fifty clients each ask for the page and a job while a job runs:
 ``studio/answer_ms_*``. In Chromium (``CHROMIUM=path``) the page shows that avatar at 640 × 640 pixels, drawn in software, while
 one slider moves: ``studio/frames_per_s``. The page's size is that of its files, gzipped.
 """
