@@ -26,7 +26,7 @@ from omote.batches.scans import claim, find_scans
 from omote.errors import CheckpointError, ConfigError, OutputError, ScanError
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step
-from omote.shards.mapping import Executor, Here
+from omote.shards.mapping import Executor
 from omote.shards.worker import Limits
 
 GOOD = {"anna.ply": "1", "ben/scan.obj": "2", "cleo.xyz": "5"}
@@ -64,11 +64,11 @@ class InThisProcess(Execution):
     """For what does not depend on processes, whose start takes seconds."""
 
     def place(self, limits: Limits | None = None, *, alone: bool = False) -> Executor:
-        return Here()
+        return super().place(limits, alone=True)
 
 
 def run(scans: Path, out: Path, *, workers: int = 0, **options: Any) -> api.BatchResult:
-    execution = options.pop("execution", Execution(workers=workers) if workers else InThisProcess())
+    execution = options.pop("execution", Execution(workers=workers) if workers else InThisProcess(workers=1))
     avatars = options.pop("avatars", None)
     return api.batch(scans, out, BatchSettings(timeout_s=4.0, **options), avatars, execution=execution)
 
@@ -122,7 +122,7 @@ def test_any_number_of_processes_and_parts_write_the_same_bytes(tmp_path: Path, 
     run(scans, tmp_path / "here", scans_per_shard=2)
     run(scans, tmp_path / "two", workers=2, scans_per_shard=2)
     for rank in (2, 0, 1):
-        part = run(scans, tmp_path / "parts", scans_per_shard=2, execution=Execution(workers=1, rank=rank, world=3))
+        part = run(scans, tmp_path / "parts", scans_per_shard=2, execution=InThisProcess(workers=1, rank=rank, world=3))
     assert part.summary() == "7 avatars of 8 scans; 1 failed (1 unreadable)"
     whole = results(tmp_path / "here")
     assert len(whole) > 8

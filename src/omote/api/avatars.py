@@ -141,7 +141,7 @@ def making(scan: Path, settings: AvatarSettings, *, own_process: bool) -> Steps[
     return _avatar(scan, settings, own_process=own_process)
 
 
-def _weights(settings: AvatarSettings) -> Path:
+def weights_of(settings: AvatarSettings) -> Path:
     """Folder of the networks requested by the settings.
 
     Raises:
@@ -196,7 +196,7 @@ class AvatarMaker:
     def __init__(self, settings: AvatarSettings, *, own_process: bool = False) -> None:
         self.settings = settings
         self._wanted, self._landmarks = settings.wanted(), opened_landmarks(settings.landmarks)
-        self._weights = _weights(settings)
+        self._weights = weights_of(settings)
         self._process: EditingProcess | None = None
         self._pipeline: AvatarPipeline | None = None
         if own_process and settings.pipeline == "rgbd":

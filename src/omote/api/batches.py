@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from omote.api.avatars import AvatarMaker
+from omote.api.avatars import AvatarMaker, weights_of
 from omote.asset.file_settings import Compression
 from omote.config import Range, check_ranges
 from omote.errors import ConfigError
@@ -154,16 +154,15 @@ def _batch(
 
 def _claimed(settings: BatchSettings, avatars: AvatarSettings) -> dict[str, Value]:
     """What the avatars depend on, and their folder is claimed for."""
-    from omote.rgbd.weights import SHIPPED_WEIGHTS, fingerprint
+    from omote.rgbd.weights import fingerprint
 
     wanted = avatars.wanted()
-    weights = fingerprint(SHIPPED_WEIGHTS if avatars.weights is None else avatars.weights)
     asked = {
         **vars(avatars),
         "expressions": [expression.name for expression in wanted],
         "intensity": [expression.intensity for expression in wanted],
         "head": avatars.head if isinstance(avatars.head, Path) else getattr(avatars.head, "name", "shipped"),
-        "weights": weights,
+        "weights": fingerprint(weights_of(avatars)),
     }
     files = {"sheets": settings.sheets, "compress": settings.compress, "keep_neutral": settings.keep_neutral}
     return {**prefixed("avatar", asked), **prefixed("file", files)}
@@ -193,9 +192,8 @@ def _made(
         for number in place.share(len(shards)):
             reopen(out, shards[number])
     done = {shard.number for shard in shards if (shard_path(out, shard) / DONE).exists()}
-    tally = _Tally(sum(len(shards[number].scans) for number in place.share(len(shards))))
-    for number in done & set(place.share(len(shards))):
-        tally.add(number, len(shards[number].scans), {})
+    mine = {number: len(shards[number].scans) for number in place.share(len(shards))}
+    tally = _Tally(sum(mine.values()), {number: count for number, count in mine.items() if number in done})
     yield tally.step()
     held = 0
     for event in map_shards(function, shards, place, skip=done):
@@ -210,26 +208,30 @@ def _made(
 
 
 class _Tally:
-    """Live counts: scans done, rate, and failures by kind."""
+    """Live counts: scans done, rate, and failures by kind.
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done: dict[int, int] = {}
+    Args:
+        total: number of scans.
+        done: number of scans of each shard that an earlier run has done.
+    """
+
+    def __init__(self, total: int, done: Mapping[int, int]) -> None:
+        self._total, self._done = total, dict(done)
         self._failures: dict[int, Counter[str]] = {}
-        self._start, self._before = time.monotonic(), 0
-        self._begun = False
+        self._start: float | None = None  # when the first worker had loaded
+        self._before = 0
 
     def add(self, shard: int, count: int, failures: Mapping[str, int]) -> Step:
         """Count a whole shard."""
         self._done[shard], self._failures[shard] = count, Counter(failures)
+        self._begin()  # where no steps come
         return self.step()
 
     def seen(self, event: ShardStep) -> Iterator[Step]:
         """Count a scan of a shard that is being made."""
         from omote.batches.make import FAILED, MADE
 
-        if not self._begun:
-            self._begun, self._start, self._before = True, time.monotonic(), self._count()
+        self._begin()
         if event.step.stage == FAILED and event.step.done >= self._done.get(event.index, 0):
             self._failures.setdefault(event.index, Counter())[event.step.note] += 1
         if event.step.stage in (MADE, FAILED):
@@ -239,14 +241,18 @@ class _Tally:
     def step(self) -> Step:
         """The counts as a step."""
         notes = []
-        seconds, count = time.monotonic() - self._start, self._count() - self._before
-        if self._begun and count and seconds > 0:
+        count = self._count() - self._before
+        if self._start is not None and count and (seconds := time.monotonic() - self._start) > 0:
             notes.append(f"{3600 * count / seconds:,.0f} scans/h")
         failures = sum(self._failures.values(), Counter())
         if failures:
             kinds = ", ".join(f"{kind} {number:,}" for kind, number in failures.most_common())
             notes.append(f"{failures.total():,} failed: {kinds}")
         return Step(stage="avatars", done=self._count(), total=self._total, note="; ".join(notes))
+
+    def _begin(self) -> None:
+        if self._start is None:
+            self._start, self._before = time.monotonic(), self._count()
 
     def _count(self) -> int:
         return sum(self._done.values())
