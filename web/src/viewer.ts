@@ -1,12 +1,13 @@
 // A canvas with an avatar or a scan: turn, light, wires, what is not from the scan, weights, and picked points.
 import {
-  Box3, CanvasTexture, Color, DoubleSide, FrontSide, Group, type IUniform, LinearMipmapNearestFilter, type Material, Mesh, MeshBasicMaterial,
+  Box3, type BufferGeometry, CanvasTexture, Color, DoubleSide, FrontSide, Group, type IUniform, LinearMipmapNearestFilter, type Material, Mesh, MeshBasicMaterial,
   MeshStandardMaterial, NoColorSpace, Object3D, PerspectiveCamera, Points, PointsMaterial, Quaternion, Raycaster, Scene, ShaderMaterial, SphereGeometry, type Texture, Vector2, Vector3,
   WebGLRenderer,
 } from 'three';
 import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
 import { OrbitControls } from 'three/addons/controls/OrbitControls.js';
 import { Morphs } from './morphs';
+import { reordered } from './order';
 
 export type Weights = Record<string, number>;
 type Decoder = Parameters<GLTFLoader['setMeshoptDecoder']>[0];
@@ -85,6 +86,8 @@ export class Viewer {
         object.material = new PointsMaterial({ size: 0.006, vertexColors: old.vertexColors, color: old.vertexColors ? 0xffffff : 0xb9a89c });
       }
       if (!(object instanceof Mesh)) return;
+      const { index } = object.geometry as BufferGeometry;
+      if (index) index.array.set(reordered(index.array, object.geometry.getAttribute('position').count));
       let morphs: Morphs | null = null;
       if (object.geometry.morphAttributes.position?.length) {
         morphs = new Morphs(object);
