@@ -141,7 +141,6 @@ def ray_cluster() -> Iterator[None]:
     """A Ray cluster of two processors on this machine, started before the clock."""
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Its processes import what this one does.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 # imports omote: huggingface_hub's variable covers diffusers and transformers too; OpenVINO has none, but uses its own stub if
 # the reporting package is missing.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:

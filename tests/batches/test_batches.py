@@ -295,7 +295,6 @@ def test_ray_writes_the_same_bytes(tmp_path: Path, maker: Path, monkeypatch: pyt
 
     scans = write(tmp_path / "scans", {**GOOD, "bad.ply": "junk"})
     run(scans, tmp_path / "one")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in (str(Path(__file__).parent), *sys.path) if path))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:

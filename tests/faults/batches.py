@@ -158,7 +158,6 @@ def on_ray(command: list[str]) -> None:
     """Run a command beside a Ray cluster of two processors, which ends with it."""
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         subprocess.run([*command, "--ray-address", ray.get_runtime_context().gcs_address], check=True)

@@ -125,7 +125,6 @@ def test_ray_writes_the_same_and_loses_the_same_items(tmp_path: Path, monkeypatc
 
     from omote.shards.mapping import RayCluster
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     shards = [*SHARDS, ("bad", ("1", "exit", "2")), ("lost", ("orphan",))]
     here = made(tmp_path / "here", SHARDS, Here())

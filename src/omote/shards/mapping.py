@@ -153,7 +153,6 @@ class RayCluster:
         Raises:
             ConfigError: Ray is not installed, or there is no such cluster.
         """
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing phones home
         with of_extra("ray"):
             import ray
         connected = ray.is_initialized()
