@@ -17,13 +17,12 @@ from jaxtyping import Bool, Float
 
 from omote.align.confirm import MM_PER_UNIT, Located, confidence_of, confirmed_given, unit_of
 from omote.align.seam import Seam, moved, ribbon, scan_seam, with_lips
-from omote.align.source_expression import LEAST, WIDE_SIGMA, shown_units
+from omote.align.source_expression import WIDE_SIGMA, shown_units, source_expression
 from omote.align.surface import ScanSurface, surface_of
 from omote.errors import AlignmentError
 from omote.geometry.camera import FRONT_TARGET_MM, rgbd_points, transform
 from omote.geometry.foreground import connected_parts, without
 from omote.geometry.holes import closed, holes_of, with_colors_from_inside
-from omote.head.expressions import arkit_weights
 from omote.head.fit import Fit, eyeball_centers, face_distance, face_points, fit_head
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
@@ -166,17 +165,15 @@ def align(
             fixed_scale=scale,
         )
         fit = fitted()
-        shown: Mapping[str, float] = {}
         if shown_units(fit.expression):
             # No face at rest: its expression is not to be held near zero.
             fit = fitted(expression_sigma=WIDE_SIGMA)
-            shown = shown_units(fit.expression, LEAST)
 
     confidence = confidence_of(fit, found.confidence)
     if confidence < MIN_CONFIDENCE:
         raise AlignmentError(_doubt(fit, confidence, landmarks is not None))
     with watch("refine"):
-        refined = _refined(head, fit, points, normals, shown=shown, seam=seam, refinement=refinement)
+        refined = _refined(head, fit, points, normals, seam=seam, refinement=refinement)
 
     canonical_from_scan = refined.fit.canonical_from_scan
     with watch("transform"):
@@ -208,7 +205,7 @@ def align(
         p90_mm=refined.p90_mm,
         background_share=background,
         mouth="unknown" if seam is None else "closed" if seam.closed else "open",
-        shown=shown,
+        shown=refined.shown,
         time_s=watch.stages_s,
     )
 
@@ -239,6 +236,7 @@ class _Refined:
     inferred: Bool[np.ndarray, " v"]
     median_mm: float
     p90_mm: float
+    shown: Mapping[str, float]
 
 
 def _refined(
@@ -247,7 +245,6 @@ def _refined(
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
     *,
-    shown: Mapping[str, float],
     seam: Seam | None,
     refinement: bool,
 ) -> _Refined:
@@ -258,8 +255,9 @@ def _refined(
     if refinement:
         lips = None if seam is None else ribbon(moved(seam, fit.canonical_from_scan), head)
         vertices, inferred = refine(head, vertices, points_mm, normals=normals @ rotation.T, ribbon=lips)
-    # The rest of the fitted expression is part of the person's shape: removing it does more harm than good.
-    neutral = vertices - np.tensordot(arkit_weights(shown), head.expression_mm, 1)
+    shown = source_expression(head, vertices, fit.expression)
+    # What the linear fit takes for an expression beyond that is part of the person's shape: removing it does more harm than good.
+    neutral = vertices if shown is None else vertices - shown.motion_mm
     # Refinement carries the eyeballs along, and the frame is theirs.
     shift = eyeball_centers(head, neutral).mean(axis=0)
     median, p90, _ = face_distance(head, vertices - shift, points_mm - shift)
@@ -270,6 +268,7 @@ def _refined(
         inferred=inferred,
         median_mm=median,
         p90_mm=p90,
+        shown={} if shown is None else shown.units,
     )
 
 

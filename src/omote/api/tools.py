@@ -44,8 +44,25 @@ class UnitStyleSettings:
     """number of persons; the last 40 are held out to measure the result"""
 
 
-def tool(settings: LandmarkSettings | UnitStyleSettings, *, on_step: Callable[[Step], None] | None = None) -> str:
-    """Train the landmark networks or learn the second style of units.
+@dataclass(frozen=True, kw_only=True)
+class SourceExpressionSettings:
+    """Train the network that finds the expression in a scan, about twenty minutes on one core."""
+
+    out: Annotated[Path, arg(metavar="FILE.safetensors")]
+    """file of the weights"""
+    ict: Annotated[Path, arg(metavar="PATH")]
+    """ICT-FaceKit checkout or .npz file of the second head family"""
+    persons: int = 10_000
+    """number of persons drawn"""
+    seed: int = 0
+    """seed of persons and weights"""
+
+
+ToolSettings = LandmarkSettings | UnitStyleSettings | SourceExpressionSettings
+
+
+def tool(settings: ToolSettings, *, on_step: Callable[[Step], None] | None = None) -> str:
+    """Train the landmark networks or the network of a scan's expression, or learn the second style of units.
 
     Args:
         settings: settings of the tool.
@@ -58,7 +75,13 @@ def tool(settings: LandmarkSettings | UnitStyleSettings, *, on_step: Callable[[S
         HeadModelError: ``ict`` is not ICT-FaceKit.
         OutputError: the result cannot be written.
     """
-    return finish(_landmarks(settings) if isinstance(settings, LandmarkSettings) else _unit_style(settings), on_step)
+    match settings:
+        case LandmarkSettings():
+            return finish(_landmarks(settings), on_step)
+        case UnitStyleSettings():
+            return finish(_unit_style(settings), on_step)
+        case SourceExpressionSettings():
+            return finish(_source_expression(settings), on_step)
 
 
 def _landmarks(settings: LandmarkSettings) -> Steps[str]:
@@ -91,3 +114,15 @@ def _unit_style(settings: UnitStyleSettings) -> Steps[str]:
         f"{settings.out}: error of the units of {settings.ict} {report.before_mm:.2f} mm before, {report.after_mm:.2f} mm after; "
         f"{report.told_apart:.0%} of the held-out persons told apart"
     )
+
+
+def _source_expression(settings: SourceExpressionSettings) -> Steps[str]:
+    from omote.head.shipped import population_heads
+    from omote.tools.source_expression import ExpressionTraining, train_source_expression
+
+    check_file(settings.out, (".safetensors",))
+    config = ExpressionTraining(persons=settings.persons, seed=settings.seed)
+    error = float("nan")
+    for stage, done, total, error in train_source_expression(config, population_heads(settings.ict), settings.out):
+        yield Step(stage=stage, done=done, total=total, note="" if error != error else f"error {error:.2f} mm")
+    return f"{settings.out}: {error:.2f} mm off the motion of the last persons"

@@ -14,7 +14,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 from omote import api
 from omote.api.images import GenerateSettings
 from omote.api.populations import PopulationSettings
-from omote.api.tools import LandmarkSettings, UnitStyleSettings
+from omote.api.tools import LandmarkSettings, SourceExpressionSettings, UnitStyleSettings
 from omote.cli.display import Display
 from omote.config import dumps
 from omote.datasets.layouts.registry import LayoutName
@@ -307,8 +307,19 @@ class UnitStyleCommand(UnitStyleSettings):
             print(api.tool(self, on_step=display))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceExpressionCommand(SourceExpressionSettings):
+    """Train the network that finds the expression in a scan, about twenty minutes on one core."""
+
+    def __call__(self) -> None:
+        with Display() as display:
+            print(api.tool(self, on_step=display))
+
+
 ToolCommand = (
-    Annotated[LandmarksCommand, subcommand("landmarks")] | Annotated[UnitStyleCommand, subcommand("unit-style")]
+    Annotated[LandmarksCommand, subcommand("landmarks")]
+    | Annotated[UnitStyleCommand, subcommand("unit-style")]
+    | Annotated[SourceExpressionCommand, subcommand("source-expression")]
 )
 
 

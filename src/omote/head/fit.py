@@ -39,7 +39,7 @@ MEASURE_RANGE_MM = 10.0  # scan points farther away are hair or clothing, not fa
 SIGHT = np.array([[0.0, 0.0, 1.0], [0.7071, 0.0, 0.7071], [-0.7071, 0.0, 0.7071], [0.0, -0.7071, 0.7071]])
 SIGHT_CELL, SIGHT_DEPTH_MM = 3.0, 5.0  # a cell in units of the points' spacing: finer ones look through the surface
 # Gaze is not visible in the geometry, and the tongue is not visible at rest.
-_FITTED_UNITS = np.array([i for i, n in enumerate(ARKIT_NAMES) if not n.startswith(("eyeLook", "tongue"))])
+FITTED_UNITS = np.array([i for i, n in enumerate(ARKIT_NAMES) if not n.startswith(("eyeLook", "tongue"))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,12 +203,12 @@ class _Solver:
         # Every n-th vertex with a scan weight is enough: there are about 150 unknowns and thousands of vertices.
         believed = np.flatnonzero(region.weight > 0.02)
         self.vertex = believed[:: max(1, len(believed) // 2000)]
-        self.belief = _belief(model)[self.vertex]
+        self.belief = vertex_belief(model)[self.vertex]
         touched = np.zeros(model.num_vertices, bool)
         touched[self.vertex] = True
         self.faces = model.faces[touched[model.faces].any(axis=1)]  # the faces needed for the vertices' normals
         self.num_identity = min(num_identity, model.num_identity)
-        self.units = _FITTED_UNITS if expression_sigma is not None else _FITTED_UNITS[:0]
+        self.units = FITTED_UNITS if expression_sigma is not None else FITTED_UNITS[:0]
         basis = np.concatenate([model.identity_mm[: self.num_identity], model.expression_mm[self.units]])
         # Indexing leaves the vertices outermost in memory, and every product would copy the whole array to reorder it.
         self.basis = np.ascontiguousarray(basis[:, self.vertex], dtype=np.float64)
@@ -283,7 +283,7 @@ class _Solver:
         return np.concatenate([-cross, -eye, -q[:, :, None], np.moveaxis(basis, 0, -1)], axis=2)
 
 
-def _belief(model: HeadModel) -> Float[np.ndarray, " v"]:
+def vertex_belief(model: HeadModel) -> Float[np.ndarray, " v"]:
     """`Region.weight`, raised around eyes, nose and mouth: other parts of a face are too smooth to constrain the pose.
 
     Lids have a higher weight here than in refinement: a linear fit cannot tear them, and they locate the eyes.
