@@ -34,11 +34,12 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-PORT = 8391
+PORT = int(os.environ.get("OMOTE_FAULTS_PORT", "8391"))
 BOUNDARY = "omote-faults"
 NEUTRAL = {"consent": True, "settings": {"expressions": ["neutral"]}}
 MOST_SERVER_MB = 400.0
 HONEST_PATIENCE_S = 1500.0
+SMALL_DISK, LARGE_SCAN = 24 << 20, 3 << 20
 
 
 @dataclass
@@ -276,9 +277,9 @@ def be_honest(number: int, scan: bytes, seen: Seen) -> None:
         time.sleep(1.0)
 
 
-def started(folder: Path, log: Path) -> subprocess.Popen:
+def started(folder: Path, log: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "omote", "studio", "--no-browser", "--port", str(PORT), "--folder", str(folder)]
-    command += ["--workers", "2", "--upload-mb", "20", "--job-s", "300"]
+    command += ["--workers", "2", "--upload-mb", "20", "--job-s", "300", "--jobs-per-minute", "60", *options]
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
     end = time.monotonic() + 60
@@ -364,7 +365,56 @@ def main() -> int:
         holder["server"].send_signal(signal.SIGINT)
         code = holder["server"].wait(30)
         text = log.read_text(errors="replace")
-    return told(seen, killed, outside + strange, text, code, time.monotonic() - start, given.honest)
+    bad = told(seen, killed, outside + strange, text, code, time.monotonic() - start, given.honest)
+    full = on_a_full_disk()
+    print("a full disk:", full or "none can be mounted here")
+    return bad or int(not full.get("fine", True))
+
+
+def on_a_full_disk() -> dict[str, Any]:
+    """Upload to a small disk until it is full, make room, and go on; what was seen, empty where nothing can be mounted."""
+    from kills import mounted
+
+    out: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="omote-full-") as name:
+        disk = Path(name) / "disk"
+        if not mounted(disk, SMALL_DISK):
+            return out
+        server = started(disk / "studio", Path(name) / "log", "--disk-free-mb", "0", "--queue-each", "1000")
+        try:
+            client, ids, statuses = Client(200), [], Counter()
+            client.ask("GET", "/")
+            for _ in range(2 * SMALL_DISK // LARGE_SCAN):
+                status, body = client.upload("face.ply", b"ply\n" + bytes(LARGE_SCAN))
+                statuses[status] += 1
+                if status == 201:
+                    ids.append(json.loads(body)["id"])
+            freed = [client.ask("DELETE", f"/api/jobs/{id}")[0] for id in ids[::2]]
+            again, _ = client.upload("face.ply", b"ply\n" + bytes(LARGE_SCAN))
+            end = time.monotonic() + 120
+            states: list[str] = []
+            while time.monotonic() < end:
+                states = [json.loads(client.ask("GET", f"/api/jobs/{id}")[1])["state"] for id in ids[1::2]]
+                if not {"queued", "running"} & set(states):
+                    break
+                time.sleep(1)
+            out = {
+                "answers": dict(statuses),
+                "after room was made": again,
+                "deleted": freed,
+                "ended": dict(Counter(states)),
+            }
+            out["fine"] = (
+                {201, 507} == set(statuses)
+                and again == 201
+                and set(freed) == {204}
+                and not {"queued", "running"} & set(states)
+            )
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(30)
+            subprocess.run(["umount", "--lazy", disk], check=True)
+    return out
 
 
 def made_up_scan() -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from omote.cli.main import main
 from omote.errors import ConfigError, OutputError, ScanError
 from omote.files import locked
 from omote.studio.pages import viewer
-from omote.studio.serve import studio, view
+from omote.studio.serve import not_cancelled, studio, view
 from omote.studio.settings import ServerSettings, StudioSettings
+from omote.studio.worker import named
 
 
 def test_the_viewer_serves_its_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -69,3 +72,30 @@ def test_the_command_line_says_no_in_one_line(
     assert "give --token WORD too" in capsys.readouterr().err
     assert main(["studio", "--port", "70000", "--no-browser"]) == 2
     assert main(["view", "/nowhere/face.glb", "--no-browser"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "told"),
+    [
+        ("scan.ply", "scan.ply: damaged; give another scan", "face.ply: damaged; give another scan"),
+        ("scan.ply", "{folder}/scan.ply: no such file", "face.ply: no such file"),
+        ("scan", "scan: expected a scan file", "face.ply: expected a scan file"),
+        ("scan", "no face found: give another scan", "no face found: give another scan"),
+        (
+            "scan.ply",
+            "cannot write {folder}/attempt-1/avatar.glb: no space",
+            "cannot write attempt-1/avatar.glb: no space",
+        ),
+    ],
+)
+def test_messages_have_the_users_names_and_no_folders(tmp_path: Path, file: str, line: str, told: str) -> None:
+    (tmp_path / file).touch()
+    assert named(line.format(folder=tmp_path), tmp_path, "face.ply") == told
+
+
+def test_requests_that_the_end_cuts_off_are_no_defects() -> None:
+    cut_off = logging.LogRecord(
+        "x", logging.ERROR, "", 1, "cut off", (), (asyncio.CancelledError, asyncio.CancelledError(), None)
+    )
+    other = logging.LogRecord("x", logging.ERROR, "", 1, "defect", (), (ValueError, ValueError(), None))
+    assert [not_cancelled(record) for record in (cut_off, other)] == [False, True]

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import re
 import secrets
+import socket
 import time
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -105,8 +106,9 @@ class Guard:
         if name is None:
             return False
         known = {*LOOPBACK, *(n.lower() for n in self.settings.names)}
-        # With a token, the address itself is a name: no page can guess the token.
-        return name in known or (self.settings.secret is not None and _is_address(name))
+        # With a token, the machine's own name and any address will do: no page can guess the token.
+        own = name == socket.gethostname().lower() or _is_address(name)
+        return name in known or (self.settings.secret is not None and own)
 
     def _from_here(self, scope: Scope, headers: Mapping[str, str]) -> bool:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")

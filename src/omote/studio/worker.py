@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -65,7 +66,7 @@ def main() -> int:
             raise
         kind = type(error).__name__ if isinstance(error, OmoteError) else "Defect" if line is None else "Machine"
         # On disk the scan has another name.
-        say(error={"kind": kind, "line": _named(line or DEFECT, folder, order.name)})
+        say(error={"kind": kind, "line": named(line or DEFECT, folder, order.name)})
         if line is None:
             raise
     return 0
@@ -116,13 +117,15 @@ def _limit(order: Order) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def _named(line: str, folder: Path, name: str) -> str:
+def named(line: str, folder: Path, name: str) -> str:
     """A message with the user's name for the scan, and without the server's folders."""
     from omote.studio.uploads import scan_in
 
     scan = scan_in(folder)
     if scan is not None:
-        line = line.replace(str(scan), name).replace(scan.name, name)
+        line = line.replace(str(scan), name)
+        # Without a suffix its name is a word of many messages.
+        line = line.replace(scan.name, name) if scan.suffix else re.sub(rf"^{scan.name}:", lambda _: f"{name}:", line)
     return line.replace(f"{folder}/", "")
 
 
@@ -137,7 +140,9 @@ def _do(folder: Path, order: Order, say: _Voice) -> None:
     request = from_json(JobRequest, json.loads(order.request))
     show = _Shown(order.out, say)
     if scan_in(folder) is None and request.made_up is not None:
-        _finish(capturing(request.made_up, folder / "scan"), show)
+        whole = folder / "tmp/scan"
+        _finish(capturing(request.made_up, whole), show)
+        whole.rename(folder / "scan")  # a process that is killed leaves no half of it
     scan = scan_in(folder)
     assert scan is not None
     settings = request.settings.for_avatar(landmarks=request.landmark_rows(), weights=order.weights)
@@ -147,7 +152,7 @@ def _do(folder: Path, order: Order, say: _Voice) -> None:
         vrm=out / "avatar.vrm",
         sheet=out / "sheet.png",
         report=out / "report.json",
-        meta=VrmMeta(consent=order.consent),
+        meta=VrmMeta(name=Path(order.name).stem, consent=order.consent),
     ).checked()
     result = _finish(making(scan, settings, own_process=True), show)
     from omote.studio.pictures import write_mask
