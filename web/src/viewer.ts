@@ -18,7 +18,7 @@ const STEP_RAD = 0.12;
 const LOW = -0.25; // upward component of a view from below
 const MARK = 0.004; // radius of a mark, in distances from the camera
 const CLAY = 0xa3978c; // of surfaces without colour
-const KEY = 0.72, SKY = 0.58; // brightness of the lamp and of the sky
+const KEY = 0.64, SKY = 0.6; // brightness of the lamp and of the sky
 
 /** What a file says of itself. */
 export interface Loaded {
@@ -111,9 +111,9 @@ export class Viewer {
   /** Show the head from the front. */
   frame(): void {
     const box = new Box3();
-    const heads: Object3D[] = [];
-    this.content.traverse((o) => o.name === 'head' && heads.push(o));
-    for (const object of heads.length ? heads : [this.content]) box.expandByObject(object);
+    // A VRM has a bone of that name, too.
+    this.content.traverse((o) => void (/^head(_\d+)?$/.test(o.name) && box.expandByObject(o)));
+    if (box.isEmpty()) box.expandByObject(this.content);
     box.getCenter(this.center);
     this.size = Math.max(...box.getSize(new Vector3()).toArray(), 1e-3);
     const extent = box.getSize(new Vector3());
