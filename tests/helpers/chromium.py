@@ -47,7 +47,7 @@ def browser_context(**options: Any) -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         given = {"viewport": {"width": 1280, "height": 860}, "locale": "en-GB", "accept_downloads": True, **options}
         context = browser.new_context(**given)
-        context.set_default_timeout(120_000)
+        context.set_default_timeout(200_000)
         try:
             yield context
         finally:

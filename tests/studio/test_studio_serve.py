@@ -11,13 +11,14 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra studio is not installed")
 
+from h11 import LocalProtocolError
 from starlette.testclient import TestClient
 
 from omote.cli.main import main
 from omote.errors import ConfigError, OutputError, ScanError
 from omote.files import locked
 from omote.studio.pages import viewer
-from omote.studio.serve import not_cancelled, studio, view
+from omote.studio.serve import is_worth_a_line, studio, view
 from omote.studio.settings import ServerSettings, StudioSettings
 from omote.studio.worker import named
 
@@ -93,9 +94,11 @@ def test_messages_have_the_users_names_and_no_folders(tmp_path: Path, file: str,
     assert named(line.format(folder=tmp_path), tmp_path, "face.ply") == told
 
 
-def test_requests_that_the_end_cuts_off_are_no_defects() -> None:
-    cut_off = logging.LogRecord(
-        "x", logging.ERROR, "", 1, "cut off", (), (asyncio.CancelledError, asyncio.CancelledError(), None)
+@pytest.mark.parametrize(
+    ("error", "told"), [(asyncio.CancelledError(), False), (LocalProtocolError("x"), False), (ValueError(), True)]
+)
+def test_requests_that_are_cut_off_are_no_defects(error: BaseException, told: bool) -> None:
+    record = logging.LogRecord(
+        "x", logging.ERROR, "", 1, "Exception in ASGI application", (), (type(error), error, None)
     )
-    other = logging.LogRecord("x", logging.ERROR, "", 1, "defect", (), (ValueError, ValueError(), None))
-    assert [not_cancelled(record) for record in (cut_off, other)] == [False, True]
+    assert is_worth_a_line(record) is told

@@ -101,7 +101,7 @@ def _serve(app: Any, settings: ServerSettings, *, browser: bool, ready: Callable
             if browser:
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
-    logging.getLogger("uvicorn.error").addFilter(not_cancelled)
+    logging.getLogger("uvicorn.error").addFilter(is_worth_a_line)
     config = uvicorn.Config(
         app, http=_protocol(settings), ws="none", log_level="error", access_log=False, server_header=False,
         limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=SHUTDOWN_S, proxy_headers=False, lifespan="on",
@@ -110,9 +110,11 @@ def _serve(app: Any, settings: ServerSettings, *, browser: bool, ready: Callable
         Server(config).run([listening])
 
 
-def not_cancelled(record: logging.LogRecord) -> bool:
-    """Whether a record is worth a line: requests that the server's end cuts off are not."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a record is more than a request that the server's end cut off, or whose client broke the protocol."""
+    from h11 import LocalProtocolError
+
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError | LocalProtocolError)
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
