@@ -19,6 +19,8 @@ export interface Asked {
   settings?: Partial<Settings>; made_up?: number; again?: string; consent?: boolean; landmarks?: Record<string, [number, number, number]>;
 }
 
+const RETRY_MS = 3000;
+
 /** What the server refused, in its own words. */
 export class Refused extends Error {}
 
@@ -64,15 +66,28 @@ export function upload(asked: Asked, files: File[], onShare: (share: number) => 
 
 /** Follow a job until it ends; the function returned stops that. */
 export function follow(id: string, onJob: (job: Job | null) => void): () => void {
-  const source = new EventSource(`/api/jobs/${id}/events`);
-  source.addEventListener('job', (e) => onJob(JSON.parse(e.data)));
-  source.addEventListener('end', (e) => {
+  let source: EventSource, again = 0, over = false;
+  const end = () => {
+    over = true;
+    clearTimeout(again);
     source.close();
-    onJob(JSON.parse(e.data));
-  });
-  source.addEventListener('gone', () => {
-    source.close();
-    onJob(null);
-  });
-  return () => source.close();
+  };
+  const open = () => {
+    source = new EventSource(`/api/jobs/${id}/events`);
+    source.addEventListener('job', (e) => onJob(JSON.parse(e.data)));
+    source.addEventListener('end', (e) => {
+      end();
+      onJob(JSON.parse(e.data));
+    });
+    source.addEventListener('gone', () => {
+      end();
+      onJob(null);
+    });
+    // A lost connection is tried again by the browser; an answer such as a proxy's 502 is not.
+    source.addEventListener('error', () => {
+      if (!over && source.readyState === EventSource.CLOSED) again = window.setTimeout(open, RETRY_MS);
+    });
+  };
+  open();
+  return end;
 }

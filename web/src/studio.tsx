@@ -69,6 +69,16 @@ function Start(props: { about: About; onStarted: (job: Job) => void }) {
   const [share, setShare] = useState<number | null>(null);
   const [over, setOver] = useState(false);
   const [problem, setProblem] = useState('');
+  // A file that is dropped beside the field would be opened in the page's place.
+  useEffect(() => {
+    const ignore = (event: DragEvent) => event.preventDefault();
+    addEventListener('dragover', ignore);
+    addEventListener('drop', ignore);
+    return () => {
+      removeEventListener('dragover', ignore);
+      removeEventListener('drop', ignore);
+    };
+  }, []);
   const begin = async (work: Promise<Job>) => {
     setProblem('');
     try {
