@@ -287,7 +287,7 @@ class Studio:
             text = json.dumps(await self._view(found))
             yield f"event: job\ndata: {text}\n\n" if text != sent else ": still here\n\n"
             sent = text
-            with suppress(TimeoutError):
+            with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(changed.wait(), BEAT_S)
 
     async def file(self, request: Request) -> Response:

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     created REAL NOT NULL, started REAL, ended REAL, attempts INTEGER NOT NULL DEFAULT 0,
     deaths INTEGER NOT NULL DEFAULT 0,
     request TEXT NOT NULL, consent TEXT NOT NULL, outcome TEXT NOT NULL DEFAULT '{}'
-) STRICT
+)
 """
 _FIELDS = "id, owner, address, name, state, created, started, ended, attempts, deaths, request, consent, outcome"
 
@@ -148,11 +148,11 @@ class Store:
     def start(self, id: str) -> Job | None:
         """Mark a waiting job as running; None if it no longer waits."""
         line = (
-            "UPDATE jobs SET state = 'running', started = ?, attempts = attempts + 1 WHERE id = ? AND state = 'queued' "
-            f"RETURNING {_FIELDS}"
+            "UPDATE jobs SET state = 'running', started = ?, attempts = attempts + 1 WHERE id = ? AND state = 'queued'"
         )
-        found = self._run(line, (time.time(), id))
-        return _job(found[0]) if found else None
+        with self._lock:
+            won = self._connection.execute(line, (time.time(), id)).rowcount == 1
+        return self.get(id) if won else None
 
     def end(self, id: str, state: State, outcome: dict[str, Any]) -> None:
         """Keep what came of a running job."""

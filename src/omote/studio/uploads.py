@@ -107,7 +107,7 @@ async def _patient(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield await asyncio.wait_for(anext(body), PATIENCE_S)
         except StopAsyncIteration:
             return
-        except TimeoutError:
+        except asyncio.TimeoutError:
             raise UploadError(f"nothing arrived for {PATIENCE_S:.0f} s; try again", 408) from None
 
 

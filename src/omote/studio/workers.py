@@ -141,7 +141,7 @@ class Workers:
             try:
                 job = await self._next()
                 if job is None:
-                    with contextlib.suppress(TimeoutError):
+                    with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), CLEAN_S)
                 else:
                     await self._attempt(job)
