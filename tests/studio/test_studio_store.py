@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import sqlite3
 from pathlib import Path
+
+import pytest
 
 from omote.head.expressions import ARKIT_NAMES
 from omote.studio.pages import PAGE
@@ -26,6 +29,14 @@ def added(store: Store, **values: str) -> Job:
 def test_a_job_comes_back_as_it_was_from_another_connection(tmp_path: Path) -> None:
     job = added(Store(tmp_path / "jobs.sqlite"))
     assert Store(tmp_path / "jobs.sqlite").get(job.id) == job
+
+
+def test_a_table_of_another_version_is_refused(tmp_path: Path) -> None:
+    added(Store(tmp_path / "jobs.sqlite"))
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(sqlite3.DatabaseError, match="another version"):
+        Store(tmp_path / "jobs.sqlite")
 
 
 def test_a_job_is_started_once(tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ function Progress(props: { job: Job; onAgain: (asked: Asked) => void; onCancel: 
             const next = stages[i + 1];
             const active = running && !next;
             return (
-              <li key={`${stage.stage}${i}`} class={active ? 'active' : 'past'}>
+              <li key={`${stage.stage}${i}`} class={active ? 'active' : !next && job.state === 'failed' ? 'broken' : 'past'}>
                 <span>{stageIn(language, stage.stage)}</span>
                 {active && stage.total > 0 && <progress value={stage.done} max={stage.total} aria-label={stageIn(language, stage.stage)} />}
                 {active && stage.total === 0 && <span class="spin" aria-hidden="true" />}

@@ -16,6 +16,7 @@ from omote.config import dumps, from_json
 from omote.studio.settings import JobRequest
 
 State = Literal["queued", "running", "done", "failed"]
+VERSION = 1  # of the table; kept as SQLite's user_version
 ACTIVE: tuple[State, State] = ("queued", "running")
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -78,13 +79,21 @@ class Store:
 
     Args:
         path: the database; made if missing.
+
+    Raises:
+        sqlite3.Error: it is no database, or has another version's table.
     """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+        (there,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if there and version != VERSION:
+            raise sqlite3.DatabaseError("of another version of omote")
         # An accepted job is on the disk before its client hears of it.
-        for line in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA secure_delete=ON", _TABLE):
+        safe = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA secure_delete=ON")
+        for line in (*safe, _TABLE, f"PRAGMA user_version={VERSION}"):
             self._connection.execute(line)
 
     def close(self) -> None:
