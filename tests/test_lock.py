@@ -66,8 +66,24 @@ def test_every_pin_is_exact_and_has_hashes() -> None:
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in hashes), requirement
 
 
+def test_the_lock_of_the_site_covers_its_group_and_agrees_with_the_others() -> None:
+    added = pins("requirements-docs.lock")
+    assert all(hashes for _, hashes in added)
+    named = {canonicalize_name(requirement.name) for requirement, _ in added}
+    assert {canonicalize_name(r.name) for r in listed("docs")} <= named
+    versions = {canonicalize_name(r.name): str(r.specifier) for r, _ in EVERY}
+    for requirement, _ in added:
+        assert versions.get(canonicalize_name(requirement.name)) in (None, str(requirement.specifier)), requirement
+
+
 def test_locks_name_no_package_index() -> None:
-    for name in ("requirements.lock", "requirements-formats.lock", "Makefile", "scripts/lock.py"):
+    for name in (
+        "requirements.lock",
+        "requirements-formats.lock",
+        "requirements-docs.lock",
+        "Makefile",
+        "scripts/lock.py",
+    ):
         assert "://" not in (ROOT / name).read_text(encoding="utf-8"), name
 
 

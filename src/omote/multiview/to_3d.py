@@ -68,7 +68,10 @@ class ViewsToMesh(ModelMixin, ConfigMixin):
         num_vertices: number of vertices of the face map.
         num_components: number of shape components of the coarse face.
         pooled: side of the pooled views that the regression reads, pixels.
-        yaw_deg, pitch_deg, distance_mm, field_mm: parameters of the `Rig`.
+        yaw_deg: of each view of the `Rig`.
+        pitch_deg: of each view.
+        distance_mm: of the cameras.
+        field_mm: width that each camera sees.
         sample_size: side of a view, pixels.
         features: number of CNN channels that are sampled at the texels.
         width: channels of the CNN at s/4.
