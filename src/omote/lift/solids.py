@@ -13,7 +13,7 @@ from omote.compiled import kernel
 from omote.geometry.mesh import unique_edges
 
 FRONT_DEPTH_MM = 90.0  # depth of the front behind the foremost skin; ears and neck lie deeper
-CELL_MM = 4.0
+CELL_MM = 2.0  # on a head's triangles of 1 to 2 mm, twice as fast as 4 mm
 DEPTH_MM = 0.5  # least depth of an edge's end behind a triangle; soft flesh is compressed by less
 # Pairs of parts that must not intersect: edges of the first, triangles of the second.
 PAIRS = (("skin", "skin"), ("teeth", "skin"), ("skin", "teeth"))

@@ -159,12 +159,17 @@ def rest_skin(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> RestSki
         stiffness=stiffness,
         lips=lips,
         contact=contact_of(model, neutral_mm),
-        solids=find_solids(rest, {name: _triangles(model, *parts) for name, parts in SOLID.items()}),
+        solids=find_solids(rest, _solid_parts(model, movable)),
     )
 
 
-def _triangles(model: HeadModel, *parts: str) -> Int[np.ndarray, "t 3"]:
-    return model.faces[np.isin(model.face_part, [PARTS.index(p) for p in parts])].astype(np.int64)
+def _solid_parts(model: HeadModel, movable: Bool[np.ndarray, " v"]) -> dict[str, Int[np.ndarray, "_ 3"]]:
+    """Triangles of skin, teeth and eyes; skin that never moves pierces nothing."""
+    parts = {
+        name: model.faces[np.isin(model.face_part, [PARTS.index(p) for p in own])].astype(np.int64)
+        for name, own in SOLID.items()
+    }
+    return {**parts, "skin": parts["skin"][movable[parts["skin"]].any(axis=1)]}
 
 
 @once_per_head
