@@ -267,7 +267,7 @@ def network_of(
         config,
         num_vertices=len(coarse.basis["mean"]),
         sample_size=size,
-        **({} if first_stage is None else {"latent_channels": first_stage.latent_channels}),
+        **({"latent_channels": first_stage.latent_channels} if first_stage and config.refinement == "latents" else {}),
         **vars(rig),
     )
     if network.ridge.shape != coarse.ridge.shape:

@@ -142,6 +142,16 @@ def to3d_cpu_decoded(runs: Path) -> ViewsToMeshConfig:
     )
 
 
+def to3d_tiny_decoded(runs: Path) -> ViewsToMeshConfig:
+    """Views → mesh from `to3d-tiny` on, with views decoded by a first stage, 8 steps."""
+    return replace(
+        to3d_tiny(runs),
+        first_stage=runs / "views-stage/export/first_stage",
+        initial=runs / "to3d/export/to_3d",
+        decoded=0.8,
+    )
+
+
 def to3d_tiny_latents(runs: Path) -> ViewsToMeshConfig:
     """Views → mesh from latents, 8 steps."""
     return replace(
@@ -297,6 +307,7 @@ MULTIVIEW: dict[str, Callable[[Path], MultiviewConfig]] = {
     "views-cpu-rgbd": views_cpu_rgbd,
     "to3d-cpu-latents": to3d_cpu_latents,
     "to3d-cpu-decoded": to3d_cpu_decoded,
+    "to3d-tiny-decoded": to3d_tiny_decoded,
     "to3d-tiny-latents": to3d_tiny_latents,
     "voxels-cpu": voxels_cpu,
     "voxels-tiny": voxels_tiny,

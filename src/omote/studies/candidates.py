@@ -326,11 +326,11 @@ def train_tiny(runs: Path) -> Steps[None]:
     list(make_population(config, [shipped_head()], runs / "views", num_persons=TINY_PERSONS))
     stages = {
         "views-tiny": "views-stage", "views-tiny-rgbd": "views-stage-rgbd", "to3d-tiny": "to3d",
-        "voxels-tiny": "voxels", "to3d-tiny-latents": "to3d-latents", "candidate1-tiny": "candidate1",
-        "candidate2-tiny": "candidate2",
+        "to3d-tiny-decoded": "to3d-decoded", "voxels-tiny": "voxels", "to3d-tiny-latents": "to3d-latents",
+        "candidate1-tiny": "candidate1", "candidate2-tiny": "candidate2",
     }  # fmt: skip
     for number, (recipe, run) in enumerate(stages.items()):
         yield Step(stage="train", done=number, total=len(stages), note=recipe)
         list(run_recipe(RECIPES[recipe](runs), runs / run))
-    for candidate, mesh in (("candidate1", "to3d"), ("candidate2", "to3d-latents")):
+    for candidate, mesh in (("candidate1", "to3d-decoded"), ("candidate2", "to3d-latents")):
         shutil.copytree(runs / mesh / "export/to_3d", runs / candidate / "export/to_3d", dirs_exist_ok=True)
