@@ -37,7 +37,8 @@ def test_a_wheel_holds_all_modules_and_weights_but_those_to_compare_with(shipped
     expected = {
         path.relative_to(ROOT).as_posix()
         for path in source.rglob("*")
-        if path.suffix in (".py", ".npz", ".safetensors", ".json", ".typed") and "rivals" not in path.parts
+        if path.suffix in (".py", ".npz", ".safetensors", ".json", ".typed", ".html", ".js", ".css")
+        and "rivals" not in path.parts
     }
     assert expected <= files
     assert not any("rivals" in path.parts for path in shipped)
