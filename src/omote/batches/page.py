@@ -54,7 +54,7 @@ function card(row) {
   made.className = 'card';
   if (row.made) {
     const picture = add(made, 'img');
-    picture.loading = 'lazy';
+    if (!row.embedded) picture.loading = 'lazy';
     picture.alt = 'source, avatar at rest, one expression';
     picture.src = row.embedded || row.picture.split('/').map(encodeURIComponent).join('/');
   } else add(made, 'div', row.kind, 'none');
