@@ -10,7 +10,7 @@
     omote train to3d-cpu-latents --run runs/to3d-latents --set ict=ICT_FACEKIT
 
 Runs lie side by side in one folder, where each finds those it depends on. A population without ICT-FaceKit needs no ``ict``. Each
-candidate has 4 core-hours in total: first stage 1, 3D encoder .7, denoiser the rest; the shared views → mesh is not included.
+candidate has 4 core-hours in total: first stage .45, 3D encoder .7, denoiser the rest; the shared views → mesh is not included.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def to3d_cpu(runs: Path) -> ViewsToMeshConfig:
 
         omote train to3d-cpu --run runs/to3d --set ict=ICT_FACEKIT
 
-    Hours: 2 of computing on one core, and some minutes for the regression. Score: not run to its end yet.
+    Hours: 1.4 of one core beside other work, and ten minutes for the regression. Scores: docs/candidates.md.
     """
     return ViewsToMeshConfig(
         population=runs / "views",
         coarse=runs / "to3d-coarse",
         engine=EngineConfig(
-            total_images=20_000,
+            total_images=30_000,
             batch_size=8,
             learning_rate=1e-3,
             warmup_images=400,
@@ -76,7 +76,7 @@ def views_cpu(runs: Path) -> ViewFirstStageConfig:
 
         omote train views-cpu --run runs/views-stage
 
-    Hours: 1 of one core at 30 views/s. Score: not run to its end yet.
+    Hours: .45 of computing on one core. Scores: docs/candidates.md.
     """
     return ViewFirstStageConfig(
         population=runs / "views",
@@ -85,7 +85,7 @@ def views_cpu(runs: Path) -> ViewFirstStageConfig:
             batch_size=16,
             learning_rate=1.5e-3,
             ema_images=3_000,
-            max_seconds=3_600.0,
+            max_seconds=1_620.0,
             clock="cpu",
             checkpoint_s=300.0,
             threads=1,
@@ -130,7 +130,7 @@ def to3d_cpu_decoded(runs: Path) -> ViewsToMeshConfig:
 
         omote train to3d-cpu-decoded --run runs/to3d-decoded --set ict=ICT_FACEKIT
 
-    Hours: HOURS. Score: SCORE.
+    Hours: .25 of one core beside other work, after `to3d-cpu`. Scores: docs/candidates.md.
     """
     config = to3d_cpu(runs)
     return replace(
@@ -194,19 +194,20 @@ def candidate1_cpu(runs: Path) -> ViewDenoiserConfig:
 
         omote train candidate1-cpu --run runs/candidate1
 
-    Hours: 3 of computing on one core. Score: not run to its end yet.
+    Hours: 3.5 of computing on one core; the shipped weights have had .7 (``--set engine.max_seconds=2500``). Scores:
+    docs/candidates.md.
     """
     return ViewDenoiserConfig(
         population=runs / "views",
         first_stage=runs / "views-stage/export/first_stage",
         engine=EngineConfig(
-            total_images=65_000,
+            total_images=250_000,
             batch_size=8,
             learning_rate=6e-4,
             warmup_images=1_000,
             cooldown=0.5,
             ema_images=2_000,
-            max_seconds=10_800.0,
+            max_seconds=12_600.0,
             clock="cpu",
             log_images=400,
             checkpoint_s=300.0,
@@ -220,7 +221,7 @@ def candidate2_cpu(runs: Path) -> ViewDenoiserConfig:
 
         omote train candidate2-cpu --run runs/candidate2
 
-    Hours: 2.3 of computing on one core. Score: not run to its end yet.
+    Hours: 2.8 of computing on one core. Score: not run to its end yet.
     """
     config = candidate1_cpu(runs)
     return replace(
@@ -228,7 +229,7 @@ def candidate2_cpu(runs: Path) -> ViewDenoiserConfig:
         first_stage=runs / "views-stage-rgbd/export/first_stage",
         encoder=runs / "voxels/export/encoder",
         depth="none",
-        engine=replace(config.engine, max_seconds=8_300.0),
+        engine=replace(config.engine, max_seconds=10_000.0),
     )
 
 
