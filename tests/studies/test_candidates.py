@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omote.errors import CheckpointError
 from omote.evaluation.records import PersonRecords, Record, Row
 from omote.evaluation.surfaces import vertex_errors
+from omote.studies import candidates
 from omote.studies.base import run_study
-from omote.studies.candidates import Candidates, against_copying
+from omote.studies.candidates import ONE, Candidates, against_copying
 from omote.studies.views_to_mesh import RIDGE, ViewsToMeshSuite, summarised
 
 
@@ -95,3 +97,12 @@ def test_a_trial_of_the_table(candidate_runs: Path) -> None:
     assert moving["rgbd_shipped/asks=category"] < moving["copy_source"]
     assert numbers["model/parameters/multiview"] > 0
     assert (out / "figure.svg").is_file()
+
+
+def test_candidates_without_shipped_weights_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "SHIPPED_WEIGHTS", tmp_path)
+    defaults = {"multiview": tmp_path / "rivals/candidate1", "latent_views": tmp_path / "rivals/candidate2"}
+    with pytest.raises(CheckpointError, match="none ship; train them"):
+        Candidates(**defaults).folders()
+    given = Candidates(**{**defaults, "multiview": tmp_path / "mine"})
+    assert given.folders() == {ONE: tmp_path / "mine"}, "what is given is never left out"

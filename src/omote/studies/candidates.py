@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from omote.config import Range
+from omote.errors import CheckpointError
 from omote.evaluation.figures import figure
 from omote.evaluation.records import Record, Row, Table
 from omote.progress import Steps
@@ -45,8 +46,9 @@ class Candidates(PersonStudy):
     """Candidates 1, 2 and 3: mesh, front view, expression and identity, by category and by text.
 
     Attributes:
-        multiview: networks of candidate 1, as for `omote avatar --weights`.
-        latent_views: networks of candidate 2.
+        multiview: networks of candidate 1, as for `omote avatar --weights`; by default the shipped ones. Without shipped
+            weights, a candidate's rows are left out.
+        latent_views: networks of candidate 2, as for candidate 1.
         rgbd: candidate 3, retrained on the same budget as the others; left out if None.
         depth_weights: further weights of the source's depth in candidate 1.
         steps: number of diffusion steps of every candidate.
@@ -70,8 +72,28 @@ class Candidates(PersonStudy):
         """Fingerprints of every candidate's networks."""
         if self.train_tiny:
             return {}
-        folders = {str(ONE): self.multiview, str(TWO): self.latent_views, str(SHIPPED): SHIPPED_WEIGHTS}
-        return {row: fingerprint(folder) for row, folder in folders.items()}
+        folders = {**self.folders(), SHIPPED: SHIPPED_WEIGHTS}
+        return {str(row): fingerprint(folder) for row, folder in folders.items()}
+
+    def folders(self) -> dict[Row, Path]:
+        """Networks of candidates 1 and 2, without those of which no weights ship.
+
+        Raises:
+            CheckpointError: there are none.
+        """
+        asked = {ONE: self.multiview, TWO: self.latent_views}
+        shipped = SHIPPED_WEIGHTS / RIVALS
+        found = {
+            row: folder
+            for row, folder in asked.items()
+            if folder.parent != shipped or (folder / "denoiser/config.json").is_file()
+        }
+        if not found:
+            raise CheckpointError(
+                "candidates: expected the networks of candidate 1 or 2, none ship; train them (docs/candidates.md) and give "
+                "--multiview DIR or --latent-views DIR"
+            )
+        return found
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure every person, and test every candidate against copying the source."""
@@ -79,10 +101,11 @@ class Candidates(PersonStudy):
         from omote.head.shipped import population_heads
         from omote.studies.persons import Group, load_judges, measure_persons
 
-        folders = {ONE: self.multiview, TWO: self.latent_views}
         if self.train_tiny:
             yield from train_tiny(work.out / "runs")
             folders = {ONE: work.out / "runs/candidate1/export", TWO: work.out / "runs/candidate2/export"}
+        else:
+            folders = self.folders()
         heads = population_heads(self.ict)
         rivals = _Rivals(self, folders, heads)
         population = self.unseen()
