@@ -151,7 +151,9 @@ def settled(
         offset = saturated(model, neutral_mm, offset, knee=NATURAL_KNEE)
         lips = "part" if prior[PARTING].max() > PARTED else "close"
     skin = rest_skin(model, neutral_mm) if skin is None else skin
-    return skin.solids.apart(untangle(skin, neutral_mm + offset, lips=lips))
+    whole = untangle(skin, neutral_mm + offset, lips=lips)
+    apart = skin.solids.apart(whole)
+    return whole if apart is whole else untangle(skin, apart, lips=lips)
 
 
 @dataclass(frozen=True, kw_only=True)

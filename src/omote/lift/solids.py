@@ -48,10 +48,10 @@ class Solids:
     def apart(self, posed_mm: Float[np.ndarray, "v 3"], *, margin_mm: float = 0.1) -> Float[np.ndarray, "v 3"]:
         """An expression that goes less far, smoothly, around what would pierce.
 
-        Rest pierces nothing, and what does not fold at rest or in the expression does not between them (`omote.lift.untangle`).
+        Rest pierces nothing, so this ends. Skin may fold where the share of the motion changes; `omote.lift.untangle` mends that.
 
         Args:
-            posed_mm: vertices of the expression.
+            posed_mm: vertices of the expression; the result if nothing pierces.
             margin_mm: how much less than `DEPTH_MM` an edge may pierce.
         """
         near, depth = self, DEPTH_MM - margin_mm
@@ -59,7 +59,7 @@ class Solids:
         for number in range(ROUNDS):
             ids = np.unique(np.concatenate([part.ravel() for part in near._found(self.rest_mm + offset, depth)]))
             if not len(ids):
-                break
+                return self.rest_mm + offset if number else posed_mm
             away = cKDTree(self.rest_mm[ids]).query(self.rest_mm, distance_upper_bound=REACH_MM)[0]
             if number == 0:
                 near = self._around(away < REACH_MM)
