@@ -127,6 +127,30 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def held(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock file among all processes for the duration of the block; a dead process releases it.
+
+    Args:
+        path: the lock file, which is removed afterwards.
+        wait: whether to wait for the lock; otherwise false is yielded if another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, blocking=wait)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+@contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path to write to; when the block ends without error, it becomes ``path`` in one step.
 

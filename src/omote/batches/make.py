@@ -11,7 +11,7 @@ import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from omote.batches.picture import write_picture
 from omote.batches.rows import DONE, ScanRow, failed_row, made_row, read_rows, write_rows
 from omote.batches.scans import ScanRef, ScanShard
 from omote.errors import AlignmentError, OmoteError, ScanError
-from omote.files import make_folder
+from omote.files import held, make_folder
 from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.progress import Step, Steps, finish
 from omote.quiet import calm_libraries
@@ -191,22 +191,9 @@ def reopen(out: Path, shard: ScanShard) -> bool:
 @contextmanager
 def _held(folder: Path) -> Iterator[bool]:
     """Whether this process alone makes the shard; a killed process releases it."""
-    from filelock import FileLock, Timeout
-
     make_folder(folder.parent)
-    path = folder.with_name(f".{folder.name}.lock")
-    lock = FileLock(path, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        with suppress(OSError):
-            path.unlink()
-        lock.release()
+    with held(folder.with_name(f".{folder.name}.lock")) as mine:
+        yield mine
 
 
 def _partial(folder: Path) -> Path:

@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar, 
 from omote.config import Range, from_json, to_json
 from omote.errors import OutputError
 from omote.evaluation.records import Row, Table
-from omote.files import atomic_path, check_folder, make_folder, refuse_links
+from omote.files import atomic_path, check_folder, held, make_folder, refuse_links
 from omote.progress import Step, Steps
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend, fingerprint
 from omote.runs import Stopwatch, Value, prefixed, write_run
@@ -296,20 +296,8 @@ class Work:
             name: name of an item, or of a preparation that one process makes for all.
             wait: whether to wait for the lock; otherwise false is yielded if another process holds it.
         """
-        from filelock import FileLock, Timeout
-
-        path = self.out / f".{name.replace('/', '_')}.lock"
-        lock = FileLock(path, blocking=wait)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-            lock.release()
+        with held(self.out / f".{name.replace('/', '_')}.lock", wait=wait) as mine:
+            yield mine
 
 
 def run_study(study: Study, out: Path) -> Steps[dict[str, float | int]]:
