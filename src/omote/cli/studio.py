@@ -71,5 +71,4 @@ class ViewCommand(_Server):
 
 
 def _interrupt() -> None:
-
     os.kill(os.getpid(), signal.SIGINT)

@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from omote import __version__
+from omote.api.avatars import CANDIDATES
 from omote.config import dumps, from_json
 from omote.errors import ConfigError, OmoteError
 from omote.formats.read import FORMATS
@@ -43,7 +44,6 @@ MOST_LISTENERS, MOST_LISTENERS_EACH = 400, 24
 MOST_JSON_BYTES = 64 << 10
 BEAT_S = 5.0
 HEX_ID = re.compile(r"[0-9a-f]{32}")
-CANDIDATES = {"multiview": "candidate1", "latent-views": "candidate2"}
 
 
 class Studio:
