@@ -19,6 +19,7 @@ DEPTH_MM = 0.5  # least depth of an edge's end behind a triangle; soft flesh is 
 PAIRS = (("skin", "skin"), ("teeth", "skin"), ("skin", "teeth"))
 LID_MM = 6.0  # largest distance of a lid's vertices from an eyeball
 
+MARGIN_MM = 0.1  # mended expressions stay so much below that depth, for what is done to them afterwards
 # Each round takes a share of the motion away around what pierces, with a Gaussian of this deviation.
 DAMPING, DAMPED_MM, ROUNDS = 0.12, 5.0, 40
 REACH_MM = 20.0  # damping beyond this distance is below 1e-3
@@ -45,19 +46,20 @@ class Solids:
         edges, lids = self._found(posed_mm, DEPTH_MM)
         return len(edges) + len(lids)
 
-    def apart(self, posed_mm: Float[np.ndarray, "v 3"], *, margin_mm: float = 0.1) -> Float[np.ndarray, "v 3"]:
+    def apart(self, posed_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
         """An expression that goes less far, smoothly, around what would pierce.
 
         Rest pierces nothing, so this ends. Skin may fold where the share of the motion changes; `omote.lift.untangle` mends that.
 
         Args:
             posed_mm: vertices of the expression; the result if nothing pierces.
-            margin_mm: how much less than `DEPTH_MM` an edge may pierce.
         """
-        near, depth = self, DEPTH_MM - margin_mm
+        near = self
         offset = posed_mm.astype(np.float64) - self.rest_mm
         for number in range(ROUNDS):
-            ids = np.unique(np.concatenate([part.ravel() for part in near._found(self.rest_mm + offset, depth)]))
+            ids = np.unique(
+                np.concatenate([part.ravel() for part in near._found(self.rest_mm + offset, DEPTH_MM - MARGIN_MM)])
+            )
             if not len(ids):
                 return self.rest_mm + offset if number else posed_mm
             away = cKDTree(self.rest_mm[ids]).query(self.rest_mm, distance_upper_bound=REACH_MM)[0]

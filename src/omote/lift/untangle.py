@@ -46,6 +46,7 @@ LIP_WEIGHT = 8.0
 LIP_RANGE_MM, LIP_NEIGHBORS = 4.0, 4
 
 
+# Parts that must not pass through each other, by the names of `omote.lift.solids`.
 SOLID = {"skin": ("skin",), "teeth": ("teeth_upper", "teeth_lower"), "eyes": ("eye_left", "eye_right")}
 
 LipsMay = Literal["part", "close", "cross"]
