@@ -13,7 +13,7 @@ from omote.head.model import HeadModel
 from omote.head.shipped import shipped_head
 from omote.tools.source_expression import (
     ExpressionTraining,
-    FaceOf,
+    FamilyFaces,
     FitImitation,
     crossing,
     draw,
@@ -43,7 +43,7 @@ def test_a_matrix_of_the_cross_product() -> None:
 
 
 def test_the_imitated_fit_lies_on_the_person(heads: list[HeadModel]) -> None:
-    face = FaceOf(heads)
+    face = FamilyFaces(heads)
     generator = torch.Generator().manual_seed(0)
     vertices, motion = posed(face, draw(heads, 6, 100, np.random.default_rng(3)), generator)
     refined, moved = FitImitation(face).refined(vertices, motion, generator)

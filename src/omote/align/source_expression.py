@@ -35,8 +35,10 @@ SHOWN = 0.2
 # Standard deviation of the prior when fitting a face that shows an expression.
 WIDE_SIGMA = 0.4
 LEAST = 0.05
-SURE_MM = 0.9
-TOLD, MOST_TOLD = 0.15, 8
+# Mean motion over the face from which on an expression is sure. Of 20 faces at rest, two of them real scans, the most was
+# .55 mm; of 55 with an expression, the least .73.
+SURE_MM = 0.65
+TOLD, MOST_TOLD = 0.15, 8  # least strength of a unit that is told, and their largest number
 
 
 def shown_units(expression: Float[np.ndarray, "52"], least: float = SHOWN) -> Mapping[str, float]:

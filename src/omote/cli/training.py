@@ -309,7 +309,7 @@ class UnitStyleCommand(UnitStyleSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceExpressionCommand(SourceExpressionSettings):
-    """Train the network that finds the expression in a scan, about twenty minutes on one core."""
+    """Train the network that finds the expression in a scan, about six minutes on one core."""
 
     def __call__(self) -> None:
         with Display() as display:

@@ -25,7 +25,6 @@ from omote.align.source_expression import SHOWN, TELLING, WIDE_SIGMA
 from omote.datasets.population import draw_identity
 from omote.errors import HeadModelError
 from omote.files import atomic_path
-from omote.head.correspondence import in_topology_of
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES, CATEGORIES, draw_expression
 from omote.head.fit import (
     EFFECTIVE_POINTS,
@@ -37,7 +36,8 @@ from omote.head.fit import (
     vertex_belief,
 )
 from omote.head.model import HeadModel
-from omote.head.region import head_region
+from omote.multiview.basis import face_families
+from omote.multiview.face_map import face_map
 
 EVERY = 8  # every n-th vertex of the face is enough: the network reads no detail
 CHUNK = 200
@@ -69,7 +69,7 @@ class ExpressionTraining:
         seed: seed of all random choices.
     """
 
-    persons: int = 10_000
+    persons: int = 30_000
     epochs: int = 40
     components: int = 160
     width: int = 384
@@ -94,32 +94,28 @@ class Samples(NamedTuple):
     arkit: Float[Tensor, "b 52"]
 
 
-class FaceOf:
-    """The face of both families at the shipped head's vertices, as tensors of n · 3 numbers."""
+class FamilyFaces:
+    """The face of both families at the vertices of the shipped head's face map, as tensors of n · 3 numbers."""
 
     def __init__(self, heads: Sequence[HeadModel]) -> None:
-        head = heads[0]
-        region = head_region(head)
-        self.ids = np.flatnonzero((region.weight > 0) & region.exterior)
-        mapped = [in_topology_of(one, head) for one in heads]
-        count = min(len(one.identity_mm) for one in mapped)
+        head, face = heads[0], face_map(heads[0])
+        families = face_families(heads, face)
+        count = min(len(family.identity_mm) for family in families)
 
         def flat(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array, np.float32)).flatten(-2)
 
-        self.mean = [flat(one.template_mm[self.ids]) for one in mapped]
-        self.identity = [flat(one.identity_mm[:count, self.ids]) for one in mapped]
-        self.units = [flat(one.expression_mm[:, self.ids]) for one in mapped]
-        place = np.full(head.num_vertices, -1)
-        place[self.ids] = np.arange(len(self.ids))
-        inside = (place[head.faces] >= 0).all(axis=1)
-        self.faces = torch.from_numpy(place[head.faces[inside]].astype(np.int64))
+        self.mean = [flat(family.template_mm) for family in families]
+        self.identity = [flat(family.identity_mm[:count]) for family in families]
+        self.units = [flat(family.expression_mm) for family in families]
+        self.faces = torch.from_numpy(face.faces)
 
-        face = np.flatnonzero(region.face[self.ids])[::EVERY]
-        self.read = torch.from_numpy(face)
-        self.read_ids = self.ids[face]
+        read = np.flatnonzero(face.region)[::EVERY]
+        self.read, self.read_ids = torch.from_numpy(read), face.ids[read]
         self.belief = torch.from_numpy(vertex_belief(head)[self.read_ids].astype(np.float32))
 
+        place = np.full(head.num_vertices, -1)
+        place[face.ids] = np.arange(len(face.ids))
         corners = place[head.landmark_vertices]
         self.has_landmark = torch.from_numpy((corners >= 0).all(axis=1))
         self.landmark_corners = torch.from_numpy(np.where(corners >= 0, corners, 0))
@@ -154,7 +150,7 @@ def draw(heads: Sequence[HeadModel], count: int, modes: int, rng: np.random.Gene
     return Drawn(torch.from_numpy(identity), torch.from_numpy(arkit), family)
 
 
-def posed(face: FaceOf, drawn: Drawn, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def posed(face: FamilyFaces, drawn: Drawn, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(vertices, motion) of persons, most of them blends of both families, bent smoothly; (b, n, 3) each, mm."""
     count, first = len(drawn.family), (drawn.family == 0)[:, None]
 
@@ -186,7 +182,7 @@ def posed(face: FaceOf, drawn: Drawn, generator: torch.Generator) -> tuple[Tenso
 class FitImitation:
     """The linear fit of the shipped head and its refinement, on persons whose vertices are known."""
 
-    def __init__(self, face: FaceOf) -> None:
+    def __init__(self, face: FamilyFaces) -> None:
         self.face = face
         self.fitted = torch.from_numpy(FITTED_UNITS)
         basis = torch.cat([face.identity[0][:FIT_IDENTITIES], face.units[0][self.fitted]]).unflatten(1, (-1, 3))
@@ -291,7 +287,7 @@ class Regression(nn.Module):
 
 
 def drawn_samples(
-    config: ExpressionTraining, heads: Sequence[HeadModel], face: FaceOf
+    config: ExpressionTraining, heads: Sequence[HeadModel], face: FamilyFaces
 ) -> Iterator[int | Samples]:  # fmt: skip
     """Yield the number of persons done, and finally all samples."""
     imitation, parts = FitImitation(face), []
@@ -323,7 +319,7 @@ def train_source_expression(
     if len(heads) < 2 or style is None:
         raise HeadModelError("source-expression: expected two head families; give --ict PATH")
     torch.manual_seed(config.seed)
-    face = FaceOf(heads)
+    face = FamilyFaces(heads)
     for item in drawn_samples(config, heads, face):
         if isinstance(item, int):
             yield "draw", item, config.persons, float("nan")
