@@ -225,11 +225,9 @@ class TrainCommand:
         with Display() as display:
             last = api.train(config, run=self.run, on_step=display if first else None)
 
-        from torch import distributed
+        from omote.engine.loop import leave_group
 
-        if distributed.is_initialized():
-            # Its threads may outlive the interpreter otherwise, which then aborts after a complete run.
-            distributed.destroy_process_group()
+        leave_group()
         if first:
             print(f"{self.run}: {last}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from omote.config import Range, to_json
 from omote.engine.checkpoint import CURRENT, Progress, load_checkpoint, progress_of, save_checkpoint
@@ -411,6 +412,18 @@ def _export(task: Task, averages: Mapping[str, Mapping[str, Tensor]], run: Path,
                 task.export(gathered, new)
         except SafetensorError as error:
             raise OutputError(f"cannot write {folder}: {error}; make room and resume") from None
+
+
+def leave_group() -> None:
+    """Leave the group of processes of a launch, if there is one: the last thing that a program does.
+
+    The group's threads must have ended before the interpreter does, which aborts otherwise, after a complete run. A wrapped
+    model is part of reference cycles and keeps the group alive until they are collected.
+    """
+    if distributed.is_initialized():
+        gc.collect()
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _done(progress: Progress, config: EngineConfig) -> bool:
