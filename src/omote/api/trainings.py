@@ -52,6 +52,7 @@ def encode(
     *,
     out: Path | str,
     autoencoder: Path | str | None = None,
+    encoder: Path | str | None = None,
     variants: int = 1,
     seed: int = 0,
     on_step: Callable[[Step], None] | None = None,
@@ -59,10 +60,11 @@ def encode(
     """Encode a population's latent pairs once, to train editors on with ``latents``; existing shards are kept.
 
     Args:
-        population: folder of rendered shards.
+        population: folder of rendered shards, of single images or of views.
         out: folder of the latent pairs; made if missing.
-        autoencoder: folder of an exported first stage; if None, the shipped one.
-        variants: captures per person.
+        autoencoder: folder of an exported first stage; if None, the shipped one, which encodes single images.
+        encoder: for views, folder of an exported 3D encoder that gives the source's latents (candidate 2).
+        variants: captures per person; 1 for views.
         seed: seed of all random choices.
         on_step: function called with each step.
 
@@ -80,6 +82,17 @@ def encode(
     population, out = Path(population), Path(out)
     check_folder(out)
 
+    from omote.datasets.view_shards import holds_views
+
+    if holds_views(population):
+        if autoencoder is None or variants != 1:
+            raise ConfigError(
+                f"{population}: holds views, which need --autoencoder RUN/export/first_stage, and one variant"
+            )
+        return _encode_views(population, out, Path(autoencoder), None if encoder is None else Path(encoder), on_step)
+    if encoder is not None:
+        raise ConfigError(f"encoder: expected a population of views (`omote population --views`), got {population}")
+
     from omote.head.shipped import shipped_head
     from omote.rgbd.identity_stage import load_first_stage
     from omote.rgbd.train.latent_cache import CachedLatentPairs, encode_population
@@ -91,6 +104,25 @@ def encode(
         if on_step is not None:
             on_step(step)
     return CachedLatentPairs(out, first_stage).num_edits
+
+
+def _encode_views(
+    population: Path, out: Path, stage: Path, encoder: Path | None, on_step: Callable[[Step], None] | None
+) -> int:
+    """Encode views with a first stage and, for the source, with a 3D encoder; the number of edits in ``out``."""
+    from omote.engine.weights import load_pretrained
+    from omote.multiview.first_stage import ViewAutoencoder
+    from omote.multiview.latent_views import EncodedViews, ViewEncoders, encode_views
+    from omote.multiview.voxels import VoxelEncoder
+
+    encoders = ViewEncoders(
+        first_stage=load_pretrained(ViewAutoencoder, stage).eval(),
+        encoder=None if encoder is None else load_pretrained(VoxelEncoder, encoder).eval(),
+    )
+    for step in encode_views(population, encoders, out):
+        if on_step is not None:
+            on_step(step)
+    return EncodedViews(out, encoders).num_edits
 
 
 def count_parameters(config: Any) -> int | None:

@@ -175,14 +175,16 @@ class EncodeCommand:
     Attributes:
         population: folder written by `omote population`.
         out: folder of the latent pairs; made if missing.
-        autoencoder: folder of an exported first stage, instead of the shipped one.
-        variants: captures per person, each with its own light, noise, holes and crop.
+        autoencoder: folder of an exported first stage, instead of the shipped one; views need one.
+        encoder: for views, folder of an exported 3D encoder that gives the source's latents (candidate 2).
+        variants: captures per person, each with its own light, noise, holes and crop; 1 for views.
         seed: seed of all random choices.
     """
 
     population: Annotated[Positional[Path], arg(metavar="SHARDS")]
     out: Folder
     autoencoder: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    encoder: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     variants: int = 1
     seed: int = 0
 

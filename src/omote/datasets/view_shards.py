@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 
-from omote.datasets.cache import DEPTH_UNIT_MM, PersonArrays, check_arrays
+from omote.datasets.cache import DEPTH_UNIT_MM, PersonArrays, check_arrays, shard_folders
 from omote.datasets.population import PopulationConfig, draw_person
 from omote.errors import ConfigError
 from omote.geometry.camera import FRONT_TARGET_MM
@@ -98,6 +99,15 @@ class ViewShard(PersonArrays):
         persons, images, views, size = arrays["rgb"].shape[:4]
         check_arrays(arrays, empty_views(persons, images, views, size, arrays["identity"].shape[-1]))
         return cls(**arrays)
+
+
+def holds_views(population: Path) -> bool:
+    """Whether a population's shards hold views, rather than single images.
+
+    Raises:
+        DatasetError: the folder has no complete shard.
+    """
+    return (shard_folders(population)[0] / "cam_from_world.npy").exists()
 
 
 def empty_views(

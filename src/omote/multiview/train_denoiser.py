@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from omote.config import Range
 from omote.datasets.population import PopulationConfig
+from omote.datasets.view_shards import ViewShard
 from omote.diffusion.flow import noised
 from omote.diffusion.objective import Objective
 from omote.engine.loop import BaseTask, EngineConfig
@@ -26,11 +27,12 @@ from omote.engine.weights import begin_from, built, load_pretrained
 from omote.errors import ConfigError
 from omote.head.model import HeadModel
 from omote.images.stable_diffusion.checkpoint import load_stable_diffusion
-from omote.multiview.data import ViewSets, ViewSource, joined, sets_of
-from omote.multiview.denoiser import NULL_CATEGORY, TEXT_WIDTH, DepthPath, ViewConditions, ViewUNet, depth_maps
+from omote.multiview.data import ViewSource, sets_of
+from omote.multiview.denoiser import NULL_CATEGORY, TEXT_WIDTH, DepthPath, ViewConditions, ViewUNet
 from omote.multiview.first_stage import ViewAutoencoder
+from omote.multiview.latent_views import EncodedViews, LatentViews, ViewEncoders, joined_latents
 from omote.multiview.stable_diffusion import StableDiffusionStage, StableDiffusionViews, views_denoiser
-from omote.multiview.voxels import VoxelEncoder, points_of_views
+from omote.multiview.voxels import VoxelEncoder
 from omote.multiview.words import Captions, text_tokens
 
 MEASURED = 32
@@ -56,6 +58,8 @@ class ViewDenoiserConfig:
         stable_diffusion: checkpoint of Stable Diffusion, whose VAE and U-Net then take the place of ours.
         ict: folder of ICT-FaceKit, for populations that are rendered during training.
         initial: exported denoiser of the same size to start from; None starts untrained.
+        latents: folder of the population's views encoded by the same networks (``omote encode``); if None, views are encoded in
+            every step.
     """
 
     population: Path | PopulationConfig
@@ -76,6 +80,7 @@ class ViewDenoiserConfig:
     stable_diffusion: Path | None = None
     ict: Path | None = None
     initial: Path | None = None
+    latents: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that no network can be built from.
@@ -85,6 +90,8 @@ class ViewDenoiserConfig:
         """
         if self.stable_diffusion is not None and (self.depth == "added" or self.rays or self.encoder is not None):
             raise ValueError("stable_diffusion takes depth as concat or none, no rays and no encoder")
+        if self.latents is not None and (self.stable_diffusion is not None or not isinstance(self.population, Path)):
+            raise ValueError("latents: expected a population of view shards, and networks of our own")
         if len(self.channels) != len(self.attended):
             raise ValueError(
                 f"attended: expected one for each of {len(self.channels)} channels, got {len(self.attended)}"
@@ -93,18 +100,16 @@ class ViewDenoiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EditBatch:
-    """Views of persons before and after an edit.
+    """Persons before and after an edit.
 
     Attributes:
-        source: packed views of the person before the edit.
-        target: packed views of the person with the target expression.
+        views: packed views of the persons before the edit and with the target expression, or their latents.
         noise: standard normal noise of the target latents' shape.
         t: time on the path, [0, 1].
         words: conditions other than the latents, which the module encodes.
     """
 
-    source: Float[Tensor, "b v 5 s s"]
-    target: Float[Tensor, "b v 5 s s"]
+    views: tuple[Float[Tensor, "b v 5 s s"], Float[Tensor, "b v 5 s s"]] | LatentViews
     noise: Float[Tensor, "b v d h w"]
     t: Float[Tensor, "b"]
     words: dict[str, Tensor]
@@ -126,30 +131,22 @@ class ViewDenoiserModule(nn.Module):
         self.denoiser, self.objective = denoiser, objective
         # Deviation of the latent difference, per channel; measured at the start of training and exported with the weights.
         self.register_buffer("delta_std", torch.ones(denoiser.latent_channels, 1, 1))
-        self.frozen = (first_stage, encoder)
+        self.encoders = ViewEncoders(first_stage=first_stage, encoder=encoder)
 
-    def latents(self, batch: EditBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Scaled latents of the source and the target."""
-        first_stage, encoder = self.frozen
-        first_stage.to(device)
-        source, target = batch.source.to(device), batch.target.to(device)
-        with torch.no_grad():
-            z = first_stage.encoded(torch.cat([source, target]).flatten(0, 1)).unflatten(0, (2, *source.shape[:2]))
-            if encoder is not None:
-                found = encoder.to(device)(points_of_views(source, encoder.rig))
-                # The source keeps the encoder's errors, as in the editor;
-                # the change to the target is that of the encoded views.
-                return found, found + (z[1] - z[0])
-        return z[0], z[1]
+    def latents(self, batch: EditBatch, device: torch.device) -> LatentViews:
+        """Latents of the source and the target, encoded now unless they were before."""
+        if isinstance(batch.views, LatentViews):
+            return batch.views.to(device)
+        return self.encoders(*batch.views, device)
 
     def forward(self, batch: EditBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the prediction, with the weighting of the objective."""
         device = next(self.parameters()).device
-        source, target = self.latents(batch, device)
-        z_0 = (target - source) / self.delta_std if self.denoiser.diffuses_change else target
+        views = self.latents(batch, device)
+        z_0 = (views.target - views.source) / self.delta_std if self.denoiser.diffuses_change else views.target
         noise, t = batch.noise.to(device), batch.t.to(device)
-        maps = depth_maps(batch.source.to(device), self.denoiser.latent_size)
-        conditions = ViewConditions(source=source, depth=maps, **{k: v.to(device) for k, v in batch.words.items()})
+        words = {name: value.to(device) for name, value in batch.words.items()}
+        conditions = ViewConditions(source=views.source, depth=views.depth, **words)
         velocity = self.denoiser(noised(z_0, noise, t), t, conditions)
         loss = (self.objective.weight(t).view(-1, 1, 1, 1, 1) * (velocity - (noise - z_0)) ** 2).mean()
         return loss, {self.objective.prediction: loss.detach()}
@@ -163,6 +160,7 @@ class ViewDenoiserTask(BaseTask):
     """
 
     module: ViewDenoiserModule
+    encoded: EncodedViews | None = None
 
     def __init__(self, config: ViewDenoiserConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
@@ -192,9 +190,11 @@ class ViewDenoiserTask(BaseTask):
         if config.initial is not None:
             begin_from(denoiser, config.initial)
         self.module = ViewDenoiserModule(denoiser, first_stage, encoder, config.objective)
+        if config.latents is not None:
+            self.encoded = EncodedViews(config.latents, self.module.encoders)
         with torch.no_grad():
-            source, target = self.module.latents(self.batch(0, 7, MEASURED, 0, 1), torch.device("cpu"))
-            std = (target - source).flatten(0, 1).std(dim=(0, 2, 3)).clamp_min(1e-3)
+            views = self.module.latents(self.batch(0, 7, MEASURED, 0, 1), torch.device("cpu"))
+            std = (views.target - views.source).flatten(0, 1).std(dim=(0, 2, 3)).clamp_min(1e-3)
             self.module.delta_std.copy_(std[:, None, None])
 
     def _of_stable_diffusion(self, checkpoint: Path) -> None:
@@ -212,40 +212,46 @@ class ViewDenoiserTask(BaseTask):
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> EditBatch:
         """Views of persons at rest, paired with views of them with an expression or, at times, at rest again."""
         shape = self._shape()
-        pairs: tuple[list[ViewSets], list[ViewSets]] = ([], [])
+        faces: list[tuple[ViewShard, int, int]] = []
         noise, rows = [], []
         for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
             # Mostly from rest to an expression, sometimes from rest to rest.
             wanted = int(rng.integers(1, shard.num_images)) if rng.random() < 0.9 else 0
-            for side, image in zip(pairs, (0, wanted), strict=True):
-                side.append(sets_of(shard, [(row, image)]))
+            faces.append((shard, row, wanted))
             noise.append(rng.standard_normal(shape).astype(np.float32))
-            rows.append(self._words(pairs[1][-1], rng))
+            rows.append(self._words(int(shard.category[row, wanted]), float(shard.intensity[row, wanted]), rng))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         t = self.module.objective.draw(size * parts, generator)[part * size : (part + 1) * size]
         return EditBatch(
-            source=joined(pairs[0]).x,
-            target=joined(pairs[1]).x,
+            views=self._views(faces),
             noise=torch.from_numpy(np.stack(noise)),
             t=t,
             words={name: torch.stack([row[name] for row in rows]) for name in rows[0]},
         )
 
+    def _views(self, faces: Sequence[tuple[ViewShard, int, int]]) -> tuple[Tensor, Tensor] | LatentViews:
+        """Views, or latents, of persons (shard, row) at rest and in one of their images."""
+        if self.encoded is not None:
+            return joined_latents([self.encoded.edit(*face) for face in faces])
+        rest = [sets_of(shard, [(row, 0)]).x for shard, row, _ in faces]
+        moved = [sets_of(shard, [(row, image)]).x for shard, row, image in faces]
+        return torch.cat(rest), torch.cat(moved)
+
     def _shape(self) -> tuple[int, int, int, int]:
         denoiser = self.module.denoiser
         return (self.source.rig.num_views, denoiser.latent_channels, denoiser.latent_size, denoiser.latent_size)
 
-    def _words(self, wanted: ViewSets, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _words(self, category: int, intensity: float, rng: np.random.Generator) -> dict[str, Tensor]:
         """Conditions of a face: its category, a text or neither, and which of them are dropped."""
-        draw, category = rng.random(), int(wanted.category[0])
+        draw = rng.random()
         by_text = self.captions is not None and ASKED[0] <= draw < sum(ASKED)
         by_category = draw < ASKED[0] or (self.captions is None and draw < sum(ASKED))
         text = torch.zeros(self.tokens.shape[1:])
         if by_text and self.captions is not None:
-            text = self.tokens[self.captions.like(category, float(wanted.intensity[0]), rng)]
+            text = self.tokens[self.captions.like(category, intensity, rng)]
         return {
             "category": torch.tensor(category if by_category else NULL_CATEGORY),
-            "intensity": wanted.intensity[0].float(),
+            "intensity": torch.tensor(intensity),
             "text": text,
             "has_text": torch.tensor(by_text),
             "has_source": torch.tensor(bool(rng.random() >= self.config.drop_source)),
@@ -260,7 +266,9 @@ class ViewDenoiserTask(BaseTask):
         save_file({"delta_std": weights["delta_std"].cpu().contiguous()}, folder / "denoiser" / UNITS)
         for name in (field.name for field in fields(self.config) if field.name in ("first_stage", "encoder")):
             origin: Path | None = getattr(self.config, name)
-            if name == "first_stage" and isinstance(first_stage := self.module.frozen[0], StableDiffusionStage):
+            if name == "first_stage" and isinstance(
+                first_stage := self.module.encoders.first_stage, StableDiffusionStage
+            ):
                 first_stage.vae.save_pretrained(folder / name)
                 continue
             if origin is not None and not (folder / name / "config.json").exists():

@@ -8,6 +8,7 @@ The mean offset of a voxel's points keeps detail that a 5 mm grid would lose.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,25 +149,52 @@ class VoxelEncoder(ModelMixin, ConfigMixin):
         coarse = self.coarse(fine)
         views, rays, samples, _ = self.places.shape
         place = self.places.view(1, views, rays, samples, 3).expand(points.count, -1, -1, -1, -1)
-        felt = torch.cat([F.grid_sample(level, place, align_corners=False) for level in (fine, coarse)], dim=1)
-        occupied = F.grid_sample(grid[:, :1], place, align_corners=False)
-        felt = felt.permute(0, 2, 3, 4, 1)
-        # Empty voxels occlude nothing, whatever density the network predicts.
-        density = (
-            F.softplus(self.density(torch.cat([felt, occupied[:, 0, ..., None]], dim=-1))[..., 0]) * occupied[:, 0]
-        )
+        occupied = F.grid_sample(grid[:, :1], place, align_corners=False)[:, 0]
+        # Empty voxels occlude nothing and show nothing, whatever the network predicts, so that features are read only where
+        # there is surface: a few percent of the samples.
+        filled = occupied > 0
+        item = torch.arange(points.count, device=grid.device).view(-1, 1, 1, 1).expand_as(filled)[filled]
+        felt = torch.cat([sampled(level, place[filled], item) for level in (fine, coarse)], dim=1)
+        there = F.softplus(self.density(torch.cat([felt, occupied[filled, None]], dim=1))[:, 0]) * occupied[filled]
+        density = torch.zeros_like(occupied).masked_scatter(filled, there.to(occupied.dtype))
         through = torch.exp(-torch.cumsum(density, dim=-1) + density)
         weight = through * (1 - torch.exp(-density))
-        depth = torch.linspace(-1, 1, samples, device=felt.device, dtype=felt.dtype)
-        cover = weight.sum(dim=-1)
-        ray = torch.cat(
-            [(weight[..., None] * felt).sum(dim=3), (weight * depth).sum(dim=-1)[..., None], cover[..., None]], dim=-1
-        )
+        depth = torch.linspace(-1, 1, samples, device=felt.device, dtype=weight.dtype)
+        cover, expected = weight.sum(dim=-1), (weight * depth).sum(dim=-1)
+        ray_id = torch.arange(filled[..., 0].numel(), device=grid.device).view(*filled.shape[:3], 1).expand_as(filled)
+        seen = felt.new_zeros(filled[..., 0].numel(), felt.shape[1], dtype=weight.dtype)
+        seen = seen.index_add(0, ray_id[filled], weight[filled][:, None] * felt.to(weight.dtype))
+        ray = torch.cat([seen.view(*cover.shape, -1), expected[..., None], cover[..., None]], dim=-1)
         side = int(rays**0.5)
         maps = ray.view(points.count * views, side, side, -1).permute(0, 3, 1, 2)
         h = self.stem(maps) + self.camera(self.matrices).repeat(points.count, 1)[:, :, None, None]
         out: Tensor = self.views(h)
         return out.unflatten(0, (points.count, views))
+
+
+def sampled(
+    volume: Float[Tensor, "b c d h w"], place: Float[Tensor, "n 3"], item: Int[Tensor, "n"]
+) -> Float[Tensor, "n c"]:
+    """Trilinear samples of a batch of volumes; ``F.grid_sample`` with places that differ in number between items.
+
+    Args:
+        volume: volumes, zero outside.
+        place: places (x, y, z) in [-1, 1], as ``align_corners=False`` defines them.
+        item: volume of each place.
+    """
+    _, channels, *shape = volume.shape
+    flat = volume.permute(0, 2, 3, 4, 1).reshape(-1, channels)
+    size = torch.tensor(shape[::-1], device=place.device)
+    at = ((place + 1) * size - 1) / 2
+    low = at.floor().long()
+    out = flat.new_zeros(len(place), channels)
+    for corner in itertools.product((0, 1), repeat=3):
+        cell = low + torch.tensor(corner, device=place.device)
+        share = (1 - (at - cell).abs()).prod(dim=1) * ((cell >= 0) & (cell < size)).all(dim=1)
+        cell = cell.clamp_min(0).minimum(size - 1)
+        row = ((item * shape[0] + cell[:, 2]) * shape[1] + cell[:, 1]) * shape[2] + cell[:, 0]
+        out = out + share[:, None].to(flat.dtype) * flat[row]
+    return out
 
 
 def _ray_samples(rig: Rig, side: int) -> Float[Tensor, "v r s 3"]:
