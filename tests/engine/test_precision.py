@@ -11,7 +11,7 @@ from torch import nn
 from line_task import Resolved, config, run_to_end
 from omote.engine.estimate import estimate
 from omote.engine.loop import train
-from omote.engine.precision import Choice, candidates, measure
+from omote.engine.precision import Choice, candidates, lay_out, measure
 from omote.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -154,3 +154,12 @@ def test_layouts_learn_the_same_and_bf16_nearly(tmp_path):
 def test_an_estimate_is_of_the_fastest():
     assert estimate(ImageTask(slow="fp32"), config(precision="auto")).precision == "bf16"
     assert estimate(ImageTask(slow="fp32"), config()).precision == "fp32"
+
+
+def test_volumes_are_laid_out_too():
+    module = nn.Sequential(nn.Conv3d(4, 8, 3), nn.Conv2d(4, 8, 3), nn.Linear(3, 3))
+    lay_out(module, "channels_last")
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert module[1].weight.is_contiguous(memory_format=torch.channels_last)
+    lay_out(module, "contiguous")
+    assert all(weight.is_contiguous() for weight in module.parameters())

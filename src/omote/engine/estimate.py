@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from omote.engine.loop import EngineConfig, Task, optimiser_of
-from omote.engine.precision import FORMATS, autocast, candidates, measure
+from omote.engine.precision import autocast, candidates, lay_out, measure
 
 LARGE = 50_000_000
 MOST_PARTS = 16
@@ -56,7 +56,7 @@ def estimate(task: Task, config: EngineConfig, *, num_steps: int = 3) -> Estimat
 
     choices = candidates(config, {})
     choice = choices[0] if len(choices) == 1 or parts > 1 else measure(task, config, choices, device).best
-    task.module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
+    lay_out(task.module, choice.layout)
     optimiser = optimiser_of(task, config)
 
     start = time.monotonic()

@@ -27,7 +27,7 @@ from torch import Tensor, distributed, nn
 from omote.config import Range, to_json
 from omote.engine.checkpoint import CURRENT, Progress, load_checkpoint, progress_of, save_checkpoint
 from omote.engine.log import RunLog, StepReport
-from omote.engine.precision import FORMATS, RECORD, autocast, candidates, measure
+from omote.engine.precision import RECORD, autocast, candidates, lay_out, measure
 from omote.engine.prefetch import batches
 from omote.engine.record import recorded_engine, settle, write_record
 from omote.engine.sharded import is_sharded, own_part, unsharded, whole, whole_state
@@ -260,7 +260,7 @@ def _chosen(
         choices = broadcast_object_list(choices[:1])
     (choice,) = choices
     # Done before averages and AdamW's moments are made, which take over the memory layout of the weights.
-    task.module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
+    lay_out(task.module, choice.layout)
     return dataclasses.replace(config, precision=choice.precision, memory_layout=choice.layout), note
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "bf16", "fp16"]
 Layout = Literal["contiguous", "channels_last"]
 RECORD = "precision.json"
-FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # A choice other than the first, contiguous float32, must take at most this share of its time.
 MARGIN = 0.97
@@ -101,6 +101,14 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
     return torch.autocast(device.type, HALF[precision])
 
 
+def lay_out(module: nn.Module, layout: Layout) -> None:
+    """Change the memory layout of a module's weights, in place; those of convolutions over volumes have five axes."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() in CHANNELS_LAST:
+            wanted = torch.contiguous_format if layout == "contiguous" else CHANNELS_LAST[tensor.dim()]
+            tensor.data = tensor.data.contiguous(memory_format=wanted)
+
+
 def candidates(config: EngineConfig, recorded: Mapping[str, Any]) -> list[Choice]:
     """The choices that a config leaves open.
 
@@ -138,7 +146,7 @@ def measure(task: Task, config: EngineConfig, choices: list[Choice], device: tor
     with _untouched(module):
         for _ in range(ROUNDS):
             for choice in choices:
-                module.to(memory_format=FORMATS[choice.layout])  # type: ignore[call-overload]
+                lay_out(module, choice.layout)
 
                 def step(precision: Precision = choice.precision) -> None:
                     with autocast(device, precision):
@@ -188,7 +196,7 @@ def _untouched(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        lay_out(module, "contiguous")
         with torch.no_grad():
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])

@@ -132,8 +132,8 @@ def _encoded(shard: ViewShard, encoders: ViewEncoders) -> dict[str, np.ndarray]:
                 source, depth = latents.source, latents.depth
         change = torch.stack([torch.zeros_like(source), *changes], dim=1)
         rows.append({name: t.half().numpy() for name, t in (("source", source), ("change", change), ("depth", depth))})
-    latents = {name: np.concatenate([row[name] for row in rows]) for name in LATENTS}
-    return latents | {name: np.array(getattr(shard, name)) for name in KEYS}
+    found = {name: np.concatenate([row[name] for row in rows]) for name in LATENTS}
+    return found | {name: np.array(getattr(shard, name)) for name in KEYS}
 
 
 def _check(folder: Path, made_of: str) -> None:

@@ -36,7 +36,7 @@ class StableDiffusionStage(nn.Module):
         size: side of a view, pixels.
     """
 
-    channels = (0, 1, 2)
+    channels: tuple[int, ...] = (0, 1, 2)
 
     def __init__(self, vae: Any, size: int) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ from omote.head.model import HeadModel
 from omote.images.stable_diffusion.checkpoint import load_stable_diffusion
 from omote.multiview.data import ViewSource, sets_of
 from omote.multiview.denoiser import NULL_CATEGORY, TEXT_WIDTH, DepthPath, ViewConditions, ViewUNet
-from omote.multiview.first_stage import ViewAutoencoder
+from omote.multiview.first_stage import ViewAutoencoder, ViewFirstStage
 from omote.multiview.latent_views import EncodedViews, LatentViews, ViewEncoders, joined_latents
 from omote.multiview.stable_diffusion import StableDiffusionStage, StableDiffusionViews, views_denoiser
 from omote.multiview.voxels import VoxelEncoder
@@ -123,7 +123,7 @@ class ViewDenoiserModule(nn.Module):
     def __init__(
         self,
         denoiser: ViewUNet | StableDiffusionViews,
-        first_stage: ViewAutoencoder | StableDiffusionStage,
+        first_stage: ViewFirstStage,
         encoder: VoxelEncoder | None,
         objective: Objective,
     ) -> None:
