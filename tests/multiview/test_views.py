@@ -7,7 +7,7 @@ import pytest
 
 from omote.geometry.rig import Rig
 from omote.head.shipped import shipped_head
-from omote.multiview.views import Views, disagreement_mm, views_of
+from omote.multiview.views import Views, disagreement, views_of
 from omote.rendering.rgbd import render_head
 from omote.types import Mesh, PointCloud
 
@@ -27,12 +27,12 @@ def views(mesh: Mesh) -> Views:
 
 
 def test_views_of_a_mesh_agree_in_depth(views: Views) -> None:
-    errors = disagreement_mm(views.images)
+    errors = disagreement(views.images).depth_mm
     assert len(errors) > 10_000
     assert np.median(errors) < 0.4
     front = views.images[0]
     off = [replace(front, depth_mm=np.where(front.mask, front.depth_mm + 5, 0)), *views.images[1:]]
-    assert np.median(disagreement_mm(off)) > np.median(errors) + 0.5
+    assert np.median(disagreement(off).depth_mm) > np.median(errors) + 0.5
 
 
 def test_the_nose_hides_a_cheek_from_the_side(views: Views) -> None:

@@ -96,6 +96,14 @@ def test_a_trial_of_the_table(candidate_runs: Path) -> None:
     moving = {row: numbers[f"mesh/surface_mm_moving/{row}"] for row in ("rgbd_shipped/asks=category", "copy_source")}
     assert moving["rgbd_shipped/asks=category"] < moving["copy_source"]
     assert numbers["model/parameters/multiview"] > 0
+    assert numbers["memory_mb/peak/latent_views"] > 100
+    assert numbers["diversity/mesh_mm/multiview/asks=category"] > 0
+    assert numbers["mesh/vertex_mm_moving_best_of_2/rgbd_shipped/asks=category"] > 0
+    # Views of colour alone have no depth to disagree in; true renders agree best.
+    assert "views/disagreement_mm/multiview/asks=category" not in numbers
+    assert numbers["views/disagreement_mm/ceiling"] < numbers["views/disagreement_mm/latent_views/asks=category"]
+    assert numbers["views/color_disagreement/ceiling"] < 0.1
+    assert len(list((out / "examples").glob("*.png"))) == 1
     assert (out / "figure.svg").is_file()
 
 

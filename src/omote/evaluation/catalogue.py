@@ -128,6 +128,16 @@ MESH = (
     Metric("mesh/surface_mm_moving", "surface error, moving", "mm", "lower", 2, surfaces.vertex_errors,
            "Mean distance to the true surface of vertices that the expression moves by more than 2 mm; neutral left out.",
            with_neutral=False),
+    Metric("mesh/vertex_mm_moving_best_of_{n}", "vertex error, moving, best of {n}", "mm", "lower", 2, surfaces.vertex_errors,
+           "The least `mesh/vertex_mm_moving` among {n} samples of an expression.", with_neutral=False),
+    Metric("diversity/mesh_mm", "diversity of meshes", "mm", "neither", 2, np.std,
+           "Root mean square distance of vertices that the expression moves by more than 2 mm from their mean over the samples.",
+           with_neutral=False),
+    Metric("views/disagreement_mm", "disagreement of views", "mm", "lower", 2, np.median,
+           "Median |depth of view i projected into view j − depth of view j| over the surface that both see."),
+    Metric("views/color_disagreement", "disagreement of colours", "", "lower", 3, np.mean,
+           "Mean |colour of view i − colour of view j| over the surface that both see, in [0, 1]; views without depth of their "
+           "own are related by the made mesh."),
 )  # fmt: skip
 
 # Identity: distances of the descriptors of a face recognition network; Euclidean for face-api, 1 − cosine for ArcFace.

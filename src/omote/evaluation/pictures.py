@@ -97,12 +97,14 @@ def _cell(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "c c 3"]:
     return np.asarray(Image.fromarray(pixels).resize((CELL_PX, CELL_PX), Image.Resampling.BOX))
 
 
-def sheet_persons(persons: Sequence[PersonRecords], row: Row = MODEL) -> dict[str, int]:
-    """Indices of the best, median and worst person by the row's mean depth MAE over moving pixels.
+def sheet_persons(
+    persons: Sequence[PersonRecords], row: Row = MODEL, metric: str = "depth/mae_mm_moving"
+) -> dict[str, int]:
+    """Indices of the best, median and worst person by the row's mean of an error, by default of depth over moving pixels.
 
-    Persons without moving pixels are not ranked; with fewer than three persons, some names are left out.
+    Persons without the error are not ranked; with fewer than three persons, some names are left out.
     """
-    errors = per_person(persons, "depth/mae_mm_moving", row)
+    errors = per_person(persons, metric, row)
     if errors is None:
         return {}
     measured = np.flatnonzero(~np.isnan(errors))

@@ -86,18 +86,33 @@ def seen_by(images: Sequence[Rgbd]) -> Bool[np.ndarray, "v v h w"]:
     return out
 
 
-def disagreement_mm(images: Sequence[Rgbd]) -> Float[np.ndarray, "n"]:
-    """|depth of view i projected into view j - depth of view j| at all pixels whose surface both views see, z-depth in mm."""
-    errors = [np.empty(0)]
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """How far views differ at all pixels whose surface two of them see.
+
+    Attributes:
+        depth_mm: |depth of view i projected into view j - depth of view j|, z-depth in mm.
+        color: mean of |colour of view i - colour of view j| over the channels, in [0, 1].
+    """
+
+    depth_mm: Float[np.ndarray, "n"]
+    color: Float[np.ndarray, "n"]
+
+
+def disagreement(images: Sequence[Rgbd]) -> Disagreement:
+    """How far registered views of one surface differ from each other, in depth and in colour."""
+    depths, colors = [np.empty(0)], [np.empty(0)]
     for i, image in enumerate(images):
-        points, _ = rgbd_points(image)
+        points, own = rgbd_points(image)
         for j, other in enumerate(images):
             if i == j or not len(points):
                 continue
             uvz = project(other.camera, points)
             difference = np.abs(_depth_at(other, uvz) - uvz[:, 2])
-            errors.append(difference[_visible(points, other) & (difference < SAME_MM)])
-    return np.concatenate(errors)
+            shared = _visible(points, other) & (difference < SAME_MM)
+            depths.append(difference[shared])
+            colors.append(np.abs(sample_image(other.rgb, uvz[shared, :2]) - own[shared]).mean(axis=1))
+    return Disagreement(depth_mm=np.concatenate(depths), color=np.concatenate(colors))
 
 
 def _visible(points_mm: Float[np.ndarray, "n 3"], image: Rgbd) -> Bool[np.ndarray, " n"]:

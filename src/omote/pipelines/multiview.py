@@ -16,7 +16,7 @@ from omote.head.model import HeadModel
 from omote.lift.offsets import register_offsets
 from omote.lift.register import Registered
 from omote.multiview.model import ViewEditor, ViewEditSettings
-from omote.multiview.views import disagreement_mm, views_of
+from omote.multiview.views import disagreement, views_of
 from omote.pipelines.base import NEUTRAL, AvatarPipeline, Expressed, Neutral
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import Step, Steps
@@ -96,7 +96,7 @@ class MultiviewPipeline(AvatarPipeline):
         }
         if len(editor.first_stage.channels) == NUM_CHANNELS:
             cameras = editor.rig.cameras(editor.sample_size)
-            apart = [disagreement_mm(unpack_images(x, cameras)) for x in made.views[1:]]
+            apart = [disagreement(unpack_images(x, cameras)).depth_mm for x in made.views[1:]]
             facts["views/disagreement_mm"] = float(np.median(np.concatenate(apart)))
         return Expressed(source=front, generated=generated, lifted=lifted, facts=facts)
 

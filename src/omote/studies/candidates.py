@@ -7,11 +7,9 @@ and a front view of each expression, requested by category and by text. The head
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -19,25 +17,23 @@ import numpy as np
 from omote.config import Range
 from omote.errors import CheckpointError
 from omote.evaluation.figures import figure
-from omote.evaluation.records import Record, Row, Table
+from omote.evaluation.records import PersonRecords, Row, Table
+from omote.files import make_folder
 from omote.progress import Steps
 from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, fingerprint
 from omote.studies.base import FREE, PersonStudy, Results, Work
-from omote.studies.table import CEILING, COLOR, COPY, DEPTH, IDENTITY, TOP1, cell
+from omote.studies.table import COLOR, COPY, DEPTH, IDENTITY, TOP1, cell
 
 if TYPE_CHECKING:
-    from omote.datasets.population import Person
+    from omote.datasets.population import Person, PopulationConfig
     from omote.evaluation.ground_truth import GroundTruth
-    from omote.head.model import HeadModel
-    from omote.multiview.model import ViewEditor
-    from omote.rgbd.model import EditingModel
+    from omote.studies.candidate_rows import Rivals, RowSettings
     from omote.studies.persons import Made
-    from omote.types import Expression, Rgbd
 
 ONE, TWO, THREE, SHIPPED = Row("multiview"), Row("latent_views"), Row("rgbd"), Row("rgbd_shipped")
-HEAD_EDIT = Row("head_edit")
-MESH = ("mesh/surface_mm_moving", "mesh/vertex_mm", "mesh/vertex_mm_moving")
 CATEGORY, TEXT = "category", "text"
+MESH = ("mesh/surface_mm_moving", "mesh/vertex_mm", "mesh/vertex_mm_moving")
+PEAK = "memory_mb/peak"
 TINY_PERSONS = 4
 
 
@@ -52,12 +48,21 @@ class Candidates(PersonStudy):
         rgbd: candidate 3, retrained on the same budget as the others; left out if None.
         depth_weights: further weights of the source's depth in candidate 1.
         steps: number of diffusion steps of every candidate.
+        samples: samples of an expression by text, whose spread and best one are measured; 0 for none.
+        sampled_persons: number of persons with several samples.
         words: whether to request expressions by text too; needs the text encoders.
         train_tiny: whether to train networks of seconds in the result folder first, whose results mean nothing.
     """
 
     NAME = "candidates"
-    TINY: ClassVar[Mapping[str, Any]] = {"persons": 2, "train_tiny": True, "words": False, "depth_weights": (0.0,)}
+    TINY: ClassVar[Mapping[str, Any]] = {
+        "persons": 2,
+        "train_tiny": True,
+        "words": False,
+        "depth_weights": (0.0,),
+        "samples": 2,
+        "sampled_persons": 1,
+    }
 
     persons: Annotated[int, Range(1), FREE] = 100
     multiview: Path = SHIPPED_WEIGHTS / RIVALS / "candidate1"
@@ -65,6 +70,8 @@ class Candidates(PersonStudy):
     rgbd: Path | None = None
     depth_weights: tuple[Annotated[float, Range(0, 4)], ...] = (0.0, 0.5)
     steps: Annotated[int, Range(1, 1000)] = 1
+    samples: Annotated[int, Range(0, 100)] = 8
+    sampled_persons: Annotated[int, Range(0)] = 20
     words: bool = True
     train_tiny: bool = False
 
@@ -99,6 +106,7 @@ class Candidates(PersonStudy):
         """Measure every person, and test every candidate against copying the source."""
         from omote.evaluation.summary import summarise, summarise_parts
         from omote.head.shipped import population_heads
+        from omote.studies.candidate_rows import Rivals, peak_memory_apart
         from omote.studies.persons import Group, load_judges, measure_persons
 
         if self.train_tiny:
@@ -107,21 +115,27 @@ class Candidates(PersonStudy):
         else:
             folders = self.folders()
         heads = population_heads(self.ict)
-        rivals = _Rivals(self, folders, heads)
+        settings = self._settings()
+        images = {SHIPPED: SHIPPED_WEIGHTS} if self.rgbd is None else {SHIPPED: SHIPPED_WEIGHTS, THREE: self.rgbd}
+        rivals = Rivals(folders, images, heads, settings)
         population = self.unseen()
 
-        def draw(index: int) -> tuple[Person, GroundTruth]:
-            from omote.datasets.population import draw_person
-            from omote.evaluation.ground_truth import render_ground_truth
+        def made(person: Person, truth: GroundTruth) -> Made:
+            return rivals.made(person, truth, sampled=person.index < self.sampled_persons)
 
-            person = replace(draw_person(population, index, heads), camera=rivals.front)
-            return person, render_ground_truth(person, heads)
-
-        group = Group(name=self.NAME, make=rivals.made)
-        found = yield from measure_persons(work, self.names(), draw, [group], heads, load_judges())
+        group = Group(name=self.NAME, make=made)
+        found = yield from measure_persons(
+            work, self.names(), lambda index: rivals.draw(population, index), [group], heads, load_judges()
+        )
         persons = [person for (person,) in found]
         table = summarise(persons)
-        numbers = {f"model/parameters/{row}": count for row, count in rivals.parameters().items()}
+        every = {row.name: (row, folder) for row, folder in {**folders, **images}.items()}
+        memory = yield from work.records(
+            "memory", list(every), lambda name: {PEAK: peak_memory_apart(*every[name], settings, population)}
+        )
+        numbers: dict[str, float] = {f"{PEAK}/{name}": record[PEAK] for name, record in memory.items()}
+        numbers |= {f"model/parameters/{row}": count for row, count in rivals.parameters().items()}
+        yield from _examples(work, rivals, population, persons)
         return Results(
             table={**table, **summarise_parts(persons)},
             notes=against_copying(persons, table),
@@ -129,172 +143,16 @@ class Candidates(PersonStudy):
             figure=figure(_charts(table), columns=3),
         )
 
+    def _settings(self) -> RowSettings:
+        from omote.studies.candidate_rows import RowSettings
 
-class _Rivals:
-    """The candidates' networks, and the rows that they generate."""
-
-    def __init__(self, study: Candidates, folders: Mapping[Row, Path], heads: Sequence[HeadModel]) -> None:
-        from omote.head.correspondence import in_topology_of
-        from omote.multiview.model import load_view_editor
-        from omote.studies.networks import load_editor
-
-        self.study, self.heads = study, heads
-        self.mapped = [in_topology_of(head, heads[0]) for head in heads]
-        self.views: dict[Row, ViewEditor] = {row: load_view_editor(path, heads[0]) for row, path in folders.items()}
-        self.images: dict[Row, EditingModel] = {SHIPPED: load_editor(SHIPPED_WEIGHTS)}
-        if study.rgbd is not None:
-            self.images[THREE] = load_editor(study.rgbd)
-
-    @cached_property
-    def front(self) -> Any:
-        """The camera of every row's images."""
-        return next(iter(self.views.values())).rig.cameras(self.images[SHIPPED].sample_size)[0]
-
-    def parameters(self) -> dict[Row, int]:
-        """Number of parameters of each candidate's networks, without the face's closed-form regression."""
-        found: dict[Row, int] = {}
-        for row, editor in self.views.items():
-            networks: list[Any] = [editor.denoiser, editor.first_stage, editor.to_3d, editor.encoder]
-            found[row] = sum(p.numel() for n in networks if n is not None for p in n.parameters())
-        for row, model in self.images.items():
-            parts: list[Any] = [model.autoencoder, model.editor]
-            found[row] = sum(p.numel() for n in parts for p in n.parameters())
-        return found
-
-    def made(self, person: Person, truth: GroundTruth) -> Made:
-        """All rows of a person."""
-        from omote.studies.persons import Made
-
-        head = self.mapped[person.head]
-        rest = head.vertices(person.identity, person.expressions[0].arkit)
-        true = [head.vertices(person.identity, e.arkit) for e in person.expressions]
-        images: dict[Row, Sequence[Rgbd]] = {CEILING: truth.images, COPY: [truth.source] * len(true)}
-        records = list(self._mesh_records(COPY, [rest] * len(true), true, rest))
-        typical = [self._typical(head, rest, e) for e in person.expressions]
-        records += self._mesh_records(HEAD_EDIT, typical, true, rest)
-        x = self._views(person)
-        for asks, expressions in self._asked(person).items():
-            for row, editor in self.views.items():
-                weights = (1.0, *self.study.depth_weights) if row == ONE else (1.0,)
-                for weight in weights:
-                    own = row.under(asks=asks) if weight == 1.0 else row.under(asks=asks, depth_weight=weight)
-                    shown, meshes, seconds = self._of_views(editor, x, expressions, person, rest, head, weight)
-                    images[own] = shown
-                    records += self._mesh_records(own, meshes, true, rest)
-                    records += _times(own, seconds, len(true))
-            for row, model in self.images.items():
-                own = row.under(asks=asks)
-                images[own], meshes, seconds = self._of_image(model, truth.source, expressions, person, rest, head)
-                records += self._mesh_records(own, meshes, true, rest)
-                records += _times(own, seconds, len(true))
-        return Made(images=images, records=records)
-
-    def _asked(self, person: Person) -> dict[str, list[Expression]]:
-        """The person's expressions by category alone, and by text."""
-        from omote.rgbd.conditions.text.captions import draw_caption
-        from omote.studies.edit_methods import without_weights
-
-        asked = {CATEGORY: without_weights(person.expressions)}
-        if self.study.words:
-            rng = np.random.default_rng([self.study.seed, person.index, 31])
-            captions = [draw_caption(rng, language="en", category=e.category, split="test") for e in person.expressions]
-            asked[TEXT] = [replace(e, text=caption.text) for e, caption in zip(asked[CATEGORY], captions, strict=True)]
-        return asked
-
-    def _views(self, person: Person) -> Any:
-        """The person at rest, seen by the rig."""
-        from omote.datasets.population import render_person
-        from omote.rgbd.codec import pack_images
-
-        editor = next(iter(self.views.values()))
-        cameras = editor.rig.cameras(editor.sample_size)
-        seen = [
-            next(iter(render_person(replace(person, camera=c), self.heads, person.expressions[:1])))[0] for c in cameras
-        ]
-        return pack_images(seen)
-
-    def _of_views(
-        self,
-        editor: ViewEditor,
-        x: Any,
-        expressions: Sequence[Expression],
-        person: Person,
-        rest: Any,
-        head: HeadModel,
-        weight: float,
-    ) -> tuple[list[Rgbd], list[np.ndarray], dict[str, float]]:
-        from omote.lift.offsets import register_offsets
-        from omote.multiview.model import ViewEditSettings
-        from omote.pipelines.multiview import with_mesh_depth
-        from omote.rgbd.codec import unpack_images
-
-        began = perf_counter()
-        how = ViewEditSettings(steps=self.study.steps, depth_weight=weight, seed=self.study.seed + 1000 * person.index)
-        found = editor.edit(x, expressions, how)
-        edited = perf_counter()
-        meshes = [
-            register_offsets(
-                head,
-                rest,
-                editor.face.ids,
-                vertices - found.vertices_mm[0],
-                belief=editor.face.weight,
-                sigma_mm=sigma,
-            ).vertices_mm
-            for vertices, sigma in zip(found.vertices_mm[1:], found.sigma_mm[1:], strict=True)
-        ]
-        seconds = {"time_s/views_edit": edited - began, "time_s/mesh": (perf_counter() - edited) / len(meshes)}
-        fronts = unpack_images(found.views[1:, 0], [self.front] * len(meshes))
-        return [with_mesh_depth(f, head, v) for f, v in zip(fronts, meshes, strict=True)], meshes, seconds
-
-    def _of_image(
-        self,
-        model: EditingModel,
-        source: Rgbd,
-        expressions: Sequence[Expression],
-        person: Person,
-        rest: Any,
-        head: HeadModel,
-    ) -> tuple[list[Rgbd], list[np.ndarray], dict[str, float]]:
-        from omote.diffusion.settings import EditSettings
-        from omote.lift.register import register_expression
-        from omote.studies.edit_methods import drawn
-
-        seed = self.study.seed + 1000 * person.index
-        began = perf_counter()
-        weighted = drawn(model, expressions, seed)
-        wanted = [replace(e, text=asked.text) for e, asked in zip(weighted, expressions, strict=True)]
-        how = EditSettings(steps=self.study.steps, seed=seed)
-        images = model.edit(source, wanted, how, face=model.face_of(source))
-        edited = perf_counter()
-        # The first expression is the one at rest.
-        meshes = [register_expression(head, rest, image, images[0]).vertices_mm for image in images]
-        seconds = {"time_s/views_edit": edited - began, "time_s/mesh": (perf_counter() - edited) / len(meshes)}
-        return images, meshes, seconds
-
-    def _typical(self, head: HeadModel, rest: Any, expression: Expression) -> np.ndarray:
-        from omote.head.expressions import typical_expression
-
-        arkit = typical_expression(expression.category, expression.intensity).arkit
-        assert arkit is not None
-        return head.moved(rest, arkit)
-
-    def _mesh_records(
-        self, row: Row, made: Sequence[np.ndarray], true: Sequence[np.ndarray], rest: np.ndarray
-    ) -> Iterator[Record]:
-        from omote.evaluation.surfaces import vertex_errors
-
-        face = next(iter(self.views.values())).face
-        errors = [
-            vertex_errors(m[face.ids], t[face.ids], rest[face.ids], face.faces, face.region)
-            for m, t in zip(made, true, strict=True)
-        ]
-        for key in errors[0]:
-            yield Record(row=row, measure=key, values=np.array([e[key] for e in errors]))
-
-
-def _times(row: Row, seconds: Mapping[str, float], count: int) -> list[Record]:
-    return [Record(row=row, measure=key, values=np.full(count, value)) for key, value in seconds.items()]
+        return RowSettings(
+            steps=self.steps,
+            depth_weights=self.depth_weights,
+            words=self.words,
+            samples=self.samples,
+            seed=self.seed,
+        )
 
 
 def against_copying(persons: Sequence[Any], table: Table) -> dict[Row, dict[str, str | float]]:
@@ -317,6 +175,29 @@ def against_copying(persons: Sequence[Any], table: Table) -> dict[Row, dict[str,
         if by_category is not None:
             notes[row]["p_surface_vs_category"] = paired_test(own, by_category).p_value
     return notes
+
+
+def _examples(
+    work: Work, rivals: Rivals, population: PopulationConfig, persons: Sequence[PersonRecords]
+) -> Steps[None]:
+    """Pictures of the best, median and worst person by candidate 1's (or 2's) surface error: all rows by category."""
+    from omote.evaluation.pictures import save_strips, sheet_persons
+    from omote.progress import Step
+
+    make_folder(work.out / "examples")
+    first = next(iter(rivals.views)).under(asks=CATEGORY)
+    for name, index in sheet_persons(persons, first, MESH[0]).items():
+        path = work.out / "examples" / f"{name}_{index:06d}.png"
+        if path.exists():
+            continue
+        yield Step(stage="examples", note=name)
+        images = rivals.made(*rivals.draw(population, index)).images
+        shown = {
+            row: seen
+            for row, seen in images.items()
+            if row.on("asks") in (None, CATEGORY) and not row.on("depth_weight")
+        }
+        save_strips(path, shown)
 
 
 def _charts(table: Table) -> list[str]:
