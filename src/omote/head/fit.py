@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from omote.errors import AlignmentError
@@ -18,7 +18,7 @@ from omote.geometry.camera import transform
 from omote.geometry.cloud import closest_on_mesh, estimate_normals, in_sight, spacing
 from omote.geometry.mesh import vertex_normals
 from omote.head.expressions import ARKIT_NAMES
-from omote.head.model import HeadModel
+from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
 
 # Jaw landmarks shift with the view and brow landmarks are the least certain; eyes, nose and mouth determine the pose.
@@ -128,6 +128,7 @@ def fit_head(
     iterations: int = 14,
     expression: bool = True,
     expression_sigma: float = EXPRESSION_SIGMA,
+    measured: bool = True,
 ) -> Fit:
     """Fit pose, scale, identity and a small expression of ``model`` to a scan.
 
@@ -142,6 +143,7 @@ def fit_head(
         iterations: number of ICP iterations.
         expression: whether to estimate ARKit weights too, so that a smile is not absorbed by the identity.
         expression_sigma: prior standard deviation of the ARKit weights; the default is that of a face at rest.
+        measured: whether to measure how far the scan lies from the fit, which takes a third of the time; NaN if not.
 
     Raises:
         AlignmentError: fewer than six usable landmarks, or no points near them.
@@ -178,7 +180,7 @@ def fit_head(
         pairs = surface.correspond(solver, change, settle)
         similarity = solver.step(similarity, landmarks, confidence * (1 - 0.4 * settle), pairs)
         change = similarity @ scan_from
-    return _finish(model, solver, similarity, landmarks, confidence, surface, change)
+    return _finish(model, solver, similarity, landmarks, confidence, surface, change, measured=measured)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,14 +211,24 @@ class _Solver:
         self.faces = model.faces[touched[model.faces].any(axis=1)]  # the faces needed for the vertices' normals
         self.num_identity = min(num_identity, model.num_identity)
         self.units = FITTED_UNITS if expression_sigma is not None else FITTED_UNITS[:0]
-        basis = np.concatenate([model.identity_mm[: self.num_identity], model.expression_mm[self.units]])
         # Indexing leaves the vertices outermost in memory, and every product would copy the whole array to reorder it.
-        self.basis = np.ascontiguousarray(basis[:, self.vertex], dtype=np.float64)
-        self.landmark_basis = np.einsum("blkc,lk->blc", basis[:, model.landmark_vertices], model.landmark_weights)
+        self.basis = np.ascontiguousarray(self._modes_at(self.vertex), dtype=np.float64)
+        at_landmarks = self._modes_at(model.landmark_vertices)
+        self.landmark_basis = np.einsum("blkc,lk->blc", at_landmarks, model.landmark_weights)
         self.mean = model.template_mm[self.vertex].astype(np.float64)
         self.landmark_mean = model.landmarks(model.template_mm.astype(np.float64))
         self.sigma = np.concatenate([np.ones(self.num_identity), np.full(len(self.units), expression_sigma or 0.0)])
-        self.coefficients = np.zeros(len(basis))
+        self.coefficients = np.zeros(len(self.basis))
+
+    def _modes_at(self, ids: Int[np.ndarray, "..."]) -> Float[np.ndarray, "b ... 3"]:
+        """The unknown modes at some vertices; of all vertices, they would be a copy of tens of megabytes."""
+        model = self.model
+        return np.concatenate(
+            [
+                model.identity_mm[: self.num_identity, ids],
+                model.expression_mm[np.ix_(self.units, ids.ravel())].reshape(-1, *ids.shape, 3),
+            ]
+        )
 
     def surface(self) -> Float[np.ndarray, "k 3"]:
         return self.mean + np.tensordot(self.coefficients, self.basis, 1)
@@ -283,6 +295,7 @@ class _Solver:
         return np.concatenate([-cross, -eye, -q[:, :, None], np.moveaxis(basis, 0, -1)], axis=2)
 
 
+@once_per_head
 def vertex_belief(model: HeadModel) -> Float[np.ndarray, " v"]:
     """`Region.weight`, raised around eyes, nose and mouth: other parts of a face are too smooth to constrain the pose.
 
@@ -370,6 +383,8 @@ def _finish(
     confidence: Float[np.ndarray, "68"],
     surface: _Surface,
     change: Float[np.ndarray, "4 4"],
+    *,
+    measured: bool,
 ) -> Fit:
     neutral = model.vertices(solver.identity).astype(np.float64)
     origin = eyeball_centers(model, neutral).mean(axis=0)
@@ -377,7 +392,9 @@ def _finish(
     recentre[:3, 3] = -origin
     vertices = solver.vertices() - origin
     final = recentre @ similarity
-    median, p90, coverage = face_distance(model, vertices, transform(recentre @ change, surface.points))
+    median = p90 = coverage = np.nan
+    if measured:
+        median, p90, coverage = face_distance(model, vertices, transform(recentre @ change, surface.points))
     residual = np.linalg.norm(transform(final, landmarks) - model.landmarks(vertices), axis=1)
     return Fit(
         canonical_from_scan=final,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from omote.recipes.completion import COMPLETION
 from omote.recipes.cpu import (
     autoencoder_cpu,
     decoder_cpu,
@@ -63,5 +64,6 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     **GPU,
     **PAPER,
     **MULTIVIEW,
+    **COMPLETION,
     **STABLE_DIFFUSION,
 }

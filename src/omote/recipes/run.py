@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from omote.completion.train import CompletionConfig, CompletionTask
 from omote.datasets.population import PopulationConfig
 from omote.engine.estimate import Estimate, estimate
 from omote.engine.log import StepReport
@@ -41,6 +42,7 @@ RecipeConfig = (
     | VoxelEncoderConfig
     | ViewDenoiserConfig
     | StableDiffusionConfig
+    | CompletionConfig
 )
 
 
@@ -76,6 +78,8 @@ def task_of(config: RecipeConfig) -> Task:
             return ViewDenoiserTask(config, heads)
         case StableDiffusionConfig():
             return StableDiffusionTask(config, heads)
+        case CompletionConfig():
+            return CompletionTask(config, heads)
 
 
 def parameters_of(config: RecipeConfig) -> int | None:

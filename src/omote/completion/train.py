@@ -1,0 +1,211 @@
+"""Training of the completions on partial scans of a population.
+
+The displacement is trained by its distance from the truth, and the standard deviation by the likelihood of the error that is left
+(Laplace; Kendall and Gal, "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017, eq.
+5), which leaves the displacement alone: weighted by the likelihood, it would neglect what is hard (Seitzer et al., "On the
+Pitfalls of Heteroscedastic Uncertainty Estimation", ICLR 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from omote.completion.coarse_head import coarse_head
+from omote.completion.network import CompletionNetwork, Displacement
+from omote.completion.partials import partial_scan
+from omote.completion.scan_batch import ScanBatch, scan_batch
+from omote.completion.trained import NETWORKS
+from omote.config import Range
+from omote.datasets.population import PopulationConfig
+from omote.datasets.view_shards import ViewShard
+from omote.engine.loop import BaseTask, EngineConfig
+from omote.engine.weights import built
+from omote.errors import ConfigError
+from omote.geometry.camera import transform
+from omote.head.correspondence import in_topology_of
+from omote.head.model import HeadModel
+from omote.multiview.data import ViewSource
+
+ASIDE_WEIGHT, SIGMA_WEIGHT = 0.3, 0.3
+# Of every so many persons, the last is not trained on: the standard deviation is calibrated on those.
+HELD_OUT = 40
+CALIBRATION_STREAM = 41
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionConfig:
+    """Configuration of a training run of a completion.
+
+    Attributes:
+        kind: which network.
+        population: population of view shards (`omote population --views`), or configuration of a population with a rig.
+        engine: length and optimiser of the run; an image is a partial scan.
+        side: voxels per side of the grid (volume, sparse).
+        widths, part_widths: as in the network of that kind.
+        num_calibration: number of partial scans of held-out persons on which the standard deviation is calibrated.
+        ict: folder of ICT-FaceKit, for populations with persons of that family.
+    """
+
+    kind: Literal["volume", "sparse", "part-graph"]
+    population: Path | PopulationConfig
+    engine: EngineConfig
+    side: Annotated[int, Range(16)] = 64
+    widths: tuple[int, ...]
+    part_widths: tuple[int, int] = (32, 48)
+    num_calibration: Annotated[int, Range(1)] = 96
+    ict: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionBatch:
+    """Partial scans with the heads to find.
+
+    Attributes:
+        scans: the partial scans.
+        truth_mm: true coarse vertices, in the frame of each scan.
+    """
+
+    scans: ScanBatch
+    truth_mm: Float[Tensor, "b n 3"]
+
+
+def errors(found: Displacement, batch: CompletionBatch) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n"]]:
+    """Errors along the fitted normal, signed, and aside from it, mm."""
+    off = batch.truth_mm - batch.scans.fitted_mm - found.offset_mm
+    along = (off * batch.scans.normals_fitted).sum(dim=2)
+    aside = torch.sqrt(((off - along[..., None] * batch.scans.normals_fitted) ** 2).sum(dim=2) + 1e-4)
+    return along, aside
+
+
+class CompletionModule(nn.Module):
+    """The network, with its loss as the forward pass."""
+
+    def __init__(self, network: CompletionNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: CompletionBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Distance from the truth, and negative log likelihood of what is left."""
+        device = next(self.parameters()).device
+        batch = CompletionBatch(scans=batch.scans.to(device), truth_mm=batch.truth_mm.to(device))
+        found = self.network(batch.scans)
+        along, aside = errors(found, batch)
+        distance = torch.sqrt(along**2 + 1e-3)
+        likelihood = (along.detach().abs() / found.sigma_mm + torch.log(found.sigma_mm)).mean()
+        loss = distance.mean() + ASIDE_WEIGHT * aside.mean() + SIGMA_WEIGHT * likelihood
+        with torch.no_grad():
+            seen = batch.scans.seen
+            before = errors(replace(found, offset_mm=torch.zeros_like(found.offset_mm)), batch)[0]
+            metrics = {
+                "seen_mm": _mean(along.abs(), seen),
+                "missing_mm": _mean(along.abs(), ~seen),
+                "fit_seen_mm": _mean(before.abs(), seen),
+                "fit_missing_mm": _mean(before.abs(), ~seen),
+                "aside_mm": aside.mean(),
+                "likelihood": likelihood,
+            }
+        return loss, {name: value.detach() for name, value in metrics.items()}
+
+
+def _mean(values: Float[Tensor, "b n"], among: Bool[Tensor, "b n"]) -> Tensor:
+    return (values * among).sum() / among.sum().clamp_min(1)
+
+
+class CompletionTask(BaseTask):
+    """Training of a completion as an `omote.engine.loop.Task`.
+
+    Raises:
+        ConfigError: the population has persons of a head family whose model is not given, or the widths are not the kind's.
+    """
+
+    module: CompletionModule
+
+    def __init__(self, config: CompletionConfig, heads: Sequence[HeadModel]) -> None:
+        self.config = config
+        self.source = ViewSource(config.population, heads)
+        if max(int(shard.head.max()) for shard in self.source.shards) >= len(heads):
+            raise ConfigError("ict: expected ICT-FaceKit, of which the population has persons; give --set ict=PATH")
+        self.head, self.coarse = heads[0], coarse_head(heads[0])
+        self.heads = [in_topology_of(head, heads[0]) for head in heads]
+        torch.manual_seed(config.engine.seed)
+        try:
+            network = built(NETWORKS[config.kind], config)
+        except ValueError as error:
+            raise ConfigError(f"widths: {error}, for {config.kind}; see its recipes for how many it takes") from None
+        network.on(self.coarse)
+        self.module = CompletionModule(network)
+        self._held_out: list[CompletionBatch] = []
+
+    def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> CompletionBatch:
+        """Partial scans of persons, one face per person; of none that are held out."""
+        rows = []
+        for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
+            kept = [k for k in range(shard.num_persons) if not is_held_out(int(shard.person[k]))]
+            if kept and is_held_out(int(shard.person[row])):
+                row = kept[int(rng.integers(len(kept)))]
+            rows.append((shard, row, int(rng.integers(shard.num_images)), rng))
+        return self.of(rows)
+
+    def of(self, rows: Sequence[tuple[ViewShard, int, int, np.random.Generator]]) -> CompletionBatch:
+        """Partial scans of some faces, given as (shard, person, face, random generator)."""
+        partials, truths = [], []
+        for shard, row, image, rng in rows:
+            model = self.heads[int(shard.head[row])]
+            canonical = model.vertices(shard.identity[row][: model.num_identity], shard.arkit[row, image])
+            truth = transform(shard.pose[row, image].astype(np.float64), canonical.astype(np.float64))
+            partial, motion = partial_scan(shard, row, image, truth, self.head, rng)
+            partials.append(partial)
+            truths.append(transform(motion, truth[self.coarse.ids]).astype(np.float32))
+        return CompletionBatch(
+            scans=scan_batch(partials, self.head, self.coarse), truth_mm=torch.from_numpy(np.stack(truths))
+        )
+
+    def held_out(self) -> list[CompletionBatch]:
+        """Partial scans of held-out persons, always the same; of any persons, if the population has too few."""
+        if not self._held_out:
+            persons = [one for one in self.source.persons if is_held_out(int(one[0].person[one[1]]))]
+            persons = persons or self.source.persons
+            for k in range(self.config.num_calibration):
+                shard, row = persons[k % len(persons)]
+                rng = np.random.default_rng([CALIBRATION_STREAM, k])
+                self._held_out.append(self.of([(shard, row, int(rng.integers(shard.num_images)), rng)]))
+        return self._held_out
+
+    def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
+        """Save the averaged weights in diffusers' format, with their standard deviation calibrated."""
+        network: CompletionNetwork = self.averaged("network", weights)
+        network.on(self.coarse)
+        calibrate(network.eval(), self.held_out())
+        network.save_pretrained(folder / "completion")
+
+
+def is_held_out(person: int) -> bool:
+    """Whether a person of the population is kept from training."""
+    return person % HELD_OUT == HELD_OUT - 1
+
+
+@torch.no_grad()
+def calibrate(network: CompletionNetwork, batches: Sequence[CompletionBatch]) -> None:
+    """Set the factors of a network's standard deviation, so that 68 % of errors lie within one and 95 % within two.
+
+    Both are met where errors are normal; where their tails are longer, the factor lies between what either would take.
+    """
+    ratios: dict[bool, list[Tensor]] = {False: [], True: []}
+    for batch in batches:
+        found = network(batch.scans)
+        ratio = errors(found, batch)[0].abs() / found.sigma_mm
+        for seen in ratios:
+            ratios[seen].append(ratio[batch.scans.seen == seen])
+    for seen, parts in ratios.items():
+        ratio = torch.cat(parts)
+        if len(ratio):
+            one, two = (float(np.quantile(ratio.numpy(), share)) for share in (0.683, 0.954))
+            network.sigma_scale[int(seen)] = (one * two / 2) ** 0.5
