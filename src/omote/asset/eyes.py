@@ -29,6 +29,7 @@ PUPIL_SHARE = 0.3  # darkest share of the dark part: pupil and lashes
 SKIN_STRIDE = 24  # stride over the face's vertices when sampling skin
 EXPOSURE = 0.6, 1.12  # plausible range of the white over `WHITE`: darker is a shadow
 WHITE = 0.86  # sRGB value of the white of the painted eyeball
+LID_SHADE = 0.88  # share of the light that reaches the white between lids and lashes, sRGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class EyeColors:
 
     Attributes:
         iris: colour of the irises as seen beside white of `WHITE`.
-        exposure: the scan's white of the eyes over `WHITE`, by channel.
+        exposure: the scan's white of the eyes over that of `WHITE` between lids, by channel.
     """
 
     iris: Rgb
@@ -100,7 +101,7 @@ def _colors_of(
         return None
     shade = color[dark].mean(axis=1)
     iris = np.median(color[dark][shade >= np.quantile(shade, PUPIL_SHARE)], axis=0)
-    return np.stack([WHITE * iris / np.maximum(white, 1e-3), white / WHITE])
+    return np.stack([WHITE * iris / np.maximum(white, 1e-3), white / (LID_SHADE * WHITE)])
 
 
 def _rgb(color: Float[np.ndarray, "3"], low: float, high: float) -> Rgb:
