@@ -85,6 +85,7 @@ def test_lips_are_found_and_their_crossing_is_counted() -> None:
     smile = unit("mouthSmileLeft")
     travel = np.linalg.norm(HEAD.landmarks(smile)[54])
     assert lips.corner_travel(smile) == pytest.approx(travel, rel=0.15)
+    assert lips.corner_difference(smile) > 0.9 * travel, "one corner alone"
 
 
 def test_everything_is_measured_of_every_pose() -> None:

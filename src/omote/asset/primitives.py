@@ -24,7 +24,10 @@ PRIMITIVES: Mapping[str, tuple[str, ...]] = {
 }
 MM_PER_M = 1000.0
 LEAST_MM = 0.002  # a target whose largest move is smaller moves nothing
-TEETH_SHADE, TEETH_SHADE_MM = 1.0, 32.0  # light on the incisors, and the distance behind them at which it falls to a third
+TEETH_SHADE, TEETH_SHADE_MM = (
+    1.0,
+    32.0,
+)  # light on the incisors, and the distance behind them at which it falls to a third
 LINE_SHADE = 0.55  # darkness of the lines between teeth
 HOLLOW = 0.05, 0.4  # slopes up to the second highest neighbour where such a line begins and is darkest
 EYE_SHADE_MM = 5.0  # below the edge of the upper lid, brow and lashes shade the eyeball over this distance

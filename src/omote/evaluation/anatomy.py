@@ -165,8 +165,15 @@ class Lips:
 
     def corner_travel(self, offset_mm: Float[np.ndarray, "v 3"]) -> float:
         """Movement (mm) of the corner that moves farther."""
-        travel = [np.linalg.norm(offset_mm[ids].mean(axis=0)) for ids in self.corners if len(ids)]
-        return float(max(travel, default=0.0))
+        return max(self._travels(offset_mm), default=0.0)
+
+    def corner_difference(self, offset_mm: Float[np.ndarray, "v 3"]) -> float:
+        """How much farther (mm) one corner moves than the other."""
+        travels = self._travels(offset_mm)
+        return max(travels, default=0.0) - min(travels, default=0.0)
+
+    def _travels(self, offset_mm: Float[np.ndarray, "v 3"]) -> list[float]:
+        return [float(np.linalg.norm(offset_mm[ids].mean(axis=0))) for ids in self.corners if len(ids)]
 
 
 def find_lips(face: DrawnFace) -> Lips:

@@ -270,6 +270,8 @@ AVATARS = (
            "Share of expressions in which neither lips cross nor an edge pierces.", with_neutral=False),
     Metric("avatar/corner_mm", "travel of the mouth's corner", "mm", "neither", 1, anatomy.Lips.corner_travel,
            "Of the corner that goes farther.", with_neutral=False),
+    Metric("avatar/corner_difference_mm", "corners apart in travel", "mm", "lower", 1, anatomy.Lips.corner_difference,
+           "How much farther one corner goes than the other; the expressions asked for are symmetric.", with_neutral=False),
     *(
         Metric(f"avatar/{what}_worst_{kind}", f"{title}, worst {kind}", unit, "lower", 1, anatomy.measure_anatomy,
                f"`avatar/{what}` of the worst {of}.")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
@@ -20,9 +21,16 @@ PAIRS = (("skin", "skin"), ("teeth", "skin"), ("skin", "teeth"))
 LID_MM = 6.0  # largest distance of a lid's vertices from an eyeball
 
 MARGIN_MM = 0.1  # mended expressions stay so much below that depth, for what is done to them afterwards
-# Each round takes a share of the motion away around what pierces, with a Gaussian of this deviation.
-DAMPING, DAMPED_MM, ROUNDS = 0.12, 5.0, 40
-REACH_MM = 20.0  # damping beyond this distance is below 1e-3
+# In each round, skin around skin that pierces it moves more like its surroundings, and skin around teeth and eyeballs moves less;
+# both with a Gaussian of this deviation.
+ROUNDS, MENDED_MM = 16, 5.0
+EVENING, EVENINGS = (
+    0.5,
+    6,
+)  # share of the motion replaced by that of the surroundings: a mean taken so often over neighbours
+DAMPING, MOST_DAMPED = 0.12, 0.35  # share of the motion taken away in a round, and in all rounds together
+NO_EDGES = np.zeros((0, 2), np.int64)
+REACH_MM = 20.0  # beyond this distance nothing changes by more than 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,56 +41,70 @@ class Solids:
         rest_mm: vertices of the face at rest.
         pairs: edges and triangles that must not intersect.
         at_rest: mask of each pair's edges that intersect at rest.
+        rigid: whether a pair is of skin and teeth, instead of skin alone.
         eyes: per eyeball its centre, its radius in mm, and the vertices of the lids that are outside at rest.
+        around: matrix of the mean over a skin vertex and its neighbours; the identity elsewhere.
     """
 
     rest_mm: Float[np.ndarray, "v 3"]
     pairs: tuple[tuple[Int[np.ndarray, "_ 2"], Int[np.ndarray, "_ 3"]], ...]
     at_rest: tuple[Bool[np.ndarray, " _"], ...]
+    rigid: tuple[bool, ...]
     eyes: tuple[tuple[Float[np.ndarray, "3"], float, Int[np.ndarray, " _"]], ...]
+    around: sp.csr_matrix
 
     def piercing(self, posed_mm: Float[np.ndarray, "v 3"]) -> int:
         """Number of edges that pierce a triangle, and lid vertices inside an eyeball, by more than `DEPTH_MM` and not at rest."""
-        edges, lids = self._found(posed_mm, DEPTH_MM)
-        return len(edges) + len(lids)
+        return sum(map(len, self._found(posed_mm, DEPTH_MM)))
 
     def apart(self, posed_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-        """An expression that goes less far, smoothly, around what would pierce.
+        """An expression without what pierces, as far as that takes no more than a part of its motion.
 
-        Rest pierces nothing, so this ends. Skin may fold where the share of the motion changes; `omote.lift.untangle` mends that.
+        Skin pierces skin where neighbouring parts move differently, at the corners of the mouth above all: the motion there is
+        evened out, and the corner keeps going as far as its surroundings do. Only skin in front of teeth and eyeballs, which
+        stay where they are, goes less far itself. Skin may fold where the motion changes; `omote.lift.untangle` mends that.
 
         Args:
             posed_mm: vertices of the expression; the result if nothing pierces.
         """
         near = self
         offset = posed_mm.astype(np.float64) - self.rest_mm
+        share = np.ones(len(offset))
         for number in range(ROUNDS):
-            ids = np.unique(
-                np.concatenate([part.ravel() for part in near._found(self.rest_mm + offset, DEPTH_MM - MARGIN_MM)])
-            )
-            if not len(ids):
-                return self.rest_mm + offset if number else posed_mm
-            away = cKDTree(self.rest_mm[ids]).query(self.rest_mm, distance_upper_bound=REACH_MM)[0]
+            skin, teeth, lids = near._found(self.rest_mm + share[:, None] * offset, DEPTH_MM - MARGIN_MM)
+            uneven, blocked = np.unique(skin), np.unique(np.concatenate([teeth.ravel(), lids]))
+            if not len(uneven) and not len(blocked):
+                return self.rest_mm + share[:, None] * offset if number else posed_mm
             if number == 0:
-                near = self._around(away < REACH_MM)
-            offset *= 1 - DAMPING * np.exp(-0.5 * (away / DAMPED_MM) ** 2)[:, None]
-        return self.rest_mm + offset
+                near = self._around(self._away(np.concatenate([uneven, blocked])) < REACH_MM)
+            if len(uneven):
+                even = offset
+                for _ in range(EVENINGS):
+                    even = self.around @ even
+                offset = offset + EVENING * self._weight(uneven)[:, None] * (even - offset)
+            if len(blocked):
+                share = np.maximum(share * (1 - DAMPING * self._weight(blocked)), 1 - MOST_DAMPED)
+        return self.rest_mm + share[:, None] * offset
+
+    def _away(self, ids: Int[np.ndarray, " n"]) -> Float[np.ndarray, " v"]:
+        """Distance of each vertex at rest from some; infinite beyond `REACH_MM`."""
+        return np.asarray(cKDTree(self.rest_mm[ids]).query(self.rest_mm, distance_upper_bound=REACH_MM)[0])
+
+    def _weight(self, ids: Int[np.ndarray, " n"]) -> Float[np.ndarray, " v"]:
+        """1 at some vertices, falling off around them."""
+        return np.asarray(np.exp(-0.5 * (self._away(ids) / MENDED_MM) ** 2))
 
     def _found(
         self, posed_mm: Float[np.ndarray, "v 3"], least_mm: float
-    ) -> tuple[Int[np.ndarray, "_ 2"], Int[np.ndarray, " _"]]:
-        """Edges that pierce a triangle, and lid vertices inside an eyeball."""
-        edges = [
-            edges[_pierced(posed_mm, edges, triangles, least_mm) & ~before]
-            for (edges, triangles), before in zip(self.pairs, self.at_rest, strict=True)
-        ]
+    ) -> tuple[Int[np.ndarray, "_ 2"], Int[np.ndarray, "_ 2"], Int[np.ndarray, " _"]]:
+        """Edges of skin that pierce skin, edges of skin or teeth that pierce the other, and lid vertices inside an eyeball."""
+        found: tuple[list[np.ndarray], list[np.ndarray]] = ([NO_EDGES], [NO_EDGES])
+        for (edges, triangles), before, rigid in zip(self.pairs, self.at_rest, self.rigid, strict=True):
+            found[rigid].append(edges[_pierced(posed_mm, edges, triangles, least_mm) & ~before])
         lids = [
             lid[np.linalg.norm(posed_mm[lid] - center, axis=1) < radius - least_mm] for center, radius, lid in self.eyes
         ]
-        return (
-            np.concatenate([np.zeros((0, 2), np.int64), *edges]),
-            np.concatenate([np.zeros(0, np.int64), *lids]),
-        )
+        return np.concatenate(found[0]), np.concatenate(found[1]), np.concatenate([NO_EDGES[:, 0], *lids])
 
     def _around(self, wanted: Bool[np.ndarray, " v"]) -> Solids:
         """The part of the edges and triangles with a vertex among those wanted."""
@@ -93,7 +115,12 @@ class Solids:
         )
         at_rest = tuple(before[keep] for keep, before in zip(kept, self.at_rest, strict=True))
         some = [n for n, (edges, triangles) in enumerate(pairs) if len(edges) and len(triangles)]
-        return replace(self, pairs=tuple(pairs[n] for n in some), at_rest=tuple(at_rest[n] for n in some))
+        return replace(
+            self,
+            pairs=tuple(pairs[n] for n in some),
+            at_rest=tuple(at_rest[n] for n in some),
+            rigid=tuple(self.rigid[n] for n in some),
+        )
 
 
 def find_solids(rest_mm: Float[np.ndarray, "v 3"], parts: Mapping[str, Int[np.ndarray, "_ 3"]]) -> Solids:
@@ -106,13 +133,24 @@ def find_solids(rest_mm: Float[np.ndarray, "v 3"], parts: Mapping[str, Int[np.nd
     v, skin = rest_mm.astype(np.float64), parts["skin"]
     front = v[np.unique(skin), 2].max() - FRONT_DEPTH_MM
     triangles = {name: t[(v[t, 2] > front).all(axis=1)] for name, t in parts.items()}
-    pairs = tuple(
-        (unique_edges(triangles[a]), triangles[b])
-        for a, b in PAIRS
-        if len(triangles.get(a, ())) and len(triangles.get(b, ()))
+    chosen = [(a, b) for a, b in PAIRS if len(triangles.get(a, ())) and len(triangles.get(b, ()))]
+    pairs = tuple((unique_edges(triangles[a]), triangles[b]) for a, b in chosen)
+    return Solids(
+        rest_mm=v,
+        pairs=pairs,
+        at_rest=tuple(_pierced(v, edges, faces, least_mm=0.0) for edges, faces in pairs),
+        rigid=tuple("teeth" in pair for pair in chosen),
+        eyes=tuple(_eyes(v, parts)),
+        around=_mean_around(unique_edges(skin), len(v)),
     )
-    at_rest = tuple(_pierced(v, edges, faces, least_mm=0.0) for edges, faces in pairs)
-    return Solids(rest_mm=v, pairs=pairs, at_rest=at_rest, eyes=tuple(_eyes(v, parts)))
+
+
+def _mean_around(edges: Int[np.ndarray, "e 2"], count: int) -> sp.csr_matrix:
+    """Matrix of the mean over each vertex and those it shares an edge with."""
+    ones, diagonal = np.ones(2 * len(edges)), np.arange(count)
+    rows, columns = np.concatenate([edges, edges[:, ::-1]]).T
+    total = sp.csr_matrix((ones, (rows, columns)), shape=(count, count)) + sp.identity(count, format="csr")
+    return sp.csr_matrix(sp.diags(1 / np.asarray(total.sum(axis=1)).ravel()[diagonal]) @ total)
 
 
 def _eyes(

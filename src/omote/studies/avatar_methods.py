@@ -369,6 +369,7 @@ def anatomy(row: Row, face: DrawnFace, posed: Posed) -> Iterator[Record]:
         ("avatar/piercing", piercing),
         ("avatar/whole", ((crossing == 0) & (piercing == 0)).astype(np.float64)),
         ("avatar/corner_mm", np.array([lips.corner_travel(v - face.vertices_mm) for v in posed])),
+        ("avatar/corner_difference_mm", np.array([lips.corner_difference(v - face.vertices_mm) for v in posed])),
     ):
         yield Record(row=row.under(asked="names"), measure=key, values=values)
 

@@ -34,6 +34,7 @@ ERRORS = (
 )  # fmt: skip
 ANATOMY = (
     "avatar/folded", "avatar/lips_crossing", "avatar/piercing", "avatar/whole", "avatar/corner_mm",
+    "avatar/corner_difference_mm",
     *(f"avatar/{what}_worst_{kind}" for kind in ("unit", "pair") for what in ("folded", "lips_crossing", "corner_mm")),
 )  # fmt: skip
 AT_REST = ("avatar/teeth_rest_mm2", "avatar/teeth_hidden", "avatar/lip_gap_mm", "avatar/motion_kept", "refused/share")
