@@ -40,7 +40,7 @@ from omote.rgbd.conditions.motion import motion_of
 from omote.rgbd.identity_stage import FirstStage
 from omote.rgbd.locator import LandmarkLocator
 from omote.rgbd.population_prior import EARLIEST, PopulationPrior
-from omote.rgbd.warp import DEPTH_UNIT_MM, NEARER, NUM_READ, READ, resized, warped
+from omote.rgbd.warp import DEPTH_UNIT_MM, NUM_READ, READ, RECEDING, resized, warped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,10 +221,10 @@ class LatentEditor(ModelMixin, ConfigMixin):
             pooled = pooled + drawn[:, None] * self.nobody
         motion = motion_of(condition, source)
         # `warp.moved` of the unscaled latent, whose depth channel is in `DEPTH_SCALE_MM`.
-        nearer = resized(motion[:, NEARER], self.config.sample_size) * (DEPTH_UNIT_MM / DEPTH_SCALE_MM)
+        receding = resized(motion[:, RECEDING], self.config.sample_size) * (DEPTH_UNIT_MM / DEPTH_SCALE_MM)
         difference = (warped(source, motion) - source) * self.latent_std
         difference = (
-            torch.cat([difference[:, :3], difference[:, 3:4] + nearer, difference[:, 4:]], dim=1) / self.delta_std
+            torch.cat([difference[:, :3], difference[:, 3:4] + receding, difference[:, 4:]], dim=1) / self.delta_std
         )
         coarse = resized(motion[:, READ], self.config.sample_size)
         guess = self.straight(torch.cat([difference, coarse], dim=1))

@@ -18,7 +18,7 @@ from omote.rgbd.codec import DEPTH, DEPTH_SCALE_MM, MASK, fill
 # is every pixel that does not show the head).
 NUM_CHANNELS = 9
 NUM_READ = 7
-FLOW, NEARER, READ = slice(0, 2), slice(2, 3), slice(0, NUM_READ)
+FLOW, RECEDING, READ = slice(0, 2), slice(2, 3), slice(0, NUM_READ)
 MOVED_DEPTH, REST_DEPTH = slice(7, 8), slice(8, 9)
 FRONT_DEPTH = 10.0
 # Farther than this from the source's depth, the fitted head shows another surface.
@@ -59,8 +59,8 @@ def shifted(motion: Float[Tensor, "b n m m"], shift: Float[Tensor, "b 2 h w"]) -
 def moved(image: Float[Tensor, "b c s s"], motion: Float[Tensor, "b n m m"]) -> Float[Tensor, "b c s s"]:
     """A packed RGB-D image, or the pooled channels of a latent, moved: `warped`, and depth changed as the motion says."""
     out = warped(image, motion)
-    nearer = resized(motion[:, NEARER], int(image.shape[-1]))
-    return torch.cat([out[:, :3], out[:, 3:4] + nearer * (DEPTH_UNIT_MM / DEPTH_SCALE_MM), out[:, 4:]], dim=1)
+    receding = resized(motion[:, RECEDING], int(image.shape[-1]))
+    return torch.cat([out[:, :3], out[:, 3:4] + receding * (DEPTH_UNIT_MM / DEPTH_SCALE_MM), out[:, 4:]], dim=1)
 
 
 def surfaced(image: Float[Tensor, "b 5 s s"], motion: Float[Tensor, "b 9 m m"]) -> Float[Tensor, "b 1 s s"]:
