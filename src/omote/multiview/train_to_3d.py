@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -28,6 +29,8 @@ from omote.multiview.volume import VolumeToMesh
 from omote.progress import finish
 from omote.rgbd.codec import NUM_CHANNELS
 
+MEASURED = 32  # persons by which the change of latents is measured
+SMOOTH = 4  # latent pixels over which the smooth half of the noise is constant
 EDGE_WEIGHT, COARSE_WEIGHT, ERROR_WEIGHT = 0.3, 0.3, 0.05
 
 
@@ -47,7 +50,8 @@ class ViewsToMeshConfig:
         faulty: share of sets with the faults of generated images (`with_faults`).
         first_stage: first stage for views, through which some sets are passed with noise (`decoded`); None for none.
         decoded: share of sets passed through the first stage, [0, 1].
-        latent_noise: greatest standard deviation of the noise on their latents, in units of the latents' deviation.
+        latent_noise: greatest standard deviation of the noise on their latents, in units of what an expression changes in them,
+            which is what a denoiser's errors scale with.
         initial: exported network of the same kind and size to start from; None starts untrained.
     """
 
@@ -67,7 +71,7 @@ class ViewsToMeshConfig:
     faulty: Annotated[float, Range(0, 1)] = 0.5
     first_stage: Path | None = None
     decoded: Annotated[float, Range(0, 1)] = 0.3
-    latent_noise: Annotated[float, Range(0, 2)] = 0.3
+    latent_noise: Annotated[float, Range(0, 2)] = 0.7
     initial: Path | None = None
 
     def __post_init__(self) -> None:
@@ -89,7 +93,7 @@ class FaceBatch:
         truth: ground-truth vertices of the face in the rig frame, mm.
         given: whether each set has depth.
         odd: whether the person's index is odd, which tells the fold of the regression that was not fitted to the person.
-        noise: deviation of the noise on the latents of sets passed through the first stage, in units of the latents' deviation.
+        noise: deviation of the noise on the latents of sets passed through the first stage, in units of the change's deviation.
     """
 
     x: Float[Tensor, "b v 5 s s"]
@@ -102,9 +106,7 @@ class FaceBatch:
 class ViewsToMeshModule(nn.Module):
     """The network, with its loss as the forward pass."""
 
-    def __init__(
-        self, network: ViewsToMesh, coarse: Coarse, face: FaceTensors, first_stage: ViewAutoencoder | None
-    ) -> None:
+    def __init__(self, network: ViewsToMesh, coarse: Coarse, face: FaceTensors, first_stage: NoisyStage | None) -> None:
         super().__init__()
         self.network = network
         # Frozen and trained in other runs, so not part of this module's state.
@@ -117,9 +119,9 @@ class ViewsToMeshModule(nn.Module):
         face = FaceTensors(*(t.to(device) for t in face))
         x, truth, given = batch.x.to(device), batch.truth.to(device), batch.given.to(device)
         if first_stage is not None and isinstance(self.network, LatentsToMesh):
-            x = noisy_latents(first_stage.to(device), x, batch.noise.to(device))
+            x = first_stage.latents(x, batch.noise.to(device))
         elif first_stage is not None:
-            x = through(first_stage.to(device), x, batch.noise.to(device))
+            x = first_stage.through(x, batch.noise.to(device))
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             views = without_depth(self.network.regressed_views(x.float()), given)
             read = regressors(views, self.network.config.pooled)
@@ -139,29 +141,56 @@ class ViewsToMeshModule(nn.Module):
         return total, means
 
 
-@torch.no_grad()
-def noisy_latents(
-    first_stage: ViewAutoencoder, x: Float[Tensor, "b v 5 s s"], noise: Float[Tensor, "b"]
-) -> Float[Tensor, "b v d h w"]:
-    """Scaled latents of view sets, with the given noise level for each set."""
-    z = first_stage.encoded(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-    return z + noise.view(-1, 1, 1, 1, 1) * torch.randn_like(z)
+class NoisyStage:
+    """A first stage with noise on its latents, as a denoiser leaves it there.
+
+    Args:
+        first_stage: first stage of views.
+        change_std: standard deviation, per channel, of what an expression changes in the latents.
+    """
+
+    def __init__(self, first_stage: ViewAutoencoder, change_std: Float[Tensor, "d 1 1"]) -> None:
+        self.first_stage, self.change_std = first_stage, change_std
+
+    @torch.no_grad()
+    def latents(self, x: Float[Tensor, "b v 5 s s"], noise: Float[Tensor, "b"]) -> Float[Tensor, "b v d h w"]:
+        """Scaled latents of view sets, with the given noise level for each set; half of its variance is smooth."""
+        z = self.first_stage.to(x.device).encoded(x.flatten(0, 1))
+        smooth = F.interpolate(torch.randn_like(F.avg_pool2d(z, SMOOTH)), size=z.shape[2:], mode="nearest")
+        rough = (smooth + torch.randn_like(z)) / 2**0.5 * self.change_std.to(z)
+        z = z.unflatten(0, x.shape[:2])
+        return z + noise.view(-1, 1, 1, 1, 1) * rough.unflatten(0, x.shape[:2])
+
+    @torch.no_grad()
+    def through(self, x: Float[Tensor, "b v 5 s s"], noise: Float[Tensor, "b"]) -> Float[Tensor, "b v 5 s s"]:
+        """View sets, with those of positive noise level replaced by views decoded from noisy latents."""
+        chosen = noise > 0
+        if not chosen.any():
+            return x
+        z = self.latents(x[chosen], noise[chosen]).flatten(0, 1)
+        out = x.clone()
+        decoded = self.first_stage.decoded(z, x[chosen].flatten(0, 1))
+        out[chosen] = decoded.unflatten(0, (-1, x.shape[1])).to(out.dtype)
+        return out
 
 
 @torch.no_grad()
-def through(
-    first_stage: ViewAutoencoder, x: Float[Tensor, "b v 5 s s"], noise: Float[Tensor, "b"]
-) -> Float[Tensor, "b v 5 s s"]:
-    """View sets, with those of positive noise level replaced by views decoded from noisy latents."""
-    chosen = noise > 0
-    if not chosen.any():
-        return x
-    flat = x[chosen].flatten(0, 1)
-    z = first_stage.encoded(flat)
-    z = z + noise[chosen].repeat_interleave(x.shape[1]).view(-1, 1, 1, 1) * torch.randn_like(z)
-    out = x.clone()
-    out[chosen] = first_stage.decoded(z, flat).unflatten(0, (-1, x.shape[1])).to(out.dtype)
-    return out
+def change_deviation(source: ViewSource, first_stage: ViewAutoencoder, seed: int) -> Float[Tensor, "d 1 1"]:
+    """Standard deviation, per channel, of the difference between a person's latents with an expression and at rest.
+
+    Raises:
+        ConfigError: a person of the population has only one face.
+    """
+    rest, moved = [], []
+    for shard, row, rng in source.drawn(0, seed, MEASURED, 0, 1):
+        if shard.num_images < 2:
+            raise ConfigError(
+                "first_stage: expected a population with two faces of each person or more; give --images 2"
+            )
+        rest.append(sets_of(shard, [(row, 0)]).x)
+        moved.append(sets_of(shard, [(row, int(rng.integers(1, shard.num_images)))]).x)
+    change = first_stage.encoded(torch.cat(moved).flatten(0, 1)) - first_stage.encoded(torch.cat(rest).flatten(0, 1))
+    return change.std(dim=(0, 2, 3)).clamp_min(1e-3)[:, None, None]
 
 
 def face_loss(guess: FaceGuess, truth: Float[Tensor, "b n 3"], face: FaceTensors) -> Float[Tensor, ""]:
@@ -200,7 +229,10 @@ class ViewsToMeshTask(BaseTask):
         if config.first_stage is not None:
             first_stage = load_pretrained(ViewAutoencoder, config.first_stage).eval().requires_grad_(False)
         network = network_of(config, self.source, coarse, first_stage)
-        self.module = ViewsToMeshModule(network, coarse, face.tensors(), first_stage)
+        noisy = None
+        if first_stage is not None:
+            noisy = NoisyStage(first_stage, change_deviation(self.source, first_stage, config.engine.seed))
+        self.module = ViewsToMeshModule(network, coarse, face.tensors(), noisy)
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> FaceBatch:
         """View sets of persons, one face per person."""

@@ -1,7 +1,7 @@
 """Views → mesh on unseen persons: `omote evaluate to3d`.
 
 Rows are networks at several stages (mean face, ridge regression, coarse face, last pass), under each kind of views: true renders,
-heads exactly 2° and 3 mm out of pose, colour without depth, and views decoded from noised latents of a first stage.
+heads exactly 2° and 3 mm out of pose, colour without depth, and samples of a candidate's diffusion.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class ViewsToMeshSuite(PersonStudy):
 
     Attributes:
         networks: folders of exported networks (export/to_3d of a run).
-        first_stage: folder of a first stage of views, for decoded views and for networks that read latents.
-        latent_noise: standard deviations of the noise on the latents of decoded views.
+        candidate: networks of candidate 1 or 2, for samples and for networks that read latents: the true latents are diffused to
+            ``time`` and denoised in one step, so that the sample is of the true face, and only the errors are generated.
+        time: how far the true latents are diffused, 0 to 1, where 1 leaves noise alone.
     """
 
     NAME = "to3d"
@@ -38,14 +39,14 @@ class ViewsToMeshSuite(PersonStudy):
 
     persons: Annotated[int, Range(1), FREE] = 200
     networks: tuple[Path, ...]
-    first_stage: Path | None = None
-    latent_noise: Annotated[float, Range(0, 2)] = 0.3
+    candidate: Path | None = None
+    time: Annotated[float, Range(0.01, 1)] = 0.5
 
     def fingerprints(self) -> Mapping[str, str]:
         """Fingerprints of the networks."""
         from omote.rgbd.weights import fingerprint
 
-        folders = [*self.networks, *([self.first_stage] if self.first_stage is not None else [])]
+        folders = [*self.networks, *([self.candidate] if self.candidate is not None else [])]
         return {folder.parent.parent.name or folder.name: fingerprint(folder) for folder in folders}
 
     def run(self, work: Work) -> Steps[Results]:
@@ -64,8 +65,8 @@ class _Meter:
         from omote.head.shipped import population_heads
         from omote.multiview.basis import face_families
         from omote.multiview.face_map import face_map
-        from omote.multiview.first_stage import ViewAutoencoder
         from omote.multiview.latents_to_3d import LatentsToMesh
+        from omote.multiview.model import load_view_editor
         from omote.multiview.to_3d import ViewsToMesh
         from omote.multiview.volume import VolumeToMesh
 
@@ -80,9 +81,7 @@ class _Meter:
             ).eval()
             for folder in suite.networks
         }
-        self.first_stage: Any = None
-        if suite.first_stage is not None:
-            self.first_stage = load_pretrained(ViewAutoencoder, suite.first_stage).eval()
+        self.editor: Any = None if suite.candidate is None else load_view_editor(suite.candidate, self.heads[0])
         self.rig = next(iter(self.networks.values())).rig
         self.size = int(next(iter(self.networks.values())).config.sample_size)
 
@@ -92,6 +91,7 @@ class _Meter:
 
         from omote.datasets.view_shards import ViewShard, render_views
         from omote.multiview.data import sets_of
+        from omote.rgbd.codec import NUM_CHANNELS
 
         population = replace(self.suite.unseen(), rig=self.rig, size=self.size, num_images=2)
         turned = replace(population, pose_deg=POSE_DEG, pose_mm=POSE_MM)
@@ -101,24 +101,50 @@ class _Meter:
             shard = ViewShard(**render_views(config, [int(name)], self.heads, exact_pose=exact))
             sets = sets_of(shard, [(0, 0), (0, 1)])
             out["head"] = self.families[int(shard.head[0])].name
-            out[kind] = self._errors(sets, sets.x, depth=True, seconds=out["seconds"])
+            z = None if self.editor is None else self._encoded(sets.x)
+            out[kind] = self._errors(sets, sets.x, z, depth=True, seconds=out["seconds"])
             if kind == "registered":
-                out["colour"] = self._errors(sets, sets.x, depth=False)
-                if self.first_stage is not None:
-                    out["decoded"] = self._errors(sets, self._decoded(sets.x, int(name)), depth=True)
+                out["colour"] = self._errors(sets, sets.x, None, depth=False)
+                if self.editor is not None:
+                    z = self._sampled(sets, int(name))
+                    views = self.editor.first_stage.decoded(z.flatten(0, 1), sets.x.flatten(0, 1)).view_as(sets.x)
+                    own_depth = len(self.editor.first_stage.channels) == NUM_CHANNELS
+                    out["sampled"] = self._errors(sets, views, z, depth=own_depth)
         return out
 
-    def _decoded(self, x: Any, seed: int) -> Any:
+    def _encoded(self, x: Any) -> Any:
         import torch
 
-        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            z = self.first_stage.encoded(x.flatten(0, 1))
-            z = z + self.suite.latent_noise * torch.randn(z.shape, generator=generator)
-            return self.first_stage.decoded(z).view_as(x)
+            return self.editor.first_stage.encoded(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
-    def _errors(self, sets: Any, x: Any, *, depth: bool, seconds: dict[str, float] | None = None) -> dict[str, Any]:
-        """Row → metric → mean over the person's two faces."""
+    def _sampled(self, sets: Any, seed: int) -> Any:
+        """Latents of both faces as the denoiser gives them back from the true ones diffused to ``time``."""
+        import torch
+
+        from omote.diffusion.flow import initial_noise, noised
+        from omote.head.expressions import CATEGORIES
+        from omote.types import Expression
+
+        editor = self.editor
+        with torch.no_grad():
+            true, source = self._encoded(sets.x), editor.source_latents(sets.x[0])
+            wanted = [
+                Expression(category=CATEGORIES[int(category)], intensity=float(intensity))
+                for category, intensity in zip(sets.category, sets.intensity, strict=True)
+            ]
+            conditions = editor.conditions(sets.x[0], source, wanted)
+            z = (true - true[:1]) / editor.delta_std if editor.denoiser.diffuses_change else true
+            noise = initial_noise(tuple(source.shape), [seed + i for i in range(len(z))])
+            t = torch.full((len(z),), self.suite.time)
+            z_t = noised(z, noise, t)
+            z = z_t - self.suite.time * editor.denoiser.velocity(z_t, t, conditions)
+            return source + z * editor.delta_std if editor.denoiser.diffuses_change else z
+
+    def _errors(
+        self, sets: Any, x: Any, z: Any, *, depth: bool, seconds: dict[str, float] | None = None
+    ) -> dict[str, Any]:
+        """Row → metric → mean over the person's two faces, from views ``x`` or, for networks that read latents, from ``z``."""
         from time import perf_counter
 
         import torch
@@ -127,20 +153,16 @@ class _Meter:
         from omote.multiview.basis import NUM_POSE
         from omote.multiview.latents_to_3d import LatentsToMesh
         from omote.multiview.to_3d import without_depth
-        from omote.rgbd.codec import NUM_CHANNELS
 
         truth, rest = sets.posed(self.families).numpy(), self._rest(sets)
         out: dict[str, Any] = {}
         for name, network in self.networks.items():
             latents = isinstance(network, LatentsToMesh)
-            if latents and (self.first_stage is None or not depth):
+            if latents and z is None:
                 continue
-            has_depth = depth and (
-                self.first_stage is None or x is sets.x or len(self.first_stage.channels) == NUM_CHANNELS
-            )
-            given = torch.full((len(x),), has_depth)
+            given = torch.full((len(x),), depth or latents)
+            read = z if latents else x
             with torch.no_grad():
-                read = self.first_stage.encoded(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if latents else x
                 began = perf_counter()
                 guesses = network(read, self.tensors, given=given)
                 if seconds is not None:
