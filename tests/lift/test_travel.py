@@ -7,7 +7,16 @@ import pytest
 
 from omote.head.expressions import ARKIT_INDEX, FORMS, arkit_weights
 from omote.head.shipped import shipped_head
-from omote.lift.travel import CORNER_MM, CORNERS, KNEE, UPPER_LIP, natural_weights, saturated, upper_lip_limit
+from omote.lift.travel import (
+    CORNER_MM,
+    CORNERS,
+    KNEE,
+    UPPER_LIP,
+    corner_limit,
+    natural_weights,
+    saturated,
+    upper_lip_limit,
+)
 
 HEAD = shipped_head()
 
@@ -56,3 +65,12 @@ def test_natural_weights_keep_every_form_within_reach(category: str) -> None:
         # Only the mouth gives way.
         brows = [i for n, i in ARKIT_INDEX.items() if n.startswith(("brow", "eye", "jaw"))]
         np.testing.assert_array_equal(given[brows], asked[brows])
+
+
+def test_two_expressions_that_draw_the_corners_down_add_up_within_reach() -> None:
+    down = np.array([6.0, -7.0, -7.0])
+    assert corner_limit(down) == pytest.approx(9.2)
+    assert 2 * 0.7 * corner_limit(down) < 13.0
+    assert corner_limit(np.array([4.0, 9.0, -7.0])) == pytest.approx(12.1), "a smile goes as far as smiles do"
+    assert 9.2 < corner_limit(np.array([10.0, 2.0, 0.0])) < 12.1
+    assert corner_limit(np.zeros(3)) == pytest.approx(9.2)

@@ -17,6 +17,10 @@ from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel
 
 CORNER_MM = 12.1
+# Down or straight outward: so far that two such expressions at .7 each, as viewers blend them, stay within 13 mm. They all draw the
+# corners the same way, and morph targets add up; of a smile and another expression, one goes up.
+CORNER_DOWN_MM = 9.2
+UPWARD = 0.5  # sine of the rise from which a corner may go as far as in a smile
 UPPER_LIP_MM = 7.5
 UPPER_LIP_SHARE = 0.38  # share of the distance from the nose's base to the line between the lips
 KNEE = 0.75
@@ -43,6 +47,12 @@ def upper_lip_limit(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> f
     return min(UPPER_LIP_MM, UPPER_LIP_SHARE * max(room, 8.0))
 
 
+def corner_limit(travel_mm: Float[np.ndarray, "3"]) -> float:
+    """Farthest travel (mm) of a mouth's corner in the direction of ``travel_mm``."""
+    rise = float(travel_mm[1] / max(np.linalg.norm(travel_mm), 1e-9))
+    return float(np.interp(rise, (0.0, UPWARD), (CORNER_DOWN_MM, CORNER_MM)))
+
+
 def saturated(
     model: HeadModel,
     neutral_mm: Float[np.ndarray, "v 3"],
@@ -61,7 +71,7 @@ def saturated(
     rest, moved = model.landmarks(neutral_mm), model.landmarks(offsets_mm)
     out = offsets_mm.copy()
     for corner in CORNERS:
-        share = _share(float(np.linalg.norm(moved[corner])), CORNER_MM, knee)
+        share = _share(float(np.linalg.norm(moved[corner])), corner_limit(moved[corner]), knee)
         if share < 1:
             near = np.exp(-0.5 * np.sum((neutral_mm - rest[corner]) ** 2, axis=1) / CORNER_SPREAD_MM**2)
             out *= (1 - (1 - share) * near)[:, None].astype(out.dtype)
@@ -93,7 +103,8 @@ def natural_weights(
     at = np.einsum("ulkc,lk->ulc", units_mm[:, model.landmark_vertices], model.landmark_weights)
     upward = at[:, list(UPPER_LIP)].mean(axis=1) * [0.0, 1.0, 0.0]
     carried = (at[:, CORNERS[0]] * _RIGHT[:, None], at[:, CORNERS[1]] * _LEFT[:, None], upward)
-    limits = (CORNER_MM, CORNER_MM, upper_lip_limit(model, neutral_mm))
+    ends = [corner_limit(out @ c) for c in carried[:2]]
+    limits = (*ends, upper_lip_limit(model, neutral_mm))
     lengths = [float(np.linalg.norm(out @ c)) for c in carried]
     for _ in range(ROUNDS):
         for units, length, limit in zip(carried, lengths, limits, strict=True):
