@@ -17,8 +17,8 @@ from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel
 
 CORNER_MM = 12.1
-# Down or straight outward: so far that two such expressions at .7 each, as viewers blend them, stay within 13 mm. They all draw the
-# corners the same way, and morph targets add up; of a smile and another expression, one goes up.
+# Down or straight outward: so far that two such expressions at .7 each, as viewers blend them, stay within 13 mm. They all draw
+# the corners the same way, and morph targets add up; of a smile and another expression, one goes up.
 CORNER_DOWN_MM = 9.2
 UPWARD = 0.5  # sine of the rise from which a corner may go as far as in a smile
 UPPER_LIP_MM = 7.5
