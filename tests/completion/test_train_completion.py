@@ -91,7 +91,7 @@ def test_some_steps_on_a_batch_lower_its_loss(kind: str, completion_runs: Path, 
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < losses[0] - 0.2
+    assert losses[-1] < losses[0] - 0.05
     assert all(value.isfinite() for value in metrics.values())
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from omote.completion.base import PartialScan
 from omote.completion.coarse_head import coarse_head
 from omote.completion.network import CompletionNetwork, Displacement
 from omote.completion.partials import partial_scan
@@ -158,15 +159,21 @@ class CompletionTask(BaseTask):
         """Partial scans of some faces, given as (shard, person, face, random generator)."""
         partials, truths = [], []
         for shard, row, image, rng in rows:
-            model = self.heads[int(shard.head[row])]
-            canonical = model.vertices(shard.identity[row][: model.num_identity], shard.arkit[row, image])
-            truth = transform(shard.pose[row, image].astype(np.float64), canonical.astype(np.float64))
-            partial, motion = partial_scan(shard, row, image, truth, self.head, rng)
+            partial, motion, truth = self.partial(shard, row, image, rng)
             partials.append(partial)
             truths.append(transform(motion, truth[self.coarse.ids]).astype(np.float32))
         return CompletionBatch(
             scans=scan_batch(partials, self.head, self.coarse), truth_mm=torch.from_numpy(np.stack(truths))
         )
+
+    def partial(
+        self, shard: ViewShard, row: int, image: int, rng: np.random.Generator
+    ) -> tuple[PartialScan, Float[np.ndarray, "4 4"], Float[np.ndarray, "v 3"]]:
+        """A partial scan of a face, the motion from the rig's frame into the scan's, and the true vertices in the rig's frame."""
+        model = self.heads[int(shard.head[row])]
+        canonical = model.vertices(shard.identity[row][: model.num_identity], shard.arkit[row, image])
+        truth = transform(shard.pose[row, image].astype(np.float64), canonical.astype(np.float64))
+        return *partial_scan(shard, row, image, truth, self.head, rng), truth
 
     def held_out(self) -> list[CompletionBatch]:
         """Partial scans of held-out persons, always the same; of any persons, if the population has too few."""

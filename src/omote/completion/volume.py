@@ -1,7 +1,7 @@
 """Completion by 3D convolution: truncated signed distances on a grid, a 3D U-Net, and its features at the fitted vertices.
 
     points → signed distance, weight, colour ┐
-                                             ├ 64³ → 3D U-Net → features at vertices → displacement, σ
+                                             ├ 48³ → 3D U-Net → features at vertices → displacement, σ
     fitted surface → signed distance, weight ┘
 
 The distance of a voxel is the mean of those to the tangent planes of the points in the 27 voxels around it (Curless and Levoy, "A
@@ -36,7 +36,7 @@ class VolumeCompletion(CompletionNetwork):
     """
 
     @register_to_config
-    def __init__(self, *, side: int = 64, widths: Sequence[int] = (24, 48, 80)) -> None:
+    def __init__(self, *, side: int = 48, widths: Sequence[int] = (24, 48, 80)) -> None:
         super().__init__()
         b, c, d = widths
         self.down = nn.ModuleList([nn.Conv3d(into, out, 2, stride=2) for into, out in ((NUM_GRID, b), (b, c), (c, d))])

@@ -21,7 +21,7 @@ from omote.recipes.tiny import ENGINE
 
 
 def volume_cpu(runs: Path) -> CompletionConfig:
-    """Completion by 3D convolution on a grid of 64³.
+    """Completion by 3D convolution on a grid of 48³.
 
         omote train volume-cpu --run runs/volume --set ict=ICT_FACEKIT
 
@@ -30,7 +30,7 @@ def volume_cpu(runs: Path) -> CompletionConfig:
     return CompletionConfig(
         kind="volume",
         population=runs / "views",
-        side=64,
+        side=48,
         widths=(24, 48, 80),
         engine=EngineConfig(
             total_images=200_000,
@@ -105,7 +105,7 @@ def volume_gpu(runs: Path) -> CompletionConfig:
 def sparse_gpu(runs: Path) -> CompletionConfig:
     """Completion by sparse convolution on 128³, three times as wide.
 
-    Command: ``omote train sparse-gpu --run runs/sparse``. Hours and score: as `volume-gpu`.
+    Command: ``omote train sparse-gpu --run runs/sparse``. Hours: as `volume-gpu`. Score: not run.
     """
     own = volume_gpu(runs)
     return replace(sparse_cpu(runs), engine=own.engine, side=128, widths=(48, 96, 160, 192))
@@ -114,7 +114,7 @@ def sparse_gpu(runs: Path) -> CompletionConfig:
 def part_graph_gpu(runs: Path) -> CompletionConfig:
     """Completion by graph convolution, three times as wide.
 
-    Command: ``omote train part-graph-gpu --run runs/part-graph``. Hours and score: as `volume-gpu`.
+    Command: ``omote train part-graph-gpu --run runs/part-graph``. Hours: as `volume-gpu`. Score: not run.
     """
     own = volume_gpu(runs)
     return replace(part_graph_cpu(runs), engine=own.engine, widths=(192, 192), part_widths=(96, 144))
