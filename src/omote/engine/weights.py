@@ -93,24 +93,26 @@ def built(kind: Callable[..., Model], config: object, **others: Any) -> Model:
     return kind(**{**fields, **others})
 
 
-def begin_from(network: Any, folder: Path) -> None:
+def begin_from(network: Any, folder: Path, *others: Any) -> None:
     """Give a network the weights of an exported one of the same class and size, so that training goes on from there.
 
     Args:
         network: a model of diffusers, whose weights are replaced.
         folder: folder of the exported weights.
+        others: further classes of the exported network, all of whose weights the network has.
 
     Raises:
         CheckpointError: the weights are not usable, or are of a network of another size.
     """
-    weights = load_pretrained(type(network), folder).state_dict()
+    weights = load_pretrained(type(network), folder, *others).state_dict()
     own = network.state_dict()
-    if wrong := next((key for key, value in weights.items() if own[key].shape != value.shape), None):
+    shapes = {key: tuple(own[key].shape) if key in own else None for key in weights}
+    if wrong := next((key for key, value in weights.items() if tuple(value.shape) != shapes[key]), None):
         raise CheckpointError(
-            f"{folder}: {wrong} has shape {tuple(weights[wrong].shape)}, expected {tuple(own[wrong].shape)}; "
+            f"{folder}: {wrong} has shape {tuple(weights[wrong].shape)}, expected {shapes[wrong]}; "
             "give weights of the same recipe as initial"
         )
-    network.load_state_dict(weights)
+    network.load_state_dict({**own, **weights})
 
 
 @torch.no_grad()

@@ -1,44 +1,43 @@
-"""CNN from latents straight to 3D (candidate 2): `ViewsToMesh` behind a few layers that upsample the latents.
+"""CNN from latents straight to 3D (candidate 2): `ViewsToMesh` behind layers that raise latents to the views' resolution.
 
-The pooled channels of a first stage's latent are the views at 16², which the coarse regression reads unchanged. The upsampled
-maps are trained through the loss on the face alone, and are not images.
+The coarse regression reads the latents' pooled channels, which are the views at 16². The layers begin as the first stage's
+decoder and are trained through the loss on the face alone: what they give is read as views are, but need not look like them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from omote.geometry.rig import Rig
 from omote.multiview.face_map import FaceTensors
-from omote.multiview.first_stage import FACTOR
+from omote.multiview.first_stage import ViewAutoencoder
 from omote.multiview.to_3d import FaceGuess, ViewsToMesh
 from omote.rgbd.codec import NUM_CHANNELS
-
-RAISED = 4  # resolution of the upsampled maps, relative to the latent
 
 
 class LatentsToMesh(ViewsToMesh):
     """Face from latents.
 
     Args:
-        latent_channels: channels of a view's latent, the pooled ones first.
-        num_vertices, num_components, pooled, yaw_deg, pitch_deg, distance_mm, field_mm, features, width, map_widths, passes: as
-            in `ViewsToMesh`.
-        sample_size: side of the views that the latents encode, pixels.
+        learned_channels, stage_widths, fine_width: as in the `ViewAutoencoder` of colour and depth whose latents are read.
+        num_vertices, num_components, pooled, yaw_deg, pitch_deg, distance_mm, field_mm, sample_size, features, width, map_widths,
+            passes: as in `ViewsToMesh`; ``sample_size`` is the side of the views that the latents encode.
     """
 
     @register_to_config
     def __init__(
         self,
         *,
-        latent_channels: int,
         num_vertices: int,
+        learned_channels: int = 8,
+        stage_widths: Sequence[int] = (64, 96),
+        fine_width: int = 32,
         num_components: int = 192,
         pooled: int = 16,
         yaw_deg: Sequence[float] = Rig.yaw_deg,
@@ -59,34 +58,30 @@ class LatentsToMesh(ViewsToMesh):
             pitch_deg=pitch_deg,
             distance_mm=distance_mm,
             field_mm=field_mm,
-            sample_size=sample_size // FACTOR * RAISED,
+            sample_size=sample_size,
             features=features,
             width=width,
             map_widths=map_widths,
             passes=passes,
         )
-        # The parent's registration has overwritten the requested value.
-        self.register_to_config(sample_size=sample_size)
-        self.register_buffer("pooled_mean", torch.zeros(NUM_CHANNELS, 1, 1))
-        self.register_buffer("pooled_std", torch.ones(NUM_CHANNELS, 1, 1))
-        last = nn.Conv2d(width, NUM_CHANNELS * RAISED**2, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
-        self.raising = nn.Sequential(
-            nn.Conv2d(latent_channels, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            last,
+        self.raising = ViewAutoencoder(
+            modality="rgbd",
+            sample_size=sample_size,
+            learned_channels=learned_channels,
+            widths=stage_widths,
+            fine_width=fine_width,
         )
+        self.raising.encoder = nn.Sequential()  # never encodes
 
-    pooled_mean: Tensor
-    pooled_std: Tensor
+    def begin_with(self, first_stage: ViewAutoencoder) -> None:
+        """Take a first stage's decoder, and the units of its latents, as the first layers."""
+        weights = first_stage.state_dict()
+        self.raising.load_state_dict({k: v for k, v in weights.items() if not k.startswith("encoder.")})
 
     def regressed_views(self, z: Float[Tensor, "b v d h w"]) -> Float[Tensor, "b v 5 h w"]:
         """The pooled channels of the latents, unscaled."""
-        return z[:, :, :NUM_CHANNELS] * self.pooled_std + self.pooled_mean
+        stage: Any = self.raising
+        return z[:, :, :NUM_CHANNELS] * stage.latent_std[:NUM_CHANNELS] + stage.latent_mean[:NUM_CHANNELS]
 
     def forward(
         self,
@@ -97,10 +92,9 @@ class LatentsToMesh(ViewsToMesh):
         coarse: Float[Tensor, "b c"] | None = None,
     ) -> list[FaceGuess]:
         """The face after each pass, from scaled latents; see `ViewsToMesh.forward`."""
-        pooled = self.regressed_views(z)
         if coarse is None:
             with torch.autocast(z.device.type, enabled=False):
-                coarse = self.regressed(pooled.float(), torch.ones(len(z), dtype=torch.bool, device=z.device))
-        base = F.interpolate(pooled.flatten(0, 1), scale_factor=float(RAISED), mode="bilinear", align_corners=False)
-        raised = base + F.pixel_shuffle(self.raising(z.flatten(0, 1)), RAISED)
-        return super().forward(raised.unflatten(0, z.shape[:2]), face, given=given, coarse=coarse)
+                every = torch.ones(len(z), dtype=torch.bool, device=z.device)
+                coarse = self.regressed(self.regressed_views(z.float()), every)
+        raised = self.raising.decoded(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        return super().forward(raised, face, given=given, coarse=coarse)

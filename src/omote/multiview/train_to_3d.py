@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,8 @@ class ViewsToMeshConfig:
         decoded: share of sets passed through the first stage, [0, 1].
         latent_noise: greatest standard deviation of the noise on their latents, in units of what an expression changes in them,
             which is what a denoiser's errors scale with.
-        initial: exported network of the same kind and size to start from; None starts untrained.
+        initial: exported network of the same kind and size to start from, or one of views for what a network of latents shares
+            with it; None starts untrained.
     """
 
     population: Path | PopulationConfig
@@ -278,6 +279,11 @@ def coarse_at(
     return load_coarse(config.coarse)
 
 
+def _stage_sizes(first_stage: ViewAutoencoder) -> dict[str, Any]:
+    c: Any = first_stage.config
+    return {"learned_channels": c.learned_channels, "stage_widths": tuple(c.widths), "fine_width": c.fine_width}
+
+
 KINDS = {"map": ViewsToMesh, "volume": VolumeToMesh, "latents": LatentsToMesh}
 
 
@@ -299,7 +305,7 @@ def network_of(
         config,
         num_vertices=len(coarse.basis["mean"]),
         sample_size=size,
-        **({"latent_channels": first_stage.latent_channels} if first_stage and config.refinement == "latents" else {}),
+        **(_stage_sizes(first_stage) if first_stage and config.refinement == "latents" else {}),
         **vars(rig),
     )
     if network.ridge.shape != coarse.ridge.shape:
@@ -307,11 +313,10 @@ def network_of(
             f"{config.coarse}: a regression of shape {tuple(coarse.ridge.shape)}, expected {tuple(network.ridge.shape)}; "
             "give another folder"
         )
+    if isinstance(network, LatentsToMesh) and first_stage is not None:
+        network.begin_with(first_stage)
     if config.initial is not None:
-        begin_from(network, config.initial)
+        begin_from(network, config.initial, ViewsToMesh)
     network.basis.load_state_dict(coarse.basis)
     network.ridge.copy_(coarse.ridge)
-    if isinstance(network, LatentsToMesh) and first_stage is not None:
-        network.pooled_mean.copy_(first_stage.latent_mean[:NUM_CHANNELS])
-        network.pooled_std.copy_(first_stage.latent_std[:NUM_CHANNELS])
     return network

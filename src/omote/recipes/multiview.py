@@ -118,10 +118,17 @@ def to3d_cpu_latents(runs: Path) -> ViewsToMeshConfig:
 
         omote train to3d-cpu-latents --run runs/to3d-latents --set ict=ICT_FACEKIT
 
-    Hours: as `to3d-cpu`. Score: not run to its end yet.
+    Begins with `to3d-cpu` behind the first stage's decoder. Hours: .5 of one core beside other work. Scores: docs/candidates.md.
     """
+    config = to3d_cpu(runs)
     return replace(
-        to3d_cpu(runs), refinement="latents", first_stage=runs / "views-stage-rgbd/export/first_stage", faulty=0.3
+        config,
+        refinement="latents",
+        first_stage=runs / "views-stage-rgbd/export/first_stage",
+        initial=runs / "to3d/export/to_3d",
+        faulty=0.3,
+        decoded=0.7,
+        engine=replace(config.engine, total_images=8_000, learning_rate=5e-4),
     )
 
 
@@ -155,7 +162,11 @@ def to3d_tiny_decoded(runs: Path) -> ViewsToMeshConfig:
 def to3d_tiny_latents(runs: Path) -> ViewsToMeshConfig:
     """Views → mesh from latents, 8 steps."""
     return replace(
-        to3d_tiny(runs), refinement="latents", first_stage=runs / "views-stage-rgbd/export/first_stage", decoded=0.5
+        to3d_tiny(runs),
+        refinement="latents",
+        first_stage=runs / "views-stage-rgbd/export/first_stage",
+        initial=runs / "to3d/export/to_3d",
+        decoded=0.5,
     )
 
 
