@@ -67,10 +67,17 @@ def test_natural_weights_keep_every_form_within_reach(category: str) -> None:
         np.testing.assert_array_equal(given[brows], asked[brows])
 
 
-def test_two_expressions_that_draw_the_corners_down_add_up_within_reach() -> None:
-    down = np.array([6.0, -7.0, -7.0])
-    assert corner_limit(down) == pytest.approx(9.2)
-    assert 2 * 0.7 * corner_limit(down) < 13.0
-    assert corner_limit(np.array([4.0, 9.0, -7.0])) == pytest.approx(12.1), "a smile goes as far as smiles do"
-    assert 9.2 < corner_limit(np.array([10.0, 2.0, 0.0])) < 12.1
-    assert corner_limit(np.zeros(3)) == pytest.approx(9.2)
+def test_corners_go_less_far_down_than_up() -> None:
+    assert corner_limit(np.array([6.0, -7.0, -7.0])) == pytest.approx(CORNER_DOWN_MM)
+    assert corner_limit(np.array([4.0, 9.0, -7.0])) == pytest.approx(CORNER_MM), "a smile goes as far as smiles do"
+    assert CORNER_DOWN_MM < corner_limit(np.array([10.0, 2.0, 0.0])) < CORNER_MM
+    assert corner_limit(np.zeros(3)) == pytest.approx(CORNER_DOWN_MM)
+
+
+def test_anger_and_fear_at_seven_tenths_each_stay_within_reach() -> None:
+    """Both draw the corners the same way, and morph targets add up."""
+    both = np.zeros((HEAD.num_vertices, 3))
+    for name in ("angry", "fearful"):
+        weights = natural_weights(HEAD, HEAD.expression_mm, HEAD.template_mm, arkit_weights(FORMS[name][0].weights))
+        both += 0.7 * np.tensordot(weights, HEAD.expression_mm, 1)
+    assert np.linalg.norm(HEAD.landmarks(both)[list(CORNERS)], axis=1).max() < 13.0

@@ -145,7 +145,7 @@ FORMS: Mapping[str, tuple[Recipe, ...]] = {
     "angry": (
         Recipe(action_units="4+5+7+10+20+26+29", weights={
             "browDown": 0.9, "eyeWide": 0.95, "eyeSquint": 0.35, "noseSneer": 1.0, "mouthUpperUp": 1.0,
-            "mouthLowerDown": 0.9, "mouthStretch": 1.0, "mouthFrown": 0.9, "mouthShrugUpper": 0.45, "jawForward": 0.5,
+            "mouthLowerDown": 0.9, "mouthStretch": 0.5, "mouthFrown": 0.55, "mouthShrugUpper": 0.45, "jawForward": 0.5,
             "jawOpen": 0.35}),
         *RECIPES["angry"],
         Recipe(action_units="4+5+7+17+23+24", weights={

@@ -17,9 +17,9 @@ from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel
 
 CORNER_MM = 12.1
-# Down or straight outward: so far that two such expressions at .7 each, as viewers blend them, stay within 13 mm. They all draw
-# the corners the same way, and morph targets add up; of a smile and another expression, one goes up.
-CORNER_DOWN_MM = 9.2
+# Down or straight outward. Expressions that do so all draw the corners the same way, and the morph targets of two of them add up:
+# at .7 each, fear with its limit and anger with its smaller motion stay within 13 mm.
+CORNER_DOWN_MM = 11.0
 UPWARD = 0.5  # sine of the rise from which a corner may go as far as in a smile
 UPPER_LIP_MM = 7.5
 UPPER_LIP_SHARE = 0.38  # share of the distance from the nose's base to the line between the lips
