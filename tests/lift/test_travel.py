@@ -8,6 +8,7 @@ import pytest
 from omote.head.expressions import ARKIT_INDEX, FORMS, arkit_weights
 from omote.head.shipped import shipped_head
 from omote.lift.travel import (
+    CORNER_DOWN_MM,
     CORNER_MM,
     CORNERS,
     KNEE,
