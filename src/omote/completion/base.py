@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -54,8 +54,8 @@ class CompletedHead:
     """A whole head in correspondence with the head model.
 
     Attributes:
-        vertices_mm: vertices in the canonical frame.
-        sigma_mm: standard deviation of each vertex's error along its normal, mm.
+        vertices_mm: vertices in the canonical frame; NaN where a completion leaves them unknown.
+        sigma_mm: standard deviation of each vertex's error along its normal, mm; NaN where a completion does not say.
         seen: vertices that points of the scan support.
     """
 
@@ -68,12 +68,14 @@ class CompletedHead:
 
         An error along the normal is one of depth divided by the cosine between the normal and the line of sight.
         """
-        vertices = np.ascontiguousarray(self.vertices_mm, np.float32)
-        raster = rasterize(camera, vertices, head.faces, cull_back=True)
+        known = np.isfinite(self.vertices_mm).all(axis=1)
+        faces = head.faces if known.all() else head.faces[known[head.faces].all(axis=1)]
+        vertices = np.where(known[:, None], self.vertices_mm, 0.0)
+        raster = rasterize(camera, np.ascontiguousarray(vertices, np.float32), faces, cull_back=True)
         mask = raster.face_id >= 0
-        corners, weights = head.faces[raster.face_id[mask]], raster.barycentric[mask]
-        place = np.einsum("nkc,nk->nc", self.vertices_mm[corners], weights)
-        normal = np.einsum("nkc,nk->nc", vertex_normals(self.vertices_mm, head.faces)[corners], weights)
+        corners, weights = faces[raster.face_id[mask]], raster.barycentric[mask]
+        place = np.einsum("nkc,nk->nc", vertices[corners], weights)
+        normal = np.einsum("nkc,nk->nc", vertex_normals(vertices, faces)[corners], weights)
         center = np.linalg.inv(camera.cam_from_world)[:3, 3]
         sight = (center - place) / np.linalg.norm(center - place, axis=1, keepdims=True)
         cosine = np.maximum((normal * sight).sum(axis=1), LEAST_COSINE)
@@ -82,6 +84,7 @@ class CompletedHead:
         return CompletedDepth(depth_mm=raster.depth_mm, sigma_mm=sigma, mask=mask)
 
 
+@runtime_checkable
 class Completion(Protocol):
     """A way to complete a partial scan."""
 

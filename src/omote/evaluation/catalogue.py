@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 from torch import get_num_threads
 from torch.nn import Module
 
-from omote.evaluation import anatomy, avatars, distribution, metrics, surfaces, verification
+from omote.evaluation import anatomy, avatars, completed, distribution, metrics, surfaces, verification
 from omote.evaluation.features import PerceptualDistance
 from omote.evaluation.judges.crop import CropRule
 from omote.evaluation.judges.panel import ExpressionJudges
@@ -291,6 +291,36 @@ AVATARS = (
            f"How much of a source's expression is left in the avatar's neutral, {_MOVING}: 0 none, 1 all of it."),
 )  # fmt: skip
 
+# Heads completed from partial scans. Missing is true surface without a point of the scan within 3 mm.
+COMPLETION = (
+    *(
+        Metric(f"completion/{what}_mm_{key}", f"{title}, {where}", "mm", "lower", 2, function, f"{definition}, {where}.")
+        for what, title, function, definition in (
+            ("depth", "depth error", completed.in_both,
+             "Mean |d − g| in the pixels of cameras that no scan was made with, at most 20 mm each"),
+            ("surface", "surface error", completed.surface_distance,
+             "Mean distance of points of the true surface to the completed one, at most 20 mm each"),
+            ("vertex", "vertex error", completed.in_both,
+             "Mean distance of a vertex to the same vertex of the true head, at most 20 mm each"),
+        )
+        for key, where in (("missing", "where the scan lacks surface"), ("seen", "where the scan has surface"))
+    ),
+    Metric("completion/within_1_sigma", "errors within 1 σ", "", "neither", 3, completed.calibration,
+           "Share of the vertices whose error along the normal is at most its standard deviation; .683 if errors are normal."),
+    Metric("completion/within_2_sigma", "errors within 2 σ", "", "neither", 3, completed.calibration,
+           "Share within two standard deviations; .954 if errors are normal."),
+    Metric("completion/decile_ratio", "error in σ's top decile over its bottom one", "", "higher", 1, completed.calibration,
+           "Mean error of the tenth of the vertices with the largest standard deviation over that of the tenth with the least."),
+    Metric("completion/within_1_sigma_depth", "depth errors within 1 σ", "", "neither", 3, completed.calibration,
+           "`completion/within_1_sigma` of depth, over pixels."),
+    Metric("completion/within_2_sigma_depth", "depth errors within 2 σ", "", "neither", 3, completed.calibration,
+           "`completion/within_2_sigma` of depth, over pixels."),
+    Metric("completion/missing_share", "share missing", "", "neither", 3, completed.missing_from,
+           "Share of the true surface that the scan lacks."),
+    Metric("completion/refused", "scans without a fitted head", "", "lower", 2, np.mean,
+           "Share of partial scans that no head could be fitted to; no other number counts them."),
+)  # fmt: skip
+
 # Expressions asked for in words, and rows over other rows.
 RATIOS = (
     Metric("text/category_accuracy", "category read right", "", "higher", 2, np.mean,
@@ -314,6 +344,8 @@ COSTS = (
            "Wall time of a person's edits: networks and sampling, without the meshes."),
     Metric("time_s/mesh", "seconds per mesh", "s", "lower", 3, perf_counter,
            "Wall time from views, latents or an image to one mesh."),
+    Metric("time_s/completion", "seconds per completion", "s", "lower", 3, perf_counter,
+           "Wall time from a partial scan with its fitted head to the whole head."),
     Metric("time_s/one_edit", "one edit", "s", "lower", 2, perf_counter, "Edit of one expression, with finding the head."),
     Metric("time_s/seven_edits", "seven edits", "s", "lower", 2, perf_counter,
            "All seven in one batch, with finding the head."),
@@ -355,5 +387,18 @@ FACTS = (
     Metric("count/skipped", "scans skipped", "", "neither", 0, len, "Real scans that could not be read or show no face."),
 )  # fmt: skip
 
-for _metric in (*DEPTH, *COLOR, *MESH, *IDENTITY, *EXPRESSION, *SETS, *SCANS, *AVATARS, *RATIOS, *COSTS, *FACTS):
+for _metric in (
+    *DEPTH,
+    *COLOR,
+    *MESH,
+    *IDENTITY,
+    *EXPRESSION,
+    *SETS,
+    *SCANS,
+    *AVATARS,
+    *COMPLETION,
+    *RATIOS,
+    *COSTS,
+    *FACTS,
+):
     register(_metric)

@@ -13,6 +13,7 @@ from omote.studies.effect_of_f.study import EffectOfF
 from omote.studies.guidance import Guidance
 from omote.studies.image_sets import ImageSuite
 from omote.studies.intensity import Intensity
+from omote.studies.missing_depth import MissingDepth
 from omote.studies.source_noise import SourceNoise
 from omote.studies.stable_diffusion import StableDiffusionStudy
 from omote.studies.suites import (
@@ -57,4 +58,5 @@ STUDIES: list[type[Study]] = [
     Verification,
     Candidates,
     StableDiffusionStudy,
+    MissingDepth,
 ]
