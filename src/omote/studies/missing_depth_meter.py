@@ -17,7 +17,7 @@ from omote.completion.base import CompletedHead
 from omote.completion.missing import MissingCase, Subject, missing_case
 from omote.datasets.population import draw_person, render_person
 from omote.errors import AlignmentError, ScanError
-from omote.evaluation.completed import MOST_MM, calibration, in_both, missing_from, surface_distance
+from omote.evaluation.completed import calibration, in_both, missing_from, surface_distance
 from omote.evaluation.pictures import error_picture, save_strips
 from omote.evaluation.records import Row
 from omote.evaluation.report import html
@@ -185,7 +185,7 @@ class Meter:
 
         errors, sigma, lacking = self._depths(whole, truth, case)
         both("depth", *in_both(errors, lacking))
-        told = calibration(np.where(np.abs(errors) < MOST_MM, errors, np.nan), sigma)
+        told = calibration(errors, sigma)
         out |= {f"completion/{key}_depth": told[key] for key in ("within_1_sigma", "within_2_sigma")}
         return out
 
