@@ -21,7 +21,7 @@ from omote.diffusion.settings import EditSettings
 from omote.errors import OmoteError
 from omote.evaluation.ground_truth import GroundTruth, render_ground_truth
 from omote.evaluation.records import Record, Row
-from omote.evaluation.surfaces import vertex_errors
+from omote.evaluation.surfaces import MOVING_MM, vertex_errors
 from omote.head.correspondence import in_topology_of
 from omote.head.expressions import typical_expression
 from omote.head.model import HeadModel
@@ -43,7 +43,6 @@ from omote.studies.table import CEILING, COPY
 from omote.types import Expression, Rgbd
 
 HEAD_EDIT = Row("head_edit")
-MOVED_MM = 2.0  # vertices that move farther than this count as moving, as in `vertex_errors`
 Vertices = Float[np.ndarray, "v 3"]
 
 
@@ -298,7 +297,7 @@ class Rivals:
         spread, best = np.full((2, len(true)), np.nan)
         region = self.any_views.editor.face.region
         for k, vertices in enumerate(true):
-            moving = region & (np.linalg.norm(vertices[ids] - rest[ids], axis=1) > MOVED_MM)
+            moving = region & (np.linalg.norm(vertices[ids] - rest[ids], axis=1) > MOVING_MM)
             if samples is not None and moving.any():
                 shown = samples[:, k][:, moving]
                 spread[k] = np.sqrt(((shown - shown.mean(axis=0)) ** 2).sum(axis=2).mean())
