@@ -69,13 +69,22 @@ class ViewEncoders:
             if isinstance(network, nn.Module):
                 network.to(device)
         source, target = source.to(device), target.to(device)
-        both = self.first_stage.encoded(torch.cat([source, target]).flatten(0, 1)).unflatten(0, (2, *source.shape[:2]))
-        before, change = both[0], both[1] - both[0]
-        if self.encoder is not None:
-            # The source keeps the encoder's errors, as in a pipeline; the change to the target is that of the encoded views.
-            before = self.encoder(points_of_views(source, self.encoder.rig))
-        maps = depth_maps(source, before.shape[-1])
-        return LatentViews(source=before, target=before + change, depth=maps)
+        z, moved = self.encoded(torch.cat([source, target])).chunk(2)
+        before = self.source(source, z)
+        return LatentViews(source=before, target=before + (moved - z), depth=depth_maps(source, z.shape[-1]))
+
+    @torch.no_grad()
+    def encoded(self, x: Float[Tensor, "b v 5 s s"]) -> Float[Tensor, "b v d h w"]:
+        """The first stage's latents of packed views."""
+        return self.first_stage.encoded(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    @torch.no_grad()
+    def source(self, x: Float[Tensor, "b v 5 s s"], z: Float[Tensor, "b v d h w"]) -> Float[Tensor, "b v d h w"]:
+        """What the denoiser gets of a person at rest: the first stage's latents, or the encoder's, with its errors."""
+        if self.encoder is None:
+            return z
+        found: Tensor = self.encoder(points_of_views(x, self.encoder.rig))
+        return found
 
     def fingerprint(self) -> str:
         """Hash of the networks' weights, on which the latents depend."""
@@ -117,20 +126,12 @@ def encode_views(population: Path, encoders: ViewEncoders, folder: Path) -> Iter
 def _encoded(shard: ViewShard, encoders: ViewEncoders) -> dict[str, np.ndarray]:
     """Arrays of a shard: source and depth per person, change per person and image, in half precision."""
     rows: list[dict[str, np.ndarray]] = []
-    device = torch.device("cpu")
     for first in range(0, shard.num_persons, PERSONS_AT_ONCE):
         persons = range(first, min(first + PERSONS_AT_ONCE, shard.num_persons))
-        rest = sets_of(shard, [(person, 0) for person in persons]).x
-        changes: list[Tensor] = []
-        for image in range(1, shard.num_images):
-            moved = sets_of(shard, [(person, image) for person in persons]).x
-            # The source is the same for every image, and so is what the encoder costs.
-            pair = encoders if image == 1 else ViewEncoders(first_stage=encoders.first_stage, encoder=None)
-            latents = pair(rest, moved, device)
-            changes.append(latents.target - latents.source)
-            if image == 1:
-                source, depth = latents.source, latents.depth
-        change = torch.stack([torch.zeros_like(source), *changes], dim=1)
+        faces = [sets_of(shard, [(person, image) for person in persons]).x for image in range(shard.num_images)]
+        z = torch.stack([encoders.encoded(face) for face in faces], dim=1)
+        source, depth = encoders.source(faces[0], z[:, 0]), depth_maps(faces[0], z.shape[-1])
+        change = z - z[:, :1]
         rows.append({name: t.half().numpy() for name, t in (("source", source), ("change", change), ("depth", depth))})
     found = {name: np.concatenate([row[name] for row in rows]) for name in LATENTS}
     return found | {name: np.array(getattr(shard, name)) for name in KEYS}
