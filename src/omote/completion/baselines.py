@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
@@ -14,7 +16,7 @@ from omote.head.model import HeadModel
 from omote.head.nicp import refine
 
 
-class Baseline:
+class Baseline(ABC):
     """A completion by a head model alone.
 
     Args:
@@ -29,9 +31,9 @@ class Baseline:
         vertices, seen = self.vertices(partial)
         return CompletedHead(vertices_mm=vertices, sigma_mm=np.full(len(vertices), np.nan), seen=seen)
 
+    @abstractmethod
     def vertices(self, partial: PartialScan) -> tuple[Float[np.ndarray, "v 3"], Bool[np.ndarray, " v"]]:
         """Vertices, and which of them points support."""
-        raise NotImplementedError
 
     def measured(self, partial: PartialScan) -> tuple[Float[np.ndarray, "v 3"], Bool[np.ndarray, " v"]]:
         """Offsets of the fitted vertices to the points near them, along their normals, and which vertices have any."""

@@ -93,8 +93,8 @@ class CompletionNetwork(ModelMixin, ConfigMixin):
     sigma_scale: Tensor
     vertices: Tensor
 
-    def _end(self, features: int) -> None:
-        """Add what all kinds share, given the channels of their features."""
+    def add_readout(self, features: int) -> None:
+        """Add what all kinds share, given the channels of their features; the last thing that a kind's constructor does."""
         self.readout = Readout(features)
         self.register_buffer("sigma_scale", torch.ones(2))
         self.register_buffer("vertices", torch.zeros(NUM_COARSE, dtype=torch.int64))

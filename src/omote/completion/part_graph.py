@@ -131,7 +131,7 @@ class PartGraphCompletion(CompletionNetwork):
         self.inner = nn.ModuleList([GraphResidual(half), GraphResidual(quarter), GraphResidual(eighth)])
         self.up = nn.ModuleList([nn.Linear(eighth, quarter), nn.Linear(quarter, half), nn.Linear(half, fine)])
         self.outer = nn.ModuleList([GraphResidual(quarter), GraphResidual(half), GraphResidual(fine)])
-        self._end(2 * fine)
+        self.add_readout(2 * fine)
         self.graphs: list[Graph] = []
 
     def on(self, coarse: CoarseHead) -> None:

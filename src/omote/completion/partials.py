@@ -21,7 +21,7 @@ from omote.datasets.cache import DEPTH_UNIT_MM
 from omote.datasets.view_shards import ViewShard
 from omote.errors import AlignmentError
 from omote.geometry.camera import transform
-from omote.geometry.depth import depth_normals
+from omote.geometry.depth import depth_normals, facing
 from omote.head.fit import fit_head
 from omote.head.model import HeadModel
 
@@ -146,7 +146,7 @@ def disturbed_views(
     for k, camera in enumerate(cameras):
         v, u = np.meshgrid(np.arange(camera.height) + 0.5, np.arange(camera.width) + 0.5, indexing="ij")
         ray = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(camera.intrinsics).T
-        cosine[k] = -(normals[k] * ray).sum(axis=-1) / np.linalg.norm(ray, axis=-1)
+        cosine[k] = facing(normals[k], camera.intrinsics)
         rotation, shift = camera.cam_from_world[:3, :3], camera.cam_from_world[:3, 3]
         # Several views are never registered exactly.
         error = rng.normal(0, 0.4, 3) if number > 1 and rng.random() < 0.5 else np.zeros(3)

@@ -39,7 +39,7 @@ class SparseCompletion(CompletionNetwork):
         self.down = nn.ModuleList([SparseConv(fine, coarse, HALVES) for fine, coarse in steps])
         self.up = nn.ModuleList([SparseConv(coarse, fine, HALVES) for fine, coarse in steps])
         self.outer = nn.ModuleList([SparseResidual(width) for width in widths[:-1]])
-        self._end(widths[0] + widths[1])
+        self.add_readout(widths[0] + widths[1])
 
     def features(self, scans: ScanBatch) -> Float[Tensor, "b n f"]:
         """See `CompletionNetwork.features`."""

@@ -43,7 +43,7 @@ class VolumeCompletion(CompletionNetwork):
         self.inner = nn.ModuleList([Residual(width) for width in (b, c, d)])
         self.up = nn.ModuleList([nn.Conv3d(into, out, 1) for into, out in ((d, c), (c, b))])
         self.outer = nn.ModuleList([Residual(width) for width in (c, b)])
-        self._end(b + c)
+        self.add_readout(b + c)
 
     def features(self, scans: ScanBatch) -> Float[Tensor, "b n f"]:
         """See `CompletionNetwork.features`."""

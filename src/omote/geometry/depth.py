@@ -1,4 +1,4 @@
-"""Surface normals of depth maps."""
+"""Surface normals of depth maps, and how they face the camera."""
 
 from __future__ import annotations
 
@@ -33,3 +33,13 @@ def depth_normals(
         mask[:, 1:-1, 1:-1] & mask[:, 2:, 1:-1] & mask[:, :-2, 1:-1] & mask[:, 1:-1, 2:] & mask[:, 1:-1, :-2]
     )
     return normals / np.maximum(length, 1e-12), seen
+
+
+def facing(normals: Float[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "h w"]:
+    """Cosine between each pixel's normal (`depth_normals`) and its line of sight; 1 for a surface that faces the camera."""
+    height, width = normals.shape[:2]
+    x = (np.arange(width) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = ((np.arange(height) + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1])[:, None]
+    along = normals[..., 0] * x + normals[..., 1] * y + normals[..., 2]
+    cosine: Float[np.ndarray, "h w"] = -along / np.sqrt(x * x + y * y + 1.0)
+    return cosine

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from omote.compiled import kernel
 from omote.errors import ScanError
-from omote.geometry.depth import depth_normals
+from omote.geometry.depth import depth_normals, facing
 from omote.types import Mesh, Rgbd
 
 VOXEL_MM = 2.0
@@ -68,7 +68,7 @@ def fused(
             frame.camera.cam_from_world.astype(np.float64),
             frame.depth_mm.astype(np.float32),
             frame.rgb.astype(np.float32),
-            np.where(seen[0], _facing(frame, normals[0]), 0.0).astype(np.float32),
+            np.where(seen[0], facing(normals[0], frame.camera.intrinsics), 0.0).astype(np.float32),
         )
     known = weight > 0.0
     distance[known] /= weight[known]
@@ -83,16 +83,6 @@ def fused(
         faces=faces,
         vertex_colors=np.clip(color[tuple(nearest.T)].astype(np.float64), 0.0, 1.0),
     )
-
-
-def _facing(frame: Rgbd, normals: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
-    """Cosine between each pixel's normal and its line of sight."""
-    k = frame.camera.intrinsics
-    height, width = frame.depth_mm.shape
-    x = (np.arange(width) + 0.5 - k[0, 2]) / k[0, 0]
-    y = ((np.arange(height) + 0.5 - k[1, 2]) / k[1, 1])[:, None]
-    along = normals[..., 0] * x + normals[..., 1] * y + normals[..., 2]
-    return np.abs(along) / np.sqrt(x * x + y * y + 1.0)
 
 
 @kernel()
