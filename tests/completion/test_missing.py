@@ -53,4 +53,7 @@ def test_physical_cameras_err_as_their_sources_say(subject: Subject) -> None:
         off = (seen.depth_mm - image.depth_mm)[seen.mask]
         assert np.median(np.abs(off)) / 0.6745 == pytest.approx(deviation_mm, rel=0.35)
     flying = sense(image, time_of_flight(), np.random.default_rng(0))
-    assert ((flying.depth_mm - image.depth_mm)[flying.mask] > 15.0).sum() > 20
+    far = flying.mask & (flying.depth_mm - image.depth_mm > 15.0)
+    assert far.sum() > 20
+    changed = np.abs(flying.rgb - image.rgb).mean(axis=2)
+    assert changed[far].mean() > 2 * changed[flying.mask & ~far].mean(), "mixed pixels have mixed colours"

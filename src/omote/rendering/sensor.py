@@ -28,7 +28,8 @@ class SensorModel:
         edge_px: width of the band that drops out along depth edges.
         grazing_cos: pixels whose normal's cosine to the view is less drop out.
         dropout: share of pixels lost at random.
-        flying: share of the outline's pixels whose depth lies between the surface and what is behind it, where a pixel saw both.
+        flying: share of the outline's pixels whose depth and colour lie between the surface and what is behind it, where a pixel
+            saw both.
         flying_mm: how far behind at most.
         color_noise: standard deviation on [0, 1] colours.
         exposure: factor on colour.
@@ -67,7 +68,7 @@ def time_of_flight() -> SensorModel:
     """Modulated light and its delay, as the second Kinect: smooth depth without steps, and flying pixels at outlines.
 
     Source: Sarbolandi, Lefloch and Kolb, "Kinect Range Sensing: Structured-Light versus Time-of-Flight Kinect", CVIU 2015:
-    deviation of 1 to 2 mm at 1 m, more at grazing angles, and mixed pixels at depth edges.
+    deviation of 1 to 2 mm at 1 m, more at grazing angles, and mixed pixels at depth edges. How many fly, and how far, is a guess.
     """
     return SensorModel(axial_mm=1.5, edge_px=1, grazing_cos=0.15, flying=0.5, color_noise=0.01)
 
@@ -137,14 +138,16 @@ def sense(image: Rgbd, sensor: SensorModel, rng: np.random.Generator) -> Rgbd:
         edge = ndimage.binary_dilation(step > 15.0, iterations=sensor.edge_px)
         mask &= ~(edge & (rng.random((height, width)) < 0.75))
 
+    rgb = image.rgb.astype(np.float64)
     mask &= cosine >= sensor.grazing_cos
     mask &= rng.random((height, width)) >= sensor.dropout
     if sensor.flying > 0:
         outline = mask & ~ndimage.binary_erosion(mask, np.ones((3, 3)))
         mixed = outline & (rng.random((height, width)) < sensor.flying)
         depth = np.where(mixed, depth + rng.uniform(0, sensor.flying_mm, (height, width)), depth)
+        # What it saw of both surfaces, it saw in colour too.
+        rgb = np.where(mixed[..., None], ndimage.uniform_filter(rgb, (3, 3, 1)), rgb)
 
-    rgb = image.rgb.astype(np.float64)
     if sensor.blur_px > 0:
         rgb = ndimage.gaussian_filter(rgb, (sensor.blur_px, sensor.blur_px, 0))
     rgb = sensor.exposure * np.array(sensor.white_balance) * np.clip(rgb, 1e-4, 1) ** sensor.gamma
