@@ -1,5 +1,7 @@
 """Kinds of missing surface: each loses what it says, more when it is strong, and the same every time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -15,8 +17,6 @@ HEAD = shipped_head()
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    from dataclasses import replace
-
     person = draw_person(PopulationConfig(size=96, split="test"), 3, [HEAD])
     return Subject(
         image=lambda camera: next(iter(render_person(replace(person, camera=camera), [HEAD], person.expressions[:1])))[
@@ -52,8 +52,8 @@ def test_physical_cameras_err_as_their_sources_say(subject: Subject) -> None:
         seen = sense(image, sensor, np.random.default_rng(0))
         off = (seen.depth_mm - image.depth_mm)[seen.mask]
         assert np.median(np.abs(off)) / 0.6745 == pytest.approx(deviation_mm, rel=0.35)
-    flying = sense(image, time_of_flight(), np.random.default_rng(0))
+    flying = sense(image, replace(time_of_flight(), color_noise=0.0), np.random.default_rng(0))
     far = flying.mask & (flying.depth_mm - image.depth_mm > 15.0)
     assert far.sum() > 20
     changed = np.abs(flying.rgb - image.rgb).mean(axis=2)
-    assert changed[far].mean() > 2 * changed[flying.mask & ~far].mean(), "mixed pixels have mixed colours"
+    assert changed[far].mean() > 10 * changed[flying.mask & ~far].mean(), "mixed pixels have mixed colours"
