@@ -175,7 +175,7 @@ def voxels_cpu(runs: Path) -> VoxelEncoderConfig:
 
         omote train voxels-cpu --run runs/voxels
 
-    Hours: .34 of one core. Errors at the end, in deviations of the latents: .056 of the pooled channels, .26 of the learned.
+    Hours: .34 of one core. Scores, as errors in deviations of the latents: .056 of the pooled channels, .26 of the learned.
     """
     return VoxelEncoderConfig(
         population=runs / "views",
