@@ -10,6 +10,9 @@ import json
 import shutil
 from pathlib import Path
 
+from omote.completion.part_graph import PartGraphCompletion
+from omote.completion.sparse import SparseCompletion
+from omote.completion.volume import VolumeCompletion
 from omote.engine.weights import load_pretrained
 from omote.multiview.denoiser import ViewUNet
 from omote.multiview.first_stage import ViewAutoencoder
@@ -30,6 +33,9 @@ PARTS = {
     "editor": LatentEditor,
     "text": TextConditioner,
     "expressions": ExpressionPrior,
+    "completion/part-graph": PartGraphCompletion,
+    "completion/sparse": SparseCompletion,
+    "completion/volume": VolumeCompletion,
     "rivals/flow/editor": LatentEditor,
     "rivals/regression/editor": LatentEditor,
     "rivals/pixel_diffusion/autoencoder": IdentityStage,

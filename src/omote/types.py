@@ -116,11 +116,13 @@ class Head:
         model_name: the head model (`HeadModel.name`).
         vertices_mm: canonical frame.
         inferred: True for vertices that no camera saw.
+        sigma_mm: standard deviation of each vertex's error along its normal, mm, if a completion states it.
     """
 
     model_name: str
     vertices_mm: Float[np.ndarray, "num_vertices 3"]
     inferred: Bool[np.ndarray, "num_vertices"]
+    sigma_mm: Float[np.ndarray, "num_vertices"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from omote.asset.atlas import skin_atlas
 from omote.asset.export import avatar_mesh
@@ -134,6 +135,23 @@ def test_sheet_has_a_column_per_image(data: bytes) -> None:
     two = draw_sheet(read_avatar(data), source=image, generated={"happy": image, "sad": image}, cell=64)
     assert two.shape[1] - one.shape[1] == 64
     assert one.std() > 10
+
+
+def test_deviation_is_an_attribute_of_the_skin_and_a_row_of_the_sheet(data: bytes) -> None:
+    sigma = np.linspace(0.5, 3.0, MODEL.num_vertices).astype(np.float32)
+    avatar = replace(AVATAR, neutral=replace(AVATAR.neutral, sigma_mm=sigma))
+    told = glb_bytes(avatar, MODEL)
+    assert "_UNCERTAINTY_MM" not in json.dumps(parts_of(data)[0])
+    skin, *others = read_avatar(told).primitives
+    assert skin.sigma_mm is not None
+    assert all(p.sigma_mm is None for p in others)
+    # Every vertex has the deviation of the model's vertex that it is, or of one in the same place.
+    _, vertex = cKDTree(MODEL.template_mm).query(1000 * skin.positions)
+    assert (np.abs(skin.sigma_mm - sigma[vertex]) < 1e-6).mean() > 0.95
+
+    image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=64))
+    plain, with_row = (draw_sheet(read_avatar(d), source=image, generated={}, cell=64) for d in (data, told))
+    assert with_row.shape[0] - plain.shape[0] == 64
 
 
 def test_meshes_read_back_in_correspondence(tmp_path: Path) -> None:

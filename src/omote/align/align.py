@@ -66,6 +66,8 @@ class Alignment:
         background_share: share of a depth frame's pixels removed as background; 0 for other scans.
         shown: strengths of the expression that the scan clearly shows, by unit names without a side; empty for a face at rest.
         time_s: seconds per stage.
+        sigma_mm: standard deviation of each vertex's error along its normal, mm, if a completion states it
+            (`omote.completion.aligned`).
     """
 
     canonical_from_scan: Float[np.ndarray, "4 4"]
@@ -88,6 +90,7 @@ class Alignment:
     background_share: float
     shown: Mapping[str, float]
     time_s: dict[str, float]
+    sigma_mm: Float[np.ndarray, " v"] | None = None
 
     @property
     def doubtful(self) -> bool:

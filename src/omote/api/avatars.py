@@ -17,7 +17,7 @@ from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import NOTE, Step, Steps, finish
 from omote.rgbd.protocol import Editor
-from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, check_weights
+from omote.rgbd.weights import COMPLETIONS, RIVALS, SHIPPED_WEIGHTS, check_weights
 from omote.runs import Stopwatch, prefixed, run_facts
 from omote.types import Scan
 
@@ -161,19 +161,21 @@ def weights_of(settings: AvatarSettings) -> Path:
 
 
 def _pipeline(settings: AvatarSettings, weights: Path, head: HeadModel, process: Editor | None) -> AvatarPipeline:
+    from omote.completion.aligned import AlignedCompletion
+
+    complete = AlignedCompletion(settings.completion, head, SHIPPED_WEIGHTS / COMPLETIONS)
     if settings.pipeline == "rgbd":
         from omote.pipelines.rgbd import RgbdPipeline
         from omote.rgbd.backends.thread import EditingThread
 
-        return RgbdPipeline(
-            EditingThread(shipped_head, weights, settings.backend) if process is None else process, head
-        )
+        editor = EditingThread(shipped_head, weights, settings.backend) if process is None else process
+        return RgbdPipeline(editor, head, complete)
     from omote.multiview.model import load_view_editor
     from omote.pipelines.latent_views import LatentViewsPipeline
     from omote.pipelines.multiview import MultiviewPipeline
 
     kind = MultiviewPipeline if settings.pipeline == "multiview" else LatentViewsPipeline
-    return kind(load_view_editor(weights, head), head)
+    return kind(load_view_editor(weights, head), head, complete)
 
 
 def _avatar(scan: Path | str | Scan, settings: AvatarSettings, *, own_process: bool) -> Steps[AvatarResult]:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from omote.asset.file_settings import Compression
 from omote.asset.gltf_file import CLAMP_TO_EDGE, GltfFile
 from omote.asset.materials import Materials, materials_of
-from omote.asset.primitives import MM_PER_M, Primitive, split_primitives
+from omote.asset.primitives import MM_PER_M, UNCERTAINTY, Primitive, split_primitives
 from omote.errors import ConfigError
 from omote.files import atomic_path
 from omote.geometry.mesh import vertex_normals
@@ -138,7 +138,9 @@ def head_mesh(
     """
     drawn = []
     for p in primitives:
-        further = {} if attributes is None else attributes[p.name]
+        further = {} if attributes is None else dict(attributes[p.name])
+        if avatar.neutral.sigma_mm is not None and p.name == "skin":
+            further[UNCERTAINTY] = file.accessor(avatar.neutral.sigma_mm[p.ids].astype(np.float32), "SCALAR")
         drawn.append(_primitive(file, p, further, _material(file, p.name, materials, avatar.texture)))
     mesh: dict[str, Any] = {"name": "head", "primitives": drawn}
     if names:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
+from omote.asset.primitives import UNCERTAINTY
 from omote.errors import OmoteError
 from omote.formats.gltf_document import Document
 from omote.formats.source import Source
@@ -34,6 +35,7 @@ class GlbPrimitive:
         color: base colour factor, in linear light.
         texture: sRGB texture in [0, 1] with row 0 at the top, or None.
         roughness: roughness factor in [0, 1].
+        sigma_mm: standard deviation of each vertex's error, mm, or None.
     """
 
     name: str
@@ -47,6 +49,7 @@ class GlbPrimitive:
     color: Float[np.ndarray, "3"]
     texture: Float[np.ndarray, "height width 3"] | None
     roughness: float
+    sigma_mm: Float[np.ndarray, " n"] | None = None
 
     def posed(self, weights: Float[np.ndarray, "k"]) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
         """Positions and unit normals at given morph weights (glTF 2.0 §3.7.2.2); a part without targets rests."""
@@ -136,4 +139,5 @@ def _read_primitive(document: Document, p: dict[str, Any], scale: float) -> GlbP
         color=np.array(surface.get("baseColorFactor", [1, 1, 1, 1])[:3]),
         texture=texture,
         roughness=float(surface.get("roughnessFactor", 1.0)),
+        sigma_mm=values(attributes[UNCERTAINTY]).ravel() if UNCERTAINTY in attributes else None,
     )

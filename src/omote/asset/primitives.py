@@ -23,6 +23,8 @@ PRIMITIVES: Mapping[str, tuple[str, ...]] = {
     "mouth": ("mouth",),
 }
 MM_PER_M = 1000.0
+# Standard deviation of each vertex's error, mm; glTF leaves names that begin with an underscore to applications.
+UNCERTAINTY = "_UNCERTAINTY_MM"
 LEAST_MM = 0.002  # a target whose largest move is smaller moves nothing
 TEETH_SHADE, TEETH_SHADE_MM = (
     1.0,
@@ -39,6 +41,7 @@ class Primitive:
 
     Attributes:
         name: a key of `PRIMITIVES`.
+        ids: vertex of the model that each vertex is.
         positions: vertex positions at rest.
         normals: unit normals of the vertices.
         uv: texture coordinates per vertex.
@@ -49,6 +52,7 @@ class Primitive:
     """
 
     name: str
+    ids: Int[np.ndarray, "n"]
     positions: Float[np.ndarray, "n 3"]
     normals: Float[np.ndarray, "n 3"]
     uv: Float[np.ndarray, "n 2"]
@@ -102,6 +106,7 @@ def split_primitives(
         out.append(
             Primitive(
                 name=name,
+                ids=vertex,
                 positions=rest[vertex] / MM_PER_M,
                 normals=normals[vertex],
                 uv=uv[unique[:, 1]].astype(np.float32),

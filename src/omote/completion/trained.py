@@ -62,4 +62,4 @@ def load_completion(folder: Path, head: HeadModel) -> TrainedCompletion:
     """
     first, *others = NETWORKS.values()
     network = load_pretrained(first, folder, *others, hint="train one (omote train part-graph-cpu)")
-    return TrainedCompletion(network, head)
+    return TrainedCompletion(network.float(), head)

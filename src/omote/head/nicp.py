@@ -104,7 +104,7 @@ def refine(
         system = sp.diags(w + ANCHOR) + stiffness * softness * smooth
         offset[active] = solve_spd(system, w[:, None] * wanted[active])
     refined = start + offset
-    _carry(model, start, refined, offset)
+    carry(model, start, refined, offset)
     return refined, ~_grown(seen, faces)
 
 
@@ -150,13 +150,20 @@ def _smoothness(faces: np.ndarray, num_vertices: int) -> sp.csr_matrix:
     return (averaged.T @ averaged + MEMBRANE * laplacian / 6).tocsr()
 
 
-def _carry(
+def carry(
     model: HeadModel,
     start: Float[np.ndarray, "v 3"],
     refined: Float[np.ndarray, "v 3"],
     offset: Float[np.ndarray, "v 3"],
 ) -> None:
-    """Move eyes, teeth and tongue in place, by the mean offset of the skin with scan weight around each."""
+    """Move eyes, teeth and tongue, each rigidly, by the mean offset of the skin around it.
+
+    Args:
+        model: head model.
+        start: vertices before the skin moved.
+        refined: vertices after it, whose rigid parts are moved in place.
+        offset: the skin's offsets.
+    """
     region = head_region(model)
     around = np.flatnonzero(region.exterior & ~region.ear)
     tree = cKDTree(start[around])

@@ -26,6 +26,7 @@ class RestFace:
         camera: camera of the image.
         style: share of the head model's second set of units, in [0, 1] (`HeadModel.style_share`).
         identity: identity coefficients of the head model in σ, if known.
+        sigma_mm: standard deviation of each vertex's error along its normal, mm, if a completion states it.
     """
 
     head: HeadModel
@@ -33,6 +34,7 @@ class RestFace:
     camera: Camera
     style: float = 0.0
     identity: Float[np.ndarray, " i"] | None = None
+    sigma_mm: Float[np.ndarray, " v"] | None = None
 
     def unstyled(self) -> RestFace:
         """The same face with the head model's own expression units alone."""

@@ -17,9 +17,11 @@ from omote.asset.personalise import limited_units, personal_units
 from omote.asset.rest_shape import beyond_face, rest_shape
 from omote.asset.surroundings import surroundings_of
 from omote.asset.texture import Baked, bake_texture, drawn_appearance
+from omote.completion.aligned import AlignedCompletion
 from omote.cores import thread_pool
 from omote.head.expressions import ARKIT_NAMES, with_weights
 from omote.head.model import HeadModel
+from omote.head.region import head_region
 from omote.lift.motion_limits import rigid_vertices
 from omote.lift.register import Registered
 from omote.lift.travel import natural_weights
@@ -83,10 +85,11 @@ class AvatarPipeline(ABC):
 
     Args:
         head: output head model.
+        complete: completion of aligned scans; if None, they are used as they are.
     """
 
-    def __init__(self, head: HeadModel) -> None:
-        self.head = head
+    def __init__(self, head: HeadModel, complete: AlignedCompletion | None = None) -> None:
+        self.head, self.complete = head, complete
 
     def load(self) -> None:  # noqa: B027 (an optional hook)
         """Wait until the networks are loaded.
@@ -135,11 +138,17 @@ class AvatarPipeline(ABC):
 
         Raises:
             AlignmentError: no face found with confidence.
+            CheckpointError: the named completion's weights do not load.
         """
         yield Step(stage="align")
         with watch("align"):
             alignment = align(scan, head=self.head, unit=settings.unit, landmarks=landmarks)
-        return (yield from self.made(alignment, expressions, settings, watch=watch))
+        if self.complete is None:
+            return (yield from self.made(alignment, expressions, settings, watch=watch))
+        with watch("complete"):
+            alignment, name = self.complete(scan, alignment)
+        result = yield from self.made(alignment, expressions, settings, watch=watch)
+        return replace(result, facts={**result.facts, "avatar/completion": name})
 
     def made(
         self, alignment: Alignment, expressions: Sequence[Expression], settings: AvatarSettings, *, watch: Stopwatch
@@ -220,7 +229,12 @@ def _avatar(
     }
     morphs |= {name: unit.astype(np.float32) for name, unit in zip(ARKIT_NAMES, units, strict=True)}
     return Avatar(
-        neutral=Head(model_name=head.name, vertices_mm=neutral.astype(np.float32), inferred=alignment.inferred),
+        neutral=Head(
+            model_name=head.name,
+            vertices_mm=neutral.astype(np.float32),
+            inferred=alignment.inferred,
+            sigma_mm=alignment.sigma_mm,
+        ),
         morphs_mm=morphs,
         texture=baked.texture,
         texture_inferred=baked.inferred,
@@ -251,6 +265,14 @@ def _weighted(head: HeadModel, neutral: Vertices, expression: Expression, form: 
     return replace(named, arkit=natural_weights(head, head.expression_mm, neutral, named.arkit))
 
 
+def _uncertainty(head: HeadModel, sigma_mm: Float[np.ndarray, " v"]) -> dict[str, Value]:
+    region = head_region(head)
+    return {
+        "avatar/sigma_mm_face": float(sigma_mm[region.face].mean()),
+        "avatar/sigma_mm_head": float(sigma_mm[region.exterior | region.ear].mean()),
+    }
+
+
 def _facts(head: HeadModel, avatar: Avatar, lifted: Mapping[str, Registered], names: set[str]) -> dict[str, Value]:
     rigid = rigid_vertices(head)
     # Skull, ears and bridge of the nose: no expression moves them.
@@ -258,6 +280,7 @@ def _facts(head: HeadModel, avatar: Avatar, lifted: Mapping[str, Registered], na
     return {
         **{f"lift/residual_mm_{name}": registered.residual_mm for name, registered in lifted.items()},
         "avatar/inferred_vertices": float(avatar.neutral.inferred.mean()),
+        **({} if avatar.neutral.sigma_mm is None else _uncertainty(head, avatar.neutral.sigma_mm)),
         "avatar/inferred_texels": float(avatar.texture_inferred.mean()),
         "avatar/rigid_motion_max_mm": max(moved),
     }

@@ -6,6 +6,7 @@ view on the sheet is decoded separately.
 
 from __future__ import annotations
 
+from omote.completion.aligned import AlignedCompletion
 from omote.errors import ConfigError
 from omote.head.model import HeadModel
 from omote.multiview.latents_to_3d import LatentsToMesh
@@ -19,13 +20,14 @@ class LatentViewsPipeline(MultiviewPipeline):
     Args:
         editor: networks with an encoder of 3D points and `LatentsToMesh`.
         head: output head model.
+        complete: as of `AvatarPipeline`.
 
     Raises:
         ConfigError: networks of candidate 1, or a head model other than the editor's.
     """
 
-    def __init__(self, editor: ViewEditor, head: HeadModel) -> None:
-        super().__init__(editor, head)
+    def __init__(self, editor: ViewEditor, head: HeadModel, complete: AlignedCompletion | None = None) -> None:
+        super().__init__(editor, head, complete)
         if editor.encoder is None or not isinstance(editor.to_3d, LatentsToMesh):
             raise ConfigError(
                 "weights: expected an encoder of 3D points and a face read from latents (candidate2-cpu), got networks of "

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from omote.completion.aligned import AlignedCompletion
 from omote.errors import ConfigError
 from omote.head.model import HeadModel
 from omote.lift.offsets import register_offsets
@@ -32,13 +33,14 @@ class MultiviewPipeline(AvatarPipeline):
     Args:
         editor: networks of the candidate.
         head: output head model, whose vertices the editor's face lies on.
+        complete: as of `AvatarPipeline`.
 
     Raises:
         ConfigError: a head model other than the editor's.
     """
 
-    def __init__(self, editor: ViewEditor, head: HeadModel) -> None:
-        super().__init__(head)
+    def __init__(self, editor: ViewEditor, head: HeadModel, complete: AlignedCompletion | None = None) -> None:
+        super().__init__(head, complete)
         self.editor = editor
         if editor.face.ids.max() >= head.num_vertices or head.name != "omote":
             raise ConfigError(

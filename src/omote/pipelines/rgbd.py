@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 
 from omote.align.align import Alignment
+from omote.completion.aligned import AlignedCompletion
 from omote.cores import num_cores
 from omote.diffusion.settings import EditSettings
 from omote.head.expressions import with_weights
@@ -34,6 +35,7 @@ def rest_face(alignment: Alignment, head: HeadModel, camera: Camera) -> RestFace
         camera=camera,
         style=head.style_share(alignment.fit.identity),
         identity=alignment.fit.identity,
+        sigma_mm=alignment.sigma_mm,
     )
 
 
@@ -43,10 +45,11 @@ class RgbdPipeline(AvatarPipeline):
     Args:
         editor: source of the networks, first called when the scan is aligned, so that they can load meanwhile.
         head: output head model.
+        complete: as of `AvatarPipeline`.
     """
 
-    def __init__(self, editor: Editor, head: HeadModel) -> None:
-        super().__init__(head)
+    def __init__(self, editor: Editor, head: HeadModel, complete: AlignedCompletion | None = None) -> None:
+        super().__init__(head, complete)
         self.editor = editor
 
     def load(self) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from tyro.conf import arg
 
+from omote.completion.names import CompletionName
 from omote.config import Range, check_ranges
 from omote.head.expressions import expressions_of
 from omote.head.model import HeadModel
@@ -56,6 +57,8 @@ class AvatarSettings(ScanSettings):
         appearance_seed: seed of skin, brows, lips and irises for a scan without colour; by default the person's shape draws them.
         pipeline: candidate pipeline: one RGB-D image (rgbd), several registered views (multiview, candidate 1), or latents
             of several views without images on the way (latent-views, candidate 2).
+        completion: what takes the place of surface that the scan lacks: the best trained network if much of the head is missing
+            (auto), the head fit (none), the head fit as the alignment refined it (restoration), or a trained network.
         depth_weight: influence of the scan's depth on several views, from 0 (none) to 1; above 1 exaggerates it.
         backend: library that runs the networks.
         weights: export folder of a run, to use instead of the shipped weights.
@@ -73,6 +76,7 @@ class AvatarSettings(ScanSettings):
     pipeline: Literal["rgbd", "multiview", "latent-views"] = "rgbd"
     surroundings: Literal["keep", "drop"] = "keep"
     appearance_seed: Annotated[int | None, Range(0, 2**63 - 1), arg(metavar="SEED", help_behavior_hint="")] = None
+    completion: CompletionName = "auto"
     depth_weight: Annotated[float, Range(0, 4)] = 1.0
     backend: Backend = "auto"
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None

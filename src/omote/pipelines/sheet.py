@@ -24,7 +24,9 @@ from omote.types import Camera, Rgbd
 CELL = 200
 LABEL = 18
 VIEWS_DEG = (0.0, 35.0, -35.0)
+SIGMA_RANGE_MM = (0.0, 4.0)
 BACKGROUND = np.array([0.53, 0.55, 0.58])
+GREY = 0.75
 KEY_LIGHT = np.array([0.35, 0.45, 0.82])
 FILL_LIGHT = np.array([-0.6, 0.1, 0.8])
 
@@ -33,6 +35,8 @@ def write_sheet(
     path: Path | str, glb: Path | str | bytes, *, source: Rgbd | None, generated: Mapping[str, Rgbd]
 ) -> None:
     """Write the sheet as PNG: a column per image, with rows for colour, depth, and the mesh from three sides.
+
+    A last row shows the standard deviation of the head at rest from the same sides, if the file states it.
 
     Args:
         path: file name; written atomically.
@@ -52,7 +56,9 @@ def draw_sheet(
     columns: list[tuple[str, Rgbd | None, dict[str, float]]] = [("source", source, {})]
     # A target that moves nothing, as neutral, isn't in the file.
     columns += [(name, rgbd, {name: 1.0} if name in avatar.target_names else {}) for name, rgbd in generated.items()]
-    titles = ("colour", "depth", *(f"mesh {v:+.0f}°" if v else "mesh" for v in VIEWS_DEG))
+    titles = ["colour", "depth", *(f"mesh {v:+.0f}°" if v else "mesh" for v in VIEWS_DEG)]
+    uncertain = any(p.sigma_mm is not None for p in avatar.primitives)
+    titles += ["deviation"] if uncertain else []
     margin = 70
     sheet = Image.new("RGB", (margin + cell * len(columns), LABEL + cell * len(titles) + 26), (30, 31, 34))
     draw = ImageDraw.Draw(sheet)
@@ -69,7 +75,11 @@ def draw_sheet(
             if image is not None:
                 tile = Image.fromarray(as_bytes(image)).resize((cell, cell), Image.Resampling.BICUBIC)
                 sheet.paste(tile, (x, LABEL + cell * row))
-    _scale_bar(sheet, draw, font, margin, cell, len(titles))
+    if uncertain:
+        for k, (angle, _) in enumerate(zip(VIEWS_DEG, columns, strict=False)):
+            tile = Image.fromarray(as_bytes(deviation_picture(avatar, _camera(angle, cell))))
+            sheet.paste(tile, (margin + cell * k, LABEL + cell * (len(titles) - 1)))
+    _scale_bar(sheet, draw, font, margin, cell, len(titles), uncertain=uncertain)
     return np.asarray(sheet)
 
 
@@ -79,14 +89,41 @@ def _camera(yaw_deg: float, size: int) -> Camera:
 
 def _scale_bar(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, x: int,
-    cell: int, rows: int,
+    cell: int, rows: int, *, uncertain: bool,
 ) -> None:  # fmt: skip
     y, width = LABEL + cell * rows + 5, 2 * cell
     bar = np.broadcast_to(turbo(np.linspace(0, 1, width))[None], (10, width, 3))
     sheet.paste(Image.fromarray(as_bytes(bar)), (x, y))
     low, high = DEPTH_RANGE_MM
-    draw.text((x + width + 6, y - 3), f"depth {low:+.0f} to {high:+.0f} mm from the eyes", (230, 230, 230), font)
+    text = f"depth {low:+.0f} to {high:+.0f} mm from the eyes"
+    if uncertain:
+        text += f"; standard deviation {SIGMA_RANGE_MM[1]:.0f} to {SIGMA_RANGE_MM[0]:.0f} mm"
+    draw.text((x + width + 6, y - 3), text, (230, 230, 230), font)
     draw.text((6, y - 3), "near", (230, 230, 230), font)
+
+
+def deviation_picture(avatar: GlbAvatar, camera: Camera) -> Float[np.ndarray, "height width 3"]:
+    """The standard deviation of the head at rest as colours, parts without one grey; sRGB [0, 1].
+
+    Args:
+        avatar: avatar whose skin states it.
+        camera: camera of the picture.
+    """
+    nearest = np.full((camera.height, camera.width), np.inf)
+    picture = np.broadcast_to(BACKGROUND, (*nearest.shape, 3)).copy()
+    low, high = SIGMA_RANGE_MM
+    for p in avatar.primitives:
+        points = np.ascontiguousarray(p.positions * MM_PER_M, np.float32)
+        raster = rasterize(camera, points, p.triangles)
+        hit = (raster.face_id >= 0) & (raster.depth_mm < nearest)
+        nearest[hit] = raster.depth_mm[hit]
+        if p.sigma_mm is None:
+            picture[hit] = GREY
+            continue
+        sigma = interpolate(raster.face_id, raster.barycentric, p.triangles, p.sigma_mm[:, None])[hit, 0]
+        # Red, the left end of the scale, is what to trust least.
+        picture[hit] = turbo(1 - np.clip((sigma - low) / (high - low), 0, 1))
+    return picture
 
 
 def render_glb(

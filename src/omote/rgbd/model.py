@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, cached_property
@@ -31,7 +31,7 @@ from omote.rgbd.conditions.motion import Motion, motion_of
 from omote.rgbd.conditions.text.kind import Text
 from omote.rgbd.latent_editor import Context
 from omote.rgbd.networks import Networks
-from omote.rgbd.restoration import faults_of, restored
+from omote.rgbd.restoration import Faults, faults_of, restored
 from omote.rgbd.warp import IMAGE_SIZE
 from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 from omote.types import Expression, Rgbd
@@ -50,14 +50,24 @@ class EditingModel:
         networks: the two networks, run by a backend.
         head: the head model that they were trained with; faces are fitted with it.
         weights: folder of the text conditioner and the expression prior.
+        complete: function that completes the face fitted to an image with a depth camera's faults (`omote.completion.images`);
+            if None, such images are restored with the fit alone.
     """
 
-    def __init__(self, networks: Networks, head: HeadModel, *, weights: Path = SHIPPED_WEIGHTS) -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        head: HeadModel,
+        *,
+        weights: Path = SHIPPED_WEIGHTS,
+        complete: Callable[[Rgbd, RestFace], RestFace] | None = None,
+    ) -> None:
         self.networks = networks
         self.autoencoder = networks.autoencoder
         self.editor = networks.editor
         self.head = head
         self.weights = weights
+        self.complete = complete
 
     @property
     def sample_size(self) -> int:
@@ -129,7 +139,7 @@ class EditingModel:
         reads_identity = Identity in self.editor.conditioner.kinds
         faults = faults_of(source)
         if face is None and (reads_identity or faults.need_a_head or any(e.arkit is not None for e in expressions)):
-            face = self._face_in(closed(source, faults.holes))
+            face = self._face_in(source, faults)
         source = restored(source, faults, face)
         x = pack_images([source]).expand(len(expressions), -1, -1, -1).contiguous()
         z = self.networks.encode(x[:1]).expand(len(expressions), -1, -1, -1)
@@ -183,13 +193,15 @@ class EditingModel:
         Raises:
             AlignmentError: no face found.
         """
-        return self._face_in(closed(source))
+        return self._face_in(source, faults_of(source))
 
-    def _face_in(self, source: Rgbd) -> RestFace:
-        """`face_of` an image without holes."""
-        z = self.autoencoder.scale(self.networks.encode(pack_images([source])))
+    def _face_in(self, source: Rgbd, faults: Faults) -> RestFace:
+        whole = closed(source, faults.holes)
+        z = self.autoencoder.scale(self.networks.encode(pack_images([whole])))
         pixels = self.editor.locator(z)[0].numpy().astype(np.float64) * (source.camera.width / IMAGE_SIZE)
-        return fit_face(self.head, source, landmarks_in(source, pixels)).rest()
+        face = fit_face(self.head, whole, landmarks_in(whole, pixels)).rest()
+        # Clean images are edited as before.
+        return face if self.complete is None or not faults.need_a_head else self.complete(source, face)
 
     @torch.no_grad()
     def draw(

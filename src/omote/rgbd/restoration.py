@@ -99,7 +99,7 @@ def completed(image: Rgbd, face: RestFace) -> Rgbd:
     Returns:
         The same image where the fitted head shows nothing more.
     """
-    head_mm = _head_depth_mm(image, face)
+    head_mm, _ = _head_depth_mm(image, face)
     lost, measured = (head_mm > 0) & ~image.mask, (head_mm > 0) & image.mask
     if not lost.any() or not measured.any():
         return image
@@ -113,6 +113,8 @@ def completed(image: Rgbd, face: RestFace) -> Rgbd:
 def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
     """An image whose departure from the fitted head is smooth between steps; pixels far from the head stay as they are.
 
+    If the head's own error is known, the departure is shrunk besides, by the share of it that noise explains.
+
     Args:
         image: source image without holes.
         face: head fitted to the image, in a camera with the same view.
@@ -120,12 +122,15 @@ def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
 
     Source: Tomasi and Manduchi, "Bilateral Filtering for Gray and Color Images" (ICCV 1998).
     """
-    head_mm = _head_depth_mm(image, face)
+    head_mm, sigma_mm = _head_depth_mm(image, face)
     departure = (image.depth_mm - head_mm).astype(np.float64)
     near = (head_mm > 0) & image.mask & (np.abs(departure) < MAX_DEPARTURE_MM)
     if not near.any():
         return image
-    found = head_mm + _bilateral(departure, near, SMOOTHED_NOISES * noise_mm)
+    smooth = _bilateral(departure, near, SMOOTHED_NOISES * noise_mm)
+    if sigma_mm is not None:
+        smooth = smooth * _share_of_head(smooth, sigma_mm, near)
+    found = head_mm + smooth
     return replace(image, depth_mm=np.where(near, found, image.depth_mm).astype(np.float32))
 
 
@@ -146,9 +151,27 @@ def _bilateral(
     return np.divide(total, weights, out=values.copy(), where=weights > 0)
 
 
-def _head_depth_mm(image: Rgbd, face: RestFace) -> Float[np.ndarray, "h w"]:
-    """Depth of the fitted head at rest; 0 outside."""
+def _share_of_head(
+    departure: Float[np.ndarray, "h w"], sigma_mm: Float[np.ndarray, "h w"], near: Bool[np.ndarray, "h w"]
+) -> Float[np.ndarray, "h w"]:
+    """Share of each pixel's departure that is the head's error, and not the noise that smoothing has left.
+
+    The variances of both add up to that of the departure, and the head's is known: the linear estimate of least error
+    (Wiener), with the noise's variance from the image itself.
+    """
+    scatter = float(np.median(np.abs(departure[near])) / 0.6745) ** 2
+    noise = max(0.0, scatter - float(np.median(sigma_mm[near])) ** 2)
+    return np.where(near, sigma_mm**2 / np.maximum(sigma_mm**2 + noise, 1e-9), 1.0)
+
+
+def _head_depth_mm(image: Rgbd, face: RestFace) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"] | None]:
+    """Depth of the fitted head at rest, 0 outside, and its standard deviation if it is known."""
     camera = resize(face.camera, width=image.camera.width, height=image.camera.height)
     vertices = np.ascontiguousarray(face.vertices_mm, np.float32)
-    found: Float[np.ndarray, "h w"] = rasterize(camera, vertices, face.head.faces, cull_back=True).depth_mm
-    return found
+    raster = rasterize(camera, vertices, face.head.faces, cull_back=True)
+    if face.sigma_mm is None:
+        return raster.depth_mm, None
+    hit = raster.face_id >= 0
+    sigma = np.zeros(hit.shape)
+    sigma[hit] = np.einsum("nk,nk->n", face.sigma_mm[face.head.faces[raster.face_id[hit]]], raster.barycentric[hit])
+    return raster.depth_mm, sigma

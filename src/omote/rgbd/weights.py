@@ -34,6 +34,8 @@ def name_of(folder: Path | None) -> str:
 # Weights of networks to compare with, a folder per row of the release suite. They are in a checkout and not in a wheel.
 RIVALS = "rivals"
 RIVALS_ELSEWHERE = "their weights come with omote's repository (src/omote/weights/rivals), not with its wheel"
+# Networks that complete scans, a folder per kind (`omote.completion`).
+COMPLETIONS = "completion"
 # File that records how the networks were trained (`omote.studies.training_cost`).
 RECORD = "training.json"
 

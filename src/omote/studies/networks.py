@@ -7,15 +7,20 @@ from pathlib import Path
 
 import torch
 
+from omote.completion.aligned import BEST
+from omote.completion.images import CompletedFaces
+from omote.completion.trained import load_completion
 from omote.errors import CheckpointError
 from omote.head.shipped import shipped_head
 from omote.rgbd.load import load_model, load_model_parts
 from omote.rgbd.model import EditingModel
-from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
+from omote.rgbd.weights import COMPLETIONS, SHIPPED_WEIGHTS, Backend
 
 
 def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
     """The editor of a run with the autoencoder that it was trained on, or both from a weights folder.
+
+    Faces in images with a depth camera's faults are completed by the best completion, as `omote avatar` does with scans.
 
     A weights folder without ``autoencoder/`` shares the shipped one, so that a baseline of the shipped editor needs no second
     copy.
@@ -23,6 +28,12 @@ def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
     Raises:
         CheckpointError: no usable weights, or an editor that was trained on another autoencoder than the shipped one.
     """
+    model = _load(run, backend)
+    model.complete = CompletedFaces(load_completion(SHIPPED_WEIGHTS / COMPLETIONS / BEST, model.head))
+    return model
+
+
+def _load(run: Path, backend: Backend) -> EditingModel:
     editor = run / "export" / "editor"
     if not (editor / "config.json").is_file():
         if (run / "editor" / "config.json").is_file() and not (run / "autoencoder").exists():

@@ -1,0 +1,188 @@
+"""Completion of an aligned scan: what the scan does not show of the head, between alignment and avatar.
+
+The refined head stays where the scan supports it; elsewhere the completion takes its place, with a smooth passage between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float
+from scipy.spatial import cKDTree
+
+from omote.align.align import Alignment, background_of
+from omote.completion.base import CompletedHead, Completion, PartialScan
+from omote.completion.coarse_head import coarse_head
+from omote.completion.names import CompletionName
+from omote.errors import CheckpointError
+from omote.geometry.camera import rgbd_points, transform
+from omote.geometry.cloud import estimate_normals, sample_surface
+from omote.geometry.mesh import adjacency, solve_spd, vertex_normals
+from omote.head.model import PARTS, HeadModel
+from omote.head.nicp import carry
+from omote.head.region import head_region
+from omote.types import Mesh, PointCloud, Rgbd, Scan
+
+# By `omote study missing-depth` (docs/missing-depth.md).
+BEST = "part-graph"
+# A head of which less lies within NEAR_MM of the scan lacks depth. Whole scans of heads with hair have .94 and more, as meshes
+# and as 5,000 points, frames of one camera .73 to .85, face masks .45.
+WHOLE_SHARE, NEAR_MM = 0.9, 15.0
+MOST_POINTS = 16_384
+HAIR_MM = 18.0  # farther from the fitted head lie hair and clothing
+NEIGHBORS = 24  # of the plane that gives a point's normal, as in training
+# Smoothness of the passage, pull towards the completion, and hold of the vertices that the scan supports.
+SMOOTH, PULL, HOLD = 1.0, 0.3, 20.0
+
+
+class AlignedCompletion:
+    """Completes aligned scans by the completion that the settings name, loaded when a scan needs it.
+
+    Args:
+        name: completion; ``auto`` is `BEST` for scans that lack depth, and none for others.
+        head: head model of the alignment.
+        folder: folder of the trained networks by name.
+    """
+
+    def __init__(self, name: CompletionName, head: HeadModel, folder: Path) -> None:
+        self.name, self.head, self.folder = name, head, folder
+        self._loaded: Completion | None = None
+
+    def __call__(self, scan: Scan, alignment: Alignment) -> tuple[Alignment, str]:
+        """A scan's alignment with a completed head, and the name of the completion, for the report.
+
+        Args:
+            scan: the scan in its own coordinates.
+            alignment: its alignment.
+
+        Raises:
+            CheckpointError: the named network's weights are missing, damaged, or of another head model.
+        """
+        if self.name == "restoration" or (self.name == "auto" and not lacks_depth(self.head, alignment)):
+            return alignment, "restoration"
+        name = BEST if self.name == "auto" else self.name
+        try:
+            completion = self._completion(name)
+        except CheckpointError:
+            if self.name != "auto":
+                raise
+            # Another head model, or an installation without the networks: alignment alone, as for a whole scan.
+            return alignment, "restoration"
+        partial = partial_of(self.head, scan, alignment)
+        return completed(self.head, alignment, completion(partial)), name
+
+    def _completion(self, name: str) -> Completion:
+        if self._loaded is None:
+            self._loaded = _load(name, self.head, self.folder)
+        return self._loaded
+
+
+def _load(name: str, head: HeadModel, folder: Path) -> Completion:
+    if name == "none":
+        from omote.completion.baselines import HeadFit
+
+        return HeadFit(head)
+    from omote.completion.trained import load_completion
+
+    return load_completion(folder / name, head)
+
+
+def lacks_depth(head: HeadModel, alignment: Alignment) -> bool:
+    """Whether a scan shows too little of the head: less than `WHOLE_SHARE` lies within `NEAR_MM` of it."""
+    coarse = coarse_head(head)
+    distance, _ = cKDTree(_places(alignment.scan)).query(
+        alignment.vertices_mm[coarse.ids], distance_upper_bound=NEAR_MM, workers=-1
+    )
+    return bool(np.isfinite(distance).mean() < WHOLE_SHARE)
+
+
+def _places(scan: PointCloud | Mesh) -> Float[np.ndarray, "n 3"]:
+    """Points of a scan, dense enough for `NEAR_MM`."""
+    if isinstance(scan, PointCloud):
+        return scan.points
+    return sample_surface(scan.vertices, scan.faces.astype(np.int64), MOST_POINTS, np.random.default_rng(0))[0]
+
+
+def partial_of(head: HeadModel, scan: Scan, alignment: Alignment) -> PartialScan:
+    """What a scan shows of the head, for a completion; of a depth frame the pixels that were measured, holes left open.
+
+    Args:
+        head: head model of the alignment.
+        scan: the scan in its own coordinates.
+        alignment: its alignment.
+    """
+    rng = np.random.default_rng(0)
+    fitted = alignment.fit.vertices_mm.astype(np.float64)
+    outer = coarse_head(head).outer
+    tree = cKDTree(fitted[outer])
+    colors: Float[np.ndarray, "n 3"] | None = None
+    if isinstance(scan, Mesh):
+        aligned = alignment.scan
+        assert isinstance(aligned, Mesh)
+        points, normals, _, _ = sample_surface(aligned.vertices, aligned.faces.astype(np.int64), MOST_POINTS, rng)
+    else:
+        if isinstance(scan, Rgbd):
+            matrix = alignment.canonical_from_scan
+            mask = scan.mask & ~background_of(scan, matrix)
+            points, colors = rgbd_points(replace(scan, mask=mask))
+            points = transform(matrix, points)
+        else:
+            assert isinstance(alignment.scan, PointCloud)
+            points, colors = alignment.scan.points, alignment.scan.colors
+        if len(points) > MOST_POINTS:
+            kept = np.sort(rng.choice(len(points), MOST_POINTS, replace=False))
+            points, colors = points[kept], None if colors is None else colors[kept]
+        normals = estimate_normals(points, neighbors=NEIGHBORS)
+    distance, nearest = tree.query(points, workers=-1)
+    if not isinstance(scan, Mesh):
+        outward = vertex_normals(fitted, head.faces)[outer][nearest]
+        normals = np.where((normals * outward).sum(axis=1, keepdims=True) < 0, -normals, normals)
+    near = distance < HAIR_MM
+    return PartialScan(
+        points_mm=points[near],
+        normals=normals[near],
+        colors=None if colors is None else colors[near],
+        fitted_mm=fitted.astype(np.float32),
+    )
+
+
+def completed(head: HeadModel, alignment: Alignment, whole: CompletedHead) -> Alignment:
+    """An alignment whose head is completed where the scan does not support it.
+
+    Args:
+        head: head model of the alignment.
+        alignment: alignment of a scan.
+        whole: completion of the scan.
+    """
+    start = alignment.vertices_mm.astype(np.float64)
+    moved = start + _passage(head, start, whole.vertices_mm - start, ~alignment.inferred)
+    carry(head, start, moved, moved - start)
+    offset = moved - start
+    sigma = whole.sigma_mm.astype(np.float32)
+    return replace(
+        alignment,
+        vertices_mm=moved.astype(alignment.vertices_mm.dtype),
+        neutral_mm=(alignment.neutral_mm + offset).astype(alignment.neutral_mm.dtype),
+        landmarks_mm=head.landmarks(moved),
+        inferred=alignment.inferred & ~whole.seen,
+        sigma_mm=sigma if np.isfinite(sigma).all() else None,
+    )
+
+
+def _passage(
+    head: HeadModel,
+    start: Float[np.ndarray, "v 3"],
+    offset: Float[np.ndarray, "v 3"],
+    supported: Bool[np.ndarray, " v"],
+) -> Float[np.ndarray, "v 3"]:
+    """Offsets that are 0 where the scan supports the head, ``offset`` away from there, and smooth; 0 off the skin."""
+    region = head_region(head)
+    skin = np.isin(head.face_part, [PARTS.index("skin"), PARTS.index("mouth")])
+    links, degree = adjacency(head.faces[skin].astype(np.int64), len(start))
+    held = supported * region.weight + (degree == 0)
+    pulled = (region.exterior | region.ear) & ~supported
+    system = sp.diags(SMOOTH * degree + PULL * pulled + HOLD * held) - SMOOTH * links
+    return np.asarray(solve_spd(system, (PULL * pulled)[:, None] * offset))
