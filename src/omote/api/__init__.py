@@ -4,6 +4,7 @@ from omote.api.avatars import avatar, demo, several_avatars
 from omote.api.batches import BatchResult, BatchSettings, batch
 from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.facts import info
+from omote.api.fusion import FusedScan, FuseOutputs, FuseSettings, fuse
 from omote.api.images import GenerateSettings, generate, pack
 from omote.api.populations import PopulationSettings, population
 from omote.api.reconstruction import Reconstruction, ReconstructionSettings, reconstruct
@@ -29,6 +30,9 @@ __all__ = [
     "FitOutputs",
     "FitSettings",
     "FittedHead",
+    "FuseOutputs",
+    "FuseSettings",
+    "FusedScan",
     "GenerateSettings",
     "PopulationSettings",
     "Reconstruction",
@@ -47,6 +51,7 @@ __all__ = [
     "estimate_training",
     "evaluate",
     "fit",
+    "fuse",
     "generate",
     "info",
     "pack",

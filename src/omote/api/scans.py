@@ -35,7 +35,7 @@ def read(path: Path | str) -> Scan:
 
 
 def reading(scan: Path | str | Scan, *, max_depth_mm: float | None = None) -> Steps[tuple[Scan, dict[str, Value]]]:
-    """Read a scan, unless it is read already; yields a step of stage `omote.progress.NOTE` for each note of the reader.
+    """Read a scan, unless it is read already, or fuse a folder of frames; yields a step of stage `NOTE` for each note.
 
     Args:
         scan: path of a scan, or the result of `read`.
@@ -46,8 +46,17 @@ def reading(scan: Path | str | Scan, *, max_depth_mm: float | None = None) -> St
 
     Raises:
         ScanError: as in `read`; or no depth frame, or no part of it is that near.
+        AlignmentError: frames of a folder that do not fit each other.
     """
+    from omote.formats.frames import holds_frames
+
     facts: dict[str, Value] = {}
+    if isinstance(scan, Path | str) and holds_frames(Path(scan)):
+        from omote.api.fusion import FuseSettings, fusing
+
+        watch = Stopwatch()
+        mesh, facts = yield from fusing(Path(scan), FuseSettings(max_depth_mm=max_depth_mm), watch)
+        return mesh, {**facts, **{f"time_s/read_{stage}": time for stage, time in watch.stages_s.items()}}
     if isinstance(scan, Path | str):
         from omote.formats.read import read_with_report
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "batch": "Make avatars of a folder, a list or a WebDataset of scans, with a table of what worked and why not.",
     "demo": "Make an avatar of a synthetic person seen by a simulated depth camera.",
     "fit": "Find the face in a scan and fit the head model to it.",
+    "fuse": "Fuse several depth frames of one head to one scan.",
     "render": "Write a scan as the RGB-D image that the networks see.",
     "reconstruct": "Send a scan's RGB-D image through the autoencoder and measure what is lost.",
     "sample": "Sample synthetic persons unconditionally, each with the wanted expressions.",

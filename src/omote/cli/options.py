@@ -37,14 +37,14 @@ def options_of(command: str, arguments: Sequence[str]) -> Any:
         from omote.studies.registry import STUDIES, SUITES
 
         return subcommands(command, SUITES if command == "evaluate" else STUDIES, arguments)
-    if command in ("avatar", "batch", "demo", "fit", "render", "reconstruct", "sample"):
+    if command in ("avatar", "batch", "demo", "fit", "fuse", "render", "reconstruct", "sample"):
         from omote.cli import scans
 
         several = any(argument.partition("=")[0].replace("_", "-") == "--out-dir" for argument in arguments)
         return {
             "avatar": scans.AvatarsCommand if several else scans.AvatarCommand, "batch": scans.BatchCommand,
-            "demo": scans.DemoCommand, "fit": scans.FitCommand, "render": scans.RenderCommand,
-            "reconstruct": scans.ReconstructCommand, "sample": scans.SampleCommand,
+            "demo": scans.DemoCommand, "fit": scans.FitCommand, "fuse": scans.FuseCommand,
+            "render": scans.RenderCommand, "reconstruct": scans.ReconstructCommand, "sample": scans.SampleCommand,
         }[command]  # fmt: skip
     if command in ("studio", "view"):
         from omote.cli import studio

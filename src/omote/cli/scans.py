@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from omote import api
 from omote.api.batches import BatchSettings
+from omote.api.fusion import FuseOutputs, FuseSettings
 from omote.api.reconstruction import ReconstructionSettings
 from omote.api.samples import SampleSettings
 from omote.api.scans import FitOutputs, FitSettings, RenderSettings
@@ -41,8 +42,9 @@ class AvatarCommand(_OfScan):
     """Make an avatar.
 
     SCAN is a PLY, OBJ, GLB/glTF, STL, OFF, PCD, XYZ, CSV, NPZ, WRL or USDZ file, a zip archive of one, or an RGB-D frame:
-    a folder, its JSON file or a recording by Record3D. With --out-dir DIR instead of --out, several scans give DIR/NAME.glb and
-    DIR/NAME.json each (`omote avatar --out-dir DIR --help`); `omote batch` is for many.
+    a folder, its JSON file or a recording by Record3D; a folder of several frames of one head is fused first (`omote fuse`). With
+    --out-dir DIR instead of --out, several scans give DIR/NAME.glb and DIR/NAME.json each (`omote avatar --out-dir DIR --help`);
+    `omote batch` is for many.
     """
 
     outputs: OmitArgPrefixes[AvatarOutputs]
@@ -182,6 +184,30 @@ class FitCommand(_OfScan):
         outputs = self.outputs.checked(self.scan)
         with Display(stages={name: SCAN_STAGES[name] for name in ("read", "align")}) as display:
             result = api.fit(self.scan, self.settings, on_step=display)
+            result.save_all(outputs)
+        print(f"{outputs.mesh}: {result.summary()}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuseCommand:
+    """Fuse several depth frames of one head to one scan.
+
+    FRAMES is a folder of frames (a folder each, a JSON file each, or intrinsics.json with color/ and depth/), or a recording by
+    Record3D. Their poses are found; poses in the files are used where they agree with the surfaces. The mesh is in millimetres
+    and a scan that every command reads; `omote avatar FRAMES` does the same on the way.
+
+    Attributes:
+        frames: folder of depth frames of one head that keeps still, or a recording.
+    """
+
+    frames: Annotated[Positional[Path], arg(metavar="FRAMES")]
+    outputs: OmitArgPrefixes[FuseOutputs]
+    settings: OmitArgPrefixes[FuseSettings] = FuseSettings()
+
+    def __call__(self) -> None:
+        outputs = self.outputs.checked(self.frames)
+        with Display() as display:
+            result = api.fuse(self.frames, self.settings, on_step=display)
             result.save_all(outputs)
         print(f"{outputs.mesh}: {result.summary()}")
 

@@ -6,26 +6,28 @@ import json
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
 from omote.errors import ScanError
-from omote.formats.frame import MAX_FRAME_PIXELS, camera_matrix, checked_number, framed, read_color
+from omote.formats.frame import CAMERA_FILES, MAX_FRAME_PIXELS, camera_matrix, checked_number, framed, read_color
 from omote.formats.npz import DAMAGED, open_member, open_zip
 from omote.formats.source import Source, open_regular
 from omote.types import Rgbd
 
-_FRAMES = ("intrinsics.json", "camera.json")
 _MESHES = (".glb", ".gltf", ".obj", ".ply", ".wrl", ".stl", ".off", ".coff")
 _POINTS = (".pcd", ".npz", ".xyz", ".pts", ".asc", ".csv", ".txt")
 # Depth sizes of Record3D's sensors (LiDAR, TrueDepth), for recordings that do not state theirs.
 _DEPTH_SIZES = ((192, 256), (480, 640), (360, 640), (144, 256), (720, 960))
 _MAX_METADATA_BYTES = 16 << 20
+_MAX_RECORDED = 20_000  # entries of a recording: three a frame, 60 frames a second
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def _is_wanted(info: zipfile.ZipInfo) -> bool:
 
 
 def _chosen(names: Sequence[str], source: Source) -> str:
-    for suffix in (*_MESHES, *_FRAMES, *_POINTS):
+    for suffix in (*_MESHES, *CAMERA_FILES, *_POINTS):
         found = [n for n in names if n.lower().endswith(suffix)]
         if len(found) > 1:
             raise ScanError(
@@ -93,68 +95,108 @@ def _chosen(names: Sequence[str], source: Source) -> str:
 def read_r3d(source: Source) -> Rgbd:
     """Read the first frame of a Record3D recording.
 
-    Layout: a zip archive with ``metadata`` (JSON: ``w h K dw dh perFrameIntrinsicCoeffs`` …), ``rgbd/0.jpg`` and
-    ``rgbd/0.depth``, float32 metres compressed with LZFSE; NaN and 0 mean no depth. ``K`` is stored by columns, in pixels of
-    the colour image.
-
     Raises:
         ScanError: the recording is damaged, or holds no frame.
     """
-    archive = open_zip(source)
+    recording = Recording(source)
+    if recording.num_frames > 1:
+        source.note(f"the first of {recording.num_frames:,} frames is read; `omote fuse` makes one scan of all")
+    return recording.frame(0)
 
-    def content(name: str, most: int) -> bytes:
+
+class Recording:
+    """A Record3D recording, whose frames are read one by one.
+
+    Layout: a zip archive with ``metadata`` (JSON: ``w h K dw dh perFrameIntrinsicCoeffs poses`` …), ``rgbd/0.jpg`` and
+    ``rgbd/0.depth`` and so on: float32 metres compressed with LZFSE; NaN and 0 mean no depth. ``K`` is stored by columns, in
+    pixels of the colour image. A pose is a quaternion (x, y, z, w) and a position in metres, world from camera, in the axes of
+    ARKit's cameras (y up, z backwards).
+
+    Attributes:
+        source: the recording's file.
+        num_frames: number of frames.
+
+    Raises:
+        ScanError: the recording is damaged.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source, self._archive = source, open_zip(source, most=_MAX_RECORDED)
+        self.num_frames = len([n for n in self._archive.namelist() if n.endswith(".depth")])
+        self._metadata = self._read_metadata()
+
+    def frame(self, number: int) -> Rgbd:
+        """Read a frame, counted from 0.
+
+        Raises:
+            ScanError: it is missing or damaged.
+        """
+        metadata, source, name = self._metadata, self.source, self.source.path.name
+        raw = _depth_bytes(self._content(f"rgbd/{number}.depth", 64 << 20), source)
+        width, height = (int(checked_number(source, k, metadata.get(k))) for k in ("w", "h"))
+        if width < 1 or height < 1:
+            raise ScanError(f"{name}: expected a width and height over 0, got {width} × {height}")
+        depth_size = _depth_size(metadata, len(raw) // 4, (width, height), source)
+        depth = np.frombuffer(raw, "<f4", depth_size[0] * depth_size[1]).reshape(depth_size[1], depth_size[0])
+
+        own = self._of_frame("perFrameIntrinsicCoeffs", number, 4)
+        if own is not None:
+            fx, fy, cx, cy = own[:4]
+        else:
+            fx, fy, cx, cy = camera_matrix(source, "K", metadata.get("K"))
+        if fx <= 0.0 or fy <= 0.0:
+            raise ScanError(f"{name}: expected focal lengths over 0, got {fx:g}, {fy:g}")
+
+        image = self._content(f"rgbd/{number}.jpg", 64 << 20)
+        rgb = read_color(image, f"rgbd/{number}.jpg", depth_size, source)
+        scale = np.diag([depth_size[0] / width, depth_size[1] / height, 1.0])
+        return framed(rgb, depth, 1000.0, scale @ np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), [])
+
+    def cam_from_world(self, number: int) -> Float[np.ndarray, "4 4"] | None:
+        """Pose of a frame in mm, OpenCV axes; None if the recording has none that is one."""
+        own = self._of_frame("poses", number, 7)
+        if own is None or len(own) != 7 or not 0.9 < float(np.linalg.norm(own[:4])) < 1.1:
+            return None
+        world = np.eye(4)
+        world[:3, :3] = Rotation.from_quat(own[:4]).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+        world[:3, 3] = 1000.0 * np.array(own[4:])
+        return np.asarray(np.linalg.inv(world))
+
+    def _of_frame(self, key: str, number: int, least: int) -> list[float] | None:
+        """The numbers of a frame in a list with a row a frame, or None."""
+        rows = self._metadata.get(key)
+        row = rows[number] if isinstance(rows, list) and number < len(rows) else None
+        if not isinstance(row, list) or len(row) < least:
+            return None
+        return [checked_number(self.source, key, value) for value in row]
+
+    def _read_metadata(self) -> dict[str, Any]:
+        name = self.source.path.name
         try:
-            info = archive.getinfo(name)
+            metadata: Any = json.loads(self._content("metadata", _MAX_METADATA_BYTES).decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise ScanError(f"{name}: expected JSON metadata, got a syntax error ({str(error)[:80]})") from None
+        if not isinstance(metadata, dict):
+            raise ScanError(f"{name}: expected a JSON object as metadata, got a {type(metadata).__name__}")
+        known = {
+            "w", "h", "dw", "dh", "K", "perFrameIntrinsicCoeffs", "poses", "initPose", "fps", "frameTimestamps", "cameraType",
+        }  # fmt: skip
+        if unused := sorted(set(metadata) - known):
+            self.source.note(f"keys not used: {', '.join(unused)[:200]}")
+        return metadata
+
+    def _content(self, name: str, most: int) -> bytes:
+        try:
+            info = self._archive.getinfo(name)
             if info.file_size > most:
                 raise ValueError(f"{info.file_size:,} bytes")
-            with open_member(archive, info) as member:
+            with open_member(self._archive, info) as member:
                 return member.read(most)
         except DAMAGED as error:
             why = " ".join(str(error).split())[:80]
             raise ScanError(
-                f"{source.path.name}: expected {name!r} in the recording ({why}); export it again"
+                f"{self.source.path.name}: expected {name!r} in the recording ({why}); export it again"
             ) from None
-
-    return _recorded(content, len([n for n in archive.namelist() if n.endswith(".depth")]), source)
-
-
-def _recorded(content: Callable[[str, int], bytes], num_frames: int, source: Source) -> Rgbd:
-    name = source.path.name
-    try:
-        metadata: Any = json.loads(content("metadata", _MAX_METADATA_BYTES).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ScanError(f"{name}: expected JSON metadata, got a syntax error ({str(error)[:80]})") from None
-    if not isinstance(metadata, dict):
-        raise ScanError(f"{name}: expected a JSON object as metadata, got a {type(metadata).__name__}")
-
-    if num_frames > 1:
-        source.note(f"the first of {num_frames:,} frames is read")
-
-    raw = _depth_bytes(content("rgbd/0.depth", 64 << 20), source)
-    width, height = (int(checked_number(source, k, metadata.get(k))) for k in ("w", "h"))
-    if width < 1 or height < 1:
-        raise ScanError(f"{name}: expected a width and height over 0, got {width} × {height}")
-    depth_size = _depth_size(metadata, len(raw) // 4, (width, height), source)
-    depth = np.frombuffer(raw, "<f4", depth_size[0] * depth_size[1]).reshape(depth_size[1], depth_size[0])
-
-    each = metadata.get("perFrameIntrinsicCoeffs")
-    if isinstance(each, list) and each and isinstance(each[0], list) and len(each[0]) >= 4:
-        fx, fy, cx, cy = (checked_number(source, "perFrameIntrinsicCoeffs", v) for v in each[0][:4])
-    else:
-        fx, fy, cx, cy = camera_matrix(source, "K", metadata.get("K"))
-    if fx <= 0.0 or fy <= 0.0:
-        raise ScanError(f"{name}: expected focal lengths over 0, got {fx:g}, {fy:g}")
-
-    known = {
-        "w", "h", "dw", "dh", "K", "perFrameIntrinsicCoeffs", "poses", "initPose", "fps", "frameTimestamps", "cameraType",
-    }  # fmt: skip
-    if unused := sorted(set(metadata) - known):
-        source.note(f"keys not used: {', '.join(unused)[:200]}")
-
-    image = content("rgbd/0.jpg", 64 << 20)
-    rgb = read_color(image, "rgbd/0.jpg", depth_size, source)
-    scale = np.diag([depth_size[0] / width, depth_size[1] / height, 1.0])
-    return framed(rgb, depth, 1000.0, scale @ np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), [])
 
 
 def _depth_bytes(data: bytes, source: Source) -> bytes:

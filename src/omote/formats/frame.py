@@ -35,6 +35,7 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from omote.formats.source import Source, open_regular, shown
 from omote.types import Camera, Rgbd
 
 MAX_FRAME_PIXELS = 16 << 20
+CAMERA_FILES = ("intrinsics.json", "camera.json")
 _MAX_JSON_BYTES = 1 << 20
 _MAX_ENTRIES = 20_000
 _UNITS_MM = {
@@ -74,7 +76,7 @@ _ALIASES = {
     "invalid": ("invalid", "invalidvalue", "invaliddepth", "depthinvalid", "depthinvalidvalue", "nodata", "nodatavalue"),
     "distortion": ("coeffs", "distortion", "distcoeffs", "distortioncoefficients", "d", "k1", "k2", "k3", "p1", "p2"),
     "pixel_center": ("pixelcenter", "pixelcentre"),
-    "unused": ("camfromworld",),  # written by `omote render`; a scan is aligned anew
+    "unused": ("camfromworld", "worldfromcam"),  # a single scan is aligned anew; `read_pose` reads them for several
 }  # fmt: skip
 _MEANINGS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
 _SCALE = re.compile(
@@ -89,21 +91,26 @@ _FULL_SCALE_SHARE = 0.01
 
 def find_frame_json(folder: Path) -> Path | None:
     """Find the JSON file that describes an RGB-D folder, or None."""
-    for name in ("intrinsics.json", "camera.json"):
+    for name in CAMERA_FILES:
         if (folder / name).is_file():
             return folder / name
     found = sorted(p for p in folder.glob("*.json") if not p.name.startswith(".") and p.is_file())
     return found[0] if len(found) == 1 else None
 
 
-def read_frame(source: Source) -> Rgbd:
+def read_frame(source: Source, *, images: Mapping[str, str] | None = None) -> Rgbd:
     """Read the frame that a JSON file describes; its images lie in the same folder.
+
+    Args:
+        source: the JSON file.
+        images: names of the ``color`` and ``depth`` images, in place of those that the file gives.
 
     Raises:
         ScanError: a key is missing or wrong, or an image is missing, damaged, too large or of another size.
     """
     path = source.path
     layout = _Layout(_json_object(source.file.read(_MAX_JSON_BYTES + 1), path.name), source)
+    layout.values |= {meaning: (meaning, name) for meaning, name in (images or {}).items()}
     color_path = _image(source, layout, "color", ("color", "rgb", "colour"), _COLOR_SUFFIXES)
     depth_path = _image(source, layout, "depth", ("depth",), _DEPTH_SUFFIXES)
     depth = _read_depth(depth_path, source)
@@ -117,6 +124,38 @@ def read_frame(source: Source) -> Rgbd:
         intrinsics = np.diag([width / camera_size[0], height / camera_size[1], 1.0]) @ intrinsics
     rgb = read_color(color_path, color_path.name, (width, height), source)
     return framed(rgb, depth, scale, intrinsics, invalid)
+
+
+def read_pose(path: Path) -> Float[np.ndarray, "4 4"] | None:
+    """Rigid camera-from-world pose of a frame's JSON file in mm, OpenCV axes; None if it gives none.
+
+    Raises:
+        ScanError: ``cam_from_world`` or ``world_from_cam`` is no rigid transform of four rows of four numbers.
+    """
+    with open_regular(path) as file:
+        values = _json_object(file.read(_MAX_JSON_BYTES + 1), path.name)
+    for key, value in values.items():
+        plain = re.sub(r"[^a-z0-9]", "", key.lower())
+        if plain in ("camfromworld", "worldfromcam"):
+            pose = _rigid(value)
+            if pose is None:
+                raise ScanError(
+                    f"{path.name}: expected {key!r} as a rigid transform, four rows of four numbers in mm; correct it or leave "
+                    "it out"
+                )
+            return pose if plain == "camfromworld" else np.linalg.inv(pose)
+    return None
+
+
+def _rigid(value: Any) -> Float[np.ndarray, "4 4"] | None:
+    try:
+        pose = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        return None
+    if pose.shape != (4, 4) or not np.isfinite(pose).all() or not np.allclose(pose[3], [0, 0, 0, 1]):
+        return None
+    rotation = pose[:3, :3]
+    return pose if np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) and np.linalg.det(rotation) > 0 else None
 
 
 def framed(

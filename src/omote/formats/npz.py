@@ -113,7 +113,7 @@ def _columns(rows: np.ndarray, faces: np.ndarray | None, source: Source) -> RawS
     return replace(guessed(rows, source), faces=_faces(faces, len(rows), source))
 
 
-def open_zip(source: Source) -> zipfile.ZipFile:
+def open_zip(source: Source, *, most: int = _MAX_ENTRIES) -> zipfile.ZipFile:
     """Open the scan's file as a zip archive with a limited number of entries.
 
     Raises:
@@ -124,8 +124,8 @@ def open_zip(source: Source) -> zipfile.ZipFile:
         count = len(archive.infolist())
     except DAMAGED as error:
         raise ScanError(f"{source.path.name}: the zip is damaged ({_one_line(error)}); save it again") from None
-    if count > _MAX_ENTRIES:
-        raise ScanError(f"{source.path.name}: expected at most {_MAX_ENTRIES} entries in the zip, got {count:,}")
+    if count > most:
+        raise ScanError(f"{source.path.name}: expected at most {most:,} entries in the zip, got {count:,}")
     return archive
 
 

@@ -20,6 +20,8 @@ BAY_MM = 20.0
 # Invalid pixels between surfaces farther apart than the depth of a head are the nearer one's shadow.
 MAX_STEP_MM = 250.0
 RIM_PX = 3
+# Of the eight pixels around a pinhole, at least so many are valid, and within this depth.
+PINHOLE_RIM, PINHOLE_MM = 5, 6.0
 # Width of the band along an outline in which a lens mixes colours.
 MIXED_PX = 2
 # Smoothing of the spline against about a millimetre of sensor noise on the rim.
@@ -58,6 +60,20 @@ def closed(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:
         # A thin-plate spline needs three points that are not collinear.
         depth[wanted] = NearestNDInterpolator(points, values)(at)
     return replace(image, depth_mm=depth, mask=image.mask | wanted)
+
+
+def without_pinholes(image: Rgbd) -> Rgbd:
+    """Close holes of a pixel or two by the mean of the pixels around them, where those lie on one surface."""
+    depth, mask = image.depth_mm.astype(np.float64), image.mask.copy()
+    for _ in range(2):
+        count = ndimage.uniform_filter(mask.astype(np.float64), 3, mode="constant") * 9
+        total = ndimage.uniform_filter(np.where(mask, depth, 0.0), 3, mode="constant") * 9
+        nearest = ndimage.minimum_filter(np.where(mask, depth, np.inf), 3)
+        farthest = ndimage.maximum_filter(np.where(mask, depth, -np.inf), 3)
+        found = ~mask & (count > PINHOLE_RIM - 0.5) & (farthest - nearest < PINHOLE_MM)
+        depth[found] = total[found] / count[found]
+        mask |= found
+    return replace(image, depth_mm=np.where(mask, depth, 0.0).astype(image.depth_mm.dtype), mask=mask)
 
 
 def with_colors_in_holes(image: Rgbd, holes: Bool[np.ndarray, "h w"] | None = None) -> Rgbd:

@@ -76,6 +76,9 @@ def fused(
     cells, place, faces = _surface_net(distance, known)
     if not len(faces):
         raise ScanError("expected depth images of one surface in the box, found none; check their poses")
+    # A cell beside unknown ones may belong to no face.
+    used, faces = np.unique(faces, return_inverse=True)
+    cells, place, faces = cells[used], place[used], faces.reshape(-1, 3)
     nearest = np.minimum(np.rint(place).astype(np.int64), shape - 1)
     nearest = np.where(known[tuple(nearest.T)][:, None], nearest, cells)
     return Mesh(
