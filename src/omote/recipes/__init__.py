@@ -8,6 +8,8 @@ from pathlib import Path
 from omote.recipes.completion import COMPLETION
 from omote.recipes.cpu import (
     autoencoder_cpu,
+    candidate3_cpu,
+    candidate3_cpu_stage,
     decoder_cpu,
     decoder_cpu_draw,
     decoder_cpu_polish,
@@ -47,6 +49,8 @@ RECIPES: dict[str, Callable[[Path], RecipeConfig]] = {
     "decoder-tiny-draw": decoder_tiny_draw,
     "autoencoder-cpu": autoencoder_cpu,
     "editor-cpu": editor_cpu,
+    "candidate3-cpu-stage": candidate3_cpu_stage,
+    "candidate3-cpu": candidate3_cpu,
     "editor-cpu-flow": editor_cpu_flow,
     "editor-cpu-regression": editor_cpu_regression,
     "editor-cpu-pixel": editor_cpu_pixel,

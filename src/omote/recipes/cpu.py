@@ -56,6 +56,33 @@ def editor_cpu(runs: Path) -> EditorConfig:
     )
 
 
+def candidate3_cpu_stage(runs: Path) -> AutoencoderConfig:
+    """First stage of candidate 3 with the budget of candidates 1 and 2: an hour of computing of its four.
+
+        omote train candidate3-cpu-stage --run runs/candidate3-stage
+
+    Hours: 1 of computing on one core. Score: not run to its end.
+    """
+    config = autoencoder_cpu(runs)
+    return replace(config, engine=replace(config.engine, max_seconds=3_600.0, clock="cpu", threads=1))
+
+
+def candidate3_cpu(runs: Path) -> EditorConfig:
+    """Editor of candidate 3 with the budget of candidates 1 and 2, for their table (`omote study candidates --rgbd RUN`).
+
+        omote train candidate3-cpu --run runs/candidate3
+
+    Hours: 3 of computing on one core, with ``--set latents=runs/edits`` for more images (`omote encode`). Score: not run to its
+    end.
+    """
+    config = editor_cpu(runs)
+    return replace(
+        config,
+        autoencoder=runs / "candidate3-stage/export/autoencoder",
+        engine=replace(config.engine, total_images=250_000, cooldown=0.5, max_seconds=10_800.0, clock="cpu", threads=1),
+    )
+
+
 def editor_cpu_flow(runs: Path) -> EditorConfig:
     """The same network trained further at all times t, for edits in several steps and for diverse samples.
 

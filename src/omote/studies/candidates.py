@@ -108,6 +108,7 @@ class Candidates(PersonStudy):
         from omote.head.shipped import population_heads
         from omote.studies.candidate_rows import Rivals, peak_memory_apart
         from omote.studies.persons import Group, load_judges, measure_persons
+        from omote.studies.training_cost import cost_of, stages_of
 
         if self.train_tiny:
             yield from train_tiny(work.out / "runs")
@@ -135,6 +136,9 @@ class Candidates(PersonStudy):
         )
         numbers: dict[str, float] = {f"{PEAK}/{name}": record[PEAK] for name, record in memory.items()}
         numbers |= {f"model/parameters/{row}": count for row, count in rivals.parameters().items()}
+        for row, folder in {**folders, **images}.items():
+            if (cost := cost_of(row.name, stages_of((), [folder]))) is not None:
+                numbers[f"training/hours/{row}"] = cost.hours
         yield from _examples(work, rivals, population, persons)
         return Results(
             table={**table, **summarise_parts(persons)},

@@ -15,7 +15,9 @@ from omote.config import Range, load
 from omote.errors import ConfigError
 from omote.rgbd.weights import RECORD
 
-Kind = Literal["autoencoder", "editor", "decoder", "expressions", "regression", "pixel"]
+Kind = Literal[
+    "autoencoder", "editor", "decoder", "expressions", "regression", "pixel", "views", "encoder", "denoiser", "to_3d"
+]
 MODEL: tuple[Kind, ...] = ("autoencoder", "editor", "decoder")
 # Networks of each row of a release table; the first one is required.
 NETWORKS: Mapping[str, tuple[Kind, ...]] = {
@@ -25,6 +27,10 @@ NETWORKS: Mapping[str, tuple[Kind, ...]] = {
     "autoencoder_ceiling": ("autoencoder", "decoder"),
     "regression": ("regression", "autoencoder", "decoder"),
     "pixel_diffusion": ("pixel",),
+    "rgbd": MODEL,
+    "rgbd_shipped": MODEL,
+    "multiview": ("denoiser", "views", "to_3d"),
+    "latent_views": ("denoiser", "views", "encoder", "to_3d"),
 }
 
 
