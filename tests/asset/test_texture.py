@@ -113,6 +113,14 @@ def test_units_scale_with_the_head() -> None:
     np.testing.assert_allclose(units[i], 1.2 * MODEL.expression_mm[i], atol=0.15)
 
 
+def test_units_take_on_the_style_of_a_person() -> None:
+    template, jaw = MODEL.template_mm, ARKIT_INDEX["jawOpen"]
+    plain, styled = (personal_units(MODEL, template, style_share=share) for share in (0.0, 0.5))
+    difference = MODEL.units_mm(0.5)[jaw] - MODEL.expression_mm[jaw]
+    assert np.abs(difference).max() > 1
+    np.testing.assert_allclose(styled[jaw] - plain[jaw], difference, atol=0.02)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_blink_closes_this_persons_lids_over_its_eyeballs(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from omote.datasets.population import PopulationConfig
 from omote.errors import OmoteError
+from omote.head.expressions import ARKIT_INDEX
+from omote.head.region import head_region
 from omote.head.shipped import population_heads, shipped_head, shipped_unit_style
 from omote.head.unit_style import UnitStyle
+from omote.lift.contact import lip_pairs
 
 
 def a_style(offset: float = 1.0) -> UnitStyle:
@@ -37,6 +41,13 @@ def test_offsets_are_added_by_weight_and_share_at_their_vertices_alone():
     assert not rest.any()
 
 
+def test_units_of_an_identity_move_as_its_face_does():
+    head, arkit = shipped_head(), np.linspace(0, 0.5, 52).astype(np.float32)
+    moved = head.template_mm + np.tensordot(arkit, head.units_mm(0.3), 1)
+    np.testing.assert_allclose(moved, head.moved(head.template_mm, arkit, 0.3), atol=1e-3)
+    assert head.units_mm() is head.expression_mm
+
+
 def test_a_saved_style_comes_back(tmp_path, monkeypatch):
     style = a_style()
     style.save(tmp_path / "weights/unit_style/unit_style.safetensors")
@@ -57,6 +68,31 @@ def test_the_shipped_style_is_a_moderate_change_of_the_units_it_knows():
     assert size.max() < 20
     # What no front view shows does not move.
     assert size[:, head.template_mm[style.vertices, 2] < -60].max() < 1
+
+
+def test_the_edge_of_a_lip_moves_with_the_lip():
+    head = shipped_head()
+    jaw = head.units_mm(1.0)[ARKIT_INDEX["jawOpen"]]
+    upper, lower = lip_pairs(head)
+    middle = np.abs(head.template_mm[upper, 0]) < 8
+    below, edge = head.landmarks(jaw)[57, 1], jaw[lower[middle], 1]
+    # Pixels of the upper lip, taken for the lower one, had held its edge back by 10 mm.
+    assert np.abs(edge - below).max() < 4
+    assert np.abs(jaw[upper[middle], 1]).max() < 4
+
+
+def test_rims_are_read_in_correspondence_and_what_lies_behind_hangs_on_them():
+    from omote.tools.unit_style import with_rims
+
+    head = shipped_head()
+    offset = np.full(head.expression_mm.shape, 5.0, np.float32)
+    # The shipped head in its own topology: its style is its own units.
+    out = with_rims(head, head, offset)
+    seam = cKDTree(head.landmarks(head.template_mm)[60:68]).query(head.template_mm)[0] < 2
+    assert not out[:, seam & head_region(head).exterior].any()
+    assert (out[:, head.landmark_vertices[30]] == 5).all()
+    assert out.min() >= -1e-3
+    assert out.max() <= 5 + 1e-3
 
 
 @pytest.fixture

@@ -32,16 +32,20 @@ COLUMN_MM = 2.0
 ROLLING = {"mouthFunnel": 0.75, "mouthRollLower": 0.9}
 
 
-def personal_units(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "52 v 3"]:
+def personal_units(
+    model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], *, style_share: float = 0.0
+) -> Float[np.ndarray, "52 v 3"]:
     """Unit offsets (mm) from a person's neutral shape, linear in their weights, used to register edited images.
 
     Args:
         model: head model with template and units.
         neutral_mm: vertices of the person at rest, in correspondence with the model.
+        style_share: share of the model's second style of units, in [0, 1] (`HeadModel.style_share`). Edited images show the
+            motion of this style: units without it slide along the skin instead of following it.
     """
     turn, scale = _frames(model, neutral_mm)
     transform = (turn * scale[:, None, None]).astype(np.float32)
-    units = np.einsum("vij,uvj->uvi", transform, model.expression_mm, optimize=True)
+    units = np.einsum("vij,uvj->uvi", transform, model.units_mm(style_share), optimize=True)
     _gaze(model, neutral_mm, units)
     for side, part in (("Left", "eye_left"), ("Right", "eye_right")):
         if len(model.part_vertices(part)):

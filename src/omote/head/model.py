@@ -109,6 +109,14 @@ class HeadModel:
         """Share of `unit_style` in an identity's (σ) expression units, in [0, 1]; 0 without a second style."""
         return 0.0 if self.unit_style is None else self.unit_style.share(identity)
 
+    def units_mm(self, style_share: float = 0.0) -> Float[np.ndarray, "52 v 3"]:
+        """Expression units of an identity with a share of the second style, in [0, 1] (`style_share`)."""
+        if self.unit_style is None or style_share <= 0:
+            return self.expression_mm
+        out = self.expression_mm.copy()
+        out[:, self.unit_style.vertices] += np.float32(style_share) * self.unit_style.offset_mm
+        return out
+
     def moved(
         self, rest_mm: Float[np.ndarray, "v 3"], arkit: Float[np.ndarray, "52"], style_share: float = 0.0
     ) -> Float[np.ndarray, "v 3"]:

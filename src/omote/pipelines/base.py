@@ -160,14 +160,16 @@ class AvatarPipeline(ABC):
             skull = beyond_face(head, alignment.scan, alignment.vertices_mm)
             neutral, scanned = neutral + skull, scanned + skull
         drawn = drawn_appearance(settings.appearance_seed, alignment.fit.identity)
-        wanted = [_weighted(head, neutral, expression, settings.seed) for expression in expressions]
+        style = head.style_share(alignment.fit.identity)
+        units = head.units_mm(style)
+        wanted = [_weighted(head, units, neutral, expression, settings.seed) for expression in expressions]
 
         # Texture and limits of units depend on the neutral shape only, and expressions are independent: they run in parallel.
         # Each stage has one core: if BLAS or the networks use all cores, they and the stages wait for each other.
         pool, limits = thread_pool(), threadpool_limits(1, "blas")
         try:
             skin = rest_skin(head, neutral)
-            units_ready = pool.submit(personal_units, head, neutral)
+            units_ready = pool.submit(personal_units, head, neutral, style_share=style)
             # In a pool of one worker, too, the units are ready first.
             limited_ready = pool.submit(lambda: limited_units(head, neutral, units_ready.result(), skin))
             baked_ready = pool.submit(bake_texture, head, scanned, alignment.scan, unseen=drawn)
@@ -256,13 +258,15 @@ def _given(expression: Expression) -> bool:
     return expression.arkit is not None and expression.text is None
 
 
-def _weighted(head: HeadModel, neutral: Vertices, expression: Expression, form: int) -> Expression:
+def _weighted(
+    head: HeadModel, units_mm: Float[np.ndarray, "52 v 3"], neutral: Vertices, expression: Expression, form: int
+) -> Expression:
     """The expression with its given weights, or with those of its category as far as this face can show them."""
     if _given(expression):
         return expression
     named = with_weights(expression, form)
     assert named.arkit is not None
-    return replace(named, arkit=natural_weights(head, head.expression_mm, neutral, named.arkit))
+    return replace(named, arkit=natural_weights(head, units_mm, neutral, named.arkit))
 
 
 def _uncertainty(head: HeadModel, sigma_mm: Float[np.ndarray, " v"]) -> dict[str, Value]:

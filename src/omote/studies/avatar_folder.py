@@ -97,7 +97,7 @@ def _measured(meshes: Mapping[str, Mesh], names: list[str], model: Editor, seed:
     ]
 
     true = np.stack([vertices[name] for name in (REST, *names)])
-    avatar = MadeMeshes.of(made)
+    avatar = MadeMeshes.of(made, alignment)
     found = by_weights(avatar, made, alignment, true, meshes[REST].faces.astype(np.int64), wanted, model, seed)
     return PersonRecords(parts={}, category=(1,) * len(names), intensity=(1.0,) * len(names), records=tuple(found))
 

@@ -177,7 +177,7 @@ def measure_avatar(
     steps = RgbdPipeline(model, head).made(alignment, expressions_of(("all",)), AvatarSettings(), watch=Stopwatch())
     made = finish(steps, None)
     truth = GroundTruthHead(head=own, identity=person.identity, canonical_from_own=alignment.canonical_from_scan)
-    avatar = MadeMeshes.of(made)
+    avatar = MadeMeshes.of(made, alignment)
     weights = [e.arkit for e in person.expressions]
     records = [
         *by_weights(
@@ -211,14 +211,14 @@ class MadeMeshes:
     skin: RestSkin
 
     @classmethod
-    def of(cls, made: AvatarResult) -> MadeMeshes:
-        """The meshes of a pipeline's result."""
+    def of(cls, made: AvatarResult, alignment: Alignment) -> MadeMeshes:
+        """The meshes of a pipeline's result for an aligned scan."""
         avatar, neutral = made.avatar, made.avatar.neutral.vertices_mm
         return cls(
             head=made.head,
             neutral_mm=neutral,
             units_mm=np.stack([avatar.morphs_mm[name] for name in ARKIT_NAMES]),
-            linear_mm=personal_units(made.head, neutral),
+            linear_mm=personal_units(made.head, neutral, style_share=made.head.style_share(alignment.fit.identity)),
             expressions_mm={e.name: avatar.morphs_mm[e.name] for e in made.expressions},
             skin=rest_skin(made.head, neutral),
         )

@@ -3,7 +3,9 @@
 Each person's image at rest is fitted as a scan would be. Pixels that show both the person's own skin and the fitted head's make
 the person's units observations of the fitted head's motion. Averages over persons describe how each model's persons move at the
 shipped head's vertices. Persons of the shipped head are observed through the same imperfect fits, so the blur of the fits cancels
-in the difference of the two averages.
+in the difference of the two averages. It doesn't cancel along the line between the lips and on the edges of the lids, where a
+pixel of one lip is taken for the other: there, and behind them, the second model's own units are read in the shipped head's
+topology (`omote.head.correspondence`).
 """
 
 from __future__ import annotations
@@ -15,18 +17,26 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
 
 from omote.datasets.population import Person, PopulationConfig, draw_person, fit_as_found, render_person
 from omote.errors import OmoteError
-from omote.geometry.mesh import unique_edges
+from omote.geometry.mesh import adjacency, unique_edges
+from omote.head.correspondence import in_topology_of
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import PARTS, HeadModel
+from omote.head.region import head_region
 from omote.head.unit_style import UnitStyle
 from omote.rendering.zbuffer import rasterize
 
 SAME_SURFACE_MM = 8.0  # renders of a face that are farther apart show different folds
 BEHIND_MM = -40.0  # nothing behind the cheeks moves visibly
+# Distance from the line between the lips and from the lids' edges: within it, observations mix both sides; twice as far within the
+# mouth, units are still read in correspondence.
+RIM_MM, RIM_BLEND_MM, LINING_MM = 3.0, 1.0, 6.0
+RIMS = (slice(36, 42), slice(42, 48), slice(60, 68))  # eyes and inner lips, of the 68 landmarks
 SEEN = 8.0  # number of observations from which on a vertex is trusted more than its neighbours
 STIFFNESS = 0.05
 RIDGE = 1e-3
@@ -90,7 +100,7 @@ def learn_unit_style(
         raise OmoteError(
             f"expected persons of both head models to learn from and to judge by; draw more than {num_persons}"
         )
-    offset = _offsets(heads[0], count, total)
+    offset = with_rims(heads[0], heads[1], _offsets(heads[0], count, total))
     weight, bias = _logistic(np.stack([i for _, i in learned]), np.array([h for h, _ in learned], np.float64))
     used = np.flatnonzero(np.abs(offset).max(axis=(0, 2)) > 1e-3)
     style = UnitStyle(vertices=used, offset_mm=offset[:, used], identity_weight=weight, bias=bias)
@@ -125,6 +135,57 @@ def _observe(person: Person, heads: Sequence[HeadModel]) -> _Seen:
         count=np.asarray(spread.sum(axis=1)).ravel(),
         sum_mm=flat.reshape(shipped.num_vertices, len(moves), 3).transpose(1, 0, 2).astype(np.float32),
     )
+
+
+def with_rims(
+    head: HeadModel, second: HeadModel, offset_mm: Float[np.ndarray, "52 v 3"]
+) -> Float[np.ndarray, "52 v 3"]:
+    """Offsets whose values at the edges of lips and lids are read in correspondence, and continued to what lies behind.
+
+    Args:
+        head: shipped head model.
+        second: head model whose style is learned.
+        offset_mm: offsets as observed.
+    """
+    rest = head.template_mm.astype(np.float64)
+    away = _rim_distance(head)
+    ids = head.part_vertices("skin", "mouth")
+    inside = np.zeros(head.num_vertices, bool)
+    inside[ids] = True
+    exterior = head_region(head).exterior
+    inside &= ~exterior
+
+    share = np.clip((away - RIM_MM) / RIM_BLEND_MM, 0.0, 1.0)
+    read = np.flatnonzero((exterior & (share < 1)) | (inside & (away < LINING_MM)))
+    share = np.where(exterior, share, 0.0)[read, None]
+    exact = in_topology_of(second, head).expression_mm[:, read] - head.expression_mm[:, read]
+    out = offset_mm.copy()
+    out[:, read] = share * out[:, read] + (1 - share) * exact
+
+    behind = inside & (rest[:, 2] < BEHIND_MM)
+    out[:, behind] = 0.0
+    free = inside & ~behind & (away >= LINING_MM)
+    _, place = connected_components(adjacency(head.faces, head.num_vertices)[0], directed=False)
+    # Gums and arches are pieces of their own, which keep the shipped head's units.
+    free &= place == place[head.part_vertices("skin")[0]]
+    # Harmonic, so that nothing behind the lips moves farther than what it hangs on.
+    ids = np.flatnonzero(free)
+    links, degree = adjacency(head.faces, head.num_vertices)
+    solve = splu((sparse.diags(degree[ids] + 1e-9) - links[ids][:, ids]).tocsc())
+    known = links[ids] @ sparse.diags((~free).astype(float))
+    for unit in out:
+        unit[ids] = solve.solve(known @ unit.astype(np.float64))
+    return out
+
+
+def _rim_distance(head: HeadModel) -> Float[np.ndarray, " v"]:
+    """Distance (mm) of each vertex from the edges of lips and lids on the template."""
+    landmarks = head.landmarks(head.template_mm.astype(np.float64))
+    along = np.linspace(0, 1, 5, endpoint=False)[:, None]
+    edges = [
+        a + along * (b - a) for rim in RIMS for a, b in zip(landmarks[rim], np.roll(landmarks[rim], -1, 0), strict=True)
+    ]
+    return np.asarray(cKDTree(np.concatenate(edges)).query(head.template_mm)[0])
 
 
 def _offsets(
