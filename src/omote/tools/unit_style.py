@@ -33,8 +33,8 @@ from omote.rendering.zbuffer import rasterize
 
 SAME_SURFACE_MM = 8.0  # renders of a face that are farther apart show different folds
 BEHIND_MM = -40.0  # nothing behind the cheeks moves visibly
-# Distance from the line between the lips and from the lids' edges: within it, observations mix both sides; twice as far within the
-# mouth, units are still read in correspondence.
+# Distance from the line between the lips and from the edges of the lids: within it, observations mix both sides. Twice as far
+# within the mouth, units are still read in correspondence.
 RIM_MM, RIM_BLEND_MM, LINING_MM = 3.0, 1.0, 6.0
 RIMS = (slice(36, 42), slice(42, 48), slice(60, 68))  # eyes and inner lips, of the 68 landmarks
 SEEN = 8.0  # number of observations from which on a vertex is trusted more than its neighbours
