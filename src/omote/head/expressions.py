@@ -130,7 +130,7 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
 
 # How an avatar shows a category that is requested by name alone; the first form is the default. Vertex motion is limited to
 # that of real faces (`omote.lift.travel`), and not every recipe is recognised within that limit. The first forms differ as
-# follows: a smile moves up and out, with the upper lip drawn thin over bared teeth; anger stretches an open mouth under lowered
+# follows: a smile moves up and out, with the upper lip drawn thin over bared teeth; anger opens a square mouth under lowered
 # brows; disgust narrows the eyes over a wrinkled nose and a rolled-in lower lip; fear stretches the mouth wide under brows that
 # are raised and drawn together, with the jaw less open than in surprise. Populations and the networks trained on them use
 # `RECIPES`.
@@ -143,25 +143,30 @@ FORMS: Mapping[str, tuple[Recipe, ...]] = {
         *RECIPES["happy"],
     ),
     "angry": (
-        Recipe(action_units="4+5+7+10+20+26+29", weights={
-            "browDown": 0.9, "eyeWide": 0.95, "eyeSquint": 0.35, "noseSneer": 1.0, "mouthUpperUp": 1.0,
-            "mouthLowerDown": 0.9, "mouthStretch": 0.5, "mouthFrown": 0.55, "mouthShrugUpper": 0.45, "jawForward": 0.5,
-            "jawOpen": 0.35}),
+        Recipe(action_units="4+5+6+7+10+20+26+29", weights={
+            "browDown": 1.0, "eyeWide": 0.55, "eyeSquint": 1.0, "cheekSquint": 0.65, "noseSneer": 1.0, "mouthUpperUp": 1.0,
+            "mouthLowerDown": 1.0, "mouthStretch": 0.4, "mouthFrown": 0.6, "mouthFunnel": 0.15, "mouthRollUpper": 0.1,
+            "mouthRollLower": 0.15, "jawForward": 0.9, "jawOpen": 0.38}),
         *RECIPES["angry"],
         Recipe(action_units="4+5+7+17+23+24", weights={
             "browDown": 1.0, "eyeWide": 0.5, "eyeSquint": 0.4, "noseSneer": 0.4, "mouthPress": 0.8,
             "mouthShrugLower": 0.4, "mouthRollUpper": 0.3, "mouthRollLower": 0.3, "mouthFrown": 0.4}),
     ),
+    "surprised": (
+        Recipe(action_units="1+2+5+26", weights={
+            "browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.8, "jawOpen": 0.34}),
+        *RECIPES["surprised"],
+    ),
     "fearful": (
         Recipe(action_units="1+4+5+20+25+26", weights={
-            "browInnerUp": 0.9, "browDown": 0.65, "eyeWide": 1.0, "mouthStretch": 1.0, "mouthFrown": 1.0,
-            "jawOpen": 0.25, "mouthLowerDown": 0.95, "mouthRollLower": 0.6, "mouthUpperUp": 0.2, "cheekSquint": 0.3}),
+            "browInnerUp": 1.0, "browDown": 0.7, "eyeWide": 1.0, "mouthStretch": 1.0, "mouthFrown": 0.95,
+            "jawOpen": 0.3, "mouthLowerDown": 1.0, "mouthRollLower": 0.6, "mouthUpperUp": 0.55, "cheekSquint": 0.5}),
         *RECIPES["fearful"],
     ),
     "disgusted": (
-        Recipe(action_units="4+6+7+9+10+15+26+28", weights={
-            "noseSneer": 1.0, "mouthUpperUp": 0.6, "mouthFrown": 0.45, "browDown": 0.6, "cheekSquint": 0.6,
-            "eyeSquint": 0.6, "eyeBlink": 0.12, "jawOpen": 0.18, "mouthRollLower": 0.6}),
+        Recipe(action_units="4+6+7+9+10+15+28", weights={
+            "noseSneer": 1.0, "mouthUpperUp": 0.6, "mouthFrown": 0.45, "browDown": 1.0, "cheekSquint": 0.8,
+            "eyeSquint": 0.6, "eyeBlink": 0.3, "mouthRollLower": 0.6, "mouthLowerDown": 0.1, "mouthShrugUpper": 0.1}),
         *RECIPES["disgusted"],
     ),
 }  # fmt: skip
