@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from omote.completion.partials import LOSSES, disturbed_views, partial_scan
-from omote.completion.train import CompletionTask, calibrate, errors, is_held_out
+from omote.completion.train import CompletionTask, calibrate, errors
 from omote.completion.trained import load_completion
 from omote.datasets.cache import read_kind, shard_folders
+from omote.datasets.population import draw_person
 from omote.datasets.view_shards import ViewShard
 from omote.errors import ConfigError
 from omote.geometry.camera import transform
@@ -61,22 +62,21 @@ def test_a_loss_takes_some_pixels_and_leaves_some(name: str, shard: ViewShard) -
     assert np.ptp(left) > 0.01, "its strength varies"
 
 
-def test_held_out_persons_are_not_trained_on(task: CompletionTask, shard: ViewShard, monkeypatch) -> None:
-    persons = np.array([38, 39, 39, 39])
-    one = replace(shard, person=persons)
+def test_calibration_is_on_persons_of_the_validation_split(completion_runs: Path, monkeypatch) -> None:
     drawn = []
-    monkeypatch.setattr(task.source, "shards", [one])
-    monkeypatch.setattr(task.source, "drawn", lambda *_: [(one, k, np.random.default_rng(k)) for k in range(4)])
-    made = task.held_out()[0]
 
-    def of(rows):
-        drawn.extend(int(persons[row]) for _, row, _, _ in rows)
-        return made
+    def drawing(config, index, heads):
+        drawn.append((config.split, index))
+        return draw_person(config, index, heads)
 
-    monkeypatch.setattr(task, "of", of)
-    task.batch(0, 0, 4, 0, 1)
-    assert drawn == [38] * 4
-    assert not any(map(is_held_out, drawn))
+    monkeypatch.setattr("omote.completion.train.draw_person", drawing)
+    again = CompletionTask(COMPLETION["part-graph-tiny"](completion_runs), [shipped_head()])
+    batches = again.held_out()
+    assert drawn == [("validation", 0), ("validation", 1)]
+    assert again.held_out() is batches
+    # The truth is near the fit, and the scan on the truth.
+    for batch in batches:
+        assert float((batch.truth_mm - batch.scans.fitted_mm).norm(dim=2).mean()) < 8.0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,8 +6,8 @@ Each kind is what one way of scanning loses: a subject is seen by a camera, phys
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from omote.completion.base import PartialScan
 from omote.completion.partials import found_landmarks
+from omote.datasets.population import Person, render_person
 from omote.geometry.camera import orbit_camera, rgbd_points, transform
 from omote.geometry.cloud import estimate_normals
 from omote.head.fit import fit_head
@@ -40,6 +41,22 @@ class Subject:
 
     image: Callable[[Camera], Rgbd]
     vertices_mm: Float[np.ndarray, "v 3"]
+
+
+def subject_of(person: Person, heads: Sequence[HeadModel], in_topology: Sequence[HeadModel]) -> Subject:
+    """A person of a population, at rest.
+
+    Args:
+        person: the person.
+        heads: head models of the population.
+        in_topology: the same in the topology of the head model that is fitted (`omote.head.correspondence.in_topology_of`).
+    """
+    still = person.expressions[:1]
+
+    def image(camera: Camera) -> Rgbd:
+        return next(render_person(replace(person, camera=camera), heads, still))[0]
+
+    return Subject(image=image, vertices_mm=in_topology[person.head].vertices(person.identity, still[0].arkit))
 
 
 @dataclass(frozen=True, kw_only=True)

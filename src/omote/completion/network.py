@@ -85,7 +85,7 @@ class CompletionNetwork(ModelMixin, ConfigMixin):
     """A network that completes partial scans; `features` is what its kind adds.
 
     Attributes:
-        sigma_scale: factors of the standard deviation at (missing, seen) vertices, found on persons that were not trained on.
+        sigma_scale: factors of the standard deviation at (missing, seen) vertices, found on persons of the validation split.
         vertices: the head model's coarse vertices.
     """
 

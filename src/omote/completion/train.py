@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,25 +21,24 @@ from torch import Tensor, nn
 
 from omote.completion.base import PartialScan
 from omote.completion.coarse_head import coarse_head
+from omote.completion.missing import KINDS, STRENGTHS, missing_case, subject_of
 from omote.completion.network import CompletionNetwork, Displacement
 from omote.completion.partials import partial_scan
 from omote.completion.scan_batch import ScanBatch, scan_batch
 from omote.completion.trained import NETWORKS
 from omote.config import Range
-from omote.datasets.population import PopulationConfig
+from omote.datasets.population import PopulationConfig, draw_person
 from omote.datasets.view_shards import ViewShard
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.weights import built
-from omote.errors import ConfigError
+from omote.errors import AlignmentError, ConfigError
 from omote.geometry.camera import transform
 from omote.head.correspondence import in_topology_of
 from omote.head.model import HeadModel
 from omote.multiview.data import ViewSource
 
 ASIDE_WEIGHT, SIGMA_WEIGHT = 0.3, 0.3
-# Of every so many persons, the last is not trained on: the standard deviation is calibrated on those.
-HELD_OUT = 40
-CALIBRATION_STREAM = 41
+WITHIN_SIGMA = 0.683  # share of normal errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class CompletionConfig:
         engine: length and optimiser of the run; an image is a partial scan.
         side: voxels per side of the grid (volume, sparse).
         widths, part_widths: as in the network of that kind.
-        num_calibration: number of partial scans of held-out persons on which the standard deviation is calibrated.
+        num_calibration: number of partial scans of persons of the validation split on which the standard deviation is calibrated.
         ict: folder of ICT-FaceKit, for populations with persons of that family.
     """
 
@@ -135,7 +135,7 @@ class CompletionTask(BaseTask):
         if max(int(shard.head.max()) for shard in self.source.shards) >= len(heads):
             raise ConfigError("ict: expected ICT-FaceKit, of which the population has persons; give --set ict=PATH")
         self.head, self.coarse = heads[0], coarse_head(heads[0])
-        self.heads = [in_topology_of(head, heads[0]) for head in heads]
+        self.originals, self.heads = heads, [in_topology_of(head, heads[0]) for head in heads]
         torch.manual_seed(config.engine.seed)
         try:
             network = built(NETWORKS[config.kind], config)
@@ -146,14 +146,9 @@ class CompletionTask(BaseTask):
         self._held_out: list[CompletionBatch] = []
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> CompletionBatch:
-        """Partial scans of persons, one face per person; of none that are held out."""
-        rows = []
-        for shard, row, rng in self.source.drawn(step, seed, size, part, parts):
-            kept = [k for k in range(shard.num_persons) if not is_held_out(int(shard.person[k]))]
-            if kept and is_held_out(int(shard.person[row])):
-                row = kept[int(rng.integers(len(kept)))]
-            rows.append((shard, row, int(rng.integers(shard.num_images)), rng))
-        return self.of(rows)
+        """Partial scans of persons, one face per person."""
+        drawn = self.source.drawn(step, seed, size, part, parts)
+        return self.of([(shard, row, int(rng.integers(shard.num_images)), rng) for shard, row, rng in drawn])
 
     def of(self, rows: Sequence[tuple[ViewShard, int, int, np.random.Generator]]) -> CompletionBatch:
         """Partial scans of some faces, given as (shard, person, face, random generator)."""
@@ -176,14 +171,22 @@ class CompletionTask(BaseTask):
         return *partial_scan(shard, row, image, truth, self.head, rng), truth
 
     def held_out(self) -> list[CompletionBatch]:
-        """Partial scans of held-out persons, always the same; of any persons, if the population has too few."""
+        """Partial scans of persons of the validation split at rest, as users' scans mostly are, of all kinds and strengths."""
         if not self._held_out:
-            persons = [one for one in self.source.persons if is_held_out(int(one[0].person[one[1]]))]
-            persons = persons or self.source.persons
-            for k in range(self.config.num_calibration):
-                shard, row = persons[k % len(persons)]
-                rng = np.random.default_rng([CALIBRATION_STREAM, k])
-                self._held_out.append(self.of([(shard, row, int(rng.integers(shard.num_images)), rng)]))
+            config = PopulationConfig(split="validation", num_images=1)
+            items = list(product(STRENGTHS, KINDS))
+            index = 0
+            while len(self._held_out) < self.config.num_calibration:
+                subject = subject_of(draw_person(config, index, self.originals), self.originals, self.heads)
+                strength, kind = items[index % len(items)]
+                index += 1
+                try:
+                    case = missing_case(subject, kind, strength, self.head, seed=index)
+                except AlignmentError:
+                    continue
+                truth = torch.from_numpy(case.truth_mm[self.coarse.ids].astype(np.float32))
+                scans = scan_batch([case.partial], self.head, self.coarse)
+                self._held_out.append(CompletionBatch(scans=scans, truth_mm=truth[None]))
         return self._held_out
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -194,17 +197,9 @@ class CompletionTask(BaseTask):
         network.save_pretrained(folder / "completion")
 
 
-def is_held_out(person: int) -> bool:
-    """Whether a person of the population is kept from training."""
-    return person % HELD_OUT == HELD_OUT - 1
-
-
 @torch.no_grad()
 def calibrate(network: CompletionNetwork, batches: Sequence[CompletionBatch]) -> None:
-    """Set the factors of a network's standard deviation, so that 68 % of errors lie within one and 95 % within two.
-
-    Both are met where errors are normal; where their tails are longer, the factor lies between what either would take.
-    """
+    """Set the factors of a network's standard deviation, so that 68 % of errors lie within it, as of normal ones."""
     ratios: dict[bool, list[Tensor]] = {False: [], True: []}
     for batch in batches:
         found = network(batch.scans)
@@ -214,5 +209,4 @@ def calibrate(network: CompletionNetwork, batches: Sequence[CompletionBatch]) ->
     for seen, parts in ratios.items():
         ratio = torch.cat(parts)
         if len(ratio):
-            one, two = (float(np.quantile(ratio.numpy(), share)) for share in (0.683, 0.954))
-            network.sigma_scale[int(seen)] = (one * two / 2) ** 0.5
+            network.sigma_scale[int(seen)] = float(np.quantile(ratio.numpy(), WITHIN_SIGMA))

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 
 from omote.align.align import align
 from omote.completion.base import CompletedHead
-from omote.completion.missing import MissingCase, Subject, missing_case
-from omote.datasets.population import draw_person, render_person
+from omote.completion.missing import MissingCase, Subject, missing_case, subject_of
+from omote.datasets.population import draw_person
 from omote.errors import AlignmentError, ScanError
 from omote.evaluation.completed import calibration, in_both, missing_from, surface_distance
 from omote.evaluation.pictures import error_picture, save_strips
@@ -35,7 +35,7 @@ from omote.rendering.scans import render_mesh, render_points
 from omote.studies.base import Record, Work
 from omote.studies.completion_methods import completions, parameters
 from omote.studies.missing_depth import AGAINST, SURFACE, MissingDepth
-from omote.types import Camera, Mesh, PointCloud, Rgbd
+from omote.types import Mesh, PointCloud, Rgbd
 
 # Views that no scan is made from and no completion is trained with.
 HELD_OUT = Rig(
@@ -97,15 +97,11 @@ class Meter:
     def of_person(self, index: int) -> Truth:
         """A person of the test split."""
         person = draw_person(self.study.unseen(), index, self.heads)
-        still = person.expressions[:1]
-        vertices = self.models[person.head].vertices(person.identity, still[0].arkit).astype(np.float64)
-
-        def image(camera: Camera) -> Rgbd:
-            return next(render_person(replace(person, camera=camera), self.heads, still))[0]
-
+        subject = subject_of(person, self.heads, self.models)
+        vertices = subject.vertices_mm.astype(np.float64)
         points, _, _, _ = sample_surface(vertices, self.faces, NUM_POINTS, np.random.default_rng(index))
         return Truth(
-            subject=Subject(image=image, vertices_mm=vertices.astype(np.float32)),
+            subject=subject,
             mesh=Mesh(vertices=vertices, faces=self.head.faces.astype(np.int64)),
             points_mm=points,
             in_correspondence=True,
