@@ -78,6 +78,11 @@ class Mesh:
     texture: Float[np.ndarray, "tex_height tex_width 3"] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FusedMesh(Mesh):
+    """A mesh made of a depth camera's frames, which is open where no frame saw anything."""
+
+
 Scan: TypeAlias = PointCloud | Mesh | Rgbd
 # Of a scan's coordinates; "auto" is estimated.
 Unit = Literal["auto", "mm", "cm", "m", "in"]

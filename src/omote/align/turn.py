@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from omote.align.align import background_of
 from omote.align.surface import surface_of
 from omote.errors import AlignmentError, ScanError
-from omote.geometry.camera import transform
+from omote.geometry.camera import rgbd_points, transform
 from omote.geometry.foreground import without
 from omote.geometry.holes import without_pinholes
 from omote.geometry.icp import FAR_MM, NEAR_MM, Agreement, Pair, Pose, View, agreement, distances, registered, view_of
@@ -27,10 +27,10 @@ from omote.geometry.tsdf import fused
 from omote.head.model import HeadModel
 from omote.progress import Step, Steps
 from omote.runs import Stopwatch
-from omote.types import Mesh, Rgbd
+from omote.types import FusedMesh, Rgbd
 
 HEAD_MM = np.array([0.0, -30.0, -60.0])  # the middle of a head, in the canonical frame
-VOXEL_MM, TRUNCATION_MM = 1.5, 5.0
+VOXEL_MM, TRUNCATION_MM, MOST_SLOPE = 1.5, 5.0, 3.5
 # The fused box, in the canonical frame: a head with its hair and neck. Shoulders don't turn with a head.
 LOW_MM, HIGH_MM = np.array([-140.0, -175.0, -225.0]), np.array([140.0, 165.0, 90.0])
 # The part of it that is as rigid as a skull: frames are registered by it.
@@ -45,7 +45,7 @@ STILL_MM, STILL_RATIO = (
 ONE_HEAD_MM = 0.6  # frames of one head at rest differ by .15 to .25 mm there, those of different persons by .8
 MOVED_MM = 12.0
 # Frames whose cameras look at the head from directions at most this far apart share enough surface to be compared.
-MOST_APART_DEG = 75.0
+MOST_APART_DEG = 95.0
 NEIGHBORS = 5
 # A frame fits others if they see this share of its rigid surface, and this share of that lies on theirs.
 LEAST_OVERLAP, LEAST_FITS, SURE_FITS = 0.12, 0.9, 0.97
@@ -118,7 +118,7 @@ def posed_turn(frames: Mapping[str, Rgbd], head: HeadModel, *, given: Poses | No
     return (yield from turn.from_fits())
 
 
-def fuse_turn(frames: Mapping[str, Rgbd], turn: Turn, *, voxel_mm: float = VOXEL_MM) -> Mesh:
+def fuse_turn(frames: Mapping[str, Rgbd], turn: Turn, *, voxel_mm: float = VOXEL_MM) -> FusedMesh:
     """The coloured surface that posed frames agree on, in the canonical frame, mm.
 
     Args:
@@ -134,7 +134,16 @@ def fuse_turn(frames: Mapping[str, Rgbd], turn: Turn, *, voxel_mm: float = VOXEL
         frame = without(frames[name], background_of(frames[name], pose))
         frame = without_pinholes(frame)
         posed.append(replace(frame, camera=replace(frame.camera, cam_from_world=np.linalg.inv(pose))))
-    return fused(posed, low_mm=LOW_MM, high_mm=HIGH_MM, voxel_mm=voxel_mm, truncation_mm=TRUNCATION_MM)
+    seen = np.concatenate([rgbd_points(frame)[0] for frame in posed])
+    seen = seen[((seen > LOW_MM) & (seen < HIGH_MM)).all(axis=1)]
+    if not len(seen):
+        raise ScanError("expected depth frames of a head, found no surface of one; check their poses")
+    # The box of what was seen holds far fewer voxels than one that holds any head.
+    pitch = max(_pitch(frame) for frame in posed)
+    truncation = max(TRUNCATION_MM, MOST_SLOPE * pitch)  # neighbours on a slant differ by more than their width
+    low, high = seen.min(axis=0) - truncation, seen.max(axis=0) + truncation
+    mesh = fused(posed, low_mm=low, high_mm=high, voxel_mm=voxel_mm, truncation_mm=truncation)
+    return FusedMesh(vertices=mesh.vertices, faces=mesh.faces, vertex_colors=mesh.vertex_colors)
 
 
 class _Frames:
@@ -341,6 +350,11 @@ class _Frames:
             mouth_mm=mouth,
             rest_mm=rest,
         )
+
+
+def _pitch(frame: Rgbd) -> float:
+    """Width of a pixel on the surface, mm."""
+    return float(np.median(frame.depth_mm[frame.mask]) / frame.camera.intrinsics[0, 0]) if frame.mask.any() else 0.0
 
 
 def _inside(

@@ -24,7 +24,7 @@ from omote.geometry.mesh import adjacency, solve_spd, vertex_normals
 from omote.head.model import PARTS, HeadModel
 from omote.head.nicp import carry
 from omote.head.region import head_region
-from omote.types import Mesh, PointCloud, Rgbd, Scan
+from omote.types import FusedMesh, Mesh, PointCloud, Rgbd, Scan
 
 # By `omote study missing-depth` (docs/missing-depth.md).
 BEST = "part-graph"
@@ -91,7 +91,12 @@ def _load(name: str, head: HeadModel, folder: Path) -> Completion:
 
 
 def lacks_depth(head: HeadModel, alignment: Alignment) -> bool:
-    """Whether a scan shows too little of the head: less than `WHOLE_SHARE` lies within `NEAR_MM` of it."""
+    """Whether a scan shows too little of the head: less than `WHOLE_SHARE` lies within `NEAR_MM` of it, or frames were fused.
+
+    A turn covers most of a head, but not the ears' backs, which the alignment leaves to the fit.
+    """
+    if isinstance(alignment.scan, FusedMesh):
+        return True
     coarse = coarse_head(head)
     distance, _ = cKDTree(_places(alignment.scan)).query(
         alignment.vertices_mm[coarse.ids], distance_upper_bound=NEAR_MM, workers=-1

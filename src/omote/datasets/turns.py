@@ -17,8 +17,8 @@ from omote.types import Expression, Rgbd
 # At arm's length, with the whole head in view: 1.3 mm a pixel, between the first Kinect (1.0) and the second (1.6).
 SIZE_PX, DISTANCE_MM, FIELD_MM = 320, 600.0, 420.0
 TARGET_MM = np.array([0.0, -20.0, -50.0])
-# How far hands and head stray from an even turn (standard deviations): of each angle, of the distance, of the point looked at.
-STRAY_DEG, STRAY_SHARE, STRAY_MM = 2.5, 0.03, 8.0
+# How far hands and head stray from an even turn (standard deviations): yaw, pitch and roll, the distance, the point looked at.
+STRAY_DEG, STRAY_SHARE, STRAY_MM = (2.5, 5.0, 2.5), 0.03, 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def rendered_turn(
     poses: dict[str, Float[np.ndarray, "4 4"]] = {}
     first = np.zeros((0, 3))
     for number, (yaw, expression) in enumerate(zip(yaw_deg, shown, strict=True)):
-        turned, raised, rolled = np.deg2rad(np.array([yaw, 0, 0]) + STRAY_DEG * rng.standard_normal(3))
+        turned, raised, rolled = np.deg2rad(np.array([yaw, 0, 0]) + np.array(STRAY_DEG) * rng.standard_normal(3))
         camera = orbit_camera(
             size=size,
             yaw_rad=float(turned),

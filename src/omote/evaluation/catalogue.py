@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 from torch import get_num_threads
 from torch.nn import Module
 
-from omote.evaluation import anatomy, avatars, completed, distribution, metrics, surfaces, verification
+from omote.evaluation import anatomy, avatars, completed, distribution, metrics, surfaces, turns, verification
 from omote.evaluation.features import PerceptualDistance
 from omote.evaluation.judges.crop import CropRule
 from omote.evaluation.judges.panel import ExpressionJudges
@@ -321,6 +321,32 @@ COMPLETION = (
            "Share of partial scans that no head could be fitted to; no other number counts them."),
 )  # fmt: skip
 
+# Frames of a head that turns, and what is made of them.
+TURNS = (
+    Metric("turn/pose_deg", "pose error", "°", "lower", 2, turns.pose_errors,
+           "Mean angle between a frame's pose and the true one, after one rigid motion of all frames."),
+    Metric("turn/pose_mm", "pose error", "mm", "lower", 2, turns.pose_errors,
+           "Mean distance of the head's middle by a frame's pose from that by the true one, after the same motion."),
+    Metric("turn/pose_deg_worst", "pose error, worst frame", "°", "lower", 2, turns.pose_errors,
+           "`turn/pose_deg` of the worst frame."),
+    Metric("turn/pose_mm_worst", "pose error, worst frame", "mm", "lower", 2, turns.pose_errors,
+           "`turn/pose_mm` of the worst frame."),
+    Metric("turn/posed_within", "frames posed within 2° and 2 mm", "", "higher", 3, turns.pose_errors,
+           "Share of all frames, those without a pose counted as wrong."),
+    *(
+        Metric(f"turn/{part}_mm", f"surface error, {title}", "mm", "lower", 2, completed.surface_distance,
+               f"Mean distance of points of the true surface of {definition} to the made one, at most 20 mm each.")
+        for part, title, definition in (
+            ("ears", "ears", "both ears, front and back"),
+            ("profile", "profile", "the profile, a strip of 8 mm along the middle from the crown to the throat"),
+            ("face", "face", "the face"),
+            ("head", "head", "the head above the chin, without the back of the skull"),
+        )
+    ),
+    Metric("turn/refused", "turns without a scan or a fitted head", "", "lower", 2, np.mean,
+           "Share of turns of which nothing was made; no other number counts them."),
+)  # fmt: skip
+
 # Expressions asked for in words, and rows over other rows.
 RATIOS = (
     Metric("text/category_accuracy", "category read right", "", "higher", 2, np.mean,
@@ -397,6 +423,7 @@ for _metric in (
     *SCANS,
     *AVATARS,
     *COMPLETION,
+    *TURNS,
     *RATIOS,
     *COSTS,
     *FACTS,

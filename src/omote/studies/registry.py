@@ -10,6 +10,7 @@ from omote.studies.cross_model import CrossModel
 from omote.studies.data_size import DataSize
 from omote.studies.diffusion import WhereDiffusionPays
 from omote.studies.effect_of_f.study import EffectOfF
+from omote.studies.frames import Frames
 from omote.studies.guidance import Guidance
 from omote.studies.image_sets import ImageSuite
 from omote.studies.intensity import Intensity
@@ -59,4 +60,5 @@ STUDIES: list[type[Study]] = [
     Candidates,
     StableDiffusionStudy,
     MissingDepth,
+    Frames,
 ]
