@@ -99,3 +99,18 @@ def test_skin_that_pierces_skin_keeps_going_where_its_surroundings_go() -> None:
     assert solids.piercing(posed) > 20
     assert solids.piercing(apart) < 0.2 * solids.piercing(posed)
     np.testing.assert_allclose(apart[:, 0] - rest[:, 0], 8.0, atol=1e-6)
+
+
+def test_lips_that_pass_each_other_go_on_together() -> None:
+    """Each lip's own motion is even already; only what the two do differently has to go."""
+    front, triangles = plate(1.0)
+    behind, _ = plate(0.0)
+    rest = np.concatenate([front, behind])
+    solids = find_solids(rest, {"skin": np.concatenate([triangles, triangles + len(front)])})
+    # One slides over the other and tilts through it.
+    posed = rest + np.where(rest[:, 2:] > 0.5, [0.4, 5.0, 0.0], [-0.4, 5.0, 0.0])
+    posed[:, 2] += np.where(rest[:, 2] > 0.5, -1.0, 1.0) * (rest[:, 0] - 10.0)
+    assert solids.piercing(posed) > 20
+    apart = solids.apart(posed)
+    assert solids.piercing(apart) == 0
+    np.testing.assert_allclose(apart[:, 1] - rest[:, 1], 5.0, atol=1e-6)

@@ -42,6 +42,7 @@ PARTING = np.array([
     n.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthFunnel", "tongueOut")) for n in ARKIT_NAMES
 ])  # fmt: skip
 PARTED = 0.19
+APART_ROUNDS = 2  # rounds of parting what pierces and untangling what that folds; nine of ten poses need none or one
 NORMAL_ROUNDS = 12  # rounds of smoothing; along unsmoothed normals a residual crosses itself in creases
 MAX_WEIGHT = 1.15
 MAX_SAMPLES = 4500
@@ -152,8 +153,13 @@ def settled(
         lips = "part" if prior[PARTING].max() > PARTED else "close"
     skin = rest_skin(model, neutral_mm) if skin is None else skin
     whole = untangle(skin, neutral_mm + offset, lips=lips)
-    apart = skin.solids.apart(whole)
-    return whole if apart is whole else untangle(skin, apart, lips=lips)
+    for _ in range(APART_ROUNDS):
+        apart = skin.solids.apart(whole)
+        if apart is whole:
+            return whole
+        whole = untangle(skin, apart, lips=lips)
+    # Lips that are pressed shut may pass each other by a hair once more: not passing has the last word.
+    return skin.solids.apart(whole)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,8 @@ EVENING, EVENINGS = (
     0.5,
     6,
 )  # share of the motion replaced by that of the surroundings: a mean taken so often over neighbours
+# Surfaces within this distance at rest move more alike too: along the skin alone, one lip is far from the other.
+FACING_MM = 1.5
 DAMPING, MOST_DAMPED = 0.12, 0.35  # share of the motion taken away in a round, and in all rounds together
 NO_EDGES = np.zeros((0, 2), np.int64)
 REACH_MM = 20.0  # beyond this distance nothing changes by more than 1e-3
@@ -43,7 +45,7 @@ class Solids:
         at_rest: mask of each pair's edges that intersect at rest.
         rigid: whether a pair is of skin and teeth, instead of skin alone.
         eyes: per eyeball its centre, its radius in mm, and the vertices of the lids that are outside at rest.
-        around: matrix of the mean over a skin vertex and its neighbours; the identity elsewhere.
+        around: matrix of the mean over a skin vertex, its neighbours, and the skin that faces it; the identity elsewhere.
     """
 
     rest_mm: Float[np.ndarray, "v 3"]
@@ -141,12 +143,17 @@ def find_solids(rest_mm: Float[np.ndarray, "v 3"], parts: Mapping[str, Int[np.nd
         at_rest=tuple(_pierced(v, edges, faces, least_mm=0.0) for edges, faces in pairs),
         rigid=tuple("teeth" in pair for pair in chosen),
         eyes=tuple(_eyes(v, parts)),
-        around=_mean_around(unique_edges(skin), len(v)),
+        around=_mean_around(np.concatenate([unique_edges(skin), _facing(v, np.unique(triangles["skin"]))]), len(v)),
     )
 
 
+def _facing(v: Float[np.ndarray, "v 3"], ids: Int[np.ndarray, " n"]) -> Int[np.ndarray, "p 2"]:
+    """Pairs of vertices that are near each other at rest, whether or not the skin connects them."""
+    return ids[cKDTree(v[ids]).query_pairs(FACING_MM, output_type="ndarray").reshape(-1, 2)]
+
+
 def _mean_around(edges: Int[np.ndarray, "e 2"], count: int) -> sp.csr_matrix:
-    """Matrix of the mean over each vertex and those it shares an edge with."""
+    """Matrix of the mean over each vertex and those it is paired with."""
     ones, diagonal = np.ones(2 * len(edges)), np.arange(count)
     rows, columns = np.concatenate([edges, edges[:, ::-1]]).T
     total = sp.csr_matrix((ones, (rows, columns)), shape=(count, count)) + sp.identity(count, format="csr")
