@@ -8,19 +8,22 @@ import numpy as np
 import pytest
 
 from omote.asset.atlas import skin_atlas
-from omote.asset.personalise import blink_pairs, limited_units, personal_units
+from omote.asset.personalise import _natural, blink_pairs, limited_units, personal_units
 from omote.asset.scan_color import scan_color
 from omote.asset.texture import bake_texture, drawn_appearance, locate_texels
+from omote.evaluation.anatomy import find_lips
 from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.geometry.mesh import vertex_normals
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.lift.contact import eye_sphere
+from omote.lift.travel import saturated
 from omote.lift.untangle import rest_skin
 from omote.rendering.appearance import default_appearance
 from omote.rendering.rgbd import interpolate, render_head
 from omote.rendering.source import has_color
+from omote.studies.avatar_methods import drawn_face
 from omote.types import Mesh, PointCloud, Rgbd
 
 MODEL = shipped_head()
@@ -111,6 +114,16 @@ def test_units_scale_with_the_head() -> None:
     units = personal_units(MODEL, big)
     i = ARKIT_INDEX["browInnerUp"]
     np.testing.assert_allclose(units[i], 1.2 * MODEL.expression_mm[i], atol=0.15)
+
+
+@pytest.mark.parametrize("name", ["mouthShrugLower", "mouthRollUpper"])
+def test_lips_do_not_cross_in_units_that_press_them_together(name: str) -> None:
+    template = MODEL.template_mm
+    unit = MODEL.units_mm(1.0)[[ARKIT_INDEX[name]]]
+    skin = rest_skin(MODEL, template)
+    (limited,) = (_natural(skin, name, saturated(MODEL, template, offset)) for offset in unit)
+    assert np.abs(limited).max() > 1
+    assert not find_lips(drawn_face(MODEL, template, {})).crossing(template + limited).any()
 
 
 def test_units_take_on_the_style_of_a_person() -> None:

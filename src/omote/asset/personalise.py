@@ -29,7 +29,8 @@ LID_PAIR_MM = 1.6
 COLUMN_MM = 2.0
 # Limit of the units that roll the lips: contact is measured along the normals at rest, which lets rolled lips pass each other
 # beyond this weight.
-ROLLING = {"mouthFunnel": 0.75, "mouthRollLower": 0.9}
+ROLLING = {"mouthFunnel": 0.75, "mouthRollLower": 0.9, "mouthRollUpper": 0.8}
+PRESSING = ("mouthShrugLower",)  # pushes the lower lip up through the upper one
 
 
 def personal_units(
@@ -79,6 +80,8 @@ def _natural(skin: RestSkin, name: str, offsets_mm: Float[np.ndarray, "v 3"]) ->
     closes = name == "mouthClose"
     touches = name.startswith((*LID_UNITS, "mouth", "jaw")) and not closes
     vertices = untangle(skin, skin.vertices_mm + offsets_mm, contact=touches, lips="cross" if closes else "part")
+    if name in PRESSING and (apart := skin.solids.apart(vertices)) is not vertices:
+        vertices = untangle(skin, apart, contact=touches)
     return ((vertices - skin.vertices_mm) * ROLLING.get(name, 1.0)).astype(np.float32)
 
 
