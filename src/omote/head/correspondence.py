@@ -83,12 +83,13 @@ def in_topology_of(head: HeadModel, model: HeadModel) -> HeadModel:
         return head
     rest = head.template_mm.astype(np.float64)
     normals = vertex_normals(rest, head.faces)
-    skin = np.flatnonzero(head_region(head).exterior)
+    region = head_region(head)
+    skin = np.flatnonzero(region.exterior | region.ear)
     fit = fit_head(model, rest[skin], landmarks=head.landmarks(rest), normals=normals[skin], fixed_scale=1.0)
     # Back into the frame of `head`, in which its cameras are defined.
     back = np.linalg.inv(fit.canonical_from_scan)
     fitted = transform(back, fit.vertices_mm.astype(np.float64))
-    found, _ = refine(model, fitted, rest[skin], normals=normals[skin])
+    found, _ = refine(model, fitted, rest[skin], normals=normals[skin], whole=True)
     template = found.astype(np.float32)
     modes = {
         name: np.zeros((len(values), model.num_vertices, 3), np.float32)

@@ -54,6 +54,7 @@ def refine(
     *,
     normals: Float[np.ndarray, "n 3"] | None = None,
     ribbon: Ribbon | None = None,
+    whole: bool = False,
 ) -> tuple[Float[np.ndarray, "v 3"], Bool[np.ndarray, " v"]]:
     """Refine a fitted head.
 
@@ -63,12 +64,14 @@ def refine(
         points_mm: points of the scan.
         normals: unit normals of the scan points, of either sign; estimated if None.
         ribbon: vertices with known target positions.
+        whole: the points are of a bare head, whose skull, neck and ears are as true as its face; hair hides those of a scan.
 
     Returns:
         Refined vertices, and a mask of the vertices not supported by the scan (``inferred``).
     """
     region = head_region(model)
-    belief = np.where(region.lid, np.minimum(region.weight, LID_WEIGHT), region.weight)
+    trusted = np.where(region.exterior | region.ear, 1.0, region.weight) if whole else region.weight
+    belief = np.where(region.lid, np.minimum(trusted, LID_WEIGHT), trusted)
     start = vertices_mm.astype(np.float64)
     low, high = start[belief > 0].min(0) - 12.0, start[belief > 0].max(0) + 12.0
     near = ((points_mm > low) & (points_mm < high)).all(axis=1)
