@@ -64,7 +64,7 @@ def part_graph_cpu(runs: Path) -> CompletionConfig:
 
         omote train part-graph-cpu --run runs/part-graph --set ict=ICT_FACEKIT
 
-    Hours: as `volume-cpu`. Score: not run to its end yet.
+    Hours: as `volume-cpu`. Scores: docs/missing-depth.md.
     """
     return replace(volume_cpu(runs), kind="part-graph", widths=(64, 64), part_widths=(32, 48))
 

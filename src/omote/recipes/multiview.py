@@ -205,8 +205,7 @@ def candidate1_cpu(runs: Path) -> ViewDenoiserConfig:
 
         omote train candidate1-cpu --run runs/candidate1
 
-    Hours: 3.5 of computing on one core; the shipped weights have had 1.6 (``--set engine.max_seconds=5700``). Scores:
-    docs/candidates.md.
+    Hours: 3.5 of computing on one core. Scores: docs/candidates.md.
     """
     return ViewDenoiserConfig(
         population=runs / "views",
