@@ -52,7 +52,7 @@ class FakePipeline:
 
     calls: list[dict[str, Any]]
 
-    def __init__(self, editor: object, head: HeadModel) -> None:
+    def __init__(self, editor: object, head: HeadModel, complete: object = None) -> None:
         self.head = head
 
     def __call__(
