@@ -4,13 +4,13 @@ from omote.api.avatars import avatar, demo, several_avatars
 from omote.api.batches import BatchResult, BatchSettings, batch
 from omote.api.datasets import RenderedDataset, data, render_dataset
 from omote.api.facts import info
-from omote.api.fusion import FusedScan, FuseOutputs, FuseSettings, fuse
+from omote.api.fusion import FusedScan, FuseSettings, fuse
 from omote.api.images import GenerateSettings, generate, pack
 from omote.api.populations import PopulationSettings, population
 from omote.api.reconstruction import Reconstruction, ReconstructionSettings, reconstruct
 from omote.api.reports import report
 from omote.api.samples import SampledPeople, SampleSettings, sample
-from omote.api.scans import FitOutputs, FitSettings, FittedHead, RenderSettings, fit, read, render
+from omote.api.scans import FitSettings, FittedHead, MadeMesh, MeshOutputs, RenderSettings, fit, read, render
 from omote.api.studies import evaluate, study
 from omote.api.tools import tool
 from omote.api.trainings import count_parameters, encode, estimate_training, recipe, train
@@ -27,13 +27,13 @@ __all__ = [
     "BatchResult",
     "BatchSettings",
     "Execution",
-    "FitOutputs",
     "FitSettings",
     "FittedHead",
-    "FuseOutputs",
     "FuseSettings",
     "FusedScan",
     "GenerateSettings",
+    "MadeMesh",
+    "MeshOutputs",
     "PopulationSettings",
     "Reconstruction",
     "ReconstructionSettings",

@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from omote.api.scans import load_head
+from omote.api.scans import MadeMesh, load_head
 from omote.config import Range, check_ranges
-from omote.files import all_or_nothing, check_distinct, check_file
 from omote.progress import NOTE, Step, Steps, finish
-from omote.runs import Stopwatch, Value, prefixed, run_facts, write_json
+from omote.runs import Stopwatch, Value, prefixed, run_facts
 from omote.types import Mesh
 
 
@@ -35,56 +34,8 @@ class FuseSettings:
         check_ranges(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FuseOutputs:
-    """Paths of the output files.
-
-    Attributes:
-        mesh: path of the fused scan.
-        report: path of the report of every estimate, time, memory and version.
-    """
-
-    mesh: Annotated[Path, arg(name="out", metavar="FILE.ply|.obj")]
-    report: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
-
-    def checked(self, frames: Path | None = None) -> FuseOutputs:
-        """Return itself if all outputs can be written.
-
-        Raises:
-            OutputError: a wrong suffix, a missing or read-only folder, or two outputs of the same name.
-        """
-        check_file(self.mesh, (".ply", ".obj"))
-        check_file(self.report, (".json",))
-        check_distinct(frames, self.mesh, self.report)
-        return self
-
-
-@dataclass(frozen=True, kw_only=True)
-class FusedScan:
-    """A scan made of several frames.
-
-    Attributes:
-        mesh: coloured surface, about upright and facing +z, mm.
-        facts: flat report.
-    """
-
-    mesh: Mesh
-    facts: dict[str, Value]
-
-    def save_all(self, outputs: FuseOutputs) -> None:
-        """Write the mesh and the report.
-
-        Raises:
-            OutputError: one of the files cannot be written; then none is there.
-        """
-        from omote.formats.write import save_obj, save_ply
-
-        files = [p for p in (outputs.mesh, outputs.report) if p is not None]
-        with all_or_nothing(*files) as temporary:
-            save = save_obj if outputs.mesh.suffix.lower() == ".obj" else save_ply
-            save(self.mesh, temporary[outputs.mesh])
-            if outputs.report is not None:
-                write_json(self.facts, temporary[outputs.report])
+class FusedScan(MadeMesh):
+    """A scan made of several frames: a coloured surface, about upright and facing +z."""
 
     def summary(self) -> str:
         """Say in one line what was fused."""

@@ -129,18 +129,18 @@ class RenderSettings(ScanSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOutputs:
+class MeshOutputs:
     """Paths of the output files.
 
     Attributes:
-        mesh: path of the fitted head.
+        mesh: path of the mesh.
         report: path of the report of every estimate, time, memory and version.
     """
 
     mesh: Annotated[Path, arg(name="out", metavar="FILE.ply|.obj")]
     report: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
 
-    def checked(self, scan: Path | None = None) -> FitOutputs:
+    def checked(self, source: Path | None = None) -> MeshOutputs:
         """Return itself if all outputs can be written.
 
         Raises:
@@ -148,16 +148,16 @@ class FitOutputs:
         """
         check_file(self.mesh, (".ply", ".obj"))
         check_file(self.report, (".json",))
-        check_distinct(scan, self.mesh, self.report)
+        check_distinct(source, self.mesh, self.report)
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedHead:
-    """A head model fitted to a scan.
+class MadeMesh:
+    """A mesh and how it was made.
 
     Attributes:
-        mesh: fitted head in its own vertex order, canonical frame, mm.
+        mesh: the mesh, mm.
         facts: flat report.
     """
 
@@ -170,9 +170,9 @@ class FittedHead:
         Raises:
             OutputError: another suffix, or it cannot be written.
         """
-        self.save_all(FitOutputs(mesh=Path(path)).checked())
+        self.save_all(MeshOutputs(mesh=Path(path)).checked())
 
-    def save_all(self, outputs: FitOutputs) -> None:
+    def save_all(self, outputs: MeshOutputs) -> None:
         """Write the mesh and the report.
 
         Raises:
@@ -186,6 +186,10 @@ class FittedHead:
             save(self.mesh, temporary[outputs.mesh])
             if outputs.report is not None:
                 write_json(self.facts, temporary[outputs.report])
+
+
+class FittedHead(MadeMesh):
+    """A head model fitted to a scan: its mesh is in the head model's vertex order and the canonical frame."""
 
     def summary(self) -> str:
         """Say in one line how well it fits."""

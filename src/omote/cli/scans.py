@@ -11,10 +11,10 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from omote import api
 from omote.api.batches import BatchSettings
-from omote.api.fusion import FuseOutputs, FuseSettings
+from omote.api.fusion import FuseSettings
 from omote.api.reconstruction import ReconstructionSettings
 from omote.api.samples import SampleSettings
-from omote.api.scans import FitOutputs, FitSettings, RenderSettings
+from omote.api.scans import FitSettings, MeshOutputs, RenderSettings
 from omote.asset.file_settings import Compression
 from omote.cli.display import AVATAR_STAGES, SCAN_STAGES, SHEET_STAGE, Display
 from omote.errors import ConfigError, OmoteError, ScanError
@@ -177,7 +177,7 @@ class FitCommand(_OfScan):
     The mesh is in millimetres, in the canonical pose and the head model's vertex order.
     """
 
-    outputs: OmitArgPrefixes[FitOutputs]
+    outputs: OmitArgPrefixes[MeshOutputs]
     settings: OmitArgPrefixes[FitSettings] = FitSettings()
 
     def __call__(self) -> None:
@@ -201,7 +201,7 @@ class FuseCommand:
     """
 
     frames: Annotated[Positional[Path], arg(metavar="FRAMES")]
-    outputs: OmitArgPrefixes[FuseOutputs]
+    outputs: OmitArgPrefixes[MeshOutputs]
     settings: OmitArgPrefixes[FuseSettings] = FuseSettings()
 
     def __call__(self) -> None:
