@@ -12,6 +12,7 @@ from omote.align.align import Alignment, align
 from omote.completion.aligned import AlignedCompletion, completed, lacks_depth, partial_of
 from omote.completion.base import CompletedHead
 from omote.completion.coarse_head import coarse_head
+from omote.completion.names import CompletionName
 from omote.errors import CheckpointError
 from omote.geometry.camera import orbit_camera
 from omote.head.region import head_region
@@ -71,14 +72,12 @@ def test_none_states_no_deviation(frame: Rgbd, aligned: Alignment, tmp_path: Pat
     assert out.sigma_mm is None
 
 
-def test_a_named_network_without_weights_is_refused_and_auto_goes_on(
-    frame: Rgbd, aligned: Alignment, tmp_path: Path
+@pytest.mark.parametrize("name", ["part-graph", "auto"])
+def test_missing_weights_are_said_and_not_passed_over(
+    name: CompletionName, frame: Rgbd, aligned: Alignment, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="part-graph"):
-        AlignedCompletion("part-graph", HEAD, tmp_path)(frame, aligned)
-    out, name = AlignedCompletion("auto", HEAD, tmp_path)(frame, aligned)
-    assert out is aligned
-    assert name == "restoration"
+        AlignedCompletion(name, HEAD, tmp_path)(frame, aligned)
 
 
 def test_partial_scan_of_a_frame_is_what_was_measured(frame: Rgbd, aligned: Alignment) -> None:

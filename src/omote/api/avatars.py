@@ -163,7 +163,9 @@ def weights_of(settings: AvatarSettings) -> Path:
 def _pipeline(settings: AvatarSettings, weights: Path, head: HeadModel, process: Editor | None) -> AvatarPipeline:
     from omote.completion.aligned import AlignedCompletion
 
-    complete = AlignedCompletion(settings.completion, head, SHIPPED_WEIGHTS / COMPLETIONS)
+    # The networks complete the shipped head alone; another one is left as the alignment has it, unless a network is named.
+    name = "restoration" if settings.completion == "auto" and settings.head is not None else settings.completion
+    complete = AlignedCompletion(name, head, SHIPPED_WEIGHTS / COMPLETIONS)
     if settings.pipeline == "rgbd":
         from omote.pipelines.rgbd import RgbdPipeline
         from omote.rgbd.backends.thread import EditingThread

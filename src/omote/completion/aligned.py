@@ -17,7 +17,6 @@ from omote.align.align import Alignment, background_of
 from omote.completion.base import CompletedHead, Completion, PartialScan
 from omote.completion.coarse_head import coarse_head
 from omote.completion.names import CompletionName
-from omote.errors import CheckpointError
 from omote.geometry.camera import rgbd_points, transform
 from omote.geometry.cloud import estimate_normals, sample_surface
 from omote.geometry.mesh import adjacency, solve_spd, vertex_normals
@@ -59,18 +58,12 @@ class AlignedCompletion:
             alignment: its alignment.
 
         Raises:
-            CheckpointError: the named network's weights are missing, damaged, or of another head model.
+            CheckpointError: the network's weights are missing, damaged, or of another head model.
         """
         if self.name == "restoration" or (self.name == "auto" and not lacks_depth(self.head, alignment)):
             return alignment, "restoration"
         name = BEST if self.name == "auto" else self.name
-        try:
-            completion = self._completion(name)
-        except CheckpointError:
-            if self.name != "auto":
-                raise
-            # Another head model, or an installation without the networks: alignment alone, as for a whole scan.
-            return alignment, "restoration"
+        completion = self._completion(name)
         partial = partial_of(self.head, scan, alignment)
         return completed(self.head, alignment, completion(partial)), name
 
