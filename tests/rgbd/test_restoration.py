@@ -100,3 +100,24 @@ def test_hair_before_the_head_is_not_averaged_with_it(face: RestFace, whole: Rgb
 def test_an_image_without_a_pixel_that_has_neighbours_has_no_noise(whole: Rgbd) -> None:
     grid = np.indices(whole.mask.shape).sum(0) % 2 == 0
     assert depth_noise_mm(replace(whole, mask=whole.mask & grid)) == 0
+
+
+def test_noise_is_shrunk_towards_a_head_whose_deviation_is_known(face: RestFace, whole: Rgbd) -> None:
+    noise = np.random.default_rng(2).normal(0, 4.0, whole.mask.shape).astype(np.float32)
+    noisy = replace(whole, depth_mm=np.where(whole.mask, whole.depth_mm + noise, 0))
+    faults = faults_of(noisy)
+    sure, unsure = (replace(face, sigma_mm=np.full(len(face.vertices_mm), s, np.float32)) for s in (0.1, 30.0))
+    plain, near, far = (
+        np.abs(restored(noisy, faults, known).depth_mm - whole.depth_mm)[whole.mask].mean()
+        for known in (face, sure, unsure)
+    )
+    assert near < 0.3 * plain
+    # A head that may be anywhere is no evidence.
+    assert far == pytest.approx(plain, rel=1e-3)
+
+
+def test_a_sure_head_does_not_pull_a_person_without_noise(face: RestFace, whole: Rgbd) -> None:
+    image = replace(whole, depth_mm=np.where(whole.mask, whole.depth_mm + 1.0, 0).astype(np.float32))
+    known = replace(face, sigma_mm=np.full(len(face.vertices_mm), 1.0, np.float32))
+    found = restored(image, faults_of(image), known).depth_mm
+    np.testing.assert_array_equal(found[image.mask], image.depth_mm[image.mask])

@@ -38,10 +38,8 @@ RIGID_LOW_MM, RIGID_HIGH_MM = np.array([-115.0, -110.0, -200.0]), np.array([115.
 # Boxes of the face's part that expressions move most, and of one that they move least.
 MOUTH_LOW_MM, MOUTH_HIGH_MM = np.array([-40.0, -105.0, -30.0]), np.array([40.0, -45.0, 60.0])
 NOSE_LOW_MM, NOSE_HIGH_MM = np.array([-45.0, -40.0, -30.0]), np.array([45.0, 60.0, 70.0])
-STILL_MM, STILL_RATIO = (
-    0.4,
-    1.6,
-)  # median distance of the mouth between frames, and its ratio to the nose's and forehead's
+# Median distance of the mouth between frames, and its ratio to the nose's and forehead's.
+STILL_MM, STILL_RATIO = 0.4, 1.6
 ONE_HEAD_MM = 0.6  # frames of one head at rest differ by .15 to .25 mm there, those of different persons by .8
 MOVED_MM = 12.0
 # Frames whose cameras look at the head from directions at most this far apart share enough surface to be compared.

@@ -42,7 +42,7 @@ PARTING = np.array([
     n.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthFunnel", "tongueOut")) for n in ARKIT_NAMES
 ])  # fmt: skip
 PARTED = 0.19
-APART_ROUNDS = 2  # rounds of parting what pierces and untangling what that folds; nine of ten poses need none or one
+APART_ROUNDS = 2  # rounds of parting what pierces and untangling what that folds; most poses need none or one
 NORMAL_ROUNDS = 12  # rounds of smoothing; along unsmoothed normals a residual crosses itself in creases
 MAX_WEIGHT = 1.15
 MAX_SAMPLES = 4500

@@ -149,10 +149,9 @@ def with_rims(
     """
     rest = head.template_mm.astype(np.float64)
     away = _rim_distance(head)
-    ids = head.part_vertices("skin", "mouth")
-    inside = np.zeros(head.num_vertices, bool)
-    inside[ids] = True
     exterior = head_region(head).exterior
+    inside = np.zeros(head.num_vertices, bool)
+    inside[head.part_vertices("skin", "mouth")] = True
     inside &= ~exterior
 
     share = np.clip((away - RIM_MM) / RIM_BLEND_MM, 0.0, 1.0)
@@ -164,13 +163,12 @@ def with_rims(
 
     behind = inside & (rest[:, 2] < BEHIND_MM)
     out[:, behind] = 0.0
-    free = inside & ~behind & (away >= LINING_MM)
-    _, place = connected_components(adjacency(head.faces, head.num_vertices)[0], directed=False)
+    links, degree = adjacency(head.faces, head.num_vertices)
+    _, piece = connected_components(links, directed=False)
     # Gums and arches are pieces of their own, which keep the shipped head's units.
-    free &= place == place[head.part_vertices("skin")[0]]
+    free = inside & ~behind & (away >= LINING_MM) & (piece == piece[head.part_vertices("skin")[0]])
     # Harmonic, so that nothing behind the lips moves farther than what it hangs on.
     ids = np.flatnonzero(free)
-    links, degree = adjacency(head.faces, head.num_vertices)
     solve = splu((sparse.diags(degree[ids] + 1e-9) - links[ids][:, ids]).tocsc())
     known = links[ids] @ sparse.diags((~free).astype(float))
     for unit in out:
