@@ -122,8 +122,6 @@ def partial_of(head: HeadModel, scan: Scan, alignment: Alignment) -> PartialScan
     """
     rng = np.random.default_rng(0)
     fitted = alignment.fit.vertices_mm.astype(np.float64)
-    outer = coarse_head(head).outer
-    tree = cKDTree(fitted[outer])
     colors: Float[np.ndarray, "n 3"] | None = None
     if isinstance(scan, Mesh):
         aligned = alignment.scan
@@ -142,16 +140,35 @@ def partial_of(head: HeadModel, scan: Scan, alignment: Alignment) -> PartialScan
             kept = np.sort(rng.choice(len(points), MOST_POINTS, replace=False))
             points, colors = points[kept], None if colors is None else colors[kept]
         normals = estimate_normals(points, neighbors=NEIGHBORS)
-    distance, nearest = tree.query(points, workers=-1)
-    if not isinstance(scan, Mesh):
-        outward = vertex_normals(fitted, head.faces)[outer][nearest]
-        normals = np.where((normals * outward).sum(axis=1, keepdims=True) < 0, -normals, normals)
+    return near_head(head, fitted, points, normals, colors)
+
+
+def near_head(
+    head: HeadModel,
+    fitted_mm: Float[np.ndarray, "v 3"],
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    colors: Float[np.ndarray, "n 3"] | None,
+) -> PartialScan:
+    """The points of a scan that lie near a fitted head, without hair and clothing, in the canonical frame.
+
+    Args:
+        head: head model.
+        fitted_mm: vertices of the fitted head, canonical frame.
+        points: points of the scan, canonical frame.
+        normals: their unit normals, of either sign.
+        colors: their colours, or None.
+    """
+    outer = coarse_head(head).outer
+    distance, nearest = cKDTree(fitted_mm[outer]).query(points, workers=-1)
+    outward = vertex_normals(fitted_mm, head.faces)[outer][nearest]
+    normals = np.where((normals * outward).sum(axis=1, keepdims=True) < 0, -normals, normals)
     near = distance < HAIR_MM
     return PartialScan(
         points_mm=points[near],
         normals=normals[near],
         colors=None if colors is None else colors[near],
-        fitted_mm=fitted.astype(np.float32),
+        fitted_mm=fitted_mm.astype(np.float32),
     )
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from omote.completion.aligned import HAIR_MM, NEIGHBORS
-from omote.completion.base import Completion, PartialScan
-from omote.completion.coarse_head import coarse_head
+from omote.completion.aligned import NEIGHBORS, near_head
+from omote.completion.base import Completion
 from omote.geometry.camera import resize, rgbd_points
 from omote.geometry.cloud import estimate_normals
 from omote.head.fit import eyeball_centers
@@ -40,16 +38,9 @@ class CompletedFaces:
         points, colors = rgbd_points(replace(image, camera=camera))
         if len(points) < NEIGHBORS:
             return face
-        sight = np.linalg.inv(camera.cam_from_world)[:3, 3]
-        normals = estimate_normals(points, neighbors=NEIGHBORS, towards=sight)
-        distance, _ = cKDTree(fitted[coarse_head(face.head).outer]).query(points, distance_upper_bound=HAIR_MM)
-        near = np.isfinite(distance)
-        partial = PartialScan(
-            points_mm=points[near] - center,
-            normals=normals[near],
-            colors=None if colors is None else colors[near],
-            fitted_mm=(fitted - center).astype(np.float32),
-        )
+        points = points - center
+        normals = estimate_normals(points, neighbors=NEIGHBORS)
+        partial = near_head(face.head, fitted - center, points, normals, colors)
         whole = self.completion(partial)
         return replace(
             face,
