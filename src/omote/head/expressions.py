@@ -164,9 +164,9 @@ FORMS: Mapping[str, tuple[Recipe, ...]] = {
         *RECIPES["fearful"],
     ),
     "disgusted": (
-        Recipe(action_units="4+6+7+9+10+15+28", weights={
-            "noseSneer": 1.0, "mouthUpperUp": 0.6, "mouthFrown": 0.45, "browDown": 1.0, "cheekSquint": 0.8,
-            "eyeSquint": 0.6, "eyeBlink": 0.3, "mouthRollLower": 0.6, "mouthLowerDown": 0.1, "mouthShrugUpper": 0.1}),
+        Recipe(action_units="4+6+7+9+10+15+26+28", weights={
+            "noseSneer": 1.0, "mouthUpperUp": 0.6, "mouthFrown": 0.45, "browDown": 0.6, "cheekSquint": 0.6,
+            "eyeSquint": 0.6, "eyeBlink": 0.12, "jawOpen": 0.18, "mouthRollLower": 0.6}),
         *RECIPES["disgusted"],
     ),
 }  # fmt: skip
