@@ -49,11 +49,11 @@ def run() -> dict[str, float | int | str]:
     out: dict[str, float | int | str] = {"scans": SCANS}
 
     drawn, fits, partials = [], [], []
-    for shard, row, rng in task.source.drawn(0, 0, SCANS, 0, 1):
+    for shard, row, rng in task.source.views.drawn(0, 0, SCANS, 0, 1):
         begun = time.process_time()
-        partial, motion, truth = task.partial(shard, row, 0, rng)
+        known = task.source.of_face(shard, row, 0, rng)
         drawn.append(1000 * (time.process_time() - begun))
-        partials.append((partial, transform(motion, truth)))
+        partials.append((known.partial, known.truth_mm))
     for number, (partial, truth) in enumerate(partials):
         rng = np.random.default_rng(number)
         fit = fit_head(

@@ -36,6 +36,8 @@ PARTS = {
     "completion/part-graph": PartGraphCompletion,
     "completion/sparse": SparseCompletion,
     "completion/volume": VolumeCompletion,
+    "completion/diffusion/denoiser": ViewUNet,
+    "completion/diffusion/first_stage": ViewAutoencoder,
     "rivals/flow/editor": LatentEditor,
     "rivals/regression/editor": LatentEditor,
     "rivals/pixel_diffusion/autoencoder": IdentityStage,

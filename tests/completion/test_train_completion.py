@@ -69,7 +69,7 @@ def test_calibration_is_on_persons_of_the_validation_split(completion_runs: Path
         drawn.append((config.split, index))
         return draw_person(config, index, heads)
 
-    monkeypatch.setattr("omote.completion.train.draw_person", drawing)
+    monkeypatch.setattr("omote.completion.partial_source.draw_person", drawing)
     again = CompletionTask(COMPLETION["part-graph-tiny"](completion_runs), [shipped_head()])
     batches = again.held_out()
     assert drawn == [("validation", 0), ("validation", 1)]

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-CompletionName = Literal["auto", "none", "restoration", "volume", "part-graph", "sparse"]
+CompletionName = Literal["auto", "none", "restoration", "volume", "part-graph", "sparse", "diffusion"]

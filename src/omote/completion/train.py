@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,23 +18,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from omote.completion.base import PartialScan
 from omote.completion.coarse_head import coarse_head
-from omote.completion.missing import KINDS, STRENGTHS, missing_case, subject_of
 from omote.completion.network import CompletionNetwork, Displacement
-from omote.completion.partials import partial_scan
+from omote.completion.partial_source import KnownScan, PartialSource
 from omote.completion.scan_batch import ScanBatch, scan_batch
 from omote.completion.trained import NETWORKS
 from omote.config import Range
-from omote.datasets.population import PopulationConfig, draw_person
-from omote.datasets.view_shards import ViewShard
+from omote.datasets.population import PopulationConfig
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.weights import built
-from omote.errors import AlignmentError, ConfigError
-from omote.geometry.camera import transform
-from omote.head.correspondence import in_topology_of
+from omote.errors import ConfigError
 from omote.head.model import HeadModel
-from omote.multiview.data import ViewSource
 
 ASIDE_WEIGHT, SIGMA_WEIGHT = 0.3, 0.3
 WITHIN_SIGMA = 0.683  # share of normal errors
@@ -131,11 +124,8 @@ class CompletionTask(BaseTask):
 
     def __init__(self, config: CompletionConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
-        self.source = ViewSource(config.population, heads)
-        if max(int(shard.head.max()) for shard in self.source.shards) >= len(heads):
-            raise ConfigError("ict: expected ICT-FaceKit, of which the population has persons; give --set ict=PATH")
+        self.source = PartialSource(config.population, heads)
         self.head, self.coarse = heads[0], coarse_head(heads[0])
-        self.originals, self.heads = heads, [in_topology_of(head, heads[0]) for head in heads]
         torch.manual_seed(config.engine.seed)
         try:
             network = built(NETWORKS[config.kind], config)
@@ -147,46 +137,20 @@ class CompletionTask(BaseTask):
 
     def batch(self, step: int, seed: int, size: int, part: int, parts: int) -> CompletionBatch:
         """Partial scans of persons, one face per person."""
-        drawn = self.source.drawn(step, seed, size, part, parts)
-        return self.of([(shard, row, int(rng.integers(shard.num_images)), rng) for shard, row, rng in drawn])
+        drawn = self.source.views.drawn(step, seed, size, part, parts)
+        known = [self.source.of_face(shard, row, int(rng.integers(shard.num_images)), rng) for shard, row, rng in drawn]
+        return self.of(known)
 
-    def of(self, rows: Sequence[tuple[ViewShard, int, int, np.random.Generator]]) -> CompletionBatch:
-        """Partial scans of some faces, given as (shard, person, face, random generator)."""
-        partials, truths = [], []
-        for shard, row, image, rng in rows:
-            partial, motion, truth = self.partial(shard, row, image, rng)
-            partials.append(partial)
-            truths.append(transform(motion, truth[self.coarse.ids]).astype(np.float32))
-        return CompletionBatch(
-            scans=scan_batch(partials, self.head, self.coarse), truth_mm=torch.from_numpy(np.stack(truths))
-        )
-
-    def partial(
-        self, shard: ViewShard, row: int, image: int, rng: np.random.Generator
-    ) -> tuple[PartialScan, Float[np.ndarray, "4 4"], Float[np.ndarray, "v 3"]]:
-        """A partial scan of a face, the motion from the rig's frame into the scan's, and the true vertices in the rig's frame."""
-        model = self.heads[int(shard.head[row])]
-        canonical = model.vertices(shard.identity[row][: model.num_identity], shard.arkit[row, image])
-        truth = transform(shard.pose[row, image].astype(np.float64), canonical.astype(np.float64))
-        return *partial_scan(shard, row, image, truth, self.head, rng), truth
+    def of(self, known: Sequence[KnownScan]) -> CompletionBatch:
+        """Partial scans with the heads to find, as a batch."""
+        truth = np.stack([scan.truth_mm[self.coarse.ids] for scan in known]).astype(np.float32)
+        scans = scan_batch([scan.partial for scan in known], self.head, self.coarse)
+        return CompletionBatch(scans=scans, truth_mm=torch.from_numpy(truth))
 
     def held_out(self) -> list[CompletionBatch]:
-        """Partial scans of persons of the validation split at rest, as users' scans mostly are, of all kinds and strengths."""
+        """Partial scans of persons of the validation split, each as a batch of its own."""
         if not self._held_out:
-            config = PopulationConfig(split="validation", num_images=1)
-            items = list(product(STRENGTHS, KINDS))
-            index = 0
-            while len(self._held_out) < self.config.num_calibration:
-                subject = subject_of(draw_person(config, index, self.originals), self.originals, self.heads)
-                strength, kind = items[index % len(items)]
-                index += 1
-                try:
-                    case = missing_case(subject, kind, strength, self.head, seed=index)
-                except AlignmentError:
-                    continue
-                truth = torch.from_numpy(case.truth_mm[self.coarse.ids].astype(np.float32))
-                scans = scan_batch([case.partial], self.head, self.coarse)
-                self._held_out.append(CompletionBatch(scans=scans, truth_mm=truth[None]))
+            self._held_out = [self.of([scan]) for scan in self.source.held_out(self.config.num_calibration)]
         return self._held_out
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from omote.completion.base import CompletedHead, PartialScan
 from omote.completion.coarse_head import coarse_head
+from omote.completion.diffusion import DiffusionCompletion, load_diffusion_completion
 from omote.completion.network import CompletionNetwork
 from omote.completion.part_graph import PartGraphCompletion
 from omote.completion.scan_batch import scan_batch
@@ -54,12 +55,14 @@ class TrainedCompletion:
         )
 
 
-def load_completion(folder: Path, head: HeadModel) -> TrainedCompletion:
-    """Load a completion from the folder of its exported network.
+def load_completion(folder: Path, head: HeadModel) -> TrainedCompletion | DiffusionCompletion:
+    """Load a completion from the folder of its export, of a network or of diffusion.
 
     Raises:
         CheckpointError: the weights are missing, damaged, or of another head model.
     """
+    if (folder / "denoiser").is_dir():
+        return load_diffusion_completion(folder, head)
     first, *others = NETWORKS.values()
     network = load_pretrained(first, folder, *others, hint="train one (omote train part-graph-cpu)")
     return TrainedCompletion(network.float(), head)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from omote.completion.train import CompletionConfig, CompletionTask
+from omote.completion.train_diffusion import DiffusionCompletionConfig, DiffusionCompletionTask
 from omote.datasets.population import PopulationConfig
 from omote.engine.estimate import Estimate, estimate
 from omote.engine.log import StepReport
@@ -43,6 +44,7 @@ RecipeConfig = (
     | ViewDenoiserConfig
     | StableDiffusionConfig
     | CompletionConfig
+    | DiffusionCompletionConfig
 )
 
 
@@ -80,6 +82,8 @@ def task_of(config: RecipeConfig) -> Task:
             return StableDiffusionTask(config, heads)
         case CompletionConfig():
             return CompletionTask(config, heads)
+        case DiffusionCompletionConfig():
+            return DiffusionCompletionTask(config, heads)
 
 
 def parameters_of(config: RecipeConfig) -> int | None:

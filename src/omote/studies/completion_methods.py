@@ -12,17 +12,17 @@ from omote.head.model import HeadModel
 
 # A function from a head model and the folder of exported networks to the completion, or None without weights.
 Method = Callable[[HeadModel, Path | None], Completion | None]
-NOTHING, NEAREST, FIT, RESTORATION = "nothing", "nearest", "head_fit", "restoration"
+NOTHING, NEAREST, FIT, RESTORATION, DIFFUSION = "nothing", "nearest", "head_fit", "restoration", "diffusion"
 
 
 def exported(name: str, networks: Path | None) -> Path | None:
     """Folder of a network in a folder of exports or of runs; None if it is not there."""
     places = [] if networks is None else [networks / name, networks / name / "export" / "completion"]
-    return next((place for place in places if (place / "config.json").is_file() and _is_network(place)), None)
+    return next((place for place in places if _is_network(place) or _is_network(place / "denoiser")), None)
 
 
 def _is_network(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors"))
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def _trained(name: str) -> Method:
@@ -39,6 +39,7 @@ METHODS: Mapping[str, Method] = {
     FIT: lambda head, _: HeadFit(head),
     RESTORATION: lambda head, _: Restoration(head),
     **{name: _trained(name) for name in NETWORKS},
+    DIFFUSION: _trained(DIFFUSION),
 }
 
 
