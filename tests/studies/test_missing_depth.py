@@ -20,9 +20,11 @@ from omote.geometry.mesh import vertex_normals
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.progress import finish
+from omote.studies import missing_depth_avatars, missing_depth_meter
 from omote.studies.base import run_study
 from omote.studies.completion_methods import completions
 from omote.studies.missing_depth import MissingDepth
+from stand_ins import JUDGES
 
 OUTSIDE_MM = 2.0
 
@@ -109,6 +111,25 @@ def test_one_person_is_measured_and_kept(tmp_path: Path, capsys: pytest.CaptureF
     kept = (tmp_path / "persons/000000.json").stat().st_mtime_ns
     finish(run_study(MissingDepth(**MissingDepth.TINY), tmp_path))
     assert (tmp_path / "persons/000000.json").stat().st_mtime_ns == kept
+
+
+def test_avatars_of_partial_scans_are_measured_by_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing_depth_avatars, "load_expression_judges", lambda: JUDGES.expression)
+    monkeypatch.setattr(missing_depth_avatars, "load_identity_judge", lambda: JUDGES.identity)
+    monkeypatch.setattr(
+        missing_depth_meter,
+        "completions",
+        lambda head, _: {"restoration": Restoration(head), "head_fit": HeadFit(head)},
+    )
+    study = MissingDepth(persons=1, kinds=("half",), strengths=("strong",), avatars=1, backend="torch")
+    finish(run_study(study, tmp_path))
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    at = "kind=half/strength=strong"
+    rest = {name: numbers[f"avatar/rest_mm/{name}/{at}"] for name in ("restoration", "head_fit")}
+    assert rest["restoration"] < rest["head_fit"] < 4.0, "the refinement moved the half that was seen"
+    assert 0 <= numbers[f"identity/faceapi/restoration/{at}"] < 2
+    assert 0 <= numbers[f"expression/top1_both/truth/{at}"] <= 1
+    assert numbers[f"refused/share/restoration/{at}"] == 0
 
 
 def test_an_empty_folder_of_scans_is_refused(tmp_path: Path) -> None:

@@ -249,6 +249,8 @@ AVATARS = (
             ("_lids", ", lids", "over the lids"),
         )
     ),
+    Metric("avatar/rest_mm", "surface error at rest", "mm", "lower", 2, avatars.mesh_errors,
+           "`avatar/surface_mm` of the avatar at rest alone."),
     Metric("avatar/vertex_mm", "vertex error", "mm", "lower", 2, avatars.mesh_errors,
            "Mean distance of the posed vertices to where the true points that they lie on at rest have moved (within 2 mm)."),
     Metric("avatar/vertex_mm_moving", "vertex error, moving", "mm", "lower", 2, avatars.mesh_errors,

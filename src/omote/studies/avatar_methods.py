@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from omote.align.align import Alignment, align
 from omote.asset.glb import glb_bytes
@@ -404,6 +405,28 @@ def _judged(
     order: Sequence[int],
 ) -> Iterator[Record]:
     names = [CATEGORIES[k] for k in order]
+    rgb, pixels = rendered_meshes(head, rest_mm, posed, texture, made, names)
+    yield from judged(row.under(asked="names"), rgb, pixels, names, judges)
+
+
+def rendered_meshes(
+    head: HeadModel,
+    rest_mm: Float[np.ndarray, "v 3"],
+    posed: Posed,
+    texture: Float[np.ndarray, "h w 3"],
+    made: AvatarResult,
+    names: Sequence[str],
+) -> tuple[Float[Tensor, "k 3 s s"], Float[Tensor, "k 68 2"]]:
+    """Renders of a mesh in several poses as an avatar's file shows it, with its landmarks at rest in pixels.
+
+    Args:
+        head: head model of the mesh.
+        rest_mm: vertices at rest.
+        posed: vertices in each pose.
+        texture: texture of the skin.
+        made: avatar whose other materials are used.
+        names: name of each pose, all different.
+    """
     avatar = Avatar(
         neutral=Head(
             model_name=head.name, vertices_mm=rest_mm.astype(np.float32), inferred=np.zeros(len(rest_mm), np.bool_)
@@ -416,8 +439,7 @@ def _judged(
     camera = orbit_camera(size=VIEW_PX)
     images = np.stack([render_glb(file, file.weights(**{name: 1.0}), camera, supersample=1) for name in names])
     pixels = torch.from_numpy(project(camera, head.landmarks(rest_mm))[:, :2]).float()[None].repeat(len(names), 1, 1)
-    rgb = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    yield from judged(row.under(asked="names"), rgb, pixels, names, judges)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float(), pixels
 
 
 def rest_measures(

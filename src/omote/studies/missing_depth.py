@@ -14,8 +14,9 @@ from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
 from omote.evaluation.records import Row, Table
 from omote.evaluation.statistics import Interval, bootstrap_mean, paired_test
+from omote.evaluation.summary import merged
 from omote.progress import Steps
-from omote.studies.base import FREE, PersonStudy, Record, Results, Work
+from omote.studies.base import FREE, ModelStudy, PersonStudy, Record, Results, Work
 from omote.studies.table import cell
 
 KindName = Literal["dropouts", "outline", "dark", "eyes", "turned", "sparse", "half", "mask"]
@@ -25,7 +26,7 @@ AGAINST = "restoration"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MissingDepth(PersonStudy):
+class MissingDepth(PersonStudy, ModelStudy):
     """Completions of partial scans: errors where the scan has surface and where it lacks it, and whether their σ is true.
 
     Attributes:
@@ -34,16 +35,18 @@ class MissingDepth(PersonStudy):
         networks: folder of trained completions, as exports or runs: ``volume``, ``sparse``, ``part-graph``. Those without
             weights are left out.
         scans: folder of whole real scans, which are captured and completed too; the whole scan is the truth.
+        avatars: number of persons whose avatars are made by every completion too, at the greatest strength.
     """
 
     NAME = "missing-depth"
-    TINY: ClassVar[Mapping[str, Any]] = {"persons": 1, "kinds": ("mask",), "strengths": ("strong",)}
+    TINY: ClassVar[Mapping[str, Any]] = {"persons": 1, "kinds": ("mask",), "strengths": ("strong",), "avatars": 0}
 
     persons: Annotated[int, Range(1), FREE] = 60
     kinds: tuple[KindName, ...] = ("dropouts", "outline", "dark", "eyes", "turned", "sparse", "half", "mask")
     strengths: tuple[StrengthName, ...] = ("mild", "strong")
     networks: Path | None = None
     scans: Annotated[Path | None, FREE] = None
+    avatars: Annotated[int, Range(0), FREE] = 0
 
     def check(self) -> None:
         """Check the kinds and the folder of scans.
@@ -77,7 +80,8 @@ class MissingDepth(PersonStudy):
         from omote.studies.completion_methods import METHODS, exported
 
         folders = {name: exported(name, self.networks) for name in METHODS}
-        return {name: fingerprint(folder) for name, folder in folders.items() if folder is not None}
+        found = {name: fingerprint(folder) for name, folder in folders.items() if folder is not None}
+        return {**super().fingerprints(), **found}
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure every person and scan, and test each completion against today's restoration."""
@@ -89,8 +93,12 @@ class MissingDepth(PersonStudy):
         table, notes = summarised(list(persons.values()))
         of_scans, _ = summarised(list(scans.values()))
         table |= {row.under(input="scan"): cells for row, cells in of_scans.items()}
+        if self.avatars:
+            made = yield from work.records("avatars", self.names()[: self.avatars], meter.avatars)
+            table = merged(table, of_avatars(list(made.values())))
         yield from write_examples(work, meter, persons)
         numbers: dict[str, float | int] = {f"model/parameters/{name}": n for name, n in meter.parameters().items()}
+        numbers |= {f"training/hours/{name}": hours for name, hours in meter.hours().items()}
         return Results(
             table=table,
             notes=notes,
@@ -98,6 +106,20 @@ class MissingDepth(PersonStudy):
             figure=figure(charts(table, self.kinds), columns=4),
             page=meter.page,
         )
+
+
+def of_avatars(found: Sequence[Record]) -> Table:
+    """Means of the avatars' metrics over persons, by kind and completion."""
+    table: dict[Row, dict[str, Interval | float]] = {}
+    for item in found[0]["cases"] if found else ():
+        kind, strength = item.split("_")
+        kept = [person["cases"][item] for person in found if person["cases"][item]]
+        for name in kept[0] if kept else ():
+            keys = kept[0][name]
+            row = Row(name).under(kind=kind, strength=strength)
+            table[row] = {key: bootstrap_mean(_array([case[name][key] for case in kept])) for key in keys}
+            table[row]["refused/share"] = 1 - len(kept) / len(found)
+    return table
 
 
 def _none() -> Steps[dict[str, Record]]:

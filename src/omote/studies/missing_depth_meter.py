@@ -33,8 +33,10 @@ from omote.head.shipped import population_heads
 from omote.progress import Step, Steps
 from omote.rendering.scans import render_mesh, render_points
 from omote.studies.base import Record, Work
-from omote.studies.completion_methods import completions, parameters
+from omote.studies.completion_methods import completions, exported, parameters
 from omote.studies.missing_depth import AGAINST, SURFACE, MissingDepth
+from omote.studies.missing_depth_avatars import AvatarMeter
+from omote.studies.training_cost import training_hours
 from omote.types import Mesh, PointCloud, Rgbd
 
 # Views that no scan is made from and no completion is trained with.
@@ -78,6 +80,7 @@ class Meter:
         self.head = self.heads[0]
         self.models = [in_topology_of(head, self.head) for head in self.heads]
         self.completions = completions(self.head, study.networks)
+        self._avatars: AvatarMeter | None = None
         region = head_region(self.head)
         self.outer = region.exterior | region.ear
         self.faces: Int[np.ndarray, "f 3"] = self.head.faces[self.outer[self.head.faces].all(axis=1)].astype(np.int64)
@@ -85,6 +88,30 @@ class Meter:
     def parameters(self) -> dict[str, int]:
         """Trained parameters of every completion."""
         return {name: parameters(completion) for name, completion in self.completions.items()}
+
+    def hours(self) -> dict[str, float]:
+        """Hours of training of every completion of which they are known."""
+        out = {}
+        for name in self.completions:
+            folder = exported(name, self.study.networks)
+            if folder is not None and (hours := training_hours(folder)) is not None:
+                out[name] = hours
+        return out
+
+    def avatars(self, name: str) -> Record:
+        """Avatars of a person by every completion, of all kinds at the greatest strength."""
+        if self._avatars is None:
+            self._avatars = AvatarMeter(self.study.model(), self.heads, self.completions)
+        index, strength = int(name), self.study.strengths[-1]
+        person, truth = draw_person(self.study.unseen(), index, self.heads), self.of_person(index)
+        cases: dict[str, dict[str, dict[str, float]]] = {}
+        for kind in self.study.kinds:
+            try:
+                case = self.case(truth, kind, strength, index)
+            except AlignmentError:
+                case = None
+            cases[f"{kind}_{strength}"] = {} if case is None else self._avatars.measured(person, case)
+        return {"head": truth.family, "cases": cases}
 
     def person(self, name: str) -> Record:
         """Errors of a person at rest."""

@@ -16,7 +16,17 @@ from omote.errors import ConfigError
 from omote.rgbd.weights import RECORD
 
 Kind = Literal[
-    "autoencoder", "editor", "decoder", "expressions", "regression", "pixel", "views", "encoder", "denoiser", "to_3d"
+    "autoencoder",
+    "editor",
+    "decoder",
+    "expressions",
+    "regression",
+    "pixel",
+    "views",
+    "encoder",
+    "denoiser",
+    "to_3d",
+    "completion",
 ]
 MODEL: tuple[Kind, ...] = ("autoencoder", "editor", "decoder")
 # Networks of each row of a release table; the first one is required.
@@ -150,6 +160,19 @@ def cost_of(row: str, stages: Sequence[Stage]) -> Cost | None:
         hours=sum(stage.minutes for stage in taken.values()) / 60,
         stages=tuple(taken),
     )
+
+
+def training_hours(folder: Path) -> float | None:
+    """Hours of all stages behind exported weights: by the record beside them, or by the run that exported them."""
+    if (folder / RECORD).is_file():
+        return sum(stage.minutes for stage in load(TrainingRecord, folder / RECORD).stages) / 60
+    # RUN/export/NETWORK
+    run = folder.parent.parent
+    if not (run / "config.json").is_file():
+        return None
+    from omote.engine.checkpoint import progress_of
+
+    return progress_of(run).seconds / 3600
 
 
 def _kind_of(config: Mapping[str, Any]) -> Kind | None:
