@@ -60,6 +60,28 @@ def test_what_the_scan_supports_stays(aligned: Alignment) -> None:
     assert out.sigma_mm.min() == 1.5
 
 
+def test_a_noisy_scan_is_averaged_with_the_completion_but_not_at_lips_and_lids(aligned: Alignment) -> None:
+    whole = CompletedHead(
+        vertices_mm=aligned.vertices_mm + np.array([0.0, 0.0, -2.0]),
+        sigma_mm=np.full(HEAD.num_vertices, 0.3),
+        seen=np.ones(HEAD.num_vertices, bool),
+    )
+    moved = {}
+    for median in (0.02, 0.2, 2.0):
+        out = completed(HEAD, replace(aligned, median_mm=median), whole)
+        moved[median] = np.linalg.norm(out.vertices_mm - aligned.vertices_mm, axis=1)
+    landmarks = HEAD.landmarks(HEAD.template_mm.astype(np.float64))
+    cheek = np.linalg.norm(HEAD.template_mm - landmarks[[2, 31]].mean(axis=0), axis=1) < 15
+    cheek &= head_region(HEAD).face & ~aligned.inferred
+    lips = np.linalg.norm(HEAD.template_mm - landmarks[[48]], axis=1) < 3
+    lips &= head_region(HEAD).face & ~aligned.inferred
+    assert moved[0.02][cheek].max() < 0.2
+    # Variances of .09 mm² each.
+    assert np.median(moved[0.2][cheek]) == pytest.approx(1.0, abs=0.2)
+    assert np.median(moved[2.0][cheek]) == pytest.approx(2.0, abs=0.2)
+    assert np.median(moved[2.0][lips]) < 0.5 * np.median(moved[2.0][cheek])
+
+
 def test_restoration_is_the_alignment_itself(frame: Rgbd, aligned: Alignment, tmp_path: Path) -> None:
     out, name = AlignedCompletion("restoration", HEAD, tmp_path)(frame, aligned)
     assert out is aligned
