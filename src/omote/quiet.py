@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import warnings
 
 # Networks are read from local files; no library may look for them elsewhere.
 QUIET_AND_OFFLINE = {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
+
+# Held while networks load. diffusers replaces its package in `sys.modules` as it is imported: a second thread that imports it at
+# that moment gets the package from before, which has no classes.
+LOADING = threading.RLock()
 
 
 def calm_libraries() -> None:

@@ -24,6 +24,7 @@ from omote.geometry.mesh import adjacency, solve_spd, vertex_normals
 from omote.head.model import PARTS, HeadModel, once_per_head
 from omote.head.nicp import carry
 from omote.head.region import head_region
+from omote.quiet import LOADING
 from omote.types import FusedMesh, Mesh, PointCloud, Rgbd, Scan
 
 # By `omote study missing-depth` (docs/missing-depth.md).
@@ -85,9 +86,10 @@ def _load(name: str, head: HeadModel, folder: Path) -> Completion:
         from omote.completion.baselines import HeadFit
 
         return HeadFit(head)
-    from omote.completion.trained import load_completion
+    with LOADING:
+        from omote.completion.trained import load_completion
 
-    return load_completion(folder / name, head)
+        return load_completion(folder / name, head)
 
 
 def lacks_depth(head: HeadModel, alignment: Alignment) -> bool:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omote.quiet import LOADING
 from omote.rgbd.protocol import ForwardedEditor
 from omote.rgbd.weights import Backend
 
@@ -29,9 +30,10 @@ class EditingThread(ForwardedEditor):
 
     def __init__(self, head: Callable[[], HeadModel], folder: Path, backend: Backend = "auto") -> None:
         def load() -> EditingModel:
-            from omote.rgbd.load import load_model
+            with LOADING:
+                from omote.rgbd.load import load_model
 
-            return load_model(head(), folder, backend=backend)
+                return load_model(head(), folder, backend=backend)
 
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         self._model = pool.submit(load)
