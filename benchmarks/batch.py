@@ -143,7 +143,9 @@ def ray_cluster() -> Iterator[None]:
 
     # Its processes import what this one does.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # Of Ray's own niceness, 15, workers hardly get on beside other programs.
+    config = {"worker_niceness": 0}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _system_config=config)
     try:
         yield
     finally:
