@@ -1,12 +1,14 @@
 """MkDocs hook of ``make docs``: files outside docs/ become pages or downloads of the site, and links to them follow.
 
-README is the landing page; a file of the code that a page links to (`types.py`, Dockerfile) is copied beside the pages.
+README is the landing page; a file of the code that a page links to (`types.py`, Dockerfile) is copied beside the pages. The
+gallery's avatars are made anew, and the studio's viewer that shows them is copied with its bundle.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import tempfile
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -23,6 +25,8 @@ PAGES = {
     "src/omote/weights/unit_style/README.md": "unit-style.md",
 }
 NOT_IN_NAV = {"unit-style.md"}
+STUDIO_ONLY = {"index.html", "studio.js", "sources.txt"}
+PERSONS = 3  # in the gallery: the demo's and the next ones
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(?=[)#])")
 
 
@@ -66,7 +70,33 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for target in sorted({target for source in sources for target in linked(source) if source != "NOTICE"}):
         if target not in PAGES and not target.startswith("docs/"):
             files.append(File.generated(config, place(target), abs_src_path=str(ROOT / target)))
+    for path in sorted((ROOT / "src/omote/studio/page").iterdir()):
+        if path.name not in STUDIO_ONLY:
+            files.append(File.generated(config, f"viewer/{path.name}", abs_src_path=str(path)))
+    for name, data in avatars().items():
+        files.append(File.generated(config, f"viewer/{name}", content=data))
     return files
+
+
+def avatars() -> dict[str, bytes]:
+    """Files of the gallery's avatars by name."""
+    import omote
+    from omote.datasets.demo_frame import sensed_frame
+    from omote.formats.frame_write import save_rgbd
+    from omote.head.shipped import shipped_head
+    from omote.pipelines.result import AvatarOutputs, AvatarResult
+
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        scans = [Path(name) / f"person-{seed}" for seed in range(PERSONS)]
+        for seed, scan in enumerate(scans):
+            save_rgbd(sensed_frame(seed, shipped_head()), scan)
+        for scan, result in zip(scans, omote.several_avatars(scans), strict=True):
+            assert isinstance(result, AvatarResult), result
+            path = scan.with_suffix(".glb")
+            result.save_all(AvatarOutputs(glb=path, compress="quantized"))
+            found[path.name] = path.read_bytes()
+    return found
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -24,6 +24,14 @@ const RETRY_MS = 3000;
 /** What the server refused, in its own words. */
 export class Refused extends Error {}
 
+/** The server was not reached. */
+export class Offline extends Error {}
+
+const reached = (path: string, options?: RequestInit): Promise<Response> =>
+  fetch(path, options).catch(() => {
+    throw new Offline();
+  });
+
 async function answer<T>(response: Response): Promise<T> {
   if (response.status === 204) return undefined as T;
   const text = await response.text();
@@ -37,15 +45,15 @@ async function answer<T>(response: Response): Promise<T> {
   return data as T;
 }
 
-export const about = async (): Promise<About> => answer(await fetch('/api/about'));
-export const jobs = async (): Promise<Job[]> => (await answer<{ jobs: Job[] }>(await fetch('/api/jobs'))).jobs;
-export const job = async (id: string): Promise<Job> => answer(await fetch(`/api/jobs/${id}`));
-export const remove = async (id: string): Promise<void> => answer(await fetch(`/api/jobs/${id}`, { method: 'DELETE' }));
+export const about = async (): Promise<About> => answer(await reached('/api/about'));
+export const jobs = async (): Promise<Job[]> => (await answer<{ jobs: Job[] }>(await reached('/api/jobs'))).jobs;
+export const job = async (id: string): Promise<Job> => answer(await reached(`/api/jobs/${id}`));
+export const remove = async (id: string): Promise<void> => answer(await reached(`/api/jobs/${id}`, { method: 'DELETE' }));
 export const fileOf = (job: Job, name: string): string => `/api/jobs/${job.id}/${name}`;
 
 export async function start(asked: Asked): Promise<Job> {
   const headers = { 'content-type': 'application/json' };
-  return answer(await fetch('/api/jobs', { method: 'POST', headers, body: JSON.stringify(asked) }));
+  return answer(await reached('/api/jobs', { method: 'POST', headers, body: JSON.stringify(asked) }));
 }
 
 /** Upload files, telling the share that is sent. */
@@ -59,7 +67,7 @@ export function upload(asked: Asked, files: File[], onShare: (share: number) => 
     request.open('POST', '/api/jobs');
     request.upload.onprogress = (e) => e.lengthComputable && onShare(e.loaded / e.total);
     request.onload = () => answer<Job>(new Response(request.response, { status: request.status })).then(resolve, reject);
-    request.onerror = () => reject(new Refused('offline'));
+    request.onerror = () => reject(new Offline());
     request.send(form);
   });
 }

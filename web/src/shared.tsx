@@ -51,7 +51,7 @@ export function Header(props: { title: string; look: ReturnType<typeof useLook>;
   const other = props.look.language === 'ja' ? 'en' : 'ja';
   return (
     <header>
-      <a class="brand" href="/#"><img src="icon.svg" alt="" width="28" height="28" /> <span>{props.title}</span></a>
+      <a class="brand" href="#"><img src="icon.svg" alt="" width="28" height="28" /> <span>{props.title}</span></a>
       <div class="grow" />
       {props.children}
       <button class="quiet" lang={other} onClick={() => props.look.setLanguage(other)}>{t.language}</button>

@@ -6,13 +6,13 @@ import type { About, Asked, Job, Settings } from './api';
 import { Landmarks } from './landmarks';
 import { Header, LanguageContext, Recordings, Sliders, Stage, ToolBar, TOOLS, useLanguage, useLook, useWords } from './shared';
 import type { Viewer, Weights } from './viewer';
-import { expressionIn, stageIn } from './words';
+import { expressionIn, stageIn, type Words, wordsOf } from './words';
 
 const DEFAULTS: Settings = { expressions: ['all'], text: [], intensity: 1, seed: 0, pipeline: 'rgbd', unit: 'auto', surroundings: 'keep' };
 const UNITS_OF_SCANS = ['auto', 'mm', 'cm', 'm', 'in'];
 
 const idInAddress = (): string => /^#job=([0-9a-f]{32})$/.exec(location.hash)?.[1] ?? '';
-const lineOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+const lineOf = (error: unknown, t: Words): string => (error instanceof api.Offline ? t.offline : error instanceof Error ? error.message : String(error));
 
 function Studio() {
   const look = useLook();
@@ -22,7 +22,7 @@ function Studio() {
   const [problem, setProblem] = useState('');
   const reload = () => void api.jobs().then(setHistory, () => undefined);
   useEffect(() => {
-    api.about().then(setAbout, (error) => setProblem(lineOf(error)));
+    api.about().then(setAbout, (error) => setProblem(lineOf(error, wordsOf(look.language))));
     reload();
     const moved = () => setId(idInAddress());
     addEventListener('hashchange', moved);
@@ -84,7 +84,7 @@ function Start(props: { about: About; onStarted: (job: Job) => void }) {
     try {
       props.onStarted(await work);
     } catch (error) {
-      setProblem(lineOf(error) === 'offline' ? t.offline : lineOf(error));
+      setProblem(lineOf(error, t));
     } finally {
       setShare(null);
     }
@@ -227,7 +227,7 @@ function JobPage(props: { id: string; about: About; history: Job[]; onOpen: (job
       const next = await api.start(asked);
       props.onOpen(next);
     } catch (error) {
-      setProblem(lineOf(error));
+      setProblem(lineOf(error, t));
     }
   };
   const remove = async () => {
@@ -377,7 +377,7 @@ function AvatarPage(props: { job: Job; about: About; history: Job[]; onAgain: (a
       setWaiting(await api.start({ again: job.id, settings: { ...job.settings, seed: Math.max(...seeds) + 1 } }));
       props.onChange();
     } catch (error) {
-      setProblem(lineOf(error));
+      setProblem(lineOf(error, t));
     }
   };
   const mask = (of: Job) => (of.results.includes('inferred.png') ? api.fileOf(of, 'inferred.png') : undefined);

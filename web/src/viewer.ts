@@ -49,6 +49,8 @@ export class Viewer {
   private size = 1;
   private center = new Vector3();
   private frames: number[] = [];
+  /** Whether the camera is where `frame` put it, so that another shape of the window moves it too. */
+  private framed = false;
 
   constructor(readonly canvas: HTMLCanvasElement, private readonly decoder?: Decoder) {
     const hardware = !inSoftware();
@@ -57,6 +59,7 @@ export class Viewer {
     this.scene.add(this.content, this.marks);
     this.controls = new OrbitControls(this.camera, canvas);
     this.controls.zoomToCursor = true;
+    this.controls.addEventListener('start', () => (this.framed = false));
     this.controls.addEventListener('change', () => {
       this.onMove?.();
       this.draw();
@@ -127,6 +130,7 @@ export class Viewer {
     this.controls.maxDistance = this.size * 8;
     this.camera.updateProjectionMatrix();
     this.controls.update();
+    this.framed = true;
     this.draw();
   }
 
@@ -216,6 +220,7 @@ export class Viewer {
 
   /** Take over another viewer's camera. */
   follow(other: Viewer): void {
+    this.framed = false;
     this.camera.position.copy(other.camera.position);
     this.camera.quaternion.copy(other.camera.quaternion);
     this.controls.target.copy(other.controls.target);
@@ -300,6 +305,7 @@ export class Viewer {
     this.renderer.setSize(width, height, false);
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
+    if (this.framed) this.frame();
     this.draw();
   }
 
@@ -323,6 +329,7 @@ export class Viewer {
       return;
     }
     event.preventDefault();
+    this.framed = false;
     this.camera.position.copy(this.controls.target).add(offset);
     this.controls.update();
     this.draw();

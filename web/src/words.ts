@@ -22,7 +22,7 @@ const EN = {
   newFile: 'Another scan', seeAvatar: 'Avatar', light: 'Light', brightness: 'Brightness', wires: 'Wires', inferred: 'Not from the scan', front: 'Front',
   rest: 'At rest', units: '52 ARKit units', search: 'Find a unit', filter: 'find', variants: 'Variants', another: 'Another smile', anotherHint: 'the same scan with another seed, shown beside this one',
   makeThese: 'Make with these settings', beside: 'Beside it', nothingBeside: 'nothing', recording: 'Play a recording', recordingHint: 'ARKit CSV, as Live Link Face saves it', play: 'Play', pause: 'Pause',
-  stop: 'Stop', badRecording: 'No ARKit units found: expected the CSV that Live Link Face saves', download: 'Download', sheet: 'Sheet', report: 'Report', offline: 'The server does not answer; trying again',
+  stop: 'Stop', badRecording: 'No ARKit units found: expected the CSV that Live Link Face saves', download: 'Download', sheet: 'Sheet', report: 'Report', offline: 'The server does not answer. Is it still running?',
   open: 'Open', percent: '%', noWebgl: 'This browser shows no 3D (WebGL 2 is needed).', license: 'Licences', seconds: (s: string) => `${s} s`, otherFile: 'Open another file', loading: 'Loading',
   agreed: 'Consent',
 };
@@ -49,7 +49,7 @@ const JA: Words = {
   newFile: '別のスキャン', seeAvatar: 'アバター', light: '光の向き', brightness: '光の強さ', wires: 'ワイヤー', inferred: 'スキャンにない所', front: '正面',
   rest: '真顔', units: 'ARKitの52ユニット', search: 'ユニットを探す', filter: '探す', variants: '別の出方', another: '別の笑い方', anotherHint: '同じスキャンを別のシードで作り、並べて表示します',
   makeThese: 'この設定で作る', beside: '並べる', nothingBeside: 'なし', recording: '記録を再生', recordingHint: 'ARKitのCSV(Live Link Faceが保存するもの)', play: '再生', pause: '一時停止',
-  stop: '停止', badRecording: 'ARKitのユニットが見つかりません。Live Link FaceのCSVが必要です', download: 'ダウンロード', sheet: '一覧画像', report: 'レポート', offline: 'サーバーが応答しません。再試行しています',
+  stop: '停止', badRecording: 'ARKitのユニットが見つかりません。Live Link FaceのCSVが必要です', download: 'ダウンロード', sheet: '一覧画像', report: 'レポート', offline: 'サーバーが応答しません。動いているか確かめてください。',
   open: '開く', percent: '%', noWebgl: 'このブラウザは3D表示(WebGL 2)ができません。', license: 'ライセンス', seconds: (s) => `${s}秒`, otherFile: '別のファイルを開く', loading: '読み込み中',
   agreed: '同意',
 };

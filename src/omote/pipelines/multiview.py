@@ -65,7 +65,7 @@ class MultiviewPipeline(AvatarPipeline):
                 neutral.alignment.scan, editor.rig, editor.sample_size, head=head, vertices_mm=neutral.scanned_mm
             )
 
-        yield Step(stage="edit", note=f"{len(wanted)} expressions, {settings.steps} steps")
+        yield Step(stage="edit", note=f"expressions: {len(wanted)}, steps: {settings.steps}")
         with watch("edit"):
             edits = [e for e in wanted if e.category != NEUTRAL]
             rest = Expression(category=NEUTRAL, intensity=0.0)

@@ -70,7 +70,7 @@ class RgbdPipeline(AvatarPipeline):
         yield Step(stage="source")
         with watch("source"):
             source = source_image(alignment.scan, head, neutral.scanned_mm, self.editor.sample_size)
-        yield Step(stage="edit", note=f"{len(wanted)} expressions, {settings.steps} steps", ready={"source": source})
+        yield Step(stage="edit", note=f"expressions: {len(wanted)}, steps: {settings.steps}", ready={"source": source})
         with watch("edit"):
             generated = self._edited(source, rest_face(alignment, head, source.camera), wanted, settings)
         yield Step(stage="lift", ready={e.name: generated[e.name] for e in wanted})
