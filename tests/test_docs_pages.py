@@ -13,12 +13,17 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
 import omote
+from chromium import browser_context, pixels
 from omote.cli.main import COMMANDS, _parse
 
 ROOT = Path(__file__).parents[1]
@@ -157,17 +162,24 @@ def test_every_page_is_in_the_navigation() -> None:
     assert {p.relative_to(ROOT / "docs").as_posix() for p in DOCS} <= shown
 
 
-@pytest.mark.slow
-def test_the_site_builds_without_a_warning_and_names_no_other_host(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
     for module in ("mkdocs", "material", "mkdocstrings"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed; `make docs` installs it")
-    site = tmp_path / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     )
     assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_names_no_other_host(site: Path) -> None:
     assert (site / "index.html").is_file()
     host = r"[\"']?(?:https?:)?//[^\"'\s>]+"
     sources = rf"<(?:script|img|iframe|source|video)\b[^>]*\bsrc={host}"
@@ -179,3 +191,38 @@ def test_the_site_builds_without_a_warning_and_names_no_other_host(tmp_path: Pat
         assert re.findall(r"(?:url\(|@import )[\"']?(?:https?:)?//[^)\"']+", path.read_text(encoding="utf-8")) == [], (
             path
         )
+
+
+@pytest.mark.slow
+def test_links_of_the_site_lead_to_its_files(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        for link in re.findall(r"(?:href|src)=[\"']?([^\"'\s>]+)", path.read_text(encoding="utf-8")):
+            file = unquote(link.partition("#")[0].partition("?")[0])
+            if file and not re.match(r"\w+:|/", file):
+                assert (path.parent / file).exists(), f"{path.relative_to(site)}: {link}"
+
+
+@pytest.mark.slow
+def test_the_gallery_shows_avatars_whose_sliders_move_them(site: Path) -> None:
+    serve = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server, browser_context() as context:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        asked: list[str] = []
+        context.on("request", lambda request: asked.append(request.url))
+        page = context.new_page()
+        page.goto(f"{address}gallery.html")
+        page.locator("iframe").scroll_into_view_if_needed()
+        frame = page.frame_locator("iframe")
+        canvas = frame.locator("canvas[data-ready=yes]")
+        canvas.wait_for()
+        rest = pixels(canvas)
+        frame.get_by_role("slider", name="surprised").press("End")
+        page.wait_for_timeout(500)
+        assert (abs(pixels(canvas) - rest).max(axis=2) > 20).sum() > 300
+        for number in (1, 2):
+            page.goto(f"{address}viewer/view.html?file=person-{number}.glb")
+            page.locator("canvas[data-ready=yes]").wait_for()
+            assert page.title() == f"person-{number}.glb – omote"
+        server.shutdown()
+    assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []

@@ -110,11 +110,13 @@ def main() -> int:
     )
     parser.add_argument("--workers", default="2")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="folder to work in, which is kept; without it, a temporary one")
     given = parser.parse_args()
     draw = random.Random(given.seed)
     with tempfile.TemporaryDirectory(prefix="omote-batches-") as root:
-        folder = Path(root)
-        make_scans(folder / "scans", given.scans, given.broken)
+        folder = given.folder or Path(root)
+        if not (folder / "scans").exists():
+            make_scans(folder / "scans", given.scans, given.broken)
         start = time.monotonic()
         killed(
             batch(folder / "scans", folder / "killed", "--workers", given.workers),
