@@ -15,7 +15,7 @@ from omote.head.shipped import shipped_head
 from omote.lift.contact import contact_of, eye_sphere
 from omote.lift.motion_limits import motion_limits, rigid_vertices
 from omote.lift.points import clean_mask, sample_image
-from omote.lift.register import FIXED_UNITS, register_expression
+from omote.lift.register import DRAWN_SHARE, FIXED_UNITS, register_expression
 from omote.rendering.rgbd import render_head
 from omote.types import Rgbd
 
@@ -71,6 +71,19 @@ def test_drawn_expressions_are_recovered(category: str) -> None:
     assert error[moved].mean() < 0.35 * np.linalg.norm(truth - neutral, axis=1)[moved].mean()
     skull = rigid_vertices(MODEL)
     assert np.linalg.norm(found.vertices_mm - neutral, axis=1)[skull].max() <= 1.0
+
+
+def test_drawn_motion_and_pixels_are_averaged() -> None:
+    neutral, smile = _person(2), typical_expression("happy", 0.5).arkit
+    drawn = np.tensordot(smile, MODEL.expression_mm, 1).astype(np.float32)
+    image = render_head(MODEL, neutral, CAMERA)
+    # Pixels and expected weights say that nothing moves.
+    rest = np.zeros(52, np.float32)
+    found = register_expression(MODEL, neutral, image, image, prior=rest, drawn_mm=drawn, within_reach=False)
+    motion, corners = found.vertices_mm - neutral, MODEL.landmark_vertices[[48, 54]].ravel()
+    np.testing.assert_allclose(motion[corners], DRAWN_SHARE * drawn[corners], atol=0.1)
+    teeth = MODEL.part_vertices("teeth_upper", "teeth_lower", "eye_left", "eye_right")
+    assert np.abs(motion[teeth]).max() < 0.05
 
 
 def test_lids_and_brows_are_left_to_the_prior() -> None:

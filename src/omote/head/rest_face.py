@@ -53,6 +53,10 @@ class RestFace:
         """Vertices (mm, single precision) under ARKit weights, in the camera's world frame."""
         return self.head.moved(np.ascontiguousarray(self.vertices_mm, np.float32), arkit, self.style)
 
+    def drawn_mm(self, arkit: Float[np.ndarray, "52"]) -> Float[np.ndarray, "v 3"]:
+        """Offsets (mm) of ARKit weights, as a motion image draws them."""
+        return self.moved(arkit) - self.vertices_mm
+
 
 @dataclass(frozen=True, kw_only=True)
 class FittedFace:

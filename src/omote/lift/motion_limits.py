@@ -24,6 +24,7 @@ class MotionLimits:
 
     Attributes:
         mobility_mm: largest movement of each vertex by a single unit.
+        reach_mm: the same by a unit of either style (`HeadModel.units_mm`).
         rigid: mask of the skull's vertices: crown, top of the forehead, nose bridge, ears, back.
         skin: mask of the vertices of the skin and of the mouth's connected lining.
         mirror: id of the vertex mirrored in x, or the vertex itself if there is none.
@@ -31,6 +32,7 @@ class MotionLimits:
     """
 
     mobility_mm: Float[np.ndarray, "v"]
+    reach_mm: Float[np.ndarray, "v"]
     rigid: Bool[np.ndarray, "v"]
     skin: Bool[np.ndarray, "v"]
     mirror: Int[np.ndarray, "v"]
@@ -40,16 +42,20 @@ class MotionLimits:
 @once_per_head
 def motion_limits(model: HeadModel) -> MotionLimits:
     """The limits of a head model."""
-    size = np.linalg.norm(model.expression_mm, axis=2)
     # The jaw's units carry the whole neck in some rigs; they count all the same.
-    mobility = size.max(axis=0)
+    mobility, styled = (np.linalg.norm(model.units_mm(share), axis=2).max(axis=0) for share in (0.0, 1.0))
     skin = np.zeros(model.num_vertices, bool)
     skin[model.part_vertices("skin", "mouth")] = True
     only_skin = np.zeros(model.num_vertices, bool)
     only_skin[model.part_vertices("skin")] = True
     rigid = only_skin & (mobility < RIGID_MM)
     return MotionLimits(
-        mobility_mm=mobility, rigid=rigid, skin=skin, mirror=_mirror(model), laplacian=graph_laplacian(model)
+        mobility_mm=mobility,
+        reach_mm=np.maximum(mobility, styled),
+        rigid=rigid,
+        skin=skin,
+        mirror=_mirror(model),
+        laplacian=graph_laplacian(model),
     )
 
 
@@ -78,7 +84,7 @@ def cap_motion(model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[
     """Limit offsets: the skull stays still, and no other vertex exceeds the reach of its units."""
     motion = motion_limits(model)
     cap = np.where(
-        motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.mobility_mm - RIGID_MM)
+        motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.reach_mm - RIGID_MM)
     )
     length = np.linalg.norm(offsets_mm, axis=1)
     return offsets_mm * np.minimum(1.0, cap / np.maximum(length, 1e-9))[:, None]

@@ -184,25 +184,35 @@ def _pierced(
     if not len(edges) or not len(triangles):
         return np.zeros(len(edges), bool)
     vertices = np.ascontiguousarray(vertices, np.float64)
-    low = vertices[triangles].min(axis=(0, 1))
-    shape = np.floor((vertices[triangles].max(axis=(0, 1)) - low) / CELL_MM).astype(np.int64) + 1
-    start, filled = _gridded(vertices, triangles, low, shape)
-    return np.asarray(_pierce(vertices, edges, triangles, low, shape, start, filled, least_mm))
+    boxes = _boxes(vertices, triangles)
+    low = boxes[:, 0].min(axis=0)
+    shape = np.floor((boxes[:, 1].max(axis=0) - low) / CELL_MM).astype(np.int64) + 1
+    start, filled = _gridded(boxes, low, shape)
+    return np.asarray(_pierce(vertices, edges, triangles, boxes, low, shape, start, filled, least_mm))
 
 
 @kernel()
-def _gridded(
-    vertices: np.ndarray, triangles: np.ndarray, low: np.ndarray, shape: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles by the grid cells that their boxes overlap: first index of each cell, and the triangles' ids."""
-    first = np.zeros((len(triangles), 3), np.int64)
-    last = np.zeros((len(triangles), 3), np.int64)
-    start = np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
+def _boxes(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Least and largest coordinates of each triangle."""
+    out = np.zeros((len(triangles), 2, 3))
     for t in range(len(triangles)):
         for c in range(3):
             a, b, d = vertices[triangles[t, 0], c], vertices[triangles[t, 1], c], vertices[triangles[t, 2], c]
-            first[t, c] = int((min(a, b, d) - low[c]) / CELL_MM)
-            last[t, c] = int((max(a, b, d) - low[c]) / CELL_MM)
+            out[t, 0, c] = min(a, b, d)
+            out[t, 1, c] = max(a, b, d)
+    return out
+
+
+@kernel()
+def _gridded(boxes: np.ndarray, low: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles by the grid cells that their boxes overlap: first index of each cell, and the triangles' ids."""
+    first = np.zeros((len(boxes), 3), np.int64)
+    last = np.zeros((len(boxes), 3), np.int64)
+    start = np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
+    for t in range(len(boxes)):
+        for c in range(3):
+            first[t, c] = int((boxes[t, 0, c] - low[c]) / CELL_MM)
+            last[t, c] = int((boxes[t, 1, c] - low[c]) / CELL_MM)
         for i in range(first[t, 0], last[t, 0] + 1):
             for j in range(first[t, 1], last[t, 1] + 1):
                 for k in range(first[t, 2], last[t, 2] + 1):
@@ -211,7 +221,7 @@ def _gridded(
         start[cell + 1] += start[cell]
     at = start.copy()
     filled = np.zeros(start[-1], np.int64)
-    for t in range(len(triangles)):
+    for t in range(len(boxes)):
         for i in range(first[t, 0], last[t, 0] + 1):
             for j in range(first[t, 1], last[t, 1] + 1):
                 for k in range(first[t, 2], last[t, 2] + 1):
@@ -226,6 +236,7 @@ def _pierce(
     vertices: np.ndarray,
     edges: np.ndarray,
     triangles: np.ndarray,
+    boxes: np.ndarray,
     low: np.ndarray,
     shape: np.ndarray,
     start: np.ndarray,
@@ -234,24 +245,36 @@ def _pierce(
 ) -> np.ndarray:
     out = np.zeros(len(edges), np.bool_)
     first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    near, far = np.zeros(3), np.zeros(3)
     for e in range(len(edges)):
         p, q = edges[e, 0], edges[e, 1]
         for c in range(3):
             a, b = vertices[p, c], vertices[q, c]
-            first[c] = max(int(np.floor((min(a, b) - low[c]) / CELL_MM)), 0)
-            last[c] = min(int(np.floor((max(a, b) - low[c]) / CELL_MM)), shape[c] - 1)
+            near[c], far[c] = min(a, b), max(a, b)
+            first[c] = max(int(np.floor((near[c] - low[c]) / CELL_MM)), 0)
+            last[c] = min(int(np.floor((far[c] - low[c]) / CELL_MM)), shape[c] - 1)
         for i in range(first[0], last[0] + 1):
             for j in range(first[1], last[1] + 1):
                 for k in range(first[2], last[2] + 1):
                     cell = (i * shape[1] + j) * shape[2] + k
                     for s in range(start[cell], start[cell + 1]):
-                        t = triangles[filled[s]]
-                        if out[e] or t[0] == p or t[0] == q or t[1] == p or t[1] == q or t[2] == p or t[2] == q:
+                        t = filled[s]
+                        if out[e] or not _overlap(near, far, boxes, t):
                             continue
-                        out[e] = (
-                            _depth(vertices[p], vertices[q], vertices[t[0]], vertices[t[1]], vertices[t[2]]) > least_mm
-                        )
+                        a, b, d = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                        if a == p or a == q or b == p or b == q or d == p or d == q:
+                            continue
+                        out[e] = _depth(vertices[p], vertices[q], vertices[a], vertices[b], vertices[d]) > least_mm
     return out
+
+
+@kernel()
+def _overlap(near: np.ndarray, far: np.ndarray, boxes: np.ndarray, t: int) -> bool:
+    """Whether a box given by its corners overlaps that of a triangle."""
+    for c in range(3):
+        if far[c] < boxes[t, 0, c] or near[c] > boxes[t, 1, c]:
+            return False
+    return True
 
 
 @kernel()

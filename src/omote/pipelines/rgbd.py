@@ -72,10 +72,11 @@ class RgbdPipeline(AvatarPipeline):
             source = source_image(alignment.scan, head, neutral.scanned_mm, self.editor.sample_size)
         yield Step(stage="edit", note=f"expressions: {len(wanted)}, steps: {settings.steps}", ready={"source": source})
         with watch("edit"):
-            generated = self._edited(source, rest_face(alignment, head, source.camera), wanted, settings)
+            face = rest_face(alignment, head, source.camera)
+            generated = self._edited(source, face, wanted, settings)
         yield Step(stage="lift", ready={e.name: generated[e.name] for e in wanted})
         with watch("lift"):
-            lifted = yield from self._lifted(neutral, generated, wanted, given=given)
+            lifted = yield from self._lifted(neutral, face, generated, wanted, given=given)
         return Expressed(source=source, generated=generated, lifted=lifted)
 
     def _edited(
@@ -95,7 +96,13 @@ class RgbdPipeline(AvatarPipeline):
         return {expression.name: image for expression, image in zip(edits, images, strict=True)}
 
     def _lifted(
-        self, neutral: Neutral, generated: Mapping[str, Rgbd], wanted: Sequence[Expression], *, given: Set[str]
+        self,
+        neutral: Neutral,
+        face: RestFace,
+        generated: Mapping[str, Rgbd],
+        wanted: Sequence[Expression],
+        *,
+        given: Set[str],
     ) -> Steps[dict[str, Registered]]:
         """The head registered to every image that is not at rest, by name."""
         still = still_in(self.head, neutral.vertices_mm, generated[NEUTRAL])
@@ -110,6 +117,7 @@ class RgbdPipeline(AvatarPipeline):
                 prior=e.arkit,
                 skin=neutral.skin,
                 still=still,
+                drawn_mm=None if e.arkit is None else face.drawn_mm(e.arkit),
                 within_reach=e.name not in given,
             )
             for e in wanted

@@ -39,7 +39,7 @@ from omote.head.model import PARTS, HeadModel
 from omote.head.region import head_region
 from omote.head.rest_face import RestFace
 from omote.head.shipped import population_heads
-from omote.lift.register import register_expression
+from omote.lift.register import register_expression, settled, still_in
 from omote.lift.solids import find_solids
 from omote.lift.untangle import RestSkin, rest_skin
 from omote.pipelines.result import AvatarResult
@@ -62,7 +62,7 @@ from omote.studies.table import CEILING, MODEL, REFUSED
 from omote.types import Avatar, Expression, Head, Mesh, PointCloud, Rgbd, Scan
 
 HEAD_EDIT, PLAIN, TRANSFER = Row("head_edit"), Row("head_edit_plain"), Row("deformation_transfer")
-MOVED, REST = Row("moved_source"), Row("rest")
+MOVED, DRAWN, REST = Row("moved_source"), Row("drawn_motion"), Row("rest")
 SENSOR_STREAM, POINTS_STREAM, EXPRESSIVE_STREAM = 71, 73, 79
 NUM_POINTS = 20_000
 FRAME_PX, FRAME_DISTANCE_MM, FRAME_FIELD_MM = 480, 600.0, 330.0
@@ -306,21 +306,33 @@ def by_weights(
     face = rest_face(alignment, avatar.head, made.source.camera)
     resting = Expression(category="neutral", arkit=np.zeros(len(ARKIT_NAMES), np.float32))
     reference, *images = model.edit(made.source, [resting, *expressions], EditSettings(seed=seed), face=face)
-    rows[MODEL] = registered(avatar, images, reference, expressions)
+    drawn = [face.drawn_mm(weights) for weights in given]
+    rows[MODEL] = registered(avatar, images, reference, expressions, drawn)
     rows[MOVED] = registered(avatar, moved_source(made.source, expressions, face), made.source, expressions)
+    rows[DRAWN] = np.stack([
+        settled(avatar.head, avatar.neutral_mm, avatar.neutral_mm + offset, weights, skin=avatar.skin, within_reach=False)
+        for offset, weights in zip(drawn, given, strict=True)
+    ])  # fmt: skip
     for row, vertices in rows.items():
         for key, values in mesh_errors(avatar.head, avatar.neutral_mm, vertices, truth).items():
             yield Record(row=row.under(asked="weights"), measure=key, values=values)
 
 
-def registered(avatar: MadeMeshes, images: Sequence[Rgbd], reference: Rgbd, expressions: Sequence[Expression]) -> Posed:
-    """The head registered to images, as in the pipeline with given weights."""
+def registered(
+    avatar: MadeMeshes,
+    images: Sequence[Rgbd],
+    reference: Rgbd,
+    expressions: Sequence[Expression],
+    drawn_mm: Sequence[Float[np.ndarray, "v 3"]] | None = None,
+) -> Posed:
+    """The head registered to images, as in the pipeline with given weights; by pixels alone without ``drawn_mm``."""
+    still = still_in(avatar.head, avatar.neutral_mm, reference)
     return np.stack([
         register_expression(
-            avatar.head, avatar.neutral_mm, image, reference,
-            units_mm=avatar.linear_mm, prior=e.arkit, skin=avatar.skin, within_reach=False,
+            avatar.head, avatar.neutral_mm, image, reference, units_mm=avatar.linear_mm, prior=e.arkit,
+            skin=avatar.skin, still=still, drawn_mm=drawn, within_reach=False,
         ).vertices_mm
-        for image, e in zip(images, expressions, strict=True)
+        for image, e, drawn in zip(images, expressions, drawn_mm or [None] * len(images), strict=True)
     ])  # fmt: skip
 
 

@@ -24,6 +24,7 @@ TITLES = {
     "head_edit_plain": "plain units × weights",
     "deformation_transfer": "deformation transfer",
     "moved_source": "moved source, nothing learned",
+    "drawn_motion": "motion image's own motion, nothing learned",
     "rest": "at rest",
     "ceiling": "true mesh",
 }
