@@ -12,7 +12,7 @@ from omote.geometry.cloud import closest_on_mesh
 from omote.geometry.mesh import adjacency, face_normals, solve_spd, vertex_normals
 from omote.head.model import PARTS, HeadModel
 from omote.head.region import head_region
-from omote.lift.untangle import LipsMay, rest_skin, untangle
+from omote.lift.untangle import rest_skin, untangle
 from omote.types import Mesh
 
 # A scan's surface this near to skull or neck, facing the same way and straight above or below, is theirs.
@@ -25,8 +25,8 @@ def rest_shape(head: HeadModel, alignment: Alignment) -> Float[np.ndarray, "v 3"
     """Vertices of the person at rest in canonical mm, with teeth and tongue behind the lips.
 
     The fit gives some expression even to a face at rest, and removing it does more harm than good: such a scan is used as it is.
-    A clearly shown expression is removed, and lips that it parted are closed as far as the skin goes without folds, measured by
-    its strain from the identity's own face.
+    A clearly shown expression is removed, and lips are closed as far as the skin goes without folds, measured by its strain from the
+    identity's own face: an expression parts them, and so does removing one that pressed them shut.
 
     Args:
         head: head model of the alignment.
@@ -34,9 +34,8 @@ def rest_shape(head: HeadModel, alignment: Alignment) -> Float[np.ndarray, "v 3"
     """
     if not alignment.shown:
         return seat_mouth(head, alignment.vertices_mm)
-    lips: LipsMay = "close" if alignment.mouth == "open" else "part"
     skin = rest_skin(head, seat_mouth(head, alignment.fit.neutral_mm))
-    return untangle(skin, seat_mouth(head, alignment.neutral_mm), lips=lips)
+    return untangle(skin, seat_mouth(head, alignment.neutral_mm), lips="close")
 
 
 def beyond_face(head: HeadModel, scan: Mesh, vertices_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
