@@ -25,8 +25,8 @@ def rest_shape(head: HeadModel, alignment: Alignment) -> Float[np.ndarray, "v 3"
     """Vertices of the person at rest in canonical mm, with teeth and tongue behind the lips.
 
     The fit gives some expression even to a face at rest, and removing it does more harm than good: such a scan is used as it is.
-    A clearly shown expression is removed, and lips are closed as far as the skin goes without folds, measured by its strain from the
-    identity's own face: an expression parts them, and so does removing one that pressed them shut.
+    A clearly shown expression is removed, and lips are closed as far as the skin goes without folds, measured by its strain
+    from the identity's own face: an expression parts them, and so does removing one that pressed them shut.
 
     Args:
         head: head model of the alignment.

@@ -83,9 +83,7 @@ def _mirror(model: HeadModel) -> Int[np.ndarray, "v"]:
 def cap_motion(model: HeadModel, offsets_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
     """Limit offsets: the skull stays still, and no other vertex exceeds the reach of its units."""
     motion = motion_limits(model)
-    cap = np.where(
-        motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.reach_mm - RIGID_MM)
-    )
+    cap = np.where(motion.mobility_mm < RIGID_MM, RIGID_CAP_MM, RIGID_CAP_MM + FREE_CAP * (motion.reach_mm - RIGID_MM))
     length = np.linalg.norm(offsets_mm, axis=1)
     return offsets_mm * np.minimum(1.0, cap / np.maximum(length, 1e-9))[:, None]
 

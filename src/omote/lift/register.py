@@ -67,9 +67,9 @@ RESIDUAL_MM = 4.0  # expected size of the smooth residual
 SMOOTHNESS = 8.0  # smoothness of the residual; larger is smoother
 SOLVE_TOLERANCE = 1e-6  # relative; leaves errors below 1e-4 mm
 ANTISYMMETRIC = 0.5  # share of the residual's left-right difference that is kept
-# Share of the drawn motion; the rest is what the pixels show. On 16 persons of the tuning split, of both head families, whose true
-# motion is linear in the weights, the best share lay between .9 and 1.2 on lips, lids and elsewhere, and .75 was .02 mm worse
-# at most: a quarter is left to pixels, since real faces are not linear.
+# Share of the drawn motion; the rest is what the pixels show. On 16 persons of the tuning split, of both head families, whose
+# true motion is linear in the weights, the best share lay between .9 and 1.2 on lips, lids and elsewhere, and .75 was .02 mm
+# worse at most: a quarter is left to pixels, since real faces are not linear.
 DRAWN_SHARE = 0.75
 OFFSET_LIMIT_MM = 8.0  # a vertex further than this from the neutral image (hair) is no evidence
 

@@ -262,7 +262,7 @@ def _pierce(
                         if out[e] or not _overlap(near, far, boxes, t):
                             continue
                         a, b, d = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                        if a == p or a == q or b == p or b == q or d == p or d == q:
+                        if a in (p, q) or b in (p, q) or d in (p, q):
                             continue
                         out[e] = _depth(vertices[p], vertices[q], vertices[a], vertices[b], vertices[d]) > least_mm
     return out
@@ -271,10 +271,10 @@ def _pierce(
 @kernel()
 def _overlap(near: np.ndarray, far: np.ndarray, boxes: np.ndarray, t: int) -> bool:
     """Whether a box given by its corners overlaps that of a triangle."""
+    apart = False
     for c in range(3):
-        if far[c] < boxes[t, 0, c] or near[c] > boxes[t, 1, c]:
-            return False
-    return True
+        apart |= far[c] < boxes[t, 0, c] or near[c] > boxes[t, 1, c]
+    return not apart
 
 
 @kernel()

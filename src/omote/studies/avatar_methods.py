@@ -327,12 +327,13 @@ def registered(
 ) -> Posed:
     """The head registered to images, as in the pipeline with given weights; by pixels alone without ``drawn_mm``."""
     still = still_in(avatar.head, avatar.neutral_mm, reference)
+    expected = [None] * len(images) if drawn_mm is None else drawn_mm
     return np.stack([
         register_expression(
             avatar.head, avatar.neutral_mm, image, reference, units_mm=avatar.linear_mm, prior=e.arkit,
             skin=avatar.skin, still=still, drawn_mm=drawn, within_reach=False,
         ).vertices_mm
-        for image, e, drawn in zip(images, expressions, drawn_mm or [None] * len(images), strict=True)
+        for image, e, drawn in zip(images, expressions, expected, strict=True)
     ])  # fmt: skip
 
 
