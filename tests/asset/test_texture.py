@@ -194,3 +194,18 @@ def test_an_eye_is_not_painted_on_the_lids_that_were_fitted_over_it(monkeypatch:
     clean = dark()
     monkeypatch.setattr("omote.asset.texture._of_eyes", lambda color, belief, lid: np.zeros(len(color), bool))
     assert dark() > 0.05 > 4 * clean
+
+
+def test_teeth_of_a_grey_scan_are_not_blue() -> None:
+    grey = Mesh(
+        vertices=MODEL.template_mm.astype(np.float64),
+        faces=MODEL.faces.astype(np.int64),
+        vertex_colors=np.full((MODEL.num_vertices, 3), (0.46, 0.45, 0.44)),
+    )
+    tinted = replace(grey, vertex_colors=np.full((MODEL.num_vertices, 3), (0.5, 0.44, 0.5)))
+    found = {
+        name: np.array(bake_texture(MODEL, MODEL.template_mm, scan, size=64).appearance.exposure)
+        for name, scan in (("grey", grey), ("tinted", tinted))
+    }
+    np.testing.assert_array_equal(found["grey"], np.ones(3))
+    assert found["tinted"][2] > found["tinted"][0], "the light's cast is still found"

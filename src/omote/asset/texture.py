@@ -37,6 +37,7 @@ FADE = 2e-3  # weight of the painted skin's own colour against smoothness: a ran
 MIRROR_BELIEF = 0.4
 PAD_PX = 12
 CAST = 0.75, 1.15
+GREY = 0.06  # of a colour: the range of its channels over the largest, below which it is grey
 SEEDING_MODES = 6  # of the identity, which draw the appearance of a scan without colour
 DETAIL_LIMIT = 0.025
 
@@ -236,8 +237,10 @@ def _matched_paint(
     matched = _match_tone(mean[face])
     painted = paint(model, matched).astype(np.float64)
     ratio = np.median(mean[face], 0) / np.maximum(np.median(painted[face], 0), 0.02)
-    # Half of the skin's cast is taken for the light's, unless the eyes show it.
-    r, g, b = (float(x) for x in np.clip(ratio / ratio.mean(), *CAST) ** 0.5)
+    # Half of the skin's cast is taken for the light's, unless the eyes show it. No light makes skin grey: it lacks colour.
+    tone = np.median(mean[face], 0)
+    cast = np.ones(3) if np.ptp(tone) < GREY * tone.max() else np.clip(ratio / ratio.mean(), *CAST)
+    r, g, b = (float(x) for x in cast**0.5)
     matched = replace(matched, exposure=(r, g, b))
     hair = match_hair(model, mean, seen > 0.5)
     if hair is not None:
