@@ -30,7 +30,7 @@ COLUMN_MM = 2.0
 # Limit of the units that roll the lips: contact is measured along the normals at rest, which lets rolled lips pass each other
 # beyond this weight.
 ROLLING = {"mouthFunnel": 0.75, "mouthRollLower": 0.9, "mouthRollUpper": 0.8}
-PRESSING = ("mouthShrugLower",)  # pushes the lower lip up through the upper one
+PRESSING = ("mouthShrugLower", "mouthRollLower")  # push the lower lip through the upper one
 
 
 def personal_units(
