@@ -1,6 +1,6 @@
 """Batches: one process against a bare loop, two processes against one, and Ray beside them.
 
-    make bench BENCH=batch OUT=dir                 (OMOTE_BENCH_SCANS=N: scans of each run, 12 by default)
+    make bench BENCH=batch OUT=dir                 (OMOTE_BENCH_SCANS=N: scans of each run, 12 by default, 5 minutes)
 
 Depth frames of synthetic persons, each frame as a scan. The bare loop is `several_avatars` with the same files saved, thumbnails
 included, in one process of one thread that is started and loaded before the clock. A batch is a call of ``omote.batch`` in a new
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -63,10 +64,12 @@ def run() -> dict[str, float | int | str]:
         loop = bare_loop(folder) / SCANS
         out |= {"loop/s_per_scan": loop.wall_s, "loop/cpu_s_per_scan": loop.cpu_s}
         one = batch(folder / "one.txt", folder / "start", Execution(workers=1))
+        told("avatars", loop=loop, first=one)
         found = {
             workers: batch(folder / "scans", folder / f"workers_{workers}", Execution(workers=workers))
             for workers in (1, 2)
         }
+        told("batches", one=found[1], two=found[2])
         # Each worker loads and makes a first scan, as the batch of one scan does.
         warm = {
             workers: Spent(spent.wall_s - one.wall_s, spent.cpu_s - workers * one.cpu_s) / (SCANS - workers)
@@ -87,6 +90,7 @@ def run() -> dict[str, float | int | str]:
         if importlib.util.find_spec("ray") is not None:
             with ray_cluster():
                 ray = batch(folder / "scans", folder / "ray", Execution(executor="ray", workers=2))
+            told("batches", ray=ray)
             out["batch/s_per_scan_ray_2"] = ray.wall_s / SCANS
     return out
 
@@ -100,6 +104,11 @@ class Spent:
 
     def __truediv__(self, count: int) -> Spent:
         return Spent(self.wall_s / count, self.cpu_s / count)
+
+
+def told(what: str, **found: Spent) -> None:
+    """Say what has been measured so far: all of it takes minutes."""
+    print(f"{what}:", ", ".join(f"{name} {s.wall_s:.1f} s" for name, s in found.items()), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -127,6 +136,7 @@ def mechanism() -> dict[str, float]:
                 pass
     runs = {"here": Here(), "processes_1": Processes(workers=1), "processes_2": Processes(workers=2)}
     found = {"loop": loop[0], **{name: spent(executor) for name, executor in runs.items()}}
+    told("without avatars", **found)
     if importlib.util.find_spec("ray") is not None:
         with ray_cluster():
             found["ray_2"] = spent(RayCluster(workers=2))
