@@ -33,6 +33,9 @@ def draw(head: bpy.types.Object, path: str) -> None:
     lamp.data.energy, lamp.rotation_euler = 3, (0.9, 0, 0.5)
     for thing in (camera, lamp):
         scene.collection.objects.link(thing)
+    scene.world = bpy.data.worlds.new("sky")
+    scene.world.use_nodes = True
+    scene.world.node_tree.nodes["Background"].inputs[0].default_value = (0.5, 0.5, 0.5, 1.0)
     scene.camera, scene.render.engine = camera, "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 16, False
     scene.render.resolution_x = scene.render.resolution_y = 480
