@@ -321,6 +321,10 @@ def test_cancel_frees_the_worker_and_a_killed_server_keeps_the_job(
     page.wait_for_selector(".steps li")
     old = server["now"]
     old.kill()
+    page.get_by_role("button", name="New avatar").click()
+    page.get_by_role("button", name="Try it with a made-up person").click()
+    page.get_by_role("alert").get_by_text("The server does not answer").wait_for()
+    page.go_back()
     time.sleep(0.5)
     server["now"] = Server(folder / "jobs", folder / "log2", port=old.port)
     page.reload()
@@ -343,6 +347,24 @@ def test_on_a_phone_in_the_dark_in_japanese_nothing_overflows(
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(25, 24, 23)"
     page.get_by_role("button", name="English").click()
+
+
+def test_the_head_fits_the_window_whatever_its_shape(person: dict[str, Any], page: Any) -> None:
+    page.goto(person["url"])
+    canvas = page.locator(".stages canvas[data-ready=yes]")
+    canvas.wait_for()
+    away = []
+    for width in (1280, 360, 1280):
+        page.set_viewport_size({"width": width, "height": 740})
+        settle(page)
+        away.append(canvas.evaluate("(c) => c.viewer.camera.position.length()"))
+    assert away[0] == pytest.approx(away[2])
+    assert away[1] > away[0]  # narrow: from farther away
+    canvas.press("ArrowRight")  # whoever has turned it keeps that
+    turned = canvas.evaluate("(c) => c.viewer.camera.position.toArray()")
+    page.set_viewport_size({"width": 360, "height": 740})
+    settle(page)
+    assert canvas.evaluate("(c) => c.viewer.camera.position.toArray()") == pytest.approx(turned)
 
 
 def test_the_keyboard_is_enough(page: Any, server: dict[str, Server]) -> None:
