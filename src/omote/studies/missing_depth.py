@@ -14,7 +14,6 @@ from omote.errors import ConfigError
 from omote.evaluation.figures import axis_over, figure, row_chart
 from omote.evaluation.records import Row, Table
 from omote.evaluation.statistics import Interval, bootstrap_mean, paired_test
-from omote.evaluation.summary import merged
 from omote.progress import Steps
 from omote.studies.base import FREE, ModelStudy, PersonStudy, Record, Results, Work
 from omote.studies.table import cell
@@ -85,6 +84,7 @@ class MissingDepth(PersonStudy, ModelStudy):
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure every person and scan, and test each completion against today's restoration."""
+        from omote.evaluation.summary import merged
         from omote.studies.missing_depth_meter import Meter, write_examples
 
         meter = Meter(self)
