@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,11 @@ def test_a_limit_holds_for_this_process_and_for_libraries_that_it_imports_later(
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "1", "1"]
+
+
+def test_no_search_takes_all_cores_whatever_it_was_given() -> None:
+    source = Path(cores.__file__).parent
+    assert [path.name for path in source.rglob("*.py") if "workers=-1" in path.read_text(encoding="utf-8")] == []
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
+from omote.cores import num_cores
 from omote.geometry.cloud import spacing
 from omote.geometry.mesh import vertex_normals
 from omote.lift.points import sample_image
@@ -51,7 +52,7 @@ def _from_points(
     cloud, colors = scan.points[kept], scan.colors[kept]
     gap = max(spacing(cloud), 0.1)
     distance, index = cKDTree(cloud).query(
-        points, k=POINT_NEIGHBORS, distance_upper_bound=MAX_DISTANCE_MM + 2 * gap, workers=-1
+        points, k=POINT_NEIGHBORS, distance_upper_bound=MAX_DISTANCE_MM + 2 * gap, workers=num_cores()
     )
     found = np.isfinite(distance)
     index = np.where(found, index, 0)
@@ -79,7 +80,7 @@ def _from_mesh(
     used, faces = np.unique(scan.faces[face_ids], return_inverse=True)
     faces = np.ascontiguousarray(faces.reshape(-1, 3), dtype=np.int64)
     vertices = np.ascontiguousarray(scan.vertices[used], dtype=np.float64)
-    _, start = cKDTree(vertices).query(points, workers=-1)
+    _, start = cKDTree(vertices).query(points, workers=num_cores())
     first, incident = _incident(faces, len(vertices))
     face, weights, squared = np.zeros(len(points), np.int64), np.zeros((len(points), 3)), np.full(len(points), np.inf)
     _closest(np.ascontiguousarray(points, np.float64), start, first, incident, vertices, faces, face, weights, squared)

@@ -18,6 +18,7 @@ from omote.align.align import Alignment, background_of
 from omote.completion.base import CompletedHead, Completion, PartialScan
 from omote.completion.coarse_head import coarse_head
 from omote.completion.names import CompletionName
+from omote.cores import num_cores
 from omote.geometry.camera import rgbd_points, transform
 from omote.geometry.cloud import estimate_normals, sample_surface
 from omote.geometry.mesh import adjacency, solve_spd, vertex_normals
@@ -102,7 +103,7 @@ def lacks_depth(head: HeadModel, alignment: Alignment) -> bool:
     region, area = head_region(head), _areas(head)
     outer = np.flatnonzero(region.exterior | region.ear)
     distance, _ = cKDTree(_places(alignment.scan)).query(
-        alignment.vertices_mm[outer], distance_upper_bound=NEAR_MM, workers=-1
+        alignment.vertices_mm[outer], distance_upper_bound=NEAR_MM, workers=num_cores()
     )
     return bool(area[outer][np.isfinite(distance)].sum() < WHOLE_SHARE * area[outer].sum())
 
@@ -169,7 +170,7 @@ def near_head(
         colors: their colours, or None.
     """
     outer = coarse_head(head).outer
-    distance, nearest = cKDTree(fitted_mm[outer]).query(points, workers=-1)
+    distance, nearest = cKDTree(fitted_mm[outer]).query(points, workers=num_cores())
     outward = vertex_normals(fitted_mm, head.faces)[outer][nearest]
     normals = np.where((normals * outward).sum(axis=1, keepdims=True) < 0, -normals, normals)
     near = distance < HAIR_MM

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
+from omote.cores import num_cores
 
 
 def estimate_normals(
@@ -87,7 +88,7 @@ def closest_on_mesh(
     """
     used = np.unique(faces)
     incident = _incident_faces(faces, len(vertices))
-    _, near = cKDTree(vertices[used]).query(points, k=nearest_vertices, workers=-1)
+    _, near = cKDTree(vertices[used]).query(points, k=nearest_vertices, workers=num_cores())
     candidates = incident[used[near.reshape(len(points), -1)]].reshape(len(points), -1)
     best = np.full(len(points), np.inf)
     where = np.zeros((len(points), 3))

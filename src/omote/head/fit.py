@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
+from omote.cores import num_cores
 from omote.errors import AlignmentError
 from omote.geometry.camera import transform
 from omote.geometry.cloud import closest_on_mesh, estimate_normals, in_sight, spacing
@@ -321,7 +322,7 @@ class _Surface:
     def correspond(self, solver: _Solver, change: Float[np.ndarray, "4 4"], settle: float) -> _Pairs:
         """Nearest scan point per solver vertex, with robust weights; ``settle`` runs from 0 (far) to 1 (converged)."""
         v = solver.surface()
-        _, index = self.tree.query(transform(np.linalg.inv(change), v), workers=-1)
+        _, index = self.tree.query(transform(np.linalg.inv(change), v), workers=num_cores())
         q = transform(change, self.points[index])
         rotation = change[:3, :3] / np.cbrt(np.linalg.det(change[:3, :3]))
         n = self.normals[index] @ rotation.T
@@ -418,7 +419,9 @@ def face_points(
     outer = region.exterior | region.ear
     outer[model.part_vertices("eye_left", "eye_right")] = True
     ids = np.flatnonzero(outer)
-    distance, index = cKDTree(vertices_mm[ids]).query(points_mm, distance_upper_bound=MEASURE_RANGE_MM, workers=-1)
+    distance, index = cKDTree(vertices_mm[ids]).query(
+        points_mm, distance_upper_bound=MEASURE_RANGE_MM, workers=num_cores()
+    )
     found = np.isfinite(distance)
     return found & region.face[ids[np.where(found, index, 0)]]
 
@@ -435,7 +438,7 @@ def face_distance(
     if len(points) < 20:
         return np.inf, np.inf, 0.0
     region = head_region(model)
-    near, _ = cKDTree(points).query(vertices_mm[region.face], workers=-1)
+    near, _ = cKDTree(points).query(vertices_mm[region.face], workers=num_cores())
     apart = spacing(points)
     coverage = float((near < max(3.0, 1.5 * apart)).mean())
     seen = in_sight(points, SIGHT, cell_mm=SIGHT_CELL * apart, depth_mm=SIGHT_DEPTH_MM)

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
+from omote.cores import num_cores
 from omote.geometry.cloud import estimate_normals, spacing
 from omote.geometry.mesh import adjacency, solve_spd, unique_edges, vertex_normals
 from omote.head.model import HeadModel
@@ -84,7 +85,7 @@ def refine(
     skin = model.part_vertices("skin", "mouth")
     faces = model.faces[np.isin(model.faces, skin).all(axis=1)]
     smooth = _smoothness(faces, len(start))
-    beyond, _ = cKDTree(start[belief > 0]).query(start, workers=-1)
+    beyond, _ = cKDTree(start[belief > 0]).query(start, workers=num_cores())
     active = np.flatnonzero((np.bincount(faces.ravel(), minlength=len(start)) > 0) & (beyond < FOLLOW_MM))
     smooth = smooth[active][:, active]
     # A scan sparser than the mesh gives less evidence per vertex than the number of correspondences suggests.
@@ -124,7 +125,7 @@ def _targets(
     """Per vertex: target offset along the normal (mm), its weight, and whether a scan point supports the vertex."""
     use = np.flatnonzero(belief > 0)
     # The mean tangent plane of three neighbours is less noisy than that of the nearest point alone.
-    _, index = tree.query(current[use], k=min(3, len(points)), workers=-1)
+    _, index = tree.query(current[use], k=min(3, len(points)), workers=num_cores())
     index = index.reshape(len(use), -1)
     n, q = normals[index], points[index]
     step = q - current[use][:, None]

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
+from omote.cores import num_cores
 from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.geometry.holes import closed, holes_of, with_colors_in_holes
 from omote.head.model import HeadModel
@@ -61,7 +62,7 @@ def source_image(
         image = render_mesh(scan, camera) if isinstance(scan, Mesh) else render_points(scan, camera)
     points, _ = rgbd_points(image)
     kept = model.part_vertices(*parts)
-    distance, _ = cKDTree(vertices_mm[kept]).query(points, workers=-1)
+    distance, _ = cKDTree(vertices_mm[kept]).query(points, workers=num_cores())
     mask = image.mask.copy()
     mask[image.mask] = distance < CROP_MM
     rgb = np.where(mask[..., None], image.rgb, 0.5).astype(np.float32)

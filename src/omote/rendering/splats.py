@@ -17,6 +17,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from omote.compiled import kernel
+from omote.cores import num_cores
 from omote.geometry.camera import project, transform
 from omote.types import Camera, PointCloud
 
@@ -40,7 +41,7 @@ def disc_radii_mm(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
     """
     if not len(points):
         return np.zeros(0)
-    distance, _ = cKDTree(points).query(points, k=min(NEIGHBOURS, len(points)), workers=-1)
+    distance, _ = cKDTree(points).query(points, k=min(NEIGHBOURS, len(points)), workers=num_cores())
     found: Float[np.ndarray, " n"] = distance.reshape(len(points), -1)[:, -1]
     return np.maximum(RADIUS * np.minimum(found, 4 * np.median(found)), 1e-3)
 
