@@ -4,8 +4,8 @@
 
 Depth frames of synthetic persons, each frame as a scan. The bare loop is `several_avatars` with the same files saved, thumbnails
 included, in one process of one thread that is started and loaded before the clock. A batch is a call of ``omote.batch`` in a new
-folder, whose workers load networks first: ``warm`` leaves out the start and the first scan of each, which a batch of one scan
-measures. ``shards/`` is the mechanism alone: sums of numbers, 20 ms of processor time each, 200 in shards of 10.
+folder, whose workers load networks first: ``warm`` leaves out the start and the first scan of each, which a batch of as many
+scans as workers measures. ``shards/`` is the mechanism alone: sums of numbers, 20 ms of processor time each, 200 in shards of 10.
 
 Other programs disturb clock times (``machine/load_1min`` says how many ran at the start), and processor time much less: on two
 free cores, two processes are ``2 × efficiency_2_cpu`` times as fast as one, since each uses ``cores_of_a_process``, about one.
@@ -60,21 +60,9 @@ def run() -> dict[str, float | int | str]:
         folder = Path(name)
         for seed in range(SCANS):
             save_rgbd(sensed_frame(seed, shipped_head()), folder / f"scans/person_{seed:03d}")
-        (folder / "one.txt").write_text("scans/person_000\n")
         loop = bare_loop(folder) / SCANS
         out |= {"loop/s_per_scan": loop.wall_s, "loop/cpu_s_per_scan": loop.cpu_s}
-        one = batch(folder / "one.txt", folder / "start", Execution(workers=1))
-        told("avatars", loop=loop, first=one)
-        found = {
-            workers: batch(folder / "scans", folder / f"workers_{workers}", Execution(workers=workers))
-            for workers in (1, 2)
-        }
-        told("batches", one=found[1], two=found[2])
-        # Each worker loads and makes a first scan, as the batch of one scan does.
-        warm = {
-            workers: Spent(spent.wall_s - one.wall_s, spent.cpu_s - workers * one.cpu_s) / (SCANS - workers)
-            for workers, spent in found.items()
-        }
+        first, found, warm = by_processes(folder)
         for workers in (1, 2):
             out |= {
                 f"batch/s_per_scan_{workers}": found[workers].wall_s / SCANS,
@@ -82,7 +70,8 @@ def run() -> dict[str, float | int | str]:
                 f"batch/cpu_s_per_scan_{workers}_warm": warm[workers].cpu_s,
             }
         out |= {
-            "batch/first_scan_s": one.wall_s,
+            "batch/first_scan_s": first.wall_s,
+            "batch/speedup_2": warm[1].wall_s / warm[2].wall_s,
             "batch/overhead_cpu": warm[1].cpu_s / loop.cpu_s - 1,
             "batch/efficiency_2_cpu": warm[1].cpu_s / warm[2].cpu_s,
             "batch/cores_of_a_process": warm[1].cpu_s / warm[1].wall_s,
@@ -95,12 +84,28 @@ def run() -> dict[str, float | int | str]:
     return out
 
 
+def by_processes(folder: Path) -> tuple[Spent, dict[int, Spent], dict[int, Spent]]:
+    """A batch of one scan; batches of all by one and two processes, and per scan of them once each process has made its first."""
+    starts, found, warm = {}, {}, {}
+    for workers in (1, 2):
+        few = folder / f"first_{workers}.txt"
+        few.write_text("".join(f"scans/person_{seed:03d}\n" for seed in range(workers)))
+        starts[workers] = batch(few, folder / f"start_{workers}", Execution(workers=workers))
+        found[workers] = batch(folder / "scans", folder / f"workers_{workers}", Execution(workers=workers))
+        told(f"batches, {workers} processes", first=starts[workers], all=found[workers])
+        warm[workers] = (found[workers] - starts[workers]) / (SCANS - workers)
+    return starts[1], found, warm
+
+
 @dataclass(frozen=True)
 class Spent:
     """Seconds on the clock, and of the processor in this process and its children."""
 
     wall_s: float
     cpu_s: float
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.wall_s - other.wall_s, self.cpu_s - other.cpu_s)
 
     def __truediv__(self, count: int) -> Spent:
         return Spent(self.wall_s / count, self.cpu_s / count)
