@@ -1,5 +1,6 @@
 """Completion by diffusion: views of a partial scan, the way back to the head, training and samples."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from omote.completion.diffusion import GROUPS, DiffusionCompletion
 from omote.completion.partial_views import displacement, partial_views
 from omote.completion.trained import load_completion
 from omote.errors import CheckpointError, ConfigError
+from omote.geometry.mesh import vertex_normals
 from omote.geometry.rig import Rig
 from omote.head.shipped import shipped_head
 from omote.recipes.completion import COMPLETION
@@ -52,8 +54,6 @@ def test_a_change_of_depth_in_the_views_displaces_the_head_by_as_much(half_scan:
 
 
 def grown(head, distance_mm: float) -> np.ndarray:
-    from omote.geometry.mesh import vertex_normals
-
     template = head.template_mm.astype(np.float64)
     return template + distance_mm * vertex_normals(template, head.faces)
 
@@ -106,11 +106,9 @@ def test_samples_differ_and_their_spread_is_in_the_deviation(trained: Path, half
 
 
 def test_weights_that_lack_a_network_or_do_not_belong_together_are_one_line(trained: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(trained, tmp_path / "own")
     shutil.rmtree(tmp_path / "own/first_stage")
-    with pytest.raises(CheckpointError, match="completion-diffusion-cpu"):
+    with pytest.raises(CheckpointError, match=r"first_stage: .*completion-diffusion-cpu"):
         load_completion(tmp_path / "own", shipped_head())
     shutil.copytree(trained, tmp_path / "damaged")
     (tmp_path / "damaged/denoiser/units.safetensors").write_bytes(b"no")

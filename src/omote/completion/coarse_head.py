@@ -48,6 +48,12 @@ class CoarseHead:
     within: Int[np.ndarray, " n"]
     spread: sparse.csr_matrix
 
+    def surface_faces(self, head: HeadModel) -> Int[np.ndarray, "f 3"]:
+        """Triangles of the head's outer surface."""
+        on_surface = np.zeros(head.num_vertices, bool)
+        on_surface[self.outer] = True
+        return head.faces[on_surface[head.faces].all(axis=1)]
+
 
 @once_per_head
 def coarse_head(head: HeadModel) -> CoarseHead:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -50,7 +49,7 @@ class SampledOffsets:
 
     offset_mm: Float[np.ndarray, "k n 3"]
     sigma_mm: Float[np.ndarray, " n"]
-    group: Any
+    group: Int[np.ndarray, " n"]
 
 
 def bare_conditions(composite: Float[Tensor, "b v d h w"], supported: Float[Tensor, "b v 5 s s"]) -> ViewConditions:
@@ -138,7 +137,7 @@ class DiffusionCompletion:
         return self.first_stage.decoded(whole.flatten(0, 1)).unflatten(0, whole.shape[:2])
 
 
-def groups(seen: Bool[np.ndarray, " n"], in_view: Bool[np.ndarray, " n"]) -> Any:
+def groups(seen: Bool[np.ndarray, " n"], in_view: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Index of each vertex's group in `GROUPS`."""
     return np.where(seen, GROUPS.index("seen"), np.where(in_view, GROUPS.index("missing"), GROUPS.index("out of view")))
 

@@ -22,6 +22,7 @@ from omote.geometry.mesh import vertex_normals
 from omote.geometry.rig import Rig
 from omote.head.model import HeadModel
 from omote.lift.points import sample_image
+from omote.rendering.rgbd import interpolate
 from omote.rendering.zbuffer import rasterize
 from omote.rgbd.codec import DEPTH, DEPTH_SCALE_MM, MASK, pack, reference_depth_mm
 from omote.types import Camera
@@ -86,8 +87,9 @@ def partial_views(partial: PartialScan, head: HeadModel, rig: Rig, size: int) ->
     attributes[outer] = np.column_stack([np.clip(rgb, 0, 1), seen])
 
     cameras = rig.cameras(size)
-    images = np.stack([_rendered(camera, surface, head, outer, attributes) for camera in cameras])
-    x = torch.from_numpy(images.astype(np.float32)).movedim(3, 1)
+    faces = coarse.surface_faces(head)
+    images = np.stack([_rendered(camera, surface, faces, attributes) for camera in cameras])
+    x = torch.from_numpy(images).movedim(3, 1)
     rgb_x, supported, depth, mask = x[:, :3], x[:, 3:4], x[:, 4:5], x[:, 5:6]
     at, normals = surface[coarse.ids], vertex_normals(surface, head.faces)[coarse.ids]
     return PartialViews(
@@ -104,21 +106,15 @@ def partial_views(partial: PartialScan, head: HeadModel, rig: Rig, size: int) ->
 def _rendered(
     camera: Camera,
     vertices_mm: Float[np.ndarray, "v 3"],
-    head: HeadModel,
-    outer: Int[np.ndarray, " o"],
+    faces: Int[np.ndarray, "f 3"],
     attributes: Float[np.ndarray, "v 4"],
 ) -> Float[np.ndarray, "s s 6"]:
-    """Colour, support, depth less the reference, and mask of the outer surface."""
-    on_surface = np.zeros(len(vertices_mm), bool)
-    on_surface[outer] = True
-    faces = head.faces[on_surface[head.faces].all(axis=1)]
+    """Colour, support, depth less the reference, and mask of a surface."""
     raster = rasterize(camera, np.ascontiguousarray(vertices_mm, np.float32), faces, cull_back=True)
+    seen = interpolate(raster.face_id, raster.barycentric, faces, attributes)
     mask = raster.face_id >= 0
-    out = np.zeros((*mask.shape, 6), np.float32)
-    out[mask, :4] = np.einsum("nkc,nk->nc", attributes[faces[raster.face_id[mask]]], raster.barycentric[mask])
-    out[mask, 4] = raster.depth_mm[mask] - reference_depth_mm(camera)
-    out[..., 5] = mask
-    return out
+    depth = np.where(mask, raster.depth_mm - reference_depth_mm(camera), 0.0)
+    return np.concatenate([seen, depth[..., None], mask[..., None]], axis=-1, dtype=np.float32)
 
 
 def _weights(
@@ -130,7 +126,7 @@ def _weights(
 ) -> Float[np.ndarray, " n"]:
     """Squared cosine of the angle at which a camera sees each vertex; 0 where it does not."""
     uvz = project(camera, vertices_mm)
-    ray = _rays(camera, uvz)
+    ray = _rays(camera, vertices_mm, uvz)
     cosine = -(normals * ray).sum(axis=1) / np.linalg.norm(ray, axis=1)
     size = len(mask)
     inside = ((uvz[:, :2] > 1) & (uvz[:, :2] < size - 1)).all(axis=1) & (uvz[:, 2] > 0)
@@ -141,10 +137,11 @@ def _weights(
     return np.where(shown & (cosine > 0.1), cosine**2, 0.0)
 
 
-def _rays(camera: Camera, uvz: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Lines of sight through pixels in the world's axes, as long as unit z-depth."""
-    pixels = np.column_stack([uvz[:, :2], np.ones(len(uvz))])
-    return pixels @ np.linalg.inv(camera.intrinsics).T @ camera.cam_from_world[:3, :3]
+def _rays(
+    camera: Camera, places_mm: Float[np.ndarray, "n 3"], uvz: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "n 3"]:
+    """Lines of sight to some places, as long as unit z-depth."""
+    return (places_mm - np.linalg.inv(camera.cam_from_world)[:3, 3]) / uvz[:, 2:]
 
 
 def displacement(
@@ -170,7 +167,7 @@ def displacement(
         both = ((changed[k, MASK] > 0) & (before[k, MASK] > 0))[0].astype(np.float64)
         found = sample_image(np.stack([change * both, both], axis=-1).astype(np.float64), uvz[:, :2])
         weight = views.weight[k] * (found[:, 1] > 0.5)
-        toward = (views.normals * _rays(camera, uvz)).sum(axis=1)
+        toward = (views.normals * _rays(camera, views.vertices_mm, uvz)).sum(axis=1)
         moved += weight * found[:, 0] / np.maximum(found[:, 1], 0.5) * toward
         total += weight
     in_view = total > LEAST_WEIGHT

@@ -32,6 +32,7 @@ from omote.head.model import HeadModel
 from omote.multiview.data import sets_of
 from omote.multiview.denoiser import ViewUNet
 from omote.multiview.first_stage import ViewAutoencoder
+from omote.multiview.latent_views import ViewEncoders
 from omote.rgbd.codec import NUM_CHANNELS
 
 MEASURED = 24
@@ -92,22 +93,15 @@ class InpaintingModule(nn.Module):
     def __init__(self, denoiser: ViewUNet, first_stage: ViewAutoencoder, objective: Objective) -> None:
         super().__init__()
         self.denoiser, self.objective = denoiser, objective
-        # Not a submodule: its weights are frozen and are no part of the run's state.
-        self._first_stage = (first_stage.eval().requires_grad_(False),)
         self.register_buffer("delta_std", torch.ones(denoiser.latent_channels, 1, 1))
-
-    @property
-    def first_stage(self) -> ViewAutoencoder:
-        """The frozen first stage."""
-        return self._first_stage[0]
+        # Frozen: no submodule, and no part of the run's state.
+        self.encoders = ViewEncoders(first_stage=first_stage.eval().requires_grad_(False), encoder=None)
 
     @torch.no_grad()
     def latents(self, batch: InpaintingBatch, device: torch.device) -> tuple[Tensor, Tensor]:
         """Latents of the composites and of the whole heads."""
-        x = torch.cat([batch.composite, batch.whole]).to(device)
-        z = self.first_stage.to(device).encoded(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        source, target = z.chunk(2)
-        return source, target
+        views = self.encoders(batch.composite, batch.whole, device)
+        return views.source, views.target
 
     def forward(self, batch: InpaintingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the prediction, with the weighting of the objective."""
@@ -134,7 +128,7 @@ class DiffusionCompletionTask(BaseTask):
         self.config = config
         self.source = PartialSource(config.population, heads)
         self.head, self.rig = heads[0], self.source.views.rig
-        first_stage = load_pretrained(ViewAutoencoder, config.first_stage)
+        self.first_stage = first_stage = load_pretrained(ViewAutoencoder, config.first_stage).float()
         if len(first_stage.channels) != NUM_CHANNELS:
             raise ConfigError(f"first_stage: expected one with depth (views-cpu-rgbd), got {config.first_stage}")
         torch.manual_seed(config.engine.seed)
@@ -152,7 +146,7 @@ class DiffusionCompletionTask(BaseTask):
         # Nothing is asked for in words, so these are never read.
         for unread in (denoiser.category, denoiser.intensity, denoiser.text):
             unread.requires_grad_(False)
-        self.module = InpaintingModule(denoiser, first_stage.float(), config.objective)
+        self.module = InpaintingModule(denoiser, first_stage, config.objective)
         source, target = self.module.latents(self.batch(0, 7, MEASURED, 0, 1), torch.device("cpu"))
         std = (target - source).flatten(0, 1).std(dim=(0, 2, 3)).clamp_min(1e-3)
         self.module.delta_std.copy_(std[:, None, None])
@@ -187,7 +181,7 @@ class DiffusionCompletionTask(BaseTask):
         delta_std = weights["delta_std"].cpu().float().contiguous()
         completion = DiffusionCompletion(
             denoiser=denoiser,
-            first_stage=self.module.first_stage.cpu(),
+            first_stage=self.first_stage.cpu(),
             delta_std=delta_std,
             sigma_scale=torch.ones(len(GROUPS)),
             head=self.head,
