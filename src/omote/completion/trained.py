@@ -25,6 +25,9 @@ NETWORKS: dict[str, type[CompletionNetwork]] = {
 }
 
 
+HINT = "train one: volume-cpu, sparse-cpu, part-graph-cpu or completion-diffusion-cpu (docs/missing-depth.md)"
+
+
 class TrainedCompletion:
     """Completion by a trained network.
 
@@ -64,5 +67,5 @@ def load_completion(folder: Path, head: HeadModel) -> TrainedCompletion | Diffus
     if (folder / "denoiser").is_dir():
         return load_diffusion_completion(folder, head)
     first, *others = NETWORKS.values()
-    network = load_pretrained(first, folder, *others, hint="train one (omote train part-graph-cpu)")
+    network = load_pretrained(first, folder, *others, hint=HINT)
     return TrainedCompletion(network.float(), head)

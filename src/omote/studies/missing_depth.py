@@ -31,8 +31,8 @@ class MissingDepth(PersonStudy, ModelStudy):
     Attributes:
         kinds: kinds of missing surface.
         strengths: strengths of each kind.
-        networks: folder of trained completions, as exports or runs: ``volume``, ``sparse``, ``part-graph``. Those without
-            weights are left out.
+        networks: folder of trained completions, as exports or runs: ``volume``, ``sparse``, ``part-graph``, ``diffusion``. Those
+            without weights are left out.
         scans: folder of whole real scans, which are captured and completed too; the whole scan is the truth.
         avatars: number of persons whose avatars are made by every completion too, at the greatest strength.
     """
