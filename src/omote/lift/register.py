@@ -8,9 +8,8 @@ residual) cancel, and a perfect copy of the neutral image gives back exactly the
    SIGGRAPH 2013, for the combination of depth and colour terms and the prior).
 2. A smooth displacement along the normals for shapes that the units can't express (wrinkles, fuller cheeks).
 
-Then the result is shrunk towards the motion that the image was asked for: what a motion image draws and what pixels of 1.8 mm
-show of it have errors of their own, and their mean is nearer to the true motion than either (James & Stein, "Estimation with
-Quadratic Loss", Berkeley Symposium 1961, for shrinkage towards what was expected).
+Then the result is shrunk towards the motion that the image was asked for, since pixels of 1.8 mm show it with errors of their own
+(James & Stein, "Estimation with Quadratic Loss", Berkeley Symposium 1961, for shrinkage towards what was expected).
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def register_expression(
         prior: expected ARKit weights (those of the category); zero if None.
         skin: the person's skin at rest, the reference for strain; computed if None.
         still: the person in ``reference``; computed if None.
-        drawn_mm: offsets of the motion image that the image was generated from (`omote.head.rest_face.RestFace.moved`);
+        drawn_mm: offsets of the motion image that the image was generated from (`omote.head.rest_face.RestFace.drawn_mm`);
             nothing is known about the motion but the image if None.
         within_reach: whether to keep mouth corners and upper lip within the travel of real faces, and lips closed if no weight
             of the prior parts them; false if the prior is the expression itself.
