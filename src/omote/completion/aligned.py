@@ -37,7 +37,7 @@ MOST_POINTS = 16_384
 HAIR_MM = 18.0  # farther from the fitted head lie hair and clothing
 NEIGHBORS = 24  # of the plane that gives a point's normal, as in training
 # Deviation of the refined surface's error over that of the points that it was moved onto: of 0, .25, .5, 1 and 2, the best on
-# frames of ten persons of the validation split (error of the face .184, .179, .172, .168 and .174 mm).
+# frames of ten persons of the validation split (error of the face .185, .180, .172, .169 and .174 mm).
 NOISE_KEPT = 1.0
 DEVIATION_OF_MEDIAN = 1.4826  # of normal errors over the median of their absolute values
 EYES_AND_LIPS = slice(36, 68)
@@ -191,10 +191,9 @@ def completed(head: HeadModel, alignment: Alignment, whole: CompletedHead) -> Al
         whole: completion of the scan.
     """
     start = alignment.vertices_mm.astype(np.float64)
-    offset = whole.vertices_mm - start
-    moved = start + _passage(
-        head, start, offset, share_of_completion(head, alignment, whole)[:, None] * offset, ~alignment.inferred
-    )
+    wanted = whole.vertices_mm - start
+    kept = share_of_completion(head, alignment, whole)[:, None] * wanted
+    moved = start + _passage(head, start, wanted, kept, ~alignment.inferred)
     carry(head, start, moved, moved - start)
     offset = moved - start
     sigma = whole.sigma_mm.astype(np.float32)
