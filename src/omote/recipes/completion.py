@@ -89,6 +89,8 @@ def completion_diffusion_cpu(runs: Path) -> DiffusionCompletionConfig:
             learning_rate=8e-4,
             warmup_images=800,
             ema_images=1_500,
+            # Each export samples 96 scans to calibrate their spread, which takes minutes.
+            checkpoint_s=1_200.0,
         ),
     )
 
