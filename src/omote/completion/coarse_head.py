@@ -54,6 +54,10 @@ class CoarseHead:
         on_surface[self.outer] = True
         return head.faces[on_surface[head.faces].all(axis=1)]
 
+    def normals_of(self, vertices_mm: Float[np.ndarray, "v 3"], head: HeadModel) -> Float[np.ndarray, "n 3"]:
+        """Outward unit normals of ``ids`` on a head in the head model's topology."""
+        return vertex_normals(vertices_mm.astype(np.float64), head.faces)[self.ids]
+
 
 @once_per_head
 def coarse_head(head: HeadModel) -> CoarseHead:

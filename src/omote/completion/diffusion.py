@@ -1,8 +1,9 @@
 """Completion by diffusion: the views of a partial scan are inpainted as latents, and samples differ where little is known.
 
 A multi-view denoiser (`omote.multiview.denoiser`) is given the composite of the fitted head and the scan, and the depth of what
-was seen; it diffuses the difference between the composite's latents and the whole head's, for all views at once. The head follows
-the mean of several samples, and their spread is the standard deviation, up to calibrated factors.
+was seen; it diffuses the difference between the composite's latents and the whole head's, for all views at once. Where no view
+looks, behind ears and neck, the head follows what the views show by a Gaussian model (`omote.completion.displacement_prior`). The
+result is the mean of several samples, and their spread is the standard deviation, up to calibrated factors.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from omote.completion.base import CompletedHead, PartialScan
 from omote.completion.coarse_head import coarse_head
+from omote.completion.displacement_prior import DisplacementPrior
 from omote.completion.network import LEAST_SIGMA_MM, MOST_SIGMA_MM
 from omote.completion.partial_views import PartialViews, displacement, partial_views
 from omote.diffusion.flow import initial_noise
@@ -33,6 +35,7 @@ UNITS = "units.safetensors"
 SAMPLES, STEPS = 6, 4
 # Deviation of the error that all samples share, before calibration, mm.
 SHARED_MM = 0.5
+PRIOR = ("mean_mm", "modes_mm", "rest_mm")
 GROUPS = ("missing", "seen", "out of view")
 HINT = "train one (omote train completion-diffusion-cpu)"
 
@@ -45,11 +48,13 @@ class SampledOffsets:
         offset_mm: displacement of each sample.
         sigma_mm: deviation before calibration.
         group: index of each vertex's group in `GROUPS`.
+        seen: vertices that points of the scan support, in view or not.
     """
 
     offset_mm: Float[np.ndarray, "k n 3"]
     sigma_mm: Float[np.ndarray, " n"]
     group: Int[np.ndarray, " n"]
+    seen: Bool[np.ndarray, " n"]
 
 
 def bare_conditions(composite: Float[Tensor, "b v d h w"], supported: Float[Tensor, "b v 5 s s"]) -> ViewConditions:
@@ -76,6 +81,7 @@ class DiffusionCompletion:
         first_stage: first stage of its latents, with depth.
         delta_std: standard deviation of the diffused difference, per channel.
         sigma_scale: factors of the standard deviation for each of `GROUPS`.
+        prior: distribution of the fitted head's errors, for vertices out of view.
         head: head model that partial scans are fitted with.
         samples: number of samples.
         steps: number of steps of each.
@@ -88,12 +94,13 @@ class DiffusionCompletion:
         first_stage: ViewAutoencoder,
         delta_std: Float[Tensor, "d 1 1"],
         sigma_scale: Float[Tensor, "3"],
+        prior: DisplacementPrior,
         head: HeadModel,
         samples: int = SAMPLES,
         steps: int = STEPS,
     ) -> None:
         self.network, self.first_stage = denoiser.eval(), first_stage.eval()
-        self.delta_std, self.sigma_scale = delta_std, sigma_scale
+        self.delta_std, self.sigma_scale, self.prior = delta_std, sigma_scale, prior
         self.head, self.coarse = head, coarse_head(head)
         self.samples, self.steps = samples, steps
 
@@ -105,22 +112,29 @@ class DiffusionCompletion:
         return CompletedHead(
             vertices_mm=partial.fitted_mm + spread @ found.offset_mm.mean(axis=0),
             sigma_mm=spread @ np.clip(sigma, LEAST_SIGMA_MM, MOST_SIGMA_MM).astype(np.float64),
-            seen=spread @ (found.group == GROUPS.index("seen")).astype(np.float64) > 0.5,
+            seen=spread @ found.seen.astype(np.float64) > 0.5,
         )
 
     def sampled(self, partial: PartialScan) -> SampledOffsets:
         """Displacements of the coarse vertices in every sample, by a fixed seed: a scan is always completed the same."""
         views = partial_views(partial, self.head, self.network.rig, self.first_stage.image_size)
+        found = [displacement(views, changed) for changed in self.views(views).numpy()]
+        in_view = np.all([sees for _, sees in found], axis=0)
+
         base = views.vertices_mm - partial.fitted_mm[self.coarse.ids]
-        moved, in_view = [], np.ones(0, bool)
-        for changed in self.views(views).numpy():
-            along, in_view = displacement(views, changed, self.coarse)
-            moved.append(base + along[:, None] * views.normals)
-        offset = np.stack(moved)
-        along = np.einsum("knc,nc->kn", offset - offset.mean(axis=0), views.normals)
-        variance = (along**2).sum(axis=0) / max(len(along) - 1, 1)
+        outward = self.coarse.normals_of(partial.fitted_mm, self.head)
+        offsets, along, unsure = [], [], np.zeros(len(in_view))
+        for moved, _ in found:
+            offset = base + moved[:, None] * views.normals
+            beyond, unsure = self.prior.given((offset * outward).sum(axis=1), in_view)
+            offsets.append(np.where(in_view[:, None], offset, beyond[:, None] * outward))
+            along.append(np.where(in_view, moved, beyond))
+        variance = np.var(along, axis=0, ddof=1) + np.where(in_view, SHARED_MM, unsure) ** 2
         return SampledOffsets(
-            offset_mm=offset, sigma_mm=np.sqrt(variance + SHARED_MM**2), group=groups(views.seen, in_view)
+            offset_mm=np.stack(offsets),
+            sigma_mm=np.sqrt(variance),
+            group=groups(views.seen, in_view),
+            seen=views.seen,
         )
 
     @torch.no_grad()
@@ -139,7 +153,7 @@ class DiffusionCompletion:
 
 def groups(seen: Bool[np.ndarray, " n"], in_view: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Index of each vertex's group in `GROUPS`."""
-    return np.where(seen, GROUPS.index("seen"), np.where(in_view, GROUPS.index("missing"), GROUPS.index("out of view")))
+    return np.where(in_view, np.where(seen, GROUPS.index("seen"), GROUPS.index("missing")), GROUPS.index("out of view"))
 
 
 def load_diffusion_completion(folder: Path, head: HeadModel) -> DiffusionCompletion:
@@ -153,8 +167,14 @@ def load_diffusion_completion(folder: Path, head: HeadModel) -> DiffusionComplet
     with reading(folder / "denoiser" / UNITS, CheckpointError, "damaged", HINT):
         units = load_file(folder / "denoiser" / UNITS)
         delta_std, sigma_scale = units["delta_std"].float(), units["sigma_scale"].float()
+        prior = DisplacementPrior(**{name: units[f"prior_{name}"].double().numpy() for name in PRIOR})
     if denoiser.latent_channels != first_stage.latent_channels or denoiser.latent_size != first_stage.latent_size:
         raise CheckpointError(f"{folder}: networks that do not belong together; export them again")
     return DiffusionCompletion(
-        denoiser=denoiser, first_stage=first_stage, delta_std=delta_std, sigma_scale=sigma_scale, head=head
+        denoiser=denoiser,
+        first_stage=first_stage,
+        delta_std=delta_std,
+        sigma_scale=sigma_scale,
+        prior=prior,
+        head=head,
     )

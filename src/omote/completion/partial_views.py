@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from omote.completion.base import PartialScan
-from omote.completion.coarse_head import CoarseHead, coarse_head
+from omote.completion.coarse_head import coarse_head
 from omote.completion.scan_batch import UNIT_MM, measured_at
 from omote.geometry.camera import project
 from omote.geometry.mesh import vertex_normals
@@ -31,8 +30,6 @@ from omote.types import Camera
 VISIBLE_MM = 3.0
 # Views that see a vertex count by their squared cosines; with less in total, a vertex is out of view.
 LEAST_WEIGHT = 0.05
-# Over this length, what the views say fades out beyond their edge; extended without end, it made the head worse there.
-FADING_MM = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,18 +142,16 @@ def _rays(
 
 
 def displacement(
-    views: PartialViews, changed: Float[np.ndarray, "v 5 s s"], coarse: CoarseHead
+    views: PartialViews, changed: Float[np.ndarray, "v 5 s s"]
 ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """How far the coarse vertices of a composite move along their normals, and which of them any view sees.
 
     A surface that moves by d along its normal n changes the z-depth of the pixel with line of sight r (of unit z-depth) by
-    d / (n · r). Views are averaged, weighted by squared cosines. A vertex out of view moves as the nearest one in view, the
-    less the farther away that is.
+    d / (n · r). Views are averaged, weighted by squared cosines. Vertices out of view do not move.
 
     Args:
         views: the composite.
         changed: packed views of the head that it is to become.
-        coarse: coarse vertices of the head model.
     """
     total = np.zeros(len(views.vertices_mm))
     moved = np.zeros(len(views.vertices_mm))
@@ -171,8 +166,4 @@ def displacement(
         moved += weight * found[:, 0] / np.maximum(found[:, 1], 0.5) * toward
         total += weight
     in_view = total > LEAST_WEIGHT
-    moved = moved / np.maximum(total, LEAST_WEIGHT)
-    if in_view.any():
-        away, nearest = cKDTree(coarse.place[in_view]).query(coarse.place[~in_view])
-        moved[~in_view] = moved[in_view][nearest] * np.exp(-away / FADING_MM)
-    return moved, in_view
+    return np.where(in_view, moved / np.maximum(total, LEAST_WEIGHT), 0.0), in_view

@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from omote.completion.base import PartialScan
-from omote.completion.diffusion import GROUPS, UNITS, DiffusionCompletion, bare_conditions
+from omote.completion.coarse_head import coarse_head
+from omote.completion.diffusion import GROUPS, PRIOR, UNITS, DiffusionCompletion, bare_conditions
+from omote.completion.displacement_prior import DisplacementPrior, displacement_prior
 from omote.completion.partial_source import KnownScan, PartialSource
 from omote.completion.partial_views import partial_views
 from omote.completion.train import WITHIN_SIGMA
@@ -27,7 +29,6 @@ from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.weights import begin_from, built, load_pretrained
 from omote.errors import ConfigError
 from omote.geometry.camera import transform
-from omote.geometry.mesh import vertex_normals
 from omote.head.model import HeadModel
 from omote.multiview.data import sets_of
 from omote.multiview.denoiser import ViewUNet
@@ -50,6 +51,7 @@ class DiffusionCompletionConfig:
         objective: prediction, loss weighting and distribution of times.
         initial: exported denoiser of the same size to start from; None starts untrained.
         num_calibration: number of partial scans of persons of the validation split on which the standard deviation is calibrated.
+        num_prior: number of partial scans of the population that the distribution of the fit's errors is learned from.
         ict: folder of ICT-FaceKit, for populations with persons of that family.
     """
 
@@ -64,6 +66,7 @@ class DiffusionCompletionConfig:
     objective: Objective = Objective(at_noise=0.5)
     initial: Path | None = None
     num_calibration: Annotated[int, Range(1)] = 96
+    num_prior: Annotated[int, Range(2)] = 300
     ict: Path | None = None
 
 
@@ -146,6 +149,7 @@ class DiffusionCompletionTask(BaseTask):
         # Nothing is asked for in words, so these are never read.
         for unread in (denoiser.category, denoiser.intensity, denoiser.text):
             unread.requires_grad_(False)
+        self._prior: DisplacementPrior | None = None
         self.module = InpaintingModule(denoiser, first_stage, config.objective)
         source, target = self.module.latents(self.batch(0, 7, MEASURED, 0, 1), torch.device("cpu"))
         std = (target - source).flatten(0, 1).std(dim=(0, 2, 3)).clamp_min(1e-3)
@@ -174,23 +178,43 @@ class DiffusionCompletionTask(BaseTask):
             t=t,
         )
 
+    def prior(self) -> DisplacementPrior:
+        """Distribution of the fitted heads' errors, of partial scans that no step of training draws."""
+        if self._prior is None:
+            seed = self.config.engine.seed + 1
+            errors = [
+                errors_of_fit(self.source.of_face(shard, row, int(rng.integers(shard.num_images)), rng), self.head)
+                for shard, row, rng in self.source.views.drawn(0, seed, self.config.num_prior, 0, 1)
+            ]
+            self._prior = displacement_prior(np.stack(errors))
+        return self._prior
+
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Save the averaged weights with the first stage, and the standard deviation's calibrated factors."""
         target = folder / "completion"
         denoiser = self.averaged("denoiser", weights)
         delta_std = weights["delta_std"].cpu().float().contiguous()
+        prior = self.prior()
         completion = DiffusionCompletion(
             denoiser=denoiser,
             first_stage=self.first_stage.cpu(),
             delta_std=delta_std,
             sigma_scale=torch.ones(len(GROUPS)),
+            prior=prior,
             head=self.head,
         )
         scale = calibrated(completion, self.source.held_out(self.config.num_calibration))
         denoiser.save_pretrained(target / "denoiser")
-        save_file({"delta_std": delta_std, "sigma_scale": scale}, target / "denoiser" / UNITS)
+        learned = {f"prior_{name}": torch.from_numpy(getattr(prior, name)).float().contiguous() for name in PRIOR}
+        save_file({"delta_std": delta_std, "sigma_scale": scale, **learned}, target / "denoiser" / UNITS)
         if not (target / "first_stage" / "config.json").exists():
             shutil.copytree(self.config.first_stage, target / "first_stage", dirs_exist_ok=True)
+
+
+def errors_of_fit(known: KnownScan, head: HeadModel) -> Float[np.ndarray, " n"]:
+    """How far the true head lies outside the fitted one at the coarse vertices, along the fitted normals, mm."""
+    coarse, fitted = coarse_head(head), known.partial.fitted_mm
+    return ((known.truth_mm - fitted)[coarse.ids] * coarse.normals_of(fitted, head)).sum(axis=1)
 
 
 def in_rig(known: KnownScan) -> PartialScan:
@@ -208,12 +232,10 @@ def in_rig(known: KnownScan) -> PartialScan:
 def calibrated(completion: DiffusionCompletion, scans: Sequence[KnownScan]) -> Float[Tensor, "3"]:
     """Factors of a completion's standard deviation, so that 68 % of errors lie within it, as of normal ones."""
     ratios: list[list[np.ndarray]] = [[] for _ in GROUPS]
-    ids = completion.coarse.ids
     for scan in scans:
         found = completion.sampled(scan.partial)
-        fitted = scan.partial.fitted_mm.astype(np.float64)
-        apart = scan.truth_mm[ids] - fitted[ids] - found.offset_mm.mean(axis=0)
-        error = np.abs((apart * vertex_normals(fitted, completion.head.faces)[ids]).sum(axis=1))
+        outward = completion.coarse.normals_of(scan.partial.fitted_mm, completion.head)
+        error = np.abs(errors_of_fit(scan, completion.head) - (found.offset_mm.mean(axis=0) * outward).sum(axis=1))
         for group, parts in enumerate(ratios):
             parts.append((error / found.sigma_mm)[found.group == group])
     joined = [np.concatenate(parts) if parts else np.empty(0) for parts in ratios]

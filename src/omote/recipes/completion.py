@@ -106,6 +106,7 @@ def completion_diffusion_tiny(runs: Path) -> DiffusionCompletionConfig:
         head_channels=16,
         context_width=16,
         num_calibration=2,
+        num_prior=4,
     )
 
 
