@@ -1,4 +1,7 @@
-"""The colour of a scan's irises, found relative to the white beside them: exposure and white balance drop out."""
+"""A person's irises: their size on these eyeballs, and their colour in a scan.
+
+The colour is found relative to the white beside the iris: exposure and white balance drop out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from omote.geometry.mesh import vertex_normals
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.lift.contact import eye_sphere
-from omote.rendering.appearance import Rgb
+from omote.rendering.appearance import IRIS_RAD, Rgb
 from omote.types import Mesh, PointCloud
 
 REACH_RAD = 0.72  # angle around the eyeball's front that an open eye exposes
@@ -32,6 +35,11 @@ WHITE = 0.86  # sRGB value of the white of the painted eyeball
 LID_SHADE = 0.88  # share of the light that reaches the white between lids and lashes, sRGB
 
 
+# Visible width of the iris, in which adults hardly differ: 11.7 (.4) mm (Rüfer, Schröder, Erb, "White-to-white corneal
+# diameter", Cornea 2005). Eyeballs of a head model are as large as its lids need, up to 17 mm in radius.
+IRIS_MM = 11.7
+
+
 @dataclass(frozen=True, kw_only=True)
 class EyeColors:
     """Colours of a scan's eyes, sRGB.
@@ -43,6 +51,15 @@ class EyeColors:
 
     iris: Rgb
     exposure: Rgb
+
+
+def iris_angle(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> float:
+    """Angle about the gaze axis (rad) at which irises of `IRIS_MM` end on a person's eyeballs; that of paint without any."""
+    balls = [part for part in ("eye_left", "eye_right") if len(model.part_vertices(part))]
+    if not balls:
+        return IRIS_RAD
+    radius = float(np.mean([eye_sphere(model, neutral_mm, part)[1] for part in balls]))
+    return float(np.arcsin(min(IRIS_MM / 2 / radius, np.sin(IRIS_RAD))))
 
 
 def eye_colors(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], scan: Mesh | PointCloud) -> EyeColors | None:

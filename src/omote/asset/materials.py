@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from omote.rendering.appearance import Appearance, default_appearance, eye_texture
+from omote.rendering.appearance import IRIS_RAD, Appearance, default_appearance, eye_texture
 from omote.rendering.shade import to_srgb
 
 Rgb = tuple[float, float, float]
@@ -40,10 +40,15 @@ class Materials:
         return colors.get(primitive, (1.0, 1.0, 1.0))
 
 
-def materials_of(appearance: Appearance | None = None) -> Materials:
-    """Materials of an `Appearance`; if None, of the default one."""
+def materials_of(appearance: Appearance | None = None, *, iris_rad: float = IRIS_RAD) -> Materials:
+    """Materials of an `Appearance`; if None, of the default one.
+
+    Args:
+        appearance: colours of a person.
+        iris_rad: angle about the gaze axis at which the irises end, `omote.asset.eyes.iris_angle` of the person.
+    """
     appearance = default_appearance() if appearance is None else appearance
-    texture = eye_texture(appearance, EYE_TEXTURE_SIZE)
+    texture = eye_texture(appearance, EYE_TEXTURE_SIZE, iris_rad=iris_rad)
     light = np.array(appearance.exposure)
 
     def lit(color: Rgb) -> Rgb:

@@ -12,6 +12,7 @@ from omote.asset.atlas import skin_atlas
 from omote.geometry.mesh import adjacency
 from omote.head.expressions import ARKIT_NAMES, CATEGORIES
 from omote.head.model import PARTS, HeadModel
+from omote.rendering.paint_regions import line_distance, outline_distance
 from omote.rendering.shade import fast_normals
 
 # Parts of the model by primitive name, in the file's order.
@@ -32,7 +33,9 @@ TEETH_SHADE, TEETH_SHADE_MM = (
 )  # light on the incisors, and the distance behind them at which it falls to a third
 LINE_SHADE = 0.55  # darkness of the lines between teeth
 HOLLOW = 0.05, 0.4  # slopes up to the second highest neighbour where such a line begins and is darkest
-EYE_SHADE_MM = 5.0  # below the edge of the upper lid, brow and lashes shade the eyeball over this distance
+# Brow, lashes and upper lid shade the eyeball over this distance from its edge, by this share there; so does the lower lid.
+UPPER_SHADE_MM, UPPER_SHADE = 5.0, 0.5
+LOWER_SHADE_MM, LOWER_SHADE = 3.5, 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +136,25 @@ def _ambient(model: HeadModel, rest_mm: Float[np.ndarray, "v 3"]) -> Float[np.nd
         behind = float(rest_mm[teeth, 2].max()) - rest_mm[teeth, 2]
         lines = 1 - LINE_SHADE * _hollow(model, rest_mm, teeth)
         shade[teeth] = np.clip(TEETH_SHADE * np.exp(-behind / TEETH_SHADE_MM) * lines, 0.15, 1.0)
-    for part, contour in (("eye_right", slice(36, 42)), ("eye_left", slice(42, 48))):
+    for part, first in (("eye_right", 36), ("eye_left", 42)):
         ids = model.part_vertices(part)
-        if not len(ids):
-            continue
-        top = float(landmarks[contour, 1].max())
-        below = np.clip((top - rest_mm[ids, 1]) / EYE_SHADE_MM, 0.0, 1.0)
-        shade[ids] = 0.55 + 0.45 * below
+        if len(ids):
+            shade[ids] = _between_lids(rest_mm[ids, :2], landmarks[first : first + 6, :2])
     return shade
+
+
+def _between_lids(points: Float[np.ndarray, "n 2"], contour: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, "n"]:
+    """Light on an eyeball, seen from the front: less along the lids, above all the upper one, and least in the corners.
+
+    Args:
+        points: vertices of the eyeball.
+        contour: landmarks of the eye, the upper lid first.
+    """
+    covered = outline_distance(points, contour) >= 0
+    upper, lower = line_distance(points, contour[:4])[0], line_distance(points, contour[[3, 4, 5, 0]])[0]
+    upper, lower = np.where(covered & (upper < lower), 0.0, upper), np.where(covered & (lower < upper), 0.0, lower)
+    light = 1 - UPPER_SHADE * np.clip(1 - upper / UPPER_SHADE_MM, 0, 1) ** 2
+    return np.asarray(light * (1 - LOWER_SHADE * np.clip(1 - lower / LOWER_SHADE_MM, 0, 1) ** 2))
 
 
 def _hollow(

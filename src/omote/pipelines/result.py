@@ -16,7 +16,8 @@ from omote.progress import Step, Steps, finish
 from omote.runs import Stopwatch, Value, doubts, write_json
 from omote.types import Avatar, Expression, Mesh, Rgbd
 
-if TYPE_CHECKING:  # its module compiles the renderer
+if TYPE_CHECKING:  # their modules compile the renderer
+    from omote.asset.materials import Materials
     from omote.rendering.appearance import Appearance
 
 
@@ -107,7 +108,6 @@ class AvatarResult:
     def saving(self, outputs: AvatarOutputs) -> Steps[None]:
         """`save_all` as a generator of its steps."""
         from omote.asset.glb import write_glb
-        from omote.asset.materials import materials_of
 
         watch = Stopwatch()
         meshes = self._mesh_paths(outputs.meshes)
@@ -115,7 +115,7 @@ class AvatarResult:
         with all_or_nothing(*files, *meshes) as temporary:
             yield Step(stage="write")
             with watch("write"):
-                materials = materials_of(self.appearance)
+                materials = self.materials
                 sizes = {
                     "output/glb_bytes": write_glb(
                         self.avatar,
@@ -157,9 +157,16 @@ class AvatarResult:
     def mesh(self, name: str | None = None) -> Mesh:
         """The head (mm) at a morph target's full weight, or at rest, with a colour per vertex."""
         from omote.asset.export import avatar_mesh
+
+        return avatar_mesh(self.avatar, self.head, name, materials=self.materials)
+
+    @property
+    def materials(self) -> Materials:
+        """Materials of eyes, teeth, tongue and mouth."""
+        from omote.asset.eyes import iris_angle
         from omote.asset.materials import materials_of
 
-        return avatar_mesh(self.avatar, self.head, name, materials=materials_of(self.appearance))
+        return materials_of(self.appearance, iris_rad=iris_angle(self.head, self.avatar.neutral.vertices_mm))
 
     def _mesh_paths(self, folder: Path | None) -> dict[Path, str]:
         if folder is None:

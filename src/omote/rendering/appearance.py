@@ -33,6 +33,7 @@ INNER_COLORS = (
     (("eye_left", "eye_right"), (1.0, 1.0, 1.0)),
 )
 TEETH = (0.82, 0.78, 0.70)
+IRIS_RAD = 0.48  # angle about the gaze axis at which a painted iris ends
 GOLDEN = 0.6180339887  # steps of this share cover a range evenly
 
 
@@ -255,20 +256,31 @@ def _skin(head_model: HeadModel, a: Appearance) -> Float[np.ndarray, "v 3"]:
 
 
 @lru_cache(maxsize=64)
-def eye_texture(appearance: Appearance, size: int = 192) -> Float[np.ndarray, "size size 3"]:
-    """Linear-light colours of an eyeball under its azimuthal-equidistant UVs, row 0 at v = 0."""
+def eye_texture(
+    appearance: Appearance, size: int = 192, *, iris_rad: float = IRIS_RAD
+) -> Float[np.ndarray, "size size 3"]:
+    """Linear-light colours of an eyeball under its azimuthal-equidistant UVs, row 0 at v = 0.
+
+    Args:
+        appearance: colours of iris and white, and the pupil's angle at an iris of `IRIS_RAD`.
+        size: width and height in pixels.
+        iris_rad: angle about the gaze axis at which the iris ends; the pupil shrinks and grows with it.
+    """
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
     theta, phi = np.hypot(x, y) * np.pi, np.arctan2(y, x)
-    edge = 2.0 / size * np.pi
+    edge = 2.0 / size * np.pi * IRIS_RAD / iris_rad
 
     def inside(angle: float, softness: float = 1.0) -> np.ndarray:
-        return np.clip((angle - theta) / (edge * softness) + 0.5, 0, 1)[..., None]
+        return np.clip((angle - within_iris) / (edge * softness) + 0.5, 0, 1)[..., None]
 
+    within_iris = theta * (IRIS_RAD / iris_rad)
     sclera = np.array([0.88, 0.85, 0.83]) - np.clip(theta - 0.7, 0, 1)[..., None] * np.array([0.02, 0.16, 0.16])
     # Radial fibres, a darker limbal ring, lighter around the pupil.
     fibres = 1 + 0.10 * np.sin(23 * phi + 3 * np.sin(5 * phi)) + 0.08 * np.sin(41 * phi)
-    ring = 1 - 0.55 * np.clip((theta - 0.36) / 0.12, 0, 1) ** 2 + 0.25 * np.clip((0.28 - theta) / 0.12, 0, 1)
+    ring = (
+        1 - 0.55 * np.clip((within_iris - 0.36) / 0.12, 0, 1) ** 2 + 0.25 * np.clip((0.28 - within_iris) / 0.12, 0, 1)
+    )
     iris = np.array(appearance.iris) * (fibres * ring)[..., None]
-    out = sclera + inside(0.48, 2.0) * (iris - sclera)
+    out = sclera + inside(IRIS_RAD, 2.0) * (iris - sclera)
     out = out + inside(appearance.pupil) * (0.02 - out)
     return to_linear(np.clip(out * np.array(appearance.exposure), 0, 1)).astype(np.float32)

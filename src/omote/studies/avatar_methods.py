@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from omote.align.align import Alignment, align
+from omote.asset.eyes import iris_angle
 from omote.asset.glb import glb_bytes
 from omote.asset.glb_read import read_avatar
 from omote.asset.materials import materials_of
@@ -448,7 +449,8 @@ def rendered_meshes(
         texture=texture,
         texture_inferred=np.zeros(texture.shape[:2], np.bool_),
     )
-    file = read_avatar(glb_bytes(avatar, head, materials=materials_of(made.appearance), keep_neutral=True))
+    materials = materials_of(made.appearance, iris_rad=iris_angle(head, rest_mm))
+    file = read_avatar(glb_bytes(avatar, head, materials=materials, keep_neutral=True))
     camera = orbit_camera(size=VIEW_PX)
     images = np.stack([render_glb(file, file.weights(**{name: 1.0}), camera, supersample=1) for name in names])
     pixels = torch.from_numpy(project(camera, head.landmarks(rest_mm))[:, :2]).float()[None].repeat(len(names), 1, 1)
