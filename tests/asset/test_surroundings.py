@@ -169,6 +169,29 @@ def test_the_body_is_cut_by_an_oval_about_the_neck() -> None:
     assert piece.vertices[:, 1].min() > -290
 
 
+def test_stray_strips_on_the_nape_stay_behind_and_what_is_as_narrow_at_the_eyes_does_not() -> None:
+    """A collar with a torn tongue up the nape, 12 mm wide, and glasses' rims of that width."""
+    ring = np.linspace(0, 2 * np.pi, 90)
+    rows = [[r * np.sin(a), -180 - 0.2 * r, -95 + 0.6 * r * np.cos(a)] for r in range(60, 130, 6) for a in ring]
+    k = np.arange(len(rows)).reshape(-1, 90)
+    a, b, c, d = k[:-1, :-1].ravel(), k[:-1, 1:].ravel(), k[1:, :-1].ravel(), k[1:, 1:].ravel()
+    faces = np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])
+    shirt = Mesh(vertices=np.array(rows), faces=faces, vertex_colors=np.full((len(rows), 3), 0.3))
+    # Its lower half is as wide as the nape, so that it hangs together with the shirt.
+    band = sheet(60, 120, 3.0, (0.0, 0.0, 0.0), 0.3)
+    behind = REST[(np.abs(REST[:, 0]) < 4) & (REST[:, 2] < -90)]
+    out = np.interp(band.vertices[:, 1] - 120, *behind[np.argsort(behind[:, 1])][:, [1, 2]].T) - 12
+    tongue = replace(band, vertices=np.stack([band.vertices[:, 0], band.vertices[:, 1] - 120, out], axis=1))
+    narrow = (np.abs(tongue.vertices[:, 0]) < 7) | (tongue.vertices[:, 1] < -140)
+    tongue = replace(tongue, faces=tongue.faces[narrow[tongue.faces].all(axis=1)])
+    glasses = sheet(120, 12, 3.0, (0.0, 0.0, 34.0), 0.4)
+    piece = around(joined(bald(), shirt, tongue, glasses))
+    assert piece is not None
+    nape = piece.vertices[(piece.vertices[:, 2] < -90) & (np.abs(piece.vertices[:, 0]) < 20)]
+    assert -150 < nape[:, 1].max() < -125  # the wide part stays
+    assert (piece.vertices[:, 2] > 30).sum() > 100
+
+
 def test_a_scan_without_colour_gets_hair_and_cloth() -> None:
     piece = around(replace(joined(bald(), hair(18.0)), vertex_colors=None))
     assert piece is not None

@@ -1,6 +1,7 @@
 """What a scan has beyond the head model: hair, beard, cap, collar, glasses, as one rigid piece, cut where it meets the skin.
 
-    scan ─ crop, without walls ─ height over the skin ─ clip ─ parts of the person ─ rim sunk into the skin ─ skirt of open rims
+    scan ─ crop, without walls ─ height over the skin ─ clip ─ parts of the person, without rags ─ rim sunk into the skin
+    ─ skirt of open rims
 
 The piece stays out of where the face moves: its least height over the skin grows with how far the skin there can rise.
 """
@@ -49,6 +50,8 @@ SKULL_MM2, FACE_MM2, NECK_MM2, RISE_MM, LOOSE_MM = 5_000.0, 800.0, 1_000.0, 5.0,
 # A large part most of whose area lies near one plane is a wall or a table.
 FLAT_MM, FLAT_SHARE, FLAT_AREA_MM2 = 3.0, 0.8, 8_000.0
 CLOTH, CLOTH_ABOVE_JAW_MM = (0.36, 0.38, 0.42), 80.0
+RAG_MM = 9.0  # half width of the strips of cloth and hair, ragged edges of a scan, that are taken off below the nose
+NECK_MM = 12.0  # nearer than this to the neck's edge, what lies over the skin belongs to the body
 NEVER_MM = 1e3  # over sockets and the mouth's inside
 
 
@@ -64,6 +67,7 @@ class _Skin:
         on_face: whether a vertex belongs to the face.
         edge: vertices of the neck's lower edge.
         eyes_mm: landmarks of the eyes.
+        nose_mm: height of the nose's base.
         jaw_mm: height of the chin.
     """
 
@@ -74,6 +78,7 @@ class _Skin:
     on_face: Bool[np.ndarray, "v"]
     edge: Int[np.ndarray, "e"]
     eyes_mm: Float[np.ndarray, "12 3"]
+    nose_mm: float
     jaw_mm: float
 
 
@@ -118,15 +123,14 @@ def surroundings_of(
     if not len(scan.faces):
         return None
     over = _over(skin, scan.vertices)
-    on_neck = np.where(
-        np.abs(over.height_mm) < OVERLAP_MM,
-        OVERLAP_MM - cKDTree(skin.vertices_mm[skin.edge]).query(scan.vertices)[0],
-        -np.inf,
-    )
-    above = np.maximum(over.height_mm - over.least_mm, on_neck)
+    above = np.maximum(over.height_mm - over.least_mm, _on_neck(skin, scan.vertices, over))
     above = np.where(over.beyond_mm > 0, np.maximum(over.beyond_mm, 1e-3), above)
     piece = clipped(scan, np.minimum(above, _bust(skin, scan.vertices)))
     over = _over(skin, piece.vertices)
+    no_rag = _no_rag(piece, skin, over)
+    if not (no_rag > 0).all():
+        piece = clipped(piece, no_rag)
+        over = _over(skin, piece.vertices)
     kept = _of_person(piece, over)
     if not kept.any():
         return None
@@ -175,6 +179,7 @@ def _skin(head: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> _Skin:
         on_face=region.face,
         edge=open_vertices[low],
         eyes_mm=marks[36:48],
+        nose_mm=float(marks[33, 1]),
         jaw_mm=float(marks[:17, 1].min()),
     )
 
@@ -273,6 +278,36 @@ def _merged(mesh: Mesh) -> Mesh:
         merged = replace(mesh, vertices=mean(mesh.vertices), faces=faces, vertex_colors=colors, faces_uv=corner_uv)
         mesh, cell = _with_faces(merged, kept), 1.5 * cell
     return mesh
+
+
+def _no_rag(mesh: Mesh, skin: _Skin, over: _Over) -> Float[np.ndarray, "v"]:
+    """Positive except on narrow strips over the skin, as a scan's ragged edges and stray bits are; about mm.
+
+    Morphological opening: a strip is what no disc of `RAG_MM` within the mesh covers. Above the nose's base it may be glasses;
+    from the neck's edge on there is no skin that it would lie on.
+    """
+    points = mesh.vertices
+    body = NECK_MM - cKDTree(skin.vertices_mm[skin.edge]).query(over.foot_mm)[0]
+    kept = np.maximum(points[:, 1] - skin.nose_mm, body)
+    edges, count = counted_edges(mesh.faces)
+    ends = points[edges[count == 1]]
+    if not len(ends):
+        return np.ones(len(points))
+    # Middles of edges too: those of a coarse scan are longer than the disc.
+    inside = cKDTree(np.concatenate([ends[:, 0], ends[:, 1], ends.mean(axis=1)])).query(points)[0] > RAG_MM
+    if not inside.any():
+        return kept
+    # A disc's middle may lie an edge away from the nearest vertex.
+    length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+    total, num = (np.bincount(edges.ravel(), np.repeat(x, 2), len(points)) for x in (length, np.ones(len(edges))))
+    reach = RAG_MM + total / np.maximum(num, 1.0)
+    return np.maximum(kept, reach - cKDTree(points[inside]).query(points)[0])
+
+
+def _on_neck(skin: _Skin, points: Float[np.ndarray, "n 3"], over: _Over) -> Float[np.ndarray, "n"]:
+    """Positive where a surface belongs to the bust's overlap with the neck: near the neck's edge, on the skin; mm."""
+    away = cKDTree(skin.vertices_mm[skin.edge]).query(points)[0]
+    return np.where(np.abs(over.height_mm) < OVERLAP_MM, OVERLAP_MM - away, -np.inf)
 
 
 def clipped(mesh: Mesh, field: Float[np.ndarray, "v"]) -> Mesh:
