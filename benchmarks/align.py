@@ -1,6 +1,7 @@
 """Alignment on population heads that no network saw, ten kinds of scans, and on scans without exactly one face.
 
-    make bench BENCH=align OUT=dir        (or, with every row: python benchmarks/align.py --out dir [--count 500] [--others 200])
+    make bench BENCH=align OUT=dir        (or, with every row: python benchmarks/align.py --out dir [--count 500] [--others 200]
+    [--kinds sparse])
 
 The kinds: a head (every other one with its inside, as head models come), a bust, the points of one depth camera's view, a face
 mask, half a head, the front of a head, a depth frame with a
@@ -18,7 +19,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -333,8 +334,14 @@ def judge_other(index: int, heads: list[HeadModel]) -> Row:
     return row
 
 
-def measure(count: int = 500, others: int = 200, start: int = 0, rows: list[Row] | None = None) -> Row:
-    """Flat summary; each row goes to ``rows`` and is printed as it comes."""
+def measure(
+    count: int = 500,
+    others: int = 200,
+    start: int = 0,
+    rows: list[Row] | None = None,
+    kinds: Sequence[str] = KINDS,
+) -> Row:
+    """Flat summary of those of ``count`` scans that are of ``kinds``; each row goes to ``rows`` and is printed as it comes."""
     heads = [shipped_head()]
     shared = Path(os.environ.get("OMOTE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
     if (shared / "data/ict_facekit.npz").exists():
@@ -346,7 +353,7 @@ def measure(count: int = 500, others: int = 200, start: int = 0, rows: list[Row]
         print(json.dumps({k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
         return row
 
-    faces = [done(judge(i, heads)) for i in range(start, start + count)]
+    faces = [done(judge(i, heads)) for i in range(start, start + count) if KINDS[i % len(KINDS)] in kinds]
     none = [done(judge_other(i, heads)) for i in range(start, start + others)]
     outcomes = Counter(str(r["outcome"]) for r in faces)
     accepted = [r for r in faces if r["outcome"] != "refused"]
@@ -390,9 +397,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--others", type=int, default=200)
     parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     given = parser.parse_args()
     rows: list[Row] = []
-    result = measure(given.count, given.others, given.start, rows)
+    result = measure(given.count, given.others, given.start, rows, given.kinds)
     print(json.dumps(result, indent=1))
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "align.json").write_text(json.dumps({**result, "rows": rows}, indent=1))

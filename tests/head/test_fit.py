@@ -152,3 +152,17 @@ def test_unseen_half_is_inferred_and_smooth(model: HeadModel) -> None:
     face = head_region(model).face
     assert inferred[face & (vertices[:, 0] < -8)].all()
     assert np.linalg.norm(refined - vertices, axis=1)[face].max() < 2.0
+
+
+def test_sparse_points_are_fitted_where_landmarks_lie_too_high(model: HeadModel) -> None:
+    vertices, points, _ = person(model, 5)
+    landmarks = model.landmarks(vertices)
+    points = np.random.default_rng(5).permutation(points)[:1500]
+
+    def off_mm(*, sparse: bool) -> float:
+        high = landmarks + np.array([0.0, 6.0, 0.0])
+        fit = fit_head(model, points, landmarks=high, fixed_scale=1.0, sparse=sparse)
+        true = transform(fit.canonical_from_scan, landmarks)
+        return float(np.linalg.norm((model.landmarks(fit.vertices_mm) - true)[27:48].mean(axis=0)))
+
+    assert off_mm(sparse=True) < 2.0 < off_mm(sparse=False)

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.spatial import cKDTree
 
 from omote.align.confirm import MM_PER_UNIT, Located, confidence_of, confirmed_given, unit_of
 from omote.align.seam import Seam, moved, ribbon, scan_seam, with_lips
@@ -23,7 +24,7 @@ from omote.errors import AlignmentError
 from omote.geometry.camera import FRONT_TARGET_MM, rgbd_points, transform
 from omote.geometry.foreground import connected_parts, without
 from omote.geometry.holes import closed, holes_of, with_colors_from_inside
-from omote.head.fit import Fit, eyeball_centers, face_distance, face_points, fit_head
+from omote.head.fit import EXPRESSION_SIGMA, Fit, eyeball_centers, face_distance, face_points, fit_head
 from omote.head.model import HeadModel
 from omote.head.nicp import refine
 from omote.runs import Stopwatch
@@ -37,6 +38,9 @@ LEAST_FACE_SHARE = 0.05  # smallest share of the face's pixels with which a part
 # Below this confidence a pose is reported as doubtful: half a face, or a worse fit than usual (`benchmarks/align.py`).
 DOUBTFUL_CONFIDENCE = 0.9
 LOCAL_POINTS = 40_000
+# Median distance of a point's twelfth neighbour from which on a scan is sparse: as far as its normals average. Depth frames of
+# `benchmarks/align.py` have at most 7.3 mm, its sparse points 9.9 to 26.
+SPARSE_REACH_MM, SPARSE_SAMPLE, NORMAL_NEIGHBORS = 9.0, 500, 12
 # A fit that is this good over a smaller share of the face lacks surface, not accuracy.
 LEAST_COVERAGE, WELL_FITTED_MM = 0.45, 1.5
 
@@ -167,10 +171,13 @@ def align(
             landmark_weights=found.confidence,
             fixed_scale=scale,
         )
-        fit = fitted()
-        if shown_units(fit.expression):
-            # No face at rest: its expression is not to be held near zero.
-            fit = fitted(expression_sigma=WIDE_SIGMA)
+        # Given landmarks are certain, and sparse fits believe in theirs the least.
+        sparse = landmarks is None and _is_sparse(transform(found.fit.canonical_from_scan, points))
+        fit = fitted(measured=not sparse)
+        # The expression of a face that is not at rest is not to be held near zero.
+        wide = bool(shown_units(fit.expression))
+        if wide or sparse:
+            fit = fitted(expression_sigma=WIDE_SIGMA if wide else EXPRESSION_SIGMA, sparse=sparse)
 
     confidence = confidence_of(fit, found.confidence)
     if confidence < MIN_CONFIDENCE:
@@ -273,6 +280,14 @@ def _refined(
         p90_mm=p90,
         shown={} if shown is None else shown.units,
     )
+
+
+def _is_sparse(points_mm: Float[np.ndarray, "n 3"]) -> bool:
+    if len(points_mm) <= NORMAL_NEIGHBORS:
+        return True
+    some = points_mm[:: max(1, len(points_mm) // SPARSE_SAMPLE)]
+    reach, _ = cKDTree(points_mm).query(some, k=[NORMAL_NEIGHBORS + 1])
+    return bool(np.median(reach) > SPARSE_REACH_MM)
 
 
 def _doubt(fit: Fit, confidence: float, given: bool) -> str:

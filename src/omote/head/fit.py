@@ -7,6 +7,7 @@ prior of Blanz & Vetter, SIGGRAPH 1999) and Geman-McClure weights whose scale sh
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from omote.geometry.mesh import vertex_normals
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
+from omote.head.skin import Pairs, Skin
 
 # Jaw landmarks shift with the view and brow landmarks are the least certain; eyes, nose and mouth determine the pose.
 LANDMARK_WEIGHT = np.concatenate(
@@ -39,6 +41,10 @@ MEASURE_RANGE_MM = 10.0  # scan points farther away are hair or clothing, not fa
 # models have it behind lips and lids.
 SIGHT = np.array([[0.0, 0.0, 1.0], [0.7071, 0.0, 0.7071], [-0.7071, 0.0, 0.7071], [0.0, -0.7071, 0.7071]])
 SIGHT_CELL, SIGHT_DEPTH_MM = 3.0, 5.0  # a cell in units of the points' spacing: finer ones look through the surface
+# A sparse fit: heights of its starts; steps with the scan's normals and then with the model's; where the latter begin to settle;
+# and their landmarks' weight, which is small since landmarks on sparse points err by more, and together.
+SPARSE_STARTS_MM = (0.0, 6.0)
+SPARSE_COARSE, SPARSE_FINE, SPARSE_SETTLED, SPARSE_LANDMARKS = 7, 5, 0.4, 0.15
 # Gaze is not visible in the geometry, and the tongue is not visible at rest.
 FITTED_UNITS = np.array([i for i, n in enumerate(ARKIT_NAMES) if not n.startswith(("eyeLook", "tongue"))])
 
@@ -129,6 +135,7 @@ def fit_head(
     iterations: int = 14,
     expression: bool = True,
     expression_sigma: float = EXPRESSION_SIGMA,
+    sparse: bool = False,
     measured: bool = True,
 ) -> Fit:
     """Fit pose, scale, identity and a small expression of ``model`` to a scan.
@@ -144,6 +151,7 @@ def fit_head(
         iterations: number of ICP iterations.
         expression: whether to estimate ARKit weights too, so that a smile is not absorbed by the identity.
         expression_sigma: prior standard deviation of the ARKit weights; the default is that of a face at rest.
+        sparse: whether the points lie so far apart that they are matched to the model's surface, from two starts (`Skin`).
         measured: whether to measure how far the scan lies from the fit, which takes a third of the time; NaN if not.
 
     Raises:
@@ -175,6 +183,11 @@ def fit_head(
         raise AlignmentError("no scan points near the landmarks; check --landmarks, or that the scan shows a face")
     scan_from = np.linalg.inv(similarity)
     surface = _Surface(points_mm, normals_mm)
+    if sparse:
+        solver, similarity = _fitted_sparsely(solver, similarity, landmarks, confidence, points_mm, normals_mm)
+        return _finish(
+            model, solver, similarity, landmarks, confidence, surface, similarity @ scan_from, measured=measured
+        )
     change = np.eye(4)  # similarity update since `surface` was built
     for i in range(iterations):
         settle = i / max(1, iterations - 1)
@@ -182,15 +195,6 @@ def fit_head(
         similarity = solver.step(similarity, landmarks, confidence * (1 - 0.4 * settle), pairs)
         change = similarity @ scan_from
     return _finish(model, solver, similarity, landmarks, confidence, surface, change, measured=measured)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Pairs:
-    """The corresponding scan point of each solver vertex, in the canonical frame; weight 0 if there is none."""
-
-    target: Float[np.ndarray, "k 3"]
-    normal: Float[np.ndarray, "k 3"]
-    weight: Float[np.ndarray, " k"]
 
 
 class _Solver:
@@ -213,15 +217,15 @@ class _Solver:
         self.num_identity = min(num_identity, model.num_identity)
         self.units = FITTED_UNITS if expression_sigma is not None else FITTED_UNITS[:0]
         # Indexing leaves the vertices outermost in memory, and every product would copy the whole array to reorder it.
-        self.basis = np.ascontiguousarray(self._modes_at(self.vertex), dtype=np.float64)
-        at_landmarks = self._modes_at(model.landmark_vertices)
+        self.basis = np.ascontiguousarray(self.modes_at(self.vertex), dtype=np.float64)
+        at_landmarks = self.modes_at(model.landmark_vertices)
         self.landmark_basis = np.einsum("blkc,lk->blc", at_landmarks, model.landmark_weights)
         self.mean = model.template_mm[self.vertex].astype(np.float64)
         self.landmark_mean = model.landmarks(model.template_mm.astype(np.float64))
         self.sigma = np.concatenate([np.ones(self.num_identity), np.full(len(self.units), expression_sigma or 0.0)])
         self.coefficients = np.zeros(len(self.basis))
 
-    def _modes_at(self, ids: Int[np.ndarray, "..."]) -> Float[np.ndarray, "b ... 3"]:
+    def modes_at(self, ids: Int[np.ndarray, "..."]) -> Float[np.ndarray, "b ... 3"]:
         """The unknown modes at some vertices; of all vertices, they would be a copy of tens of megabytes."""
         model = self.model
         return np.concatenate(
@@ -233,6 +237,9 @@ class _Solver:
 
     def surface(self) -> Float[np.ndarray, "k 3"]:
         return self.mean + np.tensordot(self.coefficients, self.basis, 1)
+
+    def landmarks(self) -> Float[np.ndarray, "68 3"]:
+        return self.landmark_mean + np.tensordot(self.coefficients, self.landmark_basis, 1)
 
     def vertices(self) -> Float[np.ndarray, "v 3"]:
         return self.model.vertices(self.identity, self.expression).astype(np.float64)
@@ -252,7 +259,7 @@ class _Solver:
         similarity: Float[np.ndarray, "4 4"],
         landmarks: Float[np.ndarray, "68 3"],
         confidence: Float[np.ndarray, "68"],
-        pairs: _Pairs | None,
+        pairs: Pairs | None,
     ) -> Float[np.ndarray, "4 4"]:
         """Solve all unknowns once; returns the new canonical_from_scan. Unknowns: ω, τ, log scale, coefficients."""
         used = confidence > 0.01
@@ -265,11 +272,10 @@ class _Solver:
         target = (self.landmark_mean[used] - q).reshape(-1)
         normal_matrix, right = wr.T @ flat, -(wr.T @ target)
         if pairs is not None and pairs.weight.any():
-            j = np.einsum("bkc,kc->kb", self.basis, pairs.normal)
             n, q = pairs.normal, pairs.target
             motion = np.concatenate([np.cross(q, n), n, np.einsum("kc,kc->k", n, q)[:, None]], axis=1)
-            rows = np.concatenate([-motion, j], axis=1)
-            target = np.einsum("kc,kc->k", self.mean - q, n)
+            rows = np.concatenate([-motion, pairs.along], axis=1)
+            target = np.einsum("kc,kc->k", pairs.mean - q, n)
             w = pairs.weight * (min(1.0, EFFECTIVE_POINTS / pairs.weight.sum()) / SURFACE_SIGMA_MM**2)
             normal_matrix = normal_matrix + (w[:, None] * rows).T @ rows
             right = right - rows.T @ (w * target)
@@ -319,7 +325,7 @@ class _Surface:
         self._steps = 0
         self._own_normals = np.zeros((0, 3))
 
-    def correspond(self, solver: _Solver, change: Float[np.ndarray, "4 4"], settle: float) -> _Pairs:
+    def correspond(self, solver: _Solver, change: Float[np.ndarray, "4 4"], settle: float) -> Pairs:
         """Nearest scan point per solver vertex, with robust weights; ``settle`` runs from 0 (far) to 1 (converged)."""
         v = solver.surface()
         _, index = self.tree.query(transform(np.linalg.inv(change), v), workers=num_cores())
@@ -338,7 +344,62 @@ class _Surface:
         ok &= tangential < np.maximum(3.0 * self.spacing_mm, 2.0 + 4.0 * (1 - settle))
         sigma = 5.0 * (1 - settle) + 1.2 * settle
         weight = solver.belief / (1.0 + (offset / sigma) ** 2) ** 2
-        return _Pairs(target=q, normal=n, weight=np.where(ok, weight, 0.0))
+        along = np.einsum("bkc,kc->kb", solver.basis, n)
+        return Pairs(target=q, normal=n, weight=np.where(ok, weight, 0.0), mean=solver.mean, along=along)
+
+
+def _fitted_sparsely(
+    solver: _Solver,
+    similarity: Float[np.ndarray, "4 4"],
+    landmarks: Float[np.ndarray, "68 3"],
+    confidence: Float[np.ndarray, "68"],
+    points_mm: Float[np.ndarray, "n 3"],
+    normals_mm: Float[np.ndarray, "n 3"],
+) -> tuple[_Solver, Float[np.ndarray, "4 4"]]:
+    """The fit of least energy of those from several starts, with its canonical_from_scan.
+
+    A face that sparse points show fits about as well some millimetres higher or lower, with a minimum at either place.
+    """
+    scan_from = np.linalg.inv(similarity)
+    skin = Skin(solver.model, vertex_belief(solver.model), solver.modes_at)
+    found = []
+    for raised_mm in SPARSE_STARTS_MM:
+        one, surface, change = copy(solver), _Surface(points_mm, normals_mm), np.eye(4)
+        change[1, 3] = raised_mm
+        pose, moved = change @ similarity, transform(scan_from, transform(similarity, landmarks) - change[:3, 3])
+        for i in range(SPARSE_COARSE):
+            settle = i / (2 * SPARSE_COARSE - 1)
+            pairs = surface.correspond(one, change, settle)
+            pose = one.step(pose, moved, confidence * (1 - 0.4 * settle), pairs)
+            change = pose @ scan_from
+        for settle in np.linspace(SPARSE_SETTLED, 1.0, SPARSE_FINE):
+            within, sigma = 14.0 * (1 - settle) + 4.0 * settle, 5.0 * (1 - settle) + 1.2 * settle
+            points = transform(change, points_mm)
+            pairs = skin.pairs(points, one.coefficients, within_mm=within, sigma_mm=sigma)
+            pose = one.step(pose, landmarks, confidence * SPARSE_LANDMARKS, pairs)
+            change = pose @ scan_from
+        found.append(
+            (_energy(one, skin, transform(change, points_mm), transform(pose, landmarks), confidence), one, pose)
+        )
+    _, best, pose = min(found, key=lambda each: each[0])
+    return best, pose
+
+
+def _energy(
+    solver: _Solver,
+    skin: Skin,
+    points_mm: Float[np.ndarray, "n 3"],
+    landmarks_mm: Float[np.ndarray, "68 3"],
+    confidence: Float[np.ndarray, "68"],
+) -> float:
+    """What the last steps of a sparse fit minimise: robust distances, landmarks and the prior."""
+    misfit, weight = skin.misfit(points_mm, solver.coefficients, within_mm=MEASURE_RANGE_MM, sigma_mm=1.2)
+    away = np.sum((solver.landmarks() - landmarks_mm) ** 2, axis=1)
+    return (
+        min(EFFECTIVE_POINTS, weight) * misfit / SURFACE_SIGMA_MM**2
+        + SPARSE_LANDMARKS * float(confidence @ away) / LANDMARK_SIGMA_MM**2
+        + float(np.sum((solver.coefficients / solver.sigma) ** 2))
+    )
 
 
 def _small_similarity(x: Float[np.ndarray, "7"]) -> Float[np.ndarray, "4 4"]:
