@@ -59,6 +59,20 @@ def test_lips_are_redder_and_brows_darker_than_cheeks(head: HeadModel) -> None:
     assert brow < 0.75 * skin.mean()
 
 
+def test_nostrils_are_dark_and_the_lip_below_them_is_not(head: HeadModel) -> None:
+    marks, skin = head.landmarks(head.template_mm), head.part_vertices("skin")
+    place, albedo = head.template_mm[skin], paint(head, plain())[skin].mean(axis=1)
+    for wing in marks[[32, 34]]:
+        beside = np.abs(place[:, 0] - wing[0]) < 3
+        above, lip = (
+            beside & (np.abs(place[:, 1] - wing[1] - 3.8) < 2),
+            beside & (np.abs(place[:, 1] - wing[1] + 1) < 1.5),
+        )
+        forward = place[:, 2] > wing[2] - 4
+        assert albedo[above & forward].min() < 0.5 * albedo.max()
+        assert albedo[lip & forward].min() > 0.9 * albedo[lip & forward].max()
+
+
 def test_beard_and_hair_stay_where_they_grow(head: HeadModel) -> None:
     marks = head.landmarks(head.template_mm)
     chin, forehead = marks[8] + np.array([0, 6.0, 4.0]), marks[27] + np.array([0, 30.0, 2.0])

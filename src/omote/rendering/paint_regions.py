@@ -117,10 +117,11 @@ def paint_regions(head_model: HeadModel) -> PaintRegions:
         upper_lid_mm=np.min([line_distance(v, marks[ids])[0] for ids in (slice(36, 40), slice(42, 46))], axis=0),
         blush=spot(cheeks[0], 17.0) + spot(cheeks[1], 17.0) + 0.8 * spot(marks[30], 11.0) + 0.35 * spot(chin, 14.0),
         socket=np.sum([spot(eye + np.array([0.0, -6.0, 0.0]), 13.0) for eye in eyes], axis=0),
-        # The holes lie above the landmarks of the wings.
+        # The holes lie above the landmarks of the wings, and do not reach down to the lip.
         nostril=ramp(
             spot(marks[32] + np.array([0.0, 3.8, 0.0]), 2.7) + spot(marks[34] + np.array([0.0, 3.8, 0.0]), 2.7)
-        ),
+        )
+        * ramp((v[:, 1] - marks[[32, 34], 1].mean() - 0.5) / 2.5),
         beard=below_line * above_throat * ramp((v[:, 2] + 28) / 20) * ramp(1.3 - sideburn),
         # It droops towards the mouth's corners and ends a little outside them.
         moustache=np.exp(-0.5 * ((v[:, 1] - (nose_base[1] + upper_lip[1]) / 2 + 0.008 * v[:, 0] ** 2) / 4) ** 2)
