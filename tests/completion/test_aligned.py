@@ -12,7 +12,7 @@ from omote.align.align import Alignment, align
 from omote.completion.aligned import AlignedCompletion, completed, lacks_depth, partial_of
 from omote.completion.base import CompletedHead
 from omote.completion.coarse_head import coarse_head
-from omote.completion.names import CompletionName
+from omote.completion.names import CompletionName, shipped_completion
 from omote.errors import CheckpointError
 from omote.geometry.camera import orbit_camera
 from omote.head.region import head_region
@@ -99,7 +99,17 @@ def test_missing_weights_are_said_and_not_passed_over(
     name: CompletionName, frame: Rgbd, aligned: Alignment, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="part-graph"):
-        AlignedCompletion(name, HEAD, tmp_path)(frame, aligned)
+        AlignedCompletion(name, HEAD, tmp_path / "part-graph")(frame, aligned)
+
+
+def test_weights_of_another_kind_are_refused(frame: Rgbd, aligned: Alignment) -> None:
+    with pytest.raises(CheckpointError, match=r"part-graph: expected weights of sparse, got those of part-graph"):
+        AlignedCompletion("sparse", HEAD, shipped_completion())(frame, aligned)
+
+
+def test_weights_of_ones_own_have_their_kind_in_the_report(frame: Rgbd, aligned: Alignment) -> None:
+    _, name = AlignedCompletion("auto", HEAD, shipped_completion())(frame, aligned)
+    assert name == "part-graph"
 
 
 def test_partial_scan_of_a_frame_is_what_was_measured(frame: Rgbd, aligned: Alignment) -> None:

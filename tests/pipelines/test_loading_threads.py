@@ -3,13 +3,14 @@
 import subprocess
 import sys
 
-from omote.completion.aligned import BEST
-from omote.rgbd.weights import COMPLETIONS, SHIPPED_WEIGHTS
+from omote.completion.names import BEST
+from omote.rgbd.weights import SHIPPED_WEIGHTS
 
 BOTH = f"""
 import sys
 from pathlib import Path
 from omote.completion.aligned import _load
+from omote.completion.names import shipped_completion
 from omote.head.shipped import shipped_head
 from omote.quiet import calm_libraries
 from omote.rgbd.backends.thread import EditingThread
@@ -19,7 +20,7 @@ head, weights = shipped_head(), Path({str(SHIPPED_WEIGHTS)!r})
 editor = EditingThread(shipped_head, weights, "torch")
 while "diffusers" not in sys.modules:  # which its package replaces at the end of its import
     pass
-_load({BEST!r}, head, weights / {COMPLETIONS!r})
+_load({BEST!r}, head, shipped_completion())
 print(editor.sample_size)
 """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omote.api.scans import load_head, opened_landmarks, reading
+from omote.completion.names import BEST, shipped_completion
 from omote.errors import AlignmentError, CheckpointError, ConfigError, ScanError
 from omote.files import check_folder, make_folder
 from omote.head.shipped import shipped_head
@@ -17,7 +18,7 @@ from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import NOTE, Step, Steps, finish
 from omote.rgbd.protocol import Editor
-from omote.rgbd.weights import COMPLETIONS, RIVALS, SHIPPED_WEIGHTS, check_weights
+from omote.rgbd.weights import RIVALS, SHIPPED_WEIGHTS, check_weights
 from omote.runs import Stopwatch, prefixed, run_facts
 from omote.types import Scan
 
@@ -160,12 +161,29 @@ def weights_of(settings: AvatarSettings) -> Path:
     return weights
 
 
+def completion_weights_of(settings: AvatarSettings) -> Path:
+    """Folder of the network that completes scans.
+
+    Raises:
+        ConfigError: weights are given for a completion that has none.
+        CheckpointError: the folder does not exist.
+    """
+    name, given = settings.completion, settings.completion_weights
+    if given is None:
+        return shipped_completion(BEST if name in ("auto", "none", "restoration") else name)
+    if name in ("none", "restoration"):
+        raise ConfigError(f"completion_weights: expected a completion by a network, or auto, beside it, got {name}")
+    if not given.is_dir():
+        raise CheckpointError(f"{given}: expected the folder export/completion of a run (docs/missing-depth.md)")
+    return given
+
+
 def _pipeline(settings: AvatarSettings, weights: Path, head: HeadModel, process: Editor | None) -> AvatarPipeline:
     from omote.completion.aligned import AlignedCompletion
 
     # The networks complete the shipped head alone; another one is left as the alignment has it, unless a network is named.
     name = "restoration" if settings.completion == "auto" and settings.head is not None else settings.completion
-    complete = AlignedCompletion(name, head, SHIPPED_WEIGHTS / COMPLETIONS)
+    complete = AlignedCompletion(name, head, completion_weights_of(settings))
     if settings.pipeline == "rgbd":
         from omote.pipelines.rgbd import RgbdPipeline
         from omote.rgbd.backends.thread import EditingThread
@@ -201,6 +219,7 @@ class AvatarMaker:
         self.settings = settings
         self._wanted, self._landmarks = settings.wanted(), opened_landmarks(settings.landmarks)
         self._weights = weights_of(settings)
+        completion_weights_of(settings)
         self._process: EditingProcess | None = None
         self._pipeline: AvatarPipeline | None = None
         if own_process and settings.pipeline == "rgbd":

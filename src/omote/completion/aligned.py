@@ -19,6 +19,7 @@ from omote.completion.base import CompletedHead, Completion, PartialScan
 from omote.completion.coarse_head import coarse_head
 from omote.completion.names import CompletionName
 from omote.cores import num_cores
+from omote.errors import CheckpointError
 from omote.geometry.camera import rgbd_points, transform
 from omote.geometry.cloud import estimate_normals, sample_surface
 from omote.geometry.mesh import adjacency, solve_spd, vertex_normals
@@ -28,8 +29,6 @@ from omote.head.region import head_region
 from omote.quiet import LOADING
 from omote.types import FusedMesh, Mesh, PointCloud, Rgbd, Scan
 
-# By `omote study missing-depth` (docs/missing-depth.md).
-BEST = "part-graph"
 # A head of whose area less lies within NEAR_MM of the scan lacks depth. Whole scans of heads with hair have .88 and more, as
 # meshes and as 5,000 points, frames of one camera .57 to .70, face masks .19.
 WHOLE_SHARE, NEAR_MM = 0.8, 15.0
@@ -50,14 +49,14 @@ class AlignedCompletion:
     """Completes aligned scans by the completion that the settings name, loaded when a scan needs it.
 
     Args:
-        name: completion; ``auto`` is `BEST` for scans that lack depth, and none for others.
+        name: completion; ``auto`` is a trained network for scans that lack depth, and none for others.
         head: head model of the alignment.
-        folder: folder of the trained networks by name.
+        weights: folder of the trained network.
     """
 
-    def __init__(self, name: CompletionName, head: HeadModel, folder: Path) -> None:
-        self.name, self.head, self.folder = name, head, folder
-        self._loaded: Completion | None = None
+    def __init__(self, name: CompletionName, head: HeadModel, weights: Path) -> None:
+        self.name, self.head, self.weights = name, head, weights
+        self._loaded: tuple[Completion, str] | None = None
 
     def __call__(self, scan: Scan, alignment: Alignment) -> tuple[Alignment, str]:
         """A scan's alignment with a completed head, and the name of the completion, for the report.
@@ -67,30 +66,30 @@ class AlignedCompletion:
             alignment: its alignment.
 
         Raises:
-            CheckpointError: the network's weights are missing, damaged, or of another head model.
+            CheckpointError: the network's weights are missing, damaged, of another kind, or of another head model.
         """
         if self.name == "restoration" or (self.name == "auto" and not lacks_depth(self.head, alignment)):
             return alignment, "restoration"
-        name = BEST if self.name == "auto" else self.name
-        completion = self._completion(name)
+        if self._loaded is None:
+            self._loaded = _load(self.name, self.head, self.weights)
+        completion, name = self._loaded
         partial = partial_of(self.head, scan, alignment)
         return completed(self.head, alignment, completion(partial)), name
 
-    def _completion(self, name: str) -> Completion:
-        if self._loaded is None:
-            self._loaded = _load(name, self.head, self.folder)
-        return self._loaded
 
-
-def _load(name: str, head: HeadModel, folder: Path) -> Completion:
+def _load(name: CompletionName, head: HeadModel, weights: Path) -> tuple[Completion, str]:
+    """A completion and its name, which ``auto`` leaves to the weights."""
     if name == "none":
         from omote.completion.baselines import HeadFit
 
-        return HeadFit(head)
+        return HeadFit(head), name
     with LOADING:
         from omote.completion.trained import load_completion
 
-        return load_completion(folder / name, head)
+        completion = load_completion(weights, head)
+    if name not in ("auto", completion.kind):
+        raise CheckpointError(f"{weights}: expected weights of {name}, got those of {completion.kind}")
+    return completion, completion.kind
 
 
 def lacks_depth(head: HeadModel, alignment: Alignment) -> bool:

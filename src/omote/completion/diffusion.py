@@ -87,6 +87,8 @@ class DiffusionCompletion:
         steps: number of steps of each.
     """
 
+    kind = "diffusion"
+
     def __init__(
         self,
         *,

@@ -44,6 +44,11 @@ class TrainedCompletion:
         network.on(self.coarse)
         self.network = network.eval()
 
+    @property
+    def kind(self) -> str:
+        """Name of the network's kind, of `NETWORKS`."""
+        return next(name for name, kind in NETWORKS.items() if isinstance(self.network, kind))
+
     @torch.no_grad()
     def __call__(self, partial: PartialScan) -> CompletedHead:
         """The whole head: the fitted one displaced, with the calibrated standard deviation of its error."""

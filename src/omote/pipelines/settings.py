@@ -59,6 +59,7 @@ class AvatarSettings(ScanSettings):
             of several views without images on the way (latent-views, candidate 2).
         completion: what takes the place of surface that the scan lacks: the best trained network if much of the head is missing
             (auto), the head fit (none), the head fit as the alignment refined it (restoration), or a trained network.
+        completion_weights: folder export/completion of a run, to complete with instead of the shipped network.
         depth_weight: influence of the scan's depth on several views, from 0 (none) to 1; above 1 exaggerates it.
         backend: library that runs the networks.
         weights: export folder of a run, to use instead of the shipped weights.
@@ -77,6 +78,7 @@ class AvatarSettings(ScanSettings):
     surroundings: Literal["keep", "drop"] = "keep"
     appearance_seed: Annotated[int | None, Range(0, 2**63 - 1), arg(metavar="SEED", help_behavior_hint="")] = None
     completion: CompletionName = "auto"
+    completion_weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     depth_weight: Annotated[float, Range(0, 4)] = 1.0
     backend: Backend = "auto"
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None

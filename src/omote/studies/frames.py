@@ -60,10 +60,10 @@ class Frames(PersonStudy):
 
     def fingerprints(self) -> Mapping[str, str]:
         """Fingerprint of the completion that avatars take for scans that lack depth."""
-        from omote.completion.aligned import BEST
-        from omote.rgbd.weights import COMPLETIONS, SHIPPED_WEIGHTS, fingerprint
+        from omote.completion.names import BEST, shipped_completion
+        from omote.rgbd.weights import fingerprint
 
-        return {BEST: fingerprint(SHIPPED_WEIGHTS / COMPLETIONS / BEST)}
+        return {BEST: fingerprint(shipped_completion())}
 
     def items(self) -> list[tuple[int, PoseSource]]:
         """Numbers of frames and where their poses are from; one frame has none."""

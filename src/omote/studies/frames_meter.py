@@ -14,6 +14,7 @@ from omote.align.align import Alignment, align
 from omote.align.turn import Turn, fuse_turn, posed_turn
 from omote.asset.rest_shape import beyond_face, rest_shape
 from omote.completion.aligned import AlignedCompletion
+from omote.completion.names import shipped_completion
 from omote.datasets.population import draw_person
 from omote.datasets.turns import RenderedTurn, rendered_turn
 from omote.errors import AlignmentError, ScanError
@@ -31,7 +32,6 @@ from omote.head.shipped import population_heads
 from omote.progress import Step, Steps, finish
 from omote.rendering.scans import render_mesh
 from omote.rendering.sensor import stereo, structured_light, time_of_flight
-from omote.rgbd.weights import COMPLETIONS, SHIPPED_WEIGHTS
 from omote.studies.base import Record
 from omote.studies.frames import AVATAR, POSES, SCAN, Frames, PoseSource
 from omote.types import Mesh, Rgbd, Scan
@@ -57,7 +57,7 @@ class Meter:
         self.study, self.out = study, out
         self.heads = population_heads(study.ict)
         self.head = self.heads[0]
-        self.complete = AlignedCompletion("auto", self.head, SHIPPED_WEIGHTS / COMPLETIONS)
+        self.complete = AlignedCompletion("auto", self.head, shipped_completion())
         self.skin: Int[np.ndarray, "f 3"] = self.head.faces[self.head.face_part == PARTS.index("skin")].astype(np.int64)
 
     def person(self, name: str) -> Steps[Record]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from omote.completion.aligned import BEST
 from omote.completion.images import CompletedFaces
+from omote.completion.names import shipped_completion
 from omote.completion.trained import load_completion
 from omote.errors import CheckpointError
 from omote.head.shipped import shipped_head
 from omote.rgbd.load import load_model, load_model_parts
 from omote.rgbd.model import EditingModel
-from omote.rgbd.weights import COMPLETIONS, SHIPPED_WEIGHTS, Backend
+from omote.rgbd.weights import SHIPPED_WEIGHTS, Backend
 
 
 def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
@@ -29,7 +29,7 @@ def load_editor(run: Path, backend: Backend = "auto") -> EditingModel:
         CheckpointError: no usable weights, or an editor that was trained on another autoencoder than the shipped one.
     """
     model = _load(run, backend)
-    model.complete = CompletedFaces(load_completion(SHIPPED_WEIGHTS / COMPLETIONS / BEST, model.head))
+    model.complete = CompletedFaces(load_completion(shipped_completion(), model.head))
     return model
 
 
