@@ -3,7 +3,8 @@
 A multi-view denoiser (`omote.multiview.denoiser`) is given the composite of the fitted head and the scan, and the depth of what
 was seen; it diffuses the difference between the composite's latents and the whole head's, for all views at once. Where no view
 looks, behind ears and neck, the head follows what the views show by a Gaussian model (`omote.completion.displacement_prior`). The
-result is the mean of several samples, and their spread is the standard deviation, up to calibrated factors.
+result is the mean of several samples, and their spread is the standard deviation, up to calibrated factors. What the scan shows
+stays where it was measured.
 """
 
 from __future__ import annotations
@@ -122,15 +123,18 @@ class DiffusionCompletion:
         views = partial_views(partial, self.head, self.network.rig, self.first_stage.image_size)
         found = [displacement(views, changed) for changed in self.views(views).numpy()]
         in_view = np.all([sees for _, sees in found], axis=0)
+        # What was measured stays: a sample is farther from it than its noise is.
+        free = ~views.seen
 
         base = views.vertices_mm - partial.fitted_mm[self.coarse.ids]
         outward = self.coarse.normals_of(partial.fitted_mm, self.head)
         offsets, along, unsure = [], [], np.zeros(len(in_view))
         for moved, _ in found:
-            offset = base + moved[:, None] * views.normals
+            inpainted = moved * free
+            offset = base + inpainted[:, None] * views.normals
             beyond, unsure = self.prior.given((offset * outward).sum(axis=1), in_view)
             offsets.append(np.where(in_view[:, None], offset, beyond[:, None] * outward))
-            along.append(np.where(in_view, moved, beyond))
+            along.append(np.where(in_view, inpainted, beyond))
         variance = np.var(along, axis=0, ddof=1) + np.where(in_view, SHARED_MM, unsure) ** 2
         return SampledOffsets(
             offset_mm=np.stack(offsets),
