@@ -21,6 +21,11 @@ def test_networks_to_compare_with_lie_beside_the_rivals() -> None:
     assert found == SHIPPED_WEIGHTS / "rivals/completion/diffusion"
 
 
+def test_a_network_without_weights_is_refused_at_once() -> None:
+    with pytest.raises(CheckpointError, match=r"no weights of --completion sparse; train one: .*--completion-weights"):
+        AvatarMaker(AvatarSettings(completion="sparse"))
+
+
 def test_own_weights_come_first(tmp_path: Path) -> None:
     for name in ("auto", "sparse"):
         settings = AvatarSettings(completion=name, completion_weights=tmp_path)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omote.api.scans import load_head, opened_landmarks, reading
-from omote.completion.names import BEST, shipped_completion
+from omote.completion.names import BEST, HINT, shipped_completion
 from omote.errors import AlignmentError, CheckpointError, ConfigError, ScanError
 from omote.files import check_folder, make_folder
 from omote.head.shipped import shipped_head
@@ -166,11 +166,16 @@ def completion_weights_of(settings: AvatarSettings) -> Path:
 
     Raises:
         ConfigError: weights are given for a completion that has none.
-        CheckpointError: the folder does not exist.
+        CheckpointError: the folder of the weights does not exist.
     """
     name, given = settings.completion, settings.completion_weights
     if given is None:
-        return shipped_completion(BEST if name in ("auto", "none", "restoration") else name)
+        folder = shipped_completion(BEST if name in ("auto", "none", "restoration") else name)
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"{folder}: no weights of --completion {name}; {HINT}, and give its folder with --completion-weights"
+            )
+        return folder
     if name in ("none", "restoration"):
         raise ConfigError(f"completion_weights: expected a completion by a network, or auto, beside it, got {name}")
     if not given.is_dir():

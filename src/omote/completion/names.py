@@ -10,6 +10,7 @@ from omote.rgbd.weights import COMPLETIONS, RIVALS, SHIPPED_WEIGHTS
 CompletionName = Literal["auto", "none", "restoration", "volume", "part-graph", "sparse", "diffusion"]
 # By `omote study missing-depth` (docs/missing-depth.md).
 BEST: CompletionName = "part-graph"
+HINT = "train one: volume-cpu, sparse-cpu, part-graph-cpu or completion-diffusion-cpu (docs/missing-depth.md)"
 
 
 def shipped_completion(name: CompletionName = BEST) -> Path:

@@ -10,6 +10,7 @@ import torch
 from omote.completion.base import CompletedHead, PartialScan
 from omote.completion.coarse_head import coarse_head
 from omote.completion.diffusion import DiffusionCompletion, load_diffusion_completion
+from omote.completion.names import HINT
 from omote.completion.network import CompletionNetwork
 from omote.completion.part_graph import PartGraphCompletion
 from omote.completion.scan_batch import scan_batch
@@ -23,9 +24,6 @@ NETWORKS: dict[str, type[CompletionNetwork]] = {
     "sparse": SparseCompletion,
     "part-graph": PartGraphCompletion,
 }
-
-
-HINT = "train one: volume-cpu, sparse-cpu, part-graph-cpu or completion-diffusion-cpu (docs/missing-depth.md)"
 
 
 class TrainedCompletion:
