@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
-from omote.geometry.cloud import closest_on_mesh
+from omote.geometry.cloud import barycentric, closest_on_mesh
 from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
 from omote.lift.motion_limits import rigid_vertices
@@ -85,13 +85,6 @@ def true_motion(
     return TrueMotion(
         ids=ids, rest_mm=at, offset_mm=offset, near=distance < TIE_MM, surface_mm=posed_mm, faces=faces
     )  # fmt: skip
-
-
-def barycentric(points: Float[np.ndarray, "n 3"], corners: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
-    """Barycentric weights of points in the planes of triangles."""
-    edges = corners[:, 1:] - corners[:, :1]
-    weights = np.einsum("nkc,nc->nk", np.linalg.pinv(edges.transpose(0, 2, 1)), points - corners[:, 0])
-    return np.concatenate([1 - weights.sum(axis=1, keepdims=True), weights], axis=1)
 
 
 def mesh_errors(

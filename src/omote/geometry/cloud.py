@@ -99,6 +99,15 @@ def closest_on_mesh(
     return best, where, face
 
 
+def barycentric(points: Float[np.ndarray, "n 3"], corners: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
+    """Barycentric weights of points in the planes of triangles (Ericson, *Real-Time Collision Detection*, 2005, 3.4)."""
+    u, v, w = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
+    uu, uv, vv, wu, wv = (np.einsum("kc,kc->k", a, b) for a, b in ((u, u), (u, v), (v, v), (w, u), (w, v)))
+    area = np.maximum(uu * vv - uv**2, 1e-12)
+    second, third = (vv * wu - uv * wv) / area, (uu * wv - uv * wu) / area
+    return np.stack([1.0 - second - third, second, third], axis=1)
+
+
 def _incident_faces(faces: Int[np.ndarray, "f 3"], num_vertices: int) -> Int[np.ndarray, "v k"]:
     """Ids of each vertex's faces, padded with -1."""
     corner = faces.ravel()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from omote.geometry.cloud import closest_on_mesh
+from omote.geometry.cloud import barycentric, closest_on_mesh
 from omote.geometry.mesh import vertex_normals
 from omote.head.model import HeadModel
 from omote.head.region import head_region
@@ -129,7 +129,7 @@ class Skin:
         vertices = self._mean + self._basis @ coefficients
         distance, point, face = closest_on_mesh(points_mm, vertices, self._faces)
         corners = self._faces[face]
-        shares = _barycentric(point, vertices[corners])
+        shares = barycentric(point, vertices[corners])
         normal = np.einsum("kic,ki->kc", vertex_normals(vertices, self._faces)[corners], shares)
         return _Closest(
             distance_mm=distance,
@@ -139,12 +139,3 @@ class Skin:
             normal=normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12),
             belief=np.einsum("ki,ki->k", self._belief[corners], shares),
         )
-
-
-def _barycentric(points: Float[np.ndarray, "n 3"], triangles: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3"]:
-    """Barycentric coordinates of points in their triangles (Ericson, *Real-Time Collision Detection*, 2005, 3.4)."""
-    u, v, w = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0], points - triangles[:, 0]
-    uu, uv, vv, wu, wv = (np.einsum("kc,kc->k", a, b) for a, b in ((u, u), (u, v), (v, v), (w, u), (w, v)))
-    area = np.maximum(uu * vv - uv**2, 1e-12)
-    second, third = (vv * wu - uv * wv) / area, (uu * wv - uv * wu) / area
-    return np.stack([1.0 - second - third, second, third], axis=1)
