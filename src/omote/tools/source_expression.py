@@ -26,16 +26,9 @@ from omote.datasets.population import draw_identity
 from omote.errors import HeadModelError
 from omote.files import atomic_path
 from omote.head.expressions import ARKIT_INDEX, ARKIT_NAMES, CATEGORIES, draw_expression
-from omote.head.fit import (
-    EFFECTIVE_POINTS,
-    EXPRESSION_SIGMA,
-    FITTED_UNITS,
-    LANDMARK_SIGMA_MM,
-    LANDMARK_WEIGHT,
-    MAX_IDENTITY,
-    vertex_belief,
-)
+from omote.head.fit import EXPRESSION_SIGMA, LANDMARK_WEIGHT
 from omote.head.model import HeadModel
+from omote.head.solver import EFFECTIVE_POINTS, FITTED_UNITS, LANDMARK_SIGMA_MM, MAX_IDENTITY, vertex_belief
 from omote.multiview.basis import face_families
 from omote.multiview.face_map import face_map
 
