@@ -106,6 +106,18 @@ def test_samples_differ_and_their_spread_is_in_the_deviation(trained: Path, half
     assert set(found.group) == set(range(len(GROUPS)))
 
 
+def test_what_was_measured_stays_and_the_rest_differs_from_sample_to_sample(
+    trained: Path, half_scan: PartialScan
+) -> None:
+    complete = load_completion(trained, shipped_head())
+    assert isinstance(complete, DiffusionCompletion)
+    found = complete.sampled(half_scan)
+    measured = found.offset_mm[:, found.group == GROUPS.index("seen")]
+    assert np.ptp(measured, axis=0).max() == 0.0
+    assert np.median(np.linalg.norm(measured, axis=2)) == pytest.approx(2.0, abs=0.2)
+    assert np.ptp(found.offset_mm[:, found.group == GROUPS.index("missing")], axis=0).max() > 1e-3
+
+
 def test_weights_that_lack_a_network_or_do_not_belong_together_are_one_line(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "own")
     shutil.rmtree(tmp_path / "own/first_stage")

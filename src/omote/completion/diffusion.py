@@ -123,24 +123,18 @@ class DiffusionCompletion:
         views = partial_views(partial, self.head, self.network.rig, self.first_stage.image_size)
         found = [displacement(views, changed) for changed in self.views(views).numpy()]
         in_view = np.all([sees for _, sees in found], axis=0)
-        # What was measured stays: a sample is farther from it than its noise is.
-        free = ~views.seen
+        # What was measured stays: samples are farther off than the noise of what was seen.
+        along = np.stack([moved for moved, _ in found]) * ~views.seen
 
         base = views.vertices_mm - partial.fitted_mm[self.coarse.ids]
+        offset = base + along[:, :, None] * views.normals
         outward = self.coarse.normals_of(partial.fitted_mm, self.head)
-        offsets, along, unsure = [], [], np.zeros(len(in_view))
-        for moved, _ in found:
-            inpainted = moved * free
-            offset = base + inpainted[:, None] * views.normals
-            beyond, unsure = self.prior.given((offset * outward).sum(axis=1), in_view)
-            offsets.append(np.where(in_view[:, None], offset, beyond[:, None] * outward))
-            along.append(np.where(in_view, inpainted, beyond))
+        beyond, unsure = self.prior.given((offset * outward).sum(axis=2), in_view)
+        offset = np.where(in_view[:, None], offset, beyond[:, :, None] * outward)
+        along = np.where(in_view, along, beyond)
         variance = np.var(along, axis=0, ddof=1) + np.where(in_view, SHARED_MM, unsure) ** 2
         return SampledOffsets(
-            offset_mm=np.stack(offsets),
-            sigma_mm=np.sqrt(variance),
-            group=groups(views.seen, in_view),
-            seen=views.seen,
+            offset_mm=offset, sigma_mm=np.sqrt(variance), group=groups(views.seen, in_view), seen=views.seen
         )
 
     @torch.no_grad()

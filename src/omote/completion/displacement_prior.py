@@ -33,13 +33,13 @@ class DisplacementPrior:
     rest_mm: Float[np.ndarray, " n"]
 
     def given(
-        self, displaced_mm: Float[np.ndarray, " n"], known: Bool[np.ndarray, " n"]
-    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Mean and standard deviation of all displacements, given those of the known vertices, mm."""
+        self, displaced_mm: Float[np.ndarray, "k n"], known: Bool[np.ndarray, " n"]
+    ) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " n"]]:
+        """Mean of all displacements of ``k`` heads, given those of the known vertices, and its standard deviation, mm."""
         seen = self.modes_mm[:, known] / KNOWN_SIGMA_MM
-        apart = (displaced_mm - self.mean_mm)[known] / KNOWN_SIGMA_MM
+        apart = (displaced_mm - self.mean_mm)[:, known] / KNOWN_SIGMA_MM
         covariance = np.linalg.inv(seen @ seen.T + np.eye(len(self.modes_mm)))
-        mean = self.mean_mm + (covariance @ (seen @ apart)) @ self.modes_mm
+        mean = self.mean_mm + apart @ seen.T @ covariance @ self.modes_mm
         variance = np.einsum("kn,kl,ln->n", self.modes_mm, covariance, self.modes_mm) + self.rest_mm**2
         return mean, np.sqrt(variance)
 
