@@ -4,21 +4,28 @@ from pathlib import Path
 
 import pytest
 
-from omote.api.avatars import AvatarMaker, completion_weights_of
+from omote.api.avatars import AvatarMaker, completion_of
+from omote.completion.names import CompletionName
 from omote.errors import CheckpointError, ConfigError
 from omote.pipelines.settings import AvatarSettings
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 
+BEST = SHIPPED_WEIGHTS / "completion/part-graph"
 
-@pytest.mark.parametrize("name", ["auto", "none", "restoration", "part-graph"])
-def test_the_best_network_is_the_default(name: str) -> None:
-    settings = AvatarSettings(completion=name)  # type: ignore[arg-type]
-    assert completion_weights_of(settings) == SHIPPED_WEIGHTS / "completion/part-graph"
+
+def test_the_best_network_is_the_default() -> None:
+    assert completion_of(AvatarSettings()) == ("auto", BEST)
+    assert completion_of(AvatarSettings(completion="part-graph")) == ("part-graph", BEST)
 
 
 def test_networks_to_compare_with_lie_beside_the_rivals() -> None:
-    found = completion_weights_of(AvatarSettings(completion="diffusion"))
+    _, found = completion_of(AvatarSettings(completion="diffusion"))
     assert found == SHIPPED_WEIGHTS / "rivals/completion/diffusion"
+
+
+def test_another_head_is_left_as_the_alignment_has_it_unless_a_network_is_named(tmp_path: Path) -> None:
+    assert completion_of(AvatarSettings(head=tmp_path))[0] == "restoration"
+    assert completion_of(AvatarSettings(head=tmp_path, completion="part-graph"))[0] == "part-graph"
 
 
 def test_a_network_without_weights_is_refused_at_once() -> None:
@@ -26,14 +33,18 @@ def test_a_network_without_weights_is_refused_at_once() -> None:
         AvatarMaker(AvatarSettings(completion="sparse"))
 
 
-def test_own_weights_come_first(tmp_path: Path) -> None:
-    for name in ("auto", "sparse"):
-        settings = AvatarSettings(completion=name, completion_weights=tmp_path)  # type: ignore[arg-type]
-        assert completion_weights_of(settings) == tmp_path
+@pytest.mark.parametrize("name", ["auto", "sparse"])
+def test_own_weights_come_first(name: CompletionName, tmp_path: Path) -> None:
+    assert completion_of(AvatarSettings(completion=name, completion_weights=tmp_path)) == (name, tmp_path)
 
 
-def test_own_weights_that_nothing_reads_or_that_are_not_there_are_refused_at_once(tmp_path: Path) -> None:
+def test_own_weights_that_nothing_would_read_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="completion_weights: expected a completion by a network"):
         AvatarMaker(AvatarSettings(completion="none", completion_weights=tmp_path))
-    with pytest.raises(CheckpointError, match=r"export/completion of a run"):
+    with pytest.raises(ConfigError, match="got auto with --head"):
+        AvatarMaker(AvatarSettings(head=tmp_path, completion_weights=tmp_path))
+
+
+def test_own_weights_that_are_not_there_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none: no weights of --completion auto"):
         AvatarMaker(AvatarSettings(completion_weights=tmp_path / "none"))

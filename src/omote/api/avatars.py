@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omote.api.scans import load_head, opened_landmarks, reading
-from omote.completion.names import BEST, HINT, shipped_completion
+from omote.completion.names import BEST, HINT, CompletionName, shipped_completion
 from omote.errors import AlignmentError, CheckpointError, ConfigError, ScanError
 from omote.files import check_folder, make_folder
 from omote.head.shipped import shipped_head
@@ -161,34 +161,43 @@ def weights_of(settings: AvatarSettings) -> Path:
     return weights
 
 
-def completion_weights_of(settings: AvatarSettings) -> Path:
-    """Folder of the network that completes scans.
+def completion_of(settings: AvatarSettings) -> tuple[CompletionName, Path]:
+    """Name of the completion, and folder of its network if it has one.
+
+    Networks complete the shipped head. With another one, ``auto`` leaves the head as the alignment has it.
 
     Raises:
-        ConfigError: weights are given for a completion that has none.
+        ConfigError: weights are given for a completion that reads none.
         CheckpointError: the folder of the weights does not exist.
     """
-    name, given = settings.completion, settings.completion_weights
-    if given is None:
-        folder = shipped_completion(BEST if name in ("auto", "none", "restoration") else name)
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"{folder}: no weights of --completion {name}; {HINT}, and give its folder with --completion-weights"
-            )
-        return folder
-    if name in ("none", "restoration"):
-        raise ConfigError(f"completion_weights: expected a completion by a network, or auto, beside it, got {name}")
-    if not given.is_dir():
-        raise CheckpointError(f"{given}: expected the folder export/completion of a run (docs/missing-depth.md)")
-    return given
+    given = settings.completion_weights
+    name = "restoration" if settings.completion == "auto" and settings.head is not None else settings.completion
+    trained = name not in ("none", "restoration")
+    if given is not None and not trained:
+        raise ConfigError(
+            f"completion_weights: expected a completion by a network of the shipped head, got {settings.completion}"
+            + (" with --head" if settings.head is not None else "")
+        )
+    folder = given or shipped_completion(BEST if name == "auto" or not trained else name)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: no weights of --completion {settings.completion}; {HINT}, and give RUN/export/completion with "
+            "--completion-weights"
+        )
+    return name, folder
 
 
-def _pipeline(settings: AvatarSettings, weights: Path, head: HeadModel, process: Editor | None) -> AvatarPipeline:
+def _pipeline(
+    settings: AvatarSettings,
+    weights: Path,
+    completion: tuple[CompletionName, Path],
+    head: HeadModel,
+    process: Editor | None,
+) -> AvatarPipeline:
     from omote.completion.aligned import AlignedCompletion
 
-    # The networks complete the shipped head alone; another one is left as the alignment has it, unless a network is named.
-    name = "restoration" if settings.completion == "auto" and settings.head is not None else settings.completion
-    complete = AlignedCompletion(name, head, completion_weights_of(settings))
+    name, network = completion
+    complete = AlignedCompletion(name, head, network)
     if settings.pipeline == "rgbd":
         from omote.pipelines.rgbd import RgbdPipeline
         from omote.rgbd.backends.thread import EditingThread
@@ -223,8 +232,7 @@ class AvatarMaker:
     def __init__(self, settings: AvatarSettings, *, own_process: bool = False) -> None:
         self.settings = settings
         self._wanted, self._landmarks = settings.wanted(), opened_landmarks(settings.landmarks)
-        self._weights = weights_of(settings)
-        completion_weights_of(settings)
+        self._weights, self._completion = weights_of(settings), completion_of(settings)
         self._process: EditingProcess | None = None
         self._pipeline: AvatarPipeline | None = None
         if own_process and settings.pipeline == "rgbd":
@@ -276,5 +284,5 @@ class AvatarMaker:
     def _loaded(self) -> AvatarPipeline:
         if self._pipeline is None:
             head = load_head(self.settings.head)
-            self._pipeline = _pipeline(self.settings, self._weights, head, self._process)
+            self._pipeline = _pipeline(self.settings, self._weights, self._completion, head, self._process)
         return self._pipeline
