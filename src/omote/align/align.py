@@ -39,7 +39,7 @@ LEAST_FACE_SHARE = 0.05  # smallest share of the face's pixels with which a part
 DOUBTFUL_CONFIDENCE = 0.9
 LOCAL_POINTS = 40_000
 # Median distance of a point's twelfth neighbour from which on a scan is sparse: as far as its normals average. Depth frames of
-# `benchmarks/align.py` have at most 7.3 mm, its sparse points 9.9 to 26.
+# `benchmarks/align.py` have at most 8.1 mm, its sparse points 9.9 to 26.
 SPARSE_REACH_MM, SPARSE_SAMPLE, NORMAL_NEIGHBORS = 9.0, 500, 12
 # A fit that is this good over a smaller share of the face lacks surface, not accuracy.
 LEAST_COVERAGE, WELL_FITTED_MM = 0.45, 1.5

@@ -33,8 +33,6 @@ SKIN_STRIDE = 24  # stride over the face's vertices when sampling skin
 EXPOSURE = 0.6, 1.12  # plausible range of the white over `WHITE`: darker is a shadow
 WHITE = 0.86  # sRGB value of the white of the painted eyeball
 LID_SHADE = 0.88  # share of the light that reaches the white between lids and lashes, sRGB
-
-
 # Visible width of the iris, in which adults hardly differ: 11.7 (.4) mm (Rüfer, Schröder, Erb, "White-to-white corneal
 # diameter", Cornea 2005). Eyeballs of a head model are as large as its lids need, up to 17 mm in radius.
 IRIS_MM = 11.7
