@@ -168,10 +168,24 @@ def test_other_settings_need_another_folder(tmp_path: Path, maker: Path) -> None
         run(scans, tmp_path / "out", avatars=AvatarSettings(seed=1))
 
 
+def test_another_network_in_the_same_folder_is_another_setting(tmp_path: Path, maker: Path) -> None:
+    scans, network = write(tmp_path / "scans", {"anna.ply": "1"}), tmp_path / "network"
+    network.mkdir()
+    avatars = AvatarSettings(completion="sparse", completion_weights=network)
+    for config in ("{}", "{}"):
+        (network / "config.json").write_text(config)
+        run(scans, tmp_path / "out", avatars=avatars)
+    (network / "config.json").write_text('{"side": 48}')
+    with pytest.raises(OutputError, match=r"other settings \(avatar/completion_weights\)"):
+        run(scans, tmp_path / "out", avatars=avatars)
+
+
 def test_missing_networks_and_landmarks_stop_the_batch(tmp_path: Path, maker: Path) -> None:
     scans = write(tmp_path / "scans", GOOD)
     with pytest.raises(CheckpointError, match="train some"):
         run(scans, tmp_path / "out", avatars=AvatarSettings(seed=99))
+    with pytest.raises(CheckpointError, match="no weights of --completion sparse"):
+        run(scans, tmp_path / "out", avatars=AvatarSettings(completion="sparse", completion_weights=tmp_path / "gone"))
     with pytest.raises(ConfigError, match="landmarks belong to one scan"):
         run(scans, tmp_path / "out", avatars=AvatarSettings(landmarks=tmp_path / "points.json"))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from omote.api.avatars import AvatarMaker, weights_of
+from omote.api.avatars import AvatarMaker, completion_of, weights_of
 from omote.asset.file_settings import Compression
 from omote.config import Range, check_ranges
 from omote.errors import ConfigError
@@ -163,6 +163,7 @@ def _claimed(settings: BatchSettings, avatars: AvatarSettings) -> dict[str, Valu
         "intensity": [expression.intensity for expression in wanted],
         "head": avatars.head if isinstance(avatars.head, Path) else getattr(avatars.head, "name", "shipped"),
         "weights": fingerprint(weights_of(avatars)),
+        "completion_weights": fingerprint(completion_of(avatars)[1]),
     }
     files = {"sheets": settings.sheets, "compress": settings.compress, "keep_neutral": settings.keep_neutral}
     return {**prefixed("avatar", asked), **prefixed("file", files)}
