@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from omote.asset.atlas import Atlas, skin_atlas
+from omote.asset.brows import add_brow_hairs
 from omote.asset.eyes import eye_colors
 from omote.asset.hair import match_hair
 from omote.asset.scan_color import scan_color
@@ -40,6 +41,7 @@ CAST = 0.75, 1.15
 GREY = 0.06  # of a colour: the range of its channels over the largest, below which it is grey
 SEEDING_MODES = 6  # of the identity, which draw the appearance of a scan without colour
 DETAIL_LIMIT = 0.025
+BROW_GROUND = 0.3  # density of the paint under drawn brow hairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +111,18 @@ def bake_texture(
         belief[ask] = found * layers[ask][:, 6]
         belief[ask] *= ~_of_eyes(color[ask], belief[ask], layers[ask][:, 7] > 0)
 
-    field, matched = _vertex_colors(model, faces, texels, color, belief, unseen or default_appearance())
+    unseen = unseen or default_appearance()
+    ground = replace(unseen, brow_density=BROW_GROUND * unseen.brow_density)
+    field, matched = _vertex_colors(model, faces, texels, color, belief, ground)
     eyes = eye_colors(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
     if eyes is not None:
         matched = replace(matched, iris=eyes.iris, exposure=eyes.exposure)
 
     painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
+    if matched is ground:  # no colour of the face was seen
+        matched = unseen
+        points = interpolate(texels.face, texels.weights, faces, model.template_mm.astype(np.float32))[texels.covered]
+        painted[texels.covered] = add_brow_hairs(painted[texels.covered], points, model, unseen)
     # A soft edge, inside the seen region.
     soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
     texture = painted + _detail(color - painted, soft, size)

@@ -167,6 +167,7 @@ def drawn_person(seed: int) -> Appearance:
         lip_margin_mm=0.0,
         hair=HAIR[rng.integers(len(HAIR) if tone < 0.6 else 2)],
         brow_density=float(rng.uniform(0.55, 0.95)),
+        brow_width_mm=float(rng.uniform(2.5, 4.0)),
         iris=IRIS[rng.integers(light_eyes)],
         pupil=0.17,
         beard=0.0,
@@ -193,6 +194,16 @@ def skin_color(appearance: Appearance) -> Float[np.ndarray, "3"]:
     steps = np.linspace(0, 1, len(SKIN))
     base = np.array([np.interp(appearance.tone, steps, [c[k] for c in SKIN]) for k in range(3)])
     return base * np.array(appearance.tint)
+
+
+def brow_color(appearance: Appearance) -> Float[np.ndarray, "3"]:
+    """Colour of the brows' hair, sRGB."""
+    return np.minimum(np.array(appearance.hair) * appearance.brow_shade, skin_color(appearance) * 0.75)
+
+
+def brow_half_width(width_mm: float, along: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Half width of a brow (mm) at positions along it, 0 at its inner end and 1 at the outer; widest is ``width_mm``."""
+    return width_mm * np.interp(along, [0, 0.15, 0.6, 1], [0.75, 1.05, 1, 0.35])
 
 
 def paint(head_model: HeadModel, appearance: Appearance) -> Float[np.ndarray, "v 3"]:
@@ -236,9 +247,9 @@ def _skin(head_model: HeadModel, a: Appearance) -> Float[np.ndarray, "v 3"]:
         color = color * (1 - (a.freckles * spots)[:, None] * np.array([0.5, 0.8, 1.0]))
     lips = base * np.array(a.lip) * (1 + 0.04 * waves(v, rng, 5.0))[:, None]
     color = blend(color, a.lip_strength * within(place.lip_mm - a.lip_margin_mm, 1.8), lips)
-    half_width = a.brow_width_mm * np.interp(place.brow_along, [0, 0.15, 0.6, 1], [0.75, 1.05, 1, 0.35])
+    half_width = brow_half_width(a.brow_width_mm, place.brow_along)
     brow = a.brow_density * within(place.brow_mm - half_width + 0.5 * strands, 2.2)
-    color = blend(color, brow, np.minimum(hair * a.brow_shade, base * 0.75))
+    color = blend(color, brow, brow_color(a))
     if a.beard > 0:
         grows = np.clip(place.beard * (not a.beard_moustache_only) + place.moustache, 0, 1)
         grows = np.clip(grows * (1 - within(place.lip_mm - 0.2, 1.6)) * (1 + 0.15 * strands), 0, 1)

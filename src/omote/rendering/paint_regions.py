@@ -74,6 +74,13 @@ def outline_distance(points: Float[np.ndarray, "v 2"], outline: Float[np.ndarray
     return np.where(inside, -distance, distance)
 
 
+def brow_lines(head_model: HeadModel) -> Float[np.ndarray, "2 5 3"]:
+    """Middle lines of the person's right and left brow on the template, in mm, from the inner end outwards."""
+    # The landmarks lie on the brows' upper edge; hair grows below them.
+    marks = head_model.landmarks(head_model.template_mm.astype(np.float64))[17:27] - [0, BROW_BELOW_LANDMARKS_MM, 0]
+    return np.stack([marks[4::-1], marks[5:]])
+
+
 @once_per_head
 def paint_regions(head_model: HeadModel) -> PaintRegions:
     """The model's regions."""
@@ -88,10 +95,9 @@ def paint_regions(head_model: HeadModel) -> PaintRegions:
 
     lip_front_mm = marks[48:60, 2].mean()
     lip = outline_distance(v[:, :2], marks[48:60, :2])
-    # The landmarks lie on the brows' upper edge; hair grows below them.
-    brows = marks[17:27] - [0, BROW_BELOW_LANDMARKS_MM, 0]
-    right_brow, right_along = line_distance(v, brows[:5])
-    left_brow, left_along = line_distance(v, brows[5:])
+    right_line, left_line = brow_lines(head_model)
+    right_brow, right_along = line_distance(v, right_line)
+    left_brow, left_along = line_distance(v, left_line)
     right_is_near = right_brow < left_brow
     lids = [np.append(ids, ids[0]) for ids in (np.arange(36, 42), np.arange(42, 48))]
     nose_base, chin, upper_lip = marks[33], marks[8], marks[51]
@@ -112,7 +118,7 @@ def paint_regions(head_model: HeadModel) -> PaintRegions:
         skin=part_mask(head_model, "skin").astype(np.float64),
         lip_mm=np.where(v[:, 2] > lip_front_mm - 16, lip, FAR_MM),
         brow_mm=np.minimum(right_brow, left_brow),
-        brow_along=np.where(right_is_near, 1 - right_along, left_along),
+        brow_along=np.where(right_is_near, right_along, left_along),
         lid_mm=np.min([line_distance(v, marks[ids])[0] for ids in lids], axis=0),
         upper_lid_mm=np.min([line_distance(v, marks[ids])[0] for ids in (slice(36, 40), slice(42, 46))], axis=0),
         blush=spot(cheeks[0], 17.0) + spot(cheeks[1], 17.0) + 0.8 * spot(marks[30], 11.0) + 0.35 * spot(chin, 14.0),
