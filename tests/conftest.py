@@ -72,6 +72,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--budget-s", type=float, default=0.0, help="fail every test that starts later than this; 0: none")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A process takes whole files, in this order: a long file at the end would leave the other processes idle.
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     budget_s = item.config.getoption("--budget-s")
     if budget_s and time.monotonic() - START_S > budget_s:

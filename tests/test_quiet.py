@@ -7,6 +7,8 @@ from omote.errors import OmoteError
 from omote.evaluation.judges.weights import locate
 from reach import COMMANDS, PROGRAM, guarded, write_inputs
 
+pytestmark = pytest.mark.early
+
 
 def test_the_guard_sees_what_it_should(tmp_path):
     program = """

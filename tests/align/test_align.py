@@ -27,6 +27,8 @@ from omote.head.shipped import shipped_head
 from omote.rendering.zbuffer import rasterize
 from omote.types import Mesh, PointCloud, Rgbd
 
+pytestmark = pytest.mark.early
+
 
 @pytest.fixture(scope="module")
 def head() -> HeadModel:

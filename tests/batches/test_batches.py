@@ -29,6 +29,8 @@ from omote.progress import Step
 from omote.shards.mapping import Executor
 from omote.shards.worker import Limits
 
+pytestmark = pytest.mark.early
+
 GOOD = {"anna.ply": "1", "ben/scan.obj": "2", "cleo.xyz": "5"}
 BROKEN = {
     "a <img src=x onerror=alert(1)>.ply": "junk",

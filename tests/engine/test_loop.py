@@ -26,6 +26,8 @@ from omote.engine.prefetch import pinned
 from omote.errors import CheckpointError, ConfigError, OmoteError, OutputError
 from two_processes import run_two
 
+pytestmark = pytest.mark.early
+
 
 def trace(run):
     """What was learned when, without how fast."""

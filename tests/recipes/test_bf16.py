@@ -11,6 +11,8 @@ from omote.images.packed import pack_images
 from omote.recipes import RECIPES
 from omote.recipes.run import run_recipe
 
+pytestmark = pytest.mark.early
+
 FACES = ["autoencoder-tiny", "editor-tiny", "editor-tiny-conditions", "few-tiny", "decoder-tiny", "decoder-tiny-draw",
          "expressions-tiny"]  # fmt: skip
 

@@ -19,6 +19,8 @@ from omote.rgbd.model import EditSettings
 from omote.rgbd.weights import SHIPPED_WEIGHTS
 from omote.types import Expression
 
+pytestmark = pytest.mark.early
+
 
 @pytest.fixture(scope="module")
 def source():

@@ -22,6 +22,8 @@ from omote.rgbd.model import EditingModel, EditSettings
 from omote.rgbd.networks import Networks
 from omote.types import Expression
 
+pytestmark = pytest.mark.early
+
 
 def test_exports_load_and_edit(runs):
     autoencoder = RgbdAutoencoder.from_pretrained(runs / "decoder/export/autoencoder", low_cpu_mem_usage=False)

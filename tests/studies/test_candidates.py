@@ -13,6 +13,8 @@ from omote.studies.base import run_study
 from omote.studies.candidates import ONE, Candidates, against_copying
 from omote.studies.views_to_mesh import RIDGE, ViewsToMeshSuite, summarised
 
+pytestmark = pytest.mark.early
+
 
 def test_sliding_counts_per_vertex_and_not_on_the_surface() -> None:
     y, x = np.mgrid[0:20.0, 0:20.0]

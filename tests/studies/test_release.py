@@ -21,6 +21,8 @@ from omote.studies.suites import ReleaseSuite, WithNetworks
 from omote.types import Expression, Rgbd
 from stand_ins import CopyingEditor, ShiftingEditor, small_networks, use_stand_ins
 
+pytestmark = pytest.mark.early
+
 DEPTH = "depth/mae_mm_metric"
 
 

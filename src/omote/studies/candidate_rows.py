@@ -27,7 +27,8 @@ from omote.head.expressions import typical_expression
 from omote.head.model import HeadModel
 from omote.head.shipped import population_heads
 from omote.lift.offsets import register_offsets
-from omote.lift.register import register_expression
+from omote.lift.register import register_expression, still_in
+from omote.lift.untangle import RestSkin, rest_skin
 from omote.memory import peak_memory_mb
 from omote.multiview.model import EditedFaces, ViewEditor, ViewEditSettings, load_view_editor
 from omote.multiview.views import disagreement
@@ -114,12 +115,12 @@ class OfViews(Candidate):
         how = ViewEditSettings(steps=self.settings.steps, depth_weight=weight, seed=self.seed(person, sample))
         return self.editor.edit(x, expressions, how)
 
-    def meshes(self, head: HeadModel, rest: Vertices, found: EditedFaces) -> list[Vertices]:
-        """The whole head with each expression."""
+    def meshes(self, head: HeadModel, skin: RestSkin, rest: Vertices, found: EditedFaces) -> list[Vertices]:
+        """The whole head with each expression; ``skin`` is the person's at rest."""
         face = self.editor.face
         return [
             register_offsets(
-                head, rest, face.ids, vertices - found.vertices_mm[0], belief=face.weight, sigma_mm=sigma
+                head, rest, face.ids, vertices - found.vertices_mm[0], belief=face.weight, sigma_mm=sigma, skin=skin
             ).vertices_mm
             for vertices, sigma in zip(found.vertices_mm[1:], found.sigma_mm[1:], strict=True)
         ]
@@ -158,9 +159,12 @@ class OfImage(Candidate):
         how = EditSettings(steps=self.settings.steps, seed=seed)
         return self.model.edit(source, wanted, how, face=self.model.face_of(source))
 
-    def meshes(self, head: HeadModel, rest: Vertices, images: Sequence[Rgbd]) -> list[Vertices]:
-        """The head with each expression; the first image is of the person at rest."""
-        return [register_expression(head, rest, image, images[0]).vertices_mm for image in images]
+    def meshes(self, head: HeadModel, skin: RestSkin, rest: Vertices, images: Sequence[Rgbd]) -> list[Vertices]:
+        """The head with each expression; the first image is of the person at rest, and ``skin`` is the person's then."""
+        still = still_in(head, rest, images[0])
+        return [
+            register_expression(head, rest, image, images[0], skin=skin, still=still).vertices_mm for image in images
+        ]
 
 
 class Rivals:
@@ -202,6 +206,7 @@ class Rivals:
         """All rows of a person; without ``sampled``, samples are not drawn and their records are empty."""
         head = self.mapped[person.head]
         rest = head.vertices(person.identity, person.expressions[0].arkit)
+        skin = rest_skin(head, rest)  # once per person, as for an avatar; no part of the time of a mesh
         true = [head.vertices(person.identity, e.arkit) for e in person.expressions]
         images: dict[Row, Sequence[Rgbd]] = {CEILING: truth.images, COPY: [truth.source] * len(true)}
         records = list(self._mesh_records(COPY, [rest] * len(true), true, rest))
@@ -218,7 +223,7 @@ class Rivals:
                     began = perf_counter()
                     found = candidate.edited(x, person, expressions, weight)
                     edited = perf_counter()
-                    meshes = candidate.meshes(head, rest, found)
+                    meshes = candidate.meshes(head, skin, rest, found)
                     done = perf_counter()
                     cameras = candidate.editor.rig.cameras(candidate.editor.sample_size)
                     shown = [unpack_images(views, cameras) for views in found.views[1:]]
@@ -232,13 +237,13 @@ class Rivals:
                 began = perf_counter()
                 images[own] = model.edited(truth.source, person, expressions)
                 edited = perf_counter()
-                meshes = model.meshes(head, rest, images[own])
+                meshes = model.meshes(head, skin, rest, images[own])
                 records += self._mesh_records(own, meshes, true, rest)
                 records += _times(own, edited - began, perf_counter() - edited, len(true))
         if self.settings.samples:
             asks = TEXT if TEXT in asked else CATEGORY
             ids = self.any_views.editor.face.ids
-            for row, draw in self._samplers(x, person, truth, asked[asks], rest, head).items():
+            for row, draw in self._samplers(x, person, truth, asked[asks], rest, head, skin).items():
                 samples = draw() if sampled else None
                 records += self._sample_records(row.under(asks=asks), samples, true, rest, ids)
         return Made(images=images, records=records)
@@ -251,13 +256,14 @@ class Rivals:
         expressions: Sequence[Expression],
         rest: Vertices,
         head: HeadModel,
+        skin: RestSkin,
     ) -> dict[Row, Callable[[], Float[np.ndarray, "n k f 3"]]]:
         """For each candidate, a function that draws samples of the face's vertices."""
         ids, count = self.any_views.editor.face.ids, self.settings.samples
 
         def of_image(model: OfImage) -> Float[np.ndarray, "n k f 3"]:
             drawn_images = [model.edited(truth.source, person, expressions, sample) for sample in range(1, count + 1)]
-            return np.stack([np.stack(model.meshes(head, rest, images))[:, ids] for images in drawn_images])
+            return np.stack([np.stack(model.meshes(head, skin, rest, images))[:, ids] for images in drawn_images])
 
         found: dict[Row, Callable[[], Float[np.ndarray, "n k f 3"]]] = {
             row: (lambda c=candidate: c.sampled(x, person, expressions, rest, head, count))  # type: ignore[misc]
@@ -370,5 +376,5 @@ def _peak_memory(name: str, folder: Path, settings: RowSettings, population: Pop
     rest = head.vertices(person.identity, person.expressions[0].arkit)
     expressions = without_weights(person.expressions)
     source = candidate.views(person) if isinstance(candidate, OfViews) else render_ground_truth(person, heads).source
-    candidate.meshes(head, rest, candidate.edited(source, person, expressions))
+    candidate.meshes(head, rest_skin(head, rest), rest, candidate.edited(source, person, expressions))
     return peak_memory_mb()
