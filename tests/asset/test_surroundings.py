@@ -102,6 +102,21 @@ def test_the_rim_is_led_into_the_skin(hairy: Mesh) -> None:
     assert height.min() > 3 * SUNK_MM
 
 
+def test_a_collar_stands_free_of_the_neck() -> None:
+    """A rim led from ragged cloth down to the neck is a row of slats."""
+    neck = (REST[:, 1] < -115) & (REST[:, 1] > -150) & (REST[:, 2] < -20)
+    kept = SKIN[neck[SKIN].all(axis=1)]
+    used, faces = np.unique(kept, return_inverse=True)
+    ring = REST[used] + 14.0 * vertex_normals(REST, SKIN)[used]
+    cloth = Mesh(vertices=ring, faces=faces.reshape(-1, 3), vertex_colors=np.full((len(used), 3), 0.2))
+    piece = around(joined(bald(), cloth))
+    assert piece is not None
+    height = cKDTree(REST).query(piece.vertices)[0]
+    collar = (piece.vertices[:, 1] > -135) & (np.abs(piece.vertices[:, 0]) < 90)
+    assert collar.any()
+    assert height[collar].min() > 5.0
+
+
 def test_no_expression_reaches_the_piece(hairy: Mesh) -> None:
     """Glasses stand off brows that rise; hair off a forehead that moves: nothing of the piece lies in moving skin."""
     scan = joined(bald(), hair(18.0), sheet(120, 35, 3.0, (0.0, 0.0, 34.0), 0.4))

@@ -42,6 +42,7 @@ MOUTH_MM, SWEPT_MM = 12.0, 9.0  # around the lips' landmarks at rest, and as the
 GLASSES_MM = 35.0  # around the eyes' landmarks open rims are glasses', which have no skirt
 SUNK_MM, FREE_MM = -0.8, 6.0  # the rim's height, and the way above the least height to where the piece is as scanned
 OVERLAP_MM, FADE_MM = 8.0, 18.0  # the bust's overlap with the neck, and its way back to where it was scanned
+COLLAR_MM = 40.0  # above the chin; lower down rims are collars', which stand free of the neck
 SKIRT_MM = 45.0  # farthest way from an open rim down to the skin
 LONGEST_EDGES, LONGEST_MM = 8.0, 40.0  # a triangle longer than so many median edges, and mm, spans a gap of the scan
 # Smallest parts over the skull (smaller ones are a scan's ragged edges), over the face (glasses), and at the neck; how high
@@ -138,6 +139,7 @@ def surroundings_of(
     piece, over = _with_faces(piece, kept), _Over(**{name: value[used] for name, value in vars(over).items()})
     colored = _colored(piece, over, skin, hair)
     led = (_bust(skin, piece.vertices) > 2.0) & (cKDTree(skin.eyes_mm).query(over.foot_mm)[0] > GLASSES_MM)
+    led &= over.foot_mm[:, 1] > skin.jaw_mm + COLLAR_MM
     return _with_skirt(replace(colored, vertices=_sunk(piece.vertices, over)), over, led)
 
 
