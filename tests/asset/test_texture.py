@@ -10,7 +10,7 @@ import pytest
 from omote.asset.atlas import skin_atlas
 from omote.asset.personalise import _natural, blink_pairs, limited_units, personal_units
 from omote.asset.scan_color import scan_color
-from omote.asset.texture import bake_texture, drawn_appearance, locate_texels
+from omote.asset.texture import _around_eyes, bake_texture, drawn_appearance, locate_texels
 from omote.evaluation.anatomy import find_lips
 from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.geometry.mesh import vertex_normals
@@ -192,8 +192,26 @@ def test_an_eye_is_not_painted_on_the_lids_that_were_fitted_over_it(monkeypatch:
         return float((light < 0.45 * np.median(light)).mean())
 
     clean = dark()
-    monkeypatch.setattr("omote.asset.texture._of_eyes", lambda color, belief, lid: np.zeros(len(color), bool))
+    monkeypatch.setattr("omote.asset.texture._of_eyes", lambda color, *_: np.zeros(len(color), bool))
     assert dark() > 0.05 > 4 * clean
+
+
+def test_the_white_of_whole_eyeballs_is_not_painted_below_the_lids(monkeypatch: pytest.MonkeyPatch) -> None:
+    region, rest = head_region(MODEL), MODEL.template_mm.astype(np.float64)
+    below = _around_eyes(MODEL, rest) & region.exterior & ~region.lid
+    assert below.sum() > 100
+    colors = np.where(below[:, None], 1.0, np.array([0.8, 0.62, 0.55]))
+    scan = Mesh(vertices=rest, faces=MODEL.faces.astype(np.int64), vertex_colors=colors)
+    atlas = skin_atlas(MODEL)
+    texels = locate_texels(atlas, 256)
+    shown = texels.covered & below[MODEL.faces[atlas.face_ids]].all(axis=1)[texels.face]
+
+    def blue() -> float:
+        return float(np.median(bake_texture(MODEL, rest, scan, size=256).texture[shown][:, 2]))
+
+    assert blue() < 0.65
+    monkeypatch.setattr("omote.asset.texture._of_eyes", lambda color, *_: np.zeros(len(color), bool))
+    assert blue() > 0.9
 
 
 def test_teeth_of_a_grey_scan_are_not_blue() -> None:

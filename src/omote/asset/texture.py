@@ -34,6 +34,7 @@ from omote.types import Mesh, PointCloud
 
 EYE_LIGHT, EYE_RED = (0.6, 1.5), 0.4  # brightness and redness over the lids' own, beyond which a colour is an eye's
 LID_EDGE_MM = 1.3  # skin this close to the eyeball may have the eye's colour in the scan
+AROUND_EYE_MM = 6.0  # from the eyeball's surface
 FADE = 2e-3  # weight of the painted skin's own colour against smoothness: a range of about 20 edges
 MIRROR_BELIEF = 0.4
 PAD_PX = 12
@@ -102,14 +103,16 @@ def bake_texture(
     color = np.zeros((*texels.covered.shape, 3), np.float32)
     if scan is not None and has_color(scan):
         normals = fast_normals(vertices, np.ascontiguousarray(model.faces, np.int32))
-        trust = np.stack([_trust(model, neutral_mm), head_region(model).lid.astype(np.float32)], axis=1)
+        places = _trust(model, neutral_mm), head_region(model).lid, _around_eyes(model, neutral_mm)
+        trust = np.stack(places, axis=1).astype(np.float32)
         layers = interpolate(texels.face, texels.weights, faces, np.concatenate([vertices, normals, trust], axis=1))
         ask = texels.covered & (layers[..., 6] > 0.02)
         point, normal = layers[ask][:, :3], layers[ask][:, 3:6]
         normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         color[ask], found = scan_color(scan, point.astype(np.float64), normal)
         belief[ask] = found * layers[ask][:, 6]
-        belief[ask] *= ~_of_eyes(color[ask], belief[ask], layers[ask][:, 7] > 0)
+        lid, around = (layers[ask][:, 7:9] > 0).T
+        belief[ask] *= ~_of_eyes(color[ask], belief[ask], lid, around)
 
     unseen = unseen or default_appearance()
     ground = replace(unseen, brow_density=BROW_GROUND * unseen.brow_density)
@@ -175,12 +178,26 @@ def _trust(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.n
     return trust
 
 
-def _of_eyes(
-    color: Float[np.ndarray, "n 3"], belief: Float[np.ndarray, "n"], lid: Bool[np.ndarray, "n"]
-) -> Bool[np.ndarray, "n"]:
-    """Texels of the lids with an eye's colour: iris, white, or lashes.
+def _around_eyes(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Bool[np.ndarray, "v"]:
+    """Skin that lies on an eyeball: lids, and what is below and above them."""
+    near = np.zeros(model.num_vertices, bool)
+    for part in ("eye_left", "eye_right"):
+        if len(model.part_vertices(part)):
+            center, radius = eye_sphere(model, neutral_mm, part)
+            near |= np.linalg.norm(neutral_mm - center, axis=1) < radius + AROUND_EYE_MM
+    return near
 
-    A lid whose edge was fitted a millimetre off takes them from the scan, and shows them when it closes.
+
+def _of_eyes(
+    color: Float[np.ndarray, "n 3"],
+    belief: Float[np.ndarray, "n"],
+    lid: Bool[np.ndarray, "n"],
+    around: Bool[np.ndarray, "n"],
+) -> Bool[np.ndarray, "n"]:
+    """Texels of the lids with an eye's colour (iris, white, or lashes), and white ones around them.
+
+    A lid whose edge was fitted a millimetre off takes them from the scan, and shows them when it closes. Where a scan has
+    whole eyeballs, their white lies close behind the skin below the lids.
     """
     sure = lid & (belief > 0.5)
     if not sure.any():
@@ -190,7 +207,8 @@ def _of_eyes(
     # Skin is redder than blue; white and grey are neither.
     red, skin_red = ((c[..., 0] - c[..., 2]) / np.maximum(c.max(axis=-1), 1e-3) for c in (color, skin))
     dark, bright = EYE_LIGHT
-    return lid & ((light < dark) | (light > bright) | (red < EYE_RED * skin_red))
+    white = (red < EYE_RED * skin_red) & (light > 1)
+    return (lid & ((light < dark) | (light > bright) | (red < EYE_RED * skin_red))) | (around & white)
 
 
 def _vertex_colors(
