@@ -56,7 +56,10 @@ def test_an_interrupted_run_has_the_trace_of_an_undisturbed_one(tmp_path):
     assert trace(tmp_path / "cut") == trace(tmp_path / "whole")
 
 
-def test_ten_kills_at_random_moments_leave_the_trace_as_it_is(tmp_path):
+KILLS = 4  # `make kills` kills a whole training ten times
+
+
+def test_kills_at_random_moments_leave_the_trace_as_it_is(tmp_path):
     # Forked from a server that has imported torch: the kills fall into training, not into imports.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["line_task", "torch._dynamo"])  # the second is imported by the first optimiser
@@ -68,13 +71,13 @@ def test_ten_kills_at_random_moments_leave_the_trace_as_it_is(tmp_path):
         process = context.Process(target=train_slowly, args=(tmp_path / "cut",))
         before = _images(tmp_path / "cut")
         process.start()
-        while kills < 10 and _images(tmp_path / "cut") == before and process.is_alive():
+        while kills < KILLS and _images(tmp_path / "cut") == before and process.is_alive():
             time.sleep(0.005)
         process.join(draw.uniform(0, 0.1))
-        if kills == 10:
+        if kills == KILLS:
             process.join()
             break
-        assert process.is_alive(), "it ended before ten kills: train longer"
+        assert process.is_alive(), "it ended before the last kill: train longer"
         process.kill()
         process.join()
         kills += 1

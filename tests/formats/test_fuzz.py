@@ -10,7 +10,7 @@ import hostile
 import run
 import side_files
 
-CASES_EACH = 12
+CASES_EACH = 8
 
 
 @pytest.fixture(scope="module")

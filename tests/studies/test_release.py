@@ -101,9 +101,11 @@ def test_the_best_of_several_is_named_by_their_true_number(suite: ReleaseSuite, 
     }
     # Every sample is the same copy.
     assert numbers[f"ratio/best_of_{count}_over_determined"] == 1
-    assert not [
-        key for key in numbers_of(run(replace(suite, best_of_persons=0), tmp_path / "none")) if "best_of" in key
-    ]
+
+
+def test_nobody_with_several_samples_has_no_best_of_them(suite: ReleaseSuite, tmp_path: Path) -> None:
+    numbers = numbers_of(run(replace(suite, best_of_persons=0, persons=1), tmp_path))
+    assert not [key for key in numbers if "best_of" in key]
 
 
 def test_sets_are_added_to_a_finished_folder(suite: ReleaseSuite, tmp_path: Path) -> None:

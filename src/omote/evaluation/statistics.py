@@ -107,18 +107,32 @@ def bootstrap_macro_mean(
         seed: seed of the draws.
     """
     measured = ~np.isnan(per_person)
-    w = np.where(measured, weights, 0.0)
+    w = np.where(measured, weights, 0.0).astype(np.float64)
     wx = w * np.where(measured, per_person, 0.0)
     total = int(measured.any(axis=1).sum())
+    value = float(_macro(np.ones((1, len(w))), w, wx)[0])
+    if total < 2:  # without bounds, whatever is drawn
+        return Interval(value=value, low=np.nan, high=np.nan, num_persons=total)
+    low, high = _bounds(w.tobytes(), wx.tobytes(), w.shape, num_resamples, seed)
+    return Interval(value=value, low=low, high=high, num_persons=total)
 
-    def macro(times: np.ndarray) -> np.ndarray:
-        there = times @ w
-        means = np.divide(times @ wx, there, out=np.full(there.shape, np.nan), where=there > 0)
-        count = (there > 0).sum(axis=1)
-        return np.where(count > 0, np.nansum(means, axis=1) / np.maximum(count, 1), np.nan)
 
-    value = float(macro(np.ones((1, len(w))))[0])
-    return _interval(value, macro(_times_drawn(len(w), num_resamples, seed)), total)
+@lru_cache(maxsize=1024)  # a report shows what its table holds, and its tables share most cells
+def _bounds(w: bytes, wx: bytes, shape: tuple[int, ...], num_resamples: int, seed: int) -> tuple[float, float]:
+    """Bounds of the mean over classes, from weights and weighted values of persons as bytes of arrays (person, class)."""
+    columns = (np.frombuffer(data, np.float64).reshape(shape) for data in (w, wx))
+    found = _interval(np.nan, _macro(_times_drawn(shape[0], num_resamples, seed), *columns), 2)
+    return found.low, found.high
+
+
+def _macro(
+    times: Float[np.ndarray, "r p"], w: Float[np.ndarray, "p c"], wx: Float[np.ndarray, "p c"]
+) -> Float[np.ndarray, " r"]:
+    """The mean over classes of each sample, from how often it has each person, and weights and weighted values of persons."""
+    there = times @ w
+    means = np.divide(times @ wx, there, out=np.full(there.shape, np.nan), where=there > 0)
+    count = (there > 0).sum(axis=1)
+    return np.where(count > 0, np.nansum(means, axis=1) / np.maximum(count, 1), np.nan)
 
 
 @lru_cache(maxsize=8)

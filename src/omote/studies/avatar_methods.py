@@ -6,7 +6,7 @@ of `omote avatar` for the seven names, and the ground truth has the weights that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -225,15 +225,16 @@ class MadeMeshes:
             skin=rest_skin(made.head, neutral),
         )
 
-    def edited(self, weights: Float[np.ndarray, "k 52"]) -> dict[Row, Posed]:
-        """Meshes by the methods without networks."""
+    def edited(self, weights: Float[np.ndarray, "k 52"], *rows: Row) -> dict[Row, Posed]:
+        """Meshes by the methods without networks, or by those of ``rows``."""
         neutral = self.neutral_mm
-        return {
-            HEAD_EDIT: neutral + np.tensordot(weights, self.units_mm, 1),
-            PLAIN: neutral + np.tensordot(weights, self.head.expression_mm, 1),
-            TRANSFER: DeformationTransfer(self.head).deformed(neutral.astype(np.float64), weights),
-            REST: np.repeat(neutral[None], len(weights), axis=0),
+        methods: dict[Row, Callable[[], Posed]] = {
+            HEAD_EDIT: lambda: neutral + np.tensordot(weights, self.units_mm, 1),
+            PLAIN: lambda: neutral + np.tensordot(weights, self.head.expression_mm, 1),
+            TRANSFER: lambda: DeformationTransfer(self.head).deformed(neutral.astype(np.float64), weights),
+            REST: lambda: np.repeat(neutral[None], len(weights), axis=0),
         }
+        return {row: method() for row, method in methods.items() if not rows or row in rows}
 
     def drawn(self, targets: Mapping[str, Float[np.ndarray, "v 3"]]) -> DrawnFace:
         """The avatar as drawn, with morph targets."""
@@ -362,31 +363,30 @@ def by_names(
     rest, *_ = truth.posed([None])
     true = truth.posed(given)
     tied = true_motion(avatar.head, avatar.neutral_mm, rest, true, truth.skin)
-    without = avatar.edited(weights)
-    rows = {row: without[row] for row in (HEAD_EDIT, REST)}
+    rows = avatar.edited(weights, HEAD_EDIT, REST)
     rows[MODEL] = avatar.neutral_mm + np.stack([avatar.expressions_mm[CATEGORIES[k]] for k in order])
     for row, vertices in rows.items():
         for key, values in mesh_errors(avatar.head, avatar.neutral_mm, vertices, tied).items():
             yield Record(row=row.under(asked="names"), measure=key, values=values)
-    yield from anatomy(MODEL, avatar.drawn({}), rows[MODEL])
-    yield from anatomy(HEAD_EDIT, avatar.drawn({}), rows[HEAD_EDIT])
+    yield from anatomy(avatar.drawn({}), {row: rows[row] for row in (MODEL, HEAD_EDIT)})
     yield from recognition(rows, made, truth, alignment, judges, order, true)
 
 
-def anatomy(row: Row, face: DrawnFace, posed: Posed) -> Iterator[Record]:
-    """Folds, crossings and movement of the mouth's corners, per pose."""
+def anatomy(face: DrawnFace, rows: Mapping[Row, Posed]) -> Iterator[Record]:
+    """Folds, crossings and movement of the mouth's corners, per row and pose."""
     lips, solids, front = find_lips(face), find_solids(face.vertices_mm, face.triangles), front_triangles(face)
-    crossing = np.array([lips.crossing(v).sum() for v in posed], np.float64)
-    piercing = np.array([solids.piercing(v) for v in posed], np.float64)
-    for key, values in (
-        ("avatar/folded", np.array([folded(face, front, v).sum() for v in posed], np.float64)),
-        ("avatar/lips_crossing", crossing),
-        ("avatar/piercing", piercing),
-        ("avatar/whole", ((crossing == 0) & (piercing == 0)).astype(np.float64)),
-        ("avatar/corner_mm", np.array([lips.corner_travel(v - face.vertices_mm) for v in posed])),
-        ("avatar/corner_difference_mm", np.array([lips.corner_difference(v - face.vertices_mm) for v in posed])),
-    ):
-        yield Record(row=row.under(asked="names"), measure=key, values=values)
+    for row, posed in rows.items():
+        crossing = np.array([lips.crossing(v).sum() for v in posed], np.float64)
+        piercing = np.array([solids.piercing(v) for v in posed], np.float64)
+        for key, values in (
+            ("avatar/folded", np.array([folded(face, front, v).sum() for v in posed], np.float64)),
+            ("avatar/lips_crossing", crossing),
+            ("avatar/piercing", piercing),
+            ("avatar/whole", ((crossing == 0) & (piercing == 0)).astype(np.float64)),
+            ("avatar/corner_mm", np.array([lips.corner_travel(v - face.vertices_mm) for v in posed])),
+            ("avatar/corner_difference_mm", np.array([lips.corner_difference(v - face.vertices_mm) for v in posed])),
+        ):
+            yield Record(row=row.under(asked="names"), measure=key, values=values)
 
 
 def recognition(

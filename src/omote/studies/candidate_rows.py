@@ -44,6 +44,7 @@ from omote.studies.table import CEILING, COPY
 from omote.types import Expression, Rgbd
 
 HEAD_EDIT = Row("head_edit")
+KEPT_PERSONS = 3  # persons whose images are kept in memory: all of a trial's examples
 Vertices = Float[np.ndarray, "v 3"]
 
 
@@ -181,6 +182,7 @@ class Rivals:
         self.mapped = [in_topology_of(head, heads[0]) for head in heads]
         self.views = {row: OfViews(path, heads, settings) for row, path in views.items()}
         self.images = {row: OfImage(path, heads, settings) for row, path in images.items()}
+        self._shown: dict[int, Mapping[Row, Sequence[Rgbd]]] = {}
 
     @cached_property
     def any_views(self) -> OfViews:
@@ -246,7 +248,15 @@ class Rivals:
             for row, draw in self._samplers(x, person, truth, asked[asks], rest, head, skin).items():
                 samples = draw() if sampled else None
                 records += self._sample_records(row.under(asks=asks), samples, true, rest, ids)
+        if len(self._shown) < KEPT_PERSONS:
+            self._shown[person.index] = images
         return Made(images=images, records=records)
+
+    def images_of(self, population: PopulationConfig, index: int) -> Mapping[Row, Sequence[Rgbd]]:
+        """Images of a person's rows; generated again unless they are among the first persons of this process."""
+        if index not in self._shown:
+            return self.made(*self.draw(population, index)).images
+        return self._shown[index]
 
     def _samplers(
         self,
