@@ -132,6 +132,11 @@ def test_avatars_of_partial_scans_are_measured_by_completion(tmp_path: Path, mon
     assert numbers[f"refused/share/restoration/{at}"] == 0
 
 
+def test_a_folder_without_networks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="networks: expected a folder with weights of any of volume, sparse"):
+        MissingDepth(networks=tmp_path / "mistyped").check()
+
+
 def test_an_empty_folder_of_scans_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="scans"):
         MissingDepth(scans=tmp_path).check()

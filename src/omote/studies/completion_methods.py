@@ -33,13 +33,13 @@ def _trained(name: str) -> Method:
     return load
 
 
+TRAINED = (*NETWORKS, DIFFUSION)
 METHODS: Mapping[str, Method] = {
     NOTHING: lambda head, _: Nothing(head),
     NEAREST: lambda head, _: NearestFill(head),
     FIT: lambda head, _: HeadFit(head),
     RESTORATION: lambda head, _: Restoration(head),
-    **{name: _trained(name) for name in NETWORKS},
-    DIFFUSION: _trained(DIFFUSION),
+    **{name: _trained(name) for name in TRAINED},
 }
 
 

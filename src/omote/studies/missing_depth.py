@@ -48,14 +48,21 @@ class MissingDepth(PersonStudy, ModelStudy):
     avatars: Annotated[int, Range(0), FREE] = 0
 
     def check(self) -> None:
-        """Check the kinds and the folder of scans.
+        """Check the kinds and the folders of networks and scans.
 
         Raises:
-            ConfigError: no kind or strength, or one twice; no folder of scans, or none in it.
+            ConfigError: no kind or strength, or one twice; a folder without any network or scan.
         """
+        from omote.studies.completion_methods import TRAINED, exported
+
         for what, names in (("kinds", self.kinds), ("strengths", self.strengths)):
             if not names or len(set(names)) < len(names):
                 raise ConfigError(f"{what}: expected at least one, each once, got {', '.join(names) or 'none'}")
+        if self.networks is not None and not any(exported(name, self.networks) for name in TRAINED):
+            raise ConfigError(
+                f"networks: expected a folder with weights of any of {', '.join(TRAINED)}, got {self.networks}, "
+                "which has none; give the folder that contains the runs"
+            )
         self.scan_paths()
 
     def scan_paths(self) -> dict[str, Path]:
