@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -142,23 +143,15 @@ def augmented(source: RgbdBatch, target: RgbdBatch, rng: np.random.Generator) ->
     """Apply photometric augmentation to source and target, and capture noise to the source alone."""
     count = len(source.rgb)
     repeat = len(target.rgb) // count
-
-    def draw(low: float, high: float, *shape: int) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, (count, *shape)).astype(np.float32))
-
-    def per_target(x: Tensor) -> Tensor:
-        return x.repeat_interleave(repeat, dim=0)
+    draw = partial(_uniform, rng, count)
+    per_target = partial(torch.repeat_interleave, repeats=repeat, dim=0)
 
     # Exposure, white balance and gamma of the capturing camera.
     strength = draw(0.0, 1.0, 1, 1, 1)
     gain = torch.exp(strength * draw(-0.45, 0.35, 1, 1, 1) + strength * draw(-0.12, 0.12, 3, 1, 1))
     gamma = torch.exp(strength * draw(-0.25, 0.25, 1, 1, 1))
-
-    def exposed(rgb: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
-        return (gain * rgb.clamp_min(1e-4) ** gamma).clamp(0, 1)
-
-    target_rgb = exposed(target.rgb, per_target(gain), per_target(gamma))
-    rgb = exposed(source.rgb, gain, gamma)
+    target_rgb = _exposed(target.rgb, per_target(gain), per_target(gamma))
+    rgb = _exposed(source.rgb, gain, gamma)
 
     # Most sources stay clean; the rest simulate captures. With more of the latter, the editor mostly learns denoising.
     capture = (draw(0.0, 1.0, 1, 1, 1) < CAPTURE_SHARE).float()
@@ -192,3 +185,13 @@ def augmented(source: RgbdBatch, target: RgbdBatch, rng: np.random.Generator) ->
         RgbdBatch(rgb=rgb, depth_mm=depth, mask=mask * kept),
         RgbdBatch(rgb=target_rgb, depth_mm=target.depth_mm, mask=target.mask * per_target(kept)),
     )
+
+
+def _uniform(rng: np.random.Generator, count: int, low: float, high: float, *shape: int) -> Tensor:
+    """Uniform draws of a shape for each of ``count`` items."""
+    return torch.from_numpy(rng.uniform(low, high, (count, *shape)).astype(np.float32))
+
+
+def _exposed(rgb: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
+    """Colours as a camera of another exposure and gamma captures them."""
+    return (gain * rgb.clamp_min(1e-4) ** gamma).clamp(0, 1)

@@ -27,6 +27,9 @@ from omote.rgbd.identity_stage import FirstStage
 from omote.rgbd.losses import ReconstructionLoss
 from omote.rgbd.train.preview import grid
 
+# Batches, and sources and targets of each, on which the latents' scale is measured.
+MEASURED_BATCHES, MEASURED_SOURCES, MEASURED_TARGETS = 8, 8, 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig(LossTerms):
@@ -171,7 +174,9 @@ class AutoencoderTask(BaseTask):
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Averaged weights with measured latent statistics, in diffusers' format."""
         autoencoder = self.averaged("autoencoder", weights)
-        measure_latents(autoencoder.eval(), self.pairs)
+        # A trial of a few steps is measured on no more images than it has seen, which would take longer than its steps.
+        most = self.config.engine.total_images // (MEASURED_SOURCES * MEASURED_TARGETS)
+        measure_latents(autoencoder.eval(), self.pairs, min(MEASURED_BATCHES, max(most, 1)))
         autoencoder.save_pretrained(folder / "autoencoder")
 
     @torch.no_grad()
@@ -194,16 +199,16 @@ def preview_rngs() -> list[np.random.Generator]:
 
 
 @torch.no_grad()
-def measure_latents(autoencoder: FirstStage, pairs: PairSource, num_batches: int = 8) -> None:
+def measure_latents(autoencoder: FirstStage, pairs: PairSource, num_batches: int = MEASURED_BATCHES) -> None:
     """Fill the latent's mean and deviation, and that of target-source differences, per channel (paper, D.1)."""
     latents, deltas, size = [], [], autoencoder.config.sample_size
     for step in range(num_batches):
-        rngs = [np.random.default_rng([7, step, i]) for i in range(8)]
-        batch = pairs.draw(rngs, 4)
+        rngs = [np.random.default_rng([7, step, i]) for i in range(MEASURED_SOURCES)]
+        batch = pairs.draw(rngs, MEASURED_TARGETS)
         source = autoencoder.encode(packed(batch.source, size)).mode()
         target = autoencoder.encode(packed(batch.target, size)).mode()
         latents.append(target)
-        deltas.append(target - source.repeat_interleave(4, 0))
+        deltas.append(target - source.repeat_interleave(MEASURED_TARGETS, 0))
     z, delta = torch.cat(latents), torch.cat(deltas)
     autoencoder.latent_mean.copy_(z.mean(dim=(0, 2, 3))[:, None, None])
     autoencoder.latent_std.copy_(z.std(dim=(0, 2, 3))[:, None, None].clamp_min(1e-3))
