@@ -131,8 +131,8 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
 # How an avatar shows a category that is requested by name alone; the first form is the default. Vertex motion is limited to
 # that of real faces (`omote.lift.travel`), and not every recipe is recognised within that limit. The first forms differ as
 # follows: a smile moves up and out, with the upper lip drawn thin over bared teeth; anger opens a square mouth under lowered
-# brows; disgust narrows the eyes over a wrinkled nose and a rolled-in lower lip; fear stretches the mouth wide under brows that
-# are raised and drawn together, with the jaw less open than in surprise. Populations and the networks trained on them use
+# brows; disgust narrows the eyes over a wrinkled nose and a rolled-in lower lip; fear bares closed teeth in a mouth that
+# is stretched wide, under brows that are raised and drawn together. Populations and the networks trained on them use
 # `RECIPES`.
 FORMS: Mapping[str, tuple[Recipe, ...]] = {
     **RECIPES,
@@ -158,9 +158,10 @@ FORMS: Mapping[str, tuple[Recipe, ...]] = {
         *RECIPES["surprised"],
     ),
     "fearful": (
-        Recipe(action_units="1+4+5+20+25+26", weights={
-            "browInnerUp": 1.0, "browDown": 0.7, "eyeWide": 1.0, "mouthStretch": 1.0, "mouthFrown": 0.95,
-            "jawOpen": 0.3, "mouthLowerDown": 1.0, "mouthRollLower": 0.6, "mouthUpperUp": 0.55, "cheekSquint": 0.5}),
+        Recipe(action_units="1+4+5+7+10+15+20+25", weights={
+            "browInnerUp": 0.91, "browDown": 0.65, "eyeWide": 0.98, "eyeSquint": 0.16, "mouthStretch": 0.95,
+            "mouthFrown": 0.95, "mouthLowerDown": 1.0, "mouthUpperUp": 0.41, "mouthRollLower": 0.32,
+            "cheekSquint": 0.32}),
         *RECIPES["fearful"],
     ),
     "disgusted": (
