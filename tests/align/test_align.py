@@ -58,14 +58,14 @@ def check(found: Alignment, scan_from_canonical: np.ndarray) -> None:
     assert found.median_mm < 0.5
 
 
-@pytest.mark.parametrize(("unit", "seed"), [("m", 1), ("cm", 2), ("mm", 3), ("in", 4)])
-def test_a_mesh_in_any_pose_and_unit(head: HeadModel, unit: str, seed: int) -> None:
-    matrix = moved(unit, seed)
-    found = align(Mesh(vertices=transform(matrix, person(head, seed)), faces=head.faces), head=head)
+# Every test here has another pose, and the units are spread over them: m here, mm of points, cm and inches of parts.
+def test_a_mesh_in_any_pose(head: HeadModel) -> None:
+    matrix = moved("m", 1)
+    found = align(Mesh(vertices=transform(matrix, person(head, 1)), faces=head.faces), head=head)
     check(found, matrix)
-    assert found.unit == unit
+    assert found.unit == "m"
     assert not found.unit_given
-    assert found.mm_per_unit == pytest.approx(MM_PER_UNIT[unit])
+    assert found.mm_per_unit == pytest.approx(MM_PER_UNIT["m"])
     # The frame's origin is midway between the refined head's eyeballs, exactly.
     np.testing.assert_allclose(eyeball_centers(head, found.neutral_mm).mean(axis=0), 0.0, atol=1e-6)
     assert isinstance(found.scan, Mesh)
@@ -80,6 +80,7 @@ def test_points_without_normals(head: HeadModel) -> None:
     points, _ = trimesh.sample.sample_surface(trimesh.Trimesh(vertices, head.faces, process=False), 20_000, seed=1)
     found = align(PointCloud(points=transform(matrix, points + rng.normal(0, 0.4, points.shape))), head=head)
     check(found, matrix)
+    assert found.unit == "mm"
     assert isinstance(found.scan, PointCloud)
 
 
@@ -134,28 +135,9 @@ def test_given_landmarks_and_unit_override(head: HeadModel) -> None:
         align(scan, head=head, landmarks=landmarks + 5000.0)
 
 
-def box() -> trimesh.Trimesh:
-    out = trimesh.creation.box([200, 200, 200])
-    for _ in range(5):
-        out = out.subdivide()
-    return out
-
-
-def body() -> trimesh.Trimesh:
-    torso = trimesh.creation.icosphere(5)
-    torso.apply_scale([210, 300, 110])
-    arm = trimesh.creation.capsule(500, 50)
-    arm.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
-    left, right = arm.copy(), arm.copy()
-    left.apply_translation([250, 120, 0])
-    right.apply_translation([-250, 120, 0])
-    return trimesh.util.concatenate([torso, left, right])
-
-
-@pytest.mark.parametrize("make", [box, body, lambda: trimesh.creation.icosphere(5, 110)], ids=["cube", "body", "ball"])
-def test_what_is_no_head_is_refused(head: HeadModel, make: object) -> None:
-    assert callable(make)
-    mesh = make()
+# Boxes, bodies without heads, hands and more are refused too: `benchmarks/align.py` measures hundreds.
+def test_a_ball_is_refused(head: HeadModel) -> None:
+    mesh = trimesh.creation.icosphere(5, 110)
     with pytest.raises(AlignmentError, match="--landmarks") as caught:
         align(Mesh(vertices=np.array(mesh.vertices, float), faces=np.array(mesh.faces)), head=head)
     assert "\n" not in str(caught.value)
@@ -207,18 +189,18 @@ def part_of(vertices: np.ndarray, faces: np.ndarray, keep: np.ndarray) -> Mesh:
     return Mesh(vertices=np.array(mesh.vertices, float), faces=np.array(mesh.faces))
 
 
-@pytest.mark.parametrize("kind", ["mask", "half", "front"])
-def test_a_part_of_a_head_is_enough(head: HeadModel, kind: str) -> None:
-    vertices, matrix = person(head, 11), moved("mm", 11)
+@pytest.mark.parametrize(("kind", "unit", "seed"), [("mask", "cm", 11), ("half", "in", 4)])
+def test_a_part_of_a_head_is_enough(head: HeadModel, kind: str, unit: str, seed: int) -> None:
+    vertices, matrix = person(head, seed), moved(unit, seed)
     x, y, z = vertices.T
     keep = {
         "mask": ((x / 65) ** 2 + ((y + 35) / 85) ** 2 < 1) & (z > -60),
         "half": x > -8,
-        "front": z > -50,
     }[kind]
     mesh = part_of(vertices, head.faces, keep)
     found = align(replace(mesh, vertices=transform(matrix, mesh.vertices)), head=head)
     check(found, matrix)
+    assert found.unit == unit
     assert found.inferred[z < -120].all()  # the skull is the head model's
 
 
@@ -232,8 +214,8 @@ def frame_with_wall(head: HeadModel, wall_mm: float) -> tuple[Rgbd, np.ndarray]:
     return Rgbd(rgb=rgb, depth_mm=depth, mask=np.ones_like(depth, bool), camera=rest), camera.cam_from_world
 
 
-@pytest.mark.parametrize("wall_mm", [1200.0, 2500.0])
-def test_a_wall_behind_a_face_is_left_out(head: HeadModel, wall_mm: float) -> None:
+def test_a_wall_behind_a_face_is_left_out(head: HeadModel) -> None:
+    wall_mm = 1200.0
     frame, matrix = frame_with_wall(head, wall_mm)
     found = align(frame, head=head)
     check(found, matrix)

@@ -40,7 +40,7 @@ BROKEN = {
     "slow.ply": "hang",
 }
 HARMLESS = {name: text for name, text in BROKEN.items() if text not in ("segfault", "hang")}
-LIMIT_S = 15.0
+LIMIT_S = 6.0  # a scan takes a tenth of a second, after all imports
 KINDS = {"unreadable": 1, "crash": 1, "no face": 1, "defect": 1, "time limit": 1}
 
 
@@ -123,12 +123,12 @@ def test_the_table_has_a_row_per_scan_and_no_formula(tmp_path: Path, maker: Path
 
 
 def test_any_number_of_processes_and_parts_write_the_same_bytes(tmp_path: Path, maker: Path) -> None:
-    scans = write(tmp_path / "scans", {**GOOD, **{f"more_{k}.ply": str(k) for k in range(4)}, "bad.ply": "junk"})
+    scans = write(tmp_path / "scans", {**GOOD, **{f"more_{k}.ply": str(k) for k in range(3)}, "bad.ply": "junk"})
     run(scans, tmp_path / "here", scans_per_shard=2)
     run(scans, tmp_path / "two", workers=2, scans_per_shard=2)
     for rank in (2, 0, 1):
         part = run(scans, tmp_path / "parts", scans_per_shard=2, execution=InThisProcess(workers=1, rank=rank, world=3))
-    assert part.summary() == "7 avatars of 8 scans; 1 failed (1 unreadable)"
+    assert part.summary() == "6 avatars of 7 scans; 1 failed (1 unreadable)"
     whole = results(tmp_path / "here")
     assert len(whole) > 8
     assert results(tmp_path / "two") == whole
@@ -227,8 +227,11 @@ def test_killed_at_random_moments_and_run_again_it_writes_the_same_bytes(tmp_pat
 
     def batch(out: Path) -> int:
         api.batches.AvatarMaker = functools.partial(_maker, tmp_path / "log")  # type: ignore[attr-defined, misc]
-        run(scans, out, workers=1, scans_per_shard=2)
+        # In one process, which writes most of its time; one with workers is killed while they import. `make kills` kills those.
+        run(scans, out, scans_per_shard=2)
         return 0
+
+    import omote.batches.page  # noqa: F401 (before any fork)
 
     job = Job(run=batch, outputs=digests("shards/*/*", without=r"^time_s"))
     whole, seconds = undisturbed(job, tmp_path / "jobs/whole")

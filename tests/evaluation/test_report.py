@@ -16,8 +16,9 @@ from omote.errors import ConfigError
 from omote.evaluation.figures import ticks
 from omote.evaluation.pictures import SHEET_ROWS, picture_path, sheet_persons
 from omote.evaluation.records import Row, load_records, save_records
-from omote.evaluation.report import load_results, write_comparison, write_report
-from omote.evaluation.report.results import names_of
+from omote.evaluation.report.compare import write_comparison
+from omote.evaluation.report.page import write_report
+from omote.evaluation.report.results import load_results, names_of
 from omote.evaluation.report.tables import DETAIL, HEADLINE, interval, rivalries
 from omote.evaluation.report.words import aim, verdict
 from omote.evaluation.statistics import paired_test

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from omote.batches.picture import write_picture
 from omote.errors import AlignmentError, CheckpointError, ScanError
 from omote.head.shipped import shipped_head
-from omote.pipelines.result import AvatarResult
+from omote.pipelines.result import AvatarOutputs, AvatarResult
 from omote.progress import Step, Steps
 from omote.rendering.appearance import default_appearance
 from omote.types import Avatar, Camera, Expression, Head, Rgbd
@@ -35,6 +38,7 @@ class TextMaker:
     def load(self) -> None:
         if self.broken:
             raise CheckpointError("weights: missing; train some")
+        warm_up()
 
     def __call__(self, scan: Path) -> Steps[AvatarResult]:
         yield Step(stage="read")
@@ -56,6 +60,15 @@ class TextMaker:
         if not text.isdigit():
             raise ScanError(f"{scan.name}: expected a number, got {text[:20]!r}")
         return made(int(text))
+
+
+@lru_cache(maxsize=1)
+def warm_up() -> None:
+    """Import and compile what an avatar needs: a process's first one is then as quick as others, as limits of time assume."""
+    with tempfile.TemporaryDirectory() as folder:
+        glb, result = Path(folder) / "warm.glb", made(0)
+        result.save_all(AvatarOutputs(glb=glb))
+        write_picture(glb.with_suffix(".jpg"), glb, result.source, result.generated)
 
 
 def made(number: int) -> AvatarResult:

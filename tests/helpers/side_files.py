@@ -188,7 +188,8 @@ def _make_results(folder: Path) -> None:
 
 
 def _read_results(folder: Path) -> None:
-    from omote.evaluation.report import load_results, write_report
+    from omote.evaluation.report.page import write_report
+    from omote.evaluation.report.results import load_results
 
     write_report(load_results(folder / "results"))
 

@@ -134,7 +134,8 @@ def candidate(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         engine=replace(config.engine, total_images=4, batch_size=2, grid_images=0),
     )
     list(run_recipe(config, runs / "candidate1-sd"))
-    list(run_recipe(RECIPES["to3d-tiny"](runs), runs / "to3d-sd"))
+    to_3d = RECIPES["to3d-tiny"](runs)
+    list(run_recipe(replace(to_3d, engine=replace(to_3d.engine, total_images=8)), runs / "to3d-sd"))
     export = runs / "candidate1-sd/export"
     (runs / "to3d-sd/export/to_3d").rename(export / "to_3d")
     return export

@@ -21,10 +21,10 @@ from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.progress import finish
 from omote.studies import missing_depth_avatars, missing_depth_meter
-from omote.studies.base import run_study
+from omote.studies.base import ModelStudy, run_study
 from omote.studies.completion_methods import completions
 from omote.studies.missing_depth import MissingDepth
-from stand_ins import JUDGES
+from stand_ins import JUDGES, CopyingEditor
 
 OUTSIDE_MM = 2.0
 
@@ -114,6 +114,7 @@ def test_one_person_is_measured_and_kept(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_avatars_of_partial_scans_are_measured_by_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelStudy, "model", lambda self: CopyingEditor())
     monkeypatch.setattr(missing_depth_avatars, "load_expression_judges", lambda: JUDGES.expression)
     monkeypatch.setattr(missing_depth_avatars, "load_identity_judge", lambda: JUDGES.identity)
     monkeypatch.setattr(
@@ -121,7 +122,7 @@ def test_avatars_of_partial_scans_are_measured_by_completion(tmp_path: Path, mon
         "completions",
         lambda head, _: {"restoration": Restoration(head), "head_fit": HeadFit(head)},
     )
-    study = MissingDepth(persons=1, kinds=("half",), strengths=("strong",), avatars=1, backend="torch")
+    study = MissingDepth(persons=1, kinds=("half",), strengths=("strong",), avatars=1)
     finish(run_study(study, tmp_path))
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     at = "kind=half/strength=strong"

@@ -179,6 +179,15 @@ def test_the_head_is_found_once_for_one_and_for_seven(
     assert found["memory_mb/peak"] > 50
 
 
-def test_a_failed_timing_is_reported_with_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(OmoteError, match=r"model: its edits could not be timed \(.*none"):
-        timed_apart(TimeRequest(row="model", weights=tmp_path / "none"))
+def test_a_failed_timing_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(failure: str, function: object, *arguments: object) -> None:
+        assert (function, arguments) == (time_edits, (request,))
+        raise OmoteError(failure)
+
+    request = TimeRequest(row="model", weights=tmp_path / "none", size=32)
+    monkeypatch.setattr(edit_time, "apart", failing)  # which tests/studies/test_apart.py tests
+    with pytest.raises(OmoteError, match="model: its edits could not be timed"):
+        timed_apart(request)
+    monkeypatch.undo()
+    with pytest.raises(OmoteError, match="none"):
+        time_edits(request)

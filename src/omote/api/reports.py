@@ -34,8 +34,8 @@ def _report(folders: Sequence[Path | str], out: Path) -> Steps[Path]:
         raise ConfigError("folders: expected at least one result folder")
     check_file(out, (".html",))
 
-    from omote.evaluation.report import load_results, write_comparison
-    from omote.evaluation.report.results import names_of
+    from omote.evaluation.report.compare import write_comparison
+    from omote.evaluation.report.results import load_results, names_of
 
     paths = [Path(folder) for folder in folders]
     names = names_of(paths)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,7 +15,6 @@ from torch import Tensor
 
 from omote.datasets.population import Person, PopulationConfig, draw_person, render_person
 from omote.diffusion.settings import EditSettings
-from omote.errors import OmoteError
 from omote.evaluation.ground_truth import GroundTruth, render_ground_truth
 from omote.evaluation.records import Record, Row
 from omote.evaluation.surfaces import MOVING_MM, vertex_errors
@@ -36,6 +32,7 @@ from omote.pipelines.multiview import with_mesh_depth
 from omote.rgbd.codec import NUM_CHANNELS, pack_images, unpack_images
 from omote.rgbd.conditions.text.captions import draw_caption
 from omote.rgbd.model import EditingModel
+from omote.studies.apart import apart
 from omote.studies.candidates import CATEGORY, ONE, TEXT, TWO
 from omote.studies.edit_methods import drawn, without_weights
 from omote.studies.networks import load_editor
@@ -356,9 +353,9 @@ def _consistency(
     depth, color = [], []
     for k, views in enumerate(shown):
         related = views if given is None else [with_mesh_depth(view, given[0], given[1][k]) for view in views]
-        apart = disagreement(related)
-        depth.append(float(np.median(apart.depth_mm)) if given is None and len(apart.depth_mm) else np.nan)
-        color.append(float(apart.color.mean()) if len(apart.color) else np.nan)
+        found = disagreement(related)
+        depth.append(float(np.median(found.depth_mm)) if given is None and len(found.depth_mm) else np.nan)
+        color.append(float(found.color.mean()) if len(found.color) else np.nan)
     records = [Record(row=row, measure="views/color_disagreement", values=np.array(color))]
     if given is None:
         records.append(Record(row=row, measure="views/disagreement_mm", values=np.array(depth)))
@@ -371,11 +368,7 @@ def peak_memory_apart(row: Row, folder: Path, settings: RowSettings, population:
     Raises:
         OmoteError: the process failed.
     """
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(_peak_memory, row.name, folder, settings, population).result()
-    except (OmoteError, BrokenProcessPool) as error:
-        raise OmoteError(f"{row}: its memory could not be measured ({error})") from None
+    return apart(f"{row}: its memory could not be measured", _peak_memory, row.name, folder, settings, population)
 
 
 def _peak_memory(name: str, folder: Path, settings: RowSettings, population: PopulationConfig) -> float:

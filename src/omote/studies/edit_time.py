@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -19,7 +16,6 @@ import torch
 
 from omote.datasets.population import PopulationConfig
 from omote.diffusion.settings import EditSettings
-from omote.errors import OmoteError
 from omote.evaluation.baselines import HeadEdit
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.ground_truth import captured_ground_truth
@@ -28,6 +24,7 @@ from omote.head.expressions import CATEGORIES
 from omote.head.shipped import population_heads
 from omote.memory import peak_memory_mb
 from omote.rgbd.weights import Backend
+from omote.studies.apart import apart
 from omote.studies.edit_methods import NETWORK_ROWS, without_weights
 from omote.studies.networks import load_editor
 from omote.types import Expression, Rgbd
@@ -72,11 +69,7 @@ def timed_apart(request: TimeRequest) -> dict[str, float]:
     Raises:
         OmoteError: the edits could not be timed, with the reason.
     """
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(time_edits, request).result()
-    except (OmoteError, BrokenProcessPool) as error:
-        raise OmoteError(f"{request.row}: its edits could not be timed ({error})") from None
+    return apart(f"{request.row}: its edits could not be timed", time_edits, request)
 
 
 def time_edits(request: TimeRequest) -> dict[str, float]:

@@ -19,8 +19,8 @@ from omote.evaluation.features import load_arcface
 from omote.evaluation.ground_truth import GroundTruth, captured_ground_truth
 from omote.evaluation.pictures import picture_path, save_pictures
 from omote.evaluation.records import PersonRecords, Record, Row, Table, joined
-from omote.evaluation.report import load_results, write_report
-from omote.evaluation.report.results import place
+from omote.evaluation.report.page import write_report
+from omote.evaluation.report.results import load_results, place
 from omote.evaluation.summary import interval, merged, persons_apart, summarise, summarise_parts
 from omote.evaluation.test_sets import draw_test_person, population_of, yaw_deg
 from omote.files import atomic_path, make_folder
