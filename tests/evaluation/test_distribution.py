@@ -1,6 +1,7 @@
 """Set distances against reference implementations, closed forms, and orders that must not matter."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,15 @@ def test_frechet_of_fewer_images_than_dimensions():
     a, b = features(0, count=8, size=40), features(1, count=8, size=40)
     assert frechet_distance(feature_statistics(a), feature_statistics(a)) == pytest.approx(0, abs=1e-6)
     assert frechet_distance(feature_statistics(a), feature_statistics(b)) > 1
+
+
+def test_frechet_of_few_images_is_that_of_their_covariances():
+    few, other, many = features(0, count=8, size=40), features(1, count=9, size=40), features(2, count=90, size=40)
+    a, b, c = (feature_statistics(x) for x in (few, other, many))
+    assert [s.root is None for s in (a, b, c)] == [False, False, True]
+    for one, two in ((a, b), (a, c), (c, a)):
+        by_covariance = frechet_distance(replace(one, root=None), replace(two, root=None))
+        assert frechet_distance(one, two) == pytest.approx(by_covariance, rel=1e-6)
 
 
 def test_kernel_distance_is_the_reference():

@@ -60,7 +60,7 @@ def test_the_imitated_fit_lies_on_the_person(heads: list[HeadModel]) -> None:
 
 
 def test_training_writes_what_alignment_reads(heads: list[HeadModel], tmp_path: Path) -> None:
-    config = ExpressionTraining(persons=300, epochs=6, components=24, width=32, batch_size=64)
+    config = ExpressionTraining(persons=60, epochs=6, components=24, width=32, batch_size=20)
     steps = list(train_source_expression(config, heads, tmp_path / "net.safetensors"))
     assert {stage for stage, *_ in steps} == {"draw", "train"}
     found = load_regression(tmp_path / "net.safetensors")

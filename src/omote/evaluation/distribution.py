@@ -26,11 +26,13 @@ class FeatureStatistics:
         mean: mean of each dimension.
         covariance: unbiased covariance.
         count: number of features.
+        root: of a set no larger than its dimension, R with RᵀR the covariance: the centred features over √(count - 1).
     """
 
     mean: Float[np.ndarray, " d"]
     covariance: Float[np.ndarray, "d d"]
     count: int
+    root: Float[np.ndarray, "n d"] | None = None
 
 
 def feature_statistics(features: Float[np.ndarray, "n d"]) -> FeatureStatistics:
@@ -42,7 +44,9 @@ def feature_statistics(features: Float[np.ndarray, "n d"]) -> FeatureStatistics:
     if len(features) < 2:
         raise OmoteError(f"expected at least 2 features for a covariance, got {len(features)}")
     x = features.astype(np.float64)
-    return FeatureStatistics(mean=x.mean(axis=0), covariance=np.atleast_2d(np.cov(x, rowvar=False)), count=len(x))
+    mean, covariance = x.mean(axis=0), np.atleast_2d(np.cov(x, rowvar=False))
+    root = (x - mean) / np.sqrt(len(x) - 1) if len(x) <= x.shape[1] else None
+    return FeatureStatistics(mean=mean, covariance=covariance, count=len(x), root=root)
 
 
 def streamed_statistics(parts: Callable[[], Iterable[Float[np.ndarray, "n d"]]]) -> FeatureStatistics:
@@ -70,12 +74,17 @@ def streamed_statistics(parts: Callable[[], Iterable[Float[np.ndarray, "n d"]]])
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½) (Heusel et al., NeurIPS 2017, eq. 6).
 
-    The trace of the square root is the sum of the square roots of the eigenvalues of Σ_a^½ Σ_b Σ_a^½, which is symmetric. This
-    avoids a general matrix square root, which needs a correction term for singular covariances (fewer images than dimensions).
+    The trace of the square root is the sum of the square roots of the eigenvalues of R Σ_b Rᵀ, which is symmetric, for any R with
+    RᵀR = Σ_a. This avoids a general matrix square root, which needs a correction term for singular covariances (fewer images than
+    dimensions). For these, R is the few images themselves, and the eigenvalues are as few.
     """
-    values, vectors = np.linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    shared = np.linalg.eigvalsh(root @ b.covariance @ root)
+    if a.root is None and b.root is not None:
+        a, b = b, a
+    root = a.root
+    if root is None:
+        values, vectors = np.linalg.eigh(a.covariance)
+        root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    shared = np.linalg.eigvalsh(root @ b.covariance @ root.T)
     distance = (
         np.sum((a.mean - b.mean) ** 2)
         + np.trace(a.covariance)
