@@ -18,9 +18,10 @@ def test_the_best_network_is_the_default() -> None:
     assert completion_of(AvatarSettings(completion="part-graph")) == ("part-graph", BEST)
 
 
-def test_networks_to_compare_with_lie_beside_the_rivals() -> None:
-    _, found = completion_of(AvatarSettings(completion="diffusion"))
-    assert found == SHIPPED_WEIGHTS / "rivals/completion/diffusion"
+@pytest.mark.parametrize("name", ["diffusion", "sparse", "volume"])
+def test_networks_to_compare_with_lie_beside_the_rivals(name: CompletionName) -> None:
+    _, found = completion_of(AvatarSettings(completion=name))
+    assert found == SHIPPED_WEIGHTS / "rivals/completion" / name
 
 
 def test_another_head_is_left_as_the_alignment_has_it_unless_a_network_is_named(tmp_path: Path) -> None:
@@ -28,7 +29,9 @@ def test_another_head_is_left_as_the_alignment_has_it_unless_a_network_is_named(
     assert completion_of(AvatarSettings(head=tmp_path, completion="part-graph"))[0] == "part-graph"
 
 
-def test_a_network_without_weights_is_refused_at_once() -> None:
+def test_a_network_without_weights_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A wheel has no rivals.
+    monkeypatch.setattr("omote.api.avatars.shipped_completion", lambda name: tmp_path / name)
     with pytest.raises(CheckpointError, match=r"no weights of --completion sparse; train one: .*--completion-weights"):
         AvatarMaker(AvatarSettings(completion="sparse"))
 
