@@ -72,9 +72,9 @@ types: install
 layers: install
 	$(BIN)/lint-imports
 
-# A hung test ends its process after 300 s with a stack dump; tests that start after 1200 s fail (tests/conftest.py).
+# A hung test ends its process after 300 s with a stack dump; tests that start after 1300 s fail (tests/conftest.py).
 unit: install
-	$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10 --budget-s=1200 \
+	$(THREADS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=10 --budget-s=1300 \
 	  -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true $(PYTEST_ARGS)
 
 judges: $(JUDGES)/.omote-installed
