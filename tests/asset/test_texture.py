@@ -10,7 +10,7 @@ import pytest
 from omote.asset.atlas import skin_atlas
 from omote.asset.personalise import _natural, blink_pairs, limited_units, personal_units
 from omote.asset.scan_color import scan_color
-from omote.asset.texture import _around_eyes, bake_texture, drawn_appearance, locate_texels
+from omote.asset.texture import AROUND_EYE_MM, _eyeball_gap, bake_texture, drawn_appearance, locate_texels
 from omote.evaluation.anatomy import find_lips
 from omote.geometry.camera import orbit_camera, rgbd_points
 from omote.geometry.mesh import vertex_normals
@@ -198,7 +198,7 @@ def test_an_eye_is_not_painted_on_the_lids_that_were_fitted_over_it(monkeypatch:
 
 def test_the_white_of_whole_eyeballs_is_not_painted_below_the_lids(monkeypatch: pytest.MonkeyPatch) -> None:
     region, rest = head_region(MODEL), MODEL.template_mm.astype(np.float64)
-    below = _around_eyes(MODEL, rest) & region.exterior & ~region.lid
+    below = (_eyeball_gap(MODEL, rest) < AROUND_EYE_MM) & region.exterior & ~region.lid
     assert below.sum() > 100
     colors = np.where(below[:, None], 1.0, np.array([0.8, 0.62, 0.55]))
     scan = Mesh(vertices=rest, faces=MODEL.faces.astype(np.int64), vertex_colors=colors)
@@ -212,6 +212,18 @@ def test_the_white_of_whole_eyeballs_is_not_painted_below_the_lids(monkeypatch: 
     assert blue() < 0.65
     monkeypatch.setattr("omote.asset.texture._of_eyes", lambda color, *_: np.zeros(len(color), bool))
     assert blue() > 0.9
+
+
+def test_brow_hairs_are_drawn_on_drawn_skin_alone() -> None:
+    dense, bare = (replace(drawn_appearance(2, np.zeros(40)), brow_density=density) for density in (0.9, 0.0))
+    image = render_head(MODEL, MODEL.template_mm, orbit_camera(size=256), appearance=default_appearance())
+
+    def changed(scan: Mesh | PointCloud | None) -> float:
+        one, other = (bake_texture(MODEL, MODEL.template_mm, scan, size=256, unseen=p).texture for p in (dense, bare))
+        return float((np.abs(one - other).max(axis=-1) > 0.1).mean())
+
+    assert 0.0005 < changed(None) < 0.02
+    assert changed(_seen(image)) == 0
 
 
 def test_teeth_of_a_grey_scan_are_not_blue() -> None:

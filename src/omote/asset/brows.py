@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from omote.head.model import HeadModel
 from omote.rendering.appearance import Appearance, brow_color, brow_half_width
-from omote.rendering.paint_regions import brow_lines
+from omote.rendering.paint_regions import brow_lines, line_distance
 
 PX_PER_MM = 8
 REACH_MM = 10.0  # of the drawn strip, beyond the line's ends and to both sides of it
@@ -21,9 +21,9 @@ HAIR_MM = 0.22  # half width
 # Angle (rad) between a hair and the line: hairs stand at the inner end; farther out, those below the line rise to it and
 # those above it bend down to it.
 INNER_ANGLE, LOWER_ANGLE, UPPER_ANGLE, INNER_SHARE = 1.25, 0.55, -0.25, 0.3
-TEXEL_MM = 0.3
+OPACITY = 0.62  # of one hair
+TEXEL_MM = 0.3  # blur of the strip, to the size of a texture's texels
 UP = np.array([0.0, 1.0, 0.0])
-COVER = 0.62  # opacity of one hair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class BrowLine:
 
     Attributes:
         left: whether the person's left brow is nearer.
-        along_mm: position along the line, 0 at its inner end; beyond its ends it goes on straight.
+        along_mm: position along the line, 0 at its inner end; it goes on straight for `REACH_MM` beyond its ends.
         above_mm: distance from the line, positive above it.
     """
 
@@ -48,16 +48,16 @@ def add_brow_hairs(
 
     Args:
         color: sRGB [0, 1] of each texel's skin.
-        points_mm: the texels' points on the head model's template.
+        points_mm: the texels' points on the head model's template, those near the brows or more.
         model: head model, whose template places the brows.
         appearance: hair colour, and density, width and seed of the brows.
     """
-    place = nearest_line(points_mm, brow_lines(model))
+    lines = brow_lines(model)
+    place = nearest_line(points_mm, lines)
     out = color.copy()
-    for left in (False, True):
-        own = (place.left == left) & (np.abs(place.above_mm) < REACH_MM)
-        length_mm = _length(brow_lines(model)[int(left)])
-        cover = _strip(length_mm, appearance.brow_density, appearance.brow_width_mm, appearance.seed + left)
+    for left, line in enumerate(lines):
+        own = (place.left == bool(left)) & (np.abs(place.above_mm) < REACH_MM)
+        cover = _strip(_length(line), appearance.brow_density, appearance.brow_width_mm, appearance.seed + left)
         at = np.stack([REACH_MM + place.above_mm[own], REACH_MM + place.along_mm[own]]) * PX_PER_MM
         opacity = map_coordinates(cover, at, order=1, mode="constant")[:, None]
         out[own] = color[own] * (1 - opacity) + opacity * brow_color(appearance)
@@ -66,37 +66,32 @@ def add_brow_hairs(
 
 def nearest_line(points_mm: Float[np.ndarray, "n 3"], lines: Float[np.ndarray, "2 k 3"]) -> BrowLine:
     """Place of points relative to two polylines, the person's right and left brow from the inner end outwards."""
-    found = [_along(points_mm.astype(np.float64), line) for line in lines]
-    left = found[1][2] < found[0][2]
-    along, above = (np.where(left, found[1][k], found[0][k]) for k in (0, 1))
-    return BrowLine(left=left, along_mm=along, above_mm=above)
+    right, left = (_place(points_mm.astype(np.float64), line) for line in lines)
+    is_left = left[2] < right[2]
+    along, above = (np.where(is_left, left[k], right[k]) for k in (0, 1))
+    return BrowLine(left=is_left, along_mm=along, above_mm=above)
 
 
-def _along(
+def _place(
     points: Float[np.ndarray, "n 3"], line: Float[np.ndarray, "k 3"]
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """(position along a polyline, height above it, distance), in mm.
 
     The line's chords pass beneath the skin between its points: only the distance across the line counts as height.
     """
-    steps = np.diff(line, axis=0)
+    ends = line[[0, -1]] - line[[1, -2]]
+    ends *= REACH_MM / np.linalg.norm(ends, axis=1, keepdims=True)
+    longer = np.concatenate([line[:1] + ends[:1], line, line[-1:] + ends[1:]])
+    distance, share = line_distance(points, longer)
+    at = share * (len(longer) - 1)
+    index = np.arange(len(longer))
+    foot = np.stack([np.interp(at, index, x) for x in longer.T], axis=1)
+    steps = np.diff(longer, axis=0)
     lengths = np.linalg.norm(steps, axis=1)
-    starts = np.concatenate([[0.0], np.cumsum(lengths)])
-    best = np.full(len(points), np.inf)
-    along, above = np.zeros(len(points)), np.zeros(len(points))
-    for i, (step, length) in enumerate(zip(steps, lengths, strict=True)):
-        direction = step / length
-        t = (points - line[i]) @ direction
-        low, high = (-np.inf if i == 0 else 0.0), (np.inf if i == len(steps) - 1 else length)
-        t = np.clip(t, low, high)
-        beside = points - line[i] - t[:, None] * direction
-        distance = np.linalg.norm(beside, axis=1)
-        nearer = distance < best
-        best = np.where(nearer, distance, best)
-        along = np.where(nearer, starts[i] + t, along)
-        up = UP - UP @ direction * direction
-        above = np.where(nearer, beside @ (up / np.linalg.norm(up)), above)
-    return along, above, best
+    up = UP - (steps @ UP / lengths**2)[:, None] * steps
+    up /= np.linalg.norm(up, axis=1, keepdims=True)
+    above = np.einsum("nc,nc->n", points - foot, up[np.minimum(at.astype(int), len(up) - 1)])
+    return np.interp(at, index, np.concatenate([[0.0], np.cumsum(lengths)])) - REACH_MM, above, distance
 
 
 def _length(line: Float[np.ndarray, "k 3"]) -> float:
@@ -135,5 +130,5 @@ def _strip(length_mm: float, density: float, width_mm: float, seed: int) -> Floa
     # A hair is a line of points: blurred, their sum is 1 on its axis.
     spacing_px = float(np.mean(LENGTH_MM)) / POINTS * PX_PER_MM
     layers = gaussian_filter(drawn, sigma) * np.sqrt(2 * np.pi) * sigma * spacing_px
-    # Blurred to the size of a texel, which would alias finer hairs.
-    return gaussian_filter(1 - (1 - COVER) ** layers, TEXEL_MM * PX_PER_MM)
+    # A texel would alias finer hairs.
+    return gaussian_filter(1 - (1 - OPACITY) ** layers, TEXEL_MM * PX_PER_MM)

@@ -26,6 +26,7 @@ from omote.head.region import head_region
 from omote.lift.contact import eye_sphere
 from omote.lift.motion_limits import motion_limits
 from omote.rendering.appearance import SKIN, Appearance, default_appearance, drawn_person, paint
+from omote.rendering.paint_regions import paint_regions
 from omote.rendering.rgbd import interpolate
 from omote.rendering.shade import fast_normals
 from omote.rendering.source import has_color
@@ -34,7 +35,7 @@ from omote.types import Mesh, PointCloud
 
 EYE_LIGHT, EYE_RED = (0.6, 1.5), 0.4  # brightness and redness over the lids' own, beyond which a colour is an eye's
 LID_EDGE_MM = 1.3  # skin this close to the eyeball may have the eye's colour in the scan
-AROUND_EYE_MM = 6.0  # from the eyeball's surface
+AROUND_EYE_MM = 6.0  # skin this close to the eyeball may lie on it in the scan
 FADE = 2e-3  # weight of the painted skin's own colour against smoothness: a range of about 20 edges
 MIRROR_BELIEF = 0.4
 PAD_PX = 12
@@ -42,7 +43,10 @@ CAST = 0.75, 1.15
 GREY = 0.06  # of a colour: the range of its channels over the largest, below which it is grey
 SEEDING_MODES = 6  # of the identity, which draw the appearance of a scan without colour
 DETAIL_LIMIT = 0.025
-BROW_GROUND = 0.3  # density of the paint under drawn brow hairs
+BROW_GROUND, BROW_MM = (
+    0.3,
+    12.0,
+)  # density of the paint under drawn brow hairs, and their farthest way from a brow's line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ def bake_texture(
     color = np.zeros((*texels.covered.shape, 3), np.float32)
     if scan is not None and has_color(scan):
         normals = fast_normals(vertices, np.ascontiguousarray(model.faces, np.int32))
-        places = _trust(model, neutral_mm), head_region(model).lid, _around_eyes(model, neutral_mm)
+        places = _trust(model, neutral_mm), head_region(model).lid, _eyeball_gap(model, neutral_mm) < AROUND_EYE_MM
         trust = np.stack(places, axis=1).astype(np.float32)
         layers = interpolate(texels.face, texels.weights, faces, np.concatenate([vertices, normals, trust], axis=1))
         ask = texels.covered & (layers[..., 6] > 0.02)
@@ -114,18 +118,17 @@ def bake_texture(
         lid, around = (layers[ask][:, 7:9] > 0).T
         belief[ask] *= ~_of_eyes(color[ask], belief[ask], lid, around)
 
-    unseen = unseen or default_appearance()
-    ground = replace(unseen, brow_density=BROW_GROUND * unseen.brow_density)
-    field, matched = _vertex_colors(model, faces, texels, color, belief, ground)
+    field, matched, drawn = _vertex_colors(model, faces, texels, color, belief, unseen or default_appearance())
     eyes = eye_colors(model, neutral_mm, scan) if scan is not None and belief.max() > 0 else None
     if eyes is not None:
         matched = replace(matched, iris=eyes.iris, exposure=eyes.exposure)
 
     painted = interpolate(texels.face, texels.weights, faces, field.astype(np.float32))
-    if matched is ground:  # no colour of the face was seen
-        matched = unseen
-        points = interpolate(texels.face, texels.weights, faces, model.template_mm.astype(np.float32))[texels.covered]
-        painted[texels.covered] = add_brow_hairs(painted[texels.covered], points, model, unseen)
+    if drawn:
+        at_brows = np.any(paint_regions(model).brow_mm[faces] < BROW_MM, axis=1)
+        near = texels.covered & np.asarray(at_brows)[texels.face]
+        points = interpolate(texels.face, texels.weights, faces, model.template_mm.astype(np.float32))[near]
+        painted[near] = add_brow_hairs(painted[near], points, model, matched)
     # A soft edge, inside the seen region.
     soft = np.minimum(belief, gaussian_filter(belief, size / 340.0))
     texture = painted + _detail(color - painted, soft, size)
@@ -170,22 +173,18 @@ def _trust(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.n
     # Exterior means seen from the front; the back of the head counts as open too, only sockets do not.
     low = model.template_mm[:, 2] > model.landmarks(model.template_mm)[[0, 16], 2].mean() + 8.0
     trust[hidden & low] = 0.0
-    for part in ("eye_left", "eye_right"):
-        if len(model.part_vertices(part)):
-            center, radius = eye_sphere(model, neutral_mm, part)
-            gap = np.linalg.norm(neutral_mm - center, axis=1) - radius
-            trust[(gap < LID_EDGE_MM) & region.lid] = 0.0
+    trust[(_eyeball_gap(model, neutral_mm) < LID_EDGE_MM) & region.lid] = 0.0
     return trust
 
 
-def _around_eyes(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Bool[np.ndarray, "v"]:
-    """Skin that lies on an eyeball: lids, and what is below and above them."""
-    near = np.zeros(model.num_vertices, bool)
+def _eyeball_gap(model: HeadModel, neutral_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
+    """Distance of each vertex from the nearer eyeball's surface, in mm; infinite for a head without eyeballs."""
+    gap = np.full(model.num_vertices, np.inf)
     for part in ("eye_left", "eye_right"):
         if len(model.part_vertices(part)):
             center, radius = eye_sphere(model, neutral_mm, part)
-            near |= np.linalg.norm(neutral_mm - center, axis=1) < radius + AROUND_EYE_MM
-    return near
+            gap = np.minimum(gap, np.linalg.norm(neutral_mm - center, axis=1) - radius)
+    return gap
 
 
 def _of_eyes(
@@ -207,8 +206,8 @@ def _of_eyes(
     # Skin is redder than blue; white and grey are neither.
     red, skin_red = ((c[..., 0] - c[..., 2]) / np.maximum(c.max(axis=-1), 1e-3) for c in (color, skin))
     dark, bright = EYE_LIGHT
-    white = (red < EYE_RED * skin_red) & (light > 1)
-    return (lid & ((light < dark) | (light > bright) | (red < EYE_RED * skin_red))) | (around & white)
+    pale = red < EYE_RED * skin_red
+    return (lid & ((light < dark) | (light > bright) | pale)) | (around & pale & (light > 1))
 
 
 def _vertex_colors(
@@ -218,12 +217,13 @@ def _vertex_colors(
     color: Float[np.ndarray, "h w 3"],
     belief: Float[np.ndarray, "h w"],
     unseen: Appearance,
-) -> tuple[Float[np.ndarray, "v 3"], Appearance]:
-    """Colour per vertex, with painted skin blended into the seen colours, and the appearance used."""
+) -> tuple[Float[np.ndarray, "v 3"], Appearance, bool]:
+    """Colour per vertex, with painted skin blended into the seen colours, the appearance used, and whether all is drawn."""
     seen, mean = _seen_colors(model, faces, texels, color, belief)
     face = head_region(model).face & (seen > 0)
     if not face.any():
-        return paint(model, unseen).astype(np.float64), unseen
+        ground = replace(unseen, brow_density=BROW_GROUND * unseen.brow_density)
+        return paint(model, ground).astype(np.float64), unseen, True
     painted, matched = _matched_paint(model, mean, seen, face)
     weight = np.clip(seen, 0.0, 1.0)
     mirror = motion_limits(model).mirror
@@ -233,7 +233,7 @@ def _vertex_colors(
     links, degree = adjacency(faces, model.num_vertices)
     system = sp.diags(degree) - links + sp.diags(4.0 * weight + FADE * np.maximum(degree, 1.0))
     offset = solve_spd(system, 4.0 * weight[:, None] * (mean - painted))
-    return np.clip(painted + offset, 0.0, 1.0), matched
+    return np.clip(painted + offset, 0.0, 1.0), matched, False
 
 
 def _seen_colors(

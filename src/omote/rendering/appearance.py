@@ -202,7 +202,7 @@ def brow_color(appearance: Appearance) -> Float[np.ndarray, "3"]:
 
 
 def brow_half_width(width_mm: float, along: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Half width of a brow (mm) at positions along it, 0 at its inner end and 1 at the outer; widest is ``width_mm``."""
+    """Half width of a brow (mm) at positions along it, 0 at its inner end and 1 at the outer; ``width_mm`` in its middle."""
     return width_mm * np.interp(along, [0, 0.15, 0.6, 1], [0.75, 1.05, 1, 0.35])
 
 
