@@ -23,6 +23,7 @@ from omote.head.shipped import shipped_head
 from omote.types import Mesh
 
 pytest.importorskip("starlette", reason="the extra studio is not installed")
+pytestmark = pytest.mark.early
 CLICKED = (36, 39, 42, 45, 30, 33, 31, 35, 48, 54, 51, 57, 8)  # as the page asks for them
 RECORDING = """Timecode,BlendShapeCount,EyeBlinkLeft,EyeBlinkRight,JawOpen,HeadYaw,HeadPitch,HeadRoll
 10:00:00:00.000,61,0,0,0.9,0.3,0,0
