@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omote.align.seam import find_seam, model_seam, moved, ribbon
+from omote.align.seam import find_seam, mesh_seam, model_seam, moved, ribbon
 from omote.geometry.cloud import sample_surface
 from omote.head.expressions import ARKIT_NAMES
 from omote.head.region import head_region
@@ -39,6 +39,16 @@ def test_the_seam_lies_between_the_inner_lips(seed: int, cloud: bool) -> None:
     assert seam.closed
     middle = np.abs(seam.points_mm[:, 0] - truth[62, 0]) < 8
     assert abs(seam.points_mm[middle, 1].mean() - truth[[62, 66], 1].mean()) < 1.2
+
+
+@pytest.mark.parametrize("off_mm", [-4.0, 4.0, 6.0])
+def test_the_seam_stays_in_its_valley_where_landmarks_are_off(off_mm: float) -> None:
+    vertices = person(1)
+    truth = HEAD.landmarks(vertices)
+    seam, right = mesh_seam(HEAD, vertices), find_seam(vertices, HEAD.faces, truth + np.array([0.0, off_mm, 0.0]))
+    assert seam is not None
+    assert right is not None
+    assert np.abs(seam.points_mm[:, 1] - right.points_mm[:, 1]).max() < 1.0, "the corners too"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from omote.evaluation.avatars import lip_gap_mm, mesh_errors, motion_kept, true_motion
+from omote.evaluation.avatars import lip_gap_mm, mesh_errors, motion_kept, seam_apart_mm, true_motion
 from omote.head.expressions import arkit_weights
 from omote.head.model import PARTS
 from omote.head.shipped import shipped_head
@@ -44,3 +44,11 @@ def test_a_smile_left_in_the_neutral_is_measured() -> None:
 def test_an_open_jaw_parts_the_lips() -> None:
     opened = HEAD.vertices(None, arkit_weights({"jawOpen": 0.5}))
     assert lip_gap_mm(HEAD, opened) > lip_gap_mm(HEAD, HEAD.template_mm) + 5
+
+
+def test_the_worst_place_of_a_seam_counts() -> None:
+    assert seam_apart_mm(HEAD, REST, HEAD, REST) == 0
+    around = HEAD.landmarks(REST)[63]
+    bent = REST + [0, 3, 0] * np.exp(-(((REST - around) / 6.0) ** 2).sum(axis=1))[:, None]
+    assert seam_apart_mm(HEAD, bent, HEAD, REST) == pytest.approx(3, abs=0.8)
+    assert np.isnan(seam_apart_mm(HEAD, HEAD.vertices(None, arkit_weights({"jawOpen": 0.5})), HEAD, REST))

@@ -85,12 +85,18 @@ def find_seam(
     inner = (x > landmarks_mm[60, 0]) & (x < landmarks_mm[64, 0])
     if inner.sum() < 20:
         return None
-    prior = _prior(landmarks_mm, x)
-    valley, level = _valley(depth)
-    gain = np.minimum(valley, DEPTH_MM) / DEPTH_MM - 0.5 * ((y[:, None] - prior) / PRIOR_MM) ** 2
-    row = _path(gain[:, inner])
     column = np.flatnonzero(inner)
+    prior = _prior(landmarks_mm, x)[column]
+    valley, level = _valley(depth)
+    gain = np.minimum(valley[:, column], DEPTH_MM) / DEPTH_MM
+    row = _path(gain - 0.5 * ((y[:, None] - prior) / PRIOR_MM) ** 2)
     deep = valley[row, column]
+    if (deep > SHALLOW_MM).any():
+        # Landmarks may lie millimetres above or below the lips, and would draw the seam out of its valley where that is
+        # shallow, at the corners.
+        prior += np.median((y[row] - prior)[deep > SHALLOW_MM])
+        row = _path(gain - 0.5 * ((y[:, None] - prior) / PRIOR_MM) ** 2)
+        deep = valley[row, column]
     if np.median(deep) < SHALLOW_MM:
         return None
     slitless = _valley(grey_closing(depth, (SLIT_CELLS, 1)))[0][row, column]
@@ -175,9 +181,14 @@ def ribbon(seam: Seam, model: HeadModel) -> Ribbon | None:
 @once_per_head
 def model_seam(model: HeadModel) -> Seam | None:
     """The seam of a head model's template."""
-    template = model.template_mm.astype(np.float64)
+    return mesh_seam(model, model.template_mm)
+
+
+def mesh_seam(model: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> Seam | None:
+    """The seam of a head model's mesh, near the landmarks that the model has on it."""
+    vertices = vertices_mm.astype(np.float64)
     skin = np.isin(model.faces, model.part_vertices("skin", "mouth")).all(axis=1)
-    return find_seam(template, model.faces[skin], model.landmarks(template))
+    return find_seam(vertices, model.faces[skin], model.landmarks(vertices))
 
 
 def _along(seam: Seam, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -69,22 +69,30 @@ class PartialSource:
         return KnownScan(partial=partial, truth_mm=transform(motion, truth), canonical_from_rig=motion)
 
     def held_out(self, number: int) -> list[KnownScan]:
-        """Partial scans of persons of the validation split at rest, as users' scans mostly are, of all kinds and strengths."""
+        """`held_out_scans` of this population's head models."""
         if not self._held_out:
-            config = PopulationConfig(split="validation", num_images=1)
-            items = list(product(STRENGTHS, KINDS))
-            index = 0
-            while len(self._held_out) < number:
-                subject = subject_of(draw_person(config, index, self._originals), self._originals, self._models)
-                strength, kind = items[index % len(items)]
-                index += 1
-                try:
-                    case = missing_case(subject, kind, strength, self.head, seed=index)
-                except AlignmentError:
-                    continue
-                self._held_out.append(
-                    KnownScan(
-                        partial=case.partial, truth_mm=case.truth_mm, canonical_from_rig=case.canonical_from_world
-                    )
-                )
+            self._held_out = held_out_scans(self._originals, number)
         return self._held_out
+
+
+def held_out_scans(heads: Sequence[HeadModel], number: int) -> list[KnownScan]:
+    """Partial scans of persons of the validation split at rest, as users' scans mostly are, of all kinds and strengths.
+
+    Args:
+        heads: head models of the persons; the first is fitted.
+        number: number of scans, of one person each.
+    """
+    config = PopulationConfig(split="validation", num_images=1)
+    models = [in_topology_of(head, heads[0]) for head in heads]
+    found: list[KnownScan] = []
+    for index, (strength, kind) in enumerate(cycle(product(STRENGTHS, KINDS))):
+        if len(found) >= number:
+            break
+        subject = subject_of(draw_person(config, index, heads), heads, models)
+        try:
+            case = missing_case(subject, kind, strength, heads[0], seed=index + 1)
+        except AlignmentError:
+            continue
+        known = KnownScan(partial=case.partial, truth_mm=case.truth_mm, canonical_from_rig=case.canonical_from_world)
+        found.append(known)
+    return found

@@ -31,7 +31,7 @@ from omote.errors import ConfigError
 from omote.head.model import HeadModel
 
 ASIDE_WEIGHT, SIGMA_WEIGHT = 0.3, 0.3
-WITHIN_SIGMA = 0.683  # share of normal errors
+WITHIN_SIGMA, WITHIN_2_SIGMA = 0.683, 0.954  # shares of normal errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,18 +139,13 @@ class CompletionTask(BaseTask):
         """Partial scans of persons, one face per person."""
         drawn = self.source.views.drawn(step, seed, size, part, parts)
         known = [self.source.of_face(shard, row, int(rng.integers(shard.num_images)), rng) for shard, row, rng in drawn]
-        return self.of(known)
-
-    def of(self, known: Sequence[KnownScan]) -> CompletionBatch:
-        """Partial scans with the heads to find, as a batch."""
-        truth = np.stack([scan.truth_mm[self.coarse.ids] for scan in known]).astype(np.float32)
-        scans = scan_batch([scan.partial for scan in known], self.head, self.coarse)
-        return CompletionBatch(scans=scans, truth_mm=torch.from_numpy(truth))
+        return completion_batch(known, self.head)
 
     def held_out(self) -> list[CompletionBatch]:
         """Partial scans of persons of the validation split, each as a batch of its own."""
         if not self._held_out:
-            self._held_out = [self.of([scan]) for scan in self.source.held_out(self.config.num_calibration)]
+            held_out = self.source.held_out(self.config.num_calibration)
+            self._held_out = [completion_batch([scan], self.head) for scan in held_out]
         return self._held_out
 
     def export(self, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -161,9 +156,30 @@ class CompletionTask(BaseTask):
         network.save_pretrained(folder / "completion")
 
 
+def completion_batch(known: Sequence[KnownScan], head: HeadModel) -> CompletionBatch:
+    """Partial scans with the heads to find, as a batch."""
+    coarse = coarse_head(head)
+    truth = np.stack([scan.truth_mm[coarse.ids] for scan in known]).astype(np.float32)
+    scans = scan_batch([scan.partial for scan in known], head, coarse)
+    return CompletionBatch(scans=scans, truth_mm=torch.from_numpy(truth))
+
+
+def sigma_factor(ratio: Float[np.ndarray, " n"]) -> float:
+    """Factor that brings a standard deviation's shares of errors, within it and within twice of it, near a normal's.
+
+    Errors of completions have heavier tails than normal ones, so that no factor fits both; this is the mean of the two that
+    fit one each, as their logarithms have it.
+
+    Args:
+        ratio: absolute errors divided by their standard deviations.
+    """
+    one, two = np.quantile(ratio, (WITHIN_SIGMA, WITHIN_2_SIGMA)) / (1.0, 2.0)
+    return float(np.sqrt(one * two))
+
+
 @torch.no_grad()
 def calibrate(network: CompletionNetwork, batches: Sequence[CompletionBatch]) -> None:
-    """Set the factors of a network's standard deviation, so that 68 % of errors lie within it, as of normal ones."""
+    """Set the factors of a network's standard deviation, for seen and for missing vertices (`sigma_factor`)."""
     ratios: dict[bool, list[Tensor]] = {False: [], True: []}
     for batch in batches:
         found = network(batch.scans)
@@ -173,4 +189,4 @@ def calibrate(network: CompletionNetwork, batches: Sequence[CompletionBatch]) ->
     for seen, parts in ratios.items():
         ratio = torch.cat(parts)
         if len(ratio):
-            network.sigma_scale[int(seen)] = float(np.quantile(ratio.numpy(), WITHIN_SIGMA))
+            network.sigma_scale[int(seen)] = sigma_factor(ratio.numpy())

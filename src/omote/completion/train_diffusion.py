@@ -20,7 +20,7 @@ from omote.completion.diffusion import GROUPS, PRIOR, UNITS, DiffusionCompletion
 from omote.completion.displacement_prior import DisplacementPrior, displacement_prior
 from omote.completion.partial_source import KnownScan, PartialSource
 from omote.completion.partial_views import partial_views
-from omote.completion.train import WITHIN_SIGMA
+from omote.completion.train import sigma_factor
 from omote.config import Range
 from omote.datasets.population import PopulationConfig
 from omote.diffusion.flow import noised
@@ -230,7 +230,7 @@ def in_rig(known: KnownScan) -> PartialScan:
 
 
 def calibrated(completion: DiffusionCompletion, scans: Sequence[KnownScan]) -> Float[Tensor, "3"]:
-    """Factors of a completion's standard deviation, so that 68 % of errors lie within it, as of normal ones."""
+    """Factors of a completion's standard deviation (`sigma_factor`) for each group of vertices."""
     ratios: list[list[np.ndarray]] = [[] for _ in GROUPS]
     for scan in scans:
         found = completion.sampled(scan.partial)
@@ -239,4 +239,4 @@ def calibrated(completion: DiffusionCompletion, scans: Sequence[KnownScan]) -> F
         for group, parts in enumerate(ratios):
             parts.append((error / found.sigma_mm)[found.group == group])
     joined = [np.concatenate(parts) if parts else np.empty(0) for parts in ratios]
-    return torch.tensor([float(np.quantile(ratio, WITHIN_SIGMA)) if len(ratio) else 1.0 for ratio in joined])
+    return torch.tensor([sigma_factor(ratio) if len(ratio) else 1.0 for ratio in joined])

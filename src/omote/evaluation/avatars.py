@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
+from omote.align.seam import mesh_seam
 from omote.geometry.cloud import barycentric, closest_on_mesh
 from omote.head.model import HeadModel, once_per_head
 from omote.head.region import head_region
@@ -131,6 +132,25 @@ def lip_gap_mm(head: HeadModel, vertices_mm: Float[np.ndarray, "v 3"]) -> float:
     """Distance between the inner landmarks of the two lips."""
     landmarks = head.landmarks(vertices_mm)
     return float(np.linalg.norm(landmarks[INNER_UPPER] - landmarks[INNER_LOWER], axis=1).mean())
+
+
+def seam_apart_mm(
+    head: HeadModel, neutral_mm: Float[np.ndarray, "v 3"], true_head: HeadModel, true_mm: Float[np.ndarray, "w 3"]
+) -> float:
+    """Largest vertical distance between the lines along which an avatar's lips and the true lips meet; NaN if some do not.
+
+    Args:
+        head: head model of the avatar.
+        neutral_mm: vertices of the avatar at rest.
+        true_head: head model of the true mesh.
+        true_mm: vertices of the true mesh at rest, in the avatar's frame.
+    """
+    seams = [mesh_seam(head, neutral_mm), mesh_seam(true_head, true_mm)]
+    lines = [seam.points_mm for seam in seams if seam is not None and seam.closed]
+    if len(lines) < 2:
+        return float("nan")
+    at = lines[0][(lines[0][:, 0] >= lines[1][0, 0]) & (lines[0][:, 0] <= lines[1][-1, 0])]
+    return float(np.abs(at[:, 1] - np.interp(at[:, 0], lines[1][:, 0], lines[1][:, 1])).max(initial=0.0))
 
 
 def motion_kept(

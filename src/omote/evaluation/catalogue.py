@@ -289,6 +289,8 @@ AVATARS = (
            "Share of avatars with at most 2 mm² of teeth at rest, of those whose truth shows no more."),
     Metric("avatar/lip_gap_mm", "gap of the lips at rest", "mm", "lower", 2, avatars.lip_gap_mm,
            "How far the distance of the lips' inner landmarks is from the true one."),
+    Metric("avatar/seam_apart_mm", "seam of the lips at rest, worst place", "mm", "lower", 2, avatars.seam_apart_mm,
+           "Largest vertical distance of the line along which the lips meet from the true one, of closed mouths."),
     Metric("avatar/motion_kept", "source's expression kept", "", "lower", 2, avatars.motion_kept,
            f"How much of a source's expression is left in the avatar's neutral, {_MOVING}: 0 none, 1 all of it."),
 )  # fmt: skip

@@ -27,7 +27,7 @@ from omote.datasets.population import Person, draw_person
 from omote.diffusion.settings import EditSettings
 from omote.errors import AlignmentError
 from omote.evaluation.anatomy import DrawnFace, find_lips, folded, front_triangles, measure_anatomy, visible_mm2
-from omote.evaluation.avatars import lip_gap_mm, mesh_errors, motion_kept, true_motion
+from omote.evaluation.avatars import lip_gap_mm, mesh_errors, motion_kept, seam_apart_mm, true_motion
 from omote.evaluation.deformation_transfer import DeformationTransfer
 from omote.evaluation.judges.panel import ExpressionJudges, load_expression_judges
 from omote.evaluation.measure import judged
@@ -466,7 +466,10 @@ def rest_measures(
     true_teeth = visible_mm2(drawn_face(truth.head, rest, {}), "teeth")
     gap = abs(lip_gap_mm(avatar.head, avatar.neutral_mm) - lip_gap_mm(truth.head, rest))
     bare = float("nan") if true_teeth > BARE_MM2 else float(teeth <= BARE_MM2)
-    values = {"teeth_rest_mm2": max(teeth - true_teeth, 0.0), "teeth_hidden": bare, "lip_gap_mm": gap}
+    apart = seam_apart_mm(avatar.head, avatar.neutral_mm, truth.head, rest)
+    values = {
+        "teeth_rest_mm2": max(teeth - true_teeth, 0.0), "teeth_hidden": bare, "lip_gap_mm": gap, "seam_apart_mm": apart
+    }  # fmt: skip
     if shown is not None:
         tied = true_motion(avatar.head, alignment.vertices_mm, source, rest[None], truth.skin)
         values["motion_kept"] = motion_kept(avatar.neutral_mm, alignment.vertices_mm, tied)

@@ -38,7 +38,10 @@ ANATOMY = (
     "avatar/corner_difference_mm",
     *(f"avatar/{what}_worst_{kind}" for kind in ("unit", "pair") for what in ("folded", "lips_crossing", "corner_mm")),
 )  # fmt: skip
-AT_REST = ("avatar/teeth_rest_mm2", "avatar/teeth_hidden", "avatar/lip_gap_mm", "avatar/motion_kept", "refused/share")
+AT_REST = (
+    "avatar/teeth_rest_mm2", "avatar/teeth_hidden", "avatar/lip_gap_mm", "avatar/seam_apart_mm", "avatar/motion_kept",
+    "refused/share",
+)  # fmt: skip
 SEEN = (
     *(f"expression/top1_{judge}" for judge in JUDGES), *(f"expression/top1_both_{c}" for c in CATEGORIES),
     "expression/mscr_both",
@@ -46,8 +49,8 @@ SEEN = (
 GROUPS = (
     ("Errors of the meshes, the truth's weights given", "weights", ERRORS),
     ("Errors of the meshes, expressions by name", "names", ERRORS),
-    ("Anatomy of expressions by name", "names", ANATOMY[:5]),
-    ("Single units and pairs of expressions", "", ANATOMY[5:]),
+    ("Anatomy of expressions by name", "names", ANATOMY[:6]),
+    ("Single units and pairs of expressions", "", ANATOMY[6:]),
     ("At rest", "", AT_REST),
     ("Recognition of the meshes' renders", "names", SEEN),
 )
