@@ -9,29 +9,31 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from omote.align.align import align
 from omote.align.turn import Turn, fuse_turn, posed_turn
 from omote.datasets.population import PopulationConfig, draw_person
 from omote.datasets.turns import RenderedTurn, rendered_turn
 from omote.errors import AlignmentError, ScanError
-from omote.head.expressions import typical_expression
+from omote.geometry.camera import project, transform
+from omote.head.expressions import arkit_weights, typical_expression
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.progress import finish
 from omote.rendering.sensor import structured_light
-from omote.types import Rgbd
+from omote.types import Expression, Rgbd
 
 YAWS = (-60.0, 0.0, 60.0)
 
 
-def turned(*yaws: float, smiles: int | None = None) -> RenderedTurn:
+def turned(*yaws: float, smiles: int | None = None, shown: Expression | None = None, size: int = 200) -> RenderedTurn:
     head = shipped_head()
     person = draw_person(PopulationConfig(split="test", num_images=1), 3, [head])
-    shown = [person.expressions[0]] * len(yaws)
+    every = [person.expressions[0] if shown is None else shown] * len(yaws)
     if smiles is not None:
-        shown[smiles] = typical_expression("surprised")
+        every[smiles] = typical_expression("surprised")
     rng = np.random.default_rng(0)
-    return rendered_turn(person, [head], yaws, sensor=structured_light(), rng=rng, size=200, expressions=shown)
+    return rendered_turn(person, [head], yaws, sensor=structured_light(), rng=rng, size=size, expressions=every)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,27 @@ def test_an_expression_that_comes_and_goes_is_noted(head: HeadModel) -> None:
     assert not turn.still
     assert "the face moves between the frames" in turn.notes()[0]
     assert max(errors(turn, truth)) < 2.0
+
+
+@pytest.mark.parametrize(("jaw", "closed"), [(0.0, True), (0.25, False)])
+def test_lips_meet_in_a_turn_as_they_do_in_the_frames(head: HeadModel, jaw: float, closed: bool) -> None:
+    truth = turned(*YAWS, shown=Expression(category="neutral", arkit=arkit_weights({"jawOpen": jaw})), size=320)
+    # A camera loses the shadow between lips, and more.
+    front = truth.frames["frame_01"]
+    lips = project(front.camera, transform(truth.cam_from_world["frame_01"], head.landmarks(truth.vertices_mm)[60:68]))
+    column, row = np.rint(lips[:, :2].mean(axis=0)).astype(int)
+    hole = np.zeros_like(front.mask)
+    hole[row - 1 : row + 2, column - 8 : column + 9] = True
+    frames = {**truth.frames, "frame_01": replace(front, mask=front.mask & ~hole)}
+    given = Turn(
+        canonical_from_camera={name: np.linalg.inv(pose) for name, pose in truth.cam_from_world.items()},
+        left_out={},
+        source="given",
+        mouth_mm=0.0,
+        rest_mm=0.0,
+    )
+    found = align(fuse_turn(frames, given), head=head, refinement=False)
+    assert found.mouth == ("closed" if closed else "open")
 
 
 def test_one_frame_is_no_turn(three: RenderedTurn, head: HeadModel) -> None:

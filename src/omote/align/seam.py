@@ -125,7 +125,9 @@ def scan_seam(head: HeadModel, surface: ScanSurface, found: Located) -> Seam | N
     landmarks = transform(pose, found.landmarks)
     if not np.isfinite(landmarks[48:]).all():
         landmarks = head.landmarks(found.fit.vertices_mm)
-    seam = find_seam(transform(pose, surface.points), surface.faces, landmarks)
+    points = transform(pose, surface.points)
+    # What no frame saw between closed lips would look like an open mouth in a fused mesh; the lips' own points tell.
+    seam = find_seam(points, None if surface.gapped else surface.faces, landmarks)
     return None if seam is None else moved(seam, np.linalg.inv(pose))
 
 

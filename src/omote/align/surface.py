@@ -11,7 +11,7 @@ from omote.errors import ScanError
 from omote.geometry.camera import rgbd_points
 from omote.geometry.cloud import estimate_normals, sample_surface
 from omote.rendering.scans import sample_texture
-from omote.types import Mesh, Rgbd, Scan
+from omote.types import FusedMesh, Mesh, Rgbd, Scan
 
 FINDER_POINTS = 30_000
 VIEW_POINTS = 12_000  # points drawn from the ball around a face
@@ -64,6 +64,7 @@ class ScanSurface:
         faces: triangles of a mesh, or None for a cloud.
         coarse: at most `FINDER_POINTS` points of the whole scan.
         toward_camera: unit direction from the scan to its only camera, or None.
+        gapped: whether a mesh has gaps where no frame saw the surface, as one fused of depth frames does.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ScanSurface:
         *,
         colors: Colors | None = None,
         toward_camera: Float[np.ndarray, "3"] | None = None,
+        gapped: bool = False,
     ) -> None:
         colors = Colors() if colors is None else colors
         if faces is None and len(points) > MOST_POINTS:
@@ -81,7 +83,7 @@ class ScanSurface:
             points, normals = points[kept], None if normals is None else normals[kept]
             colors = Colors(per_point=None if colors.per_point is None else colors.per_point[kept])
         self.points, self.normals, self.faces, self.colors = points, normals, faces, colors
-        self.toward_camera = toward_camera
+        self.toward_camera, self.gapped = toward_camera, gapped
         if faces is not None:
             self.coarse, _, face, weights = sample_surface(points, faces, FINDER_POINTS, np.random.default_rng(0))
             self._coarse_colors = colors.on_faces(faces, face, weights)
@@ -170,7 +172,8 @@ def surface_of(scan: Scan) -> ScanSurface:
         raise ScanError(f"all {len(points)} {what} lie at one place; give another scan")
     # A depth camera is at the origin of its frame's coordinates.
     toward = _toward(scan) if isinstance(scan, Rgbd) else None
-    return ScanSurface(points, normals, faces, colors=colors, toward_camera=toward)
+    gapped = isinstance(scan, FusedMesh)
+    return ScanSurface(points, normals, faces, colors=colors, toward_camera=toward, gapped=gapped)
 
 
 def _arrays(

@@ -21,7 +21,7 @@ from omote.align.surface import surface_of
 from omote.errors import AlignmentError, ScanError
 from omote.geometry.camera import rgbd_points, transform
 from omote.geometry.foreground import without
-from omote.geometry.holes import without_pinholes
+from omote.geometry.holes import closed, small_holes, without_pinholes
 from omote.geometry.icp import FAR_MM, NEAR_MM, Agreement, Pair, Pose, View, agreement, distances, registered, view_of
 from omote.geometry.tsdf import fused
 from omote.head.model import HeadModel
@@ -51,6 +51,7 @@ TURNED_DEG = (0.0, 20.0, -20.0, 40.0, -40.0)  # turns about the upright axis fro
 DRIFT_MM = (16.0, 13.0, 10.0, *NEAR_MM)  # largest distance of two surfaces by poses of the frames' files, step by step
 KEPT_DEG, KEPT_MM = 1.0, 1.0  # poses of a frame's file that ICP moves less are kept
 SURE_SCORE = 0.5
+SMALL_HOLE_MM = 5.0  # radius of a hole in a frame that is closed before it is fused
 
 Poses = Mapping[str, Pose]
 
@@ -131,6 +132,8 @@ def fuse_turn(frames: Mapping[str, Rgbd], turn: Turn, *, voxel_mm: float = VOXEL
     for name, pose in turn.canonical_from_camera.items():
         frame = without(frames[name], background_of(frames[name], pose))
         frame = without_pinholes(frame)
+        # The shadows and dropouts that a camera has between closed lips would look like an open mouth.
+        frame = closed(frame, small_holes(frame, SMALL_HOLE_MM))
         posed.append(replace(frame, camera=replace(frame.camera, cam_from_world=np.linalg.inv(pose))))
     seen = np.concatenate([rgbd_points(frame)[0] for frame in posed])
     seen = seen[((seen > LOW_MM) & (seen < HIGH_MM)).all(axis=1)]

@@ -137,6 +137,18 @@ def holes_of(image: Rgbd) -> Bool[np.ndarray, "h w"]:
     return found
 
 
+def small_holes(image: Rgbd, radius_mm: float) -> Bool[np.ndarray, "h w"]:
+    """Mask of the holes that one surface encloses, of at most a radius in mm: no bays of outlines, and no gaps."""
+    found = holes_of(image) & ndimage.binary_fill_holes(image.mask)
+    if not found.any():
+        return found
+    pitch_mm = float(np.median(image.depth_mm[image.mask])) / float(image.camera.intrinsics[0, 0])
+    labels, count = ndimage.label(found, structure=np.ones((3, 3)))
+    radius = ndimage.maximum(ndimage.distance_transform_edt(found), labels, np.arange(count + 1)) * pitch_mm
+    small: Bool[np.ndarray, "h w"] = found & (radius <= radius_mm)[labels]
+    return small
+
+
 def _bays_closed(mask: Bool[np.ndarray, "h w"], radius_px: float) -> Bool[np.ndarray, "h w"]:
     """Morphological closing by a disc, computed from distances so that the image's border has no effect."""
     near = ndimage.distance_transform_edt(~np.pad(mask, int(radius_px) + 1)) <= radius_px
