@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omote.align.seam import find_seam, mesh_seam, model_seam, moved, ribbon
+from omote.align.confirm import Located
+from omote.align.seam import find_seam, mesh_seam, model_seam, moved, ribbon, with_lips
 from omote.geometry.cloud import sample_surface
 from omote.head.expressions import ARKIT_NAMES
+from omote.head.fit import fit_head
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 
@@ -41,7 +43,7 @@ def test_the_seam_lies_between_the_inner_lips(seed: int, cloud: bool) -> None:
     assert abs(seam.points_mm[middle, 1].mean() - truth[[62, 66], 1].mean()) < 1.2
 
 
-@pytest.mark.parametrize("off_mm", [-4.0, 4.0, 6.0])
+@pytest.mark.parametrize("off_mm", [-4.0, 4.0, 6.0, 9.0])
 def test_the_seam_stays_in_its_valley_where_landmarks_are_off(off_mm: float) -> None:
     vertices = person(1)
     truth = HEAD.landmarks(vertices)
@@ -65,6 +67,20 @@ def test_an_open_mouth_is_open(weights: dict[str, float]) -> None:
     near = np.abs(upper[:, 0] - truth[62, 0]) < 5
     gap = truth[62, 1] - truth[66, 1]
     assert (upper[near, 1] - lower[near, 1]).mean() == pytest.approx(gap, abs=2.0)
+
+
+def test_a_mouth_that_was_found_too_high_moves_as_a_whole() -> None:
+    vertices = person(1)
+    truth = HEAD.landmarks(vertices)
+    wrong = truth.copy()
+    wrong[48:, 1] += 8.0
+    seam = mesh_seam(HEAD, vertices)
+    assert seam is not None
+    fit = fit_head(HEAD, sample_surface(vertices, HEAD.faces, 3000, np.random.default_rng(0))[0], landmarks=truth)
+    fit = replace(fit, canonical_from_scan=np.eye(4))
+    lips = with_lips(HEAD, Located(fit=fit, landmarks=wrong, confidence=np.ones(68), score=1.0), seam)
+    assert np.abs(lips[48:, 1] - truth[48:, 1]).mean() < 1.5
+    np.testing.assert_array_equal(lips[:48], truth[:48])
 
 
 def test_the_models_own_lips_stay_where_they_are() -> None:

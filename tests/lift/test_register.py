@@ -9,13 +9,15 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from omote.geometry.camera import orbit_camera
-from omote.head.expressions import ARKIT_INDEX, CATEGORIES, draw_expression, typical_expression
+from omote.head.expressions import ARKIT_INDEX, CATEGORIES, arkit_weights, draw_expression, typical_expression
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
 from omote.lift.contact import contact_of, eye_sphere
 from omote.lift.motion_limits import motion_limits, rigid_vertices
 from omote.lift.points import clean_mask, sample_image
-from omote.lift.register import DRAWN_SHARE, FIXED_UNITS, register_expression
+from omote.lift.register import DRAWN_SHARE, FIXED_UNITS, register_expression, settled
+from omote.lift.solids import Solids
+from omote.lift.untangle import rest_skin
 from omote.rendering.rgbd import render_head
 from omote.types import Rgbd
 
@@ -151,3 +153,14 @@ def test_clean_points_lie_on_a_tilted_plane_and_face_the_camera() -> None:
     keep = clean_mask(image)
     assert not keep[:, 39:41].any()
     assert keep[5:-5, 5:38].all()
+
+
+def test_an_expression_keeps_the_opening_of_the_lips(monkeypatch: pytest.MonkeyPatch) -> None:
+    neutral = _person(0)
+    skin, weights = rest_skin(MODEL, neutral), arkit_weights({"jawOpen": 0.5})
+    open_mm = neutral + np.tensordot(weights, MODEL.expression_mm, 1)
+    whole = settled(MODEL, neutral, open_mm, weights, skin=skin)
+    # Evening the motion until nothing pierces may glue the lips.
+    monkeypatch.setattr(Solids, "apart", lambda self, posed_mm: self.rest_mm.copy())
+    made = settled(MODEL, neutral, open_mm, weights, skin=skin)
+    assert skin.lips.gap_mm(made).max() == pytest.approx(skin.lips.gap_mm(whole).max(), rel=0.2)

@@ -43,6 +43,10 @@ LOCAL_POINTS = 40_000
 SPARSE_REACH_MM, SPARSE_SAMPLE, NORMAL_NEIGHBORS = 9.0, 500, 12
 # A fit that is this good over a smaller share of the face lacks surface, not accuracy.
 LEAST_COVERAGE, WELL_FITTED_MM = 0.45, 1.5
+MOUTH, LESS = (
+    slice(48, 68),
+    0.85,
+)  # landmarks of the mouth; share of a fit's median distance that counts as clearly less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +181,8 @@ def align(
         # The expression of a face that is not at rest is not to be held near zero.
         wide = bool(shown_units(fit.expression))
         if wide or sparse:
-            fit = fitted(expression_sigma=WIDE_SIGMA if wide else EXPRESSION_SIGMA, sparse=sparse)
+            other = fitted(expression_sigma=WIDE_SIGMA if wide else EXPRESSION_SIGMA, sparse=sparse)
+            fit = other if sparse or _fits_better(other, fit) else fit
 
     confidence = confidence_of(fit, found.confidence)
     if confidence < MIN_CONFIDENCE:
@@ -218,6 +223,12 @@ def align(
         shown=refined.shown,
         time_s=watch.stages_s,
     )
+
+
+def _fits_better(wide: Fit, narrow: Fit) -> bool:
+    """Whether a fit with a wide prior of the expression explains mouth or surface better: a face at rest lets it slide."""
+    moved = np.nanmean(wide.landmark_residual_mm[MOUTH]) - np.nanmean(narrow.landmark_residual_mm[MOUTH])
+    return bool(moved < 0 or wide.median_mm < LESS * narrow.median_mm)
 
 
 def _located(

@@ -31,7 +31,7 @@ SHALLOW_MM = 0.6  # a shallower valley is no seam
 BEHIND_MM = 45.0  # depth kept behind the lips' landmarks
 WINDOW_MM = 8.0  # distance above and below a seam within which its lips rise
 DEPTH_MM = 4.0  # depth from which on a valley counts fully; some scans have a real slit between the lips
-PRIOR_MM = 4.0  # expected distance of the seam from the landmarks
+PRIOR_MM, LOST_MM = 4.0, 10.0  # expected distance of the seam from the landmarks, and if there is no valley near them
 SLOPE = 1.0  # most cells up or down per column
 BEND = 0.15  # cost of a step up or down
 # Closed lips (6 scans) were at most 1.2 mm apart by this measure, open mouths (7) at least 7 mm, slightly parted lips 1.6 to
@@ -39,7 +39,8 @@ BEND = 0.15  # cost of a step up or down
 JUMP_MM = 2.0  # change of depth within two cells that marks the edge of a lip with a tooth, or nothing, behind it
 OPEN_GAP_MM, OPEN_DEPTH_MM = 1.4, 6.0
 SLIT_CELLS = 3  # a slit narrower than this is no hole
-RIBBON_MM = 1.6  # half width of the strip of lip that is moved with its seam
+LEAST_APART_MM = 3.0  # distance of the seam from the inner lips' landmarks from which on the outer lips' are off too
+RIBBON_MM = 1.0  # half width of the strip of lip that is moved with its seam
 RIBBON_WEIGHT = 2.0
 LEAST_WEIGHT = 0.02
 CORNER_FADE = 0.12  # share of the seam's length over which the movement fades out at either end
@@ -89,22 +90,33 @@ def find_seam(
     prior = _prior(landmarks_mm, x)[column]
     valley, level = _valley(depth)
     gain = np.minimum(valley[:, column], DEPTH_MM) / DEPTH_MM
-    row = _path(gain - 0.5 * ((y[:, None] - prior) / PRIOR_MM) ** 2)
-    deep = valley[row, column]
-    if (deep > SHALLOW_MM).any():
-        # Landmarks may lie millimetres above or below the lips, and would draw the seam out of its valley where that is
-        # shallow, at the corners.
-        prior += np.median((y[row] - prior)[deep > SHALLOW_MM])
-        row = _path(gain - 0.5 * ((y[:, None] - prior) / PRIOR_MM) ** 2)
-        deep = valley[row, column]
+    row, deep = _followed(gain, valley[:, column], y, prior, PRIOR_MM)
+    if np.median(deep) < SHALLOW_MM:
+        # No valley near the landmarks: they may lie above or below the mouth by a lip's height.
+        row, deep = _followed(gain, valley[:, column], y, prior, LOST_MM)
     if np.median(deep) < SHALLOW_MM:
         return None
+    # The landmarks' line, moved onto the valley: where that is shallow, at the corners, it would draw the path out of it.
+    prior += np.median((y[row] - prior)[deep > SHALLOW_MM])
+    row, deep = _followed(gain, valley[:, column], y, prior, PRIOR_MM)
     slitless = _valley(grey_closing(depth, (SLIT_CELLS, 1)))[0][row, column]
     z = level[row, column] - np.minimum(deep, DEPTH_MM)
     points = np.stack([x[column], y[row], z], axis=1)
     gap, edges = _edges(depth, x, y, landmarks_mm)
     closed = gap <= OPEN_GAP_MM and bool(np.median(slitless) <= OPEN_DEPTH_MM)
     return Seam(points_mm=points, depth_mm=deep, closed=closed, edges_mm=edges)
+
+
+def _followed(
+    gain: Float[np.ndarray, "h w"],
+    valley_mm: Float[np.ndarray, "h w"],
+    y: Float[np.ndarray, " h"],
+    prior: Float[np.ndarray, " w"],
+    prior_mm: float,
+) -> tuple[np.ndarray, Float[np.ndarray, " w"]]:
+    """Rows of the path along the valley, expected within ``prior_mm`` of a height per column, and the valley's depth on it."""
+    row = _path(gain - 0.5 * ((y[:, None] - prior) / prior_mm) ** 2)
+    return row, valley_mm[row, np.arange(len(row))]
 
 
 def moved(seam: Seam, matrix: Float[np.ndarray, "4 4"]) -> Seam:
@@ -135,7 +147,7 @@ def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, 
     """The landmarks of a located face, with the inner lips' landmarks moved to where the depth shows the lips.
 
     In a closed mouth these lie as far above and below the seam as on the head model's own lips, in an open one on the lips'
-    edges.
+    edges. Where a closed mouth is far from its landmarks, the outer lips' landmarks move with the inner ones'.
 
     Args:
         head: head model whose lips are fitted to the landmarks.
@@ -150,12 +162,16 @@ def with_lips(head: HeadModel, found: Located, seam: Seam) -> Float[np.ndarray, 
     if seam.closed:
         template = head.landmarks(head.template_mm.astype(np.float64))[60:]
         u = np.clip(_along(own, template), 0.0, 1.0)
-        landmarks[60:] = _at(scan, u) + template - _at(own, u)
+        lips = _at(scan, u) + template - _at(own, u)
+        apart = np.median(lips[:, 1] - landmarks[60:, 1])
+        if abs(apart) > LEAST_APART_MM:
+            landmarks[48:60, 1] += apart  # the whole mouth was found too high or too low
+        landmarks[60:] = lips
     elif seam.edges_mm.shape[1] >= MIN_EDGE:
         for ids, edge in zip(INNER_LIPS, scan.edges_mm, strict=True):
             landmarks[ids] = np.stack([np.interp(landmarks[ids, 0], edge[:, 0], edge[:, c]) for c in range(3)], axis=1)
     out = found.landmarks.copy()
-    out[60:] = transform(np.linalg.inv(pose), landmarks[60:])
+    out[48:] = transform(np.linalg.inv(pose), landmarks[48:])
     return out
 
 
