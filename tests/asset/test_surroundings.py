@@ -78,6 +78,12 @@ def hairy() -> Mesh:
     return piece
 
 
+def test_a_face_mask_of_which_nothing_stands_out_has_nothing_around_it() -> None:
+    faces = MODEL.faces[head_region(MODEL).face[MODEL.faces].all(axis=1)]
+    used, ids = np.unique(faces, return_inverse=True)
+    assert around(Mesh(vertices=REST[used].astype(np.float64) - [0, 0, 2], faces=ids.reshape(-1, 3))) is None
+
+
 def test_hair_comes_along_where_it_was(hairy: Mesh) -> None:
     shell = hair(18.0)
     area = np.linalg.norm(face_normals(shell.vertices, shell.faces), axis=1).sum()

@@ -127,6 +127,8 @@ def surroundings_of(
     above = np.maximum(over.height_mm - over.least_mm, _on_neck(skin, scan.vertices, over))
     above = np.where(over.beyond_mm > 0, np.maximum(over.beyond_mm, 1e-3), above)
     piece = clipped(scan, np.minimum(above, _bust(skin, scan.vertices)))
+    if not len(piece.faces):
+        return None
     over = _over(skin, piece.vertices)
     no_rag = _no_rag(piece, skin, over)
     if not (no_rag > 0).all():
