@@ -93,8 +93,17 @@ def test_hair_before_the_head_is_not_averaged_with_it(face: RestFace, whole: Rgb
     hair[40:60, 50:80] = True
     covered = replace(noisy, depth_mm=np.where(hair, noisy.depth_mm - 30, noisy.depth_mm).astype(np.float32))
     found = restored(covered, faults_of(covered), face)
-    np.testing.assert_array_equal(found.depth_mm[hair], covered.depth_mm[hair])
+    before, after = (np.abs(image.depth_mm - (whole.depth_mm - 30))[hair & whole.mask] for image in (covered, found))
+    assert np.median(after) < 0.7 * np.median(before), "smoothed, and where it was"
     assert np.abs(found.depth_mm - whole.depth_mm)[whole.mask & ~hair].mean() < 1.0
+
+
+def test_noise_on_slants_is_left_to_a_head_that_is_known(face: RestFace, whole: Rgbd) -> None:
+    noisy = sense(whole, SensorModel(axial_mm=8.0), np.random.default_rng(2))
+    known = replace(face, sigma_mm=np.full(len(face.vertices_mm), 0.5, np.float32))
+    error = np.abs(restored(noisy, faults_of(noisy), known).depth_mm - whole.depth_mm)
+    steep = whole.mask & (np.hypot(*np.gradient(np.where(whole.mask, whole.depth_mm, np.nan))) > 4)
+    assert error[steep].mean() < 1.0, "the head is the true one"
 
 
 def test_an_image_without_a_pixel_that_has_neighbours_has_no_noise(whole: Rgbd) -> None:

@@ -28,6 +28,9 @@ NOISY_MM = 0.06
 MAX_DEPARTURE_MM = 15.0
 # Widths of the bilateral filter. A depth camera's noise is correlated over some pixels, so that neighbours show a part of it.
 SMOOTHED_PX, SMOOTHED_NOISES, REACH_PX = 2.5, 16.0, 6
+MEDIAN_PX = 5
+# Slopes of the head, in mm a pixel, between which noise is measured; on fewer pixels it is not.
+SLOPES, LEAST_PIXELS = (0.0, 0.5, 1.0, 2.0, 4.0), 60
 # Second difference along rows and columns: zero for a smooth surface.
 SECOND_DIFFERENCES = np.outer((1, -2, 1), (1, -2, 1))
 
@@ -111,7 +114,7 @@ def completed(image: Rgbd, face: RestFace) -> Rgbd:
 
 
 def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
-    """An image whose departure from the fitted head is smooth between steps; pixels far from the head stay as they are.
+    """An image whose departure from the fitted head is smooth between steps, and whose other surfaces are.
 
     If the head's own error is known, the departure is shrunk besides, by the share of it that noise explains.
 
@@ -123,45 +126,83 @@ def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
     Source: Tomasi and Manduchi, "Bilateral Filtering for Gray and Color Images" (ICCV 1998).
     """
     head_mm, sigma_mm = _head_depth_mm(image, face)
-    departure = (image.depth_mm - head_mm).astype(np.float64)
-    near = (head_mm > 0) & image.mask & (np.abs(departure) < MAX_DEPARTURE_MM)
-    if not near.any():
+    on_head = (head_mm > 0) & image.mask
+    departure = np.where(on_head, image.depth_mm - head_mm, 0.0).astype(np.float64)
+    if not on_head.any():
         return image
-    smooth = _bilateral(departure, near, SMOOTHED_NOISES * noise_mm)
-    if sigma_mm is not None:
-        smooth = smooth * _share_of_head(smooth, sigma_mm, near)
-    found = head_mm + smooth
-    return replace(image, depth_mm=np.where(near, found, image.depth_mm).astype(np.float32))
+    # What lies elsewhere, hair for example, does so with its neighbours; a single pixel is noise, which slants multiply.
+    typical = _median(departure, on_head)
+    near = on_head & (np.abs(typical) < MAX_DEPARTURE_MM)
+    smooth = _bilateral(departure, on_head, SMOOTHED_NOISES * noise_mm, around=typical)
+    if sigma_mm is not None and near.any():
+        smooth = np.where(near, smooth * _share_of_head(smooth, sigma_mm, near, slope=_slope(head_mm)), smooth)
+    # Beyond the head there is nothing to depart from but the surroundings.
+    depth, beyond = image.depth_mm.astype(np.float64), image.mask & ~on_head
+    own = _bilateral(depth, beyond, SMOOTHED_NOISES * noise_mm, around=_median(depth, beyond))
+    found = np.where(on_head, head_mm + smooth, np.where(beyond, own, depth))
+    return replace(image, depth_mm=found.astype(np.float32))
+
+
+def _median(values: Float[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """Median of the known values in a window of `MEDIAN_PX`; of the nearest known pixels where some are unknown."""
+    if not known.any():
+        return values
+    rows, columns = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    out: Float[np.ndarray, "h w"] = ndimage.median_filter(values[rows, columns], MEDIAN_PX)
+    return out
+
+
+def _slope(head_mm: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """Slope of the head's depth in mm per pixel; steep along its outline."""
+    out: Float[np.ndarray, "h w"] = np.hypot(*np.gradient(head_mm.astype(np.float64)))
+    return out
 
 
 def _bilateral(
-    values: Float[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], width: float
+    values: Float[np.ndarray, "h w"],
+    known: Bool[np.ndarray, "h w"],
+    width: float,
+    *,
+    around: Float[np.ndarray, "h w"],
 ) -> Float[np.ndarray, "h w"]:
-    """Means of known neighbours, weighted by nearness in the image and in value."""
+    """Means of known neighbours, weighted by nearness in the image and to the values ``around``."""
     height, breadth = values.shape
-    around, seen = np.pad(np.where(known, values, 0.0), REACH_PX), np.pad(known, REACH_PX)
+    given, seen = np.pad(np.where(known, values, 0.0), REACH_PX), np.pad(known, REACH_PX)
     total, weights = np.zeros_like(values), np.zeros_like(values)
     for row in range(2 * REACH_PX + 1):
         for column in range(2 * REACH_PX + 1):
             there = (slice(row, row + height), slice(column, column + breadth))
             distance = ((row - REACH_PX) ** 2 + (column - REACH_PX) ** 2) / SMOOTHED_PX**2
-            weight = seen[there] * np.exp(-0.5 * (distance + ((around[there] - values) / width) ** 2))
-            total += weight * around[there]
+            weight = seen[there] * np.exp(-0.5 * (distance + ((given[there] - around) / width) ** 2))
+            total += weight * given[there]
             weights += weight
     return np.divide(total, weights, out=values.copy(), where=weights > 0)
 
 
 def _share_of_head(
-    departure: Float[np.ndarray, "h w"], sigma_mm: Float[np.ndarray, "h w"], near: Bool[np.ndarray, "h w"]
+    departure: Float[np.ndarray, "h w"],
+    sigma_mm: Float[np.ndarray, "h w"],
+    near: Bool[np.ndarray, "h w"],
+    *,
+    slope: Float[np.ndarray, "h w"],
 ) -> Float[np.ndarray, "h w"]:
     """Share of each pixel's departure that is the head's error, and not the noise that smoothing has left.
 
     The variances of both add up to that of the departure, and the head's is known: the linear estimate of least error
-    (Wiener), with the noise's variance from the image itself.
+    (Wiener), with the noise's variance from the image itself, as a function of the slope that multiplies it.
     """
-    scatter = float(np.median(np.abs(departure[near])) / 0.6745) ** 2
-    noise = max(0.0, scatter - float(np.median(sigma_mm[near])) ** 2)
-    return np.where(near, sigma_mm**2 / np.maximum(sigma_mm**2 + noise, 1e-9), 1.0)
+    at, noise = [], []
+    for low, high in zip(SLOPES, (*SLOPES[1:], np.inf), strict=True):
+        own = near & (slope >= low) & (slope < high)
+        if own.sum() < LEAST_PIXELS:
+            continue
+        scatter = (float(np.median(np.abs(departure[own]))) / 0.6745) ** 2
+        at.append(float(np.median(slope[own])))
+        noise.append(max(0.0, scatter - float(np.median(sigma_mm[own])) ** 2))
+    if not at:
+        return np.ones_like(departure)
+    variance = np.interp(slope, at, noise)
+    return np.where(near, sigma_mm**2 / np.maximum(sigma_mm**2 + variance, 1e-9), 1.0)
 
 
 def _head_depth_mm(image: Rgbd, face: RestFace) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"] | None]:
