@@ -29,7 +29,7 @@ LID_PAIR_MM = 1.6
 COLUMN_MM = 2.0
 # Limit of the units that roll the lips: contact is measured along the normals at rest, which lets rolled lips pass each other
 # beyond this weight.
-ROLLING = {"mouthFunnel": 0.75, "mouthRollLower": 0.9, "mouthRollUpper": 0.8}
+ROLLING = {"mouthFunnel": 0.75, "mouthRollLower": 0.9, "mouthRollUpper": 0.7}
 PRESSING = ("mouthShrugLower", "mouthRollLower")  # push the lower lip through the upper one
 
 
