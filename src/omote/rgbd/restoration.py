@@ -28,9 +28,8 @@ NOISY_MM = 0.06
 MAX_DEPARTURE_MM = 15.0
 # Widths of the bilateral filter. A depth camera's noise is correlated over some pixels, so that neighbours show a part of it.
 SMOOTHED_PX, SMOOTHED_NOISES, REACH_PX = 2.5, 16.0, 6
-MEDIAN_PX = 5
-# Slopes of the head, in mm a pixel, between which noise is measured; on fewer pixels it is not.
-SLOPES, LEAST_PIXELS = (0.0, 0.5, 1.0, 2.0, 4.0), 60
+HAIR_MM = 0.3  # less noise than this is finer than hair
+MEDIAN_PX, SPIKE_NOISES = 5, 40.0  # slants multiply noise, and neighbours share most of it
 # Second difference along rows and columns: zero for a smooth surface.
 SECOND_DIFFERENCES = np.outer((1, -2, 1), (1, -2, 1))
 
@@ -114,7 +113,7 @@ def completed(image: Rgbd, face: RestFace) -> Rgbd:
 
 
 def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
-    """An image whose departure from the fitted head is smooth between steps, and whose other surfaces are.
+    """An image whose departure from the fitted head is smooth between steps, and what lies beyond it too if noise is heavy.
 
     If the head's own error is known, the departure is shrunk besides, by the share of it that noise explains.
 
@@ -130,16 +129,19 @@ def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
     departure = np.where(on_head, image.depth_mm - head_mm, 0.0).astype(np.float64)
     if not on_head.any():
         return image
-    # What lies elsewhere, hair for example, does so with its neighbours; a single pixel is noise, which slants multiply.
-    typical = _median(departure, on_head)
+    # What lies elsewhere, hair for example, does so with its neighbours; a single pixel may be noise, if there is so much.
+    around = _median(departure, on_head)
+    spike = (np.abs(departure) >= MAX_DEPARTURE_MM) & (np.abs(departure - around) < SPIKE_NOISES * noise_mm)
+    typical = np.where(spike, around, departure)
     near = on_head & (np.abs(typical) < MAX_DEPARTURE_MM)
     smooth = _bilateral(departure, on_head, SMOOTHED_NOISES * noise_mm, around=typical)
     if sigma_mm is not None and near.any():
-        smooth = np.where(near, smooth * _share_of_head(smooth, sigma_mm, near, slope=_slope(head_mm)), smooth)
-    # Beyond the head there is nothing to depart from but the surroundings.
-    depth, beyond = image.depth_mm.astype(np.float64), image.mask & ~on_head
-    own = _bilateral(depth, beyond, SMOOTHED_NOISES * noise_mm, around=_median(depth, beyond))
-    found = np.where(on_head, head_mm + smooth, np.where(beyond, own, depth))
+        smooth = np.where(near, smooth * _share_of_head(smooth, sigma_mm, near), smooth)
+    found = np.where(on_head, head_mm + smooth, image.depth_mm)
+    beyond = image.mask & ~on_head
+    if noise_mm > HAIR_MM and beyond.any():
+        # There is nothing to depart from but the surroundings.
+        found[beyond] = _bilateral(found, beyond, SMOOTHED_NOISES * noise_mm, around=found)[beyond]
     return replace(image, depth_mm=found.astype(np.float32))
 
 
@@ -149,12 +151,6 @@ def _median(values: Float[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]) ->
         return values
     rows, columns = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     out: Float[np.ndarray, "h w"] = ndimage.median_filter(values[rows, columns], MEDIAN_PX)
-    return out
-
-
-def _slope(head_mm: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """Slope of the head's depth in mm per pixel; steep along its outline."""
-    out: Float[np.ndarray, "h w"] = np.hypot(*np.gradient(head_mm.astype(np.float64)))
     return out
 
 
@@ -180,29 +176,16 @@ def _bilateral(
 
 
 def _share_of_head(
-    departure: Float[np.ndarray, "h w"],
-    sigma_mm: Float[np.ndarray, "h w"],
-    near: Bool[np.ndarray, "h w"],
-    *,
-    slope: Float[np.ndarray, "h w"],
+    departure: Float[np.ndarray, "h w"], sigma_mm: Float[np.ndarray, "h w"], near: Bool[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "h w"]:
     """Share of each pixel's departure that is the head's error, and not the noise that smoothing has left.
 
     The variances of both add up to that of the departure, and the head's is known: the linear estimate of least error
-    (Wiener), with the noise's variance from the image itself, as a function of the slope that multiplies it.
+    (Wiener), with the noise's variance from the image itself.
     """
-    at, noise = [], []
-    for low, high in zip(SLOPES, (*SLOPES[1:], np.inf), strict=True):
-        own = near & (slope >= low) & (slope < high)
-        if own.sum() < LEAST_PIXELS:
-            continue
-        scatter = (float(np.median(np.abs(departure[own]))) / 0.6745) ** 2
-        at.append(float(np.median(slope[own])))
-        noise.append(max(0.0, scatter - float(np.median(sigma_mm[own])) ** 2))
-    if not at:
-        return np.ones_like(departure)
-    variance = np.interp(slope, at, noise)
-    return np.where(near, sigma_mm**2 / np.maximum(sigma_mm**2 + variance, 1e-9), 1.0)
+    scatter = float(np.median(np.abs(departure[near])) / 0.6745) ** 2
+    noise = max(0.0, scatter - float(np.median(sigma_mm[near])) ** 2)
+    return np.where(near, sigma_mm**2 / np.maximum(sigma_mm**2 + noise, 1e-9), 1.0)
 
 
 def _head_depth_mm(image: Rgbd, face: RestFace) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"] | None]:
