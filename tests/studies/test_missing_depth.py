@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from omote.cli.main import main
 from omote.completion.base import PartialScan
 from omote.completion.baselines import HeadFit, NearestFill, Nothing, Restoration
 from omote.completion.coarse_head import coarse_head
+from omote.completion.missing import missing_case, subject_of
+from omote.datasets.population import PopulationConfig, draw_person
 from omote.errors import ConfigError
 from omote.evaluation.completed import calibration, in_both, missing_from
 from omote.geometry.camera import orbit_camera
@@ -131,6 +134,18 @@ def test_avatars_of_partial_scans_are_measured_by_completion(tmp_path: Path, mon
     assert 0 <= numbers[f"identity/faceapi/restoration/{at}"] < 2
     assert 0 <= numbers[f"expression/top1_both/truth/{at}"] <= 1
     assert numbers[f"refused/share/restoration/{at}"] == 0
+
+
+def test_a_scan_that_is_refused_has_no_avatar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing_depth_avatars, "load_expression_judges", lambda: JUDGES.expression)
+    monkeypatch.setattr(missing_depth_avatars, "load_identity_judge", lambda: JUDGES.identity)
+    head = shipped_head()
+    person = draw_person(PopulationConfig(split="test", num_images=1), 0, [head])
+    subject = subject_of(person, [head], [head])
+    case = missing_case(subject, "half", "strong", head, seed=0)
+    few = replace(case.partial, points_mm=case.partial.points_mm[:50], normals=case.partial.normals[:50], colors=None)
+    meter = missing_depth_avatars.AvatarMeter(CopyingEditor(), [head], {"head_fit": HeadFit(head)})
+    assert meter.measured(person, replace(case, partial=few)) == {}
 
 
 def test_a_folder_without_networks_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from omote.completion.aligned import completed, partial_of
 from omote.completion.base import Completion
 from omote.completion.missing import MissingCase
 from omote.datasets.population import Person
-from omote.errors import AlignmentError
+from omote.errors import AlignmentError, ScanError
 from omote.evaluation import metrics
 from omote.evaluation.avatars import mesh_errors, true_motion
 from omote.evaluation.judges.panel import load_expression_judges, load_identity_judge
@@ -53,7 +53,7 @@ class AvatarMeter:
         self.completions = {name: made for name, made in completions.items() if name != NOTHING}
 
     def measured(self, person: Person, case: MissingCase) -> dict[str, dict[str, float]]:
-        """Metrics of the avatar by completion, and the judges' answers on the true meshes; empty if no face is found.
+        """Metrics of the avatar by completion, and the judges' answers on the true meshes; empty if the scan is refused.
 
         Args:
             person: person of the population.
@@ -63,7 +63,7 @@ class AvatarMeter:
         cloud = PointCloud(points=partial.points_mm, normals=partial.normals, colors=partial.colors)
         try:
             alignment = align(cloud, head=self.head)
-        except AlignmentError:
+        except (AlignmentError, ScanError):
             return {}
         own = self.heads[person.head]
         truth = GroundTruthHead(
