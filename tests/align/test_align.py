@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from omote.errors import AlignmentError, CheckpointError, ScanError
 from omote.geometry.camera import orbit_camera, rgbd_points, transform
 from omote.geometry.foreground import nearer_than
 from omote.geometry.mesh import vertex_normals
-from omote.head.fit import eyeball_centers
+from omote.head.fit import Fit, eyeball_centers, fit_head
 from omote.head.model import HeadModel
 from omote.head.region import head_region
 from omote.head.shipped import shipped_head
@@ -299,6 +300,32 @@ def test_no_fit_gives_more_confidence_than_landmarks_allow(head: HeadModel) -> N
     assert sure is not None
     assert unsure is not None
     assert unsure.score <= most_confidence(np.full(68, 0.5)) < 0.3 < sure.score <= most_confidence(np.ones(68))
+
+
+@pytest.mark.parametrize(("farther_mm", "taken"), [(2.0, False), (-0.1, True)])
+def test_a_wide_prior_of_the_expression_must_fit_better(
+    head: HeadModel, monkeypatch: pytest.MonkeyPatch, farther_mm: float, taken: bool
+) -> None:
+    """A face at rest that was taken for an expression: the wide fit may slide along the lips."""
+    vertices = person(head, 3)
+    fitted: list[Fit] = []
+
+    def fit(*args: Any, **named: Any) -> Fit:
+        found = fit_head(*args, **named)
+        if fitted:  # the second one has the wide prior
+            found = replace(
+                fitted[0], landmark_residual_mm=fitted[0].landmark_residual_mm + farther_mm, coverage=found.coverage
+            )
+        fitted.append(found)
+        return found
+
+    monkeypatch.setattr("omote.align.align.fit_head", fit)
+    monkeypatch.setattr("omote.align.align.shown_units", lambda expression: {"jawOpen": 0.3})
+    found = align(
+        Mesh(vertices=vertices, faces=head.faces), head=head, landmarks=head.landmarks(vertices), refinement=False
+    )
+    assert len(fitted) == 2
+    assert np.array_equal(found.fit.landmark_residual_mm, fitted[taken].landmark_residual_mm, equal_nan=True)
 
 
 def test_a_heads_inside_is_no_part_of_its_face(head: HeadModel) -> None:

@@ -43,10 +43,9 @@ LOCAL_POINTS = 40_000
 SPARSE_REACH_MM, SPARSE_SAMPLE, NORMAL_NEIGHBORS = 9.0, 500, 12
 # A fit that is this good over a smaller share of the face lacks surface, not accuracy.
 LEAST_COVERAGE, WELL_FITTED_MM = 0.45, 1.5
-MOUTH, LESS = (
-    slice(48, 68),
-    0.85,
-)  # landmarks of the mouth; share of a fit's median distance that counts as clearly less
+MOUTH = slice(48, 68)  # of the 68 landmarks
+# A wide prior of the expression must bring the surface this much nearer, if it does not bring the mouth's landmarks nearer.
+NEARER = 0.85
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,8 +226,10 @@ def align(
 
 def _fits_better(wide: Fit, narrow: Fit) -> bool:
     """Whether a fit with a wide prior of the expression explains mouth or surface better: a face at rest lets it slide."""
-    moved = np.nanmean(wide.landmark_residual_mm[MOUTH]) - np.nanmean(narrow.landmark_residual_mm[MOUTH])
-    return bool(moved < 0 or wide.median_mm < LESS * narrow.median_mm)
+    before, after = (fit.landmark_residual_mm[MOUTH] for fit in (narrow, wide))
+    known = np.isfinite(before)
+    mouth_nearer = known.any() and after[known].mean() < before[known].mean()
+    return bool(mouth_nearer or wide.median_mm < NEARER * narrow.median_mm)
 
 
 def _located(

@@ -70,8 +70,8 @@ ANTISYMMETRIC = 0.5  # share of the residual's left-right difference that is kep
 # true motion is linear in the weights, the best share lay between .9 and 1.2 on lips, lids and elsewhere, and .75 was .02 mm
 # worse at most: a quarter is left to pixels, since real faces are not linear.
 DRAWN_SHARE = 0.75
-# Lips are open where they are this far apart, if so many pairs of facing vertices are; the least share of that which is kept.
-OPEN_MM, OPEN_SHARE, LEAST_OPENING = 2.0, 0.2, 0.6
+# A mouth is open if such a share of the lips' facing vertices is so far apart; mending keeps this share of their distance.
+OPEN_SHARE, OPEN_MM, LEAST_OPENING = 0.2, 2.0, 0.6
 OFFSET_LIMIT_MM = 8.0  # a vertex further than this from the neutral image (hair) is no evidence
 
 
@@ -178,19 +178,20 @@ def settled(
         if apart is whole:
             break
         whole = untangle(skin, apart, lips=lips)
-    # Lips that are pressed shut may pass each other by a hair once more: not passing has the last word.
-    whole = skin.solids.apart(whole)
+    else:
+        # Lips that are pressed shut may pass each other by a hair once more: not passing has the last word.
+        whole = skin.solids.apart(whole)
     # Yet an open mouth that pierces itself at a corner is better than one that evening the motion has glued shut.
-    return whole if _as_open(skin, whole, parted) else parted
+    return whole if _keeps_opening(skin, whole, parted) else parted
 
 
-def _as_open(skin: RestSkin, posed_mm: Float[np.ndarray, "v 3"], parted_mm: Float[np.ndarray, "v 3"]) -> bool:
-    """Whether an expression keeps most of the opening that the lips have in another."""
+def _keeps_opening(skin: RestSkin, posed_mm: Float[np.ndarray, "v 3"], parted_mm: Float[np.ndarray, "v 3"]) -> bool:
+    """Whether an expression keeps most of the opening that the lips have in ``parted_mm``, if they have one."""
     gap = skin.lips.gap_mm(parted_mm)
-    open_pairs = gap > OPEN_MM
-    if open_pairs.mean() < OPEN_SHARE:
+    wide = gap > OPEN_MM
+    if not wide.any() or wide.mean() < OPEN_SHARE:
         return True
-    return bool(np.median(skin.lips.gap_mm(posed_mm)[open_pairs] / gap[open_pairs]) > LEAST_OPENING)
+    return bool(np.median(skin.lips.gap_mm(posed_mm)[wide] / gap[wide]) > LEAST_OPENING)
 
 
 @dataclass(frozen=True, kw_only=True)
