@@ -114,11 +114,11 @@ def with_colors_from_inside(image: Rgbd, holes: Bool[np.ndarray, "h w"]) -> Rgbd
     return replace(image, rgb=rgb)
 
 
-def holes_of(image: Rgbd) -> Bool[np.ndarray, "h w"]:
+def holes_of(image: Rgbd, *, radius_mm: float = MAX_RADIUS_MM) -> Bool[np.ndarray, "h w"]:
     """Mask of pixels without depth that belong to the surface around them.
 
     These are holes enclosed by the surface, and bays in ragged outlines up to the mask's morphological closing. Holes larger
-    than `MAX_RADIUS_MM` and gaps between two surfaces don't count.
+    than ``radius_mm`` and gaps between two surfaces don't count.
     """
     if not image.mask.any():
         return np.zeros_like(image.mask)
@@ -132,21 +132,15 @@ def holes_of(image: Rgbd) -> Bool[np.ndarray, "h w"]:
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         around = tuple(slice(max(s.start - RIM_PX, 0), s.stop + RIM_PX) for s in box)
         hole = labels[around] == label
-        if _is_gap(image.depth_mm[around], image.mask[around], hole, pitch_mm, bool(enclosed[around][hole].all())):
+        whole = bool(enclosed[around][hole].all())
+        if _is_gap(image.depth_mm[around], image.mask[around], hole, pitch_mm, radius_mm, whole):
             found[around] &= ~hole
     return found
 
 
 def small_holes(image: Rgbd, radius_mm: float) -> Bool[np.ndarray, "h w"]:
     """Mask of the holes that one surface encloses, of at most a radius in mm: no bays of outlines, and no gaps."""
-    found = holes_of(image) & ndimage.binary_fill_holes(image.mask)
-    if not found.any():
-        return found
-    pitch_mm = float(np.median(image.depth_mm[image.mask])) / float(image.camera.intrinsics[0, 0])
-    labels, count = ndimage.label(found, structure=np.ones((3, 3)))
-    radius = ndimage.maximum(ndimage.distance_transform_edt(found), labels, np.arange(count + 1)) * pitch_mm
-    small: Bool[np.ndarray, "h w"] = found & (radius <= radius_mm)[labels]
-    return small
+    return holes_of(image, radius_mm=radius_mm) & ndimage.binary_fill_holes(image.mask)
 
 
 def _bays_closed(mask: Bool[np.ndarray, "h w"], radius_px: float) -> Bool[np.ndarray, "h w"]:
@@ -173,10 +167,11 @@ def _is_gap(
     mask: Bool[np.ndarray, "h w"],
     hole: Bool[np.ndarray, "h w"],
     pitch_mm: float,
+    radius_mm: float,
     enclosed: bool,
 ) -> bool:
     """Whether a hole is too large to close, or leads to another surface."""
-    if ndimage.distance_transform_edt(np.pad(hole, 1)).max() * pitch_mm > MAX_RADIUS_MM:
+    if ndimage.distance_transform_edt(np.pad(hole, 1)).max() * pitch_mm > radius_mm:
         return True
     rim = ndimage.binary_dilation(hole, np.ones((3, 3))) & mask
     # Without a rim it is the middle of a step.
