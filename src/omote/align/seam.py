@@ -87,18 +87,17 @@ def find_seam(
     if inner.sum() < 20:
         return None
     column = np.flatnonzero(inner)
-    prior = _prior(landmarks_mm, x)[column]
+    line = _prior(landmarks_mm, x)[column]
     valley, level = _valley(depth)
-    gain = np.minimum(valley[:, column], DEPTH_MM) / DEPTH_MM
-    row, deep = _followed(gain, valley[:, column], y, prior, PRIOR_MM)
+    row, deep = _followed(valley[:, column], y, line, PRIOR_MM)
     if np.median(deep) < SHALLOW_MM:
         # No valley near the landmarks: they may lie above or below the mouth by a lip's height.
-        row, deep = _followed(gain, valley[:, column], y, prior, LOST_MM)
+        row, deep = _followed(valley[:, column], y, line, LOST_MM)
     if np.median(deep) < SHALLOW_MM:
         return None
     # The landmarks' line, moved onto the valley: where that is shallow, at the corners, it would draw the path out of it.
-    prior += np.median((y[row] - prior)[deep > SHALLOW_MM])
-    row, deep = _followed(gain, valley[:, column], y, prior, PRIOR_MM)
+    line += np.median((y[row] - line)[deep > SHALLOW_MM])
+    row, deep = _followed(valley[:, column], y, line, PRIOR_MM)
     slitless = _valley(grey_closing(depth, (SLIT_CELLS, 1)))[0][row, column]
     z = level[row, column] - np.minimum(deep, DEPTH_MM)
     points = np.stack([x[column], y[row], z], axis=1)
@@ -108,14 +107,11 @@ def find_seam(
 
 
 def _followed(
-    gain: Float[np.ndarray, "h w"],
-    valley_mm: Float[np.ndarray, "h w"],
-    y: Float[np.ndarray, " h"],
-    prior: Float[np.ndarray, " w"],
-    prior_mm: float,
+    valley_mm: Float[np.ndarray, "h w"], y: Float[np.ndarray, " h"], line: Float[np.ndarray, " w"], sigma_mm: float
 ) -> tuple[np.ndarray, Float[np.ndarray, " w"]]:
-    """Rows of the path along the valley, expected within ``prior_mm`` of a height per column, and the valley's depth on it."""
-    row = _path(gain - 0.5 * ((y[:, None] - prior) / prior_mm) ** 2)
+    """Rows of the path along the deepest valley about ``line``, which is expected to be off by ``sigma_mm``; depth of each."""
+    gain = np.minimum(valley_mm, DEPTH_MM) / DEPTH_MM - 0.5 * ((y[:, None] - line) / sigma_mm) ** 2
+    row = _path(gain)
     return row, valley_mm[row, np.arange(len(row))]
 
 
