@@ -28,8 +28,11 @@ NOISY_MM = 0.06
 MAX_DEPARTURE_MM = 15.0
 # Widths of the bilateral filter. A depth camera's noise is correlated over some pixels, so that neighbours show a part of it.
 SMOOTHED_PX, SMOOTHED_NOISES, REACH_PX = 2.5, 16.0, 6
-HAIR_MM = 0.3  # less noise than this is finer than hair
-MEDIAN_PX, SPIKE_NOISES = 5, 40.0  # slants multiply noise, and neighbours share most of it
+# Noise above which what lies beyond the head is smoothed too; below it, hair has finer detail than that.
+HEAVY_MM = 0.3
+# A pixel far from the head is a spike of noise if it departs from its surroundings (a window's median) by no more than so many
+# times the noise: slants multiply noise, and it is seen in part only.
+MEDIAN_PX, SPIKE_NOISES = 5, 40.0
 # Second difference along rows and columns: zero for a smooth surface.
 SECOND_DIFFERENCES = np.outer((1, -2, 1), (1, -2, 1))
 
@@ -129,7 +132,7 @@ def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
     departure = np.where(on_head, image.depth_mm - head_mm, 0.0).astype(np.float64)
     if not on_head.any():
         return image
-    # What lies elsewhere, hair for example, does so with its neighbours; a single pixel may be noise, if there is so much.
+    # Hair is as far from the head as its neighbours are; a single pixel may be a spike.
     around = _median(departure, on_head)
     spike = (np.abs(departure) >= MAX_DEPARTURE_MM) & (np.abs(departure - around) < SPIKE_NOISES * noise_mm)
     typical = np.where(spike, around, departure)
@@ -139,7 +142,7 @@ def smoothed(image: Rgbd, face: RestFace, noise_mm: float) -> Rgbd:
         smooth = np.where(near, smooth * _share_of_head(smooth, sigma_mm, near), smooth)
     found = np.where(on_head, head_mm + smooth, image.depth_mm)
     beyond = image.mask & ~on_head
-    if noise_mm > HAIR_MM and beyond.any():
+    if noise_mm > HEAVY_MM and beyond.any():
         # There is nothing to depart from but the surroundings.
         found[beyond] = _bilateral(found, beyond, SMOOTHED_NOISES * noise_mm, around=found)[beyond]
     return replace(image, depth_mm=found.astype(np.float32))
