@@ -1,6 +1,10 @@
-"""Calibrate the standard deviation of shipped completions anew, without training: as every export of their recipes does.
+"""Calibrate the standard deviation of shipped completions anew, without training.
 
-python scripts/calibrate_completions.py --ict PATH src/omote/weights/completion/part-graph src/omote/weights/rivals/completion/*
+Every export of their recipes does the same, on the same partial scans.
+
+    python scripts/calibrate_completions.py --ict PATH FOLDER...
+
+A folder holds a completion's weights, such as ``src/omote/weights/completion/part-graph``; they are changed in place.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
 
 from omote.completion.diffusion import DiffusionCompletion
@@ -39,7 +44,7 @@ def main() -> None:
             path = folder / "denoiser" / UNITS
             scale = calibrated(completion, known)
         else:
-            path = folder / "diffusion_pytorch_model.safetensors"
+            path = folder / SAFETENSORS_WEIGHTS_NAME
             calibrate(completion.network, [completion_batch([scan], heads[0]) for scan in known])
             scale = completion.network.sigma_scale
         saved = load_file(path)
