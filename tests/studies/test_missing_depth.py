@@ -123,9 +123,10 @@ def test_avatars_of_partial_scans_are_measured_by_completion(tmp_path: Path, mon
     monkeypatch.setattr(
         missing_depth_meter,
         "completions",
-        lambda head, _: {"restoration": Restoration(head), "head_fit": HeadFit(head)},
+        lambda head, _: {"restoration": Restoration(head), "head_fit": HeadFit(head), "nearest": NearestFill(head)},
     )
-    study = MissingDepth(persons=1, kinds=("half",), strengths=("strong",), avatars=1)
+    by = ("restoration", "head_fit")
+    study = MissingDepth(persons=1, kinds=("half",), strengths=("strong",), avatars=1, avatars_by=by)
     finish(run_study(study, tmp_path))
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     at = "kind=half/strength=strong"
@@ -134,6 +135,14 @@ def test_avatars_of_partial_scans_are_measured_by_completion(tmp_path: Path, mon
     assert 0 <= numbers[f"identity/faceapi/restoration/{at}"] < 2
     assert 0 <= numbers[f"expression/top1_both/truth/{at}"] <= 1
     assert numbers[f"refused/share/restoration/{at}"] == 0
+    assert f"completion/surface_mm_seen/nearest/{at}" in numbers
+    assert f"avatar/rest_mm/nearest/{at}" not in numbers
+
+
+@pytest.mark.parametrize("name", ["nothing", "graph"])
+def test_avatars_by_an_unknown_completion_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"avatars_by: expected completions of nearest, .*, got {name}"):
+        MissingDepth(avatars_by=("volume", name)).check()
 
 
 def test_a_scan_that_is_refused_has_no_avatar(monkeypatch: pytest.MonkeyPatch) -> None:

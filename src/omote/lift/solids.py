@@ -90,7 +90,12 @@ class Solids:
 
     def _away(self, ids: Int[np.ndarray, " n"]) -> Float[np.ndarray, " v"]:
         """Distance of each vertex at rest from some; infinite beyond `REACH_MM`."""
-        return np.asarray(cKDTree(self.rest_mm[ids]).query(self.rest_mm, distance_upper_bound=REACH_MM)[0])
+        some = self.rest_mm[ids]
+        low, high = some.min(axis=0) - REACH_MM, some.max(axis=0) + REACH_MM
+        close = np.flatnonzero(((self.rest_mm >= low) & (self.rest_mm <= high)).all(axis=1))
+        away = np.full(len(self.rest_mm), np.inf)
+        away[close] = cKDTree(some).query(self.rest_mm[close], distance_upper_bound=REACH_MM)[0]
+        return away
 
     def _weight(self, ids: Int[np.ndarray, " n"]) -> Float[np.ndarray, " v"]:
         """1 at some vertices, falling off around them."""
@@ -188,7 +193,8 @@ def _pierced(
     low = boxes[:, 0].min(axis=0)
     shape = np.floor((boxes[:, 1].max(axis=0) - low) / CELL_MM).astype(np.int64) + 1
     start, filled = _gridded(boxes, low, shape)
-    return np.asarray(_pierce(vertices, edges, triangles, boxes, low, shape, start, filled, least_mm))
+    # Cell by cell and side by side, so that the comparisons of a cell are vectorised; rounding keeps their order.
+    return np.asarray(_pierce(vertices, edges, triangles, _sides(boxes, filled), low, shape, start, filled, least_mm))
 
 
 @kernel()
@@ -232,11 +238,21 @@ def _gridded(boxes: np.ndarray, low: np.ndarray, shape: np.ndarray) -> tuple[np.
 
 
 @kernel()
+def _sides(boxes: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The six coordinates of some boxes, an array each."""
+    out = np.empty((6, len(ids)), np.float32)
+    for n in range(len(ids)):
+        for c in range(3):
+            out[c, n], out[3 + c, n] = boxes[ids[n], 0, c], boxes[ids[n], 1, c]
+    return out
+
+
+@kernel(error_model="numpy")
 def _pierce(
     vertices: np.ndarray,
     edges: np.ndarray,
     triangles: np.ndarray,
-    boxes: np.ndarray,
+    sides: np.ndarray,
     low: np.ndarray,
     shape: np.ndarray,
     start: np.ndarray,
@@ -244,37 +260,55 @@ def _pierce(
     least_mm: float,
 ) -> np.ndarray:
     out = np.zeros(len(edges), np.bool_)
+    lows_x, lows_y, lows_z, highs_x, highs_y, highs_z = sides[0], sides[1], sides[2], sides[3], sides[4], sides[5]
     first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    near, far = np.zeros(3), np.zeros(3)
+    most = 0
+    for line in range(shape[0] * shape[1]):
+        most = max(most, start[(line + 1) * shape[2]] - start[line * shape[2]])
+    overlaps, found = np.zeros(most, np.uint32), np.zeros(most + 1, np.int64)
     for e in range(len(edges)):
         p, q = edges[e, 0], edges[e, 1]
         for c in range(3):
             a, b = vertices[p, c], vertices[q, c]
-            near[c], far[c] = min(a, b), max(a, b)
-            first[c] = max(int(np.floor((near[c] - low[c]) / CELL_MM)), 0)
-            last[c] = min(int(np.floor((far[c] - low[c]) / CELL_MM)), shape[c] - 1)
+            first[c] = max(int(np.floor((min(a, b) - low[c]) / CELL_MM)), 0)
+            last[c] = min(int(np.floor((max(a, b) - low[c]) / CELL_MM)), shape[c] - 1)
+        if last[2] < first[2]:
+            continue
+        x, far_x = _ordered(vertices[p, 0], vertices[q, 0])
+        y, far_y = _ordered(vertices[p, 1], vertices[q, 1])
+        z, far_z = _ordered(vertices[p, 2], vertices[q, 2])
         for i in range(first[0], last[0] + 1):
             for j in range(first[1], last[1] + 1):
-                for k in range(first[2], last[2] + 1):
-                    cell = (i * shape[1] + j) * shape[2] + k
-                    for s in range(start[cell], start[cell + 1]):
-                        t = filled[s]
-                        if out[e] or not _overlap(near, far, boxes, t):
-                            continue
-                        a, b, d = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                        if a in (p, q) or b in (p, q) or d in (p, q):
-                            continue
-                        out[e] = _depth(vertices[p], vertices[q], vertices[a], vertices[b], vertices[d]) > least_mm
+                # The cells along z follow each other.
+                cell = (i * shape[1] + j) * shape[2]
+                begin, end = start[cell + first[2]], start[cell + last[2] + 1]
+                x0, y0, z0 = lows_x[begin:end], lows_y[begin:end], lows_z[begin:end]
+                x1, y1, z1 = highs_x[begin:end], highs_y[begin:end], highs_z[begin:end]
+                for s in range(end - begin):
+                    overlaps[s] = (
+                        (x0[s] <= far_x)
+                        & (x1[s] >= x)
+                        & (y0[s] <= far_y)
+                        & (y1[s] >= y)
+                        & (z0[s] <= far_z)
+                        & (z1[s] >= z)
+                    )
+                count = 0
+                for s in range(end - begin):
+                    found[count] = filled[begin + s]
+                    count += overlaps[s]
+                for s in range(count):
+                    a, b, d = triangles[found[s], 0], triangles[found[s], 1], triangles[found[s], 2]
+                    if out[e] or a in (p, q) or b in (p, q) or d in (p, q):
+                        continue
+                    out[e] = _depth(vertices[p], vertices[q], vertices[a], vertices[b], vertices[d]) > least_mm
     return out
 
 
 @kernel()
-def _overlap(near: np.ndarray, far: np.ndarray, boxes: np.ndarray, t: int) -> bool:
-    """Whether a box given by its corners overlaps that of a triangle."""
-    apart = False
-    for c in range(3):
-        apart |= far[c] < boxes[t, 0, c] or near[c] > boxes[t, 1, c]
-    return not apart
+def _ordered(a: float, b: float) -> tuple[float, float]:
+    """The less and the greater of two numbers, in the precision of boxes."""
+    return np.float32(min(a, b)), np.float32(max(a, b))
 
 
 @kernel()

@@ -143,7 +143,12 @@ class PersonStudy(Study):
 
     def names(self) -> list[str]:
         """Names of the items, one per person."""
-        return [f"{index:06d}" for index in range(self.persons)]
+        return named(self.persons)
+
+
+def named(count: int) -> list[str]:
+    """Names of the first persons."""
+    return [f"{index:06d}" for index in range(count)]
 
 
 @dataclass(frozen=True, kw_only=True)

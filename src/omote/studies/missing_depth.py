@@ -15,7 +15,7 @@ from omote.evaluation.figures import axis_over, figure, row_chart
 from omote.evaluation.records import Row, Table
 from omote.evaluation.statistics import Interval, bootstrap_mean, paired_test
 from omote.progress import Steps
-from omote.studies.base import FREE, ModelStudy, PersonStudy, Record, Results, Work
+from omote.studies.base import FREE, ModelStudy, PersonStudy, Record, Results, Work, named
 from omote.studies.table import cell
 
 KindName = Literal["dropouts", "outline", "dark", "eyes", "turned", "sparse", "half", "mask"]
@@ -34,7 +34,8 @@ class MissingDepth(PersonStudy, ModelStudy):
         networks: folder of trained completions, as exports or runs: ``volume``, ``sparse``, ``part-graph``, ``diffusion``. Those
             without weights are left out.
         scans: folder of whole real scans, which are captured and completed too; the whole scan is the truth.
-        avatars: number of persons whose avatars are made by every completion too, at the greatest strength.
+        avatars: number of persons whose avatars are made, at the greatest strength; may be more than are completed alone.
+        avatars_by: completions that avatars are made by; all if none is named.
     """
 
     NAME = "missing-depth"
@@ -46,6 +47,7 @@ class MissingDepth(PersonStudy, ModelStudy):
     networks: Path | None = None
     scans: Annotated[Path | None, FREE] = None
     avatars: Annotated[int, Range(0), FREE] = 0
+    avatars_by: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Check the kinds and the folders of networks and scans.
@@ -53,7 +55,7 @@ class MissingDepth(PersonStudy, ModelStudy):
         Raises:
             ConfigError: no kind or strength, or one twice; a folder without any network or scan.
         """
-        from omote.studies.completion_methods import TRAINED, exported
+        from omote.studies.completion_methods import METHODS, NOTHING, TRAINED, exported
 
         for what, names in (("kinds", self.kinds), ("strengths", self.strengths)):
             if not names or len(set(names)) < len(names):
@@ -62,6 +64,11 @@ class MissingDepth(PersonStudy, ModelStudy):
             raise ConfigError(
                 f"networks: expected a folder with weights of any of {', '.join(TRAINED)}, got {self.networks}, "
                 "which has none; give the folder that contains the runs"
+            )
+        if unknown := set(self.avatars_by) - (set(METHODS) - {NOTHING}):
+            raise ConfigError(
+                f"avatars_by: expected completions of {', '.join(m for m in METHODS if m != NOTHING)}, "
+                f"got {', '.join(sorted(unknown))}"
             )
         self.scan_paths()
 
@@ -101,7 +108,7 @@ class MissingDepth(PersonStudy, ModelStudy):
         of_scans, _ = summarised(list(scans.values()))
         table |= {row.under(input="scan"): cells for row, cells in of_scans.items()}
         if self.avatars:
-            made = yield from work.records("avatars", self.names()[: self.avatars], meter.avatars)
+            made = yield from work.records("avatars", named(self.avatars), meter.avatars)
             table = merged(table, of_avatars(list(made.values())))
         yield from write_examples(work, meter, persons)
         numbers: dict[str, float | int] = {f"model/parameters/{name}": n for name, n in meter.parameters().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -20,17 +21,35 @@ from omote.evaluation.avatars import mesh_errors, true_motion
 from omote.evaluation.judges.panel import load_expression_judges, load_identity_judge
 from omote.head.expressions import CATEGORIES, expressions_of
 from omote.head.model import HeadModel
+from omote.pipelines.result import AvatarResult
 from omote.pipelines.rgbd import RgbdPipeline
 from omote.pipelines.settings import AvatarSettings
 from omote.progress import finish
 from omote.rgbd.protocol import Editor
 from omote.runs import Stopwatch
-from omote.studies.avatar_methods import TEXTURE_PX, GroundTruthHead, MadeMeshes, rendered_meshes
+from omote.studies.avatar_methods import TEXTURE_PX, GroundTruthHead, rendered_meshes
 from omote.studies.completion_methods import NOTHING, RESTORATION
 from omote.types import PointCloud
 
 REST, MOVING, TOP1, IDENTITY = "avatar/rest_mm", "avatar/surface_mm_moving", "expression/top1_both", "identity/faceapi"
 TRUE = "truth"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrueMeshes:
+    """The true meshes of an avatar's expressions.
+
+    Attributes:
+        rest_mm: vertices at rest.
+        posed_mm: vertices of each expression.
+        recognised: share of the expressions that the judges recognise.
+        descriptors: descriptor of identity of each expression.
+    """
+
+    rest_mm: Float[np.ndarray, "v 3"]
+    posed_mm: Float[np.ndarray, "k v 3"]
+    recognised: float
+    descriptors: Float[np.ndarray, "k d"]
 
 
 class AvatarMeter:
@@ -72,39 +91,50 @@ class AvatarMeter:
             canonical_from_own=alignment.canonical_from_scan @ case.canonical_from_world,
         )
         given = partial_of(self.head, cloud, alignment)
+        seen: _TrueMeshes | None = None
         out: dict[str, dict[str, float]] = {}
         for name, completion in self.completions.items():
             # The alignment's refinement is the restoration.
             whole = alignment if name == RESTORATION else completed(self.head, alignment, completion(given))
-            made, shown = self._avatar(whole, truth)
-            out[name] = made
-            out[TRUE] = shown
+            steps = self.pipeline.made(whole, expressions_of(("all",)), AvatarSettings(), watch=Stopwatch())
+            made = finish(steps, None)
+            seen = self._true_meshes(truth, made, alignment) if seen is None else seen
+            out[name] = self._avatar(made, truth, seen)
+        if seen is not None:
+            out[TRUE] = {TOP1: seen.recognised}
         return out
 
-    def _avatar(self, alignment: Alignment, truth: GroundTruthHead) -> tuple[dict[str, float], dict[str, float]]:
-        steps = self.pipeline.made(alignment, expressions_of(("all",)), AvatarSettings(), watch=Stopwatch())
-        made = finish(steps, None)
-        avatar = MadeMeshes.of(made, alignment)
+    def _true_meshes(self, truth: GroundTruthHead, made: AvatarResult, alignment: Alignment) -> _TrueMeshes:
+        """The true meshes of an avatar's expressions, shown with its materials."""
         names = list(CATEGORIES)
         weights = {e.category: e.arkit for e in made.expressions}
         rest, *_ = truth.posed([None])
-        true = truth.posed([weights[name] for name in names])
-        posed = avatar.neutral_mm + np.stack([avatar.expressions_mm[name] for name in names])
-        tied = true_motion(avatar.head, avatar.neutral_mm, rest, true, truth.skin)
-        errors = mesh_errors(avatar.head, avatar.neutral_mm, posed, tied)
-        at_rest = names.index("neutral")
-        own, pixels = rendered_meshes(made.head, avatar.neutral_mm, posed, made.avatar.texture, made, names)
+        posed = truth.posed([weights[name] for name in names])
         texture = bake_texture(truth.head, rest, alignment.scan, size=TEXTURE_PX).texture
-        real, true_pixels = rendered_meshes(truth.head, rest, true, texture, made, names)
-        descriptors = [self.identity.embed(rgb, at).numpy() for rgb, at in ((own, pixels), (real, true_pixels))]
-        distance = metrics.identity_distance(*descriptors)
-        values = {
+        rgb, pixels = rendered_meshes(truth.head, rest, posed, texture, made, names)
+        return _TrueMeshes(
+            rest_mm=rest,
+            posed_mm=posed,
+            recognised=self._recognised(rgb, pixels, names),
+            descriptors=self.identity.embed(rgb, pixels).numpy(),
+        )
+
+    def _avatar(self, made: AvatarResult, truth: GroundTruthHead, seen: _TrueMeshes) -> dict[str, float]:
+        names = list(CATEGORIES)
+        rest, morphs = made.avatar.neutral.vertices_mm, made.avatar.morphs_mm
+        named = {expression.category: expression.name for expression in made.expressions}
+        posed = rest + np.stack([morphs[named[name]] for name in names])
+        tied = true_motion(made.head, rest, seen.rest_mm, seen.posed_mm, truth.skin)
+        errors = mesh_errors(made.head, rest, posed, tied)
+        at_rest = names.index("neutral")
+        rgb, pixels = rendered_meshes(made.head, rest, posed, made.avatar.texture, made, names)
+        distance = metrics.identity_distance(self.identity.embed(rgb, pixels).numpy(), seen.descriptors)
+        return {
             REST: float(errors["avatar/surface_mm"][at_rest]),
             MOVING: float(np.nanmean(errors[MOVING])),
-            TOP1: self._recognised(own, pixels, names),
+            TOP1: self._recognised(rgb, pixels, names),
             IDENTITY: float(np.delete(distance, at_rest).mean()),
         }
-        return values, {TOP1: self._recognised(real, true_pixels, names)}
 
     def _recognised(
         self, rgb: Float[Tensor, "n 3 s s"], pixels: Float[Tensor, "n 68 2"], names: Sequence[str]

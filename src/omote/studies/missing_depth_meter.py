@@ -101,7 +101,9 @@ class Meter:
     def avatars(self, name: str) -> Record:
         """Avatars of a person by every completion, of all kinds at the greatest strength."""
         if self._avatars is None:
-            self._avatars = AvatarMeter(self.study.model(), self.heads, self.completions)
+            by = self.study.avatars_by or tuple(self.completions)
+            chosen = {name: made for name, made in self.completions.items() if name in by}
+            self._avatars = AvatarMeter(self.study.model(), self.heads, chosen)
         index, strength = int(name), self.study.strengths[-1]
         person, truth = draw_person(self.study.unseen(), index, self.heads), self.of_person(index)
         cases: dict[str, dict[str, dict[str, float]]] = {}
