@@ -306,7 +306,7 @@ def _pierce(
 
 
 @kernel()
-def _ordered(a: float, b: float) -> tuple[float, float]:
+def _ordered(a: float, b: float) -> tuple[np.float32, np.float32]:
     """The less and the greater of two numbers, in the precision of boxes."""
     return np.float32(min(a, b)), np.float32(max(a, b))
 
