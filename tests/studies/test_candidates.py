@@ -11,6 +11,7 @@ import pytest
 from omote.errors import CheckpointError
 from omote.evaluation.records import PersonRecords, Record, Row
 from omote.evaluation.surfaces import vertex_errors
+from omote.multiview.model import ViewEditSettings
 from omote.studies import candidate_rows, candidates
 from omote.studies.base import run_study
 from omote.studies.candidates import ONE, Candidates, against_copying
@@ -78,6 +79,10 @@ def test_a_candidate_is_tested_against_copying_person_by_person() -> None:
 def test_the_suite_needs_networks() -> None:
     with pytest.raises(TypeError):
         ViewsToMeshSuite()
+
+
+def test_candidates_are_guided_as_in_their_avatars() -> None:
+    assert Candidates().guidance_scale == ViewEditSettings().guidance_scale
 
 
 def test_a_trial_of_the_table(candidate_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

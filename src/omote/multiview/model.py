@@ -58,7 +58,8 @@ class ViewEditSettings:
     Attributes:
         steps: number of sampler steps.
         sampler: name of the sampler.
-        guidance_scale: scale of the guidance by texts and categories; 1 means none.
+        guidance_scale: scale of the guidance by texts and categories; 1 means none. A single step without guidance gives the mean
+            of all faces that a condition allows, which is milder than any of them.
         depth_weight: weight of the source depth: 0 ignores it, 1 is as in training, above 1 is guidance by depth.
         source_scale: scale of the guidance by the source views; 1 means none.
         seed: seed of the noise; expression i uses seed + i.
@@ -66,7 +67,7 @@ class ViewEditSettings:
 
     steps: Annotated[int, Range(1, 1000)] = 1
     sampler: SamplerName = "flow_euler"
-    guidance_scale: Annotated[float, Range(0, 20)] = 1.0
+    guidance_scale: Annotated[float, Range(0, 20)] = 1.5
     depth_weight: Annotated[float, Range(0, 4)] = 1.0
     source_scale: Annotated[float, Range(0, 20)] = 1.0
     seed: int = 0

@@ -51,6 +51,7 @@ class RowSettings:
 
     Attributes:
         steps: number of diffusion steps.
+        guidance_scale: scale of guidance of candidates 1 and 2.
         depth_weights: further weights of the source's depth in candidate 1.
         words: whether to request expressions by text too.
         samples: samples of an expression, by text (by category without words), whose spread and best one are measured.
@@ -58,6 +59,7 @@ class RowSettings:
     """
 
     steps: int
+    guidance_scale: float
     depth_weights: tuple[float, ...]
     words: bool
     samples: int
@@ -110,7 +112,12 @@ class OfViews(Candidate):
         self, x: Tensor, person: Person, expressions: Sequence[Expression], weight: float = 1.0, sample: int = 0
     ) -> EditedFaces:
         """The person's edits; the first is the source passed through the same networks."""
-        how = ViewEditSettings(steps=self.settings.steps, depth_weight=weight, seed=self.seed(person, sample))
+        how = ViewEditSettings(
+            steps=self.settings.steps,
+            guidance_scale=self.settings.guidance_scale,
+            depth_weight=weight,
+            seed=self.seed(person, sample),
+        )
         return self.editor.edit(x, expressions, how)
 
     def meshes(self, head: HeadModel, skin: RestSkin, rest: Vertices, found: EditedFaces) -> list[Vertices]:

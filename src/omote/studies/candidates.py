@@ -48,6 +48,7 @@ class Candidates(PersonStudy):
         rgbd: candidate 3, retrained on the same budget as the others; left out if None.
         depth_weights: further weights of the source's depth in candidate 1.
         steps: number of diffusion steps of every candidate.
+        guidance_scale: scale of guidance of candidates 1 and 2, as of their avatars.
         samples: samples of an expression by text, whose spread and best one are measured; 0 for none.
         sampled_persons: number of persons with several samples.
         words: whether to request expressions by text too; needs the text encoders.
@@ -70,6 +71,7 @@ class Candidates(PersonStudy):
     rgbd: Path | None = None
     depth_weights: tuple[Annotated[float, Range(0, 4)], ...] = (0.0, 0.5)
     steps: Annotated[int, Range(1, 1000)] = 1
+    guidance_scale: Annotated[float, Range(0, 20)] = 1.5
     samples: Annotated[int, Range(0, 100)] = 8
     sampled_persons: Annotated[int, Range(0)] = 20
     words: bool = True
@@ -152,6 +154,7 @@ class Candidates(PersonStudy):
 
         return RowSettings(
             steps=self.steps,
+            guidance_scale=self.guidance_scale,
             depth_weights=self.depth_weights,
             words=self.words,
             samples=self.samples,

@@ -117,7 +117,7 @@ class JobSettings:
         intensity: strength of the expressions given by name.
         seed: seed of the diffusion's noise.
         steps: number of diffusion steps.
-        guidance_scale: scale of classifier-free guidance.
+        guidance_scale: scale of classifier-free guidance; the pipeline's own if None.
         pipeline: candidate pipeline.
         depth_weight: influence of the scan's depth on several views.
         unit: unit of the scan.
@@ -131,7 +131,7 @@ class JobSettings:
     intensity: Annotated[float, Range(0, 1)] = 1.0
     seed: Annotated[int, Range(0, 2**53)] = 0  # as far as the numbers of browsers are exact
     steps: Annotated[int, Range(1, 50)] = 1
-    guidance_scale: Annotated[float, Range(0, 20)] = 1.0
+    guidance_scale: Annotated[float | None, Range(0, 20)] = None
     pipeline: Literal["rgbd", "multiview", "latent-views"] = "rgbd"
     depth_weight: Annotated[float, Range(0, 4)] = 1.0
     unit: Unit = "auto"
