@@ -49,6 +49,8 @@ PARTS = {
     "rivals/candidate2/first_stage": ViewAutoencoder,
     "rivals/candidate2/encoder": VoxelEncoder,
     "rivals/candidate2/to_3d": LatentsToMesh,
+    "rivals/candidate3/autoencoder": RgbdAutoencoder,
+    "rivals/candidate3/editor": LatentEditor,
 }
 # In half precision, positions of 100 mm would be off by .03 mm.
 IN_FULL = ("basis",)
