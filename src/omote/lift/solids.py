@@ -24,10 +24,9 @@ MARGIN_MM = 0.1  # mended expressions stay so much below that depth, for what is
 # In each round, skin around skin that pierces it moves more like its surroundings, and skin around teeth and eyeballs moves less;
 # both with a Gaussian of this deviation.
 ROUNDS, MENDED_MM = 16, 5.0
-EVENING, EVENINGS = (
-    0.5,
-    6,
-)  # share of the motion replaced by that of the surroundings: a mean taken so often over neighbours
+PATIENCE = 4  # rounds without fewer intersections after which further ones are not tried
+# Share of the motion replaced by that of the surroundings, which is a mean taken so often over neighbours.
+EVENING, EVENINGS = 0.5, 6
 # Surfaces within this distance at rest move more alike too: along the skin alone, one lip is far from the other.
 FACING_MM = 1.5
 DAMPING, MOST_DAMPED = 0.12, 0.35  # share of the motion taken away in a round, and in all rounds together
@@ -60,7 +59,7 @@ class Solids:
         return sum(map(len, self._found(posed_mm, DEPTH_MM)))
 
     def apart(self, posed_mm: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:
-        """An expression without what pierces, as far as that takes no more than a part of its motion.
+        """An expression without what pierces, or with the least of it where that would take more than a part of its motion.
 
         Skin pierces skin where neighbouring parts move differently, at the corners of the mouth above all: the motion there is
         evened out, and the corner keeps going as far as its surroundings do. Only skin in front of teeth and eyeballs, which
@@ -72,11 +71,16 @@ class Solids:
         near = self
         offset = posed_mm.astype(np.float64) - self.rest_mm
         share = np.ones(len(offset))
+        best, least, best_round = posed_mm, len(self.rest_mm), 0
         for number in range(ROUNDS):
-            skin, teeth, lids = near._found(self.rest_mm + share[:, None] * offset, DEPTH_MM - MARGIN_MM)
+            moved = self.rest_mm + share[:, None] * offset if number else posed_mm
+            skin, teeth, lids = near._found(moved, DEPTH_MM - MARGIN_MM)
+            count = len(skin) + len(teeth) + len(lids)
+            if count < least:
+                best, least, best_round = moved, count, number
+            if not count or number - best_round == PATIENCE:
+                break
             uneven, blocked = np.unique(skin), np.unique(np.concatenate([teeth.ravel(), lids]))
-            if not len(uneven) and not len(blocked):
-                return self.rest_mm + share[:, None] * offset if number else posed_mm
             if number == 0:
                 near = self._around(self._away(np.concatenate([uneven, blocked])) < REACH_MM)
             if len(uneven):
@@ -86,7 +90,7 @@ class Solids:
                 offset = offset + EVENING * self._weight(uneven)[:, None] * (even - offset)
             if len(blocked):
                 share = np.maximum(share * (1 - DAMPING * self._weight(blocked)), 1 - MOST_DAMPED)
-        return self.rest_mm + share[:, None] * offset
+        return best
 
     def _away(self, ids: Int[np.ndarray, " n"]) -> Float[np.ndarray, " v"]:
         """Distance of each vertex at rest from some; infinite beyond `REACH_MM`."""
