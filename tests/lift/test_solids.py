@@ -114,3 +114,22 @@ def test_lips_that_pass_each_other_go_on_together() -> None:
     apart = solids.apart(posed)
     assert solids.piercing(apart) == 0
     np.testing.assert_allclose(apart[:, 1] - rest[:, 1], 5.0, atol=1e-6)
+
+
+def test_of_poses_that_all_pierce_the_one_that_pierces_least_is_kept() -> None:
+    face = two_plates()
+    solids, posed = solids_of(face), face.vertices_mm.copy()
+    through = np.arange(5, 15) + 21 * np.arange(5, 15)[:, None]
+    # Skin in front of teeth goes back by at most a third of its way.
+    posed[through.ravel(), 2] -= np.linspace(2.2, 6.0, through.size)
+    made = solids.apart(posed)
+    assert 0 < solids.piercing(made) < solids.piercing(posed)
+    assert solids.piercing(solids.apart(made)) <= solids.piercing(made)
+
+
+def test_a_pose_that_cannot_be_bettered_is_returned_itself() -> None:
+    face = two_plates()
+    solids, posed = solids_of(face), face.vertices_mm.copy()
+    skin = len(posed) // 2
+    posed[:skin, 2] = np.where((np.arange(skin) % 2 == 0), -30.0, 2.0)
+    assert solids.apart(posed) is posed
