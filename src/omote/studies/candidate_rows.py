@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +131,7 @@ class OfViews(Candidate):
         ]
 
     def sampled(
-        self, x: Tensor, person: Person, expressions: Sequence[Expression], rest: Vertices, head: HeadModel, count: int
+        self, x: Tensor, person: Person, expressions: Sequence[Expression], rest: Vertices, count: int
     ) -> Float[np.ndarray, "n k f 3"]:
         """The face's vertices in several samples of each expression, before the rest of the head follows them."""
         out = []
@@ -172,6 +172,29 @@ class OfImage(Candidate):
         ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """A person as every row starts from it.
+
+    Attributes:
+        person: person of the population.
+        truth: true renders.
+        head: head model in the shipped head's topology.
+        rest_mm: vertices at rest.
+        true_mm: vertices with each expression.
+        skin: skin at rest, once per person, as for an avatar; no part of the time of a mesh.
+        views: the person at rest, seen by the rig, packed.
+    """
+
+    person: Person
+    truth: GroundTruth
+    head: HeadModel
+    rest_mm: Vertices
+    true_mm: Sequence[Vertices]
+    skin: RestSkin
+    views: Float[Tensor, "c 5 s s"]
+
+
 class Rivals:
     """All candidates, and the rows that they generate."""
 
@@ -186,7 +209,8 @@ class Rivals:
         self.mapped = [in_topology_of(head, heads[0]) for head in heads]
         self.views = {row: OfViews(path, heads, settings) for row, path in views.items()}
         self.images = {row: OfImage(path, heads, settings) for row, path in images.items()}
-        self._shown: dict[int, Mapping[Row, Sequence[Rgbd]]] = {}
+        self._subject: _Subject | None = None
+        self._shown: dict[int, dict[Row | None, Mapping[Row, Sequence[Rgbd]]]] = {}
 
     @cached_property
     def any_views(self) -> OfViews:
@@ -208,82 +232,113 @@ class Rivals:
         person = replace(draw_person(population, index, self.heads), camera=self.front)
         return person, render_ground_truth(person, self.heads)
 
-    def made(self, person: Person, truth: GroundTruth, *, sampled: bool = False) -> Made:
-        """All rows of a person; without ``sampled``, samples are not drawn and their records are empty."""
-        head = self.mapped[person.head]
-        rest = head.vertices(person.identity, person.expressions[0].arkit)
-        skin = rest_skin(head, rest)  # once per person, as for an avatar; no part of the time of a mesh
-        true = [head.vertices(person.identity, e.arkit) for e in person.expressions]
-        images: dict[Row, Sequence[Rgbd]] = {CEILING: truth.images, COPY: [truth.source] * len(true)}
-        records = list(self._mesh_records(COPY, [rest] * len(true), true, rest))
-        typical = [_typical(head, rest, e) for e in person.expressions]
-        records += self._mesh_records(HEAD_EDIT, typical, true, rest)
-        x = self.any_views.views(person)
-        records += self._true_views(person)
+    def reference(self, person: Person, truth: GroundTruth) -> Made:
+        """Rows without a candidate: the truth, copying the source, and the head moved by the category's typical weights."""
+        subject = self._subject_of(person, truth)
+        images: dict[Row, Sequence[Rgbd]] = {CEILING: truth.images, COPY: [truth.source] * len(truth.images)}
+        typical = [_typical(subject.head, subject.rest_mm, e) for e in person.expressions]
+        records = [
+            *self._mesh_records(COPY, [subject.rest_mm] * len(typical), subject),
+            *self._mesh_records(HEAD_EDIT, typical, subject),
+            *self._true_views(person),
+        ]
+        return self._kept(person, None, Made(images=images, records=records))
 
-        asked = self._asked(person)
+    def by(self, row: Row, person: Person, truth: GroundTruth, *, sampled: bool = False) -> Made:
+        """Rows of one candidate; without ``sampled``, samples are not drawn and their records are empty."""
+        subject, asked = self._subject_of(person, truth), self._asked(person)
+        images: dict[Row, Sequence[Rgbd]] = {}
+        records: list[Record] = []
         for asks, expressions in asked.items():
-            for row, candidate in self.views.items():
-                for weight in (1.0, *(self.settings.depth_weights if row == ONE else ())):
-                    own = row.under(asks=asks) if weight == 1.0 else row.under(asks=asks, depth_weight=weight)
-                    began = perf_counter()
-                    found = candidate.edited(x, person, expressions, weight)
-                    edited = perf_counter()
-                    meshes = candidate.meshes(head, skin, rest, found)
-                    done = perf_counter()
-                    cameras = candidate.editor.rig.cameras(candidate.editor.sample_size)
-                    shown = [unpack_images(views, cameras) for views in found.views[1:]]
-                    fronts = unpack_images(found.views[1:, 0], [self.front] * len(meshes))
-                    images[own] = [with_mesh_depth(f, head, v) for f, v in zip(fronts, meshes, strict=True)]
-                    records += self._mesh_records(own, meshes, true, rest)
-                    records += _times(own, edited - began, done - edited, len(true))
-                    records += _consistency(own, shown, None if candidate.with_depth else (head, meshes))
-            for row, model in self.images.items():
-                own = row.under(asks=asks)
-                began = perf_counter()
-                images[own] = model.edited(truth.source, person, expressions)
-                edited = perf_counter()
-                meshes = model.meshes(head, skin, rest, images[own])
-                records += self._mesh_records(own, meshes, true, rest)
-                records += _times(own, edited - began, perf_counter() - edited, len(true))
+            under = row.under(asks=asks)
+            made = self._by_views(row, subject, expressions, under) if row in self.views else None
+            for own, shown, found in made or self._by_image(row, subject, expressions, under):
+                images[own] = shown
+                records += found
         if self.settings.samples:
             asks = TEXT if TEXT in asked else CATEGORY
-            ids = self.any_views.editor.face.ids
-            for row, draw in self._samplers(x, person, truth, asked[asks], rest, head, skin).items():
-                samples = draw() if sampled else None
-                records += self._sample_records(row.under(asks=asks), samples, true, rest, ids)
-        if len(self._shown) < KEPT_PERSONS:
-            self._shown[person.index] = images
-        return Made(images=images, records=records)
+            samples = self._samples(row, subject, asked[asks]) if sampled else None
+            records += self._sample_records(row.under(asks=asks), samples, subject)
+        return self._kept(person, row, Made(images=images, records=records))
 
     def images_of(self, population: PopulationConfig, index: int) -> Mapping[Row, Sequence[Rgbd]]:
         """Images of a person's rows; generated again unless they are among the first persons of this process."""
-        if index not in self._shown:
-            return self.made(*self.draw(population, index)).images
-        return self._shown[index]
+        kept = self._shown.get(index, {})
+        found: dict[Row, Sequence[Rgbd]] = {}
+        rows = (None, *self.views, *self.images)
+        drawn = self.draw(population, index) if any(row not in kept for row in rows) else None
+        for row in rows:
+            if drawn is not None and row not in kept:
+                found |= (self.reference(*drawn) if row is None else self.by(row, *drawn)).images
+            else:
+                found |= kept[row]
+        return found
 
-    def _samplers(
-        self,
-        x: Tensor,
-        person: Person,
-        truth: GroundTruth,
-        expressions: Sequence[Expression],
-        rest: Vertices,
-        head: HeadModel,
-        skin: RestSkin,
-    ) -> dict[Row, Callable[[], Float[np.ndarray, "n k f 3"]]]:
-        """For each candidate, a function that draws samples of the face's vertices."""
-        ids, count = self.any_views.editor.face.ids, self.settings.samples
+    def _kept(self, person: Person, row: Row | None, made: Made) -> Made:
+        if person.index in self._shown or len(self._shown) < KEPT_PERSONS:
+            self._shown.setdefault(person.index, {})[row] = made.images
+        return made
 
-        def of_image(model: OfImage) -> Float[np.ndarray, "n k f 3"]:
-            drawn_images = [model.edited(truth.source, person, expressions, sample) for sample in range(1, count + 1)]
-            return np.stack([np.stack(model.meshes(head, skin, rest, images))[:, ids] for images in drawn_images])
+    def _subject_of(self, person: Person, truth: GroundTruth) -> _Subject:
+        if self._subject is None or self._subject.truth is not truth:
+            head = self.mapped[person.head]
+            rest = head.vertices(person.identity, person.expressions[0].arkit)
+            self._subject = _Subject(
+                person=person,
+                truth=truth,
+                head=head,
+                rest_mm=rest,
+                true_mm=[head.vertices(person.identity, e.arkit) for e in person.expressions],
+                skin=rest_skin(head, rest),
+                views=self.any_views.views(person),
+            )
+        return self._subject
 
-        found: dict[Row, Callable[[], Float[np.ndarray, "n k f 3"]]] = {
-            row: (lambda c=candidate: c.sampled(x, person, expressions, rest, head, count))  # type: ignore[misc]
-            for row, candidate in self.views.items()
-        }
-        return found | {row: (lambda m=model: of_image(m)) for row, model in self.images.items()}
+    def _by_views(
+        self, row: Row, subject: _Subject, expressions: Sequence[Expression], under: Row
+    ) -> Iterator[tuple[Row, Sequence[Rgbd], list[Record]]]:
+        """Rows of candidate 1 or 2, with their front views."""
+        candidate, head = self.views[row], subject.head
+        for weight in (1.0, *(self.settings.depth_weights if row == ONE else ())):
+            own = under if weight == 1.0 else under.under(depth_weight=weight)
+            began = perf_counter()
+            found = candidate.edited(subject.views, subject.person, expressions, weight)
+            edited = perf_counter()
+            meshes = candidate.meshes(head, subject.skin, subject.rest_mm, found)
+            done = perf_counter()
+            cameras = candidate.editor.rig.cameras(candidate.editor.sample_size)
+            shown = [unpack_images(views, cameras) for views in found.views[1:]]
+            fronts = unpack_images(found.views[1:, 0], [self.front] * len(meshes))
+            records = [
+                *self._mesh_records(own, meshes, subject),
+                *_times(own, edited - began, done - edited, len(meshes)),
+                *_consistency(own, shown, None if candidate.with_depth else (head, meshes)),
+            ]
+            yield own, [with_mesh_depth(f, head, v) for f, v in zip(fronts, meshes, strict=True)], records
+
+    def _by_image(
+        self, row: Row, subject: _Subject, expressions: Sequence[Expression], under: Row
+    ) -> Iterator[tuple[Row, Sequence[Rgbd], list[Record]]]:
+        """The row of a candidate 3, with its images."""
+        model = self.images[row]
+        began = perf_counter()
+        images = model.edited(subject.truth.source, subject.person, expressions)
+        edited = perf_counter()
+        meshes = model.meshes(subject.head, subject.skin, subject.rest_mm, images)
+        took = _times(under, edited - began, perf_counter() - edited, len(meshes))
+        yield under, images, [*self._mesh_records(under, meshes, subject), *took]
+
+    def _samples(self, row: Row, subject: _Subject, expressions: Sequence[Expression]) -> Float[np.ndarray, "n k f 3"]:
+        """The face's vertices in several samples of each expression."""
+        head, rest, count = subject.head, subject.rest_mm, self.settings.samples
+        if row in self.views:
+            return self.views[row].sampled(subject.views, subject.person, expressions, rest, count)
+        model = self.images[row]
+        drawn_images = [
+            model.edited(subject.truth.source, subject.person, expressions, sample) for sample in range(1, count + 1)
+        ]
+        ids = self.any_views.editor.face.ids
+        return np.stack([np.stack(model.meshes(head, subject.skin, rest, images))[:, ids] for images in drawn_images])
 
     def _asked(self, person: Person) -> dict[str, list[Expression]]:
         """The person's expressions by category alone, and by text."""
@@ -294,29 +349,23 @@ class Rivals:
             asked[TEXT] = [replace(e, text=caption.text) for e, caption in zip(asked[CATEGORY], captions, strict=True)]
         return asked
 
-    def _mesh_records(
-        self, row: Row, made: Sequence[Vertices], true: Sequence[Vertices], rest: Vertices
-    ) -> Iterator[Record]:
-        face = self.any_views.editor.face
+    def _mesh_records(self, row: Row, made: Sequence[Vertices], subject: _Subject) -> Iterator[Record]:
+        face, rest = self.any_views.editor.face, subject.rest_mm
         errors = [
             vertex_errors(m[face.ids], t[face.ids], rest[face.ids], face.faces, face.region)
-            for m, t in zip(made, true, strict=True)
+            for m, t in zip(made, subject.true_mm, strict=True)
         ]
         for key in errors[0]:
             yield Record(row=row, measure=key, values=np.array([e[key] for e in errors]))
 
     def _sample_records(
-        self,
-        row: Row,
-        samples: Float[np.ndarray, "n k f 3"] | None,
-        true: Sequence[Vertices],
-        rest: Vertices,
-        ids: np.ndarray,
+        self, row: Row, samples: Float[np.ndarray, "n k f 3"] | None, subject: _Subject
     ) -> list[Record]:
         """Spread and best of several samples where the truth moves; NaN where none were drawn or nothing moves."""
-        spread, best = np.full((2, len(true)), np.nan)
-        region = self.any_views.editor.face.region
-        for k, vertices in enumerate(true):
+        face, rest = self.any_views.editor.face, subject.rest_mm
+        ids, region = face.ids, face.region
+        spread, best = np.full((2, len(subject.true_mm)), np.nan)
+        for k, vertices in enumerate(subject.true_mm):
             moving = region & (np.linalg.norm(vertices[ids] - rest[ids], axis=1) > MOVING_MM)
             if samples is not None and moving.any():
                 shown = samples[:, k][:, moving]

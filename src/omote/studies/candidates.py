@@ -7,7 +7,7 @@ and a front view of each expression, requested by category and by text. The head
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -66,9 +66,9 @@ class Candidates(PersonStudy):
     }
 
     persons: Annotated[int, Range(1), FREE] = 100
-    multiview: Path = SHIPPED_WEIGHTS / RIVALS / "candidate1"
-    latent_views: Path = SHIPPED_WEIGHTS / RIVALS / "candidate2"
-    rgbd: Path | None = None
+    multiview: Annotated[Path, FREE] = SHIPPED_WEIGHTS / RIVALS / "candidate1"
+    latent_views: Annotated[Path, FREE] = SHIPPED_WEIGHTS / RIVALS / "candidate2"
+    rgbd: Annotated[Path | None, FREE] = None
     depth_weights: tuple[Annotated[float, Range(0, 4)], ...] = (0.0, 0.5)
     steps: Annotated[int, Range(1, 1000)] = 1
     guidance_scale: Annotated[float, Range(0, 20)] = 1.5
@@ -78,11 +78,8 @@ class Candidates(PersonStudy):
     train_tiny: bool = False
 
     def fingerprints(self) -> Mapping[str, str]:
-        """Fingerprints of every candidate's networks."""
-        if self.train_tiny:
-            return {}
-        folders = {**self.folders(), SHIPPED: SHIPPED_WEIGHTS}
-        return {str(row): fingerprint(folder) for row, folder in folders.items()}
+        """Fingerprint of the shipped networks; those of the candidates stand in the names of their results."""
+        return {str(SHIPPED): fingerprint(SHIPPED_WEIGHTS)}
 
     def folders(self) -> dict[Row, Path]:
         """Networks of candidates 1 and 2, without those of which no weights ship.
@@ -106,6 +103,7 @@ class Candidates(PersonStudy):
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure every person, and test every candidate against copying the source."""
+        from omote.evaluation.records import joined
         from omote.evaluation.summary import summarise, summarise_parts
         from omote.head.shipped import population_heads
         from omote.studies.candidate_rows import Rivals, peak_memory_apart
@@ -123,20 +121,21 @@ class Candidates(PersonStudy):
         rivals = Rivals(folders, images, heads, settings)
         population = self.unseen()
 
-        def made(person: Person, truth: GroundTruth) -> Made:
-            return rivals.made(person, truth, sampled=person.index < self.sampled_persons)
+        def by(row: Row) -> Callable[[Person, GroundTruth], Made]:
+            return lambda person, truth: rivals.by(row, person, truth, sampled=person.index < self.sampled_persons)
 
-        group = Group(name=self.NAME, make=made)
+        every = {_group(row, folder): (row, folder) for row, folder in {**folders, **images}.items()}
+        groups = [Group(name="reference", make=rivals.reference)]
+        groups += [Group(name=name, make=by(row)) for name, (row, _) in every.items()]
         found = yield from measure_persons(
-            work, self.names(), lambda index: rivals.draw(population, index), [group], heads, load_judges()
+            work, self.names(), lambda index: rivals.draw(population, index), groups, heads, load_judges()
         )
-        persons = [person for (person,) in found]
+        persons = [joined(parts) for parts in found]
         table = summarise(persons)
-        every = {row.name: (row, folder) for row, folder in {**folders, **images}.items()}
         memory = yield from work.records(
             "memory", list(every), lambda name: {PEAK: peak_memory_apart(*every[name], settings, population)}
         )
-        numbers: dict[str, float] = {f"{PEAK}/{name}": record[PEAK] for name, record in memory.items()}
+        numbers: dict[str, float] = {f"{PEAK}/{every[name][0]}": record[PEAK] for name, record in memory.items()}
         numbers |= {f"model/parameters/{row}": count for row, count in rivals.parameters().items()}
         for row, folder in {**folders, **images}.items():
             if (cost := cost_of(row.name, stages_of((), [folder]))) is not None:
@@ -160,6 +159,11 @@ class Candidates(PersonStudy):
             samples=self.samples,
             seed=self.seed,
         )
+
+
+def _group(row: Row, folder: Path) -> str:
+    """Name of a candidate's results: those of further or other networks are measured beside them."""
+    return f"{row.name}-{fingerprint(folder)[:8]}"
 
 
 def against_copying(persons: Sequence[Any], table: Table) -> dict[Row, dict[str, str | float]]:
