@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omote.errors import CheckpointError
+from omote.errors import CheckpointError, ConfigError
 from omote.evaluation.records import PersonRecords, Record, Row
 from omote.evaluation.surfaces import vertex_errors
 from omote.multiview.model import ViewEditSettings
@@ -126,6 +126,15 @@ def test_a_trial_of_the_table(candidate_runs: Path, monkeypatch: pytest.MonkeyPa
     assert numbers["views/color_disagreement/ceiling"] < 0.1
     assert len(list((out / "examples").glob("*.png"))) == 1
     assert (out / "figure.svg").is_file()
+
+
+def test_a_candidate_3_that_reads_no_text_is_refused_before_measuring(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"rgbd: expected a text conditioner beside the editor in {tmp_path}"):
+        Candidates(rgbd=tmp_path).check()
+    Candidates(rgbd=tmp_path, words=False).check()
+    (tmp_path / "export/text").mkdir(parents=True)
+    (tmp_path / "export/text/config.json").write_text("{}")
+    Candidates(rgbd=tmp_path).check()
 
 
 def test_candidates_without_shipped_weights_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

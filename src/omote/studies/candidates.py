@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from omote.config import Range
-from omote.errors import CheckpointError
+from omote.errors import CheckpointError, ConfigError
 from omote.evaluation.figures import figure
 from omote.evaluation.records import PersonRecords, Row, Table
 from omote.files import make_folder
@@ -76,6 +76,20 @@ class Candidates(PersonStudy):
     sampled_persons: Annotated[int, Range(0)] = 20
     words: bool = True
     train_tiny: bool = False
+
+    def check(self) -> None:
+        """Check that the retrained candidate 3 can be asked by text.
+
+        Raises:
+            ConfigError: it has no text conditioner.
+        """
+        if self.words and self.rgbd is not None:
+            places = [self.rgbd / "text", self.rgbd / "export/text"]
+            if not any((place / "config.json").is_file() for place in places):
+                raise ConfigError(
+                    f"rgbd: expected a text conditioner beside the editor in {self.rgbd}, there is none; train it with `omote "
+                    "train text-cpu --set editor=DIR` and copy its export/text there, or give --no-words"
+                )
 
     def fingerprints(self) -> Mapping[str, str]:
         """Fingerprint of the shipped networks; those of the candidates stand in the names of their results."""
