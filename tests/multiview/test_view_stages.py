@@ -1,5 +1,6 @@
 """The stages of the candidates, trained for seconds on six persons."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,19 @@ import pytest
 import torch
 
 import omote
+from omote.datasets.population import PopulationConfig
 from omote.engine.weights import load_pretrained
 from omote.errors import CheckpointError, ConfigError
+from omote.geometry.rig import rig_of
 from omote.head.shipped import shipped_head
 from omote.multiview.first_stage import ViewAutoencoder
 from omote.multiview.model import ViewEditSettings, load_view_editor
 from omote.multiview.to_3d import ViewsToMesh
+from omote.multiview.train_denoiser import ViewDenoiserTask
 from omote.multiview.views import views_of
 from omote.pipelines.latent_views import LatentViewsPipeline
 from omote.pipelines.settings import AvatarSettings
+from omote.recipes.multiview import candidate1_tiny
 from omote.rgbd.codec import pack_images
 from omote.types import Expression, Mesh
 
@@ -40,6 +45,13 @@ def test_views_to_mesh_is_exported_whole(candidate_runs: Path) -> None:
     assert network.rig.num_views == 3
     assert network.ridge.any()
     assert network.basis.components.any()
+
+
+def test_a_first_stage_of_views_of_another_size_is_refused(candidate_runs: Path) -> None:
+    small = PopulationConfig(size=64, num_images=2, rig=rig_of(["3"]))
+    config = replace(candidate1_tiny(candidate_runs), population=small)
+    with pytest.raises(ConfigError, match="first_stage: expected one of views of 64 × 64 pixels, .* got 128 × 128"):
+        ViewDenoiserTask(config, [shipped_head()])
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,7 @@ class ViewDenoiserTask(BaseTask):
     """Training of a multi-view denoiser as an `omote.engine.loop.Task`.
 
     Raises:
-        ConfigError: a person of the population has only one face.
+        ConfigError: a person of the population has only one face, or its views are of another size than the first stage's.
     """
 
     module: ViewDenoiserModule
@@ -172,6 +172,12 @@ class ViewDenoiserTask(BaseTask):
             self._of_stable_diffusion(config.stable_diffusion)
             return
         first_stage = load_pretrained(ViewAutoencoder, config.first_stage).eval().requires_grad_(False)
+        own, size = first_stage.config.sample_size, shard.rgb.shape[3]
+        if own != size:
+            raise ConfigError(
+                f"first_stage: expected one of views of {size} × {size} pixels, as the population's are, got {own} × {own}; "
+                "train it on this population"
+            )
         encoder = None
         if config.encoder is not None:
             encoder = load_pretrained(VoxelEncoder, config.encoder).eval().requires_grad_(False)
