@@ -231,8 +231,7 @@ def candidate2_cpu(runs: Path) -> ViewDenoiserConfig:
 
         omote train candidate2-cpu --run runs/candidate2
 
-    Hours: 2.8 of computing on one core; the shipped weights have had .8 (``--set engine.max_seconds=2950``). Scores:
-    docs/candidates.md.
+    Hours: 2.8 of computing on one core. Scores: docs/candidates.md.
     """
     config = candidate1_cpu(runs)
     return replace(
