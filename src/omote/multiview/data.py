@@ -127,6 +127,11 @@ class ViewSource:
         return self.shards[0].rig
 
     @property
+    def image_size(self) -> int:
+        """Side of a view, pixels."""
+        return int(self.shards[0].rgb.shape[3])
+
+    @property
     def persons(self) -> list[tuple[ViewShard, int]]:
         """All persons of the available shards."""
         return [(shard, row) for shard in self.shards for row in range(shard.num_persons)]

@@ -7,6 +7,7 @@ the learned channels hold what pooling loses. The decoder reads the latent alone
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -15,6 +16,8 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from omote.engine.weights import load_pretrained
+from omote.errors import ConfigError
 from omote.rgbd.autoencoder import GROUPS, LatentStage, Posterior, ResBlock
 from omote.rgbd.codec import NUM_CHANNELS
 
@@ -154,3 +157,23 @@ class ViewAutoencoder(LatentStage):
             return own
         depth = torch.zeros_like(own[:, :1]) if like is None else like[:, 3:4].to(own.dtype)
         return torch.cat([own[:, :3], depth, own[:, 3:]], dim=1)
+
+
+def load_frozen(folder: Path, size: int) -> ViewAutoencoder:
+    """An exported first stage, which further networks are trained on.
+
+    Args:
+        folder: exported first stage.
+        size: side of the population's views, pixels.
+
+    Raises:
+        CheckpointError: no usable weights.
+        ConfigError: it encodes views of another size.
+    """
+    stage: ViewAutoencoder = load_pretrained(ViewAutoencoder, folder).eval().requires_grad_(False)
+    if stage.image_size != size:
+        raise ConfigError(
+            f"first_stage: expected one of views of {size} × {size} pixels, as the population's are, got {stage.image_size} × "
+            f"{stage.image_size}; train it on this population"
+        )
+    return stage

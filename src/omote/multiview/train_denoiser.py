@@ -29,7 +29,7 @@ from omote.head.model import HeadModel
 from omote.images.stable_diffusion.checkpoint import load_stable_diffusion
 from omote.multiview.data import ViewSource, sets_of
 from omote.multiview.denoiser import NULL_CATEGORY, TEXT_WIDTH, DepthPath, ViewConditions, ViewUNet
-from omote.multiview.first_stage import ViewAutoencoder, ViewFirstStage
+from omote.multiview.first_stage import ViewFirstStage, load_frozen
 from omote.multiview.latent_views import EncodedViews, LatentViews, ViewEncoders, joined_latents
 from omote.multiview.stable_diffusion import StableDiffusionStage, StableDiffusionViews, views_denoiser
 from omote.multiview.voxels import VoxelEncoder
@@ -171,13 +171,7 @@ class ViewDenoiserTask(BaseTask):
         if config.stable_diffusion is not None:
             self._of_stable_diffusion(config.stable_diffusion)
             return
-        first_stage = load_pretrained(ViewAutoencoder, config.first_stage).eval().requires_grad_(False)
-        own, size = first_stage.config.sample_size, shard.rgb.shape[3]
-        if own != size:
-            raise ConfigError(
-                f"first_stage: expected one of views of {size} × {size} pixels, as the population's are, got {own} × {own}; "
-                "train it on this population"
-            )
+        first_stage = load_frozen(config.first_stage, self.source.image_size)
         encoder = None
         if config.encoder is not None:
             encoder = load_pretrained(VoxelEncoder, config.encoder).eval().requires_grad_(False)
@@ -206,7 +200,7 @@ class ViewDenoiserTask(BaseTask):
     def _of_stable_diffusion(self, checkpoint: Path) -> None:
         """A checkpoint's VAE and U-Net as the task's networks."""
         config, base = self.config, load_stable_diffusion(checkpoint)
-        first_stage = StableDiffusionStage(base.vae, self.source.shards[0].rgb.shape[3]).eval().requires_grad_(False)
+        first_stage = StableDiffusionStage(base.vae, self.source.image_size).eval().requires_grad_(False)
         torch.manual_seed(config.engine.seed)
         denoiser = views_denoiser(
             base, self.source.rig, latent_size=first_stage.latent_size, depth=config.depth != "none"

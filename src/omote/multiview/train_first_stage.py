@@ -79,7 +79,7 @@ class ViewFirstStageTask(BaseTask):
     def __init__(self, config: ViewFirstStageConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
         self.source = ViewSource(config.population, heads)
-        self.size = self.source.shards[0].rgb.shape[3]
+        self.size = self.source.image_size
         torch.manual_seed(config.engine.seed)
         self.module = ViewFirstStageModule(built(ViewAutoencoder, config, sample_size=self.size), config)
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from omote.config import Range
 from omote.datasets.population import PopulationConfig
 from omote.engine.loop import BaseTask, EngineConfig
-from omote.engine.weights import begin_from, built, load_pretrained
+from omote.engine.weights import begin_from, built
 from omote.errors import ConfigError
 from omote.head.model import HeadModel
 from omote.multiview.basis import FaceFamily, face_families
 from omote.multiview.data import ViewSource, joined, sets_of, with_faults
 from omote.multiview.face_map import FaceTensors, face_map
-from omote.multiview.first_stage import ViewAutoencoder
+from omote.multiview.first_stage import ViewAutoencoder, load_frozen
 from omote.multiview.latents_to_3d import LatentsToMesh
 from omote.multiview.ridge import FILE, Coarse, fit_coarse, load_coarse, save_coarse
 from omote.multiview.to_3d import FaceGuess, ViewsToMesh, regressors, without_depth
@@ -228,7 +228,7 @@ class ViewsToMeshTask(BaseTask):
         torch.manual_seed(config.engine.seed)
         first_stage = None
         if config.first_stage is not None:
-            first_stage = load_pretrained(ViewAutoencoder, config.first_stage).eval().requires_grad_(False)
+            first_stage = load_frozen(config.first_stage, self.source.image_size)
         network = network_of(config, self.source, coarse, first_stage)
         noisy = None
         if first_stage is not None:
@@ -297,7 +297,7 @@ def network_of(
             network is another one.
         CheckpointError: missing or damaged initial weights.
     """
-    rig, size = source.rig, source.shards[0].rgb.shape[3]
+    rig, size = source.rig, source.image_size
     if config.refinement == "latents" and (first_stage is None or len(first_stage.channels) != NUM_CHANNELS):
         raise ConfigError("first_stage: expected one of colour and depth (views-cpu-rgbd)")
     network: ViewsToMesh = built(

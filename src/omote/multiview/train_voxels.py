@@ -18,10 +18,10 @@ from omote.config import Range
 from omote.datasets.population import PopulationConfig
 from omote.engine.loop import BaseTask, EngineConfig
 from omote.engine.seeds import step_generator
-from omote.engine.weights import built, load_pretrained
+from omote.engine.weights import built
 from omote.head.model import HeadModel
 from omote.multiview.data import ViewSource, joined, sets_of
-from omote.multiview.first_stage import ViewAutoencoder
+from omote.multiview.first_stage import ViewAutoencoder, load_frozen
 from omote.multiview.voxels import ColoredPoints, VoxelEncoder, points_of_views
 from omote.rgbd.codec import NUM_CHANNELS
 
@@ -108,7 +108,7 @@ class VoxelEncoderTask(BaseTask):
     def __init__(self, config: VoxelEncoderConfig, heads: Sequence[HeadModel]) -> None:
         self.config = config
         self.source = ViewSource(config.population, heads)
-        first_stage = load_pretrained(ViewAutoencoder, config.first_stage).eval().requires_grad_(False)
+        first_stage = load_frozen(config.first_stage, self.source.image_size)
         torch.manual_seed(config.engine.seed)
         rig = self.source.rig
         encoder = built(
