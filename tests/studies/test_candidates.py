@@ -12,6 +12,7 @@ from omote.errors import CheckpointError, ConfigError
 from omote.evaluation.records import PersonRecords, Record, Row
 from omote.evaluation.surfaces import vertex_errors
 from omote.multiview.model import ViewEditSettings
+from omote.pipelines.settings import AvatarSettings
 from omote.studies import candidate_rows, candidates
 from omote.studies.base import run_study
 from omote.studies.candidates import ONE, Candidates, against_copying
@@ -82,7 +83,13 @@ def test_the_suite_needs_networks() -> None:
 
 
 def test_candidates_are_guided_as_in_their_avatars() -> None:
-    assert Candidates().guidance_scale == ViewEditSettings().guidance_scale
+    own = ViewEditSettings().guidance_scale
+    assert Candidates().guidance_scale == own
+    assert AvatarSettings().guidance(own) == own
+    assert AvatarSettings(guidance_scale=1.0).guidance(own) == 1.0
+    assert f"1 for one\n            image and {own} for several views" in (AvatarSettings.__doc__ or ""), (
+        "the help states it"
+    )
 
 
 def test_a_trial_of_the_table(candidate_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,10 +69,9 @@ class MultiviewPipeline(AvatarPipeline):
         with watch("edit"):
             edits = [e for e in wanted if e.category != NEUTRAL]
             rest = Expression(category=NEUTRAL, intensity=0.0)
-            own = ViewEditSettings.guidance_scale
             how = ViewEditSettings(
                 steps=settings.steps,
-                guidance_scale=own if settings.guidance_scale is None else settings.guidance_scale,
+                guidance_scale=settings.guidance(ViewEditSettings.guidance_scale),
                 depth_weight=settings.depth_weight,
                 seed=settings.seed,
             )

@@ -88,7 +88,7 @@ class RgbdPipeline(AvatarPipeline):
             edits.append(with_weights(Expression(category=NEUTRAL), settings.seed))
         how = EditSettings(
             steps=settings.steps,
-            guidance_scale=EditSettings.guidance_scale if settings.guidance_scale is None else settings.guidance_scale,
+            guidance_scale=settings.guidance(EditSettings.guidance_scale),
             seed=settings.seed,
             threads=max(1, num_cores() - BESIDE_AN_EDIT),
         )

@@ -84,6 +84,10 @@ class AvatarSettings(ScanSettings):
     backend: Backend = "auto"
     weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
 
+    def guidance(self, own: float) -> float:
+        """The scale of guidance: the one asked for, or ``own``, a pipeline's."""
+        return own if self.guidance_scale is None else self.guidance_scale
+
     def wanted(self) -> tuple[Expression, ...]:
         """The expressions to generate, each name once.
 
