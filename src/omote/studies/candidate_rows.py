@@ -250,9 +250,8 @@ class Rivals:
         images: dict[Row, Sequence[Rgbd]] = {}
         records: list[Record] = []
         for asks, expressions in asked.items():
-            under = row.under(asks=asks)
-            made = self._by_views(row, subject, expressions, under) if row in self.views else None
-            for own, shown, found in made or self._by_image(row, subject, expressions, under):
+            make = self._by_views if row in self.views else self._by_image
+            for own, shown, found in make(row, subject, expressions, row.under(asks=asks)):
                 images[own] = shown
                 records += found
         if self.settings.samples:

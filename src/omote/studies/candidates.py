@@ -205,7 +205,10 @@ def against_copying(persons: Sequence[Any], table: Table) -> dict[Row, dict[str,
 def _examples(
     work: Work, rivals: Rivals, population: PopulationConfig, persons: Sequence[PersonRecords]
 ) -> Steps[None]:
-    """Pictures of the best, median and worst person by candidate 1's (or 2's) surface error: all rows by category."""
+    """Pictures of the best, median and worst person by candidate 1's (or 2's) surface error: all rows by category.
+
+    They are made again if anything was measured, as there may be a further candidate's row.
+    """
     from omote.evaluation.pictures import save_strips, sheet_persons
     from omote.progress import Step
 
@@ -213,7 +216,7 @@ def _examples(
     first = next(iter(rivals.views)).under(asks=CATEGORY)
     for name, index in sheet_persons(persons, first, MESH[0]).items():
         path = work.out / "examples" / f"{name}_{index:06d}.png"
-        if path.exists():
+        if path.exists() and not work.made:
             continue
         yield Step(stage="examples", note=name)
         images = rivals.images_of(population, index)
