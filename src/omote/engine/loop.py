@@ -254,7 +254,8 @@ def _chosen(
         torch.set_float32_matmul_precision("high")
     if len(choices) > 1:
         if accelerator.is_main_process:
-            measured = measure(task, config, choices, accelerator.device)
+            parts = accelerator.num_processes * config.accumulation
+            measured = measure(task, config, choices, accelerator.device, parts=parts)
             measured.write(run / RECORD)
             choices, note = [measured.best], str(measured)
         choices = broadcast_object_list(choices[:1])

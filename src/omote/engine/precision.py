@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from omote.errors import ConfigError
 from omote.files import atomic_path
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MARGIN = 0.97
 # A step is timed repeatedly for this long, or once if it takes longer.
 SECONDS_EACH = 0.25
+LONG_STEP = 8 * SECONDS_EACH
 ROUNDS = 2
 
 
@@ -128,24 +128,31 @@ def candidates(config: EngineConfig, recorded: Mapping[str, Any]) -> list[Choice
     return [Choice(precision=p, layout=m) for p in formats for m in layouts]
 
 
-def measure(task: Task, config: EngineConfig, choices: list[Choice], device: torch.device) -> Measured:
-    """Time a forward and backward pass of the task's own module on a part of its first batch.
+def measure(
+    task: Task, config: EngineConfig, choices: list[Choice], device: torch.device, *, parts: int = 1
+) -> Measured:
+    """Time a forward and backward pass of the task's own module on its first batch, or what one pass has of it.
 
-    The module is restored afterwards; its gradients are cleared.
+    Fewer images would favour float32: in bfloat16, every pass converts all weights once, however many images it has. The module
+    is restored afterwards; its gradients are cleared.
 
     Args:
         task: training task whose module is on ``device``.
         config: engine config of the run.
         choices: one or more choices; the first is preferred unless another is clearly faster.
         device: device of the module.
+        parts: number of passes that share a batch, in all processes together.
     """
-    module, batch, size = task.module, *_part_of_a_batch(task, config)
+    module, size = task.module, config.batch_size // parts
+    batch = task.batch(0, config.seed, size, 0, parts)
     # In the middle of the run, the gates and losses that open during it take part.
     task.schedule(config.total_images // 2)
     step_ms: dict[Choice, float] = {}
     with _untouched(module):
         for _ in range(ROUNDS):
             for choice in choices:
+                if step_ms.get(choice, 0.0) > 1e3 * LONG_STEP:
+                    continue  # too long for the machine's other work to matter
                 lay_out(module, choice.layout)
 
                 def step(precision: Precision = choice.precision) -> None:
@@ -165,22 +172,12 @@ def measure(task: Task, config: EngineConfig, choices: list[Choice], device: tor
     return Measured(best=best, step_ms=step_ms, images=size, threads=torch.get_num_threads())
 
 
-def _part_of_a_batch(task: Task, config: EngineConfig) -> tuple[Any, int]:
-    """The smallest part of the first batch that the task accepts, of at least a quarter, and its number of images."""
-    for parts in (4, 3, 2):
-        if config.batch_size % parts == 0:
-            with contextlib.suppress(ConfigError):
-                size = config.batch_size // parts
-                return task.batch(0, config.seed, size, 0, parts), size
-    return task.batch(0, config.seed, config.batch_size, 0, 1), config.batch_size
-
-
 def _seconds(step: Callable[[], None], hopeless: float) -> float:
     """Seconds of the fastest of several steps after a warm-up step; of the warm-up step itself if that takes too long."""
     start = time.perf_counter()
     step()
     best = time.perf_counter() - start
-    if best > min(hopeless, 8 * SECONDS_EACH):
+    if best > min(hopeless, LONG_STEP):
         return best
     while time.perf_counter() - start < SECONDS_EACH + best:
         began = time.perf_counter()
