@@ -266,6 +266,8 @@ def test_an_estimate_counts_and_times_and_trains_nothing_on_disk(tmp_path, monke
     assert measured.parameters == 10
     assert measured.hours == pytest.approx(8000 / measured.images_per_s / 3600)
     assert measured.images_per_s < 8 / 0.01
+    # One output per image from nine inputs and the gradient of its weights; nothing wants that of the inputs.
+    assert measured.gflop_per_image == pytest.approx(2 * (2 * 9) / 1e9)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,19 +1,24 @@
 """Views to the face's vertices: the geometry it is built on, and that it learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from omote.datasets.population import PopulationConfig
 from omote.engine.weights import begin_from
-from omote.errors import CheckpointError
+from omote.errors import CheckpointError, ConfigError
+from omote.geometry.rig import rig_of
 from omote.head.shipped import shipped_head
 from omote.multiview.basis import FaceBasis, FaceFamily, face_families, rotations, sample_faces
 from omote.multiview.data import ViewSource, joined, sets_of, with_faults
 from omote.multiview.face_map import MAP_SIZE, face_map
 from omote.multiview.to_3d import ViewsToMesh, regressors, without_depth
+from omote.multiview.train_to_3d import ViewsToMeshTask
 from omote.multiview.volume import VolumeToMesh
+from omote.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +159,9 @@ def test_training_begins_from_weights_of_the_same_size_alone(view_runs: Path, ba
     other = ViewsToMesh(**{**given.config, "width": 16})
     with pytest.raises(CheckpointError, match="expected .*; give weights of the same recipe as initial"):
         begin_from(other, tmp_path / "to_3d")
+
+
+def test_the_regression_is_not_fitted_to_persons_that_come_one_by_one(tmp_path: Path) -> None:
+    config = replace(RECIPES["to3d-tiny"](tmp_path), population=PopulationConfig(rig=rig_of(["3"]), size=64))
+    with pytest.raises(ConfigError, match="expected a folder of shards.*omote population"):
+        ViewsToMeshTask(config, [shipped_head()])

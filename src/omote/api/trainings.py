@@ -37,7 +37,8 @@ def estimate_training(config: Any) -> dict[str, float | str]:
         config: config of a recipe.
 
     Returns:
-        ``parameters``, ``frozen_parameters``, ``precision``, ``memory_layout``, ``images_per_s``, ``hours``, ``memory_mb``.
+        ``parameters``, ``frozen_parameters``, ``precision``, ``memory_layout``, ``gflop_per_image``, ``images_per_s``, ``hours``,
+        ``memory_mb`` (`omote.engine.estimate.Estimate`).
 
     Raises:
         OmoteError: the population or a run that it depends on is missing.

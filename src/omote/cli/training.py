@@ -243,6 +243,7 @@ def _measured(config: object) -> str:
         return (f"{known:,} parameters; " if known else "") + f"time and memory not measured: {error}"
     return (
         f"{measured['parameters']:,.0f} parameters ({measured['frozen_parameters']:,.0f} frozen beside them); "
+        f"{measured['gflop_per_image']:,.1f} GFLOP per image; "
         f"{measured['images_per_s']:.1f} images/s here in {measured['precision']} {measured['memory_layout']}: "
         f"{measured['hours']:.1f} h in all, {measured['memory_mb']:.0f} MB"
     )

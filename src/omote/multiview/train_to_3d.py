@@ -262,8 +262,17 @@ class ViewsToMeshTask(BaseTask):
 def coarse_at(
     config: ViewsToMeshConfig, source: ViewSource, heads: Sequence[HeadModel], families: Sequence[FaceFamily]
 ) -> Coarse:
-    """The coarse regression in the configured folder, fitted first if it is missing."""
+    """The coarse regression in the configured folder, fitted first if it is missing.
+
+    Raises:
+        ConfigError: it is missing, and the population is no folder of shards.
+    """
     if not (config.coarse / FILE).is_file():
+        if isinstance(config.population, PopulationConfig) or source.tars is not None:
+            raise ConfigError(
+                f"population: expected a folder of shards, because {config.coarse} is fitted first, to all persons at once; got "
+                "persons that are read one by one; make a folder with `omote population`"
+            )
         coarse = finish(
             fit_coarse(
                 source,

@@ -11,6 +11,11 @@
 
 Runs lie side by side in one folder, where each finds those it depends on. A population without ICT-FaceKit needs no ``ict``. Each
 candidate has 4 core-hours in total: first stage .45, 3D encoder .7, denoiser the rest; the shared views → mesh is not included.
+
+Recipes in ``-gpu`` have eight views at 256² and wider networks. They read a population that is rendered before, because rendering a
+person takes a core more than a second, and a step has up to 64.
+
+    omote population --out runs/views-256 --persons 4000 --images 3 --views 8 --size 256 --pose-deg 2.5 --pose-mm 4 --ict ICT_FACEKIT
 """
 
 from __future__ import annotations
@@ -19,15 +24,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from omote.datasets.population import PopulationConfig
 from omote.engine.loop import EngineConfig
-from omote.geometry.rig import ANGLES, Rig
 from omote.multiview.train_denoiser import ViewDenoiserConfig
 from omote.multiview.train_first_stage import ViewFirstStageConfig
 from omote.multiview.train_to_3d import ViewsToMeshConfig
 from omote.multiview.train_voxels import VoxelEncoderConfig
 from omote.recipes.gpu import gpu_engine
 from omote.recipes.tiny import ENGINE
+
+VIEWS_256 = "views-256"
 
 
 def to3d_cpu(runs: Path) -> ViewsToMeshConfig:
@@ -262,12 +267,6 @@ def candidate2_tiny(runs: Path) -> ViewDenoiserConfig:
     return replace(candidate1_tiny(runs), first_stage=own.first_stage, encoder=own.encoder, depth=own.depth)
 
 
-def rendered(ict: Path | None = None) -> PopulationConfig:
-    """Eight views at 256², rendered during training."""
-    eight = Rig(yaw_deg=tuple(yaw for yaw, _ in ANGLES), pitch_deg=tuple(pitch for _, pitch in ANGLES))
-    return PopulationConfig(size=256, num_images=3, rig=eight, pose_deg=2.5, pose_mm=4.0, ict=ict)
-
-
 def views_gpu(runs: Path) -> ViewFirstStageConfig:
     """First stage of candidate 1 at 256², eight views.
 
@@ -275,10 +274,75 @@ def views_gpu(runs: Path) -> ViewFirstStageConfig:
     """
     return replace(
         views_cpu(runs),
-        population=rendered(),
+        population=runs / VIEWS_256,
         engine=gpu_engine(2_000_000, batch_size=64, learning_rate=1e-3),
         widths=(128, 192),
         fine_width=64,
+    )
+
+
+def views_gpu_rgbd(runs: Path) -> ViewFirstStageConfig:
+    """First stage of candidate 2 at 256², eight views.
+
+    Command: ``omote train views-gpu-rgbd --run runs/views-stage-rgbd``. Hours: 3 (estimate, not run). Score: not run.
+    """
+    return replace(views_gpu(runs), modality="rgbd")
+
+
+def voxels_gpu(runs: Path) -> VoxelEncoderConfig:
+    """3D encoder of candidate 2 at 256², eight views.
+
+    Command: ``omote train voxels-gpu --run runs/voxels``. Hours: 3 (estimate, not run). Score: not run.
+    """
+    return replace(
+        voxels_cpu(runs),
+        population=runs / VIEWS_256,
+        engine=gpu_engine(300_000, batch_size=16, learning_rate=1e-3),
+        widths=(24, 48),
+        view_width=128,
+    )
+
+
+def to3d_gpu(runs: Path) -> ViewsToMeshConfig:
+    """Views → mesh at 256², eight views.
+
+    Command: ``omote train to3d-gpu --run runs/to3d --set ict=ICT_FACEKIT``. Hours: 3 (estimate, not run). Score: not run.
+    """
+    return replace(
+        to3d_cpu(runs),
+        population=runs / VIEWS_256,
+        engine=gpu_engine(600_000, batch_size=32, learning_rate=6e-4, cooldown=0.5),
+        features=24,
+        width=96,
+        map_widths=(96, 144, 192),
+    )
+
+
+def to3d_gpu_decoded(runs: Path) -> ViewsToMeshConfig:
+    """Views → mesh of candidate 1 at 256²: `to3d-gpu` trained further on decoded views.
+
+    Command: ``omote train to3d-gpu-decoded --run runs/to3d-decoded``. Hours: 1 (estimate, not run). Score: not run.
+    """
+    return _further(to3d_gpu(runs), to3d_cpu_decoded(runs))
+
+
+def to3d_gpu_latents(runs: Path) -> ViewsToMeshConfig:
+    """Views → mesh of candidate 2 at 256²: from `to3d-gpu`, straight from latents.
+
+    Command: ``omote train to3d-gpu-latents --run runs/to3d-latents``. Hours: 1 (estimate, not run). Score: not run.
+    """
+    return _further(to3d_gpu(runs), to3d_cpu_latents(runs))
+
+
+def _further(large: ViewsToMeshConfig, small: ViewsToMeshConfig) -> ViewsToMeshConfig:
+    """``small``, which begins with another run's network, at the size of ``large``."""
+    return replace(
+        small,
+        population=large.population,
+        engine=replace(large.engine, total_images=160_000, learning_rate=3e-4),
+        features=large.features,
+        width=large.width,
+        map_widths=large.map_widths,
     )
 
 
@@ -289,7 +353,7 @@ def candidate1_gpu(runs: Path) -> ViewDenoiserConfig:
     """
     return replace(
         candidate1_cpu(runs),
-        population=rendered(),
+        population=runs / VIEWS_256,
         engine=gpu_engine(1_500_000, batch_size=32, learning_rate=3e-4),
         channels=(192, 320, 448),
         layers_per_block=2,
@@ -329,4 +393,9 @@ MULTIVIEW: dict[str, Callable[[Path], MultiviewConfig]] = {
     "candidate2-tiny": candidate2_tiny,
     "candidate2-gpu": candidate2_gpu,
     "views-gpu": views_gpu,
+    "views-gpu-rgbd": views_gpu_rgbd,
+    "voxels-gpu": voxels_gpu,
+    "to3d-gpu": to3d_gpu,
+    "to3d-gpu-decoded": to3d_gpu_decoded,
+    "to3d-gpu-latents": to3d_gpu_latents,
 }

@@ -19,7 +19,7 @@ from omote.engine.loop import EngineConfig
 from omote.multiview.train_narrow_vae import NarrowVaeConfig
 from omote.multiview.train_stable_diffusion import StableDiffusionConfig
 from omote.recipes.gpu import gpu_engine
-from omote.recipes.multiview import rendered
+from omote.recipes.multiview import VIEWS_256
 from omote.recipes.tiny import ENGINE
 
 NARROW_VAE = (32, 64, 64, 64)
@@ -173,7 +173,7 @@ def sd_rgbd_gpu(runs: Path) -> StableDiffusionConfig:
     """
     return replace(
         sd_rgbd(runs),
-        population=rendered(),
+        population=runs / VIEWS_256,
         engine=gpu_engine(640_000, batch_size=32, learning_rate=3e-5),
         depth_init="halved",
         lora_rank=0,
