@@ -1,4 +1,4 @@
-"""Candidates 1 and 2: views of a population, their first stages, denoisers, and the shared views → mesh.
+r"""Candidates 1 and 2: views of a population, their first stages, denoisers, and the shared views → mesh.
 
     omote population --out runs/views --persons 4000 --images 3 --views 5 --pose-deg 2.5 --pose-mm 4 --ict ICT_FACEKIT
     omote train to3d-cpu --run runs/to3d --set ict=ICT_FACEKIT
@@ -12,10 +12,11 @@
 Runs lie side by side in one folder, where each finds those it depends on. A population without ICT-FaceKit needs no ``ict``. Each
 candidate has 4 core-hours in total: first stage .45, 3D encoder .7, denoiser the rest; the shared views → mesh is not included.
 
-Recipes in ``-gpu`` have eight views at 256² and wider networks. They read a population that is rendered before, because rendering a
-person takes a core more than a second, and a step has up to 64.
+Recipes in ``-gpu`` have eight views at 256² and wider networks. They read a population that is rendered before, because rendering
+a person takes a core more than a second, and a step has up to 64.
 
-    omote population --out runs/views-256 --persons 4000 --images 3 --views 8 --size 256 --pose-deg 2.5 --pose-mm 4 --ict ICT_FACEKIT
+    omote population --out runs/views-256 --persons 4000 --images 3 --views 8 --size 256 \
+        --pose-deg 2.5 --pose-mm 4 --ict ICT_FACEKIT
 """
 
 from __future__ import annotations
