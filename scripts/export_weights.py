@@ -51,6 +51,7 @@ PARTS = {
     "rivals/candidate2/to_3d": LatentsToMesh,
     "rivals/candidate3/autoencoder": RgbdAutoencoder,
     "rivals/candidate3/editor": LatentEditor,
+    "rivals/candidate3/text": TextConditioner,
 }
 # In half precision, positions of 100 mm would be off by .03 mm.
 IN_FULL = ("basis",)

@@ -117,7 +117,7 @@ def test_a_trial_of_the_table(candidate_runs: Path, monkeypatch: pytest.MonkeyPa
         numbers = stop.value
     # Results of other networks are measured beside these, and these are not measured again.
     names = sorted(path.stem.removeprefix("000000_").split("-")[0] for path in (out / "persons").glob("*.json"))
-    assert names == ["latent_views", "multiview", "reference", "rgbd_shipped"]
+    assert names == ["latent_views", "multiview", "reference", "rgbd", "rgbd_shipped"]
     for row in ("multiview/asks=category", "latent_views/asks=category", "rgbd_shipped/asks=category", "copy_source"):
         assert np.isfinite(numbers[f"mesh/surface_mm_moving/{row}"])
     # Candidate 3's shipped networks beat copying, and networks of seconds do not.

@@ -18,6 +18,7 @@ from omote.completion.missing import missing_case, subject_of
 from omote.datasets.population import PopulationConfig, draw_person
 from omote.errors import ConfigError
 from omote.evaluation.completed import calibration, in_both, missing_from
+from omote.evaluation.records import Row
 from omote.geometry.camera import orbit_camera
 from omote.geometry.mesh import vertex_normals
 from omote.head.region import head_region
@@ -26,7 +27,7 @@ from omote.progress import finish
 from omote.studies import missing_depth_avatars, missing_depth_meter
 from omote.studies.base import ModelStudy, run_study
 from omote.studies.completion_methods import completions
-from omote.studies.missing_depth import MissingDepth
+from omote.studies.missing_depth import MissingDepth, of_avatars
 from stand_ins import JUDGES, CopyingEditor
 
 OUTSIDE_MM = 2.0
@@ -137,6 +138,26 @@ def test_avatars_of_partial_scans_are_measured_by_completion(tmp_path: Path, mon
     assert numbers[f"refused/share/restoration/{at}"] == 0
     assert f"completion/surface_mm_seen/nearest/{at}" in numbers
     assert f"avatar/rest_mm/nearest/{at}" not in numbers
+
+
+def test_avatars_are_averaged_and_tested_by_kind_and_over_all_kinds() -> None:
+    def case(k: int, better: float) -> dict[str, dict[str, float]]:
+        return {"restoration": {"avatar/rest_mm": k + 1.0}, "volume": {"avatar/rest_mm": k + 1.0 - better}}
+
+    persons = [{"cases": {"half_strong": case(k, 0.5), "mask_strong": case(k, 0.1 * k)}} for k in range(8)]
+    persons[0]["cases"]["mask_strong"] = {}
+    table, notes = of_avatars(persons)
+    both = {"strength": "strong"}
+    half, mask = ({"kind": kind, **both} for kind in ("half", "mask"))
+    assert table[Row("volume").under(**half)]["avatar/rest_mm"].value == pytest.approx(4.0)
+    assert table[Row("volume").under(**mask)]["avatar/rest_mm"].value == pytest.approx(0.9 * 4.0 + 1.0)
+    assert table[Row("volume").under(**mask)]["refused/share"] == 1 / 8
+    assert table[Row("volume").under(**both)]["refused/share"] == 1 / 16
+    # The first person's mean is over the only kind that was not refused.
+    of_first, of_others = 0.5, [(k + 0.5 + 0.9 * k + 1.0) / 2 for k in range(1, 8)]
+    assert table[Row("volume").under(**both)]["avatar/rest_mm"].value == pytest.approx(np.mean([of_first, *of_others]))
+    assert notes[Row("volume").under(**half)]["p_rest_mm_vs_restoration"] < 0.02
+    assert Row("restoration").under(**half) not in notes
 
 
 @pytest.mark.parametrize("name", ["nothing", "graph"])

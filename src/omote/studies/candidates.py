@@ -42,10 +42,10 @@ class Candidates(PersonStudy):
     """Candidates 1, 2 and 3: mesh, front view, expression and identity, by category and by text.
 
     Attributes:
-        multiview: networks of candidate 1, as for `omote avatar --weights`; by default the shipped ones. Without shipped
-            weights, a candidate's rows are left out.
+        multiview: networks of candidate 1, as for `omote avatar --weights`; by default the shipped ones. Candidates of which
+            no weights ship are left out.
         latent_views: networks of candidate 2, as for candidate 1.
-        rgbd: candidate 3, retrained on the same budget as the others; left out if None.
+        rgbd: candidate 3, retrained on the same budget as the others.
         depth_weights: further weights of the source's depth in candidate 1.
         steps: number of diffusion steps of every candidate.
         guidance_scale: scale of guidance of candidates 1 and 2, as of their avatars.
@@ -68,7 +68,7 @@ class Candidates(PersonStudy):
     persons: Annotated[int, Range(1), FREE] = 100
     multiview: Annotated[Path, FREE] = SHIPPED_WEIGHTS / RIVALS / "candidate1"
     latent_views: Annotated[Path, FREE] = SHIPPED_WEIGHTS / RIVALS / "candidate2"
-    rgbd: Annotated[Path | None, FREE] = None
+    rgbd: Annotated[Path, FREE] = SHIPPED_WEIGHTS / RIVALS / "candidate3"
     depth_weights: tuple[Annotated[float, Range(0, 4)], ...] = (0.0, 0.5)
     steps: Annotated[int, Range(1, 1000)] = 1
     guidance_scale: Annotated[float, Range(0, 20)] = 1.5
@@ -83,7 +83,7 @@ class Candidates(PersonStudy):
         Raises:
             ConfigError: it has no text conditioner.
         """
-        if self.words and self.rgbd is not None:
+        if self.words and THREE in self.of_images():
             places = [self.rgbd / "text", self.rgbd / "export/text"]
             if not any((place / "config.json").is_file() for place in places):
                 raise ConfigError(
@@ -102,18 +102,18 @@ class Candidates(PersonStudy):
             CheckpointError: there are none.
         """
         asked = {ONE: self.multiview, TWO: self.latent_views}
-        shipped = SHIPPED_WEIGHTS / RIVALS
-        found = {
-            row: folder
-            for row, folder in asked.items()
-            if folder.parent != shipped or (folder / "denoiser/config.json").is_file()
-        }
+        found = {row: folder for row, folder in asked.items() if _given(folder, "denoiser")}
         if not found:
             raise CheckpointError(
                 "candidates: expected the networks of candidate 1 or 2, none ship; train them (docs/candidates.md) and give "
                 "--multiview DIR or --latent-views DIR"
             )
         return found
+
+    def of_images(self) -> dict[Row, Path]:
+        """Networks of candidate 3, as shipped and as retrained."""
+        retrained = {THREE: self.rgbd} if _given(self.rgbd, "editor") else {}
+        return {SHIPPED: SHIPPED_WEIGHTS, **retrained}
 
     def run(self, work: Work) -> Steps[Results]:
         """Measure every person, and test every candidate against copying the source."""
@@ -131,7 +131,7 @@ class Candidates(PersonStudy):
             folders = self.folders()
         heads = population_heads(self.ict)
         settings = self._settings()
-        images = {SHIPPED: SHIPPED_WEIGHTS} if self.rgbd is None else {SHIPPED: SHIPPED_WEIGHTS, THREE: self.rgbd}
+        images = self.of_images()
         rivals = Rivals(folders, images, heads, settings)
         population = self.unseen()
 
@@ -173,6 +173,11 @@ class Candidates(PersonStudy):
             samples=self.samples,
             seed=self.seed,
         )
+
+
+def _given(folder: Path, network: str) -> bool:
+    """Whether networks were asked for or ship; those of an install from a package do not."""
+    return folder.parent != SHIPPED_WEIGHTS / RIVALS or (folder / network / "config.json").is_file()
 
 
 def _group(row: Row, folder: Path) -> str:

@@ -109,7 +109,10 @@ class MissingDepth(PersonStudy, ModelStudy):
         table |= {row.under(input="scan"): cells for row, cells in of_scans.items()}
         if self.avatars:
             made = yield from work.records("avatars", named(self.avatars), meter.avatars)
-            table = merged(table, of_avatars(list(made.values())))
+            avatars, tests = of_avatars(list(made.values()))
+            table = merged(table, avatars)
+            for row, p_values in tests.items():
+                notes.setdefault(row, {}).update(p_values)
         yield from write_examples(work, meter, persons)
         numbers: dict[str, float | int] = {f"model/parameters/{name}": n for name, n in meter.parameters().items()}
         numbers |= {f"training/hours/{name}": hours for name, hours in meter.hours().items()}
@@ -122,18 +125,36 @@ class MissingDepth(PersonStudy, ModelStudy):
         )
 
 
-def of_avatars(found: Sequence[Record]) -> Table:
-    """Means of the avatars' metrics over persons, by kind and completion."""
+def of_avatars(
+    found: Sequence[Record],
+) -> tuple[dict[Row, dict[str, Interval | float]], dict[Row, dict[str, str | float]]]:
+    """Means of the avatars' metrics over persons, by kind and over all kinds, and paired tests against `AGAINST`."""
     table: dict[Row, dict[str, Interval | float]] = {}
-    for item in found[0]["cases"] if found else ():
-        kind, strength = item.split("_")
-        kept = [person["cases"][item] for person in found if person["cases"][item]]
-        for name in kept[0] if kept else ():
-            keys = kept[0][name]
-            row = Row(name).under(kind=kind, strength=strength)
-            table[row] = {key: bootstrap_mean(_array([case[name][key] for case in kept])) for key in keys}
-            table[row]["refused/share"] = 1 - len(kept) / len(found)
-    return table
+    notes: dict[Row, dict[str, str | float]] = {}
+    items = list(found[0]["cases"]) if found else []
+    rows: dict[tuple[str, ...], dict[str, str]] = {
+        (item,): dict(zip(("kind", "strength"), item.split("_"), strict=True)) for item in items
+    }
+    if len(items) > 1:
+        rows[tuple(items)] = {"strength": items[0].split("_")[1]}
+    for several, at in rows.items():
+        kept = [cases for person in found if (cases := [person["cases"][i] for i in several if person["cases"][i]])]
+        made = sum(len(cases) for cases in kept)
+        cells: dict[str, dict[str, Any]] = {}
+        for name in kept[0][0] if kept else ():
+            keys = kept[0][0][name]
+            cells[name] = {
+                key: _array([np.mean([case[name][key] for case in cases]) for cases in kept]) for key in keys
+            }
+            row = Row(name).under(**at)
+            table[row] = {key: bootstrap_mean(values) for key, values in cells[name].items()}
+            table[row]["refused/share"] = 1 - made / (len(found) * len(several))
+        for name in cells.keys() - {AGAINST} if AGAINST in cells and len(kept) > 1 else ():
+            notes[Row(name).under(**at)] = {
+                f"p_{key.split('/')[1]}_vs_{AGAINST}": paired_test(values, cells[AGAINST][key]).p_value
+                for key, values in cells[name].items()
+            }
+    return table, notes
 
 
 def _none() -> Steps[dict[str, Record]]:
