@@ -69,12 +69,12 @@ def candidate3_cpu_stage(runs: Path) -> AutoencoderConfig:
 
 
 def candidate3_cpu(runs: Path) -> EditorConfig:
-    """Editor of candidate 3 with the budget of candidates 1 and 2, for their table (`omote study candidates --rgbd RUN`).
+    """Editor of candidate 3 with the budget of candidates 1 and 2, for their table (`omote study candidates`).
 
         omote train candidate3-cpu --run runs/candidate3
 
-    Hours: 3 of computing on one core, with ``--set latents=runs/edits`` for more images (`omote encode`). Score: not run to its
-    end.
+    Hours: 2.1 of computing on one core with AMX, with ``--set latents=runs/edits`` (`omote encode`); at most 3. Scores:
+    docs/candidates.md, after 190,000 images.
     """
     config = editor_cpu(runs)
     return replace(
