@@ -186,7 +186,7 @@ def _group(row: Row, folder: Path) -> str:
 
 
 def against_copying(persons: Sequence[Any], table: Table) -> dict[Row, dict[str, str | float]]:
-    """P-values of each row's surface error where it moves against copying the source, and of text against the category."""
+    """P-values of each row's surface error where it moves: against copying, candidate 1, and (of text) the category."""
     from omote.evaluation.statistics import paired_test
     from omote.evaluation.summary import per_image
 
@@ -201,6 +201,9 @@ def against_copying(persons: Sequence[Any], table: Table) -> dict[Row, dict[str,
         if own is None or copied is None or len(own) < 2:
             continue
         notes[row] = {"p_surface_vs_copy": paired_test(own, copied).p_value}
+        of_first = per_person(ONE.under(asks=str(row.on("asks")))) if row.on("asks") and row.name != ONE.name else None
+        if of_first is not None:
+            notes[row][f"p_surface_vs_{ONE}"] = paired_test(own, of_first).p_value
         by_category = per_person(Row(row.name).under(asks=CATEGORY)) if row.on("asks") == TEXT else None
         if by_category is not None:
             notes[row]["p_surface_vs_category"] = paired_test(own, by_category).p_value
