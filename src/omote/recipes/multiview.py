@@ -271,7 +271,7 @@ def candidate2_tiny(runs: Path) -> ViewDenoiserConfig:
 def views_gpu(runs: Path) -> ViewFirstStageConfig:
     """First stage of candidate 1 at 256², eight views.
 
-    Command: ``omote train views-gpu --run runs/views-stage``. Hours: by its operations, docs/candidates.md. Score: not run.
+    Command: ``omote train views-gpu --run runs/views-stage``. Hours: docs/candidates.md. Score: not run.
     """
     return replace(
         views_cpu(runs),
@@ -293,7 +293,7 @@ def views_gpu_rgbd(runs: Path) -> ViewFirstStageConfig:
 def voxels_gpu(runs: Path) -> VoxelEncoderConfig:
     """3D encoder of candidate 2 at 256², eight views.
 
-    Command: ``omote train voxels-gpu --run runs/voxels``. Hours: by its operations, docs/candidates.md. Score: not run.
+    Command: ``omote train voxels-gpu --run runs/voxels``. Hours: docs/candidates.md. Score: not run.
     """
     return replace(
         voxels_cpu(runs),
@@ -307,7 +307,7 @@ def voxels_gpu(runs: Path) -> VoxelEncoderConfig:
 def to3d_gpu(runs: Path) -> ViewsToMeshConfig:
     """Views → mesh at 256², eight views.
 
-    Command: ``omote train to3d-gpu --run runs/to3d --set ict=ICT_FACEKIT``. Hours: by its operations, docs/candidates.md. Score: not run.
+    Command: ``omote train to3d-gpu --run runs/to3d --set ict=ICT_FACEKIT``. Hours: docs/candidates.md. Score: not run.
     """
     return replace(
         to3d_cpu(runs),
@@ -322,7 +322,7 @@ def to3d_gpu(runs: Path) -> ViewsToMeshConfig:
 def to3d_gpu_decoded(runs: Path) -> ViewsToMeshConfig:
     """Views → mesh of candidate 1 at 256²: `to3d-gpu` trained further on decoded views.
 
-    Command: ``omote train to3d-gpu-decoded --run runs/to3d-decoded``. Hours: as many sets as a quarter of `to3d-gpu`. Score: not run.
+    Command: ``omote train to3d-gpu-decoded --run runs/to3d-decoded``. Hours: a quarter of `to3d-gpu`. Score: not run.
     """
     return _further(to3d_gpu(runs), to3d_cpu_decoded(runs))
 
@@ -330,7 +330,7 @@ def to3d_gpu_decoded(runs: Path) -> ViewsToMeshConfig:
 def to3d_gpu_latents(runs: Path) -> ViewsToMeshConfig:
     """Views → mesh of candidate 2 at 256²: from `to3d-gpu`, straight from latents.
 
-    Command: ``omote train to3d-gpu-latents --run runs/to3d-latents``. Hours: as many sets as a quarter of `to3d-gpu`. Score: not run.
+    Command: ``omote train to3d-gpu-latents --run runs/to3d-latents``. Hours: a quarter of `to3d-gpu`. Score: not run.
     """
     return _further(to3d_gpu(runs), to3d_cpu_latents(runs))
 
@@ -350,7 +350,7 @@ def _further(large: ViewsToMeshConfig, small: ViewsToMeshConfig) -> ViewsToMeshC
 def candidate1_gpu(runs: Path) -> ViewDenoiserConfig:
     """Denoiser of candidate 1 at 256², eight views.
 
-    Command: ``omote train candidate1-gpu --run runs/candidate1``. Hours: by its operations, docs/candidates.md. Score: not run.
+    Command: ``omote train candidate1-gpu --run runs/candidate1``. Hours: docs/candidates.md. Score: not run.
     """
     return replace(
         candidate1_cpu(runs),
