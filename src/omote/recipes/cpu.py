@@ -73,8 +73,8 @@ def candidate3_cpu(runs: Path) -> EditorConfig:
 
         omote train candidate3-cpu --run runs/candidate3
 
-    Hours: 2.1 of computing on one core with AMX, with ``--set latents=runs/edits`` (`omote encode`); at most 3. Scores:
-    docs/candidates.md, after 190,000 images.
+    Hours: at most 3 of computing on one core; 1.6 for 190,000 images in bfloat16 with ``--set latents=runs/edits`` (`omote
+    encode`). Scores: docs/candidates.md, after those.
     """
     config = editor_cpu(runs)
     return replace(
